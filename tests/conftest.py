@@ -1,0 +1,102 @@
+"""What holds for every test: an empty machine around it, and no network but the loopback."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+import llmcall
+
+SETTINGS = re.compile(r"(OPENAI|AZURE)_|LLMCALL_(?!TEST_)|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$", re.IGNORECASE)
+# Where the llmcall under test lies, a checkout or an installed wheel: other processes are to import the same one.
+IMPORTED_FROM = str(Path(llmcall.__file__).parents[1])
+FOLDERS = {
+    "XDG_CONFIG_HOME": ".config",
+    "XDG_CACHE_HOME": ".cache",
+    "XDG_DATA_HOME": ".local/share",
+    "XDG_STATE_HOME": ".local/state",
+}
+
+# The same examples on every machine, however slow it is.
+hypothesis.settings.register_profile(
+    "llmcall",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("llmcall")
+
+
+def scrub(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Take away every setting of the developer's, and make ``home`` the home and working directory."""
+    for name in [name for name in os.environ if SETTINGS.match(name)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    for name, folder in FOLDERS.items():
+        monkeypatch.setenv(name, str(home / folder))
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(home / ".cache" / "tiktoken"))
+    monkeypatch.setenv("PYTHONPATH", IMPORTED_FROM)
+    monkeypatch.chdir(home)
+
+
+def is_local(host: str | bytes | None) -> bool:
+    """Tell whether a host, as given to a socket, is this machine's loopback."""
+    name = host.decode("idna") if isinstance(host, bytes) else host
+    if name in (None, "", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(str(name).partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_unless_local(host: str | bytes | None) -> None:
+    """Fail the test, past every ``except Exception``, where it would leave this machine."""
+    if not is_local(host):
+        pytest.fail(f"a test tried to reach {host!r}; only the loopback is allowed")
+
+
+def guarded(connect: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a method of a socket that takes an address."""
+
+    def guard(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            refuse_unless_local(address[0])
+        return connect(self, address)
+
+    return guard
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Refuse the network, and hide the developer's settings from wider fixtures too."""
+    look_up = socket.getaddrinfo
+
+    def guarded_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+        refuse_unless_local(host)
+        return look_up(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        scrub(monkeypatch, tmp_path_factory.mktemp("home"))
+        monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+        monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+        monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def empty_machine(only_loopback: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run each test in an empty home without settings, and with llmcall as freshly imported."""
+    scrub(monkeypatch, tmp_path)
+    llmcall.reset()
+    yield
+    llmcall.reset()

@@ -1,0 +1,255 @@
+"""The house's order: imports go downwards, nothing is swallowed, and importing llmcall does next to nothing."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
+
+# Each module's layer. An import may go to the same layer or downwards. A name ending in "*" stands for a family.
+LAYERS = {
+    0: "errors types _version",
+    1: """config configfiles endpoints key_references notices setting_* settings_value
+          models tokens vocabularies metering
+          keys messages parameters schemas schema_forms
+          templates template_names jinja mustache tables
+          outputs choices lenient_json numerals
+          answers streams event_stream raw_stream""",
+    2: """cache store packing flights transfers tinytroupe
+          cassettes lines entries references credentials misses
+          scopes retry limits pools""",
+    3: "flow effects embeddings fallbacks",
+    4: "clients clients.*",
+    5: "registry",
+    6: "call fanout ancestors aio process",
+    7: "__init__ cli cli_* doctor __main__ pytest_plugin testing",
+}
+
+# Whoever catches everything and does not raise it there: "module.function", and why.
+CATCH_ALL = {
+    "clients.base.LLMClient.send_message": "_failed raises all but an APIError again",
+    "clients.base.LLMClient.asend_message": "_failed raises all but an APIError again",
+    "clients.base.LLMClient._pieces": "_failed raises all but an APIError again",
+    "clients.base.LLMClient._apieces": "_failed raises all but an APIError again",
+    "effects.drive": "the flow gets it thrown in, and raises it",
+    "effects.adrive": "the flow gets it thrown in, and raises it",
+    "effects.drive_stream": "the flow gets it thrown in, and raises it",
+    "effects.adrive_stream": "the flow gets it thrown in, and raises it",
+}
+
+HEAVY = ["openai", "tiktoken", "pydantic", "jinja2", "httpx", "httpx2", "tqdm", "diskcache", "tenacity", "dotenv"]
+
+WATCH_IMPORT = """
+import json, sys
+before, opened = set(sys.modules), []
+
+def watch(event, args):
+    if event == "open":
+        opened.append(str(args[0]))
+
+sys.addaudithook(watch)
+import llmcall
+found = {"modules": sorted(set(sys.modules) - before), "opened": list(opened), "file": llmcall.__file__}
+print(json.dumps(found))
+"""
+MODULE_SUFFIXES = (".py", ".pyc", ".so", ".pyd")
+
+
+class Import(NamedTuple):
+    """Say that ``source`` imports ``target`` in a line."""
+
+    source: str
+    target: str
+    line: int
+
+
+def module_name(path: Path) -> str:
+    """Name a module within the package: ``"keys"``, ``"clients.base"``, ``"clients"``, ``"__init__"``."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+TREES = {
+    module_name(path): ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def layer_of(module: str) -> int | None:
+    """Look a module up in the table."""
+    patterns = ((layer, pattern) for layer, names in LAYERS.items() for pattern in names.split())
+    return next((layer for layer, pattern in patterns if fnmatch(module, pattern)), None)
+
+
+def executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk all that can run: everything but what stands under ``if TYPE_CHECKING``."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for alternative in child.orelse:
+                yield from executed(alternative)
+        else:
+            yield from executed(child)
+
+
+def absolute(module: str, level: int, name: str | None) -> str:
+    """Resolve the left part of ``from … import`` to a full name; ``module`` is where it stands."""
+    if not level:
+        return name or ""
+    is_package = module == "__init__" or (PACKAGE / module / "__init__.py").exists()
+    parts = ["llmcall", *(module.split(".") if module != "__init__" else [])]
+    base = parts[: len(parts) - level + is_package]
+    return ".".join([*base, name] if name else base)
+
+
+def imported_names(module: str, node: ast.AST) -> list[str]:
+    """List the full names that a node imports, also by ``import_module("…")``."""
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=name, names=names, level=level):
+            base = absolute(module, level, name)
+            return [f"{base}.{alias.name}" for alias in names]
+        case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=[ast.Constant(value=str(name)), *_]):
+            if called in ("import_module", "__import__"):
+                dots = len(name) - len(name.lstrip("."))
+                return [absolute(module, dots, name[dots:])]
+    return []
+
+
+def module_behind(full_name: str) -> str | None:
+    """Find which of our modules a full name leads to: ``"llmcall.keys.digest"`` to ``"keys"``."""
+    root, _, rest = full_name.partition(".")
+    if root != "llmcall":
+        return None
+    while rest and rest not in TREES:
+        rest = rest.rpartition(".")[0]
+    return rest or "__init__"
+
+
+def imports() -> list[Import]:
+    """List every import of one of our modules by another, inside functions too."""
+    found = {
+        Import(module, target, getattr(node, "lineno", 0))
+        for module, tree in TREES.items()
+        for node in executed(tree)
+        for name in imported_names(module, node)
+        if (target := module_behind(name)) is not None and target != module
+    }
+    return sorted(found)
+
+
+def test_every_module_has_a_layer() -> None:
+    """A new module is placed in the table before anything may use it."""
+    unplaced = [module for module in TREES if layer_of(module) is None]
+    assert not unplaced, f"not in LAYERS: {' '.join(unplaced)}"
+
+
+def test_imports_go_downwards() -> None:
+    """No module imports one of a higher layer, not even inside a function."""
+    upward = [
+        f"{found.source}, line {found.line}, imports {found.target}"
+        for found in imports()
+        if (layer_of(found.target) or 0) > (layer_of(found.source) or 0)
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def test_imports_make_no_cycle() -> None:
+    """No module imports itself by way of others."""
+    graph: dict[str, set[str]] = {module: set() for module in TREES}
+    for found in imports():
+        graph[found.source].add(found.target)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("import cycle: " + " <- ".join(error.args[1]))
+
+
+def catches_all(node: ast.AST) -> bool:
+    """Tell whether a node takes every exception and keeps it."""
+    match node:
+        case ast.ExceptHandler(type=None, body=body):
+            return ast.unparse(body[-1]) != "raise"
+        case ast.ExceptHandler(type=caught, body=body) if caught is not None:
+            return is_broad(caught) and ast.unparse(body[-1]) != "raise"
+        case ast.Call(func=ast.Name(id="suppress") | ast.Attribute(attr="suppress"), args=args):
+            return any(is_broad(argument) for argument in args)
+    return False
+
+
+def is_broad(caught: ast.expr) -> bool:
+    """Tell whether ``Exception`` or ``BaseException`` is (among) what is caught."""
+    return any(isinstance(node, ast.Name) and node.id in ("Exception", "BaseException") for node in ast.walk(caught))
+
+
+def owners(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
+    """Yield every node below with the dotted name of the function or class it stands in."""
+    for child in ast.iter_child_nodes(node):
+        yield name, child
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from owners(child, f"{name}.{child.name}")
+        else:
+            yield from owners(child, name)
+
+
+def test_no_exception_is_swallowed() -> None:
+    """Whoever catches everything raises it again, or stands in the list with a reason."""
+    found = [
+        (owner, getattr(node, "lineno", 0))
+        for module, tree in TREES.items()
+        for owner, node in owners(tree, module)
+        if catches_all(node)
+    ]
+    swallowed = [f"{owner}, line {line}, swallows every exception" for owner, line in found if owner not in CATCH_ALL]
+    needless = [f"{owner} needs no place in CATCH_ALL" for owner in CATCH_ALL if owner not in dict(found)]
+    assert not swallowed + needless, "\n".join(swallowed + needless)
+
+
+def only_names(statement: ast.stmt) -> bool:
+    """Tell whether a statement of an ``__init__`` only says what is there."""
+    match statement:
+        case ast.Import() | ast.ImportFrom() | ast.Assign() | ast.AnnAssign() | ast.Expr(value=ast.Constant()):
+            return True
+        case ast.FunctionDef(name="__getattr__" | "__dir__"):
+            return True
+        case ast.If(test=test):
+            return "TYPE_CHECKING" in ast.unparse(test)
+    return False
+
+
+@pytest.mark.parametrize("module", ["__init__", "clients"])
+def test_packages_hold_names_only(module: str) -> None:
+    """An ``__init__`` imports, lists and looks up names; it does nothing else."""
+    more = [ast.unparse(statement) for statement in TREES[module].body if not only_names(statement)]
+    assert not more, "\n".join(more)
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, list[str]]:
+    """Import llmcall in a new process, and list what that loaded and opened."""
+    command = [sys.executable, "-c", WATCH_IMPORT]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    result: dict[str, list[str]] = json.loads(done.stdout)
+    return result
+
+
+def test_import_loads_nothing_heavy(found: dict[str, list[str]]) -> None:
+    """Importing llmcall imports no SDK and no library that costs time."""
+    heavy = [name for name in found["modules"] if name.partition(".")[0] in HEAVY]
+    assert not heavy, f"{heavy} among {len(found['modules'])} modules: {' '.join(found['modules'])}"
+
+
+def test_import_reads_no_file(found: dict[str, list[str]]) -> None:
+    """Importing llmcall opens its modules, and no configuration, cache or data."""
+    others = [path for path in found["opened"] if not path.endswith(MODULE_SUFFIXES) and "__pycache__" not in path]
+    assert not others, f"{others}, among {len(found['modules'])} modules"

@@ -1,0 +1,196 @@
+"""The errors of llmcall, as one tree::
+
+    LLMCallError
+    ├─ ConfigError                a setting: which file, section and key, and the allowed values
+    ├─ APIError                   a call that was sent, or could not be, and has no answer
+    │  ├─ InvalidRequestError     400, 404, 422
+    │  │  └─ ContextLengthError   the prompt does not fit the model's context window
+    │  ├─ AuthenticationError     401, 403
+    │  ├─ RateLimitError          429
+    │  │  └─ QuotaExceededError   429 with the code insufficient_quota
+    │  ├─ ServiceError            408, 409, 5xx, no connection, a malformed or truncated answer
+    │  │  └─ RequestTimeoutError  the attempt's timeout or the call's deadline passed
+    │  ├─ ContentFilterError      the provider filtered the prompt or the answer
+    │  └─ EmptyAnswerError        neither text nor a tool call
+    ├─ CacheError
+    │  ├─ CacheMissError          nothing recorded, and no leave to call
+    │  └─ CacheCorruptError       stored data is damaged
+    ├─ ScopeError                 a call from a thread that has no scope while one is open elsewhere
+    ├─ BudgetExceededError
+    ├─ TemplateError
+    └─ OutputError                an answer that cannot be read as the output type
+
+Only an ``APIError`` may become ``None`` at the public edge (``on_error="none"``); all others are always raised.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "APIError",
+    "AuthenticationError",
+    "BudgetExceededError",
+    "CacheCorruptError",
+    "CacheError",
+    "CacheMissError",
+    "ConfigError",
+    "ContentFilterError",
+    "ContextLengthError",
+    "EmptyAnswerError",
+    "InvalidRequestError",
+    "LLMCallError",
+    "OutputError",
+    "QuotaExceededError",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "ScopeError",
+    "ServiceError",
+    "TemplateError",
+]
+
+
+class LLMCallError(Exception):
+    """Stand above every error that llmcall raises for a reason other than a wrong argument."""
+
+
+class ConfigError(LLMCallError):
+    """Report a setting that is missing, misspelt or of the wrong type."""
+
+
+class APIError(LLMCallError):
+    """Report a model call that has no usable answer; the SDK's exception is its ``__cause__``.
+
+    :param message: what happened, in the server's words where it had any.
+    :param status_code: the HTTP status, or ``None`` where no response came.
+    :param request_id: the server's identifier of the request, for its support desk.
+    :param attempts: how many attempts were made.
+    :param endpoint: the name of the endpoint that was asked.
+    :param retry_after: the seconds that the server asked to wait, or ``None``.
+    """
+
+    retryable = False
+    code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
+    param: object = None  # the parameter that the server names
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status_code: int | None = None,
+        request_id: str | None = None,
+        attempts: int = 1,
+        endpoint: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.request_id = request_id
+        self.attempts = attempts
+        self.endpoint = endpoint
+        self.retry_after = retry_after
+
+
+class InvalidRequestError(APIError):
+    """Report a request that the server refuses as it is (400, 404, 422)."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """Report a prompt that does not fit the model's context window.
+
+    :param prompt_tokens: the prompt's length in tokens, where the server or the counter told it.
+    :param context_window: the window's length in tokens, where known.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        prompt_tokens: int | None = None,
+        context_window: int | None = None,
+        status_code: int | None = None,
+        request_id: str | None = None,
+        attempts: int = 1,
+        endpoint: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            status_code=status_code,
+            request_id=request_id,
+            attempts=attempts,
+            endpoint=endpoint,
+            retry_after=retry_after,
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_window = context_window
+
+
+class AuthenticationError(APIError):
+    """Report a refused key or a forbidden resource (401, 403)."""
+
+
+class RateLimitError(APIError):
+    """Report that the server asked to slow down (429) and the attempts are used up."""
+
+    retryable = True
+
+
+class QuotaExceededError(RateLimitError):
+    """Report that the account's quota is used up (``insufficient_quota``): waiting does not help."""
+
+    retryable = False
+
+
+class ServiceError(APIError):
+    """Report a failing service: 408, 409, 5xx, no connection, a malformed or truncated answer."""
+
+    retryable = True
+
+
+class RequestTimeoutError(ServiceError):
+    """Report that an attempt's timeout or the call's deadline passed."""
+
+
+class ContentFilterError(APIError):
+    """Report that the provider filtered the prompt or the answer."""
+
+
+class EmptyAnswerError(APIError):
+    """Report an answer with neither text nor a tool call."""
+
+
+class CacheError(LLMCallError):
+    """Stand above the errors of stored answers."""
+
+
+class CacheMissError(CacheError):
+    """Report that nothing is recorded for a request and that the mode forbids a call."""
+
+
+class CacheCorruptError(CacheError):
+    """Report damaged stored data, and the command that salvages the rest."""
+
+
+class ScopeError(LLMCallError):
+    """Report a call from a thread that has no scope while one is open elsewhere in the process."""
+
+
+class BudgetExceededError(LLMCallError):
+    """Report that the next call would go past a budget."""
+
+
+class TemplateError(LLMCallError):
+    """Report a missing template or variable, or a syntax error, with the template's name and line."""
+
+
+class OutputError(LLMCallError):
+    """Report an answer that cannot be read as the output type.
+
+    :param message: why it cannot be read.
+    :param text: the answer as the model gave it.
+    :param expected: the output type in words.
+    """
+
+    def __init__(self, message: str = "", *, text: str = "", expected: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+        self.expected = expected

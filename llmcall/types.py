@@ -1,0 +1,212 @@
+"""The values that travel the road: a request, a record, a reply. All plain data, none of them changed once made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Record", "Reply", "Request", "Response", "TokenUsage"]
+
+Data = Any  # JSON-like plain data: dict, list, str, int, float, bool, None, bytes
+
+
+class TokenUsage(NamedTuple):
+    """Hold the tokens of one answer as the server reported them; ``None`` where it did not."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @classmethod
+    def of(cls, response: Mapping[str, Any]) -> TokenUsage:
+        """Read the ``usage`` object of a chat or embeddings response."""
+        usage = response.get("usage") or {}
+        return cls(
+            usage.get("prompt_tokens"),
+            usage.get("completion_tokens"),
+            (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
+            (usage.get("completion_tokens_details") or {}).get("reasoning_tokens"),
+        )
+
+
+class Request(NamedTuple):
+    """Hold one question to a model: what identifies it, and what is sent.
+
+    :param kind: ``"chat"``, ``"embedding"`` or ``"function"``.
+    :param model: the model's name after aliases.
+    :param asked: the whole of what is hashed, apart from kind and sample; normalised plain data.
+    :param body: what is sent to the API; the messages as given, images included.
+    :param headers: extra HTTP headers; no part of the key.
+    :param sample: which draw this is (``"trial-3/lisa#0"``), or ``None``.
+    :param cache_key: the SHA-256 of all that identifies the request, in hexadecimal digits.
+    """
+
+    kind: str
+    model: str
+    asked: Mapping[str, Data]
+    body: Mapping[str, Data]
+    headers: Mapping[str, str]
+    sample: str | None
+    cache_key: str
+
+    @property
+    def messages(self) -> list[Data]:
+        """Return the messages as they are sent (of an embedding: an empty list)."""
+        return list(self.body.get("messages", ()))
+
+    def __repr__(self) -> str:
+        return (
+            f"Request(kind={self.kind!r}, model={self.model!r}, sample={self.sample!r}, cache_key={self.cache_key!r})"
+        )
+
+
+class Record(NamedTuple):
+    """Hold one recorded answer.
+
+    :param cache_key: the request's key, 64 hexadecimal digits.
+    :param kind: ``"chat"``, ``"embedding"`` or ``"function"``.
+    :param sample: which draw this is, or ``None``.
+    :param request: the whole of what was hashed.
+    :param response: the response as the API gave it (an embedding: its float32 bytes under ``"embedding"``).
+    :param cost: USD when it was made, or ``None`` where the price was unknown.
+    :param api_type: which client asked, e.g. ``"openai"``.
+    :param host: the host that answered, without credentials.
+    :param version: the version of llmcall that stored it.
+    :param stored_at: seconds since the epoch, or ``None`` outside a cache.
+    """
+
+    cache_key: str
+    kind: str
+    sample: str | None
+    request: dict[str, Data]
+    response: dict[str, Data]
+    cost: float | None = None
+    api_type: str | None = None
+    host: str | None = None
+    version: str | None = None
+    stored_at: float | None = None
+
+
+class Response(dict[str, Any]):
+    """Be a response as the API gave it, with what its headers said. A transport may return a plain dict as well.
+
+    :ivar request_id: the server's identifier of the request, or ``None``.
+    :ivar headers: the response's headers, names in lower case.
+    """
+
+    __slots__ = ("headers", "request_id")
+
+    headers: Mapping[str, str]
+    request_id: str | None
+
+    def __init__(
+        self, data: Mapping[str, Data], request_id: str | None = None, headers: Mapping[str, str] = {}
+    ) -> None:
+        super().__init__(data)
+        self.request_id = request_id
+        self.headers = headers
+
+
+class Reply(dict[str, Any]):
+    """Be the assistant's message itself (``role``, ``content``, ``tool_calls``, ``refusal``), with what is known of it.
+
+    ``messages.append(reply)`` and ``json.dumps(reply)`` work as they do for any message.
+
+    :ivar raw: the response as the API gave it.
+    :ivar cached: whether a record, or an identical call in flight, gave the answer.
+    :ivar cache_key: the request's key.
+    :ivar sample: which draw it is, or ``None``.
+    :ivar cost: USD when it was made, or ``None``.
+    :ivar latency: seconds from sending to the end of the answer; 0.0 for a cached one.
+    :ivar endpoint: the name of the endpoint that answered, or ``None`` for a cached one.
+    :ivar request_id: the server's identifier of the request, likewise.
+    """
+
+    __slots__ = ("_parse", "cache_key", "cached", "cost", "endpoint", "latency", "raw", "request_id", "sample")
+
+    raw: dict[str, Data]
+    cached: bool
+    cache_key: str
+    sample: str | None
+    cost: float | None
+    latency: float
+    endpoint: str | None
+    request_id: str | None
+    _parse: Callable[[str], Any] | None
+
+    @classmethod
+    def of(
+        cls,
+        record: Record,
+        *,
+        cached: bool = True,
+        latency: float = 0.0,
+        endpoint: str | None = None,
+        request_id: str | None = None,
+        parse: Callable[[str], Any] | None = None,
+    ) -> Reply:
+        """Return the reply that a record holds.
+
+        :param parse: reads the text as the type that ``response_format`` was.
+        """
+        raw = record.response
+        reply = cls(_message(raw["choices"][0]))
+        reply.raw, reply.cached, reply.latency = raw, cached, latency
+        reply.cache_key, reply.sample, reply.cost = record.cache_key, record.sample, record.cost
+        reply.endpoint, reply.request_id, reply._parse = endpoint, request_id, parse
+        return reply
+
+    @property
+    def content(self) -> str | None:
+        """Return the answer's text, or ``None`` where there is none."""
+        return self["content"]  # type: ignore[no-any-return]
+
+    @property
+    def tool_calls(self) -> list[Data] | None:
+        """Return the tool calls as the API gave them, or ``None``."""
+        return self.get("tool_calls")
+
+    @property
+    def refusal(self) -> str | None:
+        """Return the text in which the model refused, or ``None``."""
+        return self.get("refusal")
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Return why the answer ended: ``stop``, ``length``, ``tool_calls`` …."""
+        return self.raw["choices"][0].get("finish_reason")  # type: ignore[no-any-return]
+
+    @property
+    def model(self) -> str | None:
+        """Return the model's name as the server gave it."""
+        return self.raw.get("model")
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Return the tokens that the server reported."""
+        return TokenUsage.of(self.raw)
+
+    @property
+    def choices(self) -> list[dict[str, Data]]:
+        """Return all messages (several where ``n`` is above 1), in the form of the reply itself."""
+        return [_message(choice) for choice in self.raw["choices"]]
+
+    @property
+    def parsed(self) -> Any:
+        """Return the answer as the type that ``response_format`` was, or ``None`` where it was none.
+
+        :raises OutputError: where the answer cannot be read as that type.
+        """
+        return None if self._parse is None or self.content is None else self._parse(self.content)
+
+
+def _message(choice: Mapping[str, Any]) -> dict[str, Data]:
+    given = choice["message"]
+    message = {"role": given.get("role") or "assistant", "content": given.get("content")}
+    for name in ("tool_calls", "refusal"):
+        if given.get(name):
+            message[name] = given[name]
+    return message

@@ -32,6 +32,8 @@ __all__ = [
     "is_loopback",
     "key_for",
     "key_variable",
+    "keyed_settings",
+    "layer_of",
     "override_layer",
     "pop_layer",
     "push_layer",
@@ -134,6 +136,55 @@ def configured(**overrides: Any) -> Iterator[None]:
         with _stack.lock:
             _stack.configured = tuple(each for each in _stack.configured if each.token is not entry.token)
             _stack.changed()
+
+
+# What decides keys besides the arguments in code: a cassette's header holds these.
+NEEDED = ("model", "embedding_model")
+KEYED = (
+    "model",
+    "embedding_model",
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "reasoning_effort",
+    "cache_namespace",
+    "cache_normalize",
+    "aliases",
+)
+
+
+def keyed_settings() -> dict[str, Any]:
+    """Return, as JSON data, the settings that decide keys, as environment, files and defaults say them."""
+    with _stack.lock:
+        _stack.made()
+        assert _stack.sources is not None
+        values = {**_stack.sources.values, **_stack.pushed_layer()}
+    found = {name: values[name][0] for name in KEYED if name in values}
+    return {name: _as_json(value) for name, value in found.items() if value}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def layer_of(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded settings as a layer for :func:`push_layer`: what was left out then has no value now.
+
+    :raises ConfigError: where a name is none of a setting that decides keys.
+    """
+    unknown = sorted(set(recorded) - set(KEYED))
+    if unknown:
+        from .errors import ConfigError
+
+        raise ConfigError(f"the header names {', '.join(unknown)}, which this version of llmcall does not know")
+    if not recorded:
+        return {}
+    empty: dict[str, Any] = {"cache_namespace": "", "cache_normalize": (), "aliases": {}}
+    return {name: recorded.get(name, empty.get(name)) for name in KEYED if name in recorded or name not in NEEDED}
 
 
 def push_layer(values: Mapping[str, Any], origin: str) -> object:

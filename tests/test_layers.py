@@ -24,11 +24,11 @@ LAYERS = {
           keys messages parameters schemas schema_forms
           templates template_names jinja mustache tables
           outputs choices lenient_json numerals
-          answers streams event_stream raw_stream""",
-    2: """cache store packing flights transfers tinytroupe
+          answers streams event_stream raw_stream functions""",
+    2: """tapes cache store packing flights transfers tinytroupe
           cassettes lines entries references credentials misses
           scopes retry limits pools""",
-    3: "flow effects embeddings fallbacks",
+    3: "current recorded flow effects embeddings fallbacks",
     4: "clients clients.*",
     5: "registry",
     6: "call fanout ancestors aio process",

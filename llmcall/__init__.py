@@ -1,0 +1,145 @@
+"""Call language models thousands of times, pay for each call once, and get the same run again tomorrow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .ancestors import chatcompletion_request
+    from .cache import ResponseCache
+    from .call import Answer, LLMCall, llm
+    from .cassettes import Cassette, cassette
+    from .clients.azure import AzureClient
+    from .clients.base import LLMClient
+    from .clients.local import LocalClient
+    from .clients.openai import OpenAIClient
+    from .clients.stream import AsyncStream, Stream
+    from .clients.transport import AsyncTransport, Transport
+    from .config import Endpoint, Settings, configure, configured, force_api_cache, force_api_type
+    from .errors import (
+        APIError,
+        AuthenticationError,
+        BudgetExceededError,
+        CacheCorruptError,
+        CacheError,
+        CacheMissError,
+        ConfigError,
+        ContentFilterError,
+        ContextLengthError,
+        EmptyAnswerError,
+        InvalidRequestError,
+        LLMCallError,
+        OutputError,
+        QuotaExceededError,
+        RateLimitError,
+        RequestTimeoutError,
+        ScopeError,
+        ServiceError,
+        TemplateError,
+    )
+    from .metering import Usage, track
+    from .process import count_tokens, reset, settings, usage
+    from .registry import client, register_client
+    from .scopes import bind, scope
+    from .types import Record, Reply, Request, TokenUsage
+
+# Where each name lives; it is imported when first used, so that importing the package costs next to nothing.
+_HOMES = {
+    "ancestors": ("chatcompletion_request",),
+    "cache": ("ResponseCache",),
+    "cassettes": ("Cassette", "cassette"),
+    "call": ("Answer", "LLMCall", "llm"),
+    "clients.azure": ("AzureClient",),
+    "clients.base": ("LLMClient",),
+    "clients.local": ("LocalClient",),
+    "clients.openai": ("OpenAIClient",),
+    "clients.stream": ("AsyncStream", "Stream"),
+    "clients.transport": ("AsyncTransport", "Transport"),
+    "config": ("Endpoint", "Settings", "configure", "configured", "force_api_cache", "force_api_type"),
+    "errors": (
+        "APIError", "AuthenticationError", "BudgetExceededError", "CacheCorruptError", "CacheError", "CacheMissError",
+        "ConfigError", "ContentFilterError", "ContextLengthError", "EmptyAnswerError", "InvalidRequestError",
+        "LLMCallError", "OutputError", "QuotaExceededError", "RateLimitError", "RequestTimeoutError", "ScopeError",
+        "ServiceError", "TemplateError",
+    ),
+    "metering": ("Usage", "track"),
+    "process": ("count_tokens", "reset", "settings", "usage"),
+    "registry": ("client", "register_client"),
+    "scopes": ("bind", "scope"),
+    "types": ("Record", "Reply", "Request", "TokenUsage"),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "APIError",
+    "Answer",
+    "AsyncStream",
+    "AsyncTransport",
+    "AuthenticationError",
+    "AzureClient",
+    "BudgetExceededError",
+    "CacheCorruptError",
+    "CacheError",
+    "CacheMissError",
+    "Cassette",
+    "ConfigError",
+    "ContentFilterError",
+    "ContextLengthError",
+    "EmptyAnswerError",
+    "Endpoint",
+    "InvalidRequestError",
+    "LLMCall",
+    "LLMCallError",
+    "LLMClient",
+    "LocalClient",
+    "OpenAIClient",
+    "OutputError",
+    "QuotaExceededError",
+    "RateLimitError",
+    "Record",
+    "Reply",
+    "Request",
+    "RequestTimeoutError",
+    "ResponseCache",
+    "ScopeError",
+    "ServiceError",
+    "Settings",
+    "Stream",
+    "TemplateError",
+    "TokenUsage",
+    "Transport",
+    "Usage",
+    "__version__",
+    "bind",
+    "cassette",
+    "chatcompletion_request",
+    "client",
+    "configure",
+    "configured",
+    "count_tokens",
+    "force_api_cache",
+    "force_api_type",
+    "llm",
+    "register_client",
+    "reset",
+    "scope",
+    "settings",
+    "track",
+    "usage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'llmcall' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

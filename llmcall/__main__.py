@@ -1,0 +1,9 @@
+"""``python -m llmcall``: the command line."""
+
+from __future__ import annotations
+
+from .cli import main
+
+__all__: list[str] = []
+
+main(prog_name="llmcall")

@@ -1,0 +1,41 @@
+"""The ancestors' functions, asynchronous: ``from llmcall.aio import chatcompletion_request``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .ancestors import asking, dumped, sdk_error
+from .clients.patched import is_patched
+from .effects import adrive
+from .errors import APIError, InvalidRequestError
+from .raw_stream import chat_completion, chat_completion_stream
+from .registry import client as shared_client
+
+__all__ = ["chat_completion", "chat_completion_stream", "chatcompletion_request", "embedding_request"]
+
+
+async def chatcompletion_request(
+    *, max_lenght_fallback: bool = True, request_timeout: float | None = 60, prompt: str | None = None, **kwargs: Any
+) -> dict[str, Any]:
+    """Ask a model and return the whole response as a dict; as :func:`llmcall.chatcompletion_request`."""
+    patched = is_patched("AsyncOpenAI", "AsyncAzureOpenAI")
+    flow = asking(max_lenght_fallback, request_timeout, prompt, kwargs, patched=patched)
+    try:
+        return dumped((await adrive(flow)).record.response, as_it_is=patched)
+    except APIError as error:
+        raise sdk_error(error) from error
+
+
+async def embedding_request(text: str) -> list[float] | None:
+    """Return the embedding of a text, by the endpoint that lists the embedding model.
+
+    :returns: its numbers, or ``None`` after a bad request, which is logged.
+    :raises openai.OpenAIError: for other failures that remain after the retries.
+    """
+    try:
+        return await shared_client().aget_embedding(text, on_error="raise")
+    except InvalidRequestError as error:
+        sdk_error(error)
+        return None
+    except APIError as error:
+        raise sdk_error(error) from error

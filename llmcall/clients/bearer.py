@@ -1,0 +1,51 @@
+"""Keys that a function gives: asked before every attempt, never kept."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["abearer", "bearer"]
+
+
+def bearer(key: Callable[[], Any] | None) -> dict[str, str]:
+    """Return the header with a fresh token, or no header where the key is no function.
+
+    :param key: a function, sync or async, that returns the token.
+    :raises ConfigError: where it returns anything but a text.
+    """
+    if key is None:
+        return {}
+    token = key()
+    return _header(_run(token) if inspect.isawaitable(token) else token)
+
+
+async def abearer(key: Callable[[], Any] | None) -> dict[str, str]:
+    """Return the header with a fresh token, as :func:`bearer`, in the running event loop."""
+    if key is None:
+        return {}
+    token = key()
+    return _header(await token if inspect.isawaitable(token) else token)
+
+
+def _header(token: Any) -> dict[str, str]:
+    if not isinstance(token, str) or not token:
+        raise ConfigError(f"the api_key function returned {type(token).__name__}; it must return the token as a text")
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _run(awaitable: Any) -> Any:
+    """Await in an event loop of its own, in a thread of its own: this one may run a loop already."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    async def awaited() -> Any:
+        return await awaitable
+
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, awaited()).result()

@@ -1,0 +1,149 @@
+"""What a client stands on: its settings, its endpoints and what speaks to them, its cache and its meter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .. import config
+from ..cache import shared_cache
+from ..errors import ConfigError
+from ..metering import Meter, count
+from ..models import resolve
+from ..pools import Pool
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..cache import ResponseCache
+    from ..config import Endpoint, Settings
+    from ..metering import Usage
+    from ..models import Capabilities
+    from .transport import Transport
+
+__all__ = ["ClientCore"]
+
+
+class ClientCore:
+    """Hold a client's settings and transports; :class:`ClientRoad` adds how a call goes."""
+
+    api_type: ClassVar[str] = "custom"
+    transport: Any = None
+
+    def __init__(
+        self, settings: Settings | None = None, *, transport: Transport | None = None, **overrides: Any
+    ) -> None:
+        self._base = settings
+        self._overrides = overrides
+        self._meter = Meter()
+        self._resolved: tuple[int, Settings] | None = None
+        self._pools: dict[str, Pool] = {}
+        self._transports: dict[Endpoint, Any] = {}
+        if transport is not None:
+            self.transport = transport
+        config.refresh()
+        _ = self.settings
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings that hold for this client now."""
+        generation = config.generation()
+        resolved = self._resolved
+        if resolved is None or resolved[0] != generation:
+            made = config.settings_for(self._base, self._overrides)
+            self._resolved = resolved = (generation, made)
+            self._pools = {}
+        return resolved[1]
+
+    @property
+    def cache(self) -> ResponseCache:
+        """Return the cache that the client reads and stores in."""
+        return shared_cache(self.settings.cache_path)
+
+    @property
+    def usage(self) -> Usage:
+        """Return what the calls of this client used."""
+        return self._meter.usage()
+
+    def default_model(self) -> str:
+        """Return the model of a call that names none."""
+        return self.settings.model
+
+    def default_embedding_model(self) -> str:
+        """Return the model of an embeddings call that names none."""
+        return self.settings.embedding_model
+
+    def model_named(self, model: str | None) -> str:
+        """Return the name, after aliases, of the model that a call means by a name, or by none.
+
+        :raises TypeError: where it is no string.
+        """
+        settings = self.settings
+        name = model or self.default_model()
+        if not isinstance(name, str):
+            raise TypeError(f"model is {name!r}; it must be a string")
+        return resolve(name, settings.aliases) if settings.aliases else name
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Return what is known of a model."""
+        from ..models import capabilities
+
+        return capabilities(model, self.settings.models)
+
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the endpoints that serve a model."""
+        return [config.Endpoint(name=self.api_type, models=(model,), api_type=self.api_type)]
+
+    def make_transport(self, endpoint: Endpoint) -> Any:
+        """Return what speaks to an endpoint."""
+        given = self.transport
+        if given is None:
+            given = self
+        elif not hasattr(given, "send") and callable(given):
+            given = given()
+        if not hasattr(given, "send"):
+            raise ConfigError(
+                f"{type(self).__name__} gives no transport: define send(request, timeout), or pass transport="
+            )
+        return given
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return the host of an endpoint, as it is recorded."""
+        return self.api_type
+
+    def namespace(self, model: str) -> str:
+        """Return what keeps a model's records apart from those of other servers; empty where nothing does."""
+        return self.settings.cache_namespace
+
+    def _mode(self) -> str:
+        return self.settings.cache_mode
+
+    def _pool(self, model: str) -> Pool:
+        pool = self._pools.get(model)
+        if pool is None:
+            pool = self._pools.setdefault(model, Pool(self.endpoints(model)))
+        return pool
+
+    def _transport(self, endpoint: Endpoint) -> Any:
+        found = self._transports.get(endpoint)
+        if found is None:
+            found = self._transports.setdefault(endpoint, self.make_transport(endpoint))
+        return found
+
+    def _count(self, model: str, scope: str, **amounts: float | None) -> None:
+        count(self._meter, model, scope, amounts)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens them again."""
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
+            if transport is not self and hasattr(transport, "close"):
+                transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(model={self.default_model()!r})"

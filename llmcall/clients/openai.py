@@ -1,0 +1,107 @@
+"""The client of OpenAI's API and of every server compatible with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .. import config
+from ..endpoints import host_of, is_loopback
+from ..errors import ConfigError
+from .base import LLMClient
+from .sdk import SDKTransport, fitting
+
+if TYPE_CHECKING:
+    from ..config import Endpoint, Settings
+
+__all__ = ["OpenAIClient"]
+
+ADDRESS = "https://api.openai.com/v1"  # openai 3.51, OpenAI.__init__
+NO_KEY = "no key needed"  # what a loopback server is sent; the SDK insists on a text
+
+
+class OpenAIClient(LLMClient):
+    """Call OpenAI, or any OpenAI-compatible server through ``base_url``.
+
+    :param settings: what the client stands on instead of the process's settings.
+    :param http_client: the SDK's HTTP client (``httpx2.Client`` for openai 3.x, ``httpx.Client`` for 2.x).
+    :param overrides: settings by name, above the process's: ``model=``, ``api_key=``, ``base_url=``, ….
+    """
+
+    api_type: ClassVar[str] = "openai"
+
+    def __init__(self, settings: Settings | None = None, *, http_client: Any = None, **overrides: Any) -> None:
+        self._http_client = http_client
+        super().__init__(settings, **overrides)
+
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the ``[Endpoint …]`` sections that list a model, or the one endpoint of the settings."""
+        settings = self.settings
+        if not self._overrides.keys() & {"base_url", "azure_endpoint"}:
+            pool = [endpoint for endpoint in settings.endpoints if model in endpoint.models]
+            if pool:
+                return pool
+        return [self._configured(settings, model)]
+
+    def _configured(self, settings: Settings, model: str) -> Endpoint:
+        endpoint = config.Endpoint(
+            name=self.api_type,
+            models=(model,),
+            api_type=self.api_type,
+            api_key=config.key_for(settings, self.api_type),
+            base_url=settings.base_url,
+            organization=settings.organization,
+        )
+        return endpoint._replace(name=self.host(endpoint))
+
+    def namespace(self, model: str) -> str:
+        """Return the namespace of the model's endpoints, else the cache's.
+
+        :raises ConfigError: where endpoints of one model name different ones.
+        """
+        names = {endpoint.namespace or "" for endpoint in self.endpoints(model)}
+        if len(names) > 1:
+            raise ConfigError(
+                f"the endpoints of {model} name different namespaces ({', '.join(sorted(map(repr, names)))}): "
+                "any of them may answer, so one NAMESPACE must serve all"
+            )
+        return names.pop() or super().namespace(model)
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return the host of an endpoint, without port or credentials."""
+        return host_of(endpoint.azure_endpoint or endpoint.base_url or ADDRESS)
+
+    def make_transport(self, endpoint: Endpoint) -> Any:
+        """Return what speaks to an endpoint through the SDK."""
+        if self.transport is not None:
+            return super().make_transport(endpoint)
+        if endpoint.api_type == "azure" and self.api_type != "azure":
+            from .azure_transport import azure_transport
+
+            return azure_transport(endpoint, self.settings, self._http_client)
+        return self._openai_transport(endpoint)
+
+    def _openai_transport(self, endpoint: Endpoint) -> SDKTransport:
+        key = self._key(endpoint)
+        config.announce_key_destination(self.settings, endpoint)
+
+        def make(asynchronous: bool) -> Any:
+            import openai
+
+            return (openai.AsyncOpenAI if asynchronous else openai.OpenAI)(
+                api_key=NO_KEY if callable(key) or not key else key,
+                base_url=endpoint.base_url or ADDRESS,
+                organization=endpoint.organization,
+                max_retries=0,
+                http_client=fitting(self._http_client, asynchronous),
+            )
+
+        return SDKTransport(make, endpoint.name, key if callable(key) else None)
+
+    def _key(self, endpoint: Endpoint) -> Any:
+        key = endpoint.key()
+        if not key and not is_loopback(endpoint.base_url or ADDRESS):
+            raise ConfigError(
+                f"no key for {self.host(endpoint)}: set the environment variable "
+                f"{config.key_variable(self.api_type)}, or pass api_key="
+            )
+        return key

@@ -1,0 +1,273 @@
+"""Effects: what a flow asks its driver to do, and the four drivers.
+
+A flow is a generator that yields effects and does no input or output itself, so that the road is written once:
+:func:`drive` performs the effects for the synchronous methods, :func:`adrive` for the asynchronous ones, and their two
+streaming twins hand each :class:`Emit` on to the reader. Tests feed the effects by hand.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .errors import APIError, RequestTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+
+    from .flights import Flight
+    from .types import Request
+
+    T = TypeVar("T")
+    Flow = Generator["Effect", Any, T]
+
+__all__ = [
+    "ALONE", "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Wait",
+    "adrive", "adrive_stream", "drive", "drive_stream",
+]  # fmt: skip
+
+END = object()
+ALONE = object()  # given back by Wait where the waiting would never end
+
+
+class Sleep(NamedTuple):
+    """Wait for some seconds."""
+
+    seconds: float
+
+
+class Send(NamedTuple):
+    """Send a request and give back the response."""
+
+    transport: Any
+    request: Request
+    timeout: float | None
+
+
+class Open(NamedTuple):
+    """Send a request and give back an iterator of the chunks of its answer."""
+
+    transport: Any
+    request: Request
+    timeout: float | None
+
+
+class Next(NamedTuple):
+    """Give back the next chunk, or ``END``."""
+
+    chunks: Any
+
+
+class Close(NamedTuple):
+    """Close the iterator of chunks, and its connection with it."""
+
+    chunks: Any
+
+
+class Wait(NamedTuple):
+    """Wait for the outcome of another caller's flight; ``ALONE`` where the present thread itself leads it."""
+
+    flight: Flight
+    timeout: float | None
+
+
+class Do(NamedTuple):
+    """Run a function that may block on the disk."""
+
+    function: Callable[[], Any]
+
+
+class Emit(NamedTuple):
+    """Hand a piece of text to the reader of a stream."""
+
+    text: str
+
+
+Effect = Sleep | Send | Open | Next | Close | Wait | Do | Emit
+
+
+def _perform(effect: Any) -> Any:
+    if isinstance(effect, Send):
+        return effect.transport.send(effect.request, effect.timeout)
+    if isinstance(effect, Do):
+        return effect.function()
+    if isinstance(effect, Sleep):
+        return time.sleep(effect.seconds)
+    if isinstance(effect, Wait):
+        return _awaited(effect)
+    if isinstance(effect, Open):
+        return iter(effect.transport.stream(effect.request, effect.timeout))
+    if isinstance(effect, Next):
+        return next(effect.chunks, END)
+    return effect.chunks.close() if hasattr(effect.chunks, "close") else None
+
+
+def _awaited(wait: Wait) -> Any:
+    from concurrent.futures import TimeoutError as FutureTimeoutError
+
+    if wait.flight.is_mine():
+        return ALONE
+    try:
+        return wait.flight.outcome.result(wait.timeout)
+    except FutureTimeoutError:
+        raise _too_long() from None
+    except APIError as error:
+        raise _own(error) from error.__cause__
+
+
+def _too_long() -> RequestTimeoutError:
+    return RequestTimeoutError("the call's deadline passed while an identical call was under way")
+
+
+def _own(error: APIError) -> APIError:
+    """Return a copy of an error that several callers share: each raises it, with a traceback of its own."""
+    return copy.copy(error)
+
+
+async def _aperform(effect: Any) -> Any:
+    import asyncio
+
+    if isinstance(effect, Send):
+        return await _asent(effect)
+    if isinstance(effect, Do):
+        return await asyncio.to_thread(effect.function)
+    if isinstance(effect, Sleep):
+        return await asyncio.sleep(effect.seconds)
+    if isinstance(effect, Wait):
+        return await _aawaited(effect)
+    if isinstance(effect, Open):
+        return _aopened(effect)
+    if isinstance(effect, Next):
+        return await anext(effect.chunks, END)
+    return await effect.chunks.aclose() if hasattr(effect.chunks, "aclose") else None
+
+
+async def _asent(send: Send) -> Any:
+    import asyncio
+
+    if hasattr(send.transport, "asend"):
+        return await send.transport.asend(send.request, send.timeout)
+    return await asyncio.to_thread(send.transport.send, send.request, send.timeout)
+
+
+def _aopened(opening: Open) -> Any:
+    if hasattr(opening.transport, "astream"):
+        return aiter(opening.transport.astream(opening.request, opening.timeout))
+    return _in_threads(iter(opening.transport.stream(opening.request, opening.timeout)))
+
+
+async def _in_threads(chunks: Any) -> AsyncGenerator[Any, None]:
+    """Hand on the chunks of a transport that has no asynchronous twin."""
+    import asyncio
+
+    try:
+        while (chunk := await asyncio.to_thread(next, chunks, END)) is not END:
+            yield chunk
+    finally:
+        if hasattr(chunks, "close"):
+            chunks.close()
+
+
+async def _aawaited(wait: Wait) -> Any:
+    import asyncio
+
+    try:
+        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(wait.flight.outcome)), wait.timeout)
+    except asyncio.TimeoutError:
+        raise _too_long() from None
+    except APIError as error:
+        raise _own(error) from error.__cause__
+
+
+class _AbandonedError(BaseException):
+    """Tell a flow that its reader has left; closing it instead would forbid its ``finally`` to yield."""
+
+
+class _Steps:
+    """Advance a flow: the outcome of each effect goes in, the next effect comes out."""
+
+    def __init__(self, flow: Flow[Any]) -> None:
+        self.flow = flow
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def next(self) -> Any:
+        """Return the next effect; ``StopIteration`` carries the flow's result."""
+        value, error, self.value, self.error = self.value, self.error, None, None
+        return self.flow.send(value) if error is None else self.flow.throw(error)
+
+
+def drive(flow: Flow[T]) -> T:
+    """Perform a flow's effects and return its result."""
+    steps = _Steps(flow)
+    while True:
+        try:
+            effect = steps.next()
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        try:
+            steps.value = _perform(effect)
+        except BaseException as error:
+            steps.error = error
+
+
+async def adrive(flow: Flow[T]) -> T:
+    """Perform a flow's effects in the running event loop and return its result."""
+    steps = _Steps(flow)
+    while True:
+        try:
+            effect = steps.next()
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        try:
+            steps.value = await _aperform(effect)
+        except BaseException as error:
+            steps.error = error
+
+
+def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Iterator[str]:
+    """Perform a flow's effects and yield its pieces of text.
+
+    :param finish: takes the flow's result at the end. A reader who leaves early never gets there.
+    """
+    steps = _Steps(flow)
+    while True:
+        try:
+            effect = steps.next()
+        except StopIteration as stop:
+            finish(stop.value)
+            return
+        except _AbandonedError:
+            return
+        try:
+            if isinstance(effect, Emit):
+                yield effect.text
+            else:
+                steps.value = _perform(effect)
+        except GeneratorExit:
+            steps.error = _AbandonedError()
+        except BaseException as error:
+            steps.error = error
+
+
+async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[str, None]:
+    """Perform a flow's effects in the running event loop and yield its pieces of text, as :func:`drive_stream`."""
+    steps = _Steps(flow)
+    while True:
+        try:
+            effect = steps.next()
+        except StopIteration as stop:
+            finish(stop.value)
+            return
+        except _AbandonedError:
+            return
+        try:
+            if isinstance(effect, Emit):
+                yield effect.text
+            else:
+                steps.value = await _aperform(effect)
+        except GeneratorExit:
+            steps.error = _AbandonedError()
+        except BaseException as error:
+            steps.error = error

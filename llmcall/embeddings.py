@@ -1,0 +1,148 @@
+"""Embeddings on the road: each text is a record of its own; what is not recorded is asked for in batches."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import sys
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from .cache import record_of
+from .effects import ALONE, Do, Wait
+from .errors import APIError, RequestTimeoutError, ServiceError
+from .flow import Answer, Call, Sent, exchange, shareable, time_left
+from .tokens import shares
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .effects import Flow
+    from .flights import Flight
+    from .types import Record
+
+__all__ = ["embed", "vector"]
+
+# OpenAI's limits for one request: 2,048 texts (API reference, embeddings, "input") and 300,000 tokens in all.
+TEXTS_PER_BATCH = 2048
+TOKENS_PER_BATCH = 300_000
+BYTES_PER_TOKEN = 1  # no byte-level tokenizer makes more tokens than a text has bytes
+
+
+def embed(calls: Sequence[Call]) -> Flow[list[Answer]]:
+    """Answer requests, one text each, that are not recorded; as the leader of each flight, or by another's answer."""
+    answers: dict[str, Answer] = {}
+    led, followed = _joined(calls)
+    try:
+        for batch in _batches([call for call, _ in led]):
+            for record, sent in (yield from _asked(batch)):
+                answers[record.cache_key] = Answer(record, sent)
+    except APIError as error:
+        _land(led, answers, None if isinstance(error, RequestTimeoutError) else error)
+        led = []
+        raise
+    finally:
+        _land(led, answers, None)
+    for call, flight in followed:
+        shared = yield Wait(flight, time_left(call.policy))
+        if shared is None or shared is ALONE:
+            alone = [call._replace(cache=None)] if shared is ALONE else [call]
+            answers.update(zip([call.request.cache_key], (yield from embed(alone)), strict=True))
+        else:
+            answers[call.request.cache_key] = Answer(copy.deepcopy(shared.record))
+    return [answers[call.request.cache_key] for call in calls]
+
+
+def _joined(calls: Sequence[Call]) -> tuple[list[tuple[Call, Flight | None]], list[tuple[Call, Flight]]]:
+    led: list[tuple[Call, Flight | None]] = []
+    followed: list[tuple[Call, Flight]] = []
+    for call in {call.request.cache_key: call for call in calls}.values():
+        if call.cache is None or call.mode == "off":
+            led.append((call, None))
+            continue
+        leads, flight = call.cache.flights.join(call.request.cache_key)
+        if leads:
+            led.append((call, flight))
+        else:
+            followed.append((call, flight))
+    return led, followed
+
+
+def _land(led: list[tuple[Call, Flight | None]], answers: dict[str, Answer], error: APIError | None) -> None:
+    for call, flight in led:
+        if flight is not None and call.cache is not None:
+            answer = answers.get(call.request.cache_key)
+            call.cache.flights.land(flight, answer, None if answer or error is None else shareable(error))
+
+
+def _batches(calls: list[Call]) -> Iterator[list[Call]]:
+    batch: list[Call] = []
+    size = 0
+    for call in calls:
+        length = len(_text(call).encode()) * BYTES_PER_TOKEN
+        if batch and (len(batch) == TEXTS_PER_BATCH or size + length > TOKENS_PER_BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(call)
+        size += length
+    if batch:
+        yield batch
+
+
+def _text(call: Call) -> str:
+    return call.request.body["input"]  # type: ignore[no-any-return]
+
+
+def _asked(batch: list[Call]) -> Flow[list[tuple[Record, Sent]]]:
+    first = batch[0]
+    texts = [_text(call) for call in batch]
+    together = first._replace(request=first.request._replace(body={**first.request.body, "input": texts}))
+    try:
+        sent = yield from exchange(together)
+    except APIError as error:
+        first.count(errors=1, retries=error.attempts - 1)
+        raise
+    records = yield Do(lambda: _recorded(batch, texts, sent))
+    return [(record, sent) for record in records]
+
+
+def _recorded(batch: list[Call], texts: list[str], sent: Sent) -> list[Record]:
+    cost = batch[0].count(sent.response)
+    tokens = (sent.response.get("usage") or {}).get("prompt_tokens")
+    parts = [None] * len(batch) if tokens is None else shares(tokens, texts)
+    vectors = sorted(sent.response["data"], key=lambda item: item.get("index", 0))
+    return [
+        _kept(call, sent, item["embedding"], part, cost * part / tokens if cost and part and tokens else cost and 0.0)
+        for call, item, part in zip(batch, vectors, parts, strict=True)
+    ]
+
+
+def _kept(call: Call, sent: Sent, embedding: Any, tokens: int | None, cost: float | None) -> Record:
+    response = {"model": sent.response.get("model"), "embedding": _packed(embedding)}
+    if tokens is not None:
+        response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+    record = record_of(call.request, response, cost=cost, api_type=call.api_type, host=sent.host)
+    return record if call.cache is None else call.cache.keep(record, mode=call.mode)
+
+
+def _packed(embedding: Any) -> bytes:
+    """Return a vector as little-endian float32, whether it came as numbers or as base64 of the same."""
+    if isinstance(embedding, str):
+        return base64.b64decode(embedding)
+    try:
+        return _little_endian(array("f", embedding)).tobytes()
+    except (TypeError, OverflowError) as error:
+        raise ServiceError(f"a malformed answer: an embedding that is no list of numbers ({error})") from error
+
+
+def _little_endian(numbers: array[float]) -> array[float]:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def vector(record: Record) -> list[float]:
+    """Return a record's embedding as numbers, each rounded to float32."""
+    numbers = array("f")
+    numbers.frombytes(record.response["embedding"])
+    return _little_endian(numbers).tolist()

@@ -1,0 +1,295 @@
+"""The road of a request that nobody has answered yet: single flight, pool, retry, transport, record."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import answers
+from .cache import record_of
+from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
+from .errors import (
+    APIError,
+    AuthenticationError,
+    ContextLengthError,
+    InvalidRequestError,
+    QuotaExceededError,
+    RateLimitError,
+    RequestTimeoutError,
+)
+from .parameters import sent_body
+from .retry import RetryPolicy, retrying
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .cache import ResponseCache
+    from .config import Endpoint
+    from .effects import Flow
+    from .flights import Flight
+    from .models import Capabilities
+    from .pools import Pool
+    from .types import Record, Request
+
+__all__ = ["Answer", "Call", "Sent", "answer", "exchange", "shareable", "time_left"]
+
+UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
+REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
+
+
+class Call(NamedTuple):
+    """Hold all that the road needs to know of one call.
+
+    :param request: what is asked.
+    :param cache: where it is recorded; ``None`` where the disk takes no part.
+    :param mode: the cache's mode.
+    :param pool: the endpoints that serve the model.
+    :param transport: gives the transport of an endpoint.
+    :param capabilities: what is known of the model.
+    :param policy: how often and when it is tried again.
+    :param timeout: seconds for one attempt, or ``None``.
+    :param whole: tells whether the server read the whole prompt, as far as a response's token counts show.
+    :param count: adds a response, or amounts, to the usage; gives the response's USD, or ``None``.
+    :param api_type: recorded beside the answer.
+    :param host: gives the host of an endpoint, recorded likewise.
+    :param stream: whether the text is handed on as it comes.
+    :param wants_room: whether an answer that the context window cut is an error: there is a larger one to try.
+    """
+
+    request: Request
+    cache: ResponseCache | None
+    mode: str
+    pool: Pool
+    transport: Callable[[Endpoint], Any]
+    capabilities: Capabilities
+    policy: RetryPolicy
+    timeout: float | None
+    whole: Callable[[Any], bool]
+    count: Callable[..., float | None]  # type: ignore[assignment]
+    api_type: str
+    host: Callable[[Endpoint], str]
+    stream: bool = False
+    wants_room: bool = False
+
+
+class Sent(NamedTuple):
+    """Hold a response and where it came from.
+
+    :param latency: seconds from sending to the end of the answer.
+    """
+
+    response: Any
+    endpoint: str
+    host: str
+    latency: float
+
+
+class Answer(NamedTuple):
+    """Hold a record, and what was sent for it: ``None`` where another call, or none, was."""
+
+    record: Record
+    sent: Sent | None = None
+
+
+def answer(call: Call) -> Flow[Answer]:
+    """Answer a request that is not recorded: as the leader of its flight, or by another caller's answer."""
+    if call.cache is None or call.mode == "off" or call.stream:
+        return (yield from _asked(call))
+    while True:
+        leads, flight = call.cache.flights.join(call.request.cache_key)
+        if leads:
+            return (yield from _led(call, flight))
+        shared = yield Wait(flight, time_left(call.policy))
+        if shared is ALONE:
+            return (yield from _asked(call))
+        if shared is not None:
+            return Answer(copy.deepcopy(shared.record))
+
+
+def _led(call: Call, flight: Flight) -> Flow[Answer]:
+    assert call.cache is not None
+    outcome: Answer | None = None
+    shared: APIError | None = None
+    try:
+        outcome = yield from _asked(call)
+    except APIError as error:
+        shared = None if _own_deadline(call.policy) else shareable(error)
+        raise
+    finally:
+        call.cache.flights.land(flight, outcome, shared)
+    return outcome
+
+
+def shareable(error: APIError) -> APIError:
+    """Return a copy of an error for another caller to raise: a traceback belongs to one."""
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
+
+
+def _own_deadline(policy: RetryPolicy) -> bool:
+    """Return whether the caller's own deadline may have ended its call: whoever follows then takes over."""
+    return policy.deadline_at is not None
+
+
+def _asked(call: Call) -> Flow[Answer]:
+    """Ask, count and record."""
+    try:
+        sent = yield from exchange(call)
+    except APIError as error:
+        call.count(errors=1, retries=error.attempts - 1)
+        raise
+    if call.wants_room and answers.cut_by_context(sent.response, call.request.asked.get("max_tokens")):
+        call.count(sent.response)
+        raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
+    record = yield Do(lambda: _recorded(call, sent))
+    return Answer(record, sent)
+
+
+def _recorded(call: Call, sent: Sent) -> Record:
+    record = record_of(
+        call.request, sent.response, cost=call.count(sent.response), api_type=call.api_type, host=sent.host
+    )
+    if call.cache is None or not call.whole(sent.response):
+        return record
+    return call.cache.keep(record, mode=call.mode)
+
+
+def exchange(call: Call) -> Flow[Sent]:
+    """Send until there is an answer or the policy ends."""
+    pauses: list[float] = []
+    body = sent_body(call.request.body, call.capabilities)
+    if call.stream:
+        body["stream_options"] = {"include_usage": True}
+    for attempt in retrying(call.policy, pauses.append, time.monotonic, _name(call)):
+        if pauses:
+            yield Sleep(pauses.pop())
+        with attempt:
+            sent = yield from _attempt(call, body)
+    call.count(retries=attempt.retry_state.attempt_number - 1)
+    return sent
+
+
+def _attempt(call: Call, body: dict[str, Any]) -> Flow[Sent]:
+    """Send to one endpoint after the other until one answers or refuses; ``body`` loses what is unsupported."""
+    renewed: set[str] = set()
+    while True:
+        endpoint = yield from _chosen(call)
+        begun = time.monotonic()
+        try:
+            response = yield from _sent(call, endpoint, body)
+        except APIError as error:
+            error.endpoint = endpoint.name
+            if not _another_way(call, endpoint, body, error, renewed):
+                raise
+        else:
+            return Sent(response, endpoint.name, call.host(endpoint), time.monotonic() - begun)
+
+
+def _chosen(call: Call) -> Flow[Endpoint]:
+    while True:
+        endpoint, seconds = call.pool.choose(time.monotonic())
+        if not seconds:
+            return endpoint
+        left = time_left(call.policy)
+        if left is not None and seconds > left:
+            raise RateLimitError(
+                f"all endpoints rest; the first for {seconds:.1f} s, past the deadline", endpoint=endpoint.name
+            )
+        yield Sleep(seconds)
+
+
+def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any]) -> Flow[Any]:
+    request = call.request._replace(body=dict(body))
+    timeout = _attempt_time(call)
+    transport = call.transport(endpoint)
+    if call.stream:
+        return (yield from _streamed(transport, request, timeout, call.policy))
+    response = yield Send(transport, request, timeout)
+    if request.kind == "chat":
+        answers.check_chat(response)
+    else:
+        answers.check_embeddings(response, len(body["input"]))
+    return response
+
+
+def _streamed(transport: Any, request: Request, timeout: float | None, policy: RetryPolicy) -> Flow[Any]:
+    from .streams import Assembler
+
+    assembler, begun = Assembler(), False
+    chunks = yield Open(transport, request, timeout)
+    try:
+        while (chunk := (yield Next(chunks))) is not END:
+            if (time_left(policy) or 1.0) <= 0:
+                raise RequestTimeoutError("the call's deadline passed while the answer was coming")
+            text = assembler.add(chunk)
+            if text:
+                begun = True
+                yield Emit(text)
+        response = assembler.response()
+        answers.check_chat(response)
+    except APIError as error:
+        if begun:
+            error.retryable = False  # the reader has the first half already
+        raise
+    finally:
+        yield Close(chunks)
+    return response
+
+
+def _another_way(call: Call, endpoint: Endpoint, body: dict[str, Any], error: APIError, renewed: set[str]) -> bool:
+    """Return whether the same attempt can go on: with another endpoint, a fresh token, or without a parameter."""
+    if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
+        return call.pool.rest(endpoint, time.monotonic() + (error.retry_after or REST))
+    if isinstance(error, AuthenticationError):
+        if callable(endpoint.api_key) and error.status_code == 401 and endpoint.name not in renewed:
+            renewed.add(endpoint.name)
+            return True
+        return _left_out(call.pool, endpoint, error)
+    return isinstance(error, InvalidRequestError) and _without(body, error)
+
+
+def _left_out(pool: Pool, endpoint: Endpoint, error: APIError) -> bool:
+    remains = pool.leave_out(endpoint)
+    if remains:
+        _log().warning("endpoint %s refused its key and is left out: %s", endpoint.name, error)
+    return remains
+
+
+def _without(body: dict[str, Any], error: APIError) -> bool:
+    """Take the parameter that the API says it does not support out of the body; say so."""
+    if "stream_options" in str(error) and body.pop("stream_options", None):
+        return True  # an older server; the usage is then unknown
+    name = error.param
+    if error.code not in UNSUPPORTED or not isinstance(name, str) or name in ("model", "messages", "input"):
+        return False
+    if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
+        body["max_completion_tokens"] = body.pop(name)
+        return True
+    if body.pop(name, None) is None:
+        return False
+    _log().warning("%s does not support %s, which is dropped: %s", body.get("model"), name, error)
+    return True
+
+
+def _name(call: Call) -> str:
+    return f"{call.request.kind} request {call.request.cache_key[:12]} to {call.request.model}"
+
+
+def time_left(policy: RetryPolicy) -> float | None:
+    """Return the seconds until a call's deadline, or ``None`` where it has none."""
+    return None if policy.deadline_at is None else policy.deadline_at - time.monotonic()
+
+
+def _attempt_time(call: Call) -> float | None:
+    left = time_left(call.policy)
+    if left is not None and left <= 0:
+        raise RequestTimeoutError("the call's deadline passed")
+    return left if call.timeout is None else call.timeout if left is None else min(left, call.timeout)
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("llmcall")

@@ -1,0 +1,165 @@
+"""What calls used: counted by model and scope, for a client, for the process and for a block of code."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .tables import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .types import TokenUsage
+
+__all__ = ["Meter", "Usage", "cost_of", "count", "process_meter", "track"]
+
+COLUMNS = ("calls", "cached_calls", "retries", "errors", "input_tokens", "output_tokens", "cost", "saved")
+TOKENS_PER_PRICE = 1_000_000  # prices are USD per million tokens
+
+
+class Usage(NamedTuple):
+    """Hold what calls used.
+
+    :param calls: calls answered by a model.
+    :param cached_calls: calls answered by a record, or by an identical call in flight.
+    :param retries: attempts after the first.
+    :param errors: calls that failed for good.
+    :param input_tokens: prompt tokens that were billed; ``None`` where a server did not report them.
+    :param output_tokens: completion tokens that were billed, likewise.
+    :param cost: USD of the billed tokens; ``None`` where a price is unknown.
+    :param saved: USD that the cached calls cost when they were made, likewise.
+    :param by_model: the same for each model.
+    :param by_scope: the same for each scope path (``""`` outside any).
+    """
+
+    calls: int = 0
+    cached_calls: int = 0
+    retries: int = 0
+    errors: int = 0
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
+    cost: float | None = 0.0
+    saved: float | None = 0.0
+    by_model: Mapping[str, Usage] = {}
+    by_scope: Mapping[str, Usage] = {}
+
+    def __str__(self) -> str:
+        return columns([("model", *COLUMNS), *self._rows()], right=range(1, len(COLUMNS) + 1))
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        parts = list(self.by_model.items()) + ([("all", self)] if len(self.by_model) != 1 else [])
+        return [(name, *(_shown(column, getattr(usage, column)) for column in COLUMNS)) for name, usage in parts]
+
+    def _repr_html_(self) -> str:
+        from jinja2 import Environment
+
+        template = Environment(autoescape=True).from_string(
+            "<table><tr>{% for name in heads %}<th>{{ name }}</th>{% endfor %}</tr>"
+            "{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table>"
+        )
+        return template.render(heads=("model", *COLUMNS), rows=self._rows())
+
+
+def _shown(column: str, value: float | None) -> str:
+    if value is None:
+        return "?"
+    return f"${value:,.4f}" if column in ("cost", "saved") else f"{value:,}"
+
+
+def cost_of(tokens: TokenUsage, price: tuple[float, float] | None) -> float | None:
+    """Return the USD of an answer's tokens, or ``None`` where tokens or price are unknown.
+
+    :param price: USD per million prompt tokens and per million completion tokens.
+    """
+    if price is None or tokens.input_tokens is None:
+        return None
+    return (tokens.input_tokens * price[0] + (tokens.output_tokens or 0) * price[1]) / TOKENS_PER_PRICE
+
+
+class Meter:
+    """Add up what calls use, exactly, from any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # (model, scope) → one sum for each column, and how many summands of it were unknown
+        self._sums: dict[tuple[str, str], list[float]] = {}
+        self._unknown: dict[tuple[str, str], list[int]] = {}
+
+    def add(self, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
+        """Add amounts, by the name of their column; ``None`` is unknown."""
+        with self._lock:
+            sums = self._sums.get((model, scope))
+            if sums is None:
+                sums = self._sums[model, scope] = [0, 0, 0, 0, 0, 0, 0.0, 0.0]
+                self._unknown[model, scope] = [0] * len(COLUMNS)
+            for name, amount in amounts.items():
+                if amount is None:
+                    self._unknown[model, scope][COLUMNS.index(name)] += 1
+                else:
+                    sums[COLUMNS.index(name)] += amount
+
+    def usage(self) -> Usage:
+        """Return what was used so far."""
+        with self._lock:
+            rows = [(key, list(sums), list(self._unknown[key])) for key, sums in self._sums.items()]
+        return _total(rows)._replace(by_model=_grouped(rows, 0), by_scope=_grouped(rows, 1))
+
+
+_Row = tuple[tuple[str, str], list[float], list[int]]
+
+
+def _total(rows: list[_Row]) -> Usage:
+    columns: list[Any] = []
+    for column, name in enumerate(COLUMNS):
+        value = sum(sums[column] for _, sums, _ in rows)
+        unknown = any(counts[column] for _, _, counts in rows)
+        columns.append(None if unknown else float(value) if name in ("cost", "saved") else value)
+    return Usage(*columns)
+
+
+def _grouped(rows: list[_Row], part: int) -> dict[str, Usage]:
+    names = sorted({key[part] for key, _, _ in rows})
+    return {name: _total([row for row in rows if row[0][part] == name]) for name in names}
+
+
+process_meter = Meter()
+_tracking: list[Meter] = []
+
+
+def count(own: Meter, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
+    """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked."""
+    own.add(model, scope, amounts)
+    process_meter.add(model, scope, amounts)
+    for meter in tuple(_tracking):
+        meter.add(model, scope, amounts)
+
+
+class Tracked:
+    """Be the usage of a block: the attributes of :class:`Usage`, as they stand when asked."""
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.meter.usage(), name)
+
+    def __str__(self) -> str:
+        return str(self.meter.usage())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.meter.usage()._repr_html_()
+
+
+@contextmanager
+def track() -> Iterator[Tracked]:
+    """Count what the calls of a block use, from every thread and task of the process while it is open."""
+    tracked = Tracked()
+    _tracking.append(tracked.meter)
+    try:
+        yield tracked
+    finally:
+        _tracking.remove(tracked.meter)

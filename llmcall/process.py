@@ -1,0 +1,58 @@
+"""What holds for the whole process: its settings, its usage, and the way back to the beginning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import cache, config, scopes
+from .metering import process_meter
+from .models import resolve
+from .registry import forget_clients
+
+if TYPE_CHECKING:
+    from .config import Settings
+    from .metering import Usage
+    from .tokens import TokenCount
+
+__all__ = ["count_tokens", "reset", "settings", "usage"]
+
+
+def settings() -> Settings:
+    """Return the settings as they are now: environment and files are read again where they changed."""
+    config.refresh()
+    return config.settings()
+
+
+def reset() -> None:
+    """Forget the shared clients and caches, what was configured and forced, and what was read of environment and files.
+
+    Usage totals stay.
+    """
+    forget_clients()
+    cache.forget_shared()
+    scopes.forget()
+    config.reset()
+
+
+def usage() -> Usage:
+    """Return what all calls of the process used."""
+    return process_meter.usage()
+
+
+def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:
+    """Return the tokens of a text, or of messages with their framing; ``.estimated`` where it is not exact.
+
+    :param messages_or_text: a string, or messages as :meth:`LLMClient.send_message` takes them.
+    :param model: whose tokenizer counts; ``None`` means the configured model. An unknown one is estimated.
+    """
+    from .tokens import count_tokens as count
+
+    now = settings()
+    name = resolve(model or now.model, now.aliases)
+    return count(messages_or_text, name, encoding=_encoding(name, now))
+
+
+def _encoding(name: str, now: Settings) -> str | None:
+    from .models import capabilities
+
+    return capabilities(name, now.models).encoding

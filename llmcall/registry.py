@@ -1,0 +1,119 @@
+"""Which client speaks for which api_type; one shared instance of each."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from . import config
+from .clients.base import LLMClient
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .config import Settings
+
+__all__ = ["client", "forget_clients", "known_api_types", "register_client"]
+
+ENTRY_POINTS = "llmcall.clients"
+
+_lock = threading.RLock()
+_registered: dict[str, LLMClient | Callable[[Settings], LLMClient]] = {}
+_shared: dict[str, LLMClient] = {}
+
+
+def _openai(settings: Settings) -> LLMClient:
+    from .clients.openai import OpenAIClient
+
+    return OpenAIClient()
+
+
+def _azure(settings: Settings) -> LLMClient:
+    from .clients.azure import AzureClient
+
+    return AzureClient()
+
+
+def _local(settings: Settings) -> LLMClient:
+    from .clients.local import LocalClient
+
+    return LocalClient()
+
+
+BUILT_IN: dict[str, Callable[[Settings], LLMClient]] = {"openai": _openai, "azure": _azure, "local": _local}
+
+
+def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMClient]) -> None:
+    """Say which client speaks for an api_type, in place of the one that did.
+
+    :param api_type: the name, as in ``[OpenAI] API_TYPE``.
+    :param client: a client, or a function of the settings that returns one.
+    :raises TypeError: where it is neither, or the name is no string.
+    """
+    if not isinstance(api_type, str) or not api_type:
+        raise TypeError(f"api_type is {api_type!r}; it must be a name")
+    if not isinstance(client, LLMClient) and not callable(client):
+        raise TypeError(
+            f"the client for {api_type!r} is {client!r}; it must be an LLMClient or a function that returns one"
+        )
+    with _lock:
+        _registered[api_type] = client
+        _shared.pop(api_type, None)
+
+
+def client(api_type: str | None = None) -> LLMClient:
+    """Return the shared client of an api_type.
+
+    :param api_type: the name; ``None`` means the configured one.
+    :raises ConfigError: where nobody speaks for it; the message lists the known ones.
+    """
+    config.refresh()
+    name = api_type or config.settings().api_type
+    with _lock:
+        found = _shared.get(name)
+        if found is None:
+            found = _shared[name] = _made(name)
+        return found
+
+
+def _made(name: str) -> LLMClient:
+    given = _registered.get(name) or BUILT_IN.get(name) or _plugin(name)
+    made = given if isinstance(given, LLMClient) else given(config.settings())
+    if not isinstance(made, LLMClient):
+        raise ConfigError(
+            f"what is registered for the api_type {name!r} returned {type(made).__name__}, not an LLMClient"
+        )
+    return made
+
+
+def _plugin(name: str) -> Any:
+    for point in _entry_points():
+        if point.name == name:
+            return point.load()
+    known = known_api_types()
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"unknown api_type {name!r}{hint} Known are {', '.join(known)} (register_client adds one)")
+
+
+def _entry_points() -> Any:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=ENTRY_POINTS)
+
+
+def known_api_types() -> list[str]:
+    """Return the names that :func:`client` takes, plug-ins included, sorted."""
+    return sorted({*BUILT_IN, *_registered, *(point.name for point in _entry_points())})
+
+
+def forget_clients() -> None:
+    """Close and forget the shared clients, and what was registered."""
+    with _lock:
+        clients = list(_shared.values())
+        _shared.clear()
+        _registered.clear()
+    for shared in clients:
+        shared.close()

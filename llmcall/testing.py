@@ -1,0 +1,91 @@
+"""A client for the unit tests of code that calls models: its answers are written down beforehand."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .clients.base import LLMClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .types import Request
+
+__all__ = ["ScriptedClient"]
+
+
+class ScriptedClient(LLMClient):
+    """Answer from a script: nothing is sent, and nothing is stored unless asked.
+
+    :param answers: answers in turn, or a function of the messages that returns one. An answer is a text, a message
+        dict, an exception to raise, or anything else, which becomes JSON.
+    :param overrides: settings by name; ``cache_mode="auto"`` stores the answers as any client does.
+    :ivar requests: the requests that were asked, in order.
+    """
+
+    api_type: ClassVar[str] = "scripted"
+
+    def __init__(self, answers: Sequence[Any] | Callable[[list[Any]], Any] = (), **overrides: Any) -> None:
+        self._lock = threading.Lock()
+        self._answers = answers if callable(answers) else iter(list(answers))
+        self.requests: list[Request] = []
+        super().__init__(**{"cache_mode": "off", **overrides})
+
+    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return the next answer in the API's form.
+
+        :raises AssertionError: where the script has no answer left.
+        """
+        with self._lock:
+            self.requests.append(request)
+            answer = self._answers(request.messages) if callable(self._answers) else next(self._answers, self)
+        if answer is self:
+            raise AssertionError(
+                f"the script has no answer left; request {len(self.requests)} was {request.messages[-1]}"
+            )
+        if isinstance(answer, BaseException):
+            raise answer
+        return _embedded(request, answer) if request.kind == "embedding" else _completion(request, answer)
+
+    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
+        """Yield the next answer, a word at a time."""
+        response = self.send(request, timeout)
+        message = response["choices"][0]["message"]
+        for piece in _words(message.get("content") or ""):
+            yield {
+                "model": request.model,
+                "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}],
+            }
+        rest = {name: value for name, value in message.items() if name != "content"}
+        ending = {"index": 0, "delta": rest, "finish_reason": response["choices"][0]["finish_reason"]}
+        yield {"model": request.model, "choices": [ending]}
+
+
+def _words(text: str) -> list[str]:
+    return [word if not index else f" {word}" for index, word in enumerate(text.split(" "))] if text else []
+
+
+def _completion(request: Request, answer: Any) -> dict[str, Any]:
+    message = (
+        answer if isinstance(answer, dict) and "role" in answer else {"role": "assistant", "content": _text(answer)}
+    )
+    reason = "tool_calls" if message.get("tool_calls") else "stop"
+    return {
+        "object": "chat.completion",
+        "model": request.model,
+        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+    }
+
+
+def _text(answer: Any) -> str:
+    if hasattr(answer, "model_dump_json"):
+        return str(answer.model_dump_json())
+    return answer if isinstance(answer, str) else json.dumps(answer)
+
+
+def _embedded(request: Request, answer: Any) -> dict[str, Any]:
+    vectors = answer if answer and isinstance(answer[0], (list, tuple)) else [answer]
+    data = [{"index": index, "embedding": list(numbers)} for index, numbers in enumerate(vectors)]
+    return {"model": request.model, "data": data}

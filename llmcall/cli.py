@@ -1,4 +1,4 @@
-"""The command line: ask, count, look at the settings, check them, play the demo; ``cache`` has a module of its own."""
+"""The command line: ask, count, check, play the demo; ``cache`` and ``config`` have modules of their own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from ._version import __version__
 from .cli_cache import cache
+from .cli_config import show_config
 from .errors import LLMCallError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 DEMO = "market_day.py"
+# So small a model is at its best with the words that it finds most likely, and may not know when to stop.
+LOCAL: dict[str, Any] = {"temperature": 0, "max_tokens": 200}
 
 
 class Commands(click.Group):
@@ -47,6 +50,7 @@ def main() -> None:
 
 
 main.add_command(cache)
+main.add_command(show_config)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -67,9 +71,8 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
         raise click.UsageError("there is no question")
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
-    # So small a model is at its best with the words that it finds most likely.
-    temperature = 0 if local else None
-    with _client(local).stream_message(messages, model=model, temperature=temperature, on_error="raise") as stream:
+    params = LOCAL if local else {}
+    with _client(local).stream_message(messages, model=model, on_error="raise", **params) as stream:
         for piece in stream:
             click.echo(piece, nl=False)
     click.echo(stream.reply.refusal if stream.reply and stream.reply.content is None else "")
@@ -110,45 +113,6 @@ def _text_of(file: Any) -> str:
         return str(file.read())
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{file.name} is no UTF-8 text: byte {error.start}") from error
-
-
-@main.command("config")
-@as_json
-def show_config(as_json: bool) -> None:
-    """Show every setting, and where it came from.
-
-    Secrets are masked.
-    """
-    from .process import settings
-    from .tables import columns
-
-    rows = list(settings().items())
-    if as_json:
-        shown = [
-            {"section": section, "key": key, "value": value, "origin": origin} for _, section, key, value, origin in rows
-        ]
-        click.echo(json.dumps(shown, indent=2, ensure_ascii=False, default=_plain))
-        return
-    click.echo(columns([(f"[{row[1]}] {row[2]}".strip(), _shown(row[3]), row[4]) for row in rows if _has_line(row)]))
-
-
-def _has_line(row: tuple[str, str, str, Any, str]) -> bool:
-    """Tell whether a setting can be in config.ini, or is set: some are given in code alone."""
-    attribute, section, key, value, _ = row
-    return bool(key) or section != "OpenAI" or value is not None
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON cannot hold as what it can."""
-    return dict(value) if hasattr(value, "items") else str(value)
-
-
-def _shown(value: Any) -> str:
-    if value is None or value == "" or value == ():
-        return "-"
-    if hasattr(value, "items"):
-        return json.dumps(dict(value), default=_plain, ensure_ascii=False) if value else "-"
-    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 @main.command()

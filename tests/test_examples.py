@@ -1,0 +1,63 @@
+"""The examples run as they stand, from the answers that ship with them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llmcall
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> dict[str, str]:
+    """Return an environment in which the shipped answers are replayed, with neither key nor network."""
+    with llmcall.ResponseCache(tmp_path / "cache") as cache:
+        cache.load(EXAMPLES / "answers.jsonl")
+    return {
+        **os.environ,
+        "LLMCALL_API_TYPE": "local",
+        "LLMCALL_CACHE_PATH": str(tmp_path / "cache"),
+        "LLMCALL_CACHE_MODE": "replay",
+        "PYTHONWARNINGS": "error",
+    }
+
+
+def run(script: str, environment: dict[str, str], folder: Path) -> str:
+    """Run an example as a newcomer does, and return what it prints."""
+    command = [sys.executable, str(EXAMPLES / script)]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+def test_first_call(recorded: dict[str, str], tmp_path: Path) -> None:
+    """The first example prints the assistant's message."""
+    assert "Paris" in run("first_call.py", recorded, tmp_path)
+
+
+def test_typed_answers(recorded: dict[str, str], tmp_path: Path) -> None:
+    """The answers are values of their types."""
+    printed = run("typed_answers.py", recorded, tmp_path)
+    assert "Person(name='Maria', age=34)" in printed
+    assert "'good'  What a wonderful, funny film!" in printed
+
+
+def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell of the notebook runs, and the draws of a scope go on from cell to cell."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    for name, value in recorded.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PYTHONWARNINGS")  # what Jupyter itself warns of is none of ours
+    notebook = nbformat.read(EXAMPLES / "first_steps.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = "\n".join(output["data"]["text/plain"] for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert "('Orange', 'trial-1#0')" in shown
+    assert "('Banana', 'trial-1#2')" in shown
+    assert "'bad'" in shown

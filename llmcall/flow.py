@@ -18,6 +18,7 @@ from .errors import (
     RateLimitError,
     RequestTimeoutError,
 )
+from .notices import warn_once
 from .parameters import sent_body
 from .retry import RetryPolicy, retrying
 
@@ -165,10 +166,13 @@ def exchange(call: Call) -> Flow[Sent]:
     for attempt in retrying(call.policy, pauses.append, time.monotonic, _name(call)):
         if pauses:
             yield Sleep(pauses.pop())
+        sent: Sent | None = None
         with attempt:
             sent = yield from _attempt(call, body)
-    call.count(retries=attempt.retry_state.attempt_number - 1)
-    return sent
+        if sent is not None:
+            call.count(retries=attempt.retry_state.attempt_number - 1)
+            return sent
+    raise AssertionError("the loop ends with an answer, or raises")
 
 
 def _attempt(call: Call, body: dict[str, Any]) -> Flow[Sent]:
@@ -241,13 +245,20 @@ def _streamed(transport: Any, request: Request, timeout: float | None, policy: R
 def _another_way(call: Call, endpoint: Endpoint, body: dict[str, Any], error: APIError, renewed: set[str]) -> bool:
     """Return whether the same attempt can go on: with another endpoint, a fresh token, or without a parameter."""
     if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-        return call.pool.rest(endpoint, time.monotonic() + (error.retry_after or REST))
+        return call.pool.rest(endpoint, time.monotonic() + _rest(call, error))
     if isinstance(error, AuthenticationError):
         if callable(endpoint.api_key) and error.status_code == 401 and endpoint.name not in renewed:
             renewed.add(endpoint.name)
             return True
         return _left_out(call.pool, endpoint, error)
     return isinstance(error, InvalidRequestError) and _without(body, error)
+
+
+def _rest(call: Call, error: APIError) -> float:
+    """Return the seconds that an endpoint rests: those it asked for, else some where another can be asked meanwhile."""
+    if error.retry_after is not None:
+        return error.retry_after
+    return REST if len(call.pool.endpoints) > 1 else 0.0
 
 
 def _left_out(pool: Pool, endpoint: Endpoint, error: APIError) -> bool:
@@ -269,7 +280,8 @@ def _without(body: dict[str, Any], error: APIError) -> bool:
         return True
     if body.pop(name, None) is None:
         return False
-    _log().warning("%s does not support %s, which is dropped: %s", body.get("model"), name, error)
+    model = body.get("model")
+    warn_once(f"{model} does not support {name}, which is dropped: {error}", about=("unsupported", model, name))
     return True
 
 

@@ -90,7 +90,7 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
 def _message(message: Any, index: int) -> dict[str, Any]:
     if isinstance(message, Mapping):
         role, content = message.get("role"), message.get("content")
-        if role in ROLES and type(content) is str and len(message) == PLAIN_FIELDS:
+        if type(role) is str and role in ROLES and type(content) is str and len(message) == PLAIN_FIELDS:
             return {"role": role, "content": content}
     return _unusual_message(message, f"messages[{index}]")
 
@@ -123,6 +123,8 @@ def _check_content(message: Mapping[str, Any], place: str) -> None:
         if message["role"] not in ("assistant", "function"):
             raise ValueError(f"{place} has no content; a {message['role']} message needs one")
     elif isinstance(content, (list, tuple)):
+        if not content:
+            raise ValueError(f"{place}.content is empty; at least one part is needed")
         _check_parts(content, f"{place}.content")
     elif not isinstance(content, str):
         raise TypeError(f"{place}.content is {_a(content)}; it must be a string or a list of parts")

@@ -38,13 +38,13 @@ def check_names(params: Mapping[str, Any], *, embedding: bool = False) -> None:
 
     :raises TypeError: naming the parameter, the nearest known one, and ``extra_body``.
     """
-    if params.keys() <= KNOWN:
+    if params.keys() <= KNOWN and not embedding:
         return
     from . import models
 
-    table = models.EMBEDDING_PARAMETERS if embedding else models.CHAT_PARAMETERS
-    for name in params.keys() - KNOWN - table - ACCEPTED:
-        raise TypeError(_unknown(name, table | KNOWN))
+    table = models.EMBEDDING_PARAMETERS | {"model"} if embedding else models.CHAT_PARAMETERS | KNOWN
+    for name in params.keys() - table - ACCEPTED:
+        raise TypeError(_unknown(name, table))
 
 
 def _unknown(name: str, known: frozenset[str]) -> str:

@@ -1,0 +1,155 @@
+"""Parameters: checked by name, in one form for the key, and in the model's own spelling when sent."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+import llmcall
+from llmcall.models import CHAT_PARAMETERS, EMBEDDING_PARAMETERS, Capabilities, capabilities
+from llmcall.parameters import UNKEYED, asked_parameters, check_names, given_parameters, sent_body
+
+BODY = {"model": "m", "messages": [], "temperature": 0.5, "max_tokens": 50, "stop": ["x"], "seed": 1}
+NUMBERS = st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6)
+
+
+def test_every_parameter_of_the_api_is_known() -> None:
+    """All parameters of the API pass, and those that older scripts give."""
+    check_names(dict.fromkeys(CHAT_PARAMETERS | {"echo", "enable_pydantic_model_return"}))
+    check_names(dict.fromkeys(EMBEDDING_PARAMETERS), embedding=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("temprature", "did you mean 'temperature'?"),
+        ("max_token", "did you mean 'max_tokens'?"),
+        ("logit_biases", "did you mean 'logit_bias'?"),
+        ("top_k", "extra_body={'top_k': …}"),
+        ("repetition_penalty", "extra_body={'repetition_penalty': …}"),
+        ("stream", "stream_message()"),
+        ("stream_options", "stream_message()"),
+    ],
+)
+def test_an_unknown_name(name: str, hint: str) -> None:
+    """An unknown name is refused with the nearest known one, or the place for what a server has beyond the API."""
+    with pytest.raises(TypeError, match=re.escape(hint)) as caught:
+        check_names({"temperature": 1, name: 5})
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["verbosity", "temperature", "tools"])
+def test_embeddings_have_names_of_their_own(name: str) -> None:
+    """A parameter that only chats have is unknown to embeddings."""
+    with pytest.raises(TypeError, match=repr(name)):
+        check_names({name: 1}, embedding=True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind", "place"),
+    [
+        ({"temperature": math.nan}, ValueError, "temperature"),
+        ({"top_p": -math.inf}, ValueError, "top_p"),
+        ({"temperature": b"1"}, TypeError, "temperature"),
+        ({"seed": object()}, TypeError, "seed"),
+        ({"stop": ["x", b"y"]}, TypeError, "stop[1]"),
+        ({"logit_bias": {50256: -100}}, TypeError, "logit_bias"),
+        ({"logit_bias": {"50256": math.nan}}, ValueError, "logit_bias.50256"),
+        ({"tools": [{"type": "function", "function": {"x": {1}}}]}, TypeError, "tools[0].function.x"),
+        ({"extra_body": {"top_k": math.inf}}, ValueError, "extra_body.top_k"),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, ValueError, "max_tokens"),
+    ],
+)
+def test_what_is_refused(parameters: dict[str, Any], kind: type[Exception], place: str) -> None:
+    """A value that JSON has no form for is refused, naming its place."""
+    with pytest.raises(kind, match=rf"^{re.escape(place)}( |\b)"):
+        given_parameters(parameters, None)
+
+
+def test_defaults_of_the_settings() -> None:
+    """What is configured holds where nothing is given; None gives nothing."""
+    settings = llmcall.settings().replace(temperature=0.5, max_tokens=100, top_p=1.0)
+    assert given_parameters({}, settings) == {"temperature": 0.5, "max_tokens": 100, "top_p": 1}
+    assert given_parameters({"temperature": None, "top_p": 0.25, "n": None}, settings) == {
+        "temperature": 0.5,
+        "max_tokens": 100,
+        "top_p": 0.25,
+    }
+    assert given_parameters({"max_completion_tokens": 7}, settings)["max_tokens"] == 7
+
+
+def test_nothing_is_configured() -> None:
+    """Without a configured value, nothing is sent that was not asked for."""
+    assert given_parameters({}, llmcall.settings()) == {}
+
+
+def test_the_token_limit_has_two_names() -> None:
+    """Both names of the token limit are one parameter, and may be given together where they agree."""
+    assert given_parameters({"max_completion_tokens": 5}, None) == {"max_tokens": 5}
+    assert given_parameters({"max_tokens": 5, "max_completion_tokens": 5}, None) == {"max_tokens": 5}
+
+
+def test_older_scripts() -> None:
+    """What TinyTroupe's scripts give beside the API's parameters is accepted and goes nowhere."""
+    assert given_parameters({"echo": True, "enable_pydantic_model_return": True, "seed": 1}, None) == {"seed": 1}
+
+
+def test_what_does_not_matter_to_the_key() -> None:
+    """Who pays and what is logged is no part of the key; nor is n=1, or how a single stop is written."""
+    parameters = dict.fromkeys(UNKEYED, "x")
+    assert asked_parameters({**parameters, "n": 1, "stop": "x", "seed": 3}) == {"stop": ["x"], "seed": 3}
+    assert asked_parameters({"n": 2, "stop": ["x"]}) == {"n": 2, "stop": ["x"]}
+
+
+def test_what_is_not_keyed_is_sent() -> None:
+    """A parameter that does not enter the key is sent all the same."""
+    body = {**BODY, "user": "u1", "metadata": {"run": "3"}, "n": 1}
+    assert sent_body(body, Capabilities()) == body
+
+
+def test_a_model_that_reasons() -> None:
+    """A reasoning model gets max_completion_tokens and none of the parameters that it refuses."""
+    sent = sent_body({**BODY, "presence_penalty": 1, "reasoning_effort": "low"}, capabilities("o3-mini"))
+    assert sent == {"model": "m", "messages": [], "max_completion_tokens": 50, "stop": ["x"], "seed": 1,
+                    "reasoning_effort": "low"}  # fmt: skip
+
+
+def test_a_model_that_reasons_only_if_asked() -> None:
+    """A model that reasons only if asked takes a temperature until then."""
+    known = capabilities("gpt-5.1")
+    assert "temperature" in sent_body(BODY, known)
+    assert "temperature" in sent_body({**BODY, "reasoning_effort": "none"}, known)
+    assert "temperature" not in sent_body({**BODY, "reasoning_effort": "high"}, known)
+
+
+def test_the_table_can_be_overridden() -> None:
+    """A user's entry for a model goes before the packaged table."""
+    own = {"REFUSED_PARAMETERS": "seed, stop", "MAX_COMPLETION_TOKENS": "yes"}
+    known = capabilities("my-model", {"my-*": own})
+    assert sent_body(BODY, known) == {"model": "m", "messages": [], "temperature": 0.5, "max_completion_tokens": 50}
+
+
+def test_sending_changes_nothing() -> None:
+    """The body that is sent is a copy: the request stays as it was asked."""
+    before = dict(BODY)
+    sent = sent_body(BODY, capabilities("o3-mini"))
+    sent.clear()
+    assert before == BODY
+
+
+@given(st.dictionaries(st.sampled_from(["temperature", "top_p", "seed", "n", "presence_penalty"]), NUMBERS))
+def test_how_a_number_is_written_does_not_matter(parameters: dict[str, float]) -> None:
+    """A whole number gives the same parameters as an int and as a float."""
+    floats = {name: float(value) for name, value in parameters.items()}
+    assert repr(asked_parameters(given_parameters(floats, None))) == repr(
+        asked_parameters(given_parameters({name: _shortest(value) for name, value in parameters.items()}, None))
+    )
+
+
+def _shortest(value: float) -> float:
+    return int(value) if value == int(value) else value

@@ -105,6 +105,7 @@ def answer(call: Call) -> Flow[Answer]:
         if shared is ALONE:
             return (yield from _asked(call))
         if shared is not None:
+            call.count(cached_calls=1, saved=shared.record.cost)
             return Answer(copy.deepcopy(shared.record))
 
 

@@ -139,8 +139,23 @@ class ClientCore:
             if transport is not self and hasattr(transport, "close"):
                 transport.close()
 
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop too. ``asyncio.run`` does so by itself when it ends."""
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
+            if hasattr(transport, "aclose"):
+                await transport.aclose()
+            elif transport is not self and hasattr(transport, "close"):
+                transport.close()
+
     def __enter__(self) -> Self:
         return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def __exit__(self, *_: object) -> None:
         self.close()

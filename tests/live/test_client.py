@@ -1,0 +1,235 @@
+"""The clients against a real model: what is asked, what is recorded, what happens when a server fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from pydantic import BaseModel
+
+import llmcall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import ModelServer
+
+QUESTION = [
+    {"role": "system", "content": "You are a helpful assistant."},
+    {"role": "user", "content": "What is the capital of France?"},
+]
+
+
+@pytest.fixture
+def client(model_server: ModelServer, tmp_path: Path) -> Iterator[llmcall.OpenAIClient]:
+    """Give a client of the server, with a cache of its own."""
+    with llmcall.OpenAIClient(
+        base_url=model_server.base_url,
+        api_key=model_server.api_key,
+        model=model_server.model,
+        cache_path=tmp_path / "cache",
+        retry_waiting_time=0.05,
+    ) as client:
+        yield client
+
+
+def test_chat(client: llmcall.OpenAIClient) -> None:
+    """An answer has text, usage and a server that it came from; the second one is the first."""
+    reply = client.send_message(QUESTION, temperature=0, max_tokens=20, on_error="raise")
+    assert "Paris" in (reply.content or "")
+    assert reply.usage.input_tokens == 27
+    assert (reply.cached, reply.endpoint, reply.finish_reason) == (False, "127.0.0.1", "stop")
+    again = client.send_message(QUESTION, temperature=0, max_tokens=20, on_error="raise")
+    assert again.cached
+    assert again == reply
+
+
+class Person(BaseModel):
+    """Describe somebody."""
+
+    name: str
+    trade: Literal["baker", "farmer", "captain"]
+
+
+def test_typed_output(client: llmcall.OpenAIClient) -> None:
+    """A pydantic model comes back by the server's structured output, a truth by reading the answer's words."""
+    with llmcall.configured(models={client.default_model(): {"structured_output": True}}):
+        who = llmcall.LLMCall(user="Maria bakes bread. Who is she?", output_type=Person, client=client, temperature=0)
+        assert isinstance(who(), Person)
+    fact = llmcall.LLMCall(
+        system="Answer with yes or no.", user="{{ text }}", output_type=bool, client=client, temperature=0, max_tokens=12
+    )
+    assert fact(text="Is water wet?") in (True, False)
+
+
+def test_embeddings(client: llmcall.OpenAIClient) -> None:
+    """Live equals replay, and a list asks only for what is new."""
+    first = client.get_embedding("bread")
+    assert first is not None
+    assert len(first) == 576
+    both = client.get_embedding(["bread", "a ship at sea"])
+    assert both is not None
+    assert both[0] == first
+    assert client.usage.calls == 2
+    assert client.get_embedding(["a ship at sea", "bread"]) == both[::-1]
+    assert client.usage.calls == 2
+
+
+def test_a_prompt_that_is_too_long(client: llmcall.OpenAIClient) -> None:
+    """The error knows the prompt's length and the window."""
+    with pytest.raises(llmcall.ContextLengthError) as caught:
+        client.send_message("bread " * 4000, max_tokens=5, on_error="raise")
+    assert caught.value.prompt_tokens is not None
+    assert caught.value.context_window == 2048
+    assert caught.value.prompt_tokens > 4000
+
+
+def test_a_refused_key(model_server: ModelServer, tmp_path: Path) -> None:
+    """A wrong key is an AuthenticationError at the first attempt."""
+    with (
+        llmcall.OpenAIClient(base_url=model_server.base_url, api_key="sk-wrong", cache_path=tmp_path) as client,
+        pytest.raises(llmcall.AuthenticationError) as caught,
+    ):
+        client.send_message("Hello", on_error="raise")
+    assert caught.value.attempts == 1
+
+
+SCRIPT = """
+import llmcall
+client = llmcall.client()
+with llmcall.scope("trial"):
+    for name in ("lisa", "omar"):
+        with llmcall.scope(name):
+            for _ in range(2):
+                print(repr(client.send_message("Say hello.", temperature=1, max_tokens=8, on_error="raise").content))
+print("asked", llmcall.usage().calls)
+"""
+
+
+def test_the_second_run_makes_no_call(model_server: ModelServer, tmp_path: Path) -> None:
+    """A script run twice prints the same; the second time in the mode replay, without key and server."""
+    first = {"OPENAI_BASE_URL": model_server.base_url, "OPENAI_API_KEY": model_server.api_key}
+    printed = [run(SCRIPT, tmp_path, first), run(SCRIPT, tmp_path, {"LLMCALL_CACHE_MODE": "replay"})]
+    answers, again = (text.splitlines() for text in printed)
+    assert answers[:-1] == again[:-1]
+    assert (answers[-1], again[-1]) == ("asked 4", "asked 0")
+    assert len(set(answers[:-1])) > 1
+
+
+def run(script: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run a script in a process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_streaming(client: llmcall.OpenAIClient) -> None:
+    """A streamed answer comes in pieces, is the same record as the unstreamed call, and replays."""
+    with client.stream_message(QUESTION, temperature=0, max_tokens=20) as stream:
+        pieces = list(stream)
+    assert len(pieces) > 3
+    assert stream.reply is not None
+    assert "".join(pieces) == stream.reply.content
+    assert stream.reply.usage.output_tokens
+    again = client.send_message(QUESTION, temperature=0, max_tokens=20, on_error="raise")
+    assert again.cached
+    assert again == stream.reply
+
+
+def test_streaming_asynchronously(client: llmcall.OpenAIClient) -> None:
+    """The asynchronous stream says the same, and can be left early: nothing is stored then."""
+
+    async def play() -> tuple[str, int]:
+        async with client.astream_message("Tell a story.", max_tokens=60, seed=1) as left:
+            async for _ in left:
+                break
+        stream = client.astream_message(QUESTION, temperature=0, max_tokens=20)
+        text = "".join([piece async for piece in stream])
+        await client.aclose()
+        return text, len(client.cache)
+
+    text, records = asyncio.run(play())
+    assert "Paris" in text
+    assert records == 1
+
+
+def test_fifty_at_once(client: llmcall.OpenAIClient) -> None:
+    """Fifty concurrent calls of five questions make five calls, and share the answers."""
+
+    async def play() -> list[Any]:
+        questions = [f"Say the number {index % 5}." for index in range(50)]
+        calls = [client.asend_message(text, max_tokens=4, seed=1, on_error="raise") for text in questions]
+        replies = await asyncio.gather(*calls)
+        await client.aclose()
+        return replies
+
+    replies = asyncio.run(play())
+    assert len({reply.content for reply in replies}) <= 5
+    assert client.usage.calls == 5
+    assert client.usage.cached_calls == 45
+
+
+def test_an_overflow_falls_back(
+    client: llmcall.OpenAIClient, start_model_server: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    """A prompt too long for one server is asked of a second one with a longer context, and replays without either."""
+    short = start_model_server(alias="short", n_ctx=512, n_parallel=1)
+    long = start_model_server(alias="long", n_ctx=4096, n_parallel=1)
+    pool = tuple(
+        llmcall.Endpoint(name=server.model, models=(server.model,), base_url=server.base_url, api_key=server.api_key)
+        for server in (short, long)
+    )
+    prompt = "bread and cheese " * 250
+    with llmcall.configured(endpoints=pool, fallbacks={"short": ("long",)}, cache_path=tmp_path / "fallback"):
+        with llmcall.OpenAIClient(model="short") as asking:
+            reply = asking.send_message(prompt, max_tokens=5, seed=1, on_error="raise")
+        assert (reply.model, reply.endpoint, len(asking.cache)) == ("long", "long", 2)
+        short.stop()
+        long.stop()
+        with llmcall.OpenAIClient(model="short", cache_mode="replay") as asking:
+            assert asking.send_message(prompt, max_tokens=5, seed=1, on_error="raise") == reply
+
+
+def test_a_pool_goes_on_when_a_server_stops(start_model_server: Callable[..., ModelServer], tmp_path: Path) -> None:
+    """Of two servers one is killed half-way; every call is answered."""
+    servers = [start_model_server(n_ctx=1024) for _ in range(2)]
+    pool = tuple(
+        llmcall.Endpoint(name=f"server-{number}", models=("smol",), base_url=server.base_url, api_key=server.api_key)
+        for number, server in enumerate(servers)
+    )
+    with (
+        llmcall.configured(endpoints=pool, cache_path=tmp_path / "pool", retry_waiting_time=0.01),
+        llmcall.OpenAIClient(model="smol") as client,
+    ):
+        endpoints = []
+        for number in range(12):
+            if number == 6:
+                servers[0].stop()
+            reply = client.send_message(f"Say {number}.", max_tokens=4, seed=1, on_error="raise")
+            endpoints.append(reply.endpoint)
+    assert endpoints[:6] == ["server-0", "server-1"] * 3
+    assert set(endpoints[6:]) == {"server-1"}
+
+
+def test_local_client(tmp_path: Path) -> None:
+    """The same model answers in this process, without key, server or network."""
+    with llmcall.LocalClient(cache_path=tmp_path / "cache") as client:
+        reply = client.send_message(QUESTION, temperature=0, max_tokens=20, on_error="raise")
+        assert "Paris" in (reply.content or "")
+        assert reply.model == client.default_model() == "SmolLM2-135M-Instruct.Q4_1"
+        assert len(client.get_embedding("bread") or ()) == 576
+
+
+def test_asking_from_the_command_line(tmp_path: Path) -> None:
+    """``llmcall ask --local`` answers."""
+    command = [sys.executable, "-m", "llmcall", "ask", "--local", "-s", QUESTION[0]["content"], QUESTION[1]["content"]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Paris" in done.stdout

@@ -49,6 +49,23 @@ def test_typed_answers(recorded: dict[str, str], tmp_path: Path) -> None:
     assert "'good'  What a wonderful, funny film!" in printed
 
 
+@pytest.mark.parametrize("command", [[str(EXAMPLES / "market_day.py")], ["-m", "llmcall", "demo"]])
+def test_market_day(command: list[str], tmp_path: Path) -> None:
+    """The market is replayed without key, network or configuration, always the same, and says what it took."""
+    first, second = (
+        subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    rounds, summary = first.rsplit("\n\n", 1)
+    assert rounds == second.rsplit("\n\n", 1)[0]
+    assert rounds.count("\nRound ") == 6
+    assert all(rounds.count(f"\n  {name} ") == 6 for name in ("Greta", "Otto", "Mira", "Bruno", "Pip"))
+    assert "answers replayed and 0 asked for" in summary
+    assert "SmolLM2-135M-Instruct" in summary
+    assert max(map(len, first.splitlines())) <= 100
+    assert "\033" not in first
+
+
 def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell of the notebook runs, and the draws of a scope go on from cell to cell."""
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")

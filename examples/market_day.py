@@ -1,0 +1,199 @@
+"""A day at a village market: five people, three goods, six rounds, every word from a language model.
+
+    python market_day.py            replays the recorded day: no key, no network, about a second
+    python market_day.py --local    plays a day of your own with a small model in this process (extra `local`)
+    python market_day.py --live     plays it with the configured model
+
+A day of your own is kept in `.llmcall`: played again it is the same day, without a call. `--fresh` plays another one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+
+import llmcall
+
+RECORDING = pathlib.Path(__file__).with_name("market_day.jsonl")
+PRICES = {"SmolLM2-135M-Instruct.Q4_1": (0.15, 0.60)}  # as in [Prices]: USD per million tokens, in and out
+PRICED_AS = {"SmolLM2-135M-Instruct.Q4_1": ", gpt-4o-mini's,"}
+TRIES = 10  # so often somebody is asked for words that are new
+LOOSE_END = re.compile(r" (an?|and|are|at|but|by|for|ha[sv]e?|I|if|i[ns]|it's|my|o[fnr]|than|the|to|who|will|with).$")
+OPENING = {"bread": 5, "apples": 3, "cheese": 7}
+STEP = {"buy": 1, "sell": -1, "haggle": -1, "wait": 0}  # what a decision does to the price
+TOPICS = ("the church bell", "Otto's goats", "the cheese", "Pip's frog", "the captain's ship", "the old bridge")
+
+
+class Person(NamedTuple):
+    """Hold who somebody is, and an answer that shows the others how it is done."""
+
+    name: str
+    who: str
+    decision: str
+    item: str
+    says: str
+
+
+PEOPLE = [
+    Person("Greta", "a cook with a hungry soup", "wait", "apples", "My soup still sleeps, the apples can wait."),
+    Person("Otto", "a farmer who loves his goats", "sell", "cheese", "My goat Berta signed this cheese."),
+    Person("Mira", "a poet in love", "haggle", "bread", "I offer a short poem for a long bread."),
+    Person("Bruno", "a captain who fears water", "sell", "cheese", "This cheese has crossed the sea twice."),
+    Person("Pip", "a boy with a frog", "haggle", "apples", "Mother said apples, or was it candles?"),
+]
+
+
+class Decision(BaseModel):
+    """What somebody does, and says: one plain sentence, with one comma at most."""
+
+    decision: Literal["buy", "sell", "haggle", "wait"]
+    item: Literal["bread", "apples", "cheese"]
+    says: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z' ]{11,75}(, [A-Za-z' ]{4,60})?[.!?]$")]
+
+
+SYSTEM = """\
+Play people at a village market. Each decides, and says one short, funny sentence. {{ heard | join(" ") }}
+
+{% for person, prices in examples -%}
+{{ person.name }}, {{ person.who }}. Prices: {{ prices }}.
+{"decision": "{{ person.decision }}", "item": "{{ person.item }}", "says": "{{ person.says }}"}
+
+{% endfor %}"""
+USER = "{{ person.name }}, {{ person.who }}. Prices: {{ prices }}."
+EXAMPLE_PRICES = ("bread 5, apples 3, cheese 7", "bread 4, apples 2, cheese 6", "bread 6, apples 4, cheese 8")
+RUMOURS = [
+    {"role": "system", "content": "You tell rumours at a village market. Each rumour is one short, funny sentence."},
+    {"role": "user", "content": "Tell a rumour about the baker."},
+    {"role": "assistant", "content": "The baker's oven snores at night."},
+    {"role": "user", "content": "Tell a rumour about the mayor."},
+    {"role": "assistant", "content": "The mayor paid for his hat with a duck."},
+    {"role": "user", "content": "Tell a rumour about a goat."},
+    {"role": "assistant", "content": "The goat was seen reading the price list."},
+]
+
+
+class Market:
+    """Let people talk and trade, one after the other.
+
+    Inside a scope the same question asked again is a new draw, and each draw replays. So a sentence that was heard
+    before is simply asked for again, and the day is still the same whenever it is played.
+    """
+
+    def __init__(self, client: llmcall.LLMClient) -> None:
+        self.client = client
+        self.ask = llmcall.LLMCall(
+            system=SYSTEM, user=USER, output_type=Decision, client=client, temperature=0.8, max_tokens=90
+        )
+        self.prices = dict(OPENING)
+        self.said = [words for person in PEOPLE for words in (person.who, person.says)]
+        self.said += [message["content"] for message in RUMOURS]
+        self.heard: list[str] = []
+
+    def rounds(self) -> Iterator[tuple[str, list[tuple[Person, Decision]]]]:
+        """Yield each round's rumour, and who decided what."""
+        with llmcall.scope("market day"):
+            for number, topic in enumerate(TOPICS):
+                rumour = self.rumour(topic)
+                moves = [(person, self.decision(person, number)) for person in PEOPLE]
+                for _, move in moves:
+                    self.prices[move.item] = max(1, self.prices[move.item] + STEP[move.decision])
+                yield rumour, moves
+
+    def rumour(self, topic: str) -> str:
+        """Ask for a rumour, in free words."""
+        question = [*RUMOURS, {"role": "user", "content": f"Tell a rumour about {topic}."}]
+        with llmcall.scope("rumours"):
+            for _ in range(TRIES):
+                reply = self.client.send_message(question, temperature=0.8, max_tokens=24, on_error="raise")
+                if reply.finish_reason == "stop" and self.is_new(reply.content or ""):
+                    break
+        return self.remember(reply.content or "")
+
+    def decision(self, person: Person, number: int) -> Decision:
+        """Ask a person, who has heard the last words and knows the prices, for a decision."""
+        start = (PEOPLE.index(person) + number) % len(PEOPLE)
+        others = [other for other in PEOPLE[start:] + PEOPLE[:start] if other is not person]
+        examples = list(zip(others, EXAMPLE_PRICES, strict=False))
+        with llmcall.scope(person.name):
+            for _ in range(TRIES):
+                move: Decision = self.ask(person=person, prices=self.listed(), heard=self.heard, examples=examples)
+                stray = {person.name, *OPENING} - {move.item}
+                if self.is_new(move.says) and not any(word in move.says for word in stray):
+                    break
+        self.remember(move.says, f"{person.name} just said: ")
+        return move
+
+    def listed(self) -> str:
+        """Return the prices as people say them: ``bread 5, apples 3, cheese 7``."""
+        return ", ".join(f"{item} {price}" for item, price in self.prices.items())
+
+    def remember(self, words: str, speaker: str = "") -> str:
+        """Keep words: nobody says them again, and the next two speakers have heard them."""
+        self.said.append(words)
+        self.heard = [*self.heard[-1:], speaker + words]
+        return words
+
+    def is_new(self, sentence: str) -> bool:
+        """Tell whether a sentence is short and whole, and unlike all that were said."""
+        words, *others = (set(re.findall(r"[a-z']+", text.lower())) for text in (sentence, *self.said))
+        whole = re.fullmatch(r"[A-Z].{10,68}\w[.!?]", sentence) and not LOOSE_END.search(sentence)
+        return bool(whole) and not any(len(words & other) > 0.6 * len(words) for other in others)
+
+
+def paint(text: str, code: int) -> str:
+    """Colour a text, on a terminal only and never where NO_COLOR is set."""
+    return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
+
+
+def show(market: Market) -> None:
+    """Play the day, printing each round as it ends."""
+    print(f"Opening prices: {market.listed()}")
+    before = dict(market.prices)
+    for number, (rumour, moves) in enumerate(market.rounds(), 1):
+        print(paint(f"\nRound {number}", 1), f"· They say: {rumour}")
+        for person, move in moves:
+            deed = paint(f"{move.decision:<6} {move.item:<6}", 36)
+            print(f"  {person.name:<6} {deed}  {move.says}")
+        changes = [f"{item} {old} → {market.prices[item]}" for item, old in before.items()]
+        print(paint("  Prices " + " ".join(f"{change:<16}" for change in changes).rstrip(), 2))
+        before = dict(market.prices)
+
+
+def client_for(arguments: argparse.Namespace, folder: str) -> llmcall.LLMClient:
+    """Return the client that answers: of the recording, of the model in this process, or the configured one."""
+    if arguments.local or arguments.live:
+        llmcall.configure(prices=PRICES, cache_mode="refresh" if arguments.fresh else "auto")
+        return llmcall.client("local" if arguments.local else None)
+    client = llmcall.LocalClient(cache_path=folder, cache_mode="replay")
+    client.cache.load(RECORDING)
+    return client
+
+
+def main() -> None:
+    """Play a day, and say what it took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--live", action="store_true", help="ask the configured model")
+    parser.add_argument("--local", action="store_true", help="ask a small model in this process")
+    parser.add_argument("--fresh", action="store_true", help="with --live or --local: play another day")
+    arguments = parser.parse_args()
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, llmcall.track() as usage:
+        show(Market(client_for(arguments, folder)))
+    seconds = time.perf_counter() - began
+    print(f"\n{usage.cached_calls} answers replayed and {usage.calls} asked for, in {seconds:.1f} s.")
+    model = ", ".join(usage.by_model)
+    cost = "?" if usage.cost is None or usage.saved is None else f"${usage.cost + usage.saved:.4f}"
+    print(f"The model was {model}; at the price in [Prices]{PRICED_AS.get(model, '')} its tokens cost {cost}.")
+
+
+if __name__ == "__main__":
+    main()

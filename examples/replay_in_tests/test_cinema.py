@@ -1,0 +1,36 @@
+"""The tests of the cinema; the model's answers are in ``cassettes``, so they need neither a key nor the network."""
+
+from __future__ import annotations
+
+import pytest
+from cinema import bad_reviews, greetings, mood
+
+import llmcall
+
+WONDERFUL = "What a wonderful, funny film!"
+TERRIBLE = "Terrible food, rude staff, never again."
+
+
+@pytest.mark.llm
+@pytest.mark.parametrize(("review", "expected"), [(WONDERFUL, "good"), (TERRIBLE, "bad")], ids=["good", "bad"])
+def test_mood(review: str, expected: str) -> None:
+    """A review is good or bad."""
+    assert mood(review=review) == expected
+
+
+@pytest.fixture(scope="module")
+def bad() -> list[str]:
+    """Read the reviews once for all tests of this module; a wider fixture has a cassette of its own."""
+    return bad_reviews([WONDERFUL, TERRIBLE])
+
+
+@pytest.mark.llm
+def test_bad_reviews(bad: list[str]) -> None:
+    """Only the bad reviews are left."""
+    assert bad == [TERRIBLE]
+
+
+def test_greetings(llm_cassette: llmcall.Cassette) -> None:
+    """Each greeting is a draw of its own, with its own record."""
+    assert len(set(greetings("Lisa", 3))) == 3
+    assert llm_cassette.records == llm_cassette.replayed + llm_cassette.recorded == 3

@@ -1,0 +1,299 @@
+"""llmcall cassette: recordings shown, compared and merged, by hand and by git."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from conversations import HOSTILE, chat, conversation, embedding, function
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcall import lines
+from llmcall.cli import main
+from llmcall.keys import key_of
+from llmcall.merging import merge
+from llmcall.review_diff import compare
+from llmcall.types import Record
+
+TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No."), ("For 4?", "Perhaps.")]
+SETTINGS = {"model": "m"}
+# The two lines that let git compare cassettes as conversations: of .gitattributes, and of the configuration.
+ATTRIBUTES = "**/cassettes/**/*.jsonl text eol=lf merge=union diff=llmcall\n"
+TEXTCONV = ("diff.llmcall.textconv", "llmcall cassette show --textconv")
+
+
+def run(*arguments: object) -> Result:
+    """Run ``llmcall cassette`` in this process."""
+    return CliRunner().invoke(main, ["cassette", *map(str, arguments)])
+
+
+def written(name: str, records: list[Record], settings: dict[str, Any] = SETTINGS) -> Path:
+    """Write records to a file of the working directory."""
+    path = Path(name)
+    lines.write(path, settings, records)
+    return path
+
+
+def read(path: Path) -> list[Record]:
+    """Return the records of a file."""
+    return lines.read(path, key_of).records()
+
+
+@pytest.fixture
+def market() -> Path:
+    """Write a cassette of two scopes."""
+    return written("market.jsonl", [*conversation("day/lisa#0", TURNS), chat("?", HOSTILE, "day/bart#0")])
+
+
+def test_show(market: Path) -> None:
+    """show prints the conversations as plain text, each time the same, with nothing that a terminal would obey."""
+    shown = run("show", market)
+    assert shown.exit_code == 0 and shown.output.startswith('model: "m"\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n')
+    assert "→ assistant\n    Perhaps.\n" in shown.output and "\x1b" not in shown.output
+    assert run("show", market).output == shown.output
+
+
+def test_show_in_the_coding_of_files(market: Path) -> None:
+    """What goes to a file or a pipe is UTF-8 with plain line ends, whatever the terminal's coding."""
+    command = [sys.executable, "-m", "llmcall", "cassette", "show", str(market)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "FORCE_COLOR": "1"}
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
+    assert "→ assistant".encode() in printed and b"\r" not in printed and b"\x1b" not in printed
+
+
+def test_show_to_a_file(market: Path) -> None:
+    """-o writes what would be printed."""
+    assert run("show", market, "-o", "shown.txt").output == ""
+    assert Path("shown.txt").read_text(encoding="utf-8") == run("show", market).output
+
+
+def test_show_html(market: Path) -> None:
+    """--html prints the page."""
+    page = run("show", market, "--html").output
+    assert page.startswith("<!DOCTYPE html>") and page.endswith("</html>\n") and "Perhaps." in page
+
+
+def test_show_json(market: Path) -> None:
+    """--json prints the records with their whole requests."""
+    written("e.jsonl", [embedding("bread", [0.5])])
+    shown = json.loads(run("show", market, "--json").output)
+    assert [len(record["request"]["messages"]) for record in shown] == [1, 2, 4, 6]
+    assert json.loads(run("show", "e.jsonl", "--json").output)[0]["response"] == {"embedding": "0000003f"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["show", "none.jsonl"], 2, "does not exist"),
+        (["show", "broken.jsonl"], 1, "broken.jsonl:2: the line is not JSON"),
+        (["show", "market.jsonl", "--html", "--json"], 2, "exclude each other"),
+        (["diff", "market.jsonl", "broken.jsonl"], 1, "broken.jsonl:2"),
+        (["merge", "market.jsonl", "market.jsonl"], 2, "Missing option '-o'"),
+        (["merge", "market.jsonl", "warmer.jsonl", "-o", "x"], 1, "recorded under different settings: temperature"),
+    ],
+)
+def test_failures(market: Path, arguments: list[str], code: int, complaint: str) -> None:
+    """What cannot be done is said, with the exit code of a failure or of wrong usage."""
+    Path("broken.jsonl").write_bytes(market.read_bytes()[:100].rpartition(b"\n")[0] + b"\n{broken")
+    written("warmer.jsonl", [], {**SETTINGS, "temperature": 1})
+    done = run(*arguments)
+    assert done.exit_code == code and complaint in done.output
+
+
+# git
+
+
+def git(*arguments: str) -> str:
+    """Run git in the working directory, without anybody's configuration."""
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    done = subprocess.run(["git", *identity, *arguments], env=environment, check=True, capture_output=True)
+    return done.stdout.decode()
+
+
+@pytest.fixture
+def repository() -> Path:
+    """Make a repository that compares cassettes as conversations, with one recorded and committed."""
+    git("init", "-q", "-b", "main")
+    Path(".gitattributes").write_text(ATTRIBUTES, encoding="utf-8")
+    key, command = TEXTCONV
+    git("config", key, command.replace("llmcall", f"{shlex.quote(Path(sys.executable).as_posix())} -m llmcall", 1))
+    path = written("tests/cassettes/test_a/test_b.jsonl", conversation("lisa#0", TURNS))
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    return path
+
+
+def test_git_compares_conversations(repository: Path) -> None:
+    """With the two lines, git shows what was answered anew and no JSON."""
+    changed = [*TURNS[:1], ("And for 5?", "Gladly."), TURNS[2]]
+    written(str(repository), conversation("lisa#0", changed))
+    shown = [line for line in git("diff").splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    assert shown == ["-    No.", "+    Gladly."]
+    assert "+    Perhaps." in git("show", "HEAD")
+
+
+@pytest.mark.parametrize("damage", ["<<<<<<< HEAD\n", '{"llmcall": 99, "settings": {}}\n', "\xff\x1b[31m"])
+def test_git_shows_a_damaged_cassette(repository: Path, damage: str) -> None:
+    """git goes on where a version cannot be read: it is shown as it is, after what is wrong."""
+    repository.write_bytes(damage.encode("latin-1") + repository.read_bytes())
+    shown = git("diff")
+    assert "+cannot be read: " in shown and '"kind": "chat"' in shown and "\x1b" not in shown
+
+
+def test_git_merges_two_branches(repository: Path) -> None:
+    """Two branches that recorded other calls are merged by git, and by the command, to the same records."""
+    first = read(repository)
+    for branch in ("left", "right"):
+        git("checkout", "-q", "-b", branch, "main")
+        written(str(repository), [*first, *conversation(f"{branch}#0", TURNS)])
+        git("commit", "-q", "-a", "-m", branch)
+        Path(f"{branch}.jsonl").write_bytes(repository.read_bytes())
+    git("merge", "-q", "-m", "both", "left")
+    assert run("merge", "left.jsonl", "right.jsonl", "-o", "both.jsonl").exit_code == 0
+    assert len(read(Path("both.jsonl"))) == 9
+    assert {each.cache_key for each in read(repository)} == {each.cache_key for each in read(Path("both.jsonl"))}
+
+
+# diff
+
+
+def test_diff_of_the_same(market: Path) -> None:
+    """Two equal files differ in nothing."""
+    done = run("diff", market, market, "--exit-code")
+    assert (done.exit_code, done.output) == (0, "4 the same, 0 came, 0 went, 0 changed.\n")
+
+
+def test_diff(market: Path) -> None:
+    """diff says what came, went and changed, and at which call of which scope the runs part, with its difference."""
+    turns = [TURNS[0], ("And for 6?", "No."), ("And for 7?", "No!"), ("And?", "…")]
+    after = [*conversation("day/lisa#0", turns), chat("?", "Well.", "day/bart#0"), chat("New?", "Yes.", "day/nora#0")]
+    written("after.jsonl", after, {**SETTINGS, "temperature": 1})
+    done = run("diff", market, "after.jsonl")
+    assert done.exit_code == 0
+    assert done.output.splitlines() == [
+        "1 the same, 2 came, 0 went, 3 changed.",
+        "~ setting temperature: null → 1",
+        "The runs first part at call 1 of scope day/bart (the same request, answered differently).",
+        "",
+        "=== day/bart, from call 1 on",
+        '~ answer to day/bart#0 m "?"',
+        "     → assistant",
+        f"    -    {HOSTILE.encode('unicode_escape').decode()}",
+        "    +    Well.",
+        "",
+        "=== day/lisa, from call 2 on",
+        '~ request day/lisa#0 m "And for 5?"',
+        "     user",
+        "    -    And for 5?",
+        "    +    And for 6?",
+        "     → assistant",
+        '~ request day/lisa#0 m "For 4?"',
+        '+ day/lisa#0 m "And?"',
+        "",
+        "=== day/nora, from call 1 on",
+        '+ day/nora#0 m "New?"',
+    ]
+    assert run("diff", market, "after.jsonl", "--exit-code").exit_code == 1
+
+
+def test_diff_json(market: Path) -> None:
+    """--json gives the same as data."""
+    written("after.jsonl", conversation("day/lisa#0", TURNS[:2]))
+    found = json.loads(run("diff", market, "after.jsonl", "--json").output)
+    assert found["same"] == 2 and found["settings"] == []
+    assert [(each["scope"], each["call"]) for each in found["partings"]] == [("day/lisa", 3), ("day/bart", 1)]
+    change = found["partings"][0]["changes"][0]
+    assert (change["change"], change["before"]["asked"], change["after"]) == ("went", "For 4?", None)
+
+
+def test_a_moved_call_is_no_change() -> None:
+    """The order in which two calls of a scope stand makes no record another."""
+    one, other = chat("a", "1", "s#0"), chat("b", "2", "s#0")
+    assert compare([one, other], [other, one]).partings == []
+
+
+def test_only_like_is_compared_with_like() -> None:
+    """A function's result in the place of another's, or of a model's answer, came; the old one went."""
+    before = [chat("a", "1", "s#0"), function("f", {"x": 1}, 2, "s#0"), function("g", {}, 3, "s#0")]
+    after = [function("f", {"x": 2}, 2, "s#0"), chat("b", "1", "s#0"), function("h", {}, 3, "s#0")]
+    kinds = [(change.kind, (change.before or change.after).title) for change in compare(before, after).changes]  # type: ignore[union-attr]
+    assert sorted(kinds) == [("came", "f"), ("came", "h"), ("request", "m"), ("went", "f"), ("went", "g")]
+
+
+answers = st.dictionaries(st.tuples(st.sampled_from("ab"), st.sampled_from("xyzw")), st.sampled_from("12"))
+
+
+def recorded(made: dict[tuple[str, str], str]) -> list[Record]:
+    """Return records of scopes, questions and answers."""
+    return [chat(question, answer, f"{scope}#0") for (scope, question), answer in made.items()]
+
+
+@given(answers, answers)
+def test_changes_account_for_every_record(before: dict[Any, str], after: dict[Any, str]) -> None:
+    """Each record is the same, or part of exactly one change; nothing is the same that differs."""
+    found = compare(recorded(before), recorded(after))
+    olds = [change.before for change in found.changes if change.before]
+    news = [change.after for change in found.changes if change.after]
+    assert found.same == len(before.items() & after.items())
+    assert (found.same + len(olds), found.same + len(news)) == (len(before), len(after))
+    assert len({call.record.cache_key for call in olds}) == len(olds)
+    assert bool(found.partings) == (before != after)
+    assert {parting.scope for parting in found.partings} == {key[0] for key, _ in before.items() ^ after.items()}
+
+
+# merge
+
+
+def test_merge(market: Path) -> None:
+    """merge writes every record of both, those of a scope in the order of the calls."""
+    calls = [chat(text, "!", "s#0") for text in "abcde"]
+    written("one.jsonl", [calls[1], calls[3]])
+    written("other.jsonl", [calls[0], calls[1], calls[2], calls[3], calls[4]])
+    done = run("merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
+    assert done.exit_code == 0 and "5 records written to both.jsonl" in done.output
+    assert Path("both.jsonl").read_bytes() == Path("other.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("choice", "answer"), [("keep", "1"), ("replace", "2")])
+def test_merge_of_conflicts(choice: str, answer: str) -> None:
+    """Conflicts are listed and nothing is written, unless it is said which answer counts."""
+    written("one.jsonl", [chat("a", "1", "s#0"), chat("b", "0", "s#0")])
+    written("other.jsonl", [chat("a", "2", "s#0"), chat("b", "0", "s#0")])
+    done = run("merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl")
+    assert done.exit_code == 1 and 'conflict: s#0 m "a": "1" | "2"' in done.output
+    assert "answer 1 request differently, and nothing was written" in done.output
+    assert len(read(Path("one.jsonl"))) == 2
+    done = run("merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl", "--on-conflict", choice)
+    assert done.exit_code == 0 and "conflict: " in done.output
+    assert [each.response["choices"][0]["message"]["content"] for each in read(Path("one.jsonl"))] == [answer, "0"]
+
+
+@given(answers, answers)
+def test_a_merge_holds_all(one: dict[Any, str], other: dict[Any, str]) -> None:
+    """A merge holds every request of both once, keeps both orders' scopes, and lists every conflict."""
+    records, conflicts = merge(recorded(one), recorded(other))
+    asked = {(each.sample.partition("#")[0], each.request["messages"][0]["content"]): each for each in records}  # type: ignore[union-attr]
+    assert len(asked) == len(records) and asked.keys() == one.keys() | other.keys()
+    said = {key: each.response["choices"][0]["message"]["content"] for key, each in asked.items()}
+    assert said == {**other, **one}
+    assert len(conflicts) == sum(one[key] != other[key] for key in one.keys() & other.keys())
+
+
+def test_a_credential_is_not_merged() -> None:
+    """What looks like a credential is refused, as when it is recorded."""
+    secret = "sk-proj-" + "a1B2c3D4e5" * 5
+    written("one.jsonl", [chat("a", "1")])
+    Path("other.jsonl").write_text(
+        Path("one.jsonl").read_text(encoding="utf-8").replace('"a"', f'"{secret}"'), encoding="utf-8"
+    )
+    done = run("merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
+    assert done.exit_code == 1 and "looks like an OpenAI API key" in done.output and not Path("both.jsonl").exists()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .ancestors import asking, dumped, sdk_error
-from .clients.patched import is_patched
+from .ancestors import answering, asking, dumped, is_stand_in, sdk_error
 from .effects import adrive
 from .errors import APIError, InvalidRequestError
 from .raw_stream import chat_completion, chat_completion_stream
@@ -18,10 +17,10 @@ async def chatcompletion_request(
     *, max_lenght_fallback: bool = True, request_timeout: float | None = 60, prompt: str | None = None, **kwargs: Any
 ) -> dict[str, Any]:
     """Ask a model and return the whole response as a dict; as :func:`llmcall.chatcompletion_request`."""
-    patched = is_patched("AsyncOpenAI", "AsyncAzureOpenAI")
-    flow = asking(max_lenght_fallback, request_timeout, prompt, kwargs, patched=patched)
+    client = answering("AsyncOpenAI", "AsyncAzureOpenAI")
+    flow = asking(client, max_lenght_fallback, request_timeout, prompt, kwargs)
     try:
-        return dumped((await adrive(flow)).record.response, as_it_is=patched)
+        return dumped((await adrive(flow)).record.response, as_it_is=is_stand_in(client))
     except APIError as error:
         raise sdk_error(error) from error
 

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from .errors import OutputError
 from .functions import LLMFunction, call_arguments
+from .mapped import Mapped
 from .outputs import correction, describe, read, read_structured
 from .registry import client as shared_client
 from .schemas import response_format
@@ -50,7 +51,7 @@ class _Asking(NamedTuple):
 _last: ContextVar[WeakKeyDictionary[LLMCall, Answer] | None] = ContextVar("llmcall last answers", default=None)
 
 
-class LLMCall:
+class LLMCall(Mapped):
     """Render templates, ask a model, and read its answer as a type.
 
     :param system_template_name: a file under ``[Templates] PATH`` with the system message.
@@ -121,7 +122,7 @@ class LLMCall:
     def run(self, /, **variables: Any) -> Answer:
         """Ask, and return the value, the reply and the messages; arguments and errors as of :meth:`call`."""
         client = self.client
-        asking = self._asking(client, variables)
+        asking = self.asking(client, variables)
         try:
             wanted = next(asking)
             while True:
@@ -132,7 +133,7 @@ class LLMCall:
     async def arun(self, /, **variables: Any) -> Answer:
         """Ask without blocking the event loop; as :meth:`run`."""
         client = self.client
-        asking = self._asking(client, variables)
+        asking = self.asking(client, variables)
         try:
             wanted = next(asking)
             while True:
@@ -167,6 +168,11 @@ class LLMCall:
             if source != (None, None)
         ]
 
+    def variables(self) -> frozenset[str]:
+        """Return the names that the templates use."""
+        given = [role for role, source in self._sources.items() if source != (None, None)]
+        return frozenset().union(*(self._template(role).variables for role in given))
+
     def _template(self, role: str) -> Template:
         name, text = self._sources[role]
         folder = "" if name is None else str(self.template_path or self.client.settings.templates_path)
@@ -178,7 +184,7 @@ class LLMCall:
             found = self._templates.setdefault((role, folder), made)
         return found
 
-    def _asking(self, client: LLMClient, variables: dict[str, Any]) -> Generator[_Asking, Any, Answer]:
+    def asking(self, client: LLMClient, variables: dict[str, Any]) -> Generator[_Asking, Any, Answer]:
         """Ask until an answer fits; the same for every driver."""
         messages = self.render(**variables)
         params, structured = self._params(client)

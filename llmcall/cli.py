@@ -12,7 +12,9 @@ import click
 
 from ._version import __version__
 from .cli_cache import cache
+from .cli_cassette import cassette
 from .cli_config import show_config
+from .cli_explain import explain
 from .errors import LLMCallError
 
 if TYPE_CHECKING:
@@ -49,7 +51,9 @@ def main() -> None:
     """
 
 
+cache.add_command(explain)
 main.add_command(cache)
+main.add_command(cassette)
 main.add_command(show_config)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

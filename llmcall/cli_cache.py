@@ -22,6 +22,7 @@ __all__ = ["cache"]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SHORT = 12  # digits of a key that a table shows
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what a terminal would obey in an answer from elsewhere
 WORDS = 48  # characters of a question that a table shows
 
 
@@ -82,7 +83,10 @@ def _moment(text: str) -> float:
 @as_json
 @click.pass_obj
 def stats(found: ResponseCache, as_json: bool) -> None:
-    """Say where the cache is, how many answers it holds, and how much of the disk it takes."""
+    """Say where the cache is, and how large.
+
+    That is: its directory, the records that it holds, and what it takes on the disk.
+    """
     now = found.stats()
     if as_json:
         click.echo(json.dumps(now._asdict(), indent=2))
@@ -98,7 +102,7 @@ def stats(found: ResponseCache, as_json: bool) -> None:
 def list_records(
     found: ResponseCache, model: str | None, scope: str | None, since: str | None, limit: int, as_json: bool
 ) -> None:
-    """List records in the order in which they were stored."""
+    """List records, oldest first."""
     from itertools import islice
 
     from .tables import columns
@@ -107,6 +111,9 @@ def list_records(
     rows = [_row(record) for record in shown]
     if as_json:
         click.echo(json.dumps([dict(zip(HEADS, row, strict=True)) for row in rows], indent=2, ensure_ascii=False))
+        return
+    if not rows:
+        click.echo(f"no such record among the {len(found):,} in {found.path}", err=True)
         return
     click.echo(columns([HEADS, *rows]))
     if limit and len(shown) == limit and len(found) > limit:
@@ -123,22 +130,27 @@ def _row(record: Record) -> tuple[str, ...]:
 
 
 def _brief(text: str) -> str:
-    flat = " ".join(text.split())
+    flat = CONTROL.sub("\ufffd", " ".join(text.split()))
     return flat if len(flat) <= WORDS else flat[: WORDS - 1] + "…"
 
 
 def _asked(record: Record) -> str:
     messages = record.request.get("messages")
-    return _text(messages[-1].get("content")) if messages else _text(record.request.get("input"))
+    return _said(messages[-1]) if messages else _text(record.request.get("input", record.request))
 
 
 def _answered(record: Record) -> str:
     choices = record.response.get("choices")
     if choices:
-        message = choices[0]["message"]
-        return _text(message.get("content") or message.get("refusal") or message.get("tool_calls"))
+        return "\n\n".join(_said(choice["message"]) for choice in choices)
     embedding = record.response.get("embedding")
     return f"{len(embedding) // 4} numbers" if isinstance(embedding, bytes) else _text(record.response)
+
+
+def _said(message: dict[str, Any]) -> str:
+    calls = [call.get("function") or call.get("custom") or call for call in message.get("tool_calls") or ()]
+    called = [f"{call.get('name')}({call.get('arguments') or call.get('input') or ''})" for call in calls]
+    return "\n".join([_text(message.get("content") or message.get("refusal") or ""), *called]).strip()
 
 
 def _text(value: Any) -> str:
@@ -150,7 +162,10 @@ def _text(value: Any) -> str:
 @as_json
 @click.pass_obj
 def show(found: ResponseCache, key: str, as_json: bool) -> None:
-    """Show what was asked and answered under a KEY, or the beginning of one."""
+    """Show what was asked and answered.
+
+    KEY is a record's key, or the beginning of one.
+    """
     record = found.find(_whole_key(found, key))
     assert record is not None
     if as_json:
@@ -160,9 +175,16 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
     click.echo(f"{record.kind} {record.cache_key}")
     click.echo(f"sample {record.sample or '-'}   cost {'?' if record.cost is None else f'${record.cost:.6f}'}")
     click.echo(json.dumps(parameters, ensure_ascii=False))
-    for message in record.request.get("messages", ()):
-        click.echo(f"\n{click.style(message['role'], bold=True)}\n{_text(message.get('content'))}")
-    click.echo(f"\n{click.style('answer', bold=True)}\n{_answered(record)}")
+    for heading, text in _parts(record):
+        click.echo(f"\n{click.style(heading, bold=True)}\n{text}")
+
+
+def _parts(record: Record) -> list[tuple[str, str]]:
+    """Return what was said, each with who said it."""
+    asked = [(message["role"], _said(message)) for message in record.request.get("messages", ())]
+    if "input" in record.request:
+        asked = [("input", _text(record.request["input"]))]
+    return [*asked, ("answer", _answered(record))]
 
 
 def _whole_key(found: ResponseCache, prefix: str) -> str:
@@ -178,7 +200,10 @@ def _whole_key(found: ResponseCache, prefix: str) -> str:
 @selecting
 @click.pass_obj
 def export(found: ResponseCache, file: str, model: str | None, scope: str | None, since: str | None) -> None:
-    """Write records to FILE as JSON Lines, the form of a cassette."""
+    """Write records to a file.
+
+    FILE becomes JSON Lines, the form of a cassette.
+    """
     click.echo(f"{found.export(file, where=_where(model, scope, since)):,} records written to {file}")
 
 
@@ -187,7 +212,10 @@ def export(found: ResponseCache, file: str, model: str | None, scope: str | None
 @click.option("--on-conflict", type=click.Choice(["keep", "replace", "raise"]), default="keep", show_default=True)
 @click.pass_obj
 def load(found: ResponseCache, source: str, on_conflict: str) -> None:
-    """Add the records of SOURCE: an exported file, a cassette, or another cache's directory."""
+    """Add the records of a file or another cache.
+
+    SOURCE is an exported file, a cassette, another cache's directory, or TinyTroupe's pickle cache.
+    """
     click.echo(f"{found.load(source, on_conflict=on_conflict):,} records loaded into {found.path}")
 
 
@@ -196,7 +224,7 @@ def load(found: ResponseCache, source: str, on_conflict: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def delete(found: ResponseCache, model: str | None, scope: str | None, since: str | None, yes: bool) -> None:
-    """Delete the records that the options select."""
+    """Delete records."""
     where = _where(model, scope, since)
     if where is None:
         raise click.UsageError("say which: --model, --scope or --since; 'llmcall cache clear' deletes all")
@@ -219,10 +247,31 @@ def clear(found: ResponseCache, yes: bool) -> None:
 @cache.command()
 @click.pass_obj
 def verify(found: ResponseCache) -> None:
-    """Read every record; list the keys of damaged ones."""
+    """Read every record; list the damaged ones."""
     damaged = found.verify()
     for key in damaged:
         click.echo(key)
     if damaged:
         raise CacheError(f"{len(damaged)} of {len(found):,} records are damaged")
     click.echo(f"{len(found):,} records, all sound")
+
+
+@cache.command()
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.pass_obj
+def salvage(found: ResponseCache, folder: str) -> None:
+    """Save what a damaged cache still holds.
+
+    Every record that can be read goes to a new cache in FOLDER; the damaged one stays as it is.
+    """
+    click.echo(f"{found.salvage(folder):,} records read from {found.path}, all in {folder} now")
+
+
+@cache.command()
+@click.pass_obj
+def rekey(found: ResponseCache) -> None:
+    """Make all keys anew.
+
+    For a change of aliases or namespace, or an llmcall whose keys are made in another way.
+    """
+    click.echo(f"{found.rekey():,} of {len(found):,} records changed")

@@ -8,9 +8,11 @@ import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import APIError, AuthenticationError, CacheError, ConfigError
+from .store import DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from .clients.base import LLMClient
     from .config import Endpoint
@@ -112,7 +114,7 @@ def _model(name: str, models: Sequence[str], model: str) -> Check:
 
 
 def _unlisted(name: str) -> Check:
-    return Check("endpoint", True, f"{name} answers, and has no list of models", f"if calls fail, BASE_URL does: {MOST}")
+    return Check("endpoint", True, f"{name} answers, and has no list of models", f"if calls fail too: {MOST}")
 
 
 def _refused(name: str, error: APIError) -> Check:
@@ -131,16 +133,26 @@ def _directory(asked: LLMClient) -> Check:
     found = asked.cache
     try:
         count = len(found)
-        if found.path.exists():
-            with tempfile.TemporaryFile(dir=found.path):
-                pass
+        _try_to_write(found.path)
     except (CacheError, sqlite3.Error) as error:
         return Check("cache", False, str(error), f"'llmcall cache verify', or another [Cache] PATH than {found.path}")
     except OSError as error:
-        return Check("cache", False, f"{found.path} cannot be written: {error}", "without it no answer is kept")
+        remedy = "mend its rights, or name another [Cache] PATH: answers are not kept there"
+        return Check("cache", False, f"{found.path} cannot be written: {error}", remedy)
     state = f"{count:,} records" if found.path.exists() else "made at the first call"
-    writable = os.access(_existing(found.path), os.W_OK)
-    return Check("cache", writable, f"{found.path}: {state}", "" if writable else "its folder cannot be written")
+    return Check("cache", True, f"{found.path}: {state}")
+
+
+def _try_to_write(directory: Path) -> None:
+    """Write nothing that stays: a file without a name in the directory, or where it would be made.
+
+    :raises OSError: where that, or writing to the database, is not allowed.
+    """
+    with tempfile.TemporaryFile(dir=_existing(directory)):
+        pass
+    database = directory / DATABASE
+    if database.exists():
+        database.open("r+b").close()
 
 
 def _existing(path: os.PathLike[str]) -> str:

@@ -6,11 +6,12 @@ import functools
 import inspect
 import re
 import typing
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .call import Answer, LLMCall
 
@@ -55,6 +56,27 @@ class LLMFunction(Generic[Arguments, Value]):
     async def acall(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
         """Ask without blocking the event loop."""
         return (await self.llm_call.arun(**self._variables(*args, **kwargs))).value  # type: ignore[no-any-return]
+
+    def map(self, rows: Iterable[Any], **map_options: Any) -> Any:
+        """Ask about each row, a dict of arguments or what the only argument is; see :meth:`LLMCall.map`."""
+        return self.llm_call.map_function(self, rows, map_options)
+
+    def variables(self, item: Any) -> dict[str, Any]:
+        """Return the templates' variables of an item of a ``map``: of a row, those that the function takes.
+
+        :param item: a row, or anything else as the first argument.
+        :raises TypeError: where an argument is missing.
+        """
+        if not isinstance(item, Mapping):
+            return self._variables(item)
+        parameters = self._signature.parameters
+        takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        row = item if takes_all else {name: value for name, value in item.items() if name in parameters}
+        return self._variables(**row)
+
+    def bound_names(self) -> frozenset[str]:
+        """Return the parameters that stand for the object of a bound method."""
+        return frozenset(list(self._signature.parameters)[: len(self._bound)])
 
     @typing.overload
     def __get__(self, instance: None, owner: Any) -> LLMFunction[Arguments, Value]: ...

@@ -32,7 +32,7 @@ class LocalClient(LLMClient):
 
     def default_model(self) -> str:
         """Return the stem of the configured model's file."""
-        return self._stem(self.settings.model)
+        return self.model_named(self.settings.model)
 
     def default_embedding_model(self) -> str:
         """Return the same: one model does both."""

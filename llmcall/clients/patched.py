@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import sys
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from .sdk import failures, raise_mapped
@@ -20,11 +22,14 @@ def is_patched(*names: str) -> bool:
 
     :param names: of classes of ``openai``, such as ``"OpenAI"``.
     """
+    if "openai" not in sys.modules:  # what is not imported is not replaced, and importing it takes a second
+        return False
     import openai
     from openai.resources.chat import completions
 
-    makers = [completions.Completions.create, completions.AsyncCompletions.create]
-    return any(not _own(getattr(openai, name), type) for name in names) or not all(map(inspect.isfunction, makers))
+    makers = (completions.Completions.create, completions.AsyncCompletions.create)
+    replaced = any(not _own(getattr(openai, name), type) for name in names)
+    return replaced or not all(_own(maker, FunctionType) for maker in makers)
 
 
 def _own(value: Any, kind: type) -> bool:
@@ -50,7 +55,7 @@ class PatchedTransport:
 
         try:
             sdk = getattr(openai, self._name)(**self._arguments, timeout=timeout)
-            return sdk.chat.completions.create(**request.body).model_dump()
+            return sdk.chat.completions.create(**_arguments(request)).model_dump()
         except failures() as error:
             raise_mapped(error, self._endpoint)
 
@@ -60,7 +65,16 @@ class PatchedTransport:
 
         try:
             sdk = getattr(openai, f"Async{self._name}")(**self._arguments, timeout=timeout)
-            completion = sdk.chat.completions.create(**request.body)
-            return (await completion if inspect.isawaitable(completion) else completion).model_dump()
+            completion = await _awaited(sdk.chat.completions.create(**_arguments(request)))
+            return await _awaited(completion.model_dump())
         except failures() as error:
             raise_mapped(error, self._endpoint)
+
+
+def _arguments(request: Request) -> dict[str, Any]:
+    return {**request.body, **({"extra_headers": dict(request.headers)} if request.headers else {})}
+
+
+async def _awaited(value: Any) -> Any:
+    """Return a value that a mock may have made awaitable, or not."""
+    return await value if inspect.isawaitable(value) else value

@@ -1,0 +1,77 @@
+"""What type checkers see: mypy --strict checks this file, which is never run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from typing_extensions import assert_type
+
+import llmcall
+from llmcall import Answer, LLMCall, LLMClient, Reply, Request, ResponseCache, llm
+from llmcall.functions import LLMFunction
+
+
+class Person:
+    """Be somebody who is asked."""
+
+    name = "Lisa"
+
+    @llm(temperature=1)
+    def would_buy(person, product: str, price: int = 3) -> bool:
+        """You are {{ person.name }}. Would you buy {{ product }} for {{ price }}?"""
+        raise NotImplementedError
+
+
+@llm
+def decide(names: Sequence[str]) -> Literal["buy", "sell"]:
+    """What would {{ names }} do?"""
+    raise NotImplementedError
+
+
+def send(client: LLMClient) -> None:
+    """Send messages."""
+    assert_type(client.send_message("Hello"), Reply | None)
+    assert_type(client.send_message("Hello", model="gpt-4o-mini", on_error="none"), Reply | None)
+    assert_type(client.send_message("Hello", on_error="raise"), Reply)
+    assert_type(client.send_message("Hello", on_error="raise").content, str | None)
+    assert_type(client.build_request("Hello"), Request)
+    with client.stream_message("Hello") as stream:
+        assert_type(next(stream), str)
+        assert_type(stream.reply, Reply | None)
+
+
+async def asend(client: LLMClient) -> None:
+    """Send messages without blocking."""
+    assert_type(await client.asend_message("Hello"), Reply | None)
+    assert_type(await client.asend_message("Hello", on_error="raise"), Reply)
+    assert_type(await client.aget_embedding("Hello"), list[float] | None)
+    assert_type(await decide.acall(["Lisa"]), Literal["buy", "sell"])
+
+
+def embed(client: LLMClient) -> None:
+    """Embed texts."""
+    assert_type(client.get_embedding("Hello"), list[float] | None)
+    assert_type(client.get_embedding(["Hello", "you"]), list[list[float]] | None)
+
+
+def call() -> None:
+    """Call functions of a model."""
+    assert_type(decide(["Lisa"]), Literal["buy", "sell"])
+    assert_type(decide.run(names=["Lisa"]), Answer)
+    assert_type(decide.llm_call, LLMCall)
+    assert_type(Person().would_buy("bread"), bool)
+    assert_type(Person().would_buy("bread", price=1), bool)
+    assert_type(Person.would_buy(Person(), "bread"), bool)
+    _: LLMFunction[[Sequence[str]], Literal["buy", "sell"]] = llm()(decide)
+    decide()  # type: ignore[call-arg]
+    decide([1])  # type: ignore[list-item]
+    Person().would_buy(3)  # type: ignore[arg-type]
+
+
+def process() -> None:
+    """Use what holds for the process."""
+    assert_type(llmcall.client(), LLMClient)
+    assert_type(llmcall.client("azure").cache, ResponseCache)
+    assert_type(llmcall.settings().model, str)
+    assert_type(llmcall.count_tokens("Hello").estimated, bool)

@@ -8,6 +8,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .ancestors import chatcompletion_request
+    from .budgets import budget
     from .cache import ResponseCache
     from .call import Answer, LLMCall, llm
     from .cassettes import Cassette, cassette
@@ -39,8 +40,12 @@ if TYPE_CHECKING:
         ServiceError,
         TemplateError,
     )
+    from .fanout import imap, map
     from .metering import Usage, track
+    from .misses import Miss
+    from .plans import Plan
     from .process import count_tokens, reset, settings, usage
+    from .recording import recorded
     from .registry import client, register_client
     from .scopes import bind, scope
     from .types import Record, Reply, Request, TokenUsage
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
 # Where each name lives; it is imported when first used, so that importing the package costs next to nothing.
 _HOMES = {
     "ancestors": ("chatcompletion_request",),
+    "budgets": ("budget",),
     "cache": ("ResponseCache",),
     "cassettes": ("Cassette", "cassette"),
     "call": ("Answer", "LLMCall", "llm"),
@@ -64,8 +70,12 @@ _HOMES = {
         "LLMCallError", "OutputError", "QuotaExceededError", "RateLimitError", "RequestTimeoutError", "ScopeError",
         "ServiceError", "TemplateError",
     ),
+    "fanout": ("imap", "map"),
     "metering": ("Usage", "track"),
+    "misses": ("Miss",),
+    "plans": ("Plan",),
     "process": ("count_tokens", "reset", "settings", "usage"),
+    "recording": ("recorded",),
     "registry": ("client", "register_client"),
     "scopes": ("bind", "scope"),
     "types": ("Record", "Reply", "Request", "TokenUsage"),
@@ -94,8 +104,10 @@ __all__ = [
     "LLMCallError",
     "LLMClient",
     "LocalClient",
+    "Miss",
     "OpenAIClient",
     "OutputError",
+    "Plan",
     "QuotaExceededError",
     "RateLimitError",
     "Record",
@@ -113,6 +125,7 @@ __all__ = [
     "Usage",
     "__version__",
     "bind",
+    "budget",
     "cassette",
     "chatcompletion_request",
     "client",
@@ -121,7 +134,10 @@ __all__ = [
     "count_tokens",
     "force_api_cache",
     "force_api_type",
+    "imap",
     "llm",
+    "map",
+    "recorded",
     "register_client",
     "reset",
     "scope",

@@ -7,18 +7,17 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._version import __version__
 from .errors import CacheCorruptError, CacheError
 from .flights import Flights
-from .keys import key_of
 from .packing import pack, unpack
 from .store import DiskStore
-from .types import Record
+from .types import Record, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from .misses import Miss
     from .types import Request
 
     Where = Callable[[Record], bool]
@@ -175,7 +174,9 @@ class ResponseCache:
 
     def verify(self) -> list[str]:
         """Return the keys of the damaged records, those whose stored request does not fit their key included."""
-        return [key for key, packed, _ in self._store.rows() if not _sound(key, packed)]
+        from .salvage import damaged
+
+        return damaged(self)
 
     def stats(self) -> CacheStats:
         """Return the path, the number of records and the bytes on the disk; its cost does not grow with the cache."""
@@ -216,6 +217,31 @@ class ResponseCache:
         """
         return self._store.add_all((record.cache_key, pack(record), record.cache_key in replaced) for record in records)
 
+    def salvage(self, to: str | os.PathLike[str]) -> int:
+        """Write every record that can still be read to a cache in another directory; return how many there were.
+
+        :raises CacheError: where there is no database, or ``to`` is this cache's own directory.
+        """
+        from .salvage import salvage
+
+        return salvage(self, to)
+
+    def rekey(self) -> int:
+        """Recompute every key after a change of aliases, namespace or key version; return how many records changed.
+
+        The model is looked up in the present aliases, and the present namespace stands in place of the stored one.
+        Of records that come to the same key the first gets it; the others stay as they are.
+        """
+        from .rekeying import rekey
+
+        return rekey(self)
+
+    def explain(self, request: Request) -> Miss:
+        """Return the nearest record to a request, and what differs from it; ``str()`` of it is a report."""
+        from .misses import explain
+
+        return explain(self, request)
+
     def close(self) -> None:
         """Close the handles; the next use opens them again."""
         self._store.close()
@@ -228,36 +254,6 @@ class ResponseCache:
 
     def __repr__(self) -> str:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
-
-
-def record_of(
-    request: Request,
-    response: Mapping[str, Any],
-    *,
-    cost: float | None = None,
-    api_type: str | None = None,
-    host: str | None = None,
-) -> Record:
-    """Return the record of a request's answer."""
-    return Record(
-        cache_key=request.cache_key,
-        kind=request.kind,
-        sample=request.sample,
-        request=dict(request.asked),
-        response=dict(response),
-        cost=cost,
-        api_type=api_type,
-        host=host,
-        version=__version__,
-    )
-
-
-def _sound(key: str, packed: bytes | None) -> bool:
-    try:
-        record = unpack(key, packed or b"")
-    except CacheCorruptError:
-        return False
-    return key_of(record.kind, record.request, record.sample) == key or "fallback" in record.response
 
 
 def _log() -> Any:

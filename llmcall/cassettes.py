@@ -4,45 +4,44 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import itertools
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from . import config, lines, tapes
-from .errors import CacheError
+from . import config, headers, lines, tapes
+from .errors import CacheError, ConfigError
 from .keys import key_of
+from .locks import alone
+from .notices import warn_once
+from .reels import Reel
+from .unrecorded import Failures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import TracebackType
 
+    from .config import Settings
+    from .tapes import Place
     from .types import Record, Request
 
-__all__ = ["MODES", "Cassette", "cassette", "whole_process"]
+__all__ = ["MODES", "Cassette", "cassette"]
 
 MODES = ("none", "once", "new", "rewrite")
-
-
-class _Entry(NamedTuple):
-    """Hold a record and its place among the calls."""
-
-    order: int
-    record: Record
 
 
 class Cassette:
     """Record the answers of a block in a file, and replay them: a context manager and a decorator.
 
     It holds for every thread and task of the process while it is open; a second one opened inside it is the one that
-    counts until it closes.
+    counts until it closes. Opened again while it is open, it goes on, and is written at the last closing.
 
     :ivar path: the file.
     :ivar records: how many records it holds now.
     :ivar replayed: how many calls it answered.
     :ivar recorded: how many records it gained.
+    :ivar write_at_end: whether what it gained is written when it closes.
     """
 
     def __init__(self, path: str | os.PathLike[str], mode: str = "once", *, write: bool = True) -> None:
@@ -51,52 +50,113 @@ class Cassette:
         self.path = Path(path)
         self.mode = mode
         self.write_at_end = write
-        self.replayed = 0
-        self.recorded = 0
-        self._lock = threading.Lock()
-        self._orders = itertools.count()
-        self._gained: dict[str, _Entry] = {}
-        self._used: set[str] = set()
-        self._stored: lines.Lines | None = None
-        self._digest: bytes | None = None
-        self._layer: object = None
-        self._settings: dict[str, Any] = {}
+        self.failures = Failures()
+        self._opening = threading.RLock()
+        self._depth = 0
+        self._begin("")
 
-    # The open file
+    def _begin(self, file: str) -> None:
+        """Stand at the beginning of a file."""
+        self.replayed = 0
+        self.namespaces: dict[str, str] | None = None
+        self.file = file
+        self._is_read = self.mode != "rewrite" and os.path.exists(file)
+        self._digest = _digest(file) if self.asks else None  # only what is written must be known
+        self._reel = Reel(None)
+        self._header: dict[str, Any] = {}
+        self._layer: object = None
+        self._orders = itertools.count()
+        self._agreed: set[tuple[int | None, int]] = set()
+        self._error: BaseException | None = None
+        self._process = os.getpid()
+
+    # Opening and closing
 
     def __enter__(self) -> Cassette:
         self.open()
+        tapes.begin(self)
         return self
-
-    def open(self, *, below: bool = False) -> None:
-        """Read the file, let its settings hold, and begin to count; see :func:`llmcall.tapes.begin`."""
-        self._absolute = Path(os.path.abspath(self.path))
-        self._gained, self._used, self.replayed, self.recorded = {}, set(), 0, 0
-        self._digest = _digest(self._absolute)
-        self._stored = None
-        if self._digest is not None and self.mode != "rewrite":
-            self._stored = lines.read(self._absolute, key_of)
-            self._settings = self._stored.settings
-            self._layer = config.push_layer(config.layer_of(self._settings), f"cassette {self.path}")
-        else:
-            self._settings = config.keyed_settings()
-        tapes.begin(self, below=below)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         tapes.end(self)
-        if self._layer is not None:
-            config.pop_layer(self._layer)
-            self._layer = None
-        failed_rewrite = self.mode == "rewrite" and error is not None
-        if self._gained and self.write_at_end and not failed_rewrite:
-            self.write()
+        self.close(error)
+
+    def open(self) -> None:
+        """Read the file and let its settings hold, unless it is open already; who opens it closes it.
+
+        :raises CacheCorruptError: where the file is damaged.
+        :raises CacheError: where it is of a newer version, or another cassette of this process has it open.
+        """
+        with self._opening:
+            if not self._depth:
+                self._open(os.path.realpath(self.path))
+            self._depth += 1
+
+    def _open(self, file: str) -> None:
+        if any(each.file == file and each.is_mine() for each in tapes.all_open()):
+            raise CacheError(f"{self.path} is open already in this process; use one cassette for both, or two files")
+        self._begin(file)
+        if not self._is_read:
+            self._header = headers.header_of()
+            return
+        stored = lines.read(file, key_of)
+        self._header = stored.settings
+        self._reel = Reel(stored)
+        self._layer = config.push_layer(headers.layer_of(self._header), f"cassette {self.path}")
+        self.namespaces = self._header.get(headers.NAMESPACES, {})
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Write what it gained, at the last closing; a ``rewrite`` that failed leaves the old file.
+
+        :param error: what ended the block, or ``None``.
+        :raises CacheError: where another process wrote it meanwhile, or a text looks like a credential.
+        """
+        with self._opening:
+            self._error = self._error or error
+            self._depth -= 1
+            if self._depth:
+                return
+            if self._layer is not None:
+                config.pop_layer(self._layer)
+                self._layer = None
+            if self.is_mine():
+                self.failures.warn(f"replay of the cassette {self.path}")
+                if self.write_at_end and self._is_changed():
+                    self._write()
+
+    def _is_changed(self) -> bool:
+        if self.mode == "rewrite":
+            return self._error is None and bool(self.recorded or self._digest)
+        return self.recorded > 0
+
+    def _write(self) -> None:
+        """Write the file, whole or not at all."""
+        os.makedirs(os.path.dirname(self.file), exist_ok=True)
+        with alone(os.path.dirname(self.file)):
+            if _digest(self.file) != self._digest:
+                raise CacheError(
+                    f"{self.path} was written by another process while it was being recorded here; nothing of it is "
+                    "overwritten. The answers are in the disk cache: record again, one process at a time"
+                )
+            lines.write(self.file, self._header, self._reel, allow=config.settings().cassette_allow)
+            self._digest = _digest(self.file)
+
+    def is_mine(self) -> bool:
+        """Return whether this process opened it: a forked one leaves the file to its parent."""
+        return self._process == os.getpid()
+
+    def leave_parent(self) -> None:
+        """Stand in a forked process, where the threads that may have held the locks are gone."""
+        self._opening, self._reel.lock = threading.RLock(), threading.Lock()
+
+    # What may answer
 
     @property
     def asks(self) -> bool:
         """Return whether a request that is not recorded may be asked, and recorded."""
-        return self.mode in ("new", "rewrite") or (self.mode == "once" and self._digest is None)
+        return self.mode in ("new", "rewrite") or (self.mode == "once" and not self._is_read)
 
     @property
     def reads_cache(self) -> bool:
@@ -106,87 +166,102 @@ class Cassette:
     @property
     def records(self) -> int:
         """Return how many records it holds now."""
-        return len(self._gained) + (len(self._stored) if self._stored is not None else 0)
+        return len(self._reel)
 
-    def place(self) -> int:
+    @property
+    def recorded(self) -> int:
+        """Return how many records it gained."""
+        return self._reel.count_gained()
+
+    @property
+    def stored(self) -> lines.Lines | None:
+        """Return the records of its file, or ``None`` where none was read."""
+        return self._reel.stored
+
+    def agree(self, base: Settings | None) -> None:
+        """Let the first caller's settings stand in the header, and the others' be the same.
+
+        :param base: the settings that a client was given, or ``None`` for the process's.
+        :raises ConfigError: where they differ: the cassette would not replay for both.
+        """
+        asking = None if base is None else id(base), config.generation()
+        if asking in self._agreed:
+            return
+        header = headers.header_of(base)
+        with self._opening:
+            if not self._agreed and not self._is_read:
+                self._header = header
+            different = headers.differences(self._header, header)
+            if different:
+                raise ConfigError(
+                    f"{self.path} holds one set of settings for all its records, but the clients that it records "
+                    f"disagree on {different}: give them as arguments in code, or record each in a file of its own"
+                )
+            self._agreed.add(asking)
+
+    # Records
+
+    def place(self) -> Place:
         """Return the next call's place in the order of the calls."""
-        return next(self._orders)
+        return (*tapes.position(), next(self._orders))
 
-    def find(self, request: Request) -> Record | None:
-        """Return the recorded answer of a request, or ``None``."""
-        with self._lock:
-            gained = self._gained.get(request.cache_key)
-            found = gained.record if gained else self._stored.get(request) if self._stored is not None else None
-            if found is not None:
-                self._used.add(found.cache_key)
-        return found
+    def find(self, request: Request, place: Place) -> Record | None:
+        """Return the recorded answer of a request, or ``None``.
 
-    def find_key(self, cache_key: str) -> Record | None:
+        :param place: of the call that it answers.
+        """
+        return self._reel.find(request, place)
+
+    def find_key(self, cache_key: str, place: Place) -> Record | None:
         """Return the record of a key, or ``None``."""
-        with self._lock:
-            gained = self._gained.get(cache_key)
-            found = gained.record if gained else self._stored.find(cache_key) if self._stored is not None else None
-            if found is not None:
-                self._used.add(cache_key)
-        return found
+        return self._reel.find_key(cache_key, place)
 
     def count_replay(self) -> None:
         """Count a call that it answered."""
-        with self._lock:
+        with self._reel.lock:
             self.replayed += 1
 
-    def add(self, record: Record, place: int) -> None:
-        """Take in an answer, unless there is one to its request already."""
-        with self._lock:
-            if record.cache_key not in self._gained:
-                self._gained[record.cache_key] = _Entry(place, record)
-                self.recorded += 1
-            self._used.add(record.cache_key)
+    def add(self, record: Record, place: Place) -> Record:
+        """Take in an answer, and return the one that counts: whatever was recorded first.
+
+        :param place: of the call that it answers.
+        """
+        if not self._depth:
+            warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
+            return record
+        return self._reel.add(record, place)
+
+    def gained(self) -> list[tuple[Record, Place]]:
+        """Return the records that it gained, each with its place, in the order of the calls."""
+        return self._reel.gained()
 
     def unused(self) -> list[Record]:
         """Return the records of the file that answered no call."""
-        return [record for record in self._stored or () if record.cache_key not in self._used]
-
-    def write(self) -> None:
-        """Write the file, whole or not at all.
-
-        :raises CacheError: where another process wrote it meanwhile, or a text looks like a credential.
-        """
-        if _digest(self._absolute) != self._digest:
-            raise CacheError(
-                f"{self.path} was written by another process while it was being recorded here; nothing of it is "
-                "overwritten. The answers are in the disk cache: record again, one process at a time"
-            )
-        lines.write(self._absolute, self._settings, self._all(), allow=config.settings().cassette_allow)
-        self._digest = _digest(self._absolute)
-
-    def _all(self) -> Iterator[Record]:
-        yield from self._stored or ()
-        for _, record in sorted(self._gained.values(), key=lambda entry: entry.order):
-            yield record
+        return self._reel.unused()
 
     # The decorator
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Open it around each call of a function, which may be asynchronous."""
-        if inspect.iscoroutinefunction(function):
+        """Open it around each call of a function, which may be asynchronous; calls at the same time share it."""
+        from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+
+        if isgeneratorfunction(function) or isasyncgenfunction(function):
+            raise TypeError(f"{function.__qualname__} is a generator function; open the cassette with 'with' inside it")
+        if iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def arecorded(*args: Any, **kwargs: Any) -> Any:
-                with self._again():
+                with self:
                     return await function(*args, **kwargs)
 
             return arecorded
 
         @functools.wraps(function)
         def recorded(*args: Any, **kwargs: Any) -> Any:
-            with self._again():
+            with self:
                 return function(*args, **kwargs)
 
         return recorded
-
-    def _again(self) -> Cassette:
-        return type(self)(self.path, self.mode)
 
     def __repr__(self) -> str:
         return f"cassette({str(self.path)!r}, mode={self.mode!r})"
@@ -204,19 +279,9 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
     return Cassette(path, mode)
 
 
-@functools.lru_cache(maxsize=1)
-def whole_process(path: str, mode: str) -> Cassette:
-    """Return the cassette that ``[Cassette] PATH`` names, opened now and written when the process ends."""
-    import atexit
-
-    made = Cassette(path, mode)
-    made.open(below=True)
-    atexit.register(made.__exit__, None, None, None)
-    return made
-
-
-def _digest(path: Path) -> bytes | None:
+def _digest(path: str) -> bytes | None:
     try:
-        return hashlib.sha256(path.read_bytes()).digest()
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).digest()
     except FileNotFoundError:
         return None

@@ -41,6 +41,7 @@ __all__ = [
     "reset",
     "settings",
     "settings_for",
+    "stack",
 ]
 
 # What a call needs and a hit does not is imported when it is first asked for.
@@ -79,6 +80,11 @@ def settings() -> Settings:
         with _stack.lock:
             current = _stack.made()
     return current
+
+
+def stack() -> Stack:
+    """Return the layers that the settings are made of."""
+    return _stack
 
 
 def generation() -> int:
@@ -155,14 +161,21 @@ KEYED = (
 )
 
 
-def keyed_settings() -> dict[str, Any]:
-    """Return, as JSON data, the settings that decide keys, as environment, files and defaults say them."""
+def keyed_settings(base: Settings | None = None) -> dict[str, Any]:
+    """Return, as JSON data, the settings that decide keys, as environment, files and defaults say them.
+
+    :param base: the settings that a client was given; what code says in them is left out all the same.
+    """
     with _stack.lock:
         _stack.made()
         assert _stack.sources is not None
-        values = {**_stack.sources.values, **_stack.pushed_layer()}
-    found = {name: values[name][0] for name in KEYED if name in values}
-    return {name: _as_json(value) for name, value in found.items() if value}
+        pushed = _stack.pushed_layer()
+        values = {**_stack.sources.values, **pushed}
+    if base is not None:
+        given = base.overlaid(pushed).layer().items()
+        values.update({name: value for name, value in given if value[1].rank < CONFIGURED})
+    found = {name: _as_json(values[name][0]) for name in KEYED if name in values}
+    return {name: value for name, value in found.items() if value not in (None, "", [], {})}
 
 
 def _as_json(value: Any) -> Any:

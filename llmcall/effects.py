@@ -1,8 +1,7 @@
 """Effects: what a flow asks its driver to do, and the four drivers.
 
-A flow is a generator that yields effects and does no input or output itself, so that the road is written once:
-:func:`drive` performs the effects for the synchronous methods, :func:`adrive` for the asynchronous ones, and their two
-streaming twins hand each :class:`Emit` on to the reader. Tests feed the effects by hand.
+A flow is a generator that yields effects and does no input or output, so that the road is written once. Two drivers
+perform them for the synchronous and the asynchronous methods; their streaming twins hand each :class:`Emit` on.
 """
 
 from __future__ import annotations
@@ -11,24 +10,29 @@ import copy
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from . import stops
 from .errors import APIError, RequestTimeoutError
+from .waiting import wait_in_loop, wait_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from concurrent.futures import Future
 
     from .flights import Flight
+    from .stops import Stop
     from .types import Request
 
     T = TypeVar("T")
     Flow = Generator["Effect", Any, T]
 
 __all__ = [
-    "ALONE", "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Wait",
+    "ALONE", "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Until", "Wait",
     "adrive", "adrive_stream", "drive", "drive_stream",
 ]  # fmt: skip
 
 END = object()
 ALONE = object()  # given back by Wait where the waiting would never end
+TOO_LONG = "the call's deadline passed while an identical call was under way"
 
 
 class Sleep(NamedTuple):
@@ -72,6 +76,13 @@ class Wait(NamedTuple):
     timeout: float | None
 
 
+class Until(NamedTuple):
+    """Wait until a future is done, whatever it holds, but not longer than some seconds."""
+
+    future: Future[None]
+    seconds: float | None
+
+
 class Do(NamedTuple):
     """Run a function that may block on the disk."""
 
@@ -84,10 +95,31 @@ class Emit(NamedTuple):
     text: str
 
 
-Effect = Sleep | Send | Open | Next | Close | Wait | Do | Emit
+Effect = Sleep | Send | Open | Next | Close | Wait | Until | Do | Emit
 
 
 def _perform(effect: Any) -> Any:
+    stop = stops.current()
+    return _performed(effect) if stop is None else _stoppable(effect, stop)
+
+
+def _stoppable(effect: Any, stop: Stop) -> Any:
+    """Perform an effect of a ``map``, which an interrupt ends; what stores or closes goes through."""
+    if isinstance(effect, Sleep):
+        return stop.sleep(effect.seconds)
+    if isinstance(effect, Until):
+        return stop.wait(effect.future, effect.seconds)
+    if isinstance(effect, Wait) and not effect.flight.is_mine():
+        stop.wait(effect.flight.outcome, effect.timeout)
+        effect = effect._replace(timeout=0)
+    if isinstance(effect, Send) and effect.request.kind == "function":
+        stop.check()  # a recorded function of the user's: its connections are its own
+    elif isinstance(effect, (Send, Open, Next)):
+        return stop.perform(lambda: _performed(effect), begins=not isinstance(effect, Next))
+    return _performed(effect)
+
+
+def _performed(effect: Any) -> Any:
     if isinstance(effect, Send):
         return effect.transport.send(effect.request, effect.timeout)
     if isinstance(effect, Do):
@@ -96,6 +128,8 @@ def _perform(effect: Any) -> Any:
         return time.sleep(effect.seconds)
     if isinstance(effect, Wait):
         return _awaited(effect)
+    if isinstance(effect, Until):
+        return wait_in_thread(effect.future, effect.seconds)
     if isinstance(effect, Open):
         return iter(effect.transport.stream(effect.request, effect.timeout))
     if isinstance(effect, Next):
@@ -111,13 +145,9 @@ def _awaited(wait: Wait) -> Any:
     try:
         return wait.flight.outcome.result(wait.timeout)
     except FutureTimeoutError:
-        raise _too_long() from None
+        raise RequestTimeoutError(TOO_LONG) from None
     except APIError as error:
         raise _own(error) from error.__cause__
-
-
-def _too_long() -> RequestTimeoutError:
-    return RequestTimeoutError("the call's deadline passed while an identical call was under way")
 
 
 def _own(error: APIError) -> APIError:
@@ -126,6 +156,14 @@ def _own(error: APIError) -> APIError:
 
 
 async def _aperform(effect: Any) -> Any:
+    stop = stops.current()
+    if stop is None or isinstance(effect, (Do, Close)):
+        return await _aperformed(effect)
+    with stop.cancelling():
+        return await _aperformed(effect)
+
+
+async def _aperformed(effect: Any) -> Any:
     import asyncio
 
     if isinstance(effect, Send):
@@ -136,6 +174,8 @@ async def _aperform(effect: Any) -> Any:
         return await asyncio.sleep(effect.seconds)
     if isinstance(effect, Wait):
         return await _aawaited(effect)
+    if isinstance(effect, Until):
+        return await wait_in_loop(effect.future, effect.seconds)
     if isinstance(effect, Open):
         return _aopened(effect)
     if isinstance(effect, Next):
@@ -175,7 +215,7 @@ async def _aawaited(wait: Wait) -> Any:
     try:
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(wait.flight.outcome)), wait.timeout)
     except asyncio.TimeoutError:
-        raise _too_long() from None
+        raise RequestTimeoutError(TOO_LONG) from None
     except APIError as error:
         raise _own(error) from error.__cause__
 

@@ -13,6 +13,7 @@ from .effects import ALONE, Do, Wait
 from .errors import APIError, RequestTimeoutError, ServiceError
 from .flow import Answer, Call, Sent, exchange, shareable, time_left
 from .tokens import shares
+from .types import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,8 +32,7 @@ BYTES_PER_TOKEN = 1  # no byte-level tokenizer makes more tokens than a text has
 
 def embed(calls: Sequence[Call]) -> Flow[list[Answer]]:
     """Answer requests, one text each, that are not recorded; as the leader of each flight, or by another's answer."""
-    answers: dict[str, Answer] = {}
-    led, followed = _joined(calls)
+    led, followed, answers = _joined(calls)
     try:
         for batch in _batches([call for call, _ in led]):
             for record, sent in (yield from _asked(batch)):
@@ -53,19 +53,27 @@ def embed(calls: Sequence[Call]) -> Flow[list[Answer]]:
     return [answers[call.request.cache_key] for call in calls]
 
 
-def _joined(calls: Sequence[Call]) -> tuple[list[tuple[Call, Flight | None]], list[tuple[Call, Flight]]]:
+def _joined(
+    calls: Sequence[Call],
+) -> tuple[list[tuple[Call, Flight | None]], list[tuple[Call, Flight]], dict[str, Answer]]:
+    """Return the calls to make, those that are under way, and what came since it was looked up."""
     led: list[tuple[Call, Flight | None]] = []
     followed: list[tuple[Call, Flight]] = []
-    for call in {call.request.cache_key: call for call in calls}.values():
+    answers: dict[str, Answer] = {}
+    for key, call in {call.request.cache_key: call for call in calls}.items():
         if call.cache is None or call.mode == "off":
             led.append((call, None))
             continue
-        leads, flight = call.cache.flights.join(call.request.cache_key)
-        if leads:
+        leads, flight = call.cache.flights.join(key)
+        found = call.cache.get(call.request, mode=call.mode) if leads else None
+        if found is not None:
+            answers[key] = Answer(found)
+            call.cache.flights.land(flight, answers[key])
+        elif leads:
             led.append((call, flight))
         else:
             followed.append((call, flight))
-    return led, followed
+    return led, followed, answers
 
 
 def _land(led: list[tuple[Call, Flight | None]], answers: dict[str, Answer], error: APIError | None) -> None:
@@ -108,17 +116,25 @@ def _asked(batch: list[Call]) -> Flow[list[tuple[Record, Sent]]]:
 
 def _recorded(batch: list[Call], texts: list[str], sent: Sent) -> list[Record]:
     cost = batch[0].count(sent.response)
-    tokens = (sent.response.get("usage") or {}).get("prompt_tokens")
+    tokens = TokenUsage.of(sent.response).input_tokens
     parts = [None] * len(batch) if tokens is None else shares(tokens, texts)
-    vectors = sorted(sent.response["data"], key=lambda item: item.get("index", 0))
+    vectors = [_packed(item["embedding"]) for item in _ordered(sent.response["data"])]
     return [
-        _kept(call, sent, item["embedding"], part, cost * part / tokens if cost and part and tokens else cost and 0.0)
-        for call, item, part in zip(batch, vectors, parts, strict=True)
+        _kept(call, sent, vector, part, cost * part / tokens if cost and part and tokens else cost and 0.0)
+        for call, vector, part in zip(batch, vectors, parts, strict=True)
     ]
 
 
-def _kept(call: Call, sent: Sent, embedding: Any, tokens: int | None, cost: float | None) -> Record:
-    response = {"model": sent.response.get("model"), "embedding": _packed(embedding)}
+def _ordered(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the vectors in the order of the texts; servers that number none of them, or all with 0, keep it."""
+    indexes = [index if isinstance(index := item.get("index"), int) else 0 for item in data]
+    if any(indexes) and sorted(indexes) != list(range(len(data))):
+        raise ServiceError(f"a malformed answer: {len(data)} embeddings with the indexes {indexes}")
+    return [item for _, item in sorted(zip(indexes, data, strict=True), key=lambda numbered: numbered[0])]
+
+
+def _kept(call: Call, sent: Sent, embedding: bytes, tokens: int | None, cost: float | None) -> Record:
+    response = {"model": sent.response.get("model"), "embedding": embedding}
     if tokens is not None:
         response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
     record = record_of(call.request, response, cost=cost, api_type=call.api_type, host=sent.host)
@@ -127,12 +143,14 @@ def _kept(call: Call, sent: Sent, embedding: Any, tokens: int | None, cost: floa
 
 def _packed(embedding: Any) -> bytes:
     """Return a vector as little-endian float32, whether it came as numbers or as base64 of the same."""
-    if isinstance(embedding, str):
-        return base64.b64decode(embedding)
     try:
-        return _little_endian(array("f", embedding)).tobytes()
-    except (TypeError, OverflowError) as error:
+        if not isinstance(embedding, str):
+            return _little_endian(array("f", embedding)).tobytes()
+        packed = base64.b64decode(embedding, validate=True)
+        array("f").frombytes(packed)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ServiceError(f"a malformed answer: an embedding that is no list of numbers ({error})") from error
+    return packed
 
 
 def _little_endian(numbers: array[float]) -> array[float]:

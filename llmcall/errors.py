@@ -25,6 +25,14 @@ Only an ``APIError`` may become ``None`` at the public edge (``on_error="none"``
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .misses import Miss
+
 __all__ = [
     "APIError",
     "AuthenticationError",
@@ -163,7 +171,30 @@ class CacheError(LLMCallError):
 
 
 class CacheMissError(CacheError):
-    """Report that nothing is recorded for a request and that the mode forbids a call."""
+    """Report that nothing is recorded for a request and that the mode forbids a call.
+
+    :param message: what is missing, in a line.
+    :param explain: gives the :class:`llmcall.misses.Miss` whose text is the message. It is called when that is first
+        looked at: the nearest record takes time to find, and who catches a thousand of these may read none.
+    """
+
+    def __init__(self, message: str = "", *, explain: Callable[[], Miss] | None = None) -> None:
+        super().__init__(message)
+        self._explain = explain
+        self._miss: Miss | None = None
+
+    @property
+    def miss(self) -> Miss | None:
+        """Return the nearest record and what differs from it, or ``None`` where nobody gave an explanation."""
+        if self._explain is not None:
+            self._miss, self._explain = self._explain(), None
+        return self._miss
+
+    def __str__(self) -> str:
+        return super().__str__() if self.miss is None else str(self.miss)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {"_miss": self.miss, "_explain": None}
 
 
 class CacheCorruptError(CacheError):

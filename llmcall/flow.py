@@ -7,19 +7,18 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import answers
+from .admission import Admission
 from .cache import record_of
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
 from .errors import (
     APIError,
-    AuthenticationError,
     ContextLengthError,
-    InvalidRequestError,
-    QuotaExceededError,
-    RateLimitError,
     RequestTimeoutError,
 )
-from .notices import warn_once
+from .limits import NO_LIMITS, Limits
 from .parameters import sent_body
+from .recourse import another_way
+from .references import ordered
 from .retry import RetryPolicy, retrying
 
 if TYPE_CHECKING:
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
     from .types import Record, Request
 
 __all__ = ["Answer", "Call", "Sent", "answer", "exchange", "shareable", "time_left"]
-
-UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
-REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
-
 
 class Call(NamedTuple):
     """Hold all that the road needs to know of one call.
@@ -56,6 +51,8 @@ class Call(NamedTuple):
     :param host: gives the host of an endpoint, recorded likewise.
     :param stream: whether the text is handed on as it comes.
     :param wants_room: whether an answer that the context window cut is an error: there is a larger one to try.
+    :param limits: of each endpoint.
+    :param price: gives, for a number of prompt tokens, USD per million tokens in and out, or ``None``.
     """
 
     request: Request
@@ -72,6 +69,8 @@ class Call(NamedTuple):
     host: Callable[[Endpoint], str]
     stream: bool = False
     wants_room: bool = False
+    limits: Limits = NO_LIMITS
+    price: Callable[[int], tuple[float, float] | None] = lambda tokens: None
 
 
 class Sent(NamedTuple):
@@ -87,10 +86,14 @@ class Sent(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Hold a record, and what was sent for it: ``None`` where another call, or none, was."""
+    """Hold a record, and what was sent for it: ``None`` where another call, or none, was.
+
+    :param whole: whether the server read the whole prompt: such an answer alone is stored.
+    """
 
     record: Record
     sent: Sent | None = None
+    whole: bool = True
 
 
 def answer(call: Call) -> Flow[Answer]:
@@ -145,17 +148,17 @@ def _asked(call: Call) -> Flow[Answer]:
     if call.wants_room and answers.cut_by_context(sent.response, call.request.asked.get("max_tokens")):
         call.count(sent.response)
         raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
-    record = yield Do(lambda: _recorded(call, sent))
-    return Answer(record, sent)
+    return (yield Do(lambda: _recorded(call, sent)))  # type: ignore[no-any-return]
 
 
-def _recorded(call: Call, sent: Sent) -> Record:
+def _recorded(call: Call, sent: Sent) -> Answer:
+    response = ordered(sent.response)  # as a cassette gives it back: a prompt may quote it
     record = record_of(
-        call.request, sent.response, cost=call.count(sent.response), api_type=call.api_type, host=sent.host
+        call.request, response, cost=call.count(sent.response), api_type=call.api_type, host=sent.host
     )
-    if call.cache is None or not call.whole(sent.response):
-        return record
-    return call.cache.keep(record, mode=call.mode)
+    if not call.whole(sent.response):
+        return Answer(record, sent, whole=False)
+    return Answer(record if call.cache is None else call.cache.keep(record, mode=call.mode), sent)
 
 
 def exchange(call: Call) -> Flow[Sent]:
@@ -180,46 +183,52 @@ def _attempt(call: Call, body: dict[str, Any]) -> Flow[Sent]:
     """Send to one endpoint after the other until one answers or refuses; ``body`` loses what is unsupported."""
     renewed: set[str] = set()
     while True:
-        endpoint = yield from _chosen(call)
-        begun = time.monotonic()
-        try:
-            response = yield from _sent(call, endpoint, body)
-        except APIError as error:
-            error.endpoint = endpoint.name
-            if not _another_way(call, endpoint, body, error, renewed):
-                raise
-        else:
-            return Sent(response, endpoint.name, call.host(endpoint), time.monotonic() - begun)
+        with _admission(call, body) as admission:
+            endpoint = yield from admission.enter()
+            begun = time.monotonic()
+            try:
+                response = yield from _sent(call, endpoint, body, admission)
+            except APIError as error:
+                error.endpoint = endpoint.name
+                if not another_way(call, endpoint, body, error, renewed, time.monotonic()):
+                    raise
+            else:
+                seconds = time.monotonic() - begun
+                _say("%s: %s answered in %.2f s", _name(call), endpoint.name, seconds)
+                return Sent(response, endpoint.name, call.host(endpoint), seconds)
 
 
-def _chosen(call: Call) -> Flow[Endpoint]:
-    while True:
-        endpoint, seconds = call.pool.choose(time.monotonic())
-        if not seconds:
-            return endpoint
-        left = time_left(call.policy)
-        if left is not None and seconds > left:
-            raise RateLimitError(
-                f"all endpoints rest; the first for {seconds:.1f} s, past the deadline", endpoint=endpoint.name
-            )
-        yield Sleep(seconds)
+def _say(message: str, *values: object) -> None:
+    import logging
+
+    logging.getLogger("llmcall").debug(message, *values)
 
 
-def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any]) -> Flow[Any]:
+def _admission(call: Call, body: dict[str, Any]) -> Admission:
+    request = call.request._replace(body=body)
+    deadline = call.policy.deadline_at
+    return Admission(request, call.capabilities, call.pool, call.limits, call.price, deadline, time.monotonic)
+
+
+def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admission) -> Flow[Any]:
     request = call.request._replace(body=dict(body))
     timeout = _attempt_time(call)
     transport = call.transport(endpoint)
     if call.stream:
-        return (yield from _streamed(transport, request, timeout, call.policy))
+        return (yield from _streamed(transport, request, timeout, call.policy, admission))
     response = yield Send(transport, request, timeout)
+    admission.billed(response)
     if request.kind == "chat":
         answers.check_chat(response)
     else:
         answers.check_embeddings(response, len(body["input"]))
+    yield from admission.answered(response)
     return response
 
 
-def _streamed(transport: Any, request: Request, timeout: float | None, policy: RetryPolicy) -> Flow[Any]:
+def _streamed(
+    transport: Any, request: Request, timeout: float | None, policy: RetryPolicy, admission: Admission
+) -> Flow[Any]:
     from .streams import Assembler
 
     assembler, begun = Assembler(), False
@@ -231,9 +240,12 @@ def _streamed(transport: Any, request: Request, timeout: float | None, policy: R
             text = assembler.add(chunk)
             if text:
                 begun = True
+                admission.hear(text)
                 yield Emit(text)
         response = assembler.response()
+        admission.billed(response)
         answers.check_chat(response)
+        yield from admission.answered(response)
     except APIError as error:
         if begun:
             error.retryable = False  # the reader has the first half already
@@ -241,49 +253,6 @@ def _streamed(transport: Any, request: Request, timeout: float | None, policy: R
     finally:
         yield Close(chunks)
     return response
-
-
-def _another_way(call: Call, endpoint: Endpoint, body: dict[str, Any], error: APIError, renewed: set[str]) -> bool:
-    """Return whether the same attempt can go on: with another endpoint, a fresh token, or without a parameter."""
-    if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-        return call.pool.rest(endpoint, time.monotonic() + _rest(call, error))
-    if isinstance(error, AuthenticationError):
-        if callable(endpoint.api_key) and error.status_code == 401 and endpoint.name not in renewed:
-            renewed.add(endpoint.name)
-            return True
-        return _left_out(call.pool, endpoint, error)
-    return isinstance(error, InvalidRequestError) and _without(body, error)
-
-
-def _rest(call: Call, error: APIError) -> float:
-    """Return the seconds that an endpoint rests: those it asked for, else some where another can be asked meanwhile."""
-    if error.retry_after is not None:
-        return error.retry_after
-    return REST if len(call.pool.endpoints) > 1 else 0.0
-
-
-def _left_out(pool: Pool, endpoint: Endpoint, error: APIError) -> bool:
-    remains = pool.leave_out(endpoint)
-    if remains:
-        _log().warning("endpoint %s refused its key and is left out: %s", endpoint.name, error)
-    return remains
-
-
-def _without(body: dict[str, Any], error: APIError) -> bool:
-    """Take the parameter that the API says it does not support out of the body; say so."""
-    if "stream_options" in str(error) and body.pop("stream_options", None):
-        return True  # an older server; the usage is then unknown
-    name = error.param
-    if error.code not in UNSUPPORTED or not isinstance(name, str) or name in ("model", "messages", "input"):
-        return False
-    if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
-        body["max_completion_tokens"] = body.pop(name)
-        return True
-    if body.pop(name, None) is None:
-        return False
-    model = body.get("model")
-    warn_once(f"{model} does not support {name}, which is dropped: {error}", about=("unsupported", model, name))
-    return True
 
 
 def _name(call: Call) -> str:
@@ -300,9 +269,3 @@ def _attempt_time(call: Call) -> float | None:
     if left is not None and left <= 0:
         raise RequestTimeoutError("the call's deadline passed")
     return left if call.timeout is None else call.timeout if left is None else min(left, call.timeout)
-
-
-def _log() -> Any:
-    import logging
-
-    return logging.getLogger("llmcall")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from .types import TokenUsage
 
-__all__ = ["Meter", "Usage", "cost_of", "count", "process_meter", "track"]
+__all__ = ["Meter", "Usage", "cost_of", "count", "process_meter", "track", "watching"]
 
 COLUMNS = ("calls", "cached_calls", "retries", "errors", "input_tokens", "output_tokens", "cost", "saved")
 TOKENS_PER_PRICE = 1_000_000  # prices are USD per million tokens
@@ -78,18 +79,30 @@ def cost_of(tokens: TokenUsage, price: tuple[float, float] | None) -> float | No
     return (tokens.input_tokens * price[0] + (tokens.output_tokens or 0) * price[1]) / TOKENS_PER_PRICE
 
 
+_lock = threading.Lock()  # one for all meters: it is never held for long
+
+
+def _renew_lock() -> None:
+    """Make a lock of a forked process's own: a thread that stayed behind may have held this one."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 class Meter:
     """Add up what calls use, exactly, from any number of threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         # (model, scope) → one sum for each column, and how many summands of it were unknown
         self._sums: dict[tuple[str, str], list[float]] = {}
         self._unknown: dict[tuple[str, str], list[int]] = {}
 
     def add(self, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
         """Add amounts, by the name of their column; ``None`` is unknown."""
-        with self._lock:
+        with _lock:
             sums = self._sums.get((model, scope))
             if sums is None:
                 sums = self._sums[model, scope] = [0, 0, 0, 0, 0, 0, 0.0, 0.0]
@@ -102,7 +115,7 @@ class Meter:
 
     def usage(self) -> Usage:
         """Return what was used so far."""
-        with self._lock:
+        with _lock:
             rows = [(key, list(sums), list(self._unknown[key])) for key, sums in self._sums.items()]
         return _total(rows)._replace(by_model=_grouped(rows, 0), by_scope=_grouped(rows, 1))
 
@@ -125,7 +138,7 @@ def _grouped(rows: list[_Row], part: int) -> dict[str, Usage]:
 
 
 process_meter = Meter()
-_tracking: list[Meter] = []
+_tracking: list[Any] = []
 
 
 def count(own: Meter, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
@@ -143,6 +156,8 @@ class Tracked:
         self.meter = Meter()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "meter":  # a copy under construction has none yet
+            raise AttributeError(name)
         return getattr(self.meter.usage(), name)
 
     def __str__(self) -> str:
@@ -155,11 +170,18 @@ class Tracked:
 
 
 @contextmanager
+def watching(meter: Any) -> Iterator[None]:
+    """Let a meter, or whatever has its ``add``, count what the calls of a block use, from every thread and task."""
+    _tracking.append(meter)
+    try:
+        yield
+    finally:
+        _tracking.remove(meter)
+
+
+@contextmanager
 def track() -> Iterator[Tracked]:
     """Count what the calls of a block use, from every thread and task of the process while it is open."""
     tracked = Tracked()
-    _tracking.append(tracked.meter)
-    try:
+    with watching(tracked.meter):
         yield tracked
-    finally:
-        _tracking.remove(tracked.meter)

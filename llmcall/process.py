@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import cache, config, scopes
+from . import cache, config, limits, scopes
+from .current import close_named
 from .metering import process_meter
 from .models import resolve
 from .registry import forget_clients
+from .unrecorded import process_failures
 
 if TYPE_CHECKING:
     from .config import Settings
@@ -26,11 +28,14 @@ def settings() -> Settings:
 def reset() -> None:
     """Forget the shared clients and caches, what was configured and forced, and what was read of environment and files.
 
-    Usage totals stay.
+    Usage totals stay. The cassette that ``[Cassette] PATH`` names is written and closed.
     """
+    close_named()
+    process_failures.forget()
     forget_clients()
     cache.forget_shared()
     scopes.forget()
+    limits.forget()
     config.reset()
 
 

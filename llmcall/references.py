@@ -170,15 +170,16 @@ def check_unicode(text: str, place: str) -> None:
 
 
 class Decoder:
-    """Decode the data of one file, whose texts and requests were made known to it in any order.
+    """Decode the data of one file, whose texts were made known to it in any order.
 
     What it is given to decode is never changed; what it returns is always new.
+
+    :param requests: yields the encoded requests of the chats that others may refer to; read as far as needed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, requests: Iterator[dict[str, Any]]) -> None:
         self._texts: dict[str, str] = {}
-        self._lists: list[list[Any]] = []
-        self._unread = 0
+        self._requests = requests
         self._runs: dict[str, tuple[list[Any], int, int, str]] = {}
 
     def add_text(self, digest: str, text: str) -> None:
@@ -189,12 +190,6 @@ class Decoder:
         if digest_of(text) != digest:
             raise CacheCorruptError(f"the text does not have the digest {digest[:64]}; {CHANGED}")
         self._texts[digest] = text
-
-    def add_request(self, encoded: dict[str, Any]) -> None:
-        """Make the messages of a chat's encoded request known."""
-        messages = encoded.get("messages")
-        if isinstance(messages, list) and not is_inline(messages):
-            self._lists.append(messages)
 
     def request(self, encoded: dict[str, Any]) -> Data:
         """Decode the request of a chat with all its messages.
@@ -240,12 +235,13 @@ class Decoder:
 
     def _known(self, digest: str) -> tuple[list[Any], int, int, str]:
         while digest not in self._runs:
-            if self._unread == len(self._lists):
+            encoded = next(self._requests, None)
+            if encoded is None:
                 raise CacheCorruptError(f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}")
-            messages = self._lists[self._unread]
-            self._unread += 1
-            for run, begin, end, before in _chains(messages):
-                self._runs.setdefault(run, (messages, begin, end, before))
+            messages = encoded.get("messages")
+            if isinstance(messages, list) and not is_inline(messages):
+                for run, begin, end, before in _chains(messages):
+                    self._runs.setdefault(run, (messages, begin, end, before))
         return self._runs[digest]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,16 @@ ENTRY_POINTS = "llmcall.clients"
 _lock = threading.RLock()
 _registered: dict[str, LLMClient | Callable[[Settings], LLMClient]] = {}
 _shared: dict[str, LLMClient] = {}
+
+
+def _renew_lock() -> None:
+    """Make a lock of a forked process's own: a thread that stayed behind may have held this one."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _openai(settings: Settings) -> LLMClient:
@@ -79,7 +90,9 @@ def client(api_type: str | None = None) -> LLMClient:
 
 
 def _made(name: str) -> LLMClient:
-    given = _registered.get(name) or BUILT_IN.get(name) or _plugin(name)
+    given = _registered.get(name, BUILT_IN.get(name))
+    if given is None:  # a client may be false, as one with a length is
+        given = _plugin(name)
     made = given if isinstance(given, LLMClient) else given(config.settings())
     if not isinstance(made, LLMClient):
         raise ConfigError(
@@ -91,11 +104,20 @@ def _made(name: str) -> LLMClient:
 def _plugin(name: str) -> Any:
     for point in _entry_points():
         if point.name == name:
-            return point.load()
+            return _loaded(point)
     known = known_api_types()
     near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ConfigError(f"unknown api_type {name!r}{hint} Known are {', '.join(known)} (register_client adds one)")
+
+
+def _loaded(point: Any) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"the plug-in {point.value} for the api_type {point.name!r} cannot be loaded: {error}"
+        ) from error
 
 
 def _entry_points() -> Any:

@@ -94,10 +94,11 @@ def _announce(state: RetryCallState, policy: RetryPolicy, name: str, seconds: fl
     import logging
 
     logging.getLogger("llmcall").warning(
-        "%s: attempt %d of %d failed (%s: %s); trying again in %.2f s",
+        "%s: attempt %d of %d failed at %s (%s: %s); trying again in %.2f s",
         name,
         state.attempt_number,
         policy.max_attempts,
+        getattr(_error(state), "endpoint", None) or "the endpoint",
         type(_error(state)).__name__,
         _error(state),
         seconds,

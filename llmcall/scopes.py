@@ -7,47 +7,36 @@ other draw. A scope belongs to the context (task, thread) that opened it.
 from __future__ import annotations
 
 import functools
-import heapq
 import os
 import threading
+from contextlib import contextmanager
 from contextvars import ContextVar
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .draws import Draws
 from .errors import ScopeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
-__all__ = ["Draw", "Draws", "Scope", "bind", "draw", "forget", "path", "scope"]
+__all__ = ["Active", "Bound", "Draw", "Draws", "Scope", "bind", "draw", "forget", "here", "path", "scope", "standing"]
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
+REMEDIES = (
+    "a call from a thread that has no scope, while a scope is open in another thread: which draw it is would be "
+    "left to chance. Carry the scope into the thread with llmcall.bind(function), open one in it with "
+    "llmcall.scope(name), make the other thread's scope that of all threads with scope(name, process=True), "
+    "or say with llmcall.scope(None) that none is meant"
+)
+INTERLEAVED = (
+    "a generator that opens a scope leaves it open in whoever runs it, between its steps, too, so that samples go "
+    "wrong. Open the scope around each step, or run each generator to its end before the next"
+)
 
 
-class Draws:
-    """Count the draws of one outermost scope, by scope path and request."""
-
-    __slots__ = ("_free", "_lock", "_next")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._next: dict[tuple[str, bytes], int] = {}
-        self._free: dict[tuple[str, bytes], list[int]] = {}
-
-    def take(self, key: tuple[str, bytes]) -> int:
-        """Return the lowest number not taken yet."""
-        with self._lock:
-            free = self._free.get(key)
-            if free:
-                return heapq.heappop(free)
-            number = self._next.get(key, 0)
-            self._next[key] = number + 1
-            return number
-
-    def give_back(self, key: tuple[str, bytes], number: int) -> None:
-        """Make a number free again: its call failed."""
-        with self._lock:
-            heapq.heappush(self._free.setdefault(key, []), number)
+_lock = threading.Lock()  # of what is counted here: it is never held for long
 
 
 class Active(NamedTuple):
@@ -56,6 +45,8 @@ class Active(NamedTuple):
     path: str
     draws: Draws
     outer: Active | None
+    scope: Scope | None = None
+    thread: int = 0
 
 
 class Draw(NamedTuple):
@@ -70,12 +61,16 @@ class Draw(NamedTuple):
         """Make the draw's number free again."""
         self.draws.give_back(self.key, self.number)
 
+    def end(self) -> None:
+        """Note that its call has ended."""
+        self.draws.end(self.key)
+
 
 _none_meant = Active("", Draws(), None)
 _current: ContextVar[Active | None] = ContextVar("llmcall scope", default=None)
-_lock = threading.Lock()
 _open_in: dict[int, int] = {}  # thread identifier → scopes that it has open
-_process: list[Active] = []  # the scope opened with process=True, then the root scope of LLMCALL_SCOPE
+_process: list[Active] = []  # the scope opened with process=True
+_roots: list[Active | None] = []  # what LLMCALL_SCOPE names, once it was read
 
 
 class Scope:
@@ -85,35 +80,42 @@ class Scope:
         self.name = name
         self.process = process
         self._draws = Draws()
+        self._entered: list[Active] = []
 
     def __enter__(self) -> Scope:
-        outer = _current.get()
-        active = self._inside(outer)
+        active = self._inside(_current.get())
         if self.process:
             _enter_process(active)
         _current.set(active)
+        self._entered.append(active)
         if self.name is not None:
-            _count(+1)
+            _count(active.thread, +1)
         return self
 
     def _inside(self, outer: Active | None) -> Active:
+        thread = threading.get_ident()
         if self.name is None:
-            return Active("", _none_meant.draws, outer)
+            return Active("", _none_meant.draws, outer, self, thread)
         around = outer or _shared()
         if around is None or not around.path:
-            return Active(self.name, self._draws, outer)
-        return Active(f"{around.path}/{self.name}", around.draws, outer)
+            return Active(self.name, self._draws, outer, self, thread)
+        return Active(f"{around.path}/{self.name}", around.draws, outer, self, thread)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        active = _current.get()
-        assert active is not None
-        _current.set(active.outer)
+        found = next((each for each in _outwards(_current.get()) if each.scope is self), None)
+        active = found or self._entered[-1]  # entered by a generator that another context brings to its end
+        self._entered.remove(active)
         if self.process:
             _process.clear()
         if self.name is not None:
-            _count(-1)
+            _count(active.thread, -1)
+        if found is not None:
+            inmost = _current.get()
+            _current.set(found.outer)
+            if inmost is not found and kind is None:
+                raise ScopeError(f"the scope {found.path!r} ends before one that was opened after it: {INTERLEAVED}")
 
     def __repr__(self) -> str:
         return f"scope({self.name!r})"
@@ -126,13 +128,23 @@ def scope(name: str | None, *, process: bool = False) -> Scope:
     :param process: make it the scope of every thread that has none of its own; one at a time.
     :raises ValueError: for an empty name, or one with ``/`` or ``#`` in it.
     """
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"a scope's name must be a string, not {type(name).__name__}")
-    if name is not None and (not name or "/" in name or "#" in name):
-        raise ValueError(f"the scope name {name!r} is empty or holds '/' or '#', which divide a sample's parts")
     if name is None and process:
         raise ValueError("scope(None) has no draws to share; give a scope with process=True a name")
-    return Scope(name, process=process)
+    return Scope(None if name is None else _checked(name, "the scope name"), process=process)
+
+
+def _checked(name: Any, what: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{what} must be a string, not {type(name).__name__}")
+    if not name or "/" in name or "#" in name:
+        raise ValueError(f"{what} {name!r} is empty or holds '/' or '#', which divide a sample's parts")
+    return str.__str__(name)  # of a string enumeration's member, what it is worth
+
+
+def _outwards(active: Active | None) -> Iterator[Active]:
+    while active is not None:
+        yield active
+        active = active.outer
 
 
 def _enter_process(active: Active) -> None:
@@ -142,8 +154,7 @@ def _enter_process(active: Active) -> None:
         _process.append(active)
 
 
-def _count(change: int) -> None:
-    thread = threading.get_ident()
+def _count(thread: int, change: int) -> None:
     with _lock:
         left = _open_in.get(thread, 0) + change
         if left:
@@ -152,11 +163,26 @@ def _count(change: int) -> None:
             _open_in.pop(thread, None)
 
 
-@functools.lru_cache(maxsize=1)
+def _begin_anew() -> None:
+    """Forget, in a forked process, the threads that stayed behind."""
+    global _lock
+    _lock = threading.Lock()
+    for thread in _open_in.keys() - {threading.get_ident()}:
+        del _open_in[thread]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 def _root() -> Active | None:
     """Return the root scope that LLMCALL_SCOPE names, the same for the whole process."""
-    name = os.environ.get(ENVIRONMENT_VARIABLE)
-    return Active(scope(name).name or "", Draws(), None) if name else None
+    if not _roots:
+        name = os.environ.get(ENVIRONMENT_VARIABLE)
+        root = Active(_checked(name, ENVIRONMENT_VARIABLE), Draws(), None) if name else None
+        with _lock:
+            _roots.append(root)
+    return _roots[0]
 
 
 def _shared() -> Active | None:
@@ -165,32 +191,32 @@ def _shared() -> Active | None:
 
 def forget() -> None:
     """Read LLMCALL_SCOPE again at the next call, and start its draws at 0."""
-    _root.cache_clear()
+    _roots.clear()
 
 
-def _standing() -> Active | None:
-    """Return where the present context stands, or ``None`` outside any scope."""
+def here() -> Active | None:
+    """Return where the present context stands, or ``None`` outside any scope.
+
+    :raises ScopeError: in a thread without a scope while one is open elsewhere.
+    """
     active = _current.get() or _shared()
     if active is None:
         if _open_in and threading.get_ident() not in _open_in:
-            raise ScopeError(_remedies())
+            raise ScopeError(REMEDIES)
         return None
     return active if active.path else None
 
 
-def _remedies() -> str:
-    return (
-        "a call from a thread that has no scope, while a scope is open in another thread: which draw it is would be "
-        "left to chance. Carry the scope into the thread with llmcall.bind(function), open one in it with "
-        "llmcall.scope(name), make the other thread's scope that of all threads with scope(name, process=True), "
-        "or say with llmcall.scope(None) that none is meant"
-    )
-
-
 def path() -> str | None:
     """Return the scope path of the present context, or ``None`` outside any scope."""
-    active = _standing()
+    active = here()
     return active.path if active else None
+
+
+def standing() -> str:
+    """Return the scope path of the present context; empty outside any scope, whatever is open elsewhere."""
+    active = _current.get() or _shared()
+    return active.path if active else ""
 
 
 def draw(identified: bytes, sample: str | None = None) -> Draw | str | None:
@@ -201,7 +227,7 @@ def draw(identified: bytes, sample: str | None = None) -> Draw | str | None:
     :returns: the draw; or the given sample with its path; or ``None`` outside any scope.
     :raises ScopeError: in a thread without a scope while one is open elsewhere.
     """
-    active = _standing()
+    active = here()
     if sample is not None:
         return f"{active.path if active else ''}#{sample}"
     if active is None:
@@ -214,7 +240,7 @@ def draw(identified: bytes, sample: str | None = None) -> Draw | str | None:
 
 
 class Bound:
-    """Be a function that runs in the scope in which it was bound, in any thread or process."""
+    """Be a function (or coroutine function) that runs in the scope in which it was bound, in any thread or process."""
 
     def __init__(self, function: Callable[..., Any], active: Active | None) -> None:
         self.function = function
@@ -222,15 +248,27 @@ class Bound:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._standing():
+            result = self.function(*args, **kwargs)
+        return self._awaited(result) if isinstance(result, CoroutineType) else result
+
+    async def _awaited(self, result: Any) -> Any:
+        with self._standing():
+            return await result
+
+    @contextmanager
+    def _standing(self) -> Iterator[None]:
         if self._active is None:
-            return self.function(*args, **kwargs)
-        before = _current.get()
-        _current.set(self._active._replace(outer=before))
-        _count(+1)
+            yield
+            return
+        before, thread = _current.get(), threading.get_ident()
+        counted = 1 if self._active.path else 0
+        _current.set(self._active._replace(outer=before, scope=None))
+        _count(thread, +counted)
         try:
-            return self.function(*args, **kwargs)
+            yield
         finally:
-            _count(-1)
+            _count(thread, -counted)
             _current.set(before)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -247,5 +285,4 @@ def bind(function: Callable[..., Any]) -> Bound:
     :param function: picklable where it goes to another process.
     :returns: a callable with the same arguments. In another process its draws are counted from 0 again.
     """
-    active = _current.get() or _shared()
-    return Bound(function, active)
+    return Bound(function, _current.get() or _shared())

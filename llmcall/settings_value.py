@@ -13,7 +13,7 @@ from .setting_values import MASK, UNSET, without_password
 if TYPE_CHECKING:
     from .endpoints import Endpoint
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "thawed"]
 
 _FROM_ARGUMENT = Origin(ARGUMENT, "argument")
 _SLOTS = {name: "_own_key" if name == "api_key" else name for name in (*SETTINGS, *HIDDEN)}
@@ -158,7 +158,7 @@ class Settings:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Settings, ({name: (_thawed(value), origin) for name, (value, origin) in self.layer().items()},)
+        return Settings, ({name: (thawed(value), origin) for name, (value, origin) in self.layer().items()},)
 
 
 def _frozen(value: Any) -> Any:
@@ -168,10 +168,10 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-def _thawed(value: Any) -> Any:
+def thawed(value: Any) -> Any:
     """Return dicts for read-only mappings, which cannot be pickled."""
     if isinstance(value, MappingProxyType):
-        return {name: _thawed(item) for name, item in value.items()}
+        return {name: thawed(item) for name, item in value.items()}
     return value
 
 
@@ -183,4 +183,4 @@ def _shown(row: Setting, value: Any) -> Any:
         return tuple(endpoint.masked() for endpoint in value)
     if callable(value):
         return "a function"
-    return _thawed(without_password(value))
+    return thawed(without_password(value))

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from .errors import CacheCorruptError, CacheError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["DiskStore"]
 
@@ -48,20 +48,21 @@ CLEAR = "DELETE FROM Cache"
 COUNT = "SELECT value FROM Settings WHERE key = 'count'"  # kept by diskcache's triggers
 
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
-_of_the_parent: list[sqlite3.Connection] = []  # after a fork: closing them here would disturb the parent's
+_forking = threading.Lock()
+_held: list[DiskStore] = []  # while the process is being forked
 
 
 class DiskStore:
     """Keep bytes under keys in a directory that many threads and processes share. Opens nothing until used."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._reader: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
         # diskcache expands variables in a path; so must whoever shares the directory with it.
         self.directory = Path(os.path.expandvars(Path(directory).expanduser())).absolute()
         self._database = self.directory / DATABASE
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
-        self._reader: sqlite3.Connection | None = None
-        self._writer: sqlite3.Connection | None = None
         self._written: tuple[int, int] | None = None  # which file the writer has open
         _stores.add(self)
 
@@ -74,10 +75,13 @@ class DiskStore:
 
         :raises CacheCorruptError: where the database is damaged.
         """
-        found = self._read(FIND, key)
-        return found[0] if found else None
+        return next(iter(self.read(FIND, key)), None)
 
-    def _read(self, statement: str, *values: object) -> list[Any]:
+    def read(self, statement: str, *values: object) -> list[Any]:
+        """Return the rows that a SELECT finds; none where there is no database.
+
+        :raises CacheCorruptError: where the database is damaged.
+        """
         with self._lock:
             try:
                 reader = self._reader or self._open_reader()
@@ -137,7 +141,7 @@ class DiskStore:
                 writer.execute(SET if replace else ADD, (key, now, value)).rowcount for key, value, replace in rows
             )
 
-        return self._write(lambda writer: _transaction(writer, store))
+        return self.change(store)
 
     def clear(self) -> int:
         """Delete all rows, those of others included; return how many there were."""
@@ -149,7 +153,11 @@ class DiskStore:
         def remove(writer: sqlite3.Connection) -> int:
             return sum(writer.execute(DELETE, (key,)).rowcount for key in keys)
 
-        return self._write(lambda writer: _transaction(writer, remove)) if self._database.exists() else 0
+        return self.change(remove) if self._database.exists() else 0
+
+    def change(self, action: Callable[[sqlite3.Connection], int]) -> int:
+        """Run an action on the writing connection, all of it or nothing; return the number of rows that it returns."""
+        return self._write(lambda writer: _transaction(writer, action))
 
     def _write(self, action: Any) -> int:
         # A lock here spares SQLite's busy sleeps between the threads of one process.
@@ -201,26 +209,17 @@ class DiskStore:
     def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
         """Yield key, bytes and time of every row, in the order of storing; the bytes are ``None`` where unreadable."""
         last = 0
-        while page := self._page(last):
+        while page := self.read(PAGE_OF_ROWS, last):
             for _, key, value, stored_at in page:
                 yield str(key), value, stored_at
             last = page[-1][0]
 
     def starting(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the index."""
-        with self._lock:
-            reader = self._reader or self._open_reader()
-            try:
-                bounds = (prefix, prefix + "\U0010ffff", limit)
-                return [str(key) for (key,) in reader.execute(STARTING, bounds)] if reader else []
-            except sqlite3.DatabaseError as error:
-                raise self._failure(error) from error
-
-    def _page(self, last: int) -> list[tuple[int, Any, bytes | None, float]]:
-        return self._read(PAGE_OF_ROWS, last)
+        return [str(key) for (key,) in self.read(STARTING, prefix, prefix + "\U0010ffff", limit)]
 
     def __len__(self) -> int:
-        count = self._read(COUNT)
+        count = self.read(COUNT)
         return int(count[0][0]) if count else 0
 
     def size(self) -> int:
@@ -239,11 +238,8 @@ class DiskStore:
                 connection.close()
         self._reader = self._writer = None
 
-    def leave_parent(self) -> None:
-        """Open handles of one's own: the process has just been forked."""
-        _of_the_parent.extend(connection for connection in (self._reader, self._writer) if connection is not None)
-        self._lock, self._write_lock = threading.Lock(), threading.Lock()
-        self._reader = self._writer = None
+    def __del__(self) -> None:
+        self._forget()
 
     def _failure(self, error: Exception) -> CacheError:
         return CacheCorruptError(
@@ -270,13 +266,26 @@ def _put(file: str, place: Path) -> None:
         os.rename(file, place)
 
 
-def _leave_parents() -> None:
+def _before_fork() -> None:
+    """Leave nothing open: SQLite's handles do not survive a fork (sqlite.org, "How To Corrupt", 2.6)."""
+    _forking.acquire()
     for store in list(_stores):
-        store.leave_parent()
+        store._write_lock.acquire()
+        store._lock.acquire()
+        store._forget()
+        _held.append(store)
+
+
+def _after_fork() -> None:
+    while _held:
+        store = _held.pop()
+        store._lock.release()
+        store._write_lock.release()
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_parents)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 def _transaction(writer: sqlite3.Connection, action: Any) -> int:

@@ -20,34 +20,41 @@ class ScriptedClient(LLMClient):
     """Answer from a script: nothing is sent, and nothing is stored unless asked.
 
     :param answers: answers in turn, or a function of the messages that returns one. An answer is a text, a message
-        dict, an exception to raise, or anything else, which becomes JSON.
-    :param overrides: settings by name; ``cache_mode="auto"`` stores the answers as any client does.
+        dict, an exception to raise, or anything else, which becomes JSON. For embeddings it is a vector, or a list of
+        one for each text, and the function gets the texts.
+    :param overrides: settings by name; ``cache_mode="auto"`` stores the answers as any client does. Failed attempts are
+        tried again without waiting, unless ``retry_waiting_time`` says otherwise.
     :ivar requests: the requests that were asked, in order.
     """
 
     api_type: ClassVar[str] = "scripted"
 
     def __init__(self, answers: Sequence[Any] | Callable[[list[Any]], Any] = (), **overrides: Any) -> None:
+        if isinstance(answers, str):
+            raise TypeError("answers is a str; it must be a list of answers, or a function that returns one")
         self._lock = threading.Lock()
         self._answers = answers if callable(answers) else iter(list(answers))
         self.requests: list[Request] = []
-        super().__init__(**{"cache_mode": "off", **overrides})
+        super().__init__(**{"cache_mode": "off", "retry_waiting_time": 0, **overrides})
 
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the next answer in the API's form.
 
         :raises AssertionError: where the script has no answer left.
         """
-        with self._lock:
-            self.requests.append(request)
-            answer = self._answers(request.messages) if callable(self._answers) else next(self._answers, self)
-        if answer is self:
-            raise AssertionError(
-                f"the script has no answer left; request {len(self.requests)} was {request.messages[-1]}"
-            )
+        answer = self._next(request)
         if isinstance(answer, BaseException):
             raise answer
         return _embedded(request, answer) if request.kind == "embedding" else _completion(request, answer)
+
+    def _next(self, request: Request) -> Any:
+        asked = request.messages or request.body["input"]
+        with self._lock:
+            self.requests.append(request)
+            answer = None if callable(self._answers) else next(self._answers, self)
+        if answer is self:
+            raise AssertionError(f"the script has no answer left; request {len(self.requests)} was {asked[-1]!r}")
+        return self._answers(asked) if callable(self._answers) else answer
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the next answer, a word at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import config, lines
+from . import config, lines, tinytroupe
 from .errors import CacheCorruptError, CacheError
 from .keys import key_of
 
@@ -44,7 +44,7 @@ def load(cache: ResponseCache, path: str | os.PathLike[str], on_conflict: str) -
 
 def _records_of(cache: ResponseCache, path: str | os.PathLike[str]) -> Iterable[Record]:
     if not os.path.isdir(path):
-        return lines.read(path, key_of).records()
+        return tinytroupe.readable(path) if tinytroupe.recognized(path) else lines.read(path, key_of).records()
     with type(cache)(path) as other:
         if not other.exists():
             raise CacheError(f"{os.fspath(path)} holds no cache; name a cache's directory, or an exported file")

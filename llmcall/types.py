@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._version import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Record", "Reply", "Request", "Response", "TokenUsage"]
+__all__ = ["Record", "Reply", "Request", "Response", "TokenUsage", "record_of"]
 
 Data = Any  # JSON-like plain data: dict, list, str, int, float, bool, None, bytes
 
@@ -22,14 +24,20 @@ class TokenUsage(NamedTuple):
 
     @classmethod
     def of(cls, response: Mapping[str, Any]) -> TokenUsage:
-        """Read the ``usage`` object of a chat or embeddings response."""
-        usage = response.get("usage") or {}
+        """Read the ``usage`` object of a chat or embeddings response; what is no count of tokens is unknown."""
+        usage = response.get("usage")
         return cls(
-            usage.get("prompt_tokens"),
-            usage.get("completion_tokens"),
-            (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
-            (usage.get("completion_tokens_details") or {}).get("reasoning_tokens"),
+            _tokens(usage, "prompt_tokens"),
+            _tokens(usage, "completion_tokens"),
+            _tokens(usage, "prompt_tokens_details", "cached_tokens"),
+            _tokens(usage, "completion_tokens_details", "reasoning_tokens"),
         )
+
+
+def _tokens(usage: Data, *names: str) -> int | None:
+    for name in names:
+        usage = usage.get(name) if isinstance(usage, dict) else None
+    return usage if type(usage) is int and usage >= 0 else None
 
 
 class Request(NamedTuple):
@@ -88,6 +96,28 @@ class Record(NamedTuple):
     host: str | None = None
     version: str | None = None
     stored_at: float | None = None
+
+
+def record_of(
+    request: Request,
+    response: Mapping[str, Any],
+    *,
+    cost: float | None = None,
+    api_type: str | None = None,
+    host: str | None = None,
+) -> Record:
+    """Return the record of a request's answer."""
+    return Record(
+        cache_key=request.cache_key,
+        kind=request.kind,
+        sample=request.sample,
+        request=dict(request.asked),
+        response=dict(response),
+        cost=cost,
+        api_type=api_type,
+        host=host,
+        version=__version__,
+    )
 
 
 class Response(dict[str, Any]):

@@ -133,10 +133,14 @@ def _ranks(path: str, digest: str) -> dict[bytes, int] | None:
 def _bpe_openai(name: str) -> Callable[[str], int] | None:
     if name not in ("cl100k_base", "o200k_base") or not _folders_of("bpe_openai"):
         return None
+    import warnings
     from importlib import import_module
 
     # The package's own Encoding refuses texts over 200,000 tokens.
-    count: Callable[[str], int] = import_module("bpe_openai._bindings").tokenizer_for_encoding(name).count
+    with warnings.catch_warnings():
+        # It reads its data by importlib.resources.open_binary, which Python 3.11 and 3.12 call deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        count: Callable[[str], int] = import_module("bpe_openai._bindings").tokenizer_for_encoding(name).count
 
     def count_any(text: str) -> int:
         try:

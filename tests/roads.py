@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmcall.cache import ResponseCache
-from llmcall.effects import Do, Send, Sleep
+from llmcall.effects import Do, Send, Sleep, Until
 from llmcall.endpoints import Endpoint
 from llmcall.errors import APIError
 from llmcall.flow import Answer, Call, answer
@@ -85,6 +85,11 @@ class Road:
             self.slept.append(effect.seconds)
             CLOCK.now += effect.seconds
             assert len(self.slept) < MANY, self.slept
+            return self.flow.send(None)
+        if isinstance(effect, Until):
+            assert effect.seconds is not None, "nobody else is there to end the waiting"
+            self.slept.append(effect.seconds)
+            CLOCK.now += effect.seconds
             return self.flow.send(None)
         if isinstance(effect, Do):
             return self.flow.send(effect.function())

@@ -24,15 +24,19 @@ LAYERS = {
           keys messages parameters schemas schema_forms
           templates template_names jinja mustache tables
           outputs choices lenient_json numerals
-          answers streams event_stream raw_stream functions""",
-    2: """tapes cache store packing flights transfers tinytroupe
-          cassettes lines entries references credentials misses
-          scopes retry limits pools""",
-    3: "current recorded flow effects embeddings fallbacks",
+          answers streams event_stream raw_stream functions stops draws""",
+    2: """tapes cache store packing flights transfers tinytroupe pickles
+          cassettes reels headers locks unrecorded results lines line_reader entries references credentials
+          misses nearest sources similarity differences passages causes places volatile
+          salvage pages rekeying long_work
+          scopes retry limits pools rate_headers waiting demands
+          accounts ledgers reservations budgets prices""",
+    3: "current recording function_calls admission recourse flow effects embeddings fallbacks",
     4: "clients clients.*",
     5: "registry",
-    6: "call fanout ancestors aio process",
-    7: "__init__ cli cli_* doctor __main__ pytest_plugin testing",
+    6: """call ancestors aio process
+          fanout map_options items jobs mapped frames gathered progress plans runs tasks workers carried""",
+    7: "__init__ cli cli_* doctor __main__ pytest_* review review_* merging testing",
 }
 
 # Whoever catches everything and does not raise it there: "module.function", and why.
@@ -41,6 +45,7 @@ CATCH_ALL = {
     "clients.base.LLMClient.asend_message": "_failed raises all but an APIError again",
     "clients.base.LLMClient._pieces": "_failed raises all but an APIError again",
     "clients.base.LLMClient._apieces": "_failed raises all but an APIError again",
+    "tasks._outcome": "the error travels to the run, where on_error decides",
     "effects.drive": "the flow gets it thrown in, and raises it",
     "effects.adrive": "the flow gets it thrown in, and raises it",
     "effects.drive_stream": "the flow gets it thrown in, and raises it",

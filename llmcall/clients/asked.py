@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache import record_of
-from ..current import current_cassette
+from ..flow import Answer
 from ..retry import RetryPolicy
+from ..types import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..cassettes import Cassette
     from ..config import Settings
+    from ..current import Tape
     from ..scopes import Draw
-    from ..types import Record, Request
+    from ..types import Request
     from .options import Options
 
-__all__ = ["Asked", "open_tape", "policy_of", "reader_of"]
+__all__ = ["Asked", "policy_of", "reader_of"]
 
 
 class Asked(NamedTuple):
@@ -33,34 +33,41 @@ class Asked(NamedTuple):
     options: Options
     drawn: Draw | None = None
     parse: Callable[[str], Any] | None = None
-    tape: tuple[Cassette, int] | None = None
+    tape: Tape | None = None
 
     def give_back(self) -> None:
         """Make the draw's number free again."""
         if self.drawn is not None:
             self.drawn.give_back()
 
+    def end(self) -> None:
+        """Note that the call has its answer."""
+        if self.drawn is not None:
+            self.drawn.end()
+
+    @property
+    def scope(self) -> str:
+        """Return the scope path of the call, empty outside any scope."""
+        return self.request.sample.partition("#")[0] if self.request.sample else ""
+
     def storing(self, mode: str) -> str:
         """Return how the disk cache stores: under a cassette that is written anew, in place of what is there.
 
         :param mode: the disk cache's.
         """
-        return "rewrite" if self.tape and self.tape[0].mode == "rewrite" and mode != "off" else mode
+        return "rewrite" if self.tape and self.tape.cassette.mode == "rewrite" and mode != "off" else mode
 
-    def record(self, found: Record) -> None:
-        """Put the answer on the cassette; a fallback's as its own record, and one that points to it."""
-        if self.tape is None:
-            return
-        tape, place = self.tape
-        if found.cache_key != self.request.cache_key:
-            tape.add(record_of(self.request, {"fallback": found.cache_key}), place)
-        tape.add(found, place)
+    def kept(self, found: Answer) -> Answer:
+        """Put an answer on the cassette, and return the one that counts there: whatever was recorded first.
 
-
-def open_tape() -> tuple[Cassette, int] | None:
-    """Return the open cassette and the next place in it."""
-    tape = current_cassette()
-    return None if tape is None else (tape, tape.place())
+        A fallback's is a record of its own, and the first request's points to it.
+        """
+        if self.tape is None or not found.whole:
+            return found
+        if found.record.cache_key != self.request.cache_key:
+            self.tape.keep(record_of(self.request, {"fallback": found.record.cache_key}))
+        record = self.tape.keep(found.record)
+        return found if record is found.record else Answer(record)
 
 
 def reader_of(response_format: Any) -> Callable[[str], Any] | None:

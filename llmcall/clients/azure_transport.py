@@ -55,7 +55,7 @@ def azure_transport(endpoint: Endpoint, settings: Settings, http_client: Any) ->
 
 def _key(endpoint: Endpoint, settings: Settings) -> Any:
     """Return how to sign in: a function that gives tokens, or the SDK's argument for a key or a token."""
-    key = endpoint.key()
+    key = endpoint.key() or config.key_for(settings, "azure")
     if key:
         return key if callable(key) else {"api_key": key}
     if settings.azure_ad_token_provider:

@@ -227,8 +227,7 @@ class LLMClient(ClientRoad):
         if missing:
             answers = yield from embed([self._call(each) for each in missing])
             for each, answer in zip(missing, answers, strict=True):
-                each.record(answer.record)
-                known[each.request.cache_key] = answer
+                known[each.request.cache_key] = each.kept(answer)
         elif asked:
             self._count(asked[0].request.model, "", cached_calls=1, saved=_sum(known.values()))
         return [vector(known[each.request.cache_key].record) for each in asked]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakSet
 
 from .. import config
 from ..cache import shared_cache
 from ..errors import ConfigError
+from ..limits import process_room
 from ..metering import Meter, count
 from ..models import resolve
 from ..pools import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Self
 
     from ..cache import ResponseCache
@@ -40,8 +45,17 @@ class ClientCore:
         self._transports: dict[Endpoint, Any] = {}
         if transport is not None:
             self.transport = transport
+        _clients.add(self)
         config.refresh()
         _ = self.settings
+
+    def __getstate__(self) -> dict[str, Any]:
+        # In another process it has its own connections, and begins to count anew.
+        return {**self.__dict__, "_meter": Meter(), "_resolved": None, "_pools": {}, "_transports": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _clients.add(self)
 
     @property
     def settings(self) -> Settings:
@@ -120,7 +134,7 @@ class ClientCore:
     def _pool(self, model: str) -> Pool:
         pool = self._pools.get(model)
         if pool is None:
-            pool = self._pools.setdefault(model, Pool(self.endpoints(model)))
+            pool = self._pools.setdefault(model, Pool(self.endpoints(model), process_room))
         return pool
 
     def _transport(self, endpoint: Endpoint) -> Any:
@@ -130,6 +144,10 @@ class ClientCore:
         return found
 
     def _count(self, model: str, scope: str, **amounts: float | None) -> None:
+        count(self._meter, model, scope, amounts)
+
+    def count_usage(self, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
+        """Count what calls of this client used in another process."""
         count(self._meter, model, scope, amounts)
 
     def close(self) -> None:
@@ -162,3 +180,16 @@ class ClientCore:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.default_model()!r})"
+
+
+_clients: WeakSet[ClientCore] = WeakSet()
+
+
+def _leave_parent() -> None:
+    """Leave, in a forked process, the connections to the parent, and the locks that its threads may have held."""
+    for client in list(_clients):
+        client._pools, client._transports = {}, {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_parent)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .. import config
+from .. import config, tapes
 from ..endpoints import host_of, is_loopback
 from ..errors import ConfigError
+from ..setting_layers import CONFIGURED
 from .base import LLMClient
 from .sdk import SDKTransport, fitting
 
@@ -58,13 +59,21 @@ class OpenAIClient(LLMClient):
 
         :raises ConfigError: where endpoints of one model name different ones.
         """
-        names = {endpoint.namespace or "" for endpoint in self.endpoints(model)}
+        names = self._namespaces(model)
         if len(names) > 1:
             raise ConfigError(
                 f"the endpoints of {model} name different namespaces ({', '.join(sorted(map(repr, names)))}): "
                 "any of them may answer, so one NAMESPACE must serve all"
             )
         return names.pop() or super().namespace(model)
+
+    def _namespaces(self, model: str) -> set[str]:
+        """Return those of the model's endpoints, or what a cassette's header holds in place of files."""
+        held = tapes.namespaces()
+        by_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
+        if held is None or by_code or self.settings.origin_of("endpoints").rank >= CONFIGURED:
+            return {endpoint.namespace or "" for endpoint in self.endpoints(model)}
+        return {held.get(model, "")}
 
     def host(self, endpoint: Endpoint) -> str:
         """Return the host of an endpoint, without port or credentials."""
@@ -98,10 +107,15 @@ class OpenAIClient(LLMClient):
         return SDKTransport(make, endpoint.name, key if callable(key) else None)
 
     def _key(self, endpoint: Endpoint) -> Any:
-        key = endpoint.key()
+        key = endpoint.key() or self._fresh_key()
         if not key and not is_loopback(endpoint.base_url or ADDRESS):
             raise ConfigError(
                 f"no key for {self.host(endpoint)}: set the environment variable "
                 f"{config.key_variable(self.api_type)}, or pass api_key="
             )
         return key
+
+    def _fresh_key(self) -> Any:
+        """Look again: whoever is told in a notebook that a key is missing sets it there, and calls once more."""
+        config.refresh()
+        return config.key_for(self.settings, self.api_type)

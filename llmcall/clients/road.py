@@ -5,20 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..answers import cut_by_context
-from ..errors import APIError, CacheMissError, ContextLengthError
+from ..current import open_tape
+from ..errors import APIError, ContextLengthError
 from ..fallbacks import followed, larger, tried_in_turn
 from ..flow import Answer, Call, answer
+from ..limits import Limits
 from ..metering import cost_of
 from ..notices import warn_once
+from ..prices import price_of
+from ..scopes import standing
 from ..types import Reply, TokenUsage
-from .asked import Asked, open_tape, policy_of, reader_of
+from ..unrecorded import process_failures
+from .asked import Asked, policy_of, reader_of
 from .core import ClientCore
-from .options import Options, split
+from .options import split
 from .requests import chat_request, embedding_request, texts_of
 
 if TYPE_CHECKING:
-
-    from ..cache import ResponseCache
+    from ..config import Settings
     from ..effects import Flow
     from ..types import Record, Request
 
@@ -33,40 +37,46 @@ class ClientRoad(ClientCore):
 
         :raises CacheMissError: where there is none and no leave.
         """
-        record = self._replayed(asked) if asked.tape else None
-        if record is None:
-            record = self._from_cache(asked)
-            if record is None:
-                self._check_leave(asked)
-                return None
-            asked.record(record)
-        if counted:
-            self._count(asked.request.model, _scope(asked.request), cached_calls=1, saved=record.cost)
-        return Answer(record)
-
-    def _replayed(self, asked: Asked) -> Record | None:
-        assert asked.tape is not None
-        tape = asked.tape[0]
-        found = followed(tape.find(asked.request), tape.find_key)
-        if found is not None:
-            tape.count_replay()
+        found = self._replayed(asked) or self._from_cache(asked)
+        if found is None:
+            self._check_leave(asked)
+        elif counted:
+            self._count(asked.request.model, asked.scope, cached_calls=1, saved=found.record.cost)
         return found
 
-    def _from_cache(self, asked: Asked) -> Record | None:
-        if asked.options.cache is False or (asked.tape and not asked.tape[0].reads_cache):
+    def _replayed(self, asked: Asked) -> Answer | None:
+        if asked.tape is None:
+            return None
+        record = followed(asked.tape.find(asked.request), asked.tape.find_key)
+        if record is None:
+            return None
+        asked.tape.cassette.count_replay()
+        return Answer(record)
+
+    def _from_cache(self, asked: Asked) -> Answer | None:
+        if asked.options.cache is False or (asked.tape and not asked.tape.cassette.reads_cache):
             return None
         cache = self.cache
         record = cache.get(asked.request, mode=self._mode())
         if record is not None and "fallback" in record.response:
             record = followed(record, cache.find)
-        if record is not None:
-            self._check_host(record)
-        return record
+        if record is None:
+            return None
+        self._check_host(record)
+        return asked.kept(Answer(record))
 
     def _check_leave(self, asked: Asked) -> None:
-        """Refuse to ask where the cassette or the mode does not allow it."""
-        if (asked.tape and not asked.tape[0].asks) or self._mode() == "replay":
-            raise CacheMissError(_miss(asked.request, asked.options, self.cache))
+        """Refuse to ask where the cassette does not allow it or, where none is open, the mode."""
+        if not asked.tape.cassette.asks if asked.tape else self._mode() == "replay":
+            from ..misses import missed
+
+            raise missed(
+                asked.request,
+                settings=self.settings,
+                cache=self.cache,
+                cassette=asked.tape.cassette if asked.tape else None,
+                past_cache=asked.options.cache is False,
+            )
 
     def _check_host(self, record: Record) -> None:
         model = record.request.get("model", "")
@@ -86,41 +96,51 @@ class ClientRoad(ClientCore):
         :raises ContextLengthError: where the context is too long and no model is left to ask.
         """
         asked = self._prepared(messages, {**arguments, **({"cache": False} if fresh else {})})
+        asked = asked._replace(tape=None) if fresh else asked
         try:
             found = None if fresh else self._recorded(asked)
-            limit = asked.request.asked.get("max_tokens")
-            if found is not None and not cut_by_context(found.record.response, limit):
-                return found
-            return (yield from self._answer(asked, fallback=fallback, whole=True))
-        except BaseException:
-            asked.give_back()
+            if found is None or _is_cut(found, asked.request):
+                found = yield from self._answer(asked, fallback=fallback, whole=True, cut=found)
+        except BaseException as error:
+            self._give_back(asked, error)
             raise
-
-    def _answer(self, asked: Asked, **how: bool) -> Flow[Answer]:
-        """Answer a call that is not recorded, and put the answer on the cassette; arguments as of :meth:`_in_turn`."""
-        found = yield from self._in_turn(asked, **how)
-        asked.record(found.record)
+        asked.end()
         return found
 
+    def _answer(self, asked: Asked, **how: Any) -> Flow[Answer]:
+        """Answer a call that is not recorded, and put the answer on the cassette; arguments as of :meth:`_in_turn`."""
+        found = yield from self._in_turn(asked, **how)
+        return asked.kept(found)
+
     def _in_turn(
-        self, asked: Asked, *, stream: bool = False, fallback: bool = True, whole: bool = False
+        self,
+        asked: Asked,
+        *,
+        stream: bool = False,
+        fallback: bool = True,
+        whole: bool = False,
+        cut: Answer | None = None,
     ) -> Flow[Answer]:
         """Answer a call that is not recorded, by another model where the context is too long.
 
         :param fallback: whether another model may be asked.
         :param whole: whether an answer that the context window cut is an error even from the last model.
+        :param cut: the recorded answer, which the context window cut; it is not asked for again.
         """
         request = asked.request
         models = self._fallbacks(request.model) if fallback else []
-        if not models:
+        if not models and cut is None:
             return (yield from answer(self._call(asked, stream=stream, wants_room=whole)))
 
         def ask(of: Request, more: bool) -> Flow[Answer]:
-            found = None if of is request else self._recorded(asked._replace(request=of))
+            found = cut if of is request else self._recorded(asked._replace(request=of))
+            if found is not None and (more or whole) and _is_cut(found, of):
+                raise ContextLengthError("the recorded answer was cut where the context window ended")
             if found is not None:
                 return found
             self._check_room(of, more)
-            call = self._call(asked._replace(request=of), stream=stream, wants_room=more or whole)
+            # What a stream has told its reader cannot be told again by another model.
+            call = self._call(asked._replace(request=of), stream=stream, wants_room=(more or whole) and not stream)
             return (yield from answer(call))
 
         cache = None if asked.options.cache is False else self.cache
@@ -161,21 +181,30 @@ class ClientRoad(ClientCore):
             policy=policy_of(options, settings),
             timeout=settings.timeout if options.timeout is None else options.timeout,
             whole=lambda response: self._read_whole(request, response),
-            count=lambda response=None, **amounts: self._count_response(request, response, amounts),
+            count=lambda response=None, **amounts: self._count_response(asked, response, amounts),
             api_type=self.api_type,
             host=self.host,
             stream=stream,
             wants_room=wants_room,
+            limits=_limits(settings),
+            price=lambda tokens: self.price(request.model, tokens),
         )
 
-    def _count_response(self, request: Request, response: Any, amounts: dict[str, Any]) -> float | None:
-        cost = None
+    def price(self, model: str, input_tokens: int | None = None) -> tuple[float, float] | None:
+        """Return the USD per million tokens, in and out, of a prompt of so many tokens; ``None`` where unknown."""
+        first = self._pool(model).endpoints[0]
+        address = first.azure_endpoint or first.base_url
+        found = price_of(model, self.settings.prices, address=address, input_tokens=input_tokens or 0)
+        return found.pair if found is not None else None
+
+    def _count_response(self, asked: Asked, response: Any, amounts: dict[str, Any]) -> float | None:
+        request, cost = asked.request, None
         if response is not None:
             tokens = TokenUsage.of(response)
-            cost = cost_of(tokens, self.settings.prices.get(request.model))
+            cost = cost_of(tokens, self.price(request.model, tokens.input_tokens))
             output = 0 if request.kind == "embedding" else tokens.output_tokens
             amounts |= {"calls": 1, "input_tokens": tokens.input_tokens, "output_tokens": output, "cost": cost}
-        self._count(request.model, _scope(request), **amounts)
+        self._count(request.model, asked.scope, **amounts)
         return cost
 
     def _read_whole(self, request: Request, response: Any) -> bool:
@@ -196,7 +225,7 @@ class ClientRoad(ClientCore):
 
     def _failed(self, error: BaseException, asked: Asked, *, returning: bool = True) -> Any:
         """Raise, log or return an error, as the caller wants an API failure; raise any other."""
-        asked.give_back()
+        self._give_back(asked, error)
         wanted = asked.options.on_error or self.settings.on_error
         if not isinstance(error, APIError) or wanted == "raise" or (wanted == "return" and not returning):
             raise error
@@ -206,23 +235,35 @@ class ClientRoad(ClientCore):
         _log().error("%s request %s to %s failed: %s", request.kind, request.cache_key[:12], request.model, error)
         return None
 
+    def _give_back(self, asked: Asked, error: BaseException) -> None:
+        """Give the draw of a call back that ended in an error; where it failed for good, note it."""
+        asked.give_back()
+        if isinstance(error, APIError) and (asked.tape or self._mode() != "off"):
+            failures = asked.tape.cassette.failures if asked.tape else process_failures
+            what = f"{asked.request.kind} request to {asked.request.model}: {type(error).__name__}"
+            failures.add(asked.scope or standing(), what)
+
     def _prepared(self, messages: Any, arguments: dict[str, Any]) -> Asked:
         options, params = split(arguments)
+        tape = open_tape(self._base)
         parse = reader_of(params.get("response_format"))
         model = self.model_named(params.pop("model", None))
         request, drawn = chat_request(messages, model, params, self.settings, options, self.namespace(model))
-        return Asked(request, options, drawn, parse, open_tape())
+        return Asked(request, options, drawn, parse, tape)
 
     def _embedding_asked(self, text: Any, model: str | None, arguments: dict[str, Any]) -> list[Asked]:
         options, params = split(arguments)
         if options.sample is not None:
             raise TypeError("embeddings take no sample: the same text has the same embedding")
+        first = open_tape(self._base)
         settings = self.settings
         name = self.model_named(model or self.default_embedding_model())
         requests = embedding_request(texts_of(text), name, params, settings, self.namespace(name))
-        return [Asked(request, options, tape=open_tape()) for request in requests]
+        tapes = [first, *(open_tape(self._base) for _ in requests[1:])]
+        return [Asked(request, options, tape=tape) for request, tape in zip(requests, tapes, strict=False)]
 
     def _reply(self, found: Answer, asked: Asked) -> Reply:
+        asked.end()
         sent = found.sent
         if sent is None:
             return Reply.of(found.record, parse=asked.parse)
@@ -236,6 +277,10 @@ class ClientRoad(ClientCore):
         )
 
 
+def _is_cut(found: Answer, request: Request) -> bool:
+    return cut_by_context(found.record.response, request.asked.get("max_tokens"))
+
+
 def _looks_cut(messages: list[Any], reported: int) -> bool:
     """Return whether a prompt has so many bytes for each reported token that it is worth counting."""
     texts = [message["content"] for message in messages if isinstance(message.get("content"), str)]
@@ -244,18 +289,9 @@ def _looks_cut(messages: list[Any], reported: int) -> bool:
     return size > reported * (6 if all(map(str.isascii, texts)) else 3)
 
 
-def _scope(request: Request) -> str:
-    return request.sample.rpartition("#")[0] if request.sample else ""
-
-
-def _miss(request: Request, options: Options, cache: ResponseCache) -> str:
-    where = (
-        "cache=False goes past the disk cache, and no cassette is open" if options.cache is False else str(cache.path)
-    )
-    return (
-        f"no answer is recorded for this {request.kind} request to {request.model} "
-        f"(key {request.cache_key[:12]}, sample {request.sample}): {where}. "
-        "The mode is replay, which never calls; record it with cache_mode='auto' ([Cache] MODE = auto)"
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        settings.limits_max_concurrent_calls, settings.limits_requests_per_minute, settings.limits_tokens_per_minute
     )
 
 

@@ -44,6 +44,11 @@ class SDKTransport:
         self._sdk: Any = None
         self._sdks: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
+    @property
+    def renewable(self) -> bool:
+        """Return whether a refused key may be replaced by a fresh one: a function gives it."""
+        return self._key is not None
+
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response; the timeout bounds the attempt as a whole, the reading of the body included."""
         sdk = self._client()

@@ -25,6 +25,11 @@ from llmcall.schema_forms import canonical
 from llmcall.schemas import format_of, is_wrapped, model_schema, response_format, schema, strict, tool_of
 
 
+def named(value: object) -> str:
+    """Return a test's name for a value: the same in every process, as a function's address is not."""
+    return getattr(value, "__name__", str(value))
+
+
 class Color(enum.Enum):
     """A colour."""
 
@@ -301,7 +306,7 @@ def test_format_of_falls_back_from_strict() -> None:
     assert format_of(Owner)["json_schema"] == {"name": "Owner", "strict": False, "schema": model_schema(Owner)}
 
 
-@pytest.mark.parametrize("given_format", ["json_object", 3, int, list[int], weather], ids=str)
+@pytest.mark.parametrize("given_format", ["json_object", 3, int, list[int], weather], ids=str, ids=named)
 def test_format_of_refuses_what_is_no_class_of_fields(given_format: Any) -> None:
     """The caller's mistake is a TypeError that says what is taken."""
     with pytest.raises(TypeError, match="a pydantic model, a dataclass or a TypedDict"):
@@ -373,7 +378,10 @@ def unresolved(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821 
 
 
 @pytest.mark.parametrize(
-    ("function", "reason"), [(positional, "a is positional-only"), (unresolved, "'Missing' is not defined")], ids=str
+    ("function", "reason"),
+    [(positional, "a is positional-only"), (unresolved, "'Missing' is not defined")],
+    ids=str,
+    ids=named,
 )
 def test_functions_without_schema_are_type_errors(function: Any, reason: str) -> None:
     """What a model could not call is refused with the function's and the parameter's name."""

@@ -1,0 +1,109 @@
+"""A model that never answers the same twice, for threads and processes, and functions of items that ask it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+import llmcall
+from llmcall import LLMCall, LLMClient, llm
+from llmcall.types import Request
+
+CALLS = Path("calls.txt")  # in the working directory, which workers of other processes share
+MENDED = Path("mended")  # where this is, nothing fails any more
+
+
+class Dice(LLMClient):
+    """Answer with a number that nobody has seen before, and note each call in a file."""
+
+    api_type: ClassVar[str] = "dice"
+
+    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return a new answer; to a request that ends in "fail", an error."""
+        text = request.messages[-1]["content"]
+        with CALLS.open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+        if text.endswith("fail") and not MENDED.exists():
+            raise llmcall.InvalidRequestError("the dice fell off the table", status_code=400)
+        message = {"role": "assistant", "content": f"{text} {os.urandom(6).hex()}"}
+        return {
+            "model": request.model,
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 3},
+        }
+
+
+class OddError(Exception):
+    """Be an exception that cannot be unpickled."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(one + two)
+
+
+def calls() -> int:
+    """Return how many calls were made."""
+    return len(CALLS.read_text(encoding="utf-8").splitlines()) if CALLS.exists() else 0
+
+
+def ask(item: Any) -> str:
+    """Ask about an item and return the answer."""
+    return Dice().send_message(f"item {item}", on_error="raise").content or ""
+
+
+def sample(item: Any) -> str | None:
+    """Ask about an item and return the reply's sample."""
+    return Dice().send_message(f"item {item}", on_error="raise").sample
+
+
+def samples(item: Any) -> list[str | None]:
+    """Ask the same about an item twice, and once more in a scope, and return the samples."""
+    with llmcall.scope("inside"):
+        inside = sample(item)
+    return [sample(item), sample(item), inside]
+
+
+def first(item: tuple[str, str]) -> str:
+    """Return the first part of an item."""
+    return item[0]
+
+
+def draw(item: tuple[str, str]) -> str | None:
+    """Ask about the second part of an item and return the reply's sample."""
+    return sample(item[1])
+
+
+def describe(item: Any) -> tuple[int, str, float | None, int]:
+    """Return where an item is worked on, and what settings hold there."""
+    settings = llmcall.settings()
+    return os.getpid(), settings.model, settings.temperature, threading.get_ident()
+
+
+def divide(item: int) -> float:
+    """Return 6 by the item."""
+    return 6 / item
+
+
+def fail_oddly(item: Any) -> None:
+    """Fail with what cannot be unpickled."""
+    raise OddError("one", "two")
+
+
+def nested(item: int) -> list[str]:
+    """Run a map inside a map."""
+    return llmcall.map(ask, [f"{item}.{number}" for number in range(2)])
+
+
+def reply(item: Any) -> Any:
+    """Return what is no plain value: the whole reply."""
+    return Dice().send_message(f"item {item}", on_error="raise")
+
+
+CALL = LLMCall(user="item {{ name }}", client=Dice())
+
+
+@llm(client=Dice())
+def greet(name: str, greeting: str = "Hello") -> str:
+    """{{ greeting }}, {{ name }}!"""
+    raise NotImplementedError

@@ -1,0 +1,41 @@
+"""Programs that tests run in a process of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PREAMBLE = """
+import os, sys, threading
+import llmcall
+from llmcall.cache import ResponseCache
+from llmcall.testing import ScriptedClient
+"""
+
+
+def start(program: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Start a program with the usual imports, warnings being errors; its output is text to be read."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(program), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ran(program: str, *arguments: object, **environment: str) -> str:
+    """Run a program to its end and return what it printed."""
+    with start(program, *arguments, **environment) as process:
+        try:
+            printed, complaints = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 0, complaints
+    return printed.strip()

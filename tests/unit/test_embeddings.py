@@ -1,0 +1,224 @@
+"""Embeddings: one record a text, float32 live as in replay, batches of what is missing."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import llmcall
+from llmcall.errors import APIError, CacheMissError, InvalidRequestError, ServiceError
+from llmcall.testing import ScriptedClient
+
+FLOATS = st.floats(-1e38, 1e38)
+
+
+def of(text: str) -> list[float]:
+    """Return a vector that tells its text."""
+    return [float(len(text)), float(sum(map(ord, text)))]
+
+
+def embedder(mode: str = "auto", **settings: Any) -> ScriptedClient:
+    """Return a client whose vectors tell their texts."""
+    return ScriptedClient(lambda texts: [of(text) for text in texts], cache_mode=mode, **settings)
+
+
+def asked(client: ScriptedClient) -> list[list[str]]:
+    """List the texts of each request that was sent."""
+    return [request.body["input"] for request in client.requests]
+
+
+class Answering(llmcall.LLMClient):
+    """Answer with what was given, wait for nothing."""
+
+    api_type = "answering"
+
+    def __init__(self, *responses: Any, **settings: Any) -> None:
+        self.responses = list(responses)
+        super().__init__(**{"retry_max_attempts": 1, **settings})
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Return the next response."""
+        return self.responses.pop(0)
+
+
+def data(*vectors: Any, **fields: Any) -> dict[str, Any]:
+    """Return a response with some vectors."""
+    return {
+        "data": [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)],
+        "model": "m",
+        **fields,
+    }
+
+
+def test_one_text_and_several() -> None:
+    """A string gives a vector, a sequence of strings a vector each, an empty one nothing."""
+    client = embedder()
+    assert client.get_embedding("bread") == of("bread")
+    assert client.get_embedding(["bread"]) == [of("bread")]
+    assert client.get_embedding(("a", "b")) == [of("a"), of("b")]
+    assert client.get_embedding([]) == []
+    assert asked(client) == [["bread"], ["a", "b"]]
+
+
+@given(st.lists(FLOATS, min_size=1, max_size=6))
+def test_live_equals_replay(vector: list[float]) -> None:
+    """What is returned first is rounded to float32, so that it is what every later run gets."""
+    client = Answering(data(vector))
+    client.cache.clear()
+    live = client.get_embedding("text")
+    replayed = Answering(cache_mode="replay").get_embedding("text")
+    rounded = [struct.unpack("<f", struct.pack("<f", number))[0] for number in vector]
+    assert live == replayed == rounded
+    assert Answering(data(vector), cache_mode="off").get_embedding("text") == rounded
+
+
+@given(st.lists(st.text(max_size=3), max_size=12), st.sets(st.text(max_size=3), max_size=4))
+def test_order_and_duplicates(texts: list[str], known: set[str]) -> None:
+    """Whatever is known and however often a text comes, vectors come in the order of the texts, each asked for once."""
+    client = embedder()
+    client.cache.clear()
+    client.get_embedding(sorted(known))
+    client.requests.clear()
+    assert client.get_embedding(texts) == [of(text) for text in texts]
+    missing = list(dict.fromkeys(text for text in texts if text not in known))
+    assert asked(client) == ([missing] if missing else [])
+
+
+def test_half_known_asks_only_for_the_other_half() -> None:
+    """A list of which half is recorded makes one request with the rest."""
+    client = embedder()
+    client.get_embedding(["a", "b"])
+    assert client.get_embedding(["c", "a", "d", "b", "c"]) == [of(text) for text in "cadbc"]
+    assert asked(client) == [["a", "b"], ["c", "d"]]
+    assert len(client.cache) == 4
+    with pytest.raises(CacheMissError):
+        embedder("replay").get_embedding(["a", "e"])
+
+
+def test_records_are_bytes_of_float32() -> None:
+    """A record holds one text and its little-endian float32, its share of the tokens and of the cost."""
+    client = Answering(
+        data([1.0, 0.1], [2.0, -0.5], usage={"prompt_tokens": 7, "total_tokens": 7}), prices={"m": (1.0, 0.0)}
+    )
+    client.get_embedding(["abc", "d"], "m")
+    records = {record.request["input"]: record for record in client.cache.records()}
+    assert records["abc"].response["embedding"] == struct.pack("<2f", 1.0, 0.1)
+    assert {text: record.response["usage"]["prompt_tokens"] for text, record in records.items()} == {"abc": 5, "d": 2}
+    assert math.isclose(sum(record.cost or 0 for record in records.values()), 7e-6)
+    assert {(record.kind, record.sample) for record in records.values()} == {("embedding", None)}
+    usage = client.usage
+    assert (usage.calls, usage.cached_calls, usage.input_tokens, usage.output_tokens) == (1, 0, 7, 0)
+    assert usage.cost == pytest.approx(7e-6)
+
+
+def test_hits_are_counted_and_free() -> None:
+    """A list that is known whole is one cached call, and saves what it cost."""
+    client = Answering(data([1.0], [2.0], usage={"prompt_tokens": 4, "total_tokens": 4}), prices={"m": (1.0, 0.0)})
+    client.get_embedding(["a", "b"], "m")
+    client.get_embedding(["b", "a"], "m")
+    assert (client.usage.calls, client.usage.cached_calls) == (1, 1)
+    assert client.usage.saved == pytest.approx(4e-6)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [None, None, None], [0, 0, 0]])
+def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
+    """Vectors in any order are put right; those without an index, or all with 0, are in order."""
+    vectors = [[1.0], [2.0], [3.0]]
+    items = [
+        {"index": index, "embedding": vectors[place if not any(order) else index]} for place, index in enumerate(order)
+    ]
+    for item in items:
+        if item["index"] is None:
+            del item["index"]
+    assert Answering({"data": items}).get_embedding(["a", "b", "c"]) == vectors
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        data([1.0]),
+        data([1.0], [2.0], [3.0]),
+        {"data": []},
+        {"data": None},
+        {},
+        {"data": [{"index": 0, "embedding": [1.0]}, {"index": 0}]},
+        {"data": [{"index": 1, "embedding": [1.0]}, {"index": 1, "embedding": [2.0]}]},
+        {"data": [{"index": 1, "embedding": [1.0]}, {"index": 2, "embedding": [2.0]}]},
+        data([1.0], [[2.0]]),
+        data([1.0], ["2"]),
+        data([1.0], [None]),
+        data([1.0], {"a": 1}),
+        data([1.0], "not base64!"),
+        data([1.0], base64.b64encode(b"12345").decode()),
+        data([1.0], []),
+        "text",
+    ],
+)
+def test_malformed_answers(response: Any) -> None:
+    """Wrong counts, wrong indexes and what is no vector are ServiceErrors, and nothing of them is stored."""
+    client = Answering(response)
+    with pytest.raises(ServiceError, match="malformed"):
+        client.get_embedding(["a", "b"], on_error="raise")
+    assert len(client.cache) == 0
+    assert not client.cache.flights._flights
+
+
+def test_base64_answers() -> None:
+    """A vector that comes as base64 of its float32 is the same as one in numbers."""
+    packed = base64.b64encode(struct.pack("<3f", 0.1, -2.5, 1e-30)).decode()
+    found = Answering(data(packed)).get_embedding("text", encoding_format="base64")
+    assert found == Answering(data([0.1, -2.5, 1e-30])).get_embedding("text")
+    assert Answering(cache_mode="replay").get_embedding("text", encoding_format="base64") == found
+
+
+def test_dimensions_are_asked_for_and_matter() -> None:
+    """dimensions= is sent, and other dimensions are another question."""
+    client = embedder()
+    client.get_embedding("text", dimensions=256)
+    client.get_embedding("text", dimensions=512)
+    client.get_embedding("text", dimensions=256)
+    assert [request.body.get("dimensions") for request in client.requests] == [256, 512]
+
+
+def test_the_model() -> None:
+    """The configured embedding model is the default; a positional one, and aliases, take its place."""
+    client = embedder(embedding_model="mine", aliases={"short": "text-embedding-3-large"})
+    client.get_embedding("a")
+    client.get_embedding("a", "short")
+    assert [request.model for request in client.requests] == ["mine", "text-embedding-3-large"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (None, "text is NoneType"),
+        (3, "text is int"),
+        (b"a", "text is bytes"),
+        (["a", 3], r"text\[1\] is int"),
+        ([["a"]], r"text\[0\] is list"),
+    ],
+)
+def test_wrong_texts(text: Any, place: str) -> None:
+    """What is no text is a TypeError that names its place."""
+    with pytest.raises(TypeError, match=place):
+        embedder().get_embedding(text)
+
+
+def test_unknown_parameters_are_refused() -> None:
+    """A parameter that there is not is a TypeError that suggests the nearest."""
+    with pytest.raises(TypeError, match="dimensions"):
+        embedder().get_embedding("a", dimension=3)
+
+
+def test_failures() -> None:
+    """A failure is None, raised, or returned, as on_error says; what a former batch brought is kept."""
+    assert ScriptedClient([InvalidRequestError("no")]).get_embedding(["a", "b"]) is None
+    with pytest.raises(InvalidRequestError):
+        ScriptedClient([InvalidRequestError("no")]).get_embedding("a", on_error="raise")
+    assert isinstance(ScriptedClient([InvalidRequestError("no")]).get_embedding("a", on_error="return"), APIError)

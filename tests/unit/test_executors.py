@@ -1,0 +1,291 @@
+"""Maps on executors of other processes: what holds here holds there, and what is done there counts here."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dice import (
+    CALL,
+    OddError,
+    ask,
+    calls,
+    describe,
+    divide,
+    draw,
+    fail_oddly,
+    first,
+    greet,
+    nested,
+    reply,
+    sample,
+    samples,
+)
+
+import llmcall
+from llmcall import imap, map, scope
+from llmcall.errors import CacheMissError, LLMCallError
+from llmcall.tasks import WorkerError
+
+FORK = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
+pytestmark = pytest.mark.filterwarnings(FORK)
+
+
+@pytest.fixture(params=["threads", "fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def pool(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    """Give an executor of two workers."""
+    if request.param == "threads":
+        made: Executor = ThreadPoolExecutor(2)
+    elif request.param in multiprocessing.get_all_start_methods():
+        made = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(request.param))
+    else:
+        pytest.skip(f"there is no {request.param} here")
+    with made:
+        yield made
+
+
+@pytest.fixture
+def processes() -> Iterator[Executor]:
+    """Give an executor of two other processes."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as made:
+        yield made
+
+
+def test_answers_are_those_of_threads(pool: Executor) -> None:
+    """What an executor recorded, threads replay, and the other way round; equal items get one answer."""
+    found = map(ask, "abac", executor=pool)
+    made = calls()  # two workers may ask the same at the same time: one of the answers is everybody's
+    assert found[0] == found[2]
+    assert (map(ask, "abac"), map(ask, "abac", executor=pool), calls()) == (found, found, made)
+
+
+@pytest.mark.parametrize("how", [{"repeats": 2}, {"scope": "survey"}, {"scope": "survey", "repeats": 3, "key": str}])
+def test_scopes_and_repeats_travel(pool: Executor, how: dict[str, Any]) -> None:
+    """Samples are those of threads."""
+    assert map(samples, "aab", executor=pool, **how) == map(samples, "aab", **how)
+
+
+def test_draws_go_on_counting(pool: Executor) -> None:
+    """What was drawn before a map, here or there, is counted there, and what it draws is counted here."""
+    with scope("trial"):
+        assert map(sample, "ab", key=str, executor=pool) == ["trial/a#0", "trial/b#0"]
+        assert map(sample, "ab", key=str) == ["trial/a#1", "trial/b#1"]
+        assert map(sample, "ab", key=str, executor=pool) == ["trial/a#2", "trial/b#2"]
+
+
+def test_a_failed_draw_is_given_back(pool: Executor) -> None:
+    """The number of a failed call is the next one's, wherever that is made."""
+    with scope("trial"):
+        failed = map(draw, [("a", "fail")], key=first, executor=pool, on_error="return")
+        assert [type(each) for each in failed] == [llmcall.InvalidRequestError]
+        assert map(draw, [("a", "b"), ("c", "fail")], key=first, executor=pool, on_error="none") == ["trial/a#0", None]
+        Path("mended").touch()
+        assert map(draw, [("a", "fail")], key=first, executor=pool) == ["trial/a#0"]
+
+
+def test_settings_travel(pool: Executor) -> None:
+    """What code, a block and a change since the last map say holds in the workers too."""
+    llmcall.configure(model="gpt-4o")
+    with llmcall.configured(temperature=0.5):
+        assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", 0.5)}
+    assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", None)}
+
+
+def test_what_the_environment_says_travels(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable set after the workers began holds there as well."""
+    map(describe, range(2), executor=pool)
+    monkeypatch.setenv("LLMCALL_MODEL", "gpt-4.1")
+    assert llmcall.settings().model == "gpt-4.1"
+    assert {found[1] for found in map(describe, range(4), executor=pool)} == {"gpt-4.1"}
+
+
+def test_the_mode_travels(pool: Executor) -> None:
+    """In the mode replay a worker calls nobody, and the error comes home with what there is."""
+    map(ask, "a", executor=pool)
+    with llmcall.configured(cache_mode="replay"), pytest.raises(CacheMissError) as caught:
+        map(ask, "ab", executor=pool, workers=1)
+    assert caught.value.results[0].startswith("item a")  # type: ignore[attr-defined]
+    assert calls() == 1
+
+
+def test_usage_comes_home(pool: Executor) -> None:
+    """Calls, hits, tokens and failures of workers are counted here, by model and scope, once each."""
+    before = llmcall.usage()
+    with llmcall.track() as used:
+        map(ask, ["a", "b", "fail"], key=str, scope="survey", executor=pool, on_error="none")
+        map(ask, "a", key=str, scope="survey", executor=pool)
+    assert (used.calls, used.cached_calls, used.errors, used.input_tokens) == (2, 1, 1, 10)
+    assert set(used.by_scope) == {"survey/a", "survey/b", "survey/fail"}
+    assert llmcall.usage().calls == before.calls + 2
+
+
+def test_a_call_s_client_counts_its_workers_calls(processes: Executor) -> None:
+    """The client of an LLMCall knows what its copies in the workers used."""
+    before = CALL.client.usage.calls
+    CALL.map([{"name": "Lisa"}, {"name": "Bart"}], executor=processes)
+    assert CALL.client.usage.calls == before + 2
+
+
+def test_llm_functions_travel(processes: Executor) -> None:
+    """An LLMCall, an @llm function and whole answers go to workers and come home."""
+    rows = [{"name": "Lisa"}, {"name": "Bart"}]
+    assert greet.map(rows, executor=processes, scope="s") == greet.map(rows, scope="s")
+    assert CALL.map(rows, executor=processes, scope="s") == CALL.map(rows, scope="s")
+    (there,), (here,) = map(reply, "a", executor=processes), map(reply, "a")
+    assert (there, there.cache_key, there.cached, here.cached) == (here, here.cache_key, False, True)
+
+
+def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
+    """Records of workers are in the cassette, in the order of the items: its bytes are those of a loop's."""
+    with llmcall.cassette("threads.jsonl") as threads:
+        found = map(samples, "abc", scope="survey")
+    with llmcall.cassette("pool.jsonl") as recorded:
+        assert map(samples, "abc", scope="survey", executor=pool) == found
+    assert Path("pool.jsonl").read_bytes() == Path("threads.jsonl").read_bytes()
+    assert (recorded.recorded, recorded.replayed) == (threads.recorded, threads.replayed)
+
+
+def test_a_cassette_is_replayed_in_workers(pool: Executor) -> None:
+    """A cassette answers in the workers, which call nobody; what it answered is counted and not unused here."""
+    with llmcall.cassette("market.jsonl"):
+        found = map(ask, "abc")
+    with llmcall.configured(cache_mode="off"), llmcall.cassette("market.jsonl", mode="none") as replayed:
+        assert map(ask, "abc", executor=pool) == found
+    assert (replayed.replayed, replayed.unused(), calls()) == (3, [], 3)
+
+
+def test_what_a_cassette_gained_before_is_known_in_workers(pool: Executor) -> None:
+    """Without a cache, a worker gets the answer that this process recorded on the cassette a moment ago."""
+    with llmcall.configured(cache_mode="off"), llmcall.cassette("market.jsonl", mode="rewrite"):
+        found = map(ask, "ab")
+        assert map(ask, "ab", executor=pool) == found
+    assert calls() == 2
+
+
+def test_a_failure_is_said_at_the_end_of_a_recording(pool: Executor, caplog: pytest.LogCaptureFixture) -> None:
+    """A call that failed for good in a worker is named by the cassette here."""
+    with llmcall.cassette("market.jsonl"):
+        map(ask, ["a", "fail"], executor=pool, on_error="return", scope="survey", key=str)
+    assert "1 call failed for good (1 in scope 'survey/fail'" in caplog.text
+
+
+def test_errors_come_home(processes: Executor) -> None:
+    """An exception is the worker's; its cause is its traceback there."""
+    with pytest.raises(ZeroDivisionError) as caught:
+        map(divide, [1, 0], executor=processes, workers=1)
+    assert caught.value.results[0] == 6.0  # type: ignore[attr-defined]
+    assert isinstance(caught.value.__cause__, WorkerError)
+    assert "return 6 / item" in str(caught.value.__cause__)
+    error = map(ask, ["fail"], executor=processes, on_error="return")[0]
+    assert (type(error), error.status_code) == (llmcall.InvalidRequestError, 400)
+
+
+def test_an_error_that_cannot_travel(processes: Executor) -> None:
+    """An exception that cannot be unpickled comes as one that names it, and the pool lives on."""
+    (error,) = map(fail_oddly, [1], executor=processes, on_error="return")
+    assert type(error) is LLMCallError
+    assert str(error).startswith("OddError: onetwo (it cannot be sent between processes:")
+    assert map(divide, [1], executor=processes) == [6.0]
+    with pytest.raises(OddError):
+        fail_oddly(1)
+
+
+def test_what_cannot_be_sent(processes: Executor) -> None:
+    """A lambda is refused before anything is run, with the remedy."""
+    with pytest.raises(TypeError, match="fn cannot be sent to other processes: .* not a lambda"):
+        map(lambda item: item, [1], executor=processes)
+    llmcall.configure(api_key=lambda: "key")
+    with pytest.raises(TypeError, match="the settings cannot travel to other processes"):
+        map(divide, [1], executor=processes)
+
+
+def test_an_item_that_cannot_be_sent(processes: Executor) -> None:
+    """An item or result that cannot be pickled ends the map, with the results that there are."""
+    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)) as caught:
+        map(str, [1, lambda: 2], executor=processes, workers=1)
+    assert caught.value.results[0] == "1"  # type: ignore[attr-defined]
+
+
+def test_budgets_travel_by_their_names(processes: Executor) -> None:
+    """A named budget holds in the workers; one without a name is refused before anything is run."""
+    with llmcall.budget(calls=3, name="survey"), pytest.raises(llmcall.BudgetExceededError):
+        map(ask, "abcdefgh", executor=processes)
+    assert calls() == 3
+    with llmcall.budget(calls=3), pytest.raises(ValueError, match="has no name"):
+        map(ask, "ab", executor=processes)
+    assert calls() == 3
+
+
+def test_imap(processes: Executor) -> None:
+    """imap takes executors too."""
+    assert sorted(imap(divide, [1, 2, 3], executor=processes)) == [(0, 6.0), (1, 3.0), (2, 2.0)]
+
+
+def test_nested(processes: Executor) -> None:
+    """A map inside a worker's item runs in threads there, and its usage comes home."""
+    with llmcall.track() as used:
+        found = map(nested, [1, 2], executor=processes, scope="outer", key=str)
+    assert used.calls == 4
+    assert map(nested, [1, 2], scope="outer", key=str) == found
+
+
+def test_other_processes_work(processes: Executor) -> None:
+    """The work is done elsewhere, and nothing of this process is lost by it."""
+    found = map(describe, range(6), executor=processes)
+    assert os.getpid() not in {each[0] for each in found}
+    assert map(divide, [1], executor=processes) == [6.0]
+
+
+def test_a_broken_pool() -> None:
+    """A worker that is killed ends the map with the executor's error and the results that there are."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as made:
+        with pytest.raises(Exception, match="terminated abruptly") as caught:
+            map(os._exit, [3], executor=made)
+    assert caught.value.results == [None]  # type: ignore[attr-defined]
+
+
+def test_connections_are_not_shared_with_a_fork() -> None:
+    """A forked worker opens connections of its own, also where its parent has made calls before."""
+    client = llmcall.OpenAIClient(base_url="http://127.0.0.1:9/v1", retry_max_attempts=1)
+    assert client.send_message("Hello", on_error="return").attempts == 1  # type: ignore[union-attr]
+    before = client._transports
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as made:
+        assert (len(before), made.submit(len, _Transports(client)).result()) == (1, 0)
+
+
+class _Transports:
+    """Be as long as the list of a client's transports is where it is asked."""
+
+    clients: list[Any] = []  # noqa: RUF012 - what a fork inherits
+
+    def __init__(self, client: Any) -> None:
+        self.clients.append(client)
+
+    def __len__(self) -> int:
+        return len(self.clients[-1]._transports)
+
+
+@pytest.mark.slow
+def test_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask's executor on loopback: answers, samples, usage and cassette are those of threads."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
+        cluster.get_client() as client,
+        llmcall.track() as used,
+    ):
+        pool = client.get_executor()
+        found = map(samples, "abcd", scope="survey", executor=pool)
+        assert used.calls == 12
+        assert map(samples, "abcd", scope="survey") == found
+        with pytest.raises(ZeroDivisionError):
+            map(divide, [1, 0, 2], executor=pool)
+        with pytest.raises(TypeError, match=r"pass client.get_executor\(\)"):
+            map(divide, [1], executor=client)

@@ -1,0 +1,216 @@
+"""Records as bytes: plain data in, plain data out, and nothing else whatever the bytes are."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import pickle
+import pickletools
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcall.errors import CacheCorruptError
+from llmcall.packing import FIELDS, pack, unpack
+from llmcall.types import Record
+
+KEY = "0123456789abcdef" * 4
+ASKED = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "Käse 🧀"}],
+    "temperature": 0.5,
+    "n": 2,
+    "logprobs": True,
+}
+ANSWERED = {
+    "choices": [{"message": {"role": "assistant", "content": "3", "tool_calls": None}}],
+    "usage": {"prompt_tokens": 2**40},
+}
+RECORD = Record(KEY, "chat", "trial/lisa#0", ASKED, ANSWERED, 0.0125, "openai", "api.openai.com", "0.1", 12.5)
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+    | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+DICTS = st.dictionaries(st.text(max_size=5), PLAIN, max_size=4)
+
+
+class Model(str, enum.Enum):
+    """Be a string that belongs to a class."""
+
+    MINI = "gpt-4o-mini"
+
+
+class Planted:
+    """Write a file when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.path, "it ran")
+
+
+def signed(body: bytes) -> bytes:
+    """Put a fitting checksum behind any bytes."""
+    return body + crc32(body).to_bytes(4, "little")
+
+
+def packed(value: Any, protocol: int = 4) -> bytes:
+    """Pickle anything, with a fitting checksum."""
+    return signed(pickle.dumps(value, protocol))
+
+
+@given(DICTS, DICTS, st.none() | st.text(max_size=9), st.none() | st.floats(0, 10))
+def test_round_trip(asked: dict[str, Any], answered: dict[str, Any], sample: str | None, cost: float | None) -> None:
+    """What is packed is what is unpacked."""
+    record = Record(KEY, "chat", sample, asked, answered, cost)
+    again = unpack(KEY, pack(record))
+    assert again == record
+    assert repr(again) == repr(record)
+
+
+def test_key_and_time_are_kept_beside() -> None:
+    """Key and time of storing are no part of the bytes."""
+    assert unpack("another", pack(RECORD), 99.0) == RECORD._replace(cache_key="another", stored_at=99.0)
+
+
+def test_same_bytes_for_the_same_record() -> None:
+    """Packing is a function of the record."""
+    assert pack(RECORD) == pack(unpack(KEY, pack(RECORD)))
+
+
+def test_only_plain_data_is_written() -> None:
+    """The pickle uses no operation that looks up, calls or builds anything of a class."""
+    operations = {operation.name for operation, _, _ in pickletools.genops(pack(RECORD)[:-4])}
+    assert not operations & {
+        "GLOBAL",
+        "STACK_GLOBAL",
+        "INST",
+        "OBJ",
+        "NEWOBJ",
+        "NEWOBJ_EX",
+        "REDUCE",
+        "BUILD",
+        "EXT1",
+        "PERSID",
+        "BINPERSID",
+    }
+
+
+@given(st.data())
+def test_every_flipped_byte_is_noticed(data: st.DataObject) -> None:
+    """No byte can change without notice, those of the checksum included."""
+    good = bytearray(pack(RECORD))
+    place = data.draw(st.integers(0, len(good) - 1))
+    good[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(CacheCorruptError, match=KEY[:12]):
+        unpack(KEY, bytes(good))
+
+
+def test_every_cut_is_noticed() -> None:
+    """No record can lose its end, or all of itself."""
+    good = pack(RECORD)
+    for length in range(len(good)):
+        with pytest.raises(CacheCorruptError):
+            unpack(KEY, good[:length])
+
+
+@given(PLAIN, st.integers(0, pickle.HIGHEST_PROTOCOL))
+def test_any_plain_data_is_a_record_or_damage(value: Any, protocol: int) -> None:
+    """Whatever plain data stands where a record should, it is a record or a CacheCorruptError."""
+    shaped = {"kind": "chat", "request": {}, "response": {}}
+    for found in (value, {**shaped, "request": value}, {**shaped, "cost": value}, {**shaped, "sample": value}):
+        try:
+            record = unpack(KEY, packed(found, protocol))
+        except CacheCorruptError:
+            continue
+        assert isinstance(record.request, dict)
+        assert record.sample is None or isinstance(record.sample, str)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("place", ["the whole", "a field", "deep inside"])
+def test_a_planted_pickle_cannot_run(protocol: int, place: str, tmp_path: Path) -> None:
+    """Whatever protocol it has and wherever it stands, what is planted stays unread."""
+    planted = Planted(tmp_path / "proof")
+    fields = {name: getattr(RECORD, name) for name in FIELDS}
+    value = {
+        "the whole": planted,
+        "a field": {**fields, "response": planted},
+        "deep inside": {**fields, "request": {"a": [planted]}},
+    }
+    with pytest.raises(CacheCorruptError, match="cannot be read"):
+        unpack(KEY, packed(value[place], protocol))
+    assert not (tmp_path / "proof").exists()
+    pickle.loads(pickle.dumps(planted, protocol))  # the plant would have worked
+    assert (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"cbuiltins\nexec\n(S'1/0'\ntR.",
+        b"(S'1/0'\nibuiltins\nexec\n.",
+        b"\x80\x02cbuiltins\nobject\n)\x81.",
+        b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93.",
+        b"\x80\x02\x82\x01.",
+        b"Pid\n.",
+        b"\x80\x02X\x01\x00\x00\x00aQ.",
+        b"\x80\x05\x97.",
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\xff.",
+        b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xff.",
+        b"}}b.",
+        b"",
+        b".",
+        b"0.",
+        b"garbage",
+    ],
+)  # fmt: skip
+def test_hostile_operations(body: bytes) -> None:
+    """Every operation that reaches outside plain data is refused in the same words."""
+    with pytest.raises(CacheCorruptError, match="cannot be read"):
+        unpack(KEY, signed(body))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, 3, "text", [], {}, {"kind": "chat"}, {"kind": "chat", "request": {}},
+        {"kind": 1, "request": {}, "response": {}},
+        {"kind": "chat", "request": [], "response": {}}, {"kind": "chat", "request": {}, "response": {}, "other": 1},
+        {"kind": "chat", "request": {}, "response": {}, "cost": "free"},
+        {"kind": "chat", "request": {}, "response": {}, "host": b"h"},
+        {"kind": "chat", "request": {}, "response": {}, "sample": 0}, {1: 2},
+    ],
+)  # fmt: skip
+def test_plain_data_that_is_no_record(value: Any) -> None:
+    """Plain data of another shape is damage, too."""
+    with pytest.raises(CacheCorruptError, match="something else than a record"):
+        unpack(KEY, packed(value))
+
+
+def test_strings_and_numbers_of_a_class_become_plain() -> None:
+    """What has a plain form is stored in it, so that it can be read again."""
+    record = RECORD._replace(
+        request={"model": Model.MINI, "more": OrderedDict(a=(1, 2))}, response={"n": enum.IntEnum("N", "ONE").ONE}
+    )  # type: ignore[attr-defined]
+    again = unpack(KEY, pack(record))
+    assert (again.request, again.response) == ({"model": "gpt-4o-mini", "more": {"a": [1, 2]}}, {"n": 1})
+    assert type(again.request["model"]) is str
+
+
+def test_what_has_no_plain_form_is_refused() -> None:
+    """A record that could not be read again is never written; the error names the place."""
+    with pytest.raises(TypeError, match=r"response\.choices\[0\]\.at is a datetime"):
+        pack(RECORD._replace(response={"choices": [{"at": datetime.datetime(2026, 1, 1)}]}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .ancestors import answering, asking, dumped, is_stand_in, sdk_error
-from .effects import adrive
+from .drivers import adrive
 from .errors import APIError, InvalidRequestError
 from .raw_stream import chat_completion, chat_completion_stream
 from .registry import client as shared_client

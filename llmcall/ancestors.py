@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .clients.openai import NO_KEY, OpenAIClient
 from .clients.patched import PatchedTransport, is_patched
-from .effects import drive
+from .drivers import drive
 from .errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
 from .registry import client as shared_client
 

@@ -90,8 +90,8 @@ def map(
         number; by default a digest of the item (of a row, only of the variables that the templates use), which must
         then be plain data. Equal keys are told apart by their order.
     :param repeats: how often each item is drawn; repeat r > 0 in a child scope named r, outside any scope too.
-    :param workers: how many items at once; by default 32 threads, or ``MAX_CONCURRENT_CALLS`` where that is less. With
-        an executor, half of how many items it is given ahead.
+    :param workers: how many items at once; by default 32 threads, or ``MAX_CONCURRENT_CALLS`` where that is less. Of an
+        executor, how many workers it has, where it does not say so itself: it is given twice as many items ahead.
     :param progress: whether a bar is shown on standard error; ``None`` means only on a terminal or in a notebook.
     :param on_error: what becomes of an item's exception: ``"raise"`` cancels what has not begun and raises it,
         ``"none"`` logs it and puts ``None`` in its place, ``"return"`` puts it there itself. ``ConfigError``,

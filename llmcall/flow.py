@@ -103,7 +103,13 @@ def answer(call: Call) -> Flow[Answer]:
     while True:
         leads, flight = call.cache.flights.join(call.request.cache_key)
         if leads:
-            return (yield from _led(call, flight))
+            found = call.cache.get(call.request, mode=call.mode)  # it may have come since it was looked up
+            if found is None:
+                return (yield from _led(call, flight))
+            shared = Answer(found)
+            call.cache.flights.land(flight, shared)
+            call.count(cached_calls=1, saved=found.cost)
+            return shared
         shared = yield Wait(flight, time_left(call.policy))
         if shared is ALONE:
             return (yield from _asked(call))
@@ -122,7 +128,8 @@ def _led(call: Call, flight: Flight) -> Flow[Answer]:
         shared = None if _own_deadline(call.policy) else shareable(error)
         raise
     finally:
-        call.cache.flights.land(flight, outcome, shared)
+        # A copy: the leader's own is already its caller's when the others wake up.
+        call.cache.flights.land(flight, copy.deepcopy(outcome), shared)
     return outcome
 
 
@@ -211,7 +218,7 @@ def _admission(call: Call, body: dict[str, Any]) -> Admission:
 
 
 def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admission) -> Flow[Any]:
-    request = call.request._replace(body=dict(body))
+    request = call.request._replace(body=copy.deepcopy(body))  # a transport may change what it is given
     timeout = _attempt_time(call)
     transport = call.transport(endpoint)
     if call.stream:

@@ -123,6 +123,6 @@ def check_picklable(job: Job) -> None:
         pickle.dumps(job)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise TypeError(
-            f"fn cannot be sent to other processes: {error}. It must be a function that can be imported, not a lambda or "
-            "one inside another, and what it holds, such as client=, must be picklable"
+            f"fn cannot be sent to other processes: {error}. It must be a function that can be imported, not a lambda "
+            "or one inside another, and what it holds, such as client=, must be picklable"
         ) from error

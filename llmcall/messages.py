@@ -18,6 +18,7 @@ __all__ = ["ROLES", "asked_messages", "check_messages", "plain"]
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,")
+DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")  # in place of media; no text, so nothing in it is normalised
 PLAIN_FIELDS = 2
 
 
@@ -164,17 +165,17 @@ def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], st
 
 
 def _asked_message(message: dict[str, Any], normalize: Callable[[str], str] | None) -> dict[str, Any]:
-    if normalize is None and len(message) == PLAIN_FIELDS and type(message["content"]) is str:
+    if normalize is None and len(message) == PLAIN_FIELDS and type(message.get("content")) is str:
         return message
     asked = {name: value for name, value in message.items() if value is not None}
     if isinstance(asked.get("content"), list):
-        asked["content"] = [_digested(part) for part in asked["content"]]
+        asked["content"] = [part if part["type"] == "text" else _digested(part) for part in asked["content"]]
     return asked if normalize is None else _normalized(asked, normalize)
 
 
 def _normalized(value: Any, normalize: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return normalize(value)
+        return value if DIGEST.match(value) else normalize(value)
     if isinstance(value, dict):
         return {
             name: item if name in ("role", "type") else _normalized(item, normalize) for name, item in value.items()

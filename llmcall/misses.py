@@ -58,7 +58,7 @@ class Miss(NamedTuple):
     sample: str | None
     cache_key: str
     opening: str
-    looked_in: tuple[str, ...]
+    looked_in: str
     nearest: Record | None
     differences: tuple[Difference, ...]
     elsewhere: tuple[Record, ...]
@@ -92,7 +92,7 @@ class Miss(NamedTuple):
         parts = [
             ("asked", [_cut(self.opening, width)]),
             ("scope", [scope_words(self.sample)]),
-            ("looked in", _wrapped(self.looked_in, width)),
+            ("looked in", _wrapped([self.looked_in], width)),
         ]
         if self.recorded:
             return parts
@@ -155,52 +155,60 @@ def missed(
     :param cassette: the cassette that is open, or ``None``.
     :param past_cache: whether the call goes past the disk cache.
     """
-    read = not past_cache and (cassette is None or cassette.reads_cache)
-    sources: list[Source] = [] if cassette is None else [CassetteSource(cassette)]
-    if read:
-        sources.append(CacheSource(cache.path))
+    source: Source | None = None if cassette is None else CassetteSource(cassette)
+    if source is None and not past_cache:
+        source = CacheSource(cache.path)
+    aside = None if isinstance(source, CacheSource) else cache
     remedy = _remedy(settings, cassette, past_cache=past_cache)
     return CacheMissError(
         f"no answer is recorded for this {request.kind} request to {_name(request.kind, request.asked)} "
         f"(key {request.cache_key[:SHORT]}, {scope_words(request.sample)})",
-        explain=lambda: _explained(request, sources, settings, remedy, None if read else cache),
+        explain=lambda: _explained(request, source, settings, remedy, aside),
     )
 
 
 def explain(cache: ResponseCache, request: Request) -> Miss:
     """Return the nearest record to a request, and what differs. See :meth:`ResponseCache.explain`."""
     settings = config.settings()
-    return _explained(request, [CacheSource(cache.path)], settings, _remedy(settings, None, past_cache=False), None)
+    return _explained(request, CacheSource(cache.path), settings, _remedy(settings, None, past_cache=False), None)
 
 
 def _explained(
-    request: Request, sources: Sequence[Source], settings: Settings, remedy: str, aside: ResponseCache | None
+    request: Request, source: Source | None, settings: Settings, remedy: str, aside: ResponseCache | None
 ) -> Miss:
-    looked_in, notes = [], []
-    usable: list[Source] = []
-    for source in sources:
-        try:
-            looked_in.append(f"{source.name()}: {source.count():,} record{'' if source.count() == 1 else 's'}")
-            usable.append(source)
-        except (CacheError, OSError) as error:
-            notes.append(str(error))
     asked = dict(request.asked)
-    search = nearest(request.kind, asked, request.sample, usable)
-    first = search.found[0] if search.found else None
-    found = () if first is None else _all_differences(first.record, asked, request.sample)
+    search, looked_in, unread = _searched(request, asked, source)
+    first = search.found[0].record if search.found else None
+    found = () if first is None else _all_differences(first, asked, request.sample)
+    causes = [unread] if unread else _causes(request, search, found, settings)
     return Miss(
         kind=request.kind,
         name=_name(request.kind, asked),
         sample=request.sample,
         cache_key=request.cache_key,
         opening=_opening(asked),
-        looked_in=tuple(looked_in) or ("nothing",),
-        nearest=None if first is None else first.record,
+        looked_in=looked_in,
+        nearest=first,
         differences=found,
         elsewhere=_elsewhere(search, asked, request.cache_key),
-        causes=causes_of([*notes, *_aside(request, aside), *_causes(request, usable, search, found, settings)]),
+        causes=causes_of([*_aside(request, aside), *causes]),
         remedy=remedy,
     )
+
+
+def _searched(request: Request, asked: dict[str, Any], source: Source | None) -> tuple[Nearest, str, str]:
+    """Return what was found, where it was sought, and why nothing could be read, if that was so."""
+    nothing = Nearest([], False, 0)
+    if source is None:
+        return nothing, "nothing", "cache=False goes past the disk cache, and no cassette is open: nothing may answer"
+    try:
+        count = source.count()
+        where = f"{source.name()}: {count:,} record{'' if count == 1 else 's'}"
+        return nearest(request.kind, asked, request.sample, source), where, ""
+    except (CacheError, OSError) as error:
+        return nothing, source.name(), str(error)
+    finally:
+        source.close()
 
 
 def _all_differences(record: Record, asked: dict[str, Any], sample: str | None) -> tuple[Difference, ...]:
@@ -223,12 +231,8 @@ def _aside(request: Request, cache: ResponseCache | None) -> list[str]:
     return [f"the cache {cache.path} has the answer, but was not asked"] if found and cache else []
 
 
-def _causes(
-    request: Request, sources: Sequence[Source], search: Nearest, found: Sequence[Difference], settings: Settings
-) -> list[str]:
+def _causes(request: Request, search: Nearest, found: Sequence[Difference], settings: Settings) -> list[str]:
     records = [each.record for each in search.found]
-    if not sources:
-        return ["cache=False goes past the disk cache, and no cassette is open: nothing may answer"]
     if not records:
         return [f"no {request.kind} request is recorded there at all: is it the place that was recorded into?"]
     same = [record for record in records if record.request == request.asked]

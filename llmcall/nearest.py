@@ -35,11 +35,10 @@ SCANNED = 200_000  # records that are searched through in one source: the last o
 
 
 class Found(NamedTuple):
-    """Be a record, the source that holds it, and how far it is from the request; 0 is the request itself."""
+    """Be a record and how far it is from the request; 0 is the request itself."""
 
     distance: float
     record: Record
-    source: Source
 
 
 class Nearest(NamedTuple):
@@ -55,19 +54,12 @@ class Nearest(NamedTuple):
     searched: int
 
 
-def nearest(kind: str, asked: dict[str, Data], sample: str | None, sources: Sequence[Source]) -> Nearest:
+def nearest(kind: str, asked: dict[str, Data], sample: str | None, source: Source) -> Nearest:
     """Return the records nearest to a request."""
-    found: list[Found] = []
-    in_scope, searched = False, 0
-    for source in sources:
-        places, scoped, count = _places(source, _tried(asked), sample)
-        in_scope, searched = in_scope or scoped, searched + count
-        for place in places:
-            record = source.record(place)
-            if record is not None and record.kind == kind:
-                found.append(Found(distance(asked, sample, record), record, source))
-    found.sort(key=lambda each: each.distance)
-    return Nearest(found, in_scope, searched)
+    places, in_scope, searched = _places(source, _tried(asked), sample)
+    records = [record for place in places if (record := source.record(place)) is not None and record.kind == kind]
+    found = [Found(distance(asked, sample, record), record) for record in records]
+    return Nearest(sorted(found, key=lambda each: each.distance), in_scope, searched)
 
 
 def _tried(asked: dict[str, Data]) -> list[bytes]:
@@ -143,7 +135,7 @@ def _chosen(hits: list[int], tried: list[bytes]) -> list[bytes]:
 
 def _pages(source: Source, probes: list[bytes], after: int) -> Iterator[list[tuple[int, int]]]:
     """Yield places of records, each with the probes that it holds."""
-    while found := source.holding(probes, after, PAGE):
+    while (found := source.holding(probes, after, PAGE)) and found[-1][0] > after:  # rows of a damaged tree may not be
         after = found[-1][0]
         yield found
 

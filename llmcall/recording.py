@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from . import config
 from .cache import shared_cache
 from .current import open_tape
-from .effects import adrive, drive
+from .drivers import adrive, drive
 from .function_calls import FunctionCall, answered, looked_up
 from .keys import identity, normalizer, sampled_key
 from .messages import plain

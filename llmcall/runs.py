@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import queue
-import signal
 import threading
 import time
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 from . import tasks, workers
 from .errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
+from .presses import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,6 +64,7 @@ class Run:
         self._running: dict[Future[Outcome], Task] = {}
         self._done: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
         self.leftovers: list[Finished] = []
+        _end_at_exit(self)
 
     def finished(self, todo: Iterator[Task]) -> Iterator[Finished]:
         """Yield what each task comes to, as they finish; whatever exception leaves, :meth:`end` must follow it."""
@@ -74,17 +75,19 @@ class Run:
             yield from self._ready(True)
 
     def _submit(self, task: Task) -> None:
-        future = self._executor.submit(tasks.run, task)
-        self._running[future] = task
-        future.add_done_callback(self._done.put)
+        with held_back():  # else an interrupt in between would leave a task that nobody knows
+            future = self._executor.submit(tasks.run, task)
+            self._running[future] = task
+            future.add_done_callback(self._done.put)
 
     def _ready(self, block: bool) -> Iterator[Finished]:
         """Yield what is done; wait for the first where ``block`` says so."""
         future = self._next() if block else None
         while True:
             if future is not None:
-                task = self._running.pop(future)
-                value = self._value(task, self._outcome(task, future))
+                with held_back():
+                    task = self._running.pop(future)
+                    value = self._value(task, self._outcome(task, future))
                 self._bar.step()
                 yield Finished(task.stand.number, task.stand.repeat, value)
             try:
@@ -126,9 +129,8 @@ class Run:
         :param error: what ended the run. ``KeyboardInterrupt``, or one that comes while this waits, cuts the
             connections of what has begun; it never leaves from here.
         """
-        with _interrupts_held_back() as pressed:
-            if isinstance(error, KeyboardInterrupt):
-                pressed.append(error)
+        pressed = [error] if isinstance(error, KeyboardInterrupt) else []
+        with held_back(pressed):
             self._wait_for_all(pressed)
             for future, task in self._running.items():
                 self._keep(task, future)
@@ -161,19 +163,27 @@ class Run:
             self.leftovers.append(Finished(task.stand.number, task.stand.repeat, value))
 
 
-@contextmanager
-def _interrupts_held_back() -> Iterator[list[KeyboardInterrupt]]:
-    """Gather the presses of Ctrl-C during a block instead of raising them wherever it happens to be."""
-    pressed: list[KeyboardInterrupt] = []
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield pressed  # only the main thread is interrupted; a handler that is none of Python's cannot be put back
-        return
-    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(KeyboardInterrupt()))
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
+_live: WeakSet[Run] = WeakSet()
+
+
+def _end_at_exit(run: Run) -> None:
+    """End a run with the interpreter, where Ctrl-C has ended whoever asked an ``imap`` for results.
+
+    It must come before the interpreter waits for the threads of all pools, as only ``threading``'s own hook does, which
+    ``concurrent.futures`` uses as well.
+    """
+    if not _registered and hasattr(threading, "_register_atexit"):
+        _registered.append(True)
+        threading._register_atexit(_end_all)
+    _live.add(run)
+
+
+_registered: list[bool] = []
+
+
+def _end_all() -> None:
+    for run in list(_live):
+        run.end(KeyboardInterrupt())
 
 
 def _log() -> Any:

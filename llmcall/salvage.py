@@ -99,7 +99,7 @@ def _records(folder: Path) -> Iterator[Record]:
             if not lost and read == len(store):
                 return
     except (CacheError, OSError) as error:
-        _log().warning("%s; what can be read is read page by page", error)
+        _log().warning("%s; it is read page by page now", str(error).partition(";")[0])
     yield from _records_in_pages(folder / DATABASE)
 
 

@@ -45,6 +45,9 @@ class Source(Protocol):
     def record(self, place: int) -> Record | None:
         """Return the record in a place, or ``None`` where it cannot be read."""
 
+    def close(self) -> None:
+        """Give back what was opened."""
+
 
 def _holding(data: list[bytes], probes: list[bytes]) -> list[int]:
     """Search many pieces of data at once: a search costs a call, and skips the faster the more there is to skip."""
@@ -168,3 +171,6 @@ class CassetteSource:
             return self._lines.record(place)
         except CacheCorruptError:
             return None
+
+    def close(self) -> None:
+        """Do nothing: the cassette is its owner's."""

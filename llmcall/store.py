@@ -28,6 +28,7 @@ DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
 RAW = 1  # diskcache.core.MODE_RAW: the bytes as they are
 PAGE = 500  # rows read at a time when listing
 BUSY_SECONDS = 60.0
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes a damaged name
 PLAIN = f"raw = 1 AND mode = {RAW} AND filename IS NULL AND typeof(value) = 'blob'"
 FIND = f"SELECT value, store_time FROM Cache WHERE key = ? AND {PLAIN}"
 PAGE_OF_ROWS = (
@@ -78,15 +79,12 @@ class DiskStore:
         return next(iter(self.read(FIND, key)), None)
 
     def read(self, statement: str, *values: object) -> list[Any]:
-        """Return the rows that a SELECT finds; none where there is no database.
-
-        :raises CacheCorruptError: where the database is damaged.
-        """
+        """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for a damaged one."""
         with self._lock:
             try:
                 reader = self._reader or self._open_reader()
                 return reader.execute(statement, values).fetchall() if reader else []
-            except sqlite3.DatabaseError as error:
+            except DAMAGE as error:
                 raise self._failure(error) from error
 
     def _open_reader(self) -> sqlite3.Connection | None:
@@ -111,7 +109,7 @@ class DiskStore:
         )
         try:
             connection.execute("SELECT 1 FROM Cache LIMIT 1")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()
             if "no such table" in str(error):
                 raise sqlite3.DatabaseError(str(error)) from error
@@ -166,7 +164,7 @@ class DiskStore:
                 return int(action(self._current_writer()))
             except sqlite3.OperationalError as error:
                 raise OSError(f"{self.directory}: {error}") from error
-            except sqlite3.DatabaseError as error:
+            except DAMAGE as error:
                 raise self._failure(error) from error
 
     def _current_writer(self) -> sqlite3.Connection:
@@ -210,6 +208,8 @@ class DiskStore:
         """Yield key, bytes and time of every row, in the order of storing; the bytes are ``None`` where unreadable."""
         last = 0
         while page := self.read(PAGE_OF_ROWS, last):
+            if page[-1][0] <= last:  # a damaged tree would be read in circles
+                raise self._failure(sqlite3.DatabaseError("its rows are out of order"))
             for _, key, value, stored_at in page:
                 yield str(key), value, stored_at
             last = page[-1][0]

@@ -31,11 +31,11 @@ LAYERS = {
           salvage pages rekeying long_work
           scopes retry limits pools rate_headers waiting demands
           accounts ledgers reservations budgets prices""",
-    3: "current recording function_calls admission recourse flow effects embeddings fallbacks",
+    3: "drivers current recording function_calls admission recourse flow effects embeddings fallbacks",
     4: "clients clients.*",
     5: "registry",
     6: """call ancestors aio process
-          fanout map_options items jobs mapped frames gathered progress plans runs tasks workers carried""",
+          fanout map_options items jobs mapped frames gathered progress presses plans runs tasks workers carried""",
     7: "__init__ cli cli_* doctor __main__ pytest_* review review_* merging testing",
 }
 
@@ -46,10 +46,10 @@ CATCH_ALL = {
     "clients.base.LLMClient._pieces": "_failed raises all but an APIError again",
     "clients.base.LLMClient._apieces": "_failed raises all but an APIError again",
     "tasks._outcome": "the error travels to the run, where on_error decides",
-    "effects.drive": "the flow gets it thrown in, and raises it",
-    "effects.adrive": "the flow gets it thrown in, and raises it",
-    "effects.drive_stream": "the flow gets it thrown in, and raises it",
-    "effects.adrive_stream": "the flow gets it thrown in, and raises it",
+    "drivers.drive": "the flow gets it thrown in, and raises it",
+    "drivers.adrive": "the flow gets it thrown in, and raises it",
+    "drivers.drive_stream": "the flow gets it thrown in, and raises it",
+    "drivers.adrive_stream": "the flow gets it thrown in, and raises it",
 }
 
 HEAVY = ["openai", "tiktoken", "pydantic", "jinja2", "httpx", "httpx2", "tqdm", "diskcache", "tenacity", "dotenv"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..effects import adrive, adrive_stream, drive, drive_stream
+from ..drivers import adrive, adrive_stream, drive, drive_stream
 from ..embeddings import embed, vector
 from ..errors import APIError
 from ..streams import text_pieces

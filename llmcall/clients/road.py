@@ -115,11 +115,7 @@ class ClientRoad(ClientCore):
     def _in_turn(
         self,
         asked: Asked,
-        *,
-        stream: bool = False,
-        fallback: bool = True,
-        whole: bool = False,
-        cut: Answer | None = None,
+        *, stream: bool = False, fallback: bool = True, whole: bool = False, cut: Answer | None = None,
     ) -> Flow[Answer]:
         """Answer a call that is not recorded, by another model where the context is too long.
 

@@ -10,22 +10,8 @@ from typing import Any
 
 import pytest
 
-from llmcall.effects import (
-    ALONE,
-    END,
-    Close,
-    Do,
-    Emit,
-    Next,
-    Open,
-    Send,
-    Sleep,
-    Wait,
-    adrive,
-    adrive_stream,
-    drive,
-    drive_stream,
-)
+from llmcall.drivers import adrive, adrive_stream, drive, drive_stream
+from llmcall.effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
 from llmcall.errors import RequestTimeoutError, ServiceError
 from llmcall.flights import Flight, Flights
 from llmcall.types import Request

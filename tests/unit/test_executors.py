@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ def test_an_error_that_cannot_travel(processes: Executor) -> None:
 
 def test_what_cannot_be_sent(processes: Executor) -> None:
     """A lambda is refused before anything is run, with the remedy."""
-    with pytest.raises(TypeError, match="fn cannot be sent to other processes: .* not a lambda"):
+    with pytest.raises(TypeError, match=r"fn cannot be sent to other processes: .* not a lambda"):
         map(lambda item: item, [1], executor=processes)
     llmcall.configure(api_key=lambda: "key")
     with pytest.raises(TypeError, match="the settings cannot travel to other processes"):
@@ -244,9 +244,11 @@ def test_other_processes_work(processes: Executor) -> None:
 
 def test_a_broken_pool() -> None:
     """A worker that is killed ends the map with the executor's error and the results that there are."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as made:
-        with pytest.raises(Exception, match="terminated abruptly") as caught:
-            map(os._exit, [3], executor=made)
+    with (
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as made,
+        pytest.raises(BrokenExecutor) as caught,
+    ):
+        map(os._exit, [3], executor=made)
     assert caught.value.results == [None]  # type: ignore[attr-defined]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -170,9 +171,10 @@ def test_a_refused_key_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_key_function_is_asked_once_more() -> None:
     """A 401 asks a key function once more, and only once."""
-    road = Road(endpoints=[Endpoint("a", api_key=lambda: "token")])
+    renewable = SimpleNamespace(renewable=True)
+    road = Road(endpoints=[Endpoint("a", api_key=lambda: "token")], transport=lambda endpoint: renewable)
     road.fail(*(AuthenticationError("401", status_code=401) for _ in range(2)))
-    assert (road.asked, road.slept) == (["a", "a"], [])
+    assert (len(road.asked), road.slept) == (2, [])
 
 
 @pytest.mark.parametrize("code", ["unsupported_parameter", "unsupported_value"])
@@ -294,7 +296,7 @@ def test_one_log_line_for_each_retry(caplog: pytest.LogCaptureFixture) -> None:
     road.run(ServiceError("503: busy"), limited(9.0), completion())
     first, second = caplog.messages
     assert first == (
-        f"chat request {'0' * 12} to m: attempt 1 of 5 failed (ServiceError: 503: busy); "
+        f"chat request {'0' * 12} to m: attempt 1 of 5 failed at a (ServiceError: 503: busy); "
         f"trying again in {road.slept[0]:.2f} s"
     )
     assert "(RateLimitError: slow down); trying again in 9.00 s" in second

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from dice import ask, calls
-from programs import ran
+from programs import ran, start
 from servers import Answer, RawServer, answers, client_for, completion, http, read_request, refusal, stays_silent
 
 import llmcall
-from llmcall import imap, map, scope
+from llmcall import imap, map, runs, scope, workers
 from llmcall.stops import Stop, current, under
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
@@ -52,6 +52,13 @@ def python_s_own_handler() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give calls under way less time to end than they get, so that the tests take less of it."""
+    monkeypatch.setattr(workers, "GRACE", 0.05)
+    monkeypatch.setattr(runs, "CUT_AGAIN", 0.05)
 
 
 def test_connections_are_cut() -> None:
@@ -153,8 +160,9 @@ def test_who_waits_for_another_s_answer_ends_too() -> None:
         assert len(server.requests) == 1
 
 
-def test_a_call_that_ends_in_time_is_kept() -> None:
+def test_a_call_that_ends_in_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a server answers just after Ctrl-C is paid, and so it is among the results and in the cache."""
+    monkeypatch.setattr(workers, "GRACE", 30)
     with RawServer(interrupts_and(answers())) as server:
         ask_server = asking(server)
         with pytest.raises(KeyboardInterrupt) as caught:
@@ -269,7 +277,7 @@ def test_a_recorded_function_is_not_cut() -> None:
 
     def answer() -> None:
         listening.wait(30)
-        threading.Event().wait(1.2)  # longer than what calls under way are given
+        threading.Event().wait(0.5)  # longer than what calls under way are given
         there.sendall(b"hello")
 
     speaker = threading.Thread(target=answer)
@@ -289,7 +297,7 @@ def test_other_processes_are_cut(method: str, tmp_path: Any) -> None:
     printed = ran(
         "import runpy; sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')", program, method
     )
-    assert printed == "interrupted ['Two coins.', 'Two coins.', None, None, None, None, None, None]"
+    assert printed == "interrupted: 2 answers of 8, 4 requests"
 
 
 PROCESSES = '''
@@ -300,8 +308,11 @@ import llmcall
 def ask(item):
     return llmcall.client().send_message(f"item {item}", on_error="raise").content
 
+heard = 0
+
 def serve(listener, answer):
-    held, heard = [], 0
+    global heard
+    held = []
     while True:
         connection, _ = listener.accept()
         held.append(connection)
@@ -314,19 +325,51 @@ def serve(listener, answer):
             os.kill(os.getpid(), signal.SIGINT)
 
 if __name__ == "__main__":
-    body = b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": "Two coins."}, "finish_reason": "stop"}]}'
-    head = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n"
+    message = b'{"role": "assistant", "content": "Two coins."}'
+    body = b'{"choices": [{"index": 0, "message": ' + message + b', "finish_reason": "stop"}]}'
+    head = b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Type: application/json\\r\\nContent-Length: %d"
     listener = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     llmcall.configure(base_url=address, timeout=600)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[1])) as pool:
         llmcall.map(abs, [1, 2], executor=pool)
-        threading.Thread(target=serve, args=(listener, head % len(body) + body), daemon=True).start()
+        threading.Thread(target=serve, args=(listener, head % len(body) + b"\\r\\n\\r\\n" + body), daemon=True).start()
         try:
             llmcall.map(ask, range(8), executor=pool)
         except KeyboardInterrupt as error:
-            print("interrupted", error.results)
+            answers = [each for each in error.results if each == "Two coins."]
+            print(f"interrupted: {len(answers)} answers of {len(error.results)}, {heard} requests")
 '''
+
+
+def test_whoever_asked_imap_is_gone() -> None:
+    """Ctrl-C between two results of imap ends the program, though a server never answers."""
+    with RawServer(answers(), stays_silent_for_ever) as server:
+        program = """
+        client = llmcall.OpenAIClient(base_url=sys.argv[1], timeout=600)
+        results = llmcall.imap(client.send_message, ["a", "b", "c"], workers=1)
+        for number, reply in results:
+            print(number, reply.content, flush=True)
+            sys.stdin.readline()
+            raise KeyboardInterrupt
+        """
+        with start(program, server.base_url) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout.readline() == "0 Two coins.\n"
+            silent.wait(30)
+            _, complaints = process.communicate("\n", timeout=60)
+    assert complaints.rstrip().endswith("KeyboardInterrupt")
+    assert len(server.requests) == 2
+
+
+silent = threading.Event()
+
+
+def stays_silent_for_ever(connection: socket.socket, stopped: threading.Event) -> None:
+    """Answer nothing until the client is gone, however long that takes."""
+    silent.set()
+    connection.recv(1)
 
 
 # Stops

@@ -147,7 +147,7 @@ def test_different_items() -> None:
 @pytest.mark.parametrize("item", [object(), [object()], {"a": len}, Person, {"a": {"b": iter([])}}])
 def test_what_is_no_plain_data(item: Any) -> None:
     """An object has no digest; the error says which item, what it holds, and the remedy."""
-    with pytest.raises(TypeError, match="item 3 holds .* which is not plain data: give a key="):
+    with pytest.raises(TypeError, match=r"item 3 holds .* which is not plain data: give a key="):
         digest(item, 3)
 
 

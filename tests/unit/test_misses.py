@@ -256,6 +256,7 @@ def test_a_damaged_cache_is_told() -> None:
     Path(".llmcall/cache/cache.db").write_bytes(b"no database" * 1000)
     miss = ResponseCache(".llmcall/cache").explain(request)
     assert miss.nearest is None
+    assert len(miss.causes) == 1
     assert "damaged or cannot be read" in str(miss) and "salvage" in str(miss)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from golden_requests import asked
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmcall.cache import ResponseCache
@@ -118,6 +118,7 @@ def test_damage_outside_the_records(
     place=st.floats(0, 0.999),
     junk=st.one_of(st.binary(min_size=1, max_size=300), st.integers(1, 9000).map(bytes), st.just(b"\xff" * 5000)),
 )
+@example(place=0.022, junk=b"\xff" * 5000)  # SQLite quotes a name that is no text any more
 def test_damage_anywhere(
     place: float, junk: bytes, sound: tuple[Path, dict[str, Record]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -306,7 +306,7 @@ def test_format_of_falls_back_from_strict() -> None:
     assert format_of(Owner)["json_schema"] == {"name": "Owner", "strict": False, "schema": model_schema(Owner)}
 
 
-@pytest.mark.parametrize("given_format", ["json_object", 3, int, list[int], weather], ids=str, ids=named)
+@pytest.mark.parametrize("given_format", ["json_object", 3, int, list[int], weather], ids=named)
 def test_format_of_refuses_what_is_no_class_of_fields(given_format: Any) -> None:
     """The caller's mistake is a TypeError that says what is taken."""
     with pytest.raises(TypeError, match="a pydantic model, a dataclass or a TypedDict"):
@@ -380,7 +380,6 @@ def unresolved(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821 
 @pytest.mark.parametrize(
     ("function", "reason"),
     [(positional, "a is positional-only"), (unresolved, "'Missing' is not defined")],
-    ids=str,
     ids=named,
 )
 def test_functions_without_schema_are_type_errors(function: Any, reason: str) -> None:

@@ -1,0 +1,169 @@
+"""The bar of a map: where it is shown, and what it says."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from dice import Dice, ask, sample
+
+import llmcall
+from llmcall import imap, map
+from llmcall.progress import Bar, in_notebook, is_shown, progress_bar
+from llmcall.testing import ScriptedClient
+
+
+class Terminal(io.StringIO):
+    """Be a terminal that keeps what it shows."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def last(self) -> str:
+        """Return the last state of the line."""
+        return self.getvalue().rstrip("\n").rpartition("\r")[2]
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Let standard error be a terminal; pytest puts its own there before each test."""
+    made = Terminal()
+    monkeypatch.setattr(sys, "stderr", made)
+    return made
+
+
+def test_none_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error that is no terminal stays as it is, and tqdm is not even imported."""
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    map(ask, "ab")
+    list(imap(ask, "ab"))
+    assert log.getvalue() == ""
+
+
+def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the bar shows what is done of how much, how fast, hits, tokens and cost."""
+    terminal = on_terminal(monkeypatch)
+    with llmcall.configured(prices={"gpt-4o-mini": (1_000, 100_000)}):
+        map(ask, "abca", workers=1)
+    line = terminal.last()
+    assert line.startswith("100%|")
+    assert " 4/4 " in line
+    assert "it/s" in line or "s/it" in line
+    assert "cached=1, tokens=24, cost=$0.9150" in line
+
+
+def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    """False shows none on a terminal, True shows one in a file."""
+    terminal = on_terminal(monkeypatch)
+    map(ask, "a", progress=False)
+    assert terminal.getvalue() == ""
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    map(ask, "a", progress=True)
+    assert " 1/1 " in log.getvalue()
+
+
+def test_an_unknown_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A price that nobody knows makes the cost a question mark."""
+    terminal = on_terminal(monkeypatch)
+    client = Dice(model="my-model")
+    map(lambda item: client.send_message(item), ["a"])
+    assert "cached=0, tokens=8, cost=?" in terminal.last()
+
+
+def test_repeats_and_failures_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each repeat is a step, and so is an item that failed."""
+    terminal = on_terminal(monkeypatch)
+    map(sample, ["a", "fail"], repeats=2, on_error="return")
+    assert " 4/4 " in terminal.last()
+
+
+def test_a_generator_has_no_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody knows how many items there are, only what is done is shown."""
+    terminal = on_terminal(monkeypatch)
+    assert len(list(imap(str, iter(range(5))))) == 5
+    assert terminal.last().startswith("5it [")
+
+
+def test_the_bar_of_a_map_that_fails_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception leaves the bar where it was, on a line of its own."""
+    terminal = on_terminal(monkeypatch)
+    with pytest.raises(llmcall.InvalidRequestError):
+        map(ask, ["a", "fail"], workers=1)
+    assert " 1/2 " in terminal.last()
+    assert terminal.getvalue().endswith("\n")
+
+
+def test_it_counts_only_while_it_is_shown() -> None:
+    """A bar takes in what calls use from its beginning to its end, from every thread."""
+    client = ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path="bar")
+    client.send_message("Hello")
+    with progress_bar(True, 1) as bar:
+        thread = threading.Thread(target=client.send_message, args=("Hello",))
+        thread.start()
+        thread.join()
+        assert bar.words().startswith("cached=1, tokens=")
+    client.send_message("Hello")
+    assert bar.words().startswith("cached=1, tokens=")
+
+
+def test_a_bar_that_is_not_shown() -> None:
+    """It takes all that a shown one takes."""
+    with progress_bar(False, None) as bar:
+        bar.step()
+        bar.refresh()
+    assert bar.words() == "cached=0, tokens=0, cost=$0.0000"
+
+
+@pytest.mark.parametrize(
+    ("amounts", "words"),
+    [
+        ({}, "cached=0, tokens=0, cost=$0.0000"),
+        ({"cached_calls": 1, "saved": None}, "cached=1, tokens=0, cost=$0.0000"),
+        ({"calls": 1, "input_tokens": 1200, "output_tokens": 34, "cost": 1.5}, "cached=0, tokens=1,234, cost=$1.5000"),
+        ({"calls": 1, "input_tokens": None, "output_tokens": None, "cost": None}, "cached=0, tokens=0, cost=?"),
+    ],
+)
+def test_words(amounts: Any, words: str) -> None:
+    """What calls used is summed up; an unknown cost stays unknown."""
+    bar = Bar()
+    bar.add("m", "", amounts)
+    assert bar.words() == words
+    if words.endswith("?"):
+        bar.add("m", "", {"cost": 1.0})
+        assert bar.words() == words
+
+
+def ipython(shell: Any) -> ModuleType:
+    """Return a module that says in which shell the code runs."""
+    module = ModuleType("IPython")
+    module.get_ipython = lambda: shell  # type: ignore[attr-defined]
+    return module
+
+
+@pytest.mark.parametrize(
+    ("shell", "expected"), [(None, False), (SimpleNamespace(), False), (SimpleNamespace(kernel=1), True)]
+)
+def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch, shell: Any, expected: bool) -> None:
+    """A kernel's shell is a notebook's; IPython in a terminal, or merely imported, is none."""
+    monkeypatch.setitem(sys.modules, "IPython", ipython(shell))
+    assert in_notebook() is expected
+    assert is_shown(None) is expected
+
+
+def test_without_ipython() -> None:
+    """Nothing is imported to find out."""
+    if "IPython" not in sys.modules:
+        assert not in_notebook()
+        assert "IPython" not in sys.modules
+
+
+def test_a_wrong_argument() -> None:
+    """Anything but True, False and None is refused."""
+    with pytest.raises(TypeError, match="progress is 1; it must be True, False or None"):
+        is_shown(1)  # type: ignore[arg-type]

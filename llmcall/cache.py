@@ -71,7 +71,7 @@ class ResponseCache:
         :raises CacheCorruptError: in the mode ``replay``, where the record is damaged; the other modes ask anew.
         """
         key, mode = request.cache_key, mode or self.mode
-        if mode == "off" or (mode == "refresh" and key not in self._refreshed):
+        if mode in ("off", "rewrite") or (mode == "refresh" and key not in self._refreshed):
             return None
         try:
             return self.find(key)

@@ -104,7 +104,7 @@ def answer(call: Call) -> Flow[Answer]:
         leads, flight = call.cache.flights.join(call.request.cache_key)
         if leads:
             found = call.cache.get(call.request, mode=call.mode)  # it may have come since it was looked up
-            if found is None:
+            if found is None or "fallback" in found.response:
                 return (yield from _led(call, flight))
             shared = Answer(found)
             call.cache.flights.land(flight, shared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -50,7 +51,7 @@ class Miss(NamedTuple):
     :param differences: what differs from that record, field by field, the sample first.
     :param elsewhere: records of the same messages: in another scope, as another draw, or of another model.
     :param causes: why it is missing, the likeliest first.
-    :param remedy: how to record it.
+    :param remedy: how to record it; a command stands on a line of its own.
     """
 
     kind: str
@@ -101,7 +102,8 @@ class Miss(NamedTuple):
             parts.append(("differs", [line for each in self.differences for line in each.lines(width)]))
         parts.append(("elsewhere", self._elsewhere_words()))
         parts.append(("cause", _wrapped(self.causes, width)))
-        parts.append(("to record", _wrapped([self.remedy], width)))
+        *command, words = self.remedy.split("\n")
+        parts.append(("to record", [*command, *_wrapped([words], width)]))
         return parts
 
     def _nearest_words(self, width: int) -> str:
@@ -135,6 +137,9 @@ def _name(kind: str, asked: Any) -> str:
 
 def _opening(asked: Any) -> str:
     """Return whose the question is, and its first words."""
+    if "function" in asked:
+        given = ", ".join(f"{name}={value!r}" for name, value in asked.get("arguments", {}).items())
+        return printable(masked(f"{asked['function']}({given})")[:OPENING])
     last = (conversation(dict(asked)) or [{}])[-1]
     words = printable(" ".join(masked(said(last)).split())[:OPENING])
     role = last.get("role") if isinstance(last, dict) else None
@@ -265,10 +270,17 @@ def _set_by(origin: str, name: str) -> str:
 def _cassette_remedy(settings: Settings, cassette: Cassette) -> str:
     path = str(cassette.path)
     named = settings.cassette_path is not None and os.path.abspath(settings.cassette_path) == os.path.abspath(path)
+    mode = "once" if cassette.stored is None else "new"
     if not cassette.write_at_end:
-        way = "pytest --llm-record=new"
+        way = f"pytest --llm-record={mode} {_running_test()}".rstrip()
     elif named:
-        way = "LLMCALL_CASSETTE_MODE=new"
+        way = f"LLMCALL_CASSETTE_MODE={mode}"
     else:
-        way = f"llmcall.cassette({path!r}, mode='new')"
-    return f"{way} adds what is missing (the mode is {cassette.mode!r}); 'rewrite' instead of 'new' records all anew"
+        way = f"llmcall.cassette({path!r}, mode={mode!r})"
+    return f"{way}\nadds what is missing (the mode is {cassette.mode!r}); 'rewrite' instead records all anew"
+
+
+def _running_test() -> str:
+    """Return the test that pytest runs, as its command line takes it."""
+    running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
+    return shlex.quote(running) if running else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import config, lines, tinytroupe
 from .errors import CacheCorruptError, CacheError
+from .headers import header_of
 from .keys import key_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ NAMED = 5  # keys that a message lists
 def export(cache: ResponseCache, path: str | os.PathLike[str], where: Callable[[Record], bool] | None) -> int:
     """Write a cache's records as JSON Lines; return how many. See :meth:`ResponseCache.export`."""
     records = sorted(cache.records(where=where), key=lines.sort_key)
-    lines.write(path, config.keyed_settings(), records, allow=config.settings().cassette_allow)
+    lines.write(path, header_of(), records, allow=config.settings().cassette_allow)
     return len(records)
 
 

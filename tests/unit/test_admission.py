@@ -20,9 +20,9 @@ import llmcall
 from llmcall import reservations
 from llmcall.admission import Admission
 from llmcall.demands import LONGEST_ANSWER, Demand, demand_of
-from llmcall.effects import Emit, Next, Open, Send, Until
+from llmcall.effects import END, Emit, Next, Open, Send, Until
 from llmcall.endpoints import Endpoint
-from llmcall.errors import BudgetExceededError, RateLimitError, RequestTimeoutError, ServiceError
+from llmcall.errors import BudgetExceededError, EmptyAnswerError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.limits import WINDOW, Limits, process_room
 from llmcall.models import Capabilities
 from llmcall.pools import Pool
@@ -138,6 +138,30 @@ def test_a_stream_holds_its_place_until_it_ends(clock: None) -> None:
     assert pool.room.gate(pool.endpoints[0]).running == 0
 
 
+def test_a_refused_stream_is_billed(clock: None) -> None:
+    """A stream that ends without any text is no answer, but the tokens that it reports are spent."""
+    chunk = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}], "usage": completion()["usage"]}
+    with llmcall.budget(tokens=5000) as budget:
+        road = limited(stream=True, limits=Limits())
+        assert isinstance(next(road.flow), Open)
+        assert isinstance(road.flow.send(iter(())), Next)
+        assert isinstance(road.flow.send(chunk), Next)
+        road.flow.send(END)
+        with pytest.raises(EmptyAnswerError):
+            road.flow.send(None)
+    assert budget.spent == (None, 15, 0)
+
+
+def test_a_429_without_a_time_cools_down_too(clock: None) -> None:
+    """Where a 429 names no time, nobody asks the endpoint for as long as a first retry waits."""
+    pool = Pool([Endpoint("a")])
+    with pytest.raises(RateLimitError):
+        limited(pool, limits=Limits(), policy=ONCE._replace(waiting_time=2.0)).run(RateLimitError("slow down"))
+    road = limited(pool, limits=Limits())
+    road.run(completion())
+    assert road.slept == [2.0]
+
+
 def test_tokens_are_reserved_and_settled(clock: None) -> None:
     """The prompt's count and max_tokens are reserved of a minute's tokens, and what was used is counted after."""
     pool, limits = Pool([Endpoint("a")]), Limits(tokens=100)
@@ -165,7 +189,7 @@ def test_a_429_cools_the_endpoint_down_for_every_client(httpserver: HTTPServer) 
 
 
 def test_what_the_headers_say_holds_for_every_client(httpserver: HTTPServer) -> None:
-    """Where an answer's headers say that nothing is left, no client asks before the reset; another model may be asked."""
+    """Where headers say that nothing is left, no client asks before the reset; another model may be asked."""
     server = ScriptedServer(httpserver, Answer(200, completion(), TO_GO), OK)
     _client(server).send_message("Hello", on_error="raise")
     with pytest.raises(RateLimitError, match=r"(29|30)\.\d s, past the deadline"):
@@ -267,7 +291,8 @@ def test_no_more_threads_and_tasks_call_at_once_than_may(counting: Counting) -> 
 
 # Any order of events, without threads: attempts come, look again when they are called or their time has come, and end.
 
-PLANS = st.lists(st.tuples(st.integers(1, 40), st.floats(0, 1), st.sampled_from(["ok", "fails", "leaves"])), max_size=10)
+ENDS = st.sampled_from(["ok", "fails", "leaves"])
+PLANS = st.lists(st.tuples(st.integers(1, 40), st.floats(0, 1), ENDS), max_size=10)  # most tokens, share used, end
 
 
 @given(
@@ -281,7 +306,7 @@ PLANS = st.lists(st.tuples(st.integers(1, 40), st.floats(0, 1), st.sampled_from(
 def test_any_order_of_events_keeps_every_limit(
     calls: int, requests: int, tokens: int, allowed: int, plans: list[tuple[int, float, str]], order: Any
 ) -> None:
-    """Whatever comes when, limits and budget hold together, and everybody gets in or is told that the budget is spent."""
+    """Whatever comes when, limits and budget hold together, and everybody gets in, or hears that it is spent."""
     reservations._waiting.clear()  # of an example that failed
     house = House(Limits(calls, requests, tokens), order)
     with llmcall.budget(calls=allowed) as budget:
@@ -386,7 +411,7 @@ DEMANDS = [
 
 @pytest.mark.parametrize(("fields", "known", "output", "stated"), DEMANDS)
 def test_what_a_call_may_use(fields: dict[str, Any], known: Capabilities, output: int | None, stated: int) -> None:
-    """The answer is bounded by max_tokens, else the model's largest output and what the window leaves, else a default."""
+    """An answer is bounded by max_tokens, else by the model's largest output and its window, else by a default."""
     found = demand_of("chat", {"model": "m", "messages": MESSAGES, **fields}, known)
     prompt = found.input_tokens
     assert 0 < prompt < 20

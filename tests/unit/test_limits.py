@@ -78,7 +78,7 @@ def test_a_burst_is_allowed_and_then_a_minute_passes() -> None:
 
 @given(limit=LIMITS, steps=STEPS)
 def test_no_minute_holds_more_requests_than_the_limit(limit: int, steps: list[tuple[str, float]]) -> None:
-    """However calls come, end and fail, no 60 seconds hold more beginnings than the limit, and none waits for nothing."""
+    """However calls come, end and fail, no 60 seconds hold more beginnings than the limit, and no wait is needless."""
     door, begun, running = Door(Limits(requests=limit)), [], []
     for what, seconds in steps:
         door.now += seconds
@@ -97,7 +97,10 @@ def test_no_minute_holds_more_requests_than_the_limit(limit: int, steps: list[tu
     assert all(sum(start <= each < start + WINDOW for each in begun) <= limit for start in begun)
 
 
-@given(limit=st.integers(10, 50), steps=STEPS, sizes=st.lists(st.tuples(st.integers(1, 10), st.integers(0, 10)), min_size=40))
+SIZES = st.lists(st.tuples(st.integers(1, 10), st.integers(0, 10)), min_size=40)
+
+
+@given(limit=st.integers(10, 50), steps=STEPS, sizes=SIZES)
 def test_no_minute_uses_more_tokens_than_the_limit(
     limit: int, steps: list[tuple[str, float]], sizes: list[tuple[int, int]]
 ) -> None:

@@ -115,7 +115,7 @@ def test_the_cache_has_what_the_cassette_lacks() -> None:
     with llmcall.cassette("run.jsonl", mode="none"):
         said = " ".join(str(missed(ScriptedClient())).split())
     assert "cache has the answer, but was not asked" in said
-    assert "llmcall.cassette('run.jsonl', mode='new') adds what is missing" in said
+    assert "llmcall.cassette('run.jsonl', mode='new') adds what is missing (the mode is 'none')" in said
 
 
 def test_references_of_a_cassette_are_searched() -> None:
@@ -176,7 +176,20 @@ def test_a_named_cassette(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "run.jsonl")
     monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "none")
     llmcall.reset()
-    assert "LLMCALL_CASSETTE_MODE=new adds what is missing" in str(missed(ScriptedClient()))
+    assert "LLMCALL_CASSETTE_MODE=new\n" in str(missed(ScriptedClient()))
+
+
+@pytest.mark.parametrize("mode", ["once", "new"])
+def test_a_cassette_of_the_pytest_plugin(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cassette that is written only when its test passes is recorded by pytest: the command is whole, in one line."""
+    if mode == "new":
+        with llmcall.cassette("run.jsonl"):
+            ScriptedClient(["Yes."]).send_message("Another question?")
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/test_market.py::test_a_very_long_name[of a case] (call)")
+    cassette = llmcall.Cassette("run.jsonl", "none", write=False)
+    with cassette:
+        error = missed(ScriptedClient())
+    assert f"pytest --llm-record={mode} 'tests/test_market.py::test_a_very_long_name[of a case]'\n" in str(error)
 
 
 def test_another_model_has_the_same_question() -> None:
@@ -237,6 +250,7 @@ def test_a_recorded_function() -> None:
         price("bread", 2)
     said = str(caught.value)
     assert "this function request to market.price is not recorded" in said
+    assert "asked      market.price(item='bread', day=2)" in said
     assert "arguments.day is 2 here, and 1 in the record" in said
 
 

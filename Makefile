@@ -26,7 +26,7 @@ demo: $(VENV)/.demo
 	@"$(VENV)/bin/python" examples/market_day.py $(ARGS)
 
 test: $(VENV)/.test
-	$(PYTEST) -q -m "not slow" --ignore=tests/live
+	$(PYTEST) -q -n auto --dist worksteal -m "not slow" --ignore=tests/live
 
 slow: $(VENV)/.test
 	$(PYTEST) -q -m slow --ignore=tests/live

@@ -192,7 +192,7 @@ def main() -> None:
     print(f"\n{usage.cached_calls} answers replayed and {usage.calls} asked for, in {seconds:.1f} s.")
     model = ", ".join(usage.by_model)
     cost = "?" if usage.cost is None or usage.saved is None else f"${usage.cost + usage.saved:.4f}"
-    print(f"The model was {model}; at the price in [Prices]{PRICED_AS.get(model, '')} its tokens cost {cost}.")
+    print(f"The model was {model};\nits tokens at the price in [Prices]{PRICED_AS.get(model, '')} cost {cost}.")
 
 
 if __name__ == "__main__":

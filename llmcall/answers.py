@@ -14,7 +14,7 @@ from .types import Response
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["check_chat", "check_embeddings", "cut_by_context"]
+__all__ = ["check_chat", "check_embeddings", "cut_by_context", "looks_cut"]
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
 ANSWERS = ("content", "tool_calls", "refusal", "function_call", "audio")
@@ -126,3 +126,11 @@ def _refuse(kind: type[APIError], message: str, response: Any) -> NoReturn:
 def _brief(value: object, limit: int = 200) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else text[:limit] + "…"
+
+
+def looks_cut(messages: list[Any], reported: int) -> bool:
+    """Return whether a prompt has so many bytes for each reported token that it is worth counting."""
+    texts = [message["content"] for message in messages if isinstance(message.get("content"), str)]
+    size = sum(len(text.encode()) for text in texts)
+    # An English token has about 4.5 bytes, one of other scripts 2 to 3: twice that is suspicious.
+    return size > reported * (6 if all(map(str.isascii, texts)) else 3)

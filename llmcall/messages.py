@@ -18,7 +18,8 @@ __all__ = ["ROLES", "asked_messages", "check_messages", "plain"]
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,")
-DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")  # in place of media; no text, so nothing in it is normalised
+# What stands in place of media; it is no text, so nothing in it is normalised.
+DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
 PLAIN_FIELDS = 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..answers import cut_by_context
+from ..answers import cut_by_context, looks_cut
 from ..current import open_tape
 from ..errors import APIError, ContextLengthError
 from ..fallbacks import followed, larger, tried_in_turn
@@ -115,7 +115,11 @@ class ClientRoad(ClientCore):
     def _in_turn(
         self,
         asked: Asked,
-        *, stream: bool = False, fallback: bool = True, whole: bool = False, cut: Answer | None = None,
+        *,
+        stream: bool = False,
+        fallback: bool = True,
+        whole: bool = False,
+        cut: Answer | None = None,
     ) -> Flow[Answer]:
         """Answer a call that is not recorded, by another model where the context is too long.
 
@@ -206,7 +210,7 @@ class ClientRoad(ClientCore):
     def _read_whole(self, request: Request, response: Any) -> bool:
         """Return whether the server read the whole prompt; where it cut it silently, say so."""
         reported = TokenUsage.of(response).input_tokens
-        if not reported or not _looks_cut(request.messages, reported):
+        if not reported or not looks_cut(request.messages, reported):
             return True
         from ..tokens import count_tokens
 
@@ -275,14 +279,6 @@ class ClientRoad(ClientCore):
 
 def _is_cut(found: Answer, request: Request) -> bool:
     return cut_by_context(found.record.response, request.asked.get("max_tokens"))
-
-
-def _looks_cut(messages: list[Any], reported: int) -> bool:
-    """Return whether a prompt has so many bytes for each reported token that it is worth counting."""
-    texts = [message["content"] for message in messages if isinstance(message.get("content"), str)]
-    size = sum(len(text.encode()) for text in texts)
-    # An English token has about 4.5 bytes, one of other scripts 2 to 3: twice that is suspicious.
-    return size > reported * (6 if all(map(str.isascii, texts)) else 3)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -63,7 +63,12 @@ def test_typed_output(client: llmcall.OpenAIClient) -> None:
         who = llmcall.LLMCall(user="Maria bakes bread. Who is she?", output_type=Person, client=client, temperature=0)
         assert isinstance(who(), Person)
     fact = llmcall.LLMCall(
-        system="Answer with yes or no.", user="{{ text }}", output_type=bool, client=client, temperature=0, max_tokens=12
+        system="Answer with yes or no.",
+        user="{{ text }}",
+        output_type=bool,
+        client=client,
+        temperature=0,
+        max_tokens=12,
     )
     assert fact(text="Is water wet?") in (True, False)
 
@@ -125,7 +130,9 @@ def test_the_second_run_makes_no_call(model_server: ModelServer, tmp_path: Path)
 def run(script: str, folder: Path, environment: dict[str, str]) -> str:
     """Run a script in a process of its own."""
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

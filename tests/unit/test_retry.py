@@ -145,7 +145,8 @@ def test_one_line_for_each_retry(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "llmcall"):
         _, waits = run(RetryPolicy(waiting_time=2.0), [ServiceError("502: bad gateway"), RateLimitError("429: x"), 1])
     assert [record.getMessage() for record in caplog.records] == [
-        f"the call: attempt 1 of 5 failed (ServiceError: 502: bad gateway); trying again in {waits[0]:.2f} s",
-        f"the call: attempt 2 of 5 failed (RateLimitError: 429: x); trying again in {waits[1]:.2f} s",
+        "the call: attempt 1 of 5 failed at the endpoint (ServiceError: 502: bad gateway); "
+        f"trying again in {waits[0]:.2f} s",
+        f"the call: attempt 2 of 5 failed at the endpoint (RateLimitError: 429: x); trying again in {waits[1]:.2f} s",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}

@@ -72,7 +72,7 @@ class Budget:
         self._entered = 0
         self.account: Account | Ledger = Account("the budget")
         if name is not None:
-            self.account = Ledger(name, config.settings().cache_path if directory is None else directory)
+            self.account = _ledger(name, os.fspath(config.settings().cache_path if directory is None else directory))
 
     @property
     def spent(self) -> Spent:
@@ -135,6 +135,16 @@ def budget(
     :raises ValueError: for a limit that is negative or no number, or an empty name.
     """
     return Budget(usd, tokens, calls, name)
+
+
+def _ledger(name: str, directory: str) -> Ledger:
+    if "://" in directory:
+        kind = directory.partition("://")[0]
+        raise ConfigError(
+            f"the budget {name!r} is kept in the cache's directory, and [Cache] PATH = {kind}://… is none: "
+            "give it one by llmcall.budgets.Budget(…, directory=…)"
+        )
+    return Ledger(name, directory)
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .demands import Demand
     from .endpoints import Endpoint
+    from .settings_value import Settings
 
 __all__ = ["NO_LIMITS", "WINDOW", "Entry", "Gate", "Limits", "Room", "Ticket", "address", "forget", "process_room"]
 
@@ -38,6 +39,13 @@ class Limits(NamedTuple):
     calls: int | None = None
     requests: int | None = None
     tokens: int | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return those of the settings."""
+        return cls(
+            settings.limits_max_concurrent_calls, settings.limits_requests_per_minute, settings.limits_tokens_per_minute
+        )
 
 
 NO_LIMITS = Limits()

@@ -22,7 +22,6 @@ from .options import split
 from .requests import chat_request, embedding_request, texts_of
 
 if TYPE_CHECKING:
-    from ..config import Settings
     from ..effects import Flow
     from ..types import Record, Request
 
@@ -186,7 +185,7 @@ class ClientRoad(ClientCore):
             host=self.host,
             stream=stream,
             wants_room=wants_room,
-            limits=_limits(settings),
+            limits=Limits.of(settings),
             price=lambda tokens: self.price(request.model, tokens),
         )
 
@@ -279,12 +278,6 @@ class ClientRoad(ClientCore):
 
 def _is_cut(found: Answer, request: Request) -> bool:
     return cut_by_context(found.record.response, request.asked.get("max_tokens"))
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        settings.limits_max_concurrent_calls, settings.limits_requests_per_minute, settings.limits_tokens_per_minute
-    )
 
 
 def _log() -> Any:

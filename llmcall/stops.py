@@ -35,7 +35,7 @@ class Stop:
         from concurrent.futures import Future
 
         self._set: Future[None] = Future()  # what a thread can wait for together with another future
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._outer = outer
         self._inner: list[Stop] = []
         self._cuts: dict[object, Callable[[], Any]] = {}

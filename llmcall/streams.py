@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Assembler", "text_pieces"]
 
 FIRST = ("id", "created", "model")  # some servers date every chunk anew, and Azure's last ones are nameless
+WORDS = re.compile(r"\s*\S+|\s+")  # each with the blanks before it; together they are the text
 STREAMED_ONLY = ("choices", "object", "obfuscation")  # the last is random padding against eavesdroppers (OpenAI)
 ORDER = ("id", "object", "created", "model", "choices", "usage")
 OPTIONAL = ("tool_calls", "function_call", "audio")  # an unstreamed message has these only where there are some
@@ -87,12 +89,11 @@ class Assembler:
 
 
 def text_pieces(response: Mapping[str, Any]) -> list[str]:
-    """Return the text of a recorded response as a replayed stream yields it: in one piece, or none where it is empty.
+    """Return the text of a recorded response in the pieces in which a replayed stream yields it: word by word.
 
     How the network cut the text when it was recorded is no part of the record.
     """
-    content = response["choices"][0]["message"].get("content")
-    return [content] if content else []
+    return WORDS.findall(response["choices"][0]["message"].get("content") or "")
 
 
 def _whole_choice(index: int, choice: _Object) -> dict[str, Any]:

@@ -129,8 +129,8 @@ class LLMClient(ClientRoad):
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
         """Ask a model and hand on its answer as it comes; arguments as of :meth:`send_message`.
 
-        :returns: an iterator of the text's pieces; its ``.reply`` is there at the end. A recorded answer comes as one
-            piece. With ``on_error="none"`` a failure is logged, the stream ends, and ``.reply`` is ``None``.
+        :returns: an iterator of the text's pieces; its ``.reply`` is there at the end. A recorded answer comes
+            word by word. With ``on_error="none"`` a failure is logged, the stream ends, and ``.reply`` is ``None``.
         """
         asked = self._prepared(current_messages, arguments)
         return Stream(lambda stream: self._pieces(asked, stream), asked.give_back)

@@ -32,7 +32,7 @@ def test_a_stream_comes_as_it_is_sent() -> None:
                 server.go_on.set()
                 assert [piece async for piece in stream] == [" coins", "."]
                 assert stream.reply == {"role": "assistant", "content": "Two coins."}
-            assert [piece async for piece in client.astream_message(QUESTION)] == ["Two coins."]
+            assert [piece async for piece in client.astream_message(QUESTION)] == ["Two", " coins."]
             await client.aclose()
 
     asyncio.run(main())

@@ -429,7 +429,7 @@ def test_what_was_not_used() -> None:
 
 
 def test_streams() -> None:
-    """A stream is recorded when it ends and replayed in one piece; one that is left early is not recorded."""
+    """A stream is recorded when it ends and replayed word by word; one that is left early is not recorded."""
     client = counting()
     with cassette(PATH):
         with client.stream_message("Left") as stream:
@@ -437,7 +437,7 @@ def test_streams() -> None:
         assert list(client.stream_message("Hi")) == ["answer", " 2"]
     with cassette(PATH, mode="none"):
         stream = client.stream_message("Hi")
-        assert (list(stream), stream.reply and stream.reply.cached) == (["answer 2"], True)
+        assert (list(stream), stream.reply and stream.reply.cached) == (["answer", " 2"], True)
         assert said(client) == "answer 2"
         with pytest.raises(CacheMissError):
             list(client.stream_message("Left"))

@@ -67,15 +67,15 @@ def test_the_same_record_as_the_unstreamed_call() -> None:
     assert one.cost is not None
 
 
-def test_replay_is_one_piece() -> None:
-    """A recorded answer comes in one piece, whichever way it was recorded, and makes no call."""
+def test_replay_is_word_by_word() -> None:
+    """A recorded answer comes word by word, whichever way it was recorded, and makes no call."""
     with RawServer(streams(*TWO_COINS), answers(OK)) as raw:
         client = client_for(raw.base_url)
         read(client)
         client.send_message(QUESTION, temperature=0.5)
         for arguments in ({}, {"temperature": 0.5}):
             pieces, reply = read(client, **arguments)
-            assert (pieces, reply.cached) == (["Two coins."], True)
+            assert (pieces, reply.cached) == (["Two", " coins."], True)
         assert client.send_message(QUESTION).cached  # type: ignore[union-attr]
     assert len(raw.requests) == 2
     assert (client.usage.calls, client.usage.cached_calls) == (2, 3)

@@ -181,7 +181,10 @@ def test_no_error(nothing: dict[str, Any]) -> None:
     assert Assembler().add({**chunk(piece({"content": "a"})), **nothing}) == "a"
 
 
-@pytest.mark.parametrize(("content", "pieces"), [("Hello", ["Hello"]), ("", []), (None, [])])
+@pytest.mark.parametrize(
+    ("content", "pieces"),
+    [("Hello", ["Hello"]), (" Two\n\ncoins. ", [" Two", "\n\ncoins.", " "]), ("", []), (None, [])],
+)
 def test_text_pieces(content: str | None, pieces: list[str]) -> None:
-    """A replay yields the text in one piece, or none where there is no text."""
+    """A replay yields the text word by word, and nothing where there is none."""
     assert text_pieces(response(choice({"content": content}))) == pieces

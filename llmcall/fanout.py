@@ -99,7 +99,7 @@ def map(
         always raised.
     :param executor: what runs the items instead of threads, such as a ``ProcessPoolExecutor``. Scope, settings with
         their keys, open cassette, named budgets and usage travel there and back; function, items and results must be
-        picklable.
+        picklable. On other machines, which must share the cache's directory, what has begun is left to end by itself.
     :param scope: the name of a scope to run in, or a scope.
     :param dry_run: call nothing and return a :class:`Plan`; of an ``LLMCall`` or ``@llm`` function only.
     :returns: a list of results; with ``repeats``, a list of lists.

@@ -133,8 +133,10 @@ def _total(rows: list[_Row]) -> Usage:
 
 
 def _grouped(rows: list[_Row], part: int) -> dict[str, Usage]:
-    names = sorted({key[part] for key, _, _ in rows})
-    return {name: _total([row for row in rows if row[0][part] == name]) for name in names}
+    groups: dict[str, list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(row[0][part], []).append(row)
+    return {name: _total(groups[name]) for name in sorted(groups)}
 
 
 process_meter = Meter()

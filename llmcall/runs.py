@@ -87,6 +87,7 @@ class Run:
             if future is not None:
                 with held_back():
                     task = self._running.pop(future)
+                    task.forget()
                     value = self._value(task, self._outcome(task, future))
                 self._bar.step()
                 yield Finished(task.stand.number, task.stand.repeat, value)
@@ -138,17 +139,22 @@ class Run:
         return pressed[0] if pressed else error
 
     def _wait_for_all(self, pressed: list[KeyboardInterrupt]) -> None:
-        for future in tuple(self._running):
-            future.cancel()
+        self._work.halt()
+        for future, task in self._running.items():
+            # What has begun is waited for. Not every executor says that it has: Dask's futures let themselves be
+            # cancelled all the same, and its tasks run on.
+            if not task.has_begun():
+                future.cancel()
         begun, said = time.monotonic(), False
         interrupted: float | None = None
-        while left := wait(self._running, CUT_AGAIN if self._running else 0).not_done:
+        while left := [each for each in self._running if not each.done()]:
             now = time.monotonic()
             if pressed and interrupted is None:
                 self._work.interrupt()
                 interrupted = now
             if interrupted is not None and now - interrupted >= workers.GRACE:
                 self._work.stop.cut()
+            wait(left, CUT_AGAIN)
             if not said and now - begun >= PATIENCE:
                 said = True
                 _log().warning("the map ends as soon as the code of %d items does that had begun", len(left))

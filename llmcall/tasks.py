@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import threading
 from contextlib import ExitStack, contextmanager
 from types import CoroutineType
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from . import stops, tapes, workers
-from .errors import LLMCallError
 from .scopes import Active, Bound, Draws, Scope
+from .task_errors import HaltedError, WorkerError, portable, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from .stops import Stop
     from .workers import Cargo
 
-__all__ = ["Outcome", "Returned", "Stand", "Task", "Work", "WorkerError", "run", "settle"]
+__all__ = ["Outcome", "Returned", "Stand", "Task", "Work", "run", "settle"]
 
 KNOWN_JOBS = 8  # maps of which a worker keeps the function, with the clients and connections in it
 
@@ -104,6 +103,7 @@ class Work:
         self.job, self.context, self.active, self.stop = job, context, active, stop
         self.cassette = cassette
         self.folder = folder
+        self.halted = False
         self._lock = threading.Lock()
         self._packed: bytes | None = None
         self._counts: dict[str, dict[tuple[str, bytes], tuple[int, list[int]]]] | None = None
@@ -120,14 +120,21 @@ class Work:
                 self._packed = self.context.copy().run(workers.pack, self.cassette, self.folder())
             return self._packed
 
+    def halt(self) -> None:
+        """Let no task begin any more, wherever it runs."""
+        self.halted = True
+        self._tell(workers.HALT_FILE)
+
     def interrupt(self) -> None:
         """Let no call of the tasks begin, wait on or be tried again, wherever they run."""
         self.stop.set()
+        self._tell(workers.STOP_FILE)
+
+    def _tell(self, name: str) -> None:
         with self._lock:
             away = self._packed is not None
         if away:
-            with open(os.path.join(self.folder(), workers.STOP_FILE), "wb"):
-                pass
+            open(os.path.join(self.folder(), name), "wb").close()
 
     def counts(self, name: str) -> Counts:
         """Return the draws that were made in an item's scopes before the map began."""
@@ -151,14 +158,28 @@ def _by_name(active: Active) -> dict[str, dict[tuple[str, bytes], tuple[int, lis
 class Task:
     """Be one draw of one item; pickled, it becomes one that runs in another process."""
 
-    __slots__ = ("item", "stand", "work")
+    __slots__ = ("_begun", "_mark", "item", "stand", "work")
 
     def __init__(self, work: Work, item: Any, stand: Stand) -> None:
         self.work, self.item, self.stand = work, item, stand
+        self._begun = False
+        self._mark: str | None = None  # where another process says that it has begun
 
     def run(self) -> Outcome:
         """Run it in this process."""
+        self._begun = True  # first, so that whoever forbids it meanwhile sees it
+        if self.work.halted:
+            return Outcome(error=HaltedError())
         return self.work.context.copy().run(self._run)
+
+    def has_begun(self) -> bool:
+        """Return whether it runs, or has run, here or in another process of this machine."""
+        return self._begun or (self._mark is not None and os.path.exists(self._mark))
+
+    def forget(self) -> None:
+        """Remove what another process left of it."""
+        if self._mark is not None and os.path.exists(self._mark):
+            os.unlink(self._mark)
 
     def _run(self) -> Outcome:
         with stops.under(self.work.stop), self.stand.inside():
@@ -167,6 +188,7 @@ class Task:
     def __reduce__(self) -> tuple[Any, ...]:
         work = self.work
         _works[work.folder()] = work
+        self._mark = workers.mark_of(work.folder(), self.stand.number, self.stand.repeat)
         counts = work.counts(self.stand.name)
         return _arrived, (workers.here(), work.packed(), work.folder(), work.job, self.item, self.stand, counts)
 
@@ -186,6 +208,9 @@ class RemoteTask:
 
     def run(self) -> Outcome:
         """Run it here, where settings, cassette and budgets of the map's process hold meanwhile."""
+        mark = workers.mark_of(self.folder, self.stand.number, self.stand.repeat)
+        if not workers.may_begin(self.folder, mark):
+            return Outcome(error=HaltedError())
         with workers.working_with(self.packed, self.folder) as desk:
             draws = Draws(self.counts)
             if self.stand.path:
@@ -200,7 +225,7 @@ class RemoteTask:
         with stops.under(stop), self.stand.inside():
             outcome = _outcome(self.job, self.item, stop)
         error = outcome.error
-        return outcome if error is None else Outcome(error=_portable(error), trace=_trace(error))
+        return outcome if error is None else Outcome(error=portable(error), trace=traceback_of(error))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, self._parts  # as where a scheduler passes it on
@@ -246,25 +271,6 @@ def _outcome(job: Callable[[Any], Any], item: Any, stop: Stop) -> Outcome:
         return Outcome(value)
     except BaseException as error:
         return Outcome(error=error)
-
-
-def _portable(error: BaseException) -> BaseException:
-    """Return an error as it is, where it can be unpickled; one that cannot would break the pool of processes."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except (pickle.PickleError, TypeError, AttributeError, ValueError, KeyError, ImportError) as reason:
-        return LLMCallError(f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})")
-    return error
-
-
-def _trace(error: BaseException) -> str:
-    from traceback import format_exception
-
-    return "".join(format_exception(type(error), error, error.__traceback__))
-
-
-class WorkerError(Exception):
-    """Show, as the cause of an error from another process, its traceback there."""
 
 
 def settle(task: Task, outcome: Outcome) -> Outcome:

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
     from .cassettes import Cassette
 
-__all__ = ["STOP_FILE", "Cargo", "Desk", "Luggage", "here", "pack", "root", "stop_of", "take_home", "working_with"]
+__all__ = [
+    "GRACE", "HALT_FILE", "STOP_FILE", "Cargo", "Desk", "Luggage", "here", "mark_of", "may_begin",
+    "pack", "root", "stop_of", "take_home", "working_with",
+]  # fmt: skip
 
 STOP_FILE = "stop"  # in a map's folder, once it is interrupted
+HALT_FILE = "halt"  # in a map's folder, once no task may begin any more
 SEEDS_FILE = "gained"  # in a map's folder: what its cassette had gained before it began
 POLL = 0.2  # seconds between two looks for the stop file
 GRACE = 0.5  # seconds in which calls under way may still end, before their connections are cut
@@ -208,6 +212,22 @@ def working_with(packed: bytes, folder: str) -> Iterator[Desk]:
         with _free:
             desk.users -= 1
             _free.notify_all()
+
+
+def mark_of(folder: str, number: int, repeat: int) -> str:
+    """Return the path of the file in a map's folder that says that a task has begun."""
+    return os.path.join(folder, f"begun-{number}-{repeat}")
+
+
+def may_begin(folder: str, mark: str) -> bool:
+    """Mark a task as begun, and return whether it may; on another machine, which sees no folder, it always may.
+
+    :param mark: from :func:`mark_of`.
+    """
+    if not os.path.isdir(folder):
+        return True
+    open(mark, "wb").close()  # first, so that whoever forbids it meanwhile sees it
+    return not os.path.exists(os.path.join(folder, HALT_FILE))
 
 
 def stop_of(folder: str) -> Stop:

@@ -35,7 +35,8 @@ LAYERS = {
     4: "clients clients.*",
     5: "registry",
     6: """call ancestors aio process
-          fanout map_options items jobs mapped frames gathered progress presses plans runs tasks workers carried""",
+          fanout map_options items jobs mapped frames gathered progress presses plans
+          runs tasks task_errors workers carried""",
     7: "__init__ cli cli_* doctor __main__ pytest_* review review_* merging testing",
 }
 

@@ -85,6 +85,23 @@ def divide(item: int) -> float:
     return 6 / item
 
 
+def wait_or_fail(item: int) -> int:
+    """Fail as item 0 as soon as item 1 has begun, which takes its time; leave a file where any other begins."""
+    began = Path("began")
+    if item == 0:
+        while not began.exists():
+            threading.Event().wait(0.01)
+        raise ValueError("item 0 fails")
+    if item == 1:
+        began.touch()
+        threading.Event().wait(0.5)
+        Path("ended").touch()
+    else:
+        threading.Event().wait(0.5)
+        Path(f"began-{item}").touch()
+    return item
+
+
 def fail_oddly(item: Any) -> None:
     """Fail with what cannot be unpickled."""
     raise OddError("one", "two")

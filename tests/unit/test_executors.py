@@ -26,12 +26,13 @@ from dice import (
     reply,
     sample,
     samples,
+    wait_or_fail,
 )
 
 import llmcall
 from llmcall import imap, map, scope
 from llmcall.errors import CacheMissError, LLMCallError
-from llmcall.tasks import WorkerError
+from llmcall.task_errors import WorkerError
 
 FORK = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
 pytestmark = pytest.mark.filterwarnings(FORK)
@@ -186,6 +187,20 @@ def test_errors_come_home(processes: Executor) -> None:
     assert (type(error), error.status_code) == (llmcall.InvalidRequestError, 400)
 
 
+def test_what_has_begun_is_waited_for(pool: Executor) -> None:
+    """After a failure no queued item begins, and what runs in a worker ends before the exception leaves."""
+    check_waiting(pool)
+
+
+def check_waiting(pool: Executor) -> None:
+    """Check that a map on an executor ends as it should."""
+    with pytest.raises(ValueError, match="item 0 fails") as caught:
+        map(wait_or_fail, range(100), executor=pool)
+    assert Path("ended").exists()
+    assert caught.value.results[1] == 1  # type: ignore[attr-defined]
+    assert len(list(Path().glob("began-*"))) < 10
+
+
 def test_an_error_that_cannot_travel(processes: Executor) -> None:
     """An exception that cannot be unpickled comes as one that names it, and the pool lives on."""
     (error,) = map(fail_oddly, [1], executor=processes, on_error="return")
@@ -206,10 +221,10 @@ def test_what_cannot_be_sent(processes: Executor) -> None:
 
 
 def test_an_item_that_cannot_be_sent(processes: Executor) -> None:
-    """An item or result that cannot be pickled ends the map, with the results that there are."""
+    """An item that cannot be pickled ends the map."""
     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)) as caught:
         map(str, [1, lambda: 2], executor=processes, workers=1)
-    assert caught.value.results[0] == "1"  # type: ignore[attr-defined]
+    assert caught.value.results[1] is None  # type: ignore[attr-defined]
 
 
 def test_budgets_travel_by_their_names(processes: Executor) -> None:
@@ -289,5 +304,6 @@ def test_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert map(samples, "abcd", scope="survey") == found
         with pytest.raises(ZeroDivisionError):
             map(divide, [1, 0, 2], executor=pool)
+        check_waiting(pool)
         with pytest.raises(TypeError, match=r"pass client.get_executor\(\)"):
             map(divide, [1], executor=client)

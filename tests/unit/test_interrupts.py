@@ -40,10 +40,27 @@ def interrupts_and(then: Callable[[socket.socket, threading.Event], None]) -> An
     return behaviour
 
 
+clients: list[llmcall.OpenAIClient] = []  # what a test has made is closed after it
+
+
+def client_of(server: RawServer, **options: Any) -> llmcall.OpenAIClient:
+    """Return a client of a server that would wait for a very long time."""
+    clients.append(client_for(server.base_url, api_key="k", timeout=600, **options))
+    return clients[-1]
+
+
 def asking(server: RawServer, **options: Any) -> Callable[[Any], Any]:
-    """Return a function of items that asks a server, and would wait for a very long time."""
-    client = client_for(server.base_url, api_key="k", timeout=600, **options)
+    """Return a function of items that asks a server."""
+    client = client_of(server, **options)
     return lambda item: client.send_message(f"item {item}", on_error="raise").content
+
+
+@pytest.fixture(autouse=True)
+def close_clients() -> Iterator[None]:
+    """Close the connections that a test has opened."""
+    yield
+    while clients:
+        clients.pop().close()
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +159,7 @@ def test_a_retry_is_not_waited_for() -> None:
 def test_a_cut_call_is_not_tried_again() -> None:
     """Nor does a function go on that takes a failed call lightly."""
     with RawServer(interrupts_and(stays_silent), answers()) as server:
-        client = client_for(server.base_url, api_key="k", timeout=600)
+        client = client_of(server)
 
         def work(item: int) -> Any:
             return [client.send_message(f"item {item}, {again}", on_error="none") for again in range(3)]
@@ -215,10 +232,17 @@ def test_after_a_failure() -> None:
 
 def test_imap() -> None:
     """imap's KeyboardInterrupt has what finished and was not yielded."""
-    with RawServer(answers(), interrupts_and(stays_silent)) as server:
+    yielded = threading.Event()
+
+    def later(connection: socket.socket, stopped: threading.Event) -> None:
+        yielded.wait(30)
+        interrupts_and(stays_silent)(connection, stopped)
+
+    with RawServer(answers(), later) as server:
         found = imap(asking(server), range(5), workers=1)
         assert next(found) == (0, "Two coins.")
         with pytest.raises(KeyboardInterrupt) as caught:
+            yielded.set()
             next(found)
     assert caught.value.results == []  # type: ignore[attr-defined]
 

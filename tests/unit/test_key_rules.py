@@ -69,7 +69,7 @@ def test_different_data_matters(one: dict[str, Any], other: dict[str, Any]) -> N
 def shuffled_plain(value: Any) -> Any:
     """Copy data in one order and one spelling."""
     if isinstance(value, dict):
-        return [(name, shuffled_plain(value[name])) for name in sorted(value)]
+        return "an object", [(name, shuffled_plain(value[name])) for name in sorted(value)]
     if isinstance(value, list):
         return [[shuffled_plain(item)] for item in value]
     return int(value) if type(value) is float and value.is_integer() else value

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .admission.budgets import budget
     from .ancestors import chatcompletion_request
-    from .budgets import budget
-    from .cache import ResponseCache
     from .call import Answer, LLMCall, llm
-    from .cassettes import Cassette, cassette
     from .clients.azure import AzureClient
     from .clients.base import LLMClient
     from .clients.local import LocalClient
     from .clients.openai import OpenAIClient
     from .clients.stream import AsyncStream, Stream
     from .clients.transport import AsyncTransport, Transport
-    from .config import Endpoint, Settings, configure, configured, force_api_cache, force_api_type
+    from .config.current import Endpoint, Settings, configure, configured, force_api_cache, force_api_type
     from .errors import (
         APIError,
         AuthenticationError,
@@ -40,22 +38,24 @@ if TYPE_CHECKING:
         ServiceError,
         TemplateError,
     )
-    from .fanout import imap, map
+    from .fanout.maps import imap, map
+    from .fanout.plans import Plan
     from .metering import Usage, track
-    from .misses import Miss
-    from .plans import Plan
+    from .misses.miss import Miss
     from .process import count_tokens, reset, settings, usage
-    from .recording import recorded
     from .registry import client, register_client
-    from .scopes import bind, scope
+    from .replay.cassettes import Cassette, cassette
+    from .replay.recording import recorded
+    from .replay.scopes import bind, scope
+    from .storage.cache import ResponseCache
     from .types import Record, Reply, Request, TokenUsage
 
 # Where each name lives; it is imported when first used, so that importing the package costs next to nothing.
 _HOMES = {
     "ancestors": ("chatcompletion_request",),
-    "budgets": ("budget",),
-    "cache": ("ResponseCache",),
-    "cassettes": ("Cassette", "cassette"),
+    "admission.budgets": ("budget",),
+    "storage.cache": ("ResponseCache",),
+    "replay.cassettes": ("Cassette", "cassette"),
     "call": ("Answer", "LLMCall", "llm"),
     "clients.azure": ("AzureClient",),
     "clients.base": ("LLMClient",),
@@ -63,21 +63,21 @@ _HOMES = {
     "clients.openai": ("OpenAIClient",),
     "clients.stream": ("AsyncStream", "Stream"),
     "clients.transport": ("AsyncTransport", "Transport"),
-    "config": ("Endpoint", "Settings", "configure", "configured", "force_api_cache", "force_api_type"),
+    "config.current": ("Endpoint", "Settings", "configure", "configured", "force_api_cache", "force_api_type"),
     "errors": (
         "APIError", "AuthenticationError", "BudgetExceededError", "CacheCorruptError", "CacheError", "CacheMissError",
         "ConfigError", "ContentFilterError", "ContextLengthError", "EmptyAnswerError", "InvalidRequestError",
         "LLMCallError", "OutputError", "QuotaExceededError", "RateLimitError", "RequestTimeoutError", "ScopeError",
         "ServiceError", "TemplateError",
     ),
-    "fanout": ("imap", "map"),
+    "fanout.maps": ("imap", "map"),
     "metering": ("Usage", "track"),
-    "misses": ("Miss",),
-    "plans": ("Plan",),
+    "misses.miss": ("Miss",),
+    "fanout.plans": ("Plan",),
     "process": ("count_tokens", "reset", "settings", "usage"),
-    "recording": ("recorded",),
+    "replay.recording": ("recorded",),
     "registry": ("client", "register_client"),
-    "scopes": ("bind", "scope"),
+    "replay.scopes": ("bind", "scope"),
     "types": ("Record", "Reply", "Request", "TokenUsage"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .ancestors import answering, asking, dumped, is_stand_in, sdk_error
-from .drivers import adrive
+from .answers.raw_stream import chat_completion, chat_completion_stream
 from .errors import APIError, InvalidRequestError
-from .raw_stream import chat_completion, chat_completion_stream
 from .registry import client as shared_client
+from .road.drivers import adrive
 
 __all__ = ["chat_completion", "chat_completion_stream", "chatcompletion_request", "embedding_request"]
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from .clients.openai import NO_KEY, OpenAIClient
 from .clients.patched import PatchedTransport, is_patched
-from .drivers import drive
 from .errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
 from .registry import client as shared_client
+from .road.drivers import drive
 
 if TYPE_CHECKING:
     from .clients.base import LLMClient
-    from .config import Endpoint
-    from .effects import Flow
-    from .flow import Answer
+    from .config.current import Endpoint
+    from .road.effects import Flow
+    from .road.flow import Answer
 
 __all__ = ["answering", "asking", "chatcompletion_request", "dumped", "is_stand_in", "sdk_error"]
 

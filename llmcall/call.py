@@ -7,13 +7,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
+from .answers.values import correction, describe, read, read_structured
 from .errors import OutputError
+from .fanout.rows import Mapped
 from .functions import LLMFunction, call_arguments
-from .mapped import Mapped
-from .outputs import correction, describe, read, read_structured
+from .prompts.templates import Template
 from .registry import client as shared_client
-from .schemas import response_format
-from .templates import Template
+from .requests.schemas import response_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

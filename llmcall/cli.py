@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._version import __version__
-from .cli_cache import cache
-from .cli_cassette import cassette
-from .cli_config import show_config
-from .cli_explain import explain
+from .commands.cache import cache
+from .commands.cassette import cassette
+from .commands.config import show_config
+from .commands.explain import explain
 from .errors import LLMCallError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def doctor(as_json: bool) -> None:
     That is: the key, the endpoint, the model, the cache directory and the tokenizer. The exit code is 1 where something
     is wrong.
     """
-    from .doctor import checks
+    from .commands.doctor import checks
 
     found = list(checks())
     if as_json:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .misses import Miss
+    from .misses.miss import Miss
 
 __all__ = [
     "APIError",
@@ -174,8 +174,8 @@ class CacheMissError(CacheError):
     """Report that nothing is recorded for a request and that the mode forbids a call.
 
     :param message: what is missing, in a line.
-    :param explain: gives the :class:`llmcall.misses.Miss` whose text is the message. It is called when that is first
-        looked at: the nearest record takes time to find, and who catches a thousand of these may read none.
+    :param explain: gives the :class:`llmcall.misses.miss.Miss` whose text is the message. It is called when that is
+        first looked at: the nearest record takes time to find, and who catches a thousand of these may read none.
     """
 
     def __init__(self, message: str = "", *, explain: Callable[[], Miss] | None = None) -> None:

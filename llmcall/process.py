@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import cache, config, limits, scopes
-from .current import close_named
+from .admission import limits
+from .config import current as config
 from .metering import process_meter
-from .models import resolve
+from .models.facts import resolve
 from .registry import forget_clients
-from .unrecorded import process_failures
+from .replay import scopes
+from .replay.current import close_named
+from .replay.unrecorded import process_failures
+from .storage import cache
 
 if TYPE_CHECKING:
-    from .config import Settings
+    from .config.current import Settings
     from .metering import Usage
-    from .tokens import TokenCount
+    from .models.tokens import TokenCount
 
 __all__ = ["count_tokens", "reset", "settings", "usage"]
 
@@ -50,7 +53,7 @@ def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:
     :param messages_or_text: a string, or messages as :meth:`LLMClient.send_message` takes them.
     :param model: whose tokenizer counts; ``None`` means the configured model. An unknown one is estimated.
     """
-    from .tokens import count_tokens as count
+    from .models.tokens import count_tokens as count
 
     now = settings()
     name = resolve(model or now.model, now.aliases)
@@ -58,6 +61,6 @@ def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:
 
 
 def _encoding(name: str, now: Settings) -> str | None:
-    from .models import capabilities
+    from .models.facts import capabilities
 
     return capabilities(name, now.models).encoding

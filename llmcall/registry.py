@@ -7,14 +7,14 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from . import config
 from .clients.base import LLMClient
+from .config import current as config
 from .errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .config import Settings
+    from .config.current import Settings
 
 __all__ = ["client", "forget_clients", "known_api_types", "register_client"]
 

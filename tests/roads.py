@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from llmcall.cache import ResponseCache
-from llmcall.effects import Do, Send, Sleep, Until
-from llmcall.endpoints import Endpoint
+from llmcall.admission.pools import Pool
+from llmcall.config.endpoints import Endpoint
 from llmcall.errors import APIError
-from llmcall.flow import Answer, Call, answer
-from llmcall.models import Capabilities
-from llmcall.pools import Pool
-from llmcall.retry import RetryPolicy
+from llmcall.models.facts import Capabilities
+from llmcall.road.effects import Do, Send, Sleep, Until
+from llmcall.road.flow import Answer, Call, answer
+from llmcall.road.retry import RetryPolicy
+from llmcall.storage.cache import ResponseCache
 from llmcall.types import Request
 
 POLICY = RetryPolicy(max_attempts=5, waiting_time=1.0, factor=2.0, max_waiting_time=60.0)

@@ -19,25 +19,20 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 # Each module's layer. An import may go to the same layer or downwards. A name ending in "*" stands for a family.
 LAYERS = {
     0: "errors types _version",
-    1: """config configfiles endpoints key_references notices setting_* settings_value
-          models tokens vocabularies metering
-          keys messages parameters schemas schema_forms
-          templates template_names jinja mustache tables
-          outputs choices lenient_json numerals
-          answers streams event_stream raw_stream functions stops draws""",
-    2: """tapes cache store packing flights transfers tinytroupe pickles
-          cassettes reels headers locks unrecorded results lines line_reader entries references credentials
-          misses nearest sources similarity differences passages causes places volatile
-          salvage pages rekeying long_work
-          scopes retry limits pools rate_headers waiting demands
-          accounts ledgers reservations budgets prices""",
-    3: "drivers current recording function_calls admission recourse flow effects embeddings fallbacks",
+    1: """config config.* notices tables metering functions
+          models models.facts models.tokens models.vocabularies
+          requests requests.* prompts prompts.* answers answers.*
+          replay.draws road.stops""",
+    2: """storage storage.* lines lines.* misses misses.*
+          replay.cassettes replay.headers replay.reels replay.results replay.scopes replay.tapes replay.unrecorded
+          admission.accounts admission.budgets admission.demands admission.ledgers admission.limits admission.pools
+          admission.rate_headers admission.reservations models.prices
+          road.flights road.retry road.waiting""",
+    3: "replay replay.* admission admission.* road road.*",
     4: "clients clients.*",
     5: "registry",
-    6: """call ancestors aio process
-          fanout map_options items jobs mapped frames gathered progress presses plans
-          runs tasks task_errors workers carried""",
-    7: "__init__ cli cli_* doctor __main__ pytest_* review review_* merging testing",
+    6: "call ancestors aio process fanout fanout.*",
+    7: "__init__ __main__ cli commands commands.* review review.* pytest_plugin pytest_plugin.* testing",
 }
 
 # Whoever catches everything and does not raise it there: "module.function", and why.
@@ -46,11 +41,11 @@ CATCH_ALL = {
     "clients.base.LLMClient.asend_message": "_failed raises all but an APIError again",
     "clients.base.LLMClient._pieces": "_failed raises all but an APIError again",
     "clients.base.LLMClient._apieces": "_failed raises all but an APIError again",
-    "tasks._outcome": "the error travels to the run, where on_error decides",
-    "drivers.drive": "the flow gets it thrown in, and raises it",
-    "drivers.adrive": "the flow gets it thrown in, and raises it",
-    "drivers.drive_stream": "the flow gets it thrown in, and raises it",
-    "drivers.adrive_stream": "the flow gets it thrown in, and raises it",
+    "fanout.tasks._outcome": "the error travels to the run, where on_error decides",
+    "road.drivers.drive": "the flow gets it thrown in, and raises it",
+    "road.drivers.adrive": "the flow gets it thrown in, and raises it",
+    "road.drivers.drive_stream": "the flow gets it thrown in, and raises it",
+    "road.drivers.adrive_stream": "the flow gets it thrown in, and raises it",
 }
 
 HEAVY = ["openai", "tiktoken", "pydantic", "jinja2", "httpx", "httpx2", "tqdm", "diskcache", "tenacity", "dotenv"]
@@ -111,7 +106,7 @@ def absolute(module: str, level: int, name: str | None) -> str:
     """Resolve the left part of ``from … import`` to a full name; ``module`` is where it stands."""
     if not level:
         return name or ""
-    is_package = module == "__init__" or (PACKAGE / module / "__init__.py").exists()
+    is_package = module == "__init__" or PACKAGE.joinpath(*module.split("."), "__init__.py").exists()
     parts = ["llmcall", *(module.split(".") if module != "__init__" else [])]
     base = parts[: len(parts) - level + is_package]
     return ".".join([*base, name] if name else base)
@@ -133,7 +128,7 @@ def imported_names(module: str, node: ast.AST) -> list[str]:
 
 
 def module_behind(full_name: str) -> str | None:
-    """Find which of our modules a full name leads to: ``"llmcall.keys.digest"`` to ``"keys"``."""
+    """Find which of our modules a full name leads to: ``"llmcall.requests.keys.digest"`` to ``"requests.keys"``."""
     root, _, rest = full_name.partition(".")
     if root != "llmcall":
         return None

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..flow import Answer
-from ..retry import RetryPolicy
+from ..road.flow import Answer
+from ..road.retry import RetryPolicy
 from ..types import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..config import Settings
-    from ..current import Tape
-    from ..scopes import Draw
+    from ..config.current import Settings
+    from ..replay.current import Tape
+    from ..replay.scopes import Draw
     from ..types import Request
     from .options import Options
 
@@ -76,7 +76,7 @@ def reader_of(response_format: Any) -> Callable[[str], Any] | None:
         return None
     from functools import partial
 
-    from ..outputs import read_structured
+    from ..answers.values import read_structured
 
     return partial(read_structured, output_type=response_format)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import config
+from ..config import current as config
 from ..errors import ConfigError
 from .sdk import SDKTransport, fitting
 
 if TYPE_CHECKING:
-    from ..config import Endpoint, Settings
+    from ..config.current import Endpoint, Settings
 
 __all__ = ["azure_transport"]
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..drivers import adrive, adrive_stream, drive, drive_stream
-from ..embeddings import embed, vector
+from ..answers.assembly import text_pieces
 from ..errors import APIError
-from ..streams import text_pieces
+from ..road.drivers import adrive, adrive_stream, drive, drive_stream
+from ..road.embeddings import embed, vector
 from .road import ClientRoad
 from .stream import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
-    from ..effects import Flow
-    from ..flow import Answer
-    from ..tokens import TokenCount
+    from ..models.tokens import TokenCount
+    from ..road.effects import Flow
+    from ..road.flow import Answer
     from ..types import Reply, Request
     from .asked import Asked
 
@@ -238,7 +238,7 @@ class LLMClient(ClientRoad):
         :param messages_or_text: a string, or messages as :meth:`send_message` takes them.
         :param model: whose tokenizer counts; ``None`` means the configured model.
         """
-        from ..tokens import count_tokens
+        from ..models.tokens import count_tokens
 
         name = self.model_named(model)
         return count_tokens(messages_or_text, name, encoding=self.capabilities(name).encoding)

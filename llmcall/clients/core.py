@@ -6,23 +6,23 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from .. import config
-from ..cache import shared_cache
+from ..admission.limits import process_room
+from ..admission.pools import Pool
+from ..config import current as config
 from ..errors import ConfigError
-from ..limits import process_room
 from ..metering import Meter, count
-from ..models import resolve
-from ..pools import Pool
+from ..models.facts import resolve
+from ..storage.cache import shared_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from typing_extensions import Self
 
-    from ..cache import ResponseCache
-    from ..config import Endpoint, Settings
+    from ..config.current import Endpoint, Settings
     from ..metering import Usage
-    from ..models import Capabilities
+    from ..models.facts import Capabilities
+    from ..storage.cache import ResponseCache
     from .transport import Transport
 
 __all__ = ["ClientCore"]
@@ -99,7 +99,7 @@ class ClientCore:
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model."""
-        from ..models import capabilities
+        from ..models.facts import capabilities
 
         return capabilities(model, self.settings.models)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..answers.event_stream import LineReader
 from ..errors import ServiceError
-from ..event_stream import LineReader
 from .failures import failure_in
 
 if TYPE_CHECKING:

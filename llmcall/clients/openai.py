@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .. import config, tapes
-from ..endpoints import host_of, is_loopback
+from ..config import current as config
+from ..config.endpoints import host_of, is_loopback
+from ..config.layers import CONFIGURED
 from ..errors import ConfigError
-from ..setting_layers import CONFIGURED
+from ..replay import tapes
 from .base import LLMClient
 from .sdk import SDKTransport, fitting
 
 if TYPE_CHECKING:
-    from ..config import Endpoint, Settings
+    from ..config.current import Endpoint, Settings
 
 __all__ = ["OpenAIClient"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from ..keys import identity, normalizer, sampled_key
-from ..messages import asked_messages, check_messages
-from ..parameters import UNKEYED, asked_parameters, check_names, given_parameters
-from ..scopes import Draw, draw
+from ..replay.scopes import Draw, draw
+from ..requests.keys import identity, normalizer, sampled_key
+from ..requests.messages import asked_messages, check_messages
+from ..requests.parameters import UNKEYED, asked_parameters, check_names, given_parameters
 from ..types import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..config import Settings
+    from ..config.current import Settings
     from .options import Options
 
 __all__ = ["chat_request", "embedding_request", "texts_of"]

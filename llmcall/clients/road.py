@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..answers import cut_by_context, looks_cut
-from ..current import open_tape
+from ..admission.limits import Limits
+from ..answers.completeness import cut_by_context, looks_cut
 from ..errors import APIError, ContextLengthError
-from ..fallbacks import followed, larger, tried_in_turn
-from ..flow import Answer, Call, answer
-from ..limits import Limits
 from ..metering import cost_of
+from ..models.prices import price_of
 from ..notices import warn_once
-from ..prices import price_of
-from ..scopes import standing
+from ..replay.current import open_tape
+from ..replay.scopes import standing
+from ..replay.unrecorded import process_failures
+from ..road.fallbacks import followed, larger, tried_in_turn
+from ..road.flow import Answer, Call, answer
 from ..types import Reply, TokenUsage
-from ..unrecorded import process_failures
 from .asked import Asked, policy_of, reader_of
 from .core import ClientCore
 from .options import split
 from .requests import chat_request, embedding_request, texts_of
 
 if TYPE_CHECKING:
-    from ..effects import Flow
+    from ..road.effects import Flow
     from ..types import Record, Request
 
 __all__ = ["ClientRoad"]
@@ -67,7 +67,7 @@ class ClientRoad(ClientCore):
     def _check_leave(self, asked: Asked) -> None:
         """Refuse to ask where the cassette does not allow it or, where none is open, the mode."""
         if not asked.tape.cassette.asks if asked.tape else self._mode() == "replay":
-            from ..misses import missed
+            from ..misses.miss import missed
 
             raise missed(
                 asked.request,
@@ -158,7 +158,7 @@ class ClientRoad(ClientCore):
         window = self._window(request.model)
         if not more or window is None:
             return
-        from ..tokens import count_tokens
+        from ..models.tokens import count_tokens
 
         counted = count_tokens(request.messages, request.model, encoding=self.capabilities(request.model).encoding)
         if not counted.estimated and counted > window:
@@ -211,7 +211,7 @@ class ClientRoad(ClientCore):
         reported = TokenUsage.of(response).input_tokens
         if not reported or not looks_cut(request.messages, reported):
             return True
-        from ..tokens import count_tokens
+        from ..models.tokens import count_tokens
 
         counted = count_tokens(request.messages, request.model, encoding=self.capabilities(request.model).encoding)
         if reported * 2 >= counted:

@@ -6,7 +6,7 @@ import array
 import sys
 from typing import Any
 
-from llmcall.keys import key_of
+from llmcall.requests.keys import key_of
 from llmcall.types import Record
 
 Message = dict[str, Any]

@@ -9,7 +9,12 @@ import jinja2
 import pydantic
 import pytest
 
-from llmcall import call, jinja, keys, lines, pytest_replay, recording, testing
+from llmcall import call, testing
+from llmcall.lines import records as lines
+from llmcall.prompts import jinja
+from llmcall.pytest_plugin import replay as pytest_replay
+from llmcall.replay import recording
+from llmcall.requests import keys
 
 # pytester forgets what was first imported while it ran; what has a state is imported before, and so only once.
 STATEFUL = [call, jinja, jinja2, pydantic, pytest_replay, recording, testing]

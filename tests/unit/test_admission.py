@@ -17,15 +17,15 @@ from roads import CLOCK, OPEN, POLICY, Road
 from servers import OK, Answer, ScriptedServer, client_for, completion, refusal
 
 import llmcall
-from llmcall import reservations
-from llmcall.admission import Admission
-from llmcall.demands import LONGEST_ANSWER, Demand, demand_of
-from llmcall.effects import END, Emit, Next, Open, Send, Until
-from llmcall.endpoints import Endpoint
+from llmcall.admission import reservations
+from llmcall.admission.demands import LONGEST_ANSWER, Demand, demand_of
+from llmcall.admission.entrance import Admission
+from llmcall.admission.limits import WINDOW, Limits, process_room
+from llmcall.admission.pools import Pool
+from llmcall.config.endpoints import Endpoint
 from llmcall.errors import BudgetExceededError, EmptyAnswerError, RateLimitError, RequestTimeoutError, ServiceError
-from llmcall.limits import WINDOW, Limits, process_room
-from llmcall.models import Capabilities
-from llmcall.pools import Pool
+from llmcall.models.facts import Capabilities
+from llmcall.road.effects import END, Emit, Next, Open, Send, Until
 from llmcall.testing import ScriptedClient
 from llmcall.types import Request
 
@@ -37,7 +37,7 @@ TO_GO = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "3
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give the road a clock that only its waits move, and close what is left of it."""
-    monkeypatch.setattr("llmcall.flow.time", CLOCK)
+    monkeypatch.setattr("llmcall.road.flow.time", CLOCK)
     yield
     while OPEN:
         OPEN.pop().flow.close()

@@ -15,7 +15,7 @@ from programs import ran
 import llmcall
 from llmcall import bind, scope
 from llmcall.errors import ScopeError
-from llmcall.scopes import path
+from llmcall.replay.scopes import path
 from llmcall.testing import ScriptedClient
 
 

@@ -18,11 +18,11 @@ from hypothesis import given
 from programs import ran, start
 
 import llmcall
-from llmcall import budgets, reservations
-from llmcall.accounts import PICO, Account, Amounts, Spending
+from llmcall.admission import budgets, reservations
+from llmcall.admission.accounts import PICO, Account, Amounts, Spending
+from llmcall.admission.ledgers import Ledger
+from llmcall.admission.reservations import Reservation, reserve
 from llmcall.errors import APIError, BudgetExceededError, ConfigError, InvalidRequestError, ServiceError
-from llmcall.ledgers import Ledger
-from llmcall.reservations import Reservation, reserve
 from llmcall.testing import ScriptedClient
 
 PRICE = {"m": (1.0, 2.0)}  # USD per million tokens

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from programs import ran, start
 
-from llmcall.cache import ResponseCache
 from llmcall.errors import CacheCorruptError, CacheError, CacheMissError
-from llmcall.store import DATABASE
+from llmcall.storage.cache import ResponseCache
+from llmcall.storage.store import DATABASE
 from llmcall.testing import ScriptedClient
 
 MEBIBYTE = 1 << 20

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import llmcall
-from llmcall.cache import ResponseCache
 from llmcall.errors import (
     CacheMissError,
     ConfigError,
@@ -17,6 +16,7 @@ from llmcall.errors import (
     EmptyAnswerError,
     InvalidRequestError,
 )
+from llmcall.storage.cache import ResponseCache
 from llmcall.testing import ScriptedClient
 
 

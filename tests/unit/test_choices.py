@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.choices import choice, is_choice, labels, verdict
+from llmcall.answers.choices import choice, is_choice, labels, verdict
 from llmcall.errors import OutputError
 
 YES = [

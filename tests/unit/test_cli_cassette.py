@@ -16,11 +16,11 @@ from conversations import HOSTILE, chat, conversation, embedding, function
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall import lines
 from llmcall.cli import main
-from llmcall.keys import key_of
-from llmcall.merging import merge
-from llmcall.review_diff import compare
+from llmcall.commands.merging import merge
+from llmcall.lines import records as lines
+from llmcall.requests.keys import key_of
+from llmcall.review.comparison import compare
 from llmcall.types import Record
 
 TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No."), ("For 4?", "Perhaps.")]

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from project_files import written
 
-from llmcall import config
+from llmcall.config import current as config
+from llmcall.config.names import SETTINGS
 from llmcall.errors import ConfigError
-from llmcall.setting_names import SETTINGS
 
 LAYERS = ["default", "config.ini", ".env", "environment", "cassette", "configure", "argument", "force"]
 
@@ -227,9 +227,9 @@ import sys, json, os, threading, typing
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 before = set(sys.modules)
-import llmcall.config
+import llmcall.config.current
 imported = set(sys.modules) - before
-llmcall.config.settings()
+llmcall.config.current.settings()
 print(json.dumps([opened, sorted(imported), sorted(set(sys.modules) - before)]))
 """
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.configfiles import find_places, read_config, read_dotenv
+from llmcall.config.files import find_places, read_config, read_dotenv
+from llmcall.config.references import KeyReference, expand
 from llmcall.errors import ConfigError
-from llmcall.key_references import KeyReference, expand
 
 
 def written(path: Path, text: str | bytes) -> str:

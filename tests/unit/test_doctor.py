@@ -17,7 +17,7 @@ from servers import Answer, ScriptedServer, refusal, refusing
 
 import llmcall
 from llmcall.cli import main
-from llmcall.doctor import Check, checks
+from llmcall.commands.doctor import Check, checks
 from llmcall.testing import ScriptedClient
 
 Serve = Callable[[Answer], ScriptedServer]
@@ -234,7 +234,7 @@ def test_a_place_where_nothing_can_be_made() -> None:
 @pytest.mark.parametrize(("model", "remedy"), [("no-such-model", False), ("gpt-4o-mini", True)])
 def test_the_tokenizer(model: str, remedy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """An estimate is well, and bettered only where a vocabulary would help."""
-    monkeypatch.setattr("llmcall.tokens.counter", lambda encoding: None)
+    monkeypatch.setattr("llmcall.models.tokens.counter", lambda encoding: None)
     llmcall.configure(model=model, cache_mode="replay")
     check = found()["tokenizer"]
     assert check.ok and check.found == f"estimated for {model}" and ("offline" in check.remedy) is remedy

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from llmcall.drivers import adrive, adrive_stream, drive, drive_stream
-from llmcall.effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
 from llmcall.errors import RequestTimeoutError, ServiceError
-from llmcall.flights import Flight, Flights
+from llmcall.road.drivers import adrive, adrive_stream, drive, drive_stream
+from llmcall.road.effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
+from llmcall.road.flights import Flight, Flights
 from llmcall.types import Request
 
 REQUEST = Request("chat", "m", {}, {"model": "m", "messages": []}, {}, None, "0" * 64)

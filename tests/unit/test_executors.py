@@ -32,7 +32,7 @@ from dice import (
 import llmcall
 from llmcall import imap, map, scope
 from llmcall.errors import CacheMissError, LLMCallError
-from llmcall.task_errors import WorkerError
+from llmcall.fanout.task_errors import WorkerError
 
 FORK = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
 pytestmark = pytest.mark.filterwarnings(FORK)

@@ -11,9 +11,9 @@ import pytest
 
 import llmcall
 from llmcall import ContextLengthError, Reply
-from llmcall.cache import record_of
 from llmcall.errors import InvalidRequestError
-from llmcall.fallbacks import asked_of, followed, larger, tried_in_turn
+from llmcall.road.fallbacks import asked_of, followed, larger, tried_in_turn
+from llmcall.storage.cache import record_of
 from llmcall.testing import ScriptedClient
 
 SMALL, MIDDLE, LARGE = "gpt-4", "gpt-4-32k", "gpt-4-turbo"
@@ -51,7 +51,7 @@ class Servers(ScriptedClient):
 @pytest.fixture(autouse=True)
 def only_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count no prompt exactly, whatever vocabularies this machine has."""
-    monkeypatch.setattr("llmcall.tokens.counter", lambda encoding: None)
+    monkeypatch.setattr("llmcall.models.tokens.counter", lambda encoding: None)
 
 
 def ask_async(client: Servers, text: str, **arguments: Any) -> Any:
@@ -159,7 +159,7 @@ def test_models_whose_window_is_no_larger_are_skipped() -> None:
 def test_before_the_call(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt that is known not to fit is not even sent; where its length is an estimate, the server decides."""
     if exact:
-        monkeypatch.setattr("llmcall.tokens.counter", lambda encoding: lambda text: len(text))
+        monkeypatch.setattr("llmcall.models.tokens.counter", lambda encoding: lambda text: len(text))
     client = Servers()
     assert ask_sync(client, LONG).content == "fits"
     assert client.asked_models() == ([LARGE] if exact else [SMALL, MIDDLE, LARGE])
@@ -167,7 +167,7 @@ def test_before_the_call(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_last_model_is_asked_whatever_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the last model's window is exceeded, the server tells."""
-    monkeypatch.setattr("llmcall.tokens.counter", lambda encoding: lambda text: len(text))
+    monkeypatch.setattr("llmcall.models.tokens.counter", lambda encoding: lambda text: len(text))
     client = Servers(fallbacks={SMALL: (MIDDLE,)})
     with pytest.raises(ContextLengthError, match="gpt-4-32k"):
         ask_sync(client, LONG)

@@ -372,7 +372,7 @@ def test_results_of_repeats() -> None:
     """Of an item of which some repeats are there, the others are None."""
 
     def work(item: int) -> int:
-        if llmcall.scopes.path() == "1":
+        if llmcall.replay.scopes.path() == "1":
             raise ValueError
         return item
 

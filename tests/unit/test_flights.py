@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from llmcall.errors import ServiceError
-from llmcall.flights import Flights
+from llmcall.road.flights import Flights
 
 
 def test_the_first_leads() -> None:

@@ -12,9 +12,7 @@ import pytest
 from roads import CLOCK, OPEN, POLICY, Road
 from servers import completion
 
-from llmcall.cache import ResponseCache
-from llmcall.effects import ALONE, Send, Wait
-from llmcall.endpoints import Endpoint
+from llmcall.config.endpoints import Endpoint
 from llmcall.errors import (
     APIError,
     AuthenticationError,
@@ -26,8 +24,10 @@ from llmcall.errors import (
     RequestTimeoutError,
     ServiceError,
 )
-from llmcall.models import capabilities
-from llmcall.retry import JITTER
+from llmcall.models.facts import capabilities
+from llmcall.road.effects import ALONE, Send, Wait
+from llmcall.road.retry import JITTER
+from llmcall.storage.cache import ResponseCache
 
 BUSY = [ServiceError("busy") for _ in range(9)]
 
@@ -47,7 +47,7 @@ def unsupported(name: str, code: str = "unsupported_parameter") -> InvalidReques
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give the road a clock that only its waits move, and close what is left of it."""
-    monkeypatch.setattr("llmcall.flow.time", CLOCK)
+    monkeypatch.setattr("llmcall.road.flow.time", CLOCK)
     yield
     while OPEN:
         OPEN.pop().flow.close()

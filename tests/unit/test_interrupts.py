@@ -17,8 +17,9 @@ from programs import ran, start
 from servers import Answer, RawServer, answers, client_for, completion, http, read_request, refusal, stays_silent
 
 import llmcall
-from llmcall import imap, map, runs, scope, workers
-from llmcall.stops import Stop, current, under
+from llmcall import imap, map, scope
+from llmcall.fanout import runs, workers
+from llmcall.road.stops import Stop, current, under
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall import keys
 from llmcall.errors import ConfigError
-from llmcall.messages import plain
+from llmcall.requests import keys
+from llmcall.requests.messages import plain
 from llmcall.testing import ScriptedClient
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 
 import llmcall
-from llmcall.demands import Demand
-from llmcall.endpoints import Endpoint
-from llmcall.limits import NO_LIMITS, WINDOW, Entry, Limits, Room, Ticket, process_room
-from llmcall.pools import Pool
-from llmcall.rate_headers import told_by
+from llmcall.admission.demands import Demand
+from llmcall.admission.limits import NO_LIMITS, WINDOW, Entry, Limits, Room, Ticket, process_room
+from llmcall.admission.pools import Pool
+from llmcall.admission.rate_headers import told_by
+from llmcall.config.endpoints import Endpoint
 
 INFINITE = float("inf")
 LIMITS = st.integers(1, 5)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall import lines
 from llmcall.errors import CacheCorruptError, CacheError
-from llmcall.references import ordered
+from llmcall.lines import records as lines
+from llmcall.lines.references import ordered
 from llmcall.types import Record, Request
 
 SETTINGS: dict[str, Any] = {"model": "gpt-4o-mini", "aliases": {"b": "c", "a": "d"}, "normalize": []}
@@ -305,7 +305,7 @@ def test_not_utf8_is_refused() -> None:
 
 def test_too_long_a_line_is_refused_unread(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line over the limit is not read to its end."""
-    for module in ("llmcall.lines", "llmcall.entries"):
+    for module in ("llmcall.lines.records", "llmcall.lines.entries"):
         monkeypatch.setattr(f"{module}.LINE_BYTES", 100)
     (tmp_path / "f").write_text(HEADER + "x" * 1000)
     with pytest.raises(CacheCorruptError, match=r":2: the line is longer than 100 bytes"):

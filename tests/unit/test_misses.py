@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.cache import ResponseCache
 from llmcall.cli import main
-from llmcall.differences import differences
-from llmcall.misses import Miss
-from llmcall.passages import masked, passages
+from llmcall.misses.differences import differences
+from llmcall.misses.miss import Miss
+from llmcall.misses.passages import masked, passages
+from llmcall.storage.cache import ResponseCache
 from llmcall.testing import ScriptedClient
 from llmcall.types import Request
 
@@ -238,7 +238,7 @@ def test_an_earlier_answer_differs() -> None:
 
 def test_a_recorded_function() -> None:
     """A function's call is explained by its arguments."""
-    from llmcall.recording import recorded
+    from llmcall.replay.recording import recorded
 
     @recorded(name="market.price")
     def price(item: str, day: int) -> int:

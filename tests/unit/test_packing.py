@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall.errors import CacheCorruptError
-from llmcall.packing import FIELDS, pack, unpack
+from llmcall.storage.packing import FIELDS, pack, unpack
 from llmcall.types import Record
 
 KEY = "0123456789abcdef" * 4

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 
 import llmcall
-from llmcall.models import CHAT_PARAMETERS, EMBEDDING_PARAMETERS, Capabilities, capabilities
-from llmcall.parameters import UNKEYED, asked_parameters, check_names, given_parameters, sent_body
+from llmcall.models.facts import CHAT_PARAMETERS, EMBEDDING_PARAMETERS, Capabilities, capabilities
+from llmcall.requests.parameters import UNKEYED, asked_parameters, check_names, given_parameters, sent_body
 
 BODY = {"model": "m", "messages": [], "temperature": 0.5, "max_tokens": 50, "stop": ["x"], "seed": 1}
 NUMBERS = st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6)

@@ -8,8 +8,8 @@ from collections import Counter
 import hypothesis.strategies as st
 from hypothesis import given
 
-from llmcall.endpoints import Endpoint
-from llmcall.pools import Pool
+from llmcall.admission.pools import Pool
+from llmcall.config.endpoints import Endpoint
 
 NAMES = ("a", "b", "c")
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from llmcall import prices
-from llmcall.prices import price_of
+from llmcall.models import prices
+from llmcall.models.prices import price_of
 from llmcall.testing import ScriptedClient
 
 

@@ -13,7 +13,7 @@ from dice import Dice, ask, sample
 
 import llmcall
 from llmcall import imap, map
-from llmcall.progress import Bar, in_notebook, is_shown, progress_bar
+from llmcall.fanout.progress import Bar, in_notebook, is_shown, progress_bar
 from llmcall.testing import ScriptedClient
 
 

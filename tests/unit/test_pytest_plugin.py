@@ -307,7 +307,7 @@ def test_all_is_as_it_was_after_the_run(project: Project) -> None:
     "source", ["def test_one(): pass\n", "import pytest\n\n@pytest.mark.llm\ndef test_one(): pass\n"]
 )
 def test_the_import_costs_nothing(project: Project, source: str) -> None:
-    """Collecting tests, in a project that does not use it or does, imports three small modules and nothing heavy."""
+    """Collecting tests, in a project that does not use it or does, imports four small modules and nothing heavy."""
     project.write("tests/test_market.py", source, header="")
     look = "import sys, pytest; pytest.main(['-q', '--co', *sys.argv[1:]]); print('\\n' + repr(sorted(sys.modules)))"
     arguments = [sys.executable, "-c", look, "tests", "-p"]
@@ -315,7 +315,12 @@ def test_the_import_costs_nothing(project: Project, source: str) -> None:
         set(json.loads(subprocess.check_output([*arguments, plugin], text=True).splitlines()[-1].replace("'", '"')))
         for plugin in ("no:llmcall", "llmcall.pytest_plugin")
     ]
-    assert loaded[1] - loaded[0] - {"test_market"} == {"llmcall", "llmcall._version", "llmcall.pytest_plugin"}
+    assert loaded[1] - loaded[0] - {"test_market"} == {
+        "llmcall",
+        "llmcall._version",
+        "llmcall.pytest_plugin",
+        "llmcall.pytest_plugin.plugin",
+    }
 
 
 # The fixture

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from replayed_projects import Project, names_of
 
-from llmcall.pytest_names import LONGEST, safe_name
+from llmcall.pytest_plugin.names import LONGEST, safe_name
 
 pytest_plugins = "pytester"
 

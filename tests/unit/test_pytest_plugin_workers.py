@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from replayed_projects import Project, names_of, summary
 
-from llmcall.pytest_tally import Tally
-from llmcall.pytest_turns import Turns
+from llmcall.pytest_plugin.tally import Tally
+from llmcall.pytest_plugin.turns import Turns
 
 pytest_plugins = "pytester"
 

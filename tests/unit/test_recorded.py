@@ -20,8 +20,8 @@ from programs import ran
 
 import llmcall
 from llmcall import CacheMissError, cassette, recorded, scope
-from llmcall.cache import shared_cache
-from llmcall.results import recordable
+from llmcall.replay.results import recordable
+from llmcall.storage.cache import shared_cache
 from llmcall.testing import ScriptedClient
 
 CALLS: list[Any] = []

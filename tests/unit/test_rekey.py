@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall import keys, rekeying
-from llmcall.cache import ResponseCache
 from llmcall.cli import main
-from llmcall.fallbacks import followed
+from llmcall.requests import keys
+from llmcall.road.fallbacks import followed
+from llmcall.storage import rekeying
+from llmcall.storage.cache import ResponseCache
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
@@ -58,7 +59,7 @@ def test_an_alias_that_came_later() -> None:
 
 def test_a_namespace_that_came_and_went() -> None:
     """The present namespace stands in every key, in those of functions too, or in none."""
-    from llmcall.recording import recorded
+    from llmcall.replay.recording import recorded
 
     @recorded(name="clock")
     def clock() -> int:

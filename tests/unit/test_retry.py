@@ -14,7 +14,7 @@ from hypothesis import given
 
 from llmcall import errors
 from llmcall.errors import APIError, CacheError, InvalidRequestError, RateLimitError, ServiceError
-from llmcall.retry import JITTER, RetryPolicy, retrying
+from llmcall.road.retry import JITTER, RetryPolicy, retrying
 
 SECONDS = st.floats(0, 1000)
 POLICIES = st.builds(

@@ -9,8 +9,8 @@ from conversations import HOSTILE, chat, conversation, embedding, function, reco
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.review import Call, brief, first_words, grouped, scope_of
-from llmcall.review_text import text_lines, visible
+from llmcall.review.conversations import Call, brief, first_words, grouped, scope_of
+from llmcall.review.text import text_lines, visible
 from llmcall.types import Record
 
 TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No."), ("For 4?", "Perhaps.")]

@@ -16,8 +16,8 @@ from conversations import HOSTILE, chat, conversation, embedding, function
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.review import grouped
-from llmcall.review_html import page
+from llmcall.review.conversations import grouped
+from llmcall.review.page import page
 from llmcall.types import Record
 
 TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No.")]

@@ -14,11 +14,11 @@ from golden_requests import asked
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llmcall.cache import ResponseCache
 from llmcall.cli import main
 from llmcall.errors import CacheCorruptError, CacheError
-from llmcall.packing import pack
-from llmcall.store import DATABASE
+from llmcall.storage.cache import ResponseCache
+from llmcall.storage.packing import pack
+from llmcall.storage.store import DATABASE
 from llmcall.types import Record
 
 PAGE = 4096

@@ -13,7 +13,7 @@ import pytest
 import llmcall
 from llmcall import bind, scope
 from llmcall.errors import InvalidRequestError, ScopeError
-from llmcall.scopes import path
+from llmcall.replay.scopes import path
 from llmcall.testing import ScriptedClient
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from project_files import written
 
-from llmcall import config
-from llmcall.setting_names import SETTINGS, VARIABLES
+from llmcall.config import current as config
+from llmcall.config.names import SETTINGS, VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmcall import config
+from llmcall.config import current as config
 from llmcall.errors import ConfigError
 
 

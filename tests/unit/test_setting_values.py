@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall import keys
+from llmcall.config.names import SETTINGS, Setting
+from llmcall.config.values import NORMALIZERS, UNSET, check_value, directory_named, read_boolean, without_password
 from llmcall.errors import ConfigError
-from llmcall.setting_names import SETTINGS, Setting
-from llmcall.setting_values import NORMALIZERS, UNSET, check_value, directory_named, read_boolean, without_password
+from llmcall.requests import keys
 
 ANY_NUMBER = Setting("x", "S", "X", "number")
 ANY_INTEGER = Setting("x", "S", "X", "integer")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from llmcall import config
-from llmcall.config import Settings
+from llmcall.config import current as config
+from llmcall.config.current import Settings
+from llmcall.config.names import SETTINGS
 from llmcall.errors import ConfigError
-from llmcall.setting_names import SETTINGS
 
 SECRET = "sk-very-secret"
 

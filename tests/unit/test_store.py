@@ -11,7 +11,7 @@ import diskcache
 import pytest
 
 from llmcall.errors import CacheCorruptError, CacheError
-from llmcall.store import DATABASE, RAW, DiskStore
+from llmcall.storage.store import DATABASE, RAW, DiskStore
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dice import CALL, Dice, calls, greet
 import llmcall
 from llmcall import LLMCall, map
 from llmcall.errors import ConfigError, OutputError
-from llmcall.frames import ANSWER_COLUMNS, is_frame, length_of
+from llmcall.fanout.frames import ANSWER_COLUMNS, is_frame, length_of
 from llmcall.testing import ScriptedClient
 
 PEOPLE: list[dict[str, Any]] = [{"name": "Lisa", "age": 8}, {"name": "Bart", "age": 10}]
@@ -86,7 +86,7 @@ def test_values_are_python_s_own(pandas: Any) -> None:
 def test_a_key_may_be_a_column(pandas: Any) -> None:
     """A DataFrame's column names the scopes."""
     frame = pandas.DataFrame(PEOPLE)
-    assert map(lambda row: llmcall.scopes.path(), frame, key="age", scope="s") == ["s/8", "s/10"]
+    assert map(lambda row: llmcall.replay.scopes.path(), frame, key="age", scope="s") == ["s/8", "s/10"]
 
 
 def test_a_column_without_a_name(pandas: Any) -> None:

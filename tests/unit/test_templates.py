@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall.errors import ConfigError, TemplateError
-from llmcall.templates import Template, dedented
+from llmcall.prompts.templates import Template, dedented
 
 SECRET = "hunter2-hunter2"
 
@@ -303,9 +303,10 @@ def test_mustache_without_its_library_names_the_extra(folder: Path, monkeypatch:
 
 def test_plain_text_imports_no_jinja() -> None:
     """A text without marks costs no import."""
-    code = "import sys; from llmcall.templates import Template as T; T.from_text('a').render(); print(*sys.modules)"
+    code = "import sys; from llmcall.prompts.templates import Template; Template.from_text('a').render(); "
+    code += "print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "llmcall.jinja" in done.stdout.split()
+    assert "llmcall.prompts.jinja" in done.stdout.split()
     assert "jinja2" not in done.stdout.split()
 
 

@@ -15,8 +15,9 @@ from pytest_httpserver import HTTPServer
 from servers import OK, ScriptedServer, completion
 
 import llmcall
-from llmcall import CacheCorruptError, LLMCall, tinytroupe
+from llmcall import CacheCorruptError, LLMCall
 from llmcall.cli import main
+from llmcall.storage import tinytroupe
 from llmcall.testing import ScriptedClient
 
 MESSAGES = [

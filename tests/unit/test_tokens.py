@@ -20,8 +20,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmcall import tokens, vocabularies
-from llmcall.tokens import TokenCount, count_tokens, forget, shares
+from llmcall.models import tokens, vocabularies
+from llmcall.models.tokens import TokenCount, count_tokens, forget, shares
 from llmcall.types import Reply
 
 if TYPE_CHECKING:
@@ -526,7 +526,7 @@ def test_shares_that_cannot_be(total: int, texts: list[str]) -> None:
 def test_import_and_estimate_are_light() -> None:
     """Neither the import nor an estimate imports tiktoken or the extra."""
     code = (
-        "import sys, llmcall.tokens as t; assert t.count_tokens('hello', 'some-model').estimated;"
+        "import sys, llmcall.models.tokens as t; assert t.count_tokens('hello', 'some-model').estimated;"
         "assert not {'tiktoken', 'bpe_openai', 'requests', 'openai', 'logging', 'tempfile'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,79 @@
+"""What can still be done about an attempt that an endpoint refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AuthenticationError, InvalidRequestError, QuotaExceededError, RateLimitError
+from ..notices import warn_once
+
+if TYPE_CHECKING:
+    from ..config.endpoints import Endpoint
+    from ..errors import APIError
+    from ..road.flow import Call
+    from .pools import Pool
+
+__all__ = ["another_way"]
+
+UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
+REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
+
+
+def another_way(
+    call: Call, endpoint: Endpoint, body: dict[str, Any], error: APIError, renewed: set[str], now: float
+) -> bool:
+    """Return whether the same attempt can go on: with another endpoint, a fresh token, or without a parameter.
+
+    :param endpoint: the one that refused.
+    :param body: what was sent; it loses what is unsupported.
+    :param renewed: the names of the endpoints whose key function was asked again; grows.
+    :param now: the monotonic time.
+    """
+    if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
+        another = call.pool.rest(endpoint, now + _rest(call, error))
+        return another and error.retryable  # not where a stream's reader has the first half already
+    if isinstance(error, AuthenticationError):
+        # A function gives the key: api_key=, azure_ad_token_provider= or Entra ID.
+        renewable = getattr(call.transport(endpoint), "renewable", False)
+        if renewable and error.status_code == 401 and endpoint.name not in renewed:
+            renewed.add(endpoint.name)
+            return True
+        return _left_out(call.pool, endpoint, error)
+    return isinstance(error, InvalidRequestError) and _without(body, error)
+
+
+def _rest(call: Call, error: APIError) -> float:
+    """Return the seconds that an endpoint rests: those it asked for, else some, in which another may be asked."""
+    if error.retry_after is not None:
+        return error.retry_after
+    return REST if len(call.pool.endpoints) > 1 else call.policy.waiting_time
+
+
+def _left_out(pool: Pool, endpoint: Endpoint, error: APIError) -> bool:
+    remains = pool.leave_out(endpoint)
+    if remains:
+        _log().warning("endpoint %s refused its key and is left out: %s", endpoint.name, error)
+    return remains
+
+
+def _without(body: dict[str, Any], error: APIError) -> bool:
+    """Take the parameter that the API says it does not support out of the body; say so."""
+    if "stream_options" in str(error) and body.pop("stream_options", None):
+        return True  # an older server; the usage is then unknown
+    name = error.param
+    if error.code not in UNSUPPORTED or not isinstance(name, str) or name in ("model", "messages", "input"):
+        return False
+    if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
+        body["max_completion_tokens"] = body.pop(name)
+        return True
+    if body.pop(name, None) is None:
+        return False
+    model = body.get("model")
+    warn_once(f"{model} does not support {name}, which is dropped: {error}", about=("unsupported", model, name))
+    return True
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("llmcall")

@@ -1,0 +1,278 @@
+"""Streamed answers: chunks put together into the response that the unstreamed call would have been."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Assembler", "text_pieces"]
+
+FIRST = ("id", "created", "model")  # some servers date every chunk anew, and Azure's last ones are nameless
+WORDS = re.compile(r"\s*\S+|\s+")  # each with the blanks before it; together they are the text
+STREAMED_ONLY = ("choices", "object", "obfuscation")  # the last is random padding against eavesdroppers (OpenAI)
+ORDER = ("id", "object", "created", "model", "choices", "usage")
+OPTIONAL = ("tool_calls", "function_call", "audio")  # an unstreamed message has these only where there are some
+
+
+class Assembler:
+    """Put the chunks of one chat completion together.
+
+    Texts (``content``, ``refusal``, ``reasoning_content``, ``reasoning``, the arguments of calls) and lists (logprobs,
+    ``annotations``, ``reasoning_details``) grow; of ``id``, ``created`` and ``model`` the first value that is not empty
+    counts; of any other field, known or not, the last one that is not empty. Audio data is joined as bytes.
+
+    :param on_error_event: what makes the error to raise from an error event (``{"error": {"message", "code", …}}``); by
+        default it is a ``ServiceError`` with the server's message.
+    """
+
+    def __init__(self, on_error_event: Callable[[dict[str, Any]], Exception] | None = None) -> None:
+        self._on_error_event = on_error_event or _service_error
+        self._fields = _Object({})
+        self._choices: dict[int, _Object] = {}
+        self._chunks = 0
+
+    def add(self, chunk: Any) -> str:
+        """Take the next chunk in; return the new text of choice 0, ``""`` where there is none.
+
+        :param chunk: a ``chat.completion.chunk`` as the API sends it.
+        :raises ServiceError: where the chunk is malformed, or an error event.
+        """
+        _expect(dict, chunk, "chunk")
+        error = _error_in(chunk)
+        if error:
+            raise self._on_error_event({"error": error})
+        self._chunks += 1
+        self._fields.add({name: value for name, value in chunk.items() if self._counts(name)}, "chunk")
+        choices = chunk.get("choices")
+        numbered = enumerate(_expect(list, [] if choices is None else choices, "choices"))
+        return "".join([self._add_choice(choice, position) for position, choice in numbered])
+
+    def _counts(self, name: str) -> bool:
+        return name not in STREAMED_ONLY and not (name in FIRST and self._fields.get(name))
+
+    def _add_choice(self, choice: Any, position: int) -> str:
+        _expect(dict, choice, "choice")
+        index = _expect(int, choice.get("index", position), "index")
+        if index not in self._choices:
+            self._choices[index] = _Object(CHOICE)
+        self._choices[index].add(choice, "choice")
+        return (choice.get("delta") or {}).get("content") or "" if index == 0 else ""
+
+    @property
+    def complete(self) -> bool:
+        """Return whether there is a choice 0 and every choice has its ``finish_reason``."""
+        return 0 in self._choices and not self._unfinished()
+
+    def _unfinished(self) -> list[int]:
+        return sorted(index for index, choice in self._choices.items() if not choice.get("finish_reason"))
+
+    def response(self) -> dict[str, Any]:
+        """Return the response: ``{"id", "object": "chat.completion", "created", "model", "choices", "usage", …}``.
+
+        :raises ServiceError: where the stream broke off.
+        """
+        if not self.complete:
+            raise ServiceError(f"the stream broke off after {self._chunks} chunks: {self._what_is_missing()}")
+        choices = [_whole_choice(index, choice) for index, choice in sorted(self._choices.items())]
+        fields = {**self._fields.whole(), "object": "chat.completion", "choices": choices}
+        return {name: fields.pop(name) for name in ORDER if name in fields} | fields
+
+    def _what_is_missing(self) -> str:
+        unfinished = ", ".join(map(str, self._unfinished()))
+        return f"no finish_reason for choice {unfinished}" if unfinished else "no choice 0 in any of them"
+
+
+def text_pieces(response: Mapping[str, Any]) -> list[str]:
+    """Return the text of a recorded response in the pieces in which a replayed stream yields it: word by word.
+
+    How the network cut the text when it was recorded is no part of the record.
+    """
+    return WORDS.findall(response["choices"][0]["message"].get("content") or "")
+
+
+def _whole_choice(index: int, choice: _Object) -> dict[str, Any]:
+    fields = choice.whole()
+    given = fields.pop("delta", None) or {}
+    message = {name: value for name, value in given.items() if value or name not in OPTIONAL}
+    message = {"role": message.pop("role", None) or "assistant", "content": message.pop("content", None), **message}
+    if message["content"] == "" and any(message.get(name) for name in ("refusal", *OPTIONAL)):
+        message["content"] = None  # a stream opens with "" before it is known that no text will come
+    return {**fields, "index": index, "message": message}
+
+
+def _error_in(chunk: dict[str, Any]) -> Any:
+    """Return what a chunk says of an error: OpenAI's ``error``, vLLM's ``object: error``, DB-GPT's ``error_code``."""
+    if chunk.get("error"):
+        return chunk["error"]
+    if chunk.get("object") == "error":
+        return chunk
+    if chunk.get("error_code"):
+        return {"message": chunk.get("text"), "code": chunk["error_code"]}
+    return None
+
+
+def _service_error(event: dict[str, Any]) -> ServiceError:
+    error = event["error"]
+    message = error.get("message") if isinstance(error, dict) else error
+    made = ServiceError(f"the server sent an error inside the stream: {message or error}")
+    made.code = error.get("code") if isinstance(error, dict) else None
+    return made
+
+
+def _expect(kind: type, value: Any, place: str) -> Any:
+    if not isinstance(value, kind):
+        raise ServiceError(f"a malformed chunk in the stream: {place} is {value!r:.200}, not a {kind.__name__}")
+    return value
+
+
+class _Part(Protocol):
+    """Be a value that arrives in pieces."""
+
+    def add(self, piece: Any, place: str) -> None:
+        """Take the next piece in; ``place`` names it in errors."""
+
+    def whole(self) -> Any:
+        """Return the value."""
+
+
+class _Text:
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+
+    def add(self, piece: Any, place: str) -> None:
+        self._pieces.append(_expect(str, piece, place))
+
+    def whole(self) -> str:
+        return "".join(self._pieces)
+
+
+class _Base64(_Text):
+    def whole(self) -> str:
+        from base64 import b64decode, b64encode
+
+        try:
+            return b64encode(b"".join([b64decode(piece, validate=True) for piece in self._pieces])).decode()
+        except ValueError as error:
+            raise ServiceError(f"a malformed chunk in the stream: audio data is not base64 ({error})") from error
+
+
+class _List:
+    def __init__(self) -> None:
+        self._items: list[Any] = []
+
+    def add(self, piece: Any, place: str) -> None:
+        self._items.extend(_expect(list, piece, place))
+
+    def whole(self) -> list[Any]:
+        return self._items
+
+
+class _Object:
+    """Merge the pieces of an object.
+
+    :param parts: the fields that grow, and what each grows in.
+    """
+
+    def __init__(self, parts: Mapping[str, Callable[[], _Part]]) -> None:
+        self._parts = parts
+        self._fields: dict[str, Any] = {}
+
+    def get(self, name: str) -> Any:
+        return self._fields.get(name)
+
+    def add(self, piece: Any, place: str) -> None:
+        for name, value in _expect(dict, piece, place).items():
+            known = self._fields.get(name)
+            if value is not None and name in self._parts:
+                if known is None:
+                    known = self._fields[name] = self._parts[name]()
+                known.add(value, name)
+            elif value or not known:
+                self._fields[name] = value
+
+    def whole(self) -> dict[str, Any]:
+        fields = self._fields.items()
+        return {name: value.whole() if name in self._parts and value is not None else value for name, value in fields}
+
+
+class _ToolCalls:
+    """Merge the pieces of tool calls, whose order in the message is that of their indexes.
+
+    A piece belongs to the call of its index, unless it brings another id and a name: some servers give the index 0 to
+    every call (and others a fresh id to every piece, of which the first stays). A piece without an index belongs to the
+    call of its id; without a known id, a name begins a call, and anything else goes on with the last one.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[int, _Object]] = []
+
+    def add(self, pieces: Any, place: str) -> None:
+        for piece in _expect(list, pieces, place):
+            self._add_piece(_expect(dict, piece, "tool call"))
+
+    def _add_piece(self, piece: dict[str, Any]) -> None:
+        index = piece.get("index")
+        call = self._begun(piece) if index is None else self._begun_at(_expect(int, index, "index"), piece)
+        if call is None:
+            call = _Object(TOOL_CALL)
+            self._calls.append((self._next_index() if index is None else index, call))
+        dropped = ("index", "id") if call.get("id") else ("index",)
+        call.add({name: value for name, value in piece.items() if name not in dropped}, "tool call")
+
+    def _begun_at(self, index: int, piece: dict[str, Any]) -> _Object | None:
+        call = next((call for at, call in reversed(self._calls) if at == index), None)
+        known = call.get("id") if call else None
+        another = known and piece.get("id") and piece["id"] != known and _is_named(piece)
+        return None if another else call
+
+    def _begun(self, piece: dict[str, Any]) -> _Object | None:
+        identifier = piece.get("id")
+        for _, call in self._calls:
+            if identifier and call.get("id") == identifier:
+                return call
+        return None if _is_named(piece) or not self._calls else self._calls[-1][1]
+
+    def _next_index(self) -> int:
+        return max((index for index, _ in self._calls), default=-1) + 1
+
+    def whole(self) -> list[dict[str, Any]]:
+        return [_whole_call(call.whole()) for _, call in sorted(self._calls, key=lambda numbered: numbered[0])]
+
+
+def _is_named(piece: dict[str, Any]) -> bool:
+    return any(isinstance(piece.get(kind), dict) and piece[kind].get("name") for kind in ("function", "custom"))
+
+
+def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
+    if call.get("function") is not None:
+        call["function"].setdefault("arguments", "")
+        call["type"] = call.get("type") or "function"
+    return call
+
+
+# What grows in a chunk's choice (openai 3.51, ChatCompletionChunk; the reasoning is DeepSeek's and OpenRouter's).
+TOOL_CALL: dict[str, Callable[[], _Part]] = {
+    "function": partial(_Object, {"arguments": _Text}),
+    "custom": partial(_Object, {"input": _Text}),
+}
+DELTA: dict[str, Callable[[], _Part]] = {
+    "content": _Text,
+    "refusal": _Text,
+    "reasoning_content": _Text,
+    "reasoning": _Text,
+    "reasoning_details": _List,
+    "annotations": _List,
+    "tool_calls": _ToolCalls,
+    "function_call": partial(_Object, {"arguments": _Text}),
+    "audio": partial(_Object, {"transcript": _Text, "data": _Base64}),
+}
+CHOICE: dict[str, Callable[[], _Part]] = {
+    "delta": partial(_Object, DELTA),
+    "logprobs": partial(_Object, {"content": _List, "refusal": _List}),
+}

@@ -1,0 +1,281 @@
+"""A worker of another process: what it stands on while it works for a ``map``, and what it sends home.
+
+Settings, keys, open cassette and named budgets of the process at home hold in the worker, for all its threads. What
+its calls used, what they recorded and which failed goes home with the result of the next task that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from collections import deque
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import metering
+from ..admission import budgets
+from ..config import current as config
+from ..config import travel as setting_travel
+from ..replay import tapes
+from ..replay.unrecorded import process_failures
+from ..road.stops import Stop
+from .carried import CarriedCassette, Event, retell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ..replay.cassettes import Cassette
+
+__all__ = [
+    "GRACE", "HALT_FILE", "STOP_FILE", "Cargo", "Desk", "Luggage", "here", "mark_of", "may_begin",
+    "pack", "root", "stop_of", "take_home", "working_with",
+]  # fmt: skip
+
+STOP_FILE = "stop"  # in a map's folder, once it is interrupted
+HALT_FILE = "halt"  # in a map's folder, once no task may begin any more
+SEEDS_FILE = "gained"  # in a map's folder: what its cassette had gained before it began
+POLL = 0.2  # seconds between two looks for the stop file
+GRACE = 0.5  # seconds in which calls under way may still end, before their connections are cut
+
+_token = os.urandom(8)
+
+
+def here() -> tuple[int, bytes]:
+    """Return what this process is known by, among those of all machines."""
+    return os.getpid(), _token
+
+
+class Luggage(NamedTuple):
+    """Hold what a worker is to stand on.
+
+    :param home: the process whose results are waited for.
+    :param settings: as :func:`llmcall.config.travel.pack` returns them.
+    :param budgets: as :func:`llmcall.admission.budgets.travelling` returns them.
+    :param cassette: path and mode of the open cassette.
+    """
+
+    home: tuple[int, bytes]
+    settings: Any
+    budgets: tuple[dict[str, Any], ...]
+    cassette: tuple[str, str] | None
+
+
+class Cargo(NamedTuple):
+    """Hold what a worker sends home.
+
+    :param usage: model, scope and amounts of each addition to the usage.
+    :param events: what was done with the cassette.
+    :param failures: how many calls failed for good in each scope, and the first of them in words.
+    """
+
+    usage: list[tuple[str, str, Mapping[str, float | None]]]
+    events: list[Event]
+    failures: tuple[dict[str, int], str]
+
+
+def pack(cassette: Cassette | None, folder: str) -> bytes:
+    """Return what a worker is to stand on, pickled: all that holds in this process now.
+
+    :param cassette: the one that is open.
+    :param folder: the map's, for what is too large to travel with each task.
+    :raises ValueError: where a budget without a name is open.
+    :raises TypeError: where a setting is a function that cannot be pickled.
+    """
+    if _desks and _desks[0].is_unchanged(cassette):
+        return _desks[0].packed  # the very same, so that a map inside a map's task never waits for a free desk
+    budgets.check_for_processes()
+    gained = cassette.gained() if cassette is not None else []
+    if gained:
+        with open(os.path.join(folder, SEEDS_FILE), "wb") as file:
+            pickle.dump(gained, file)
+    carried = None if cassette is None else (os.path.realpath(cassette.path), cassette.mode)
+    luggage = Luggage(root(), setting_travel.pack(), budgets.travelling(), carried)
+    try:
+        return pickle.dumps(luggage)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise TypeError(
+            f"the settings cannot travel to other processes: {error}. A function among them, such as api_key=, must be "
+            "one that can be imported, not a lambda or one inside another"
+        ) from error
+
+
+class _Receipts:
+    """Be a meter that keeps each addition."""
+
+    def __init__(self) -> None:
+        self.kept: deque[tuple[str, str, Mapping[str, float | None]]] = deque()
+
+    def add(self, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
+        """Keep an addition."""
+        self.kept.append((model, scope, dict(amounts)))
+
+
+class Desk:
+    """Let a luggage hold in this process, from its making until it is closed."""
+
+    def __init__(self, packed: bytes, folder: str) -> None:
+        luggage: Luggage = pickle.loads(packed)
+        self.home = luggage.home
+        self.packed = packed
+        self.users = 0
+        self._receipts = _Receipts()
+        self._cassette: CarriedCassette | None = None
+        self._closing = ExitStack()
+        _clear_tapes()
+        setting_travel.unpack(luggage.settings)
+        with ExitStack() as opened:
+            opened.enter_context(budgets.opened(luggage.budgets))
+            opened.enter_context(metering.watching(self._receipts))
+            if luggage.cassette is not None:
+                self._cassette = CarriedCassette(*luggage.cassette)
+                opened.enter_context(self._cassette)
+                self._cassette.know(_seeds(folder))
+            self._closing = opened.pop_all()
+        self._generation = config.generation()
+
+    def is_unchanged(self, cassette: Cassette | None) -> bool:
+        """Return whether settings and cassette are still those of the luggage."""
+        return config.generation() == self._generation and cassette is self._cassette
+
+    def close(self) -> None:
+        """Let the luggage hold no longer."""
+        self._closing.close()
+
+    def cargo(self) -> Cargo:
+        """Return what was not sent home yet."""
+        cassette = self._cassette
+        with _free:
+            if cassette is None:
+                return Cargo(_taken(self._receipts.kept), [], process_failures.take())
+            return Cargo(_taken(self._receipts.kept), _taken(cassette.events), cassette.failures.take())
+
+
+def _clear_tapes() -> None:
+    """Let no cassette count that a forked process has from its parent."""
+    tapes.name(None)
+    while (opened := tapes.innermost()) is not None:
+        tapes.end(opened)
+
+
+def _seeds(folder: str) -> Any:
+    path = os.path.join(folder, SEEDS_FILE)
+    if not os.path.exists(path):
+        return []
+    with open(path, "rb") as file:
+        return pickle.load(file)
+
+
+def _taken(kept: deque[Any]) -> list[Any]:
+    """Take what is in a deque, into which other threads may put more meanwhile."""
+    return [kept.popleft() for _ in range(len(kept))]
+
+
+_free = threading.Condition()
+_desks: list[Desk] = []  # the one that this process works at
+_stops: dict[str, Stop] = {}
+
+
+def _begin_anew() -> None:
+    """Forget, in a forked process, what the parent works at."""
+    global _free, _token
+    _free, _token = threading.Condition(), os.urandom(8)
+    _desks.clear()
+    _stops.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+def root() -> tuple[int, bytes]:
+    """Return the process for which this one works; itself, where it works for none."""
+    return _desks[0].home if _desks else here()
+
+
+@contextmanager
+def working_with(packed: bytes, folder: str) -> Iterator[Desk]:
+    """Let a luggage hold while a block runs, together with others that work with the same; others are waited for.
+
+    :param packed: the luggage, pickled.
+    :param folder: the map's.
+    """
+    with _free:
+        while _desks and _desks[0].packed != packed and _desks[0].users:
+            _free.wait()
+        if _desks and _desks[0].packed != packed:
+            _desks.pop().close()
+        if not _desks:
+            _desks.append(Desk(packed, folder))
+        desk = _desks[0]
+        desk.users += 1
+    try:
+        yield desk
+    finally:
+        with _free:
+            desk.users -= 1
+            _free.notify_all()
+
+
+def mark_of(folder: str, number: int, repeat: int) -> str:
+    """Return the path of the file in a map's folder that says that a task has begun."""
+    return os.path.join(folder, f"begun-{number}-{repeat}")
+
+
+def may_begin(folder: str, mark: str) -> bool:
+    """Mark a task as begun, and return whether it may; on another machine, which sees no folder, it always may.
+
+    :param mark: from :func:`mark_of`.
+    """
+    if not os.path.isdir(folder):
+        return True
+    open(mark, "wb").close()  # first, so that whoever forbids it meanwhile sees it
+    return not os.path.exists(os.path.join(folder, HALT_FILE))
+
+
+def stop_of(folder: str) -> Stop:
+    """Return what stops the calls of a map of another process: the file ``stop`` in its folder.
+
+    A worker on another machine does not see the folder: there, calls end by themselves.
+    """
+    with _free:
+        stop = _stops.get(folder)
+        if stop is None:
+            stop = _stops[folder] = Stop()
+            if os.path.isdir(folder):
+                threading.Thread(target=_watch, args=(folder, stop), name="llmcall stop", daemon=True).start()
+    if os.path.exists(os.path.join(folder, STOP_FILE)):
+        stop.set()
+    return stop
+
+
+def _watch(folder: str, stop: Stop) -> None:
+    file = os.path.join(folder, STOP_FILE)
+    since = None
+    while os.path.isdir(folder):
+        if since is None and os.path.exists(file):
+            stop.set()
+            since = time.monotonic()
+        if since is not None and time.monotonic() - since >= GRACE:
+            stop.cut()
+        time.sleep(POLL)
+    with _free:
+        _stops.pop(folder, None)
+
+
+def take_home(cargo: Cargo, cassette: Cassette | None, add: Callable[[str, str, Any], Any]) -> None:
+    """Let what a worker sent home count here.
+
+    :param cassette: the one that is open.
+    :param add: adds to the usage.
+    """
+    for model, scope, amounts in cargo.usage:
+        add(model, scope, amounts)
+    if cassette is not None:
+        retell(cargo.events, cassette)
+    scopes, first = cargo.failures
+    failures = process_failures if cassette is None else cassette.failures
+    for scope, count in scopes.items():
+        for _ in range(count):
+            failures.add(scope, first)

@@ -1,0 +1,242 @@
+"""What is known of models: windows, encodings, and which parameters their API refuses. The data are in ``models.json``.
+
+Sources, as of November 2026; what none of them says is left out:
+
+* windows and largest outputs (the window is that of input and output together): Microsoft's "Azure OpenAI reasoning
+  models" (learn.microsoft.com, 24 February 2026) for the o-series and gpt-5 to gpt-5.4; OpenAI's page of gpt-6.2-sol
+  and Vercel's list of models, which quotes such pages, for gpt-5.6 and gpt-6; else models.dev (2 July 2026) and
+  litellm 1.109, for retired models litellm 1.72; where these differ the value is the one of OpenAI's own page
+  (gpt-4, chatgpt-4o-latest), or none (the output of gpt-4-32k);
+* parameters refused while a model reasons, and ``max_completion_tokens``: the same article of Microsoft, section "Not
+  Supported"; ``stop`` for o3 and o4-mini and ``dimensions`` for ada-002: the docstrings of the openai SDK 3.51;
+* gpt-5.1, 5.2 and 5.4 do not reason unless asked (the article's note 4; litellm 1.109 for 5.2 and 5.4) and take
+  temperature, top_p and logprobs until then, as the clients of Vercel and LangChain found; that gpt-5.5, gpt-5.6,
+  gpt-6-sol, gpt-6-luna and gpt-6.1-terra take them with the effort ``none`` follows from litellm's table and is the
+  least certain entry;
+* gpt-5-chat does not reason: Vercel's client for OpenAI; nor does gpt-5.3-chat: models.dev; gpt-5.1-chat (the
+  article) and gpt-5.2-chat (models.dev) do and refuse a temperature;
+* the search previews' refusals: the API's own error messages;
+* encodings: ``tiktoken.model`` of tiktoken 0.14, which knows none for gpt-6;
+* the window of the embedding models (8192): the docstring of ``embeddings.create`` in the openai SDK 3.51.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    CHAT_PARAMETERS: frozenset[str]
+    EMBEDDING_PARAMETERS: frozenset[str]
+
+__all__ = ["CHAT_PARAMETERS", "EMBEDDING_PARAMETERS", "Capabilities", "capabilities", "resolve"]
+
+
+class Capabilities(NamedTuple):
+    """Hold what is known of one model; ``None`` where nothing is.
+
+    :param context_window: input and output tokens together (of an embedding model: tokens of one input).
+    :param max_output_tokens: the most tokens of one answer, reasoning included.
+    :param encoding: tiktoken's name of the encoding, e.g. ``"o200k_base"``.
+    :param reasoning: whether the model can reason before it answers.
+    :param refused_parameters: parameters that the API refuses in a request that names no ``reasoning_effort``.
+    :param max_completion_tokens: whether the limit must be sent as ``max_completion_tokens``, not ``max_tokens``.
+    :param structured_output: whether a ``response_format`` of type ``json_schema`` is understood.
+    :param embedding: whether it is an embedding model.
+    :param dimensions: the length of its vectors, unless fewer are asked for.
+    :param refused_when_reasoning: of the parameters, those that are refused exactly while the model reasons.
+    """
+
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    encoding: str | None = None
+    reasoning: bool = False
+    refused_parameters: frozenset[str] = frozenset()
+    max_completion_tokens: bool = False
+    structured_output: bool = False
+    embedding: bool = False
+    dimensions: int | None = None
+    refused_when_reasoning: frozenset[str] = frozenset()
+
+    def refused(self, reasoning_effort: str | None = None) -> frozenset[str]:
+        """Tell which parameters the API refuses in a request with this ``reasoning_effort``.
+
+        :param reasoning_effort: as in the request; ``None`` where it names none.
+        :returns: parameter names.
+        """
+        if reasoning_effort is None:
+            return self.refused_parameters
+        if reasoning_effort == "none":
+            return self.refused_parameters - self.refused_when_reasoning
+        return self.refused_parameters | self.refused_when_reasoning
+
+
+def capabilities(model: str, overrides: Mapping[str, Mapping[str, object]] | None = None) -> Capabilities:
+    """Tell what is known of a model.
+
+    The name is looked up as it is, then without a provider (``openai/``), a fine-tune's wrapper
+    (``ft:gpt-4o:org::id``) and a date (``-2024-08-06``, ``-0613``). What no entry says comes from the longest known
+    family that the name begins with. Upper and lower case do not matter.
+
+    :param model: the name after aliases.
+    :param overrides: fields by model name, or by ``prefix*``; names of fields in any case, values typed or as text
+        (``"128000"``, ``"yes"``, ``"temperature, top_p"``, ``""`` for unknown). A longer prefix goes before a shorter
+        one, the exact name before any prefix.
+    :returns: the capabilities; of an unknown model all ``None`` and ``False``.
+    :raises ConfigError: for an override of an unknown field or with a value of the wrong type.
+    """
+    known = _known(model)
+    if not overrides:
+        return known
+    changes: dict[str, Any] = {}
+    for section in _matching(model, overrides):
+        changes.update(_parsed(section, overrides[section]))
+    if "refused_parameters" in changes:
+        changes.setdefault("refused_when_reasoning", frozenset())
+    return known._replace(**changes)
+
+
+def resolve(model: str, aliases: Mapping[str, str]) -> str:
+    """Follow aliases to the model's own name.
+
+    :param model: a name or an alias.
+    :param aliases: what each alias stands for, possibly another alias.
+    :returns: the first name on the way that is no alias.
+    :raises ConfigError: for aliases that lead back to themselves.
+    """
+    path = [model]
+    while path[-1] in aliases:
+        path.append(aliases[path[-1]])
+        if path[-1] in path[:-1]:
+            cycle = " → ".join(path[path.index(path[-1]) :])
+            raise ConfigError(f"[Aliases] lead in a circle: {cycle}. Let one of them name a model.")
+    return path[-1]
+
+
+def __getattr__(name: str) -> frozenset[str]:
+    if name not in ("CHAT_PARAMETERS", "EMBEDDING_PARAMETERS"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    names: frozenset[str] = frozenset(_data()[name.lower()])
+    globals()[name] = names
+    return names
+
+
+@cache
+def _data() -> dict[str, Any]:
+    with open(os.path.join(os.path.dirname(__file__), "models.json"), encoding="utf-8") as file:
+        data: dict[str, Any] = json.load(file)
+    return data
+
+
+@lru_cache(maxsize=1024)
+def _known(model: str) -> Capabilities:
+    data, names = _data(), list(_names(model.lower()))
+    window, output = next((data["windows"][name] for name in names if name in data["windows"]), (None, None))
+    dimensions = next((data["dimensions"][name] for name in names if name in data["dimensions"]), None)
+    family = _family(names[1], data["families"])
+    if family is None:
+        return Capabilities(window, output, dimensions=dimensions)
+    kind, encoding = data["families"][family]
+    fields: dict[str, Any] = {name: _expanded(value) for name, value in data["family_kinds"][kind].items()}
+    return Capabilities(window, output, encoding, dimensions=dimensions, **fields)
+
+
+def _names(model: str) -> Iterator[str]:
+    yield model
+    bare = model.rpartition("/")[2]
+    if bare.startswith("ft:"):
+        bare = bare.split(":")[1]
+    bare = re.sub(r"\.ft-.*", "", bare)  # Azure's way to name a fine-tuned model
+    yield bare
+    yield re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$", "", bare)
+
+
+def _family(name: str, families: Mapping[str, object]) -> str | None:
+    """Find the longest family that the name is, or begins with before ``-`` or ``.``."""
+    ends = [len(name), *(match.start() for match in re.finditer(r"[-.]", name))]
+    return next((name[:end] for end in sorted(ends, reverse=True) if name[:end] in families), None)
+
+
+def _expanded(value: bool | list[str]) -> bool | frozenset[str]:
+    if isinstance(value, bool):
+        return value
+    groups = _data()["parameter_groups"]
+    return frozenset(name for item in value for name in groups.get(item, (item,)))
+
+
+def _matching(model: str, sections: Mapping[str, object]) -> list[str]:
+    """List the sections that fit the model, the most general first."""
+    prefixes = [name for name in sections if name.endswith("*") and model.startswith(name[:-1])]
+    return sorted(prefixes, key=len) + [model] * (model in sections)
+
+
+def _parsed(section: str, fields: Mapping[str, object]) -> dict[str, Any]:
+    return {name.lower(): _field(section, name, value) for name, value in fields.items()}
+
+
+def _field(section: str, name: str, value: object) -> object:
+    if name.lower() not in Capabilities._fields:
+        raise ConfigError(_unknown_field(section, name))
+    read, expected = _READERS.get(name.lower(), (_flag, "yes or no"))
+    try:
+        return read(value)
+    except ValueError:
+        raise ConfigError(
+            f"[Model {section}] {name.upper()} = {value!r} cannot be read: expected {expected}."
+        ) from None
+
+
+def _unknown_field(section: str, name: str) -> str:
+    from difflib import get_close_matches
+
+    known = [field.upper() for field in Capabilities._fields]
+    nearest = get_close_matches(name.upper(), known, 1, 0)[0]
+    return f"[Model {section}] has no key {name.upper()}; did you mean {nearest}? Its keys: {', '.join(known)}."
+
+
+def _number(value: object) -> int | None:
+    if value is None or value == "":
+        return None
+    number = int(value.replace(",", "")) if isinstance(value, str) else value
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(value)
+    return number
+
+
+def _text(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(value)
+    return value or None
+
+
+def _flag(value: object) -> bool:
+    words = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in words:
+        raise ValueError(value)
+    return words[value.lower()]
+
+
+def _names_of_parameters(value: object) -> frozenset[str]:
+    names = re.findall(r"[^\s,]+", value) if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in names):
+        raise ValueError(value)
+    return frozenset(names)
+
+
+_READERS: dict[str, tuple[Callable[[object], object], str]] = {
+    "context_window": (_number, "a number of tokens, 1 or more"),
+    "max_output_tokens": (_number, "a number of tokens, 1 or more"),
+    "dimensions": (_number, "a number, 1 or more"),
+    "encoding": (_text, "the name of an encoding of tiktoken, such as o200k_base"),
+    "refused_parameters": (_names_of_parameters, "names of parameters, separated by commas"),
+    "refused_when_reasoning": (_names_of_parameters, "names of parameters, separated by commas"),
+}

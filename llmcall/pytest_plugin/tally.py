@@ -1,0 +1,113 @@
+"""What a test run replayed, recorded and left unused, counted in each process and added up in one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..replay.cassettes import Cassette
+
+__all__ = ["Tally", "unused_in"]
+
+SHOWN = 3  # unused records that the summary names for each cassette
+WORDS = 40
+
+
+class Tally:
+    """Count calls, and know which records answered none.
+
+    :ivar replayed: calls that a cassette answered.
+    :ivar recorded: records that were written.
+    """
+
+    def __init__(self) -> None:
+        self.replayed = 0
+        self.recorded = 0
+        self.complete = True  # no test was left out, skipped or failed
+        self._unused: dict[str, dict[str, str]] = {}
+        self._unjudged: set[str] = set()
+        self._shared: set[str] = set()
+
+    def add(self, cassette: Cassette, *, written: bool) -> None:
+        """Add what one test or fixture did with its cassette."""
+        self.replayed += cassette.replayed
+        self.recorded += cassette.recorded if written else 0
+
+    def forget(self, name: str) -> None:
+        """Forget what was judged of a cassette: its test runs again."""
+        self._unused.pop(name, None)
+        self._unjudged.discard(name)
+
+    def judge(self, name: str, unused: dict[str, str] | None, *, shared: bool) -> None:
+        """Take in which records a test did not use.
+
+        :param name: the cassette's file, as the summary calls it.
+        :param unused: what each is called, by its key; ``None`` where the test did not come to its end.
+        :param shared: whether other tests may use the cassette: it is judged where all of them ran and passed.
+        """
+        if shared:
+            self._shared.add(name)
+        if unused is None:
+            self._unjudged.add(name)
+            return
+        before = self._unused.get(name)
+        self._unused[name] = unused if before is None else {key: unused[key] for key in before if key in unused}
+
+    def unused(self) -> dict[str, list[str]]:
+        """Return what the unused records of each cassette are called, of those that can be judged."""
+        return {
+            name: list(unused.values())
+            for name, unused in sorted(self._unused.items())
+            if unused and name not in self._unjudged and (self.complete or name not in self._shared)
+        }
+
+    def dump(self) -> dict[str, Any]:
+        """Return all as plain data, for :meth:`take` in another process."""
+        return {
+            "replayed": self.replayed,
+            "recorded": self.recorded,
+            "complete": self.complete,
+            "unused": self._unused,
+            "unjudged": sorted(self._unjudged),
+            "shared": sorted(self._shared),
+        }
+
+    def take(self, dumped: dict[str, Any]) -> None:
+        """Add what another process counted."""
+        self.replayed += dumped["replayed"]
+        self.recorded += dumped["recorded"]
+        self.complete = self.complete and dumped["complete"]
+        self._unjudged.update(dumped["unjudged"])
+        self._shared.update(dumped["shared"])
+        for name, unused in dumped["unused"].items():
+            self.judge(name, unused, shared=False)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the summary."""
+        if self.replayed or self.recorded:
+            yield f"llmcall: {_counted(self.replayed, 'call')} replayed, {self.recorded:,} recorded"
+        unused = self.unused()
+        for name, labels in unused.items():
+            which = ", ".join(labels[:SHOWN]) + (f", and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+            verb = "was" if len(labels) == 1 else "were"
+            yield f"llmcall: {_counted(len(labels), 'record')} of {name} {verb} not used: {which}"
+        if unused:
+            yield "llmcall: --llm-record=rewrite records these tests anew, without what they do not use"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def unused_in(cassette: Cassette) -> dict[str, str]:
+    """Return what the records of a cassette that answered no call are called, by their keys."""
+    from ..review.conversations import first_words, grouped
+    from ..review.text import visible
+
+    calls = [call for group in grouped(cassette.unused()) for call in group.calls]
+    return {
+        call.record.cache_key: visible(f'{call.record.sample or call.title} "{first_words(call, WORDS)}"')
+        for call in calls
+    }

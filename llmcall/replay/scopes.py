@@ -1,0 +1,288 @@
+"""Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays.
+
+Draws are counted in the outermost scope object, by scope path and request, so that a changed or added call moves no
+other draw. A scope belongs to the context (task, thread) that opened it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import ScopeError
+from .draws import Draws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+__all__ = ["Active", "Bound", "Draw", "Draws", "Scope", "bind", "draw", "forget", "here", "path", "scope", "standing"]
+
+ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
+REMEDIES = (
+    "a call from a thread that has no scope, while a scope is open in another thread: which draw it is would be "
+    "left to chance. Carry the scope into the thread with llmcall.bind(function), open one in it with "
+    "llmcall.scope(name), make the other thread's scope that of all threads with scope(name, process=True), "
+    "or say with llmcall.scope(None) that none is meant"
+)
+INTERLEAVED = (
+    "a generator that opens a scope leaves it open in whoever runs it, between its steps, too, so that samples go "
+    "wrong. Open the scope around each step, or run each generator to its end before the next"
+)
+
+
+_lock = threading.Lock()  # of what is counted here: it is never held for long
+
+
+class Active(NamedTuple):
+    """Be what a context stands in: a path and the draws counted for it, and what it stood in before."""
+
+    path: str
+    draws: Draws
+    outer: Active | None
+    scope: Scope | None = None
+    thread: int = 0
+
+
+class Draw(NamedTuple):
+    """Be one draw: its sample, and the way to give its number back."""
+
+    sample: str
+    draws: Draws
+    key: tuple[str, bytes]
+    number: int
+
+    def give_back(self) -> None:
+        """Make the draw's number free again."""
+        self.draws.give_back(self.key, self.number)
+
+    def end(self) -> None:
+        """Note that its call has ended."""
+        self.draws.end(self.key)
+
+
+_none_meant = Active("", Draws(), None)
+_current: ContextVar[Active | None] = ContextVar("llmcall scope", default=None)
+_open_in: dict[int, int] = {}  # thread identifier → scopes that it has open
+_process: list[Active] = []  # the scope opened with process=True
+_roots: list[Active | None] = []  # what LLMCALL_SCOPE names, once it was read
+
+
+class Scope:
+    """Be a scope: a context manager that can be entered again and goes on counting."""
+
+    def __init__(self, name: str | None, *, process: bool = False) -> None:
+        self.name = name
+        self.process = process
+        self._draws = Draws()
+        self._entered: list[Active] = []
+
+    def __enter__(self) -> Scope:
+        active = self._inside(_current.get())
+        if self.process:
+            _enter_process(active)
+        _current.set(active)
+        self._entered.append(active)
+        if self.name is not None:
+            _count(active.thread, +1)
+        return self
+
+    def _inside(self, outer: Active | None) -> Active:
+        thread = threading.get_ident()
+        if self.name is None:
+            return Active("", _none_meant.draws, outer, self, thread)
+        around = outer or _shared()
+        if around is None or not around.path:
+            return Active(self.name, self._draws, outer, self, thread)
+        return Active(f"{around.path}/{self.name}", around.draws, outer, self, thread)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        found = next((each for each in _outwards(_current.get()) if each.scope is self), None)
+        active = found or self._entered[-1]  # entered by a generator that another context brings to its end
+        self._entered.remove(active)
+        if self.process:
+            _process.clear()
+        if self.name is not None:
+            _count(active.thread, -1)
+        if found is not None:
+            inmost = _current.get()
+            _current.set(found.outer)
+            if inmost is not found and kind is None:
+                raise ScopeError(f"the scope {found.path!r} ends before one that was opened after it: {INTERLEAVED}")
+
+    def __repr__(self) -> str:
+        return f"scope({self.name!r})"
+
+
+def scope(name: str | None, *, process: bool = False) -> Scope:
+    """Open a scope: inside it, a repeated request is a new draw.
+
+    :param name: one level of the path, such as an actor's name; ``None`` says that no scope is meant.
+    :param process: make it the scope of every thread that has none of its own; one at a time.
+    :raises ValueError: for an empty name, or one with ``/`` or ``#`` in it.
+    """
+    if name is None and process:
+        raise ValueError("scope(None) has no draws to share; give a scope with process=True a name")
+    return Scope(None if name is None else _checked(name, "the scope name"), process=process)
+
+
+def _checked(name: Any, what: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{what} must be a string, not {type(name).__name__}")
+    if not name or "/" in name or "#" in name:
+        raise ValueError(f"{what} {name!r} is empty or holds '/' or '#', which divide a sample's parts")
+    return str.__str__(name)  # of a string enumeration's member, what it is worth
+
+
+def _outwards(active: Active | None) -> Iterator[Active]:
+    while active is not None:
+        yield active
+        active = active.outer
+
+
+def _enter_process(active: Active) -> None:
+    with _lock:
+        if _process:
+            raise ScopeError(f"the scope {_process[0].path!r} holds for the whole process already; one at a time can")
+        _process.append(active)
+
+
+def _count(thread: int, change: int) -> None:
+    with _lock:
+        left = _open_in.get(thread, 0) + change
+        if left:
+            _open_in[thread] = left
+        else:
+            _open_in.pop(thread, None)
+
+
+def _begin_anew() -> None:
+    """Forget, in a forked process, the threads that stayed behind."""
+    global _lock
+    _lock = threading.Lock()
+    for thread in _open_in.keys() - {threading.get_ident()}:
+        del _open_in[thread]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+def _root() -> Active | None:
+    """Return the root scope that LLMCALL_SCOPE names, the same for the whole process."""
+    if not _roots:
+        name = os.environ.get(ENVIRONMENT_VARIABLE)
+        root = Active(_checked(name, ENVIRONMENT_VARIABLE), Draws(), None) if name else None
+        with _lock:
+            _roots.append(root)
+    return _roots[0]
+
+
+def _shared() -> Active | None:
+    return _process[0] if _process else _root()
+
+
+def forget() -> None:
+    """Read LLMCALL_SCOPE again at the next call, and start its draws at 0."""
+    _roots.clear()
+
+
+def here() -> Active | None:
+    """Return where the present context stands, or ``None`` outside any scope.
+
+    :raises ScopeError: in a thread without a scope while one is open elsewhere.
+    """
+    active = _current.get() or _shared()
+    if active is None:
+        if _open_in and threading.get_ident() not in _open_in:
+            raise ScopeError(REMEDIES)
+        return None
+    return active if active.path else None
+
+
+def path() -> str | None:
+    """Return the scope path of the present context, or ``None`` outside any scope."""
+    active = here()
+    return active.path if active else None
+
+
+def standing() -> str:
+    """Return the scope path of the present context; empty outside any scope, whatever is open elsewhere."""
+    active = _current.get() or _shared()
+    return active.path if active else ""
+
+
+def draw(identified: bytes, sample: str | None = None) -> Draw | str | None:
+    """Take the next draw of a request in the present scope.
+
+    :param identified: what :func:`llmcall.requests.keys.identity` returned.
+    :param sample: given by the caller: it stands for the number, and no count moves.
+    :returns: the draw; or the given sample with its path; or ``None`` outside any scope.
+    :raises ScopeError: in a thread without a scope while one is open elsewhere.
+    """
+    active = here()
+    if sample is not None:
+        return f"{active.path if active else ''}#{sample}"
+    if active is None:
+        return None
+    from hashlib import sha256
+
+    key = (active.path, sha256(identified).digest())
+    number = active.draws.take(key)
+    return Draw(f"{active.path}#{number}", active.draws, key, number)
+
+
+class Bound:
+    """Be a function (or coroutine function) that runs in the scope in which it was bound, in any thread or process."""
+
+    def __init__(self, function: Callable[..., Any], active: Active | None) -> None:
+        self.function = function
+        self._active = active
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._standing():
+            result = self.function(*args, **kwargs)
+        return self._awaited(result) if isinstance(result, CoroutineType) else result
+
+    async def _awaited(self, result: Any) -> Any:
+        with self._standing():
+            return await result
+
+    @contextmanager
+    def _standing(self) -> Iterator[None]:
+        if self._active is None:
+            yield
+            return
+        before, thread = _current.get(), threading.get_ident()
+        counted = 1 if self._active.path else 0
+        _current.set(self._active._replace(outer=before, scope=None))
+        _count(thread, +counted)
+        try:
+            yield
+        finally:
+            _count(thread, -counted)
+            _current.set(before)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _bound_again, (self.function, self._active and self._active.path)
+
+
+def _bound_again(function: Callable[..., Any], path: str | None) -> Bound:
+    return Bound(function, None if path is None else Active(path, Draws(), None))
+
+
+def bind(function: Callable[..., Any]) -> Bound:
+    """Carry the present scope into any thread, executor or process that runs the function.
+
+    :param function: picklable where it goes to another process.
+    :returns: a callable with the same arguments. In another process its draws are counted from 0 again.
+    """
+    return Bound(function, _current.get() or _shared())

@@ -1,0 +1,107 @@
+"""What identifies a request: canonical JSON, hashed.
+
+The key is the SHA-256 of ``{"key":VERSION,"kind":…,"request":{…},"sample":…}``: keys sorted, no blanks, UTF-8, every
+number in its shortest form. ``request`` is the whole of what was asked, the namespace included where there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["KEY_VERSION", "NORMALIZERS", "canonical", "identity", "key_of", "normalizer", "sampled_key"]
+
+KEY_VERSION = 1
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+# What each named normalizer takes out of a text, and what it leaves in its place.
+NORMALIZERS = {
+    "times": re.compile(
+        r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?(?:Z|[+-]\d{2}:?\d{2}))?)?\b"
+        r"|\b\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\b\.?)?"
+    ),
+    "uuids": re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
+    "addresses": re.compile(r"\b0x[0-9a-fA-F]{4,16}\b"),
+    "temporary_paths": re.compile(
+        r"(?:/private)?(?:/var/folders/[^/\s]+/[^/\s]+/T|/var/tmp|/tmp|[A-Za-z]:\\[^\s\"']*?\\Temp)[/\\][^\s\"',;)\]}]+"
+    ),
+}
+
+
+def canonical(value: Any, place: str = "request") -> bytes:
+    """Return plain data as canonical JSON in UTF-8.
+
+    :param value: data as :func:`llmcall.requests.messages.plain` makes it.
+    :param place: how an error names the value.
+    :raises ValueError: where a text holds a lone surrogate, naming its place.
+    """
+    try:
+        return _encode(value).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{_surrogate_in(value, place)} holds a lone surrogate, which UTF-8 cannot encode") from None
+    except RecursionError:
+        raise ValueError(f"{place} is nested too deeply") from None
+
+
+def _surrogate_in(value: Any, place: str) -> str:
+    if isinstance(value, dict):
+        inside = [(item, f"{place}.{name}") for name, item in value.items()] + [(name, place) for name in value]
+    elif isinstance(value, (list, tuple)):
+        inside = [(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    else:
+        return place if isinstance(value, str) and not _encodable(value) else ""
+    return next((found for item, name in inside if (found := _surrogate_in(item, name))), "")
+
+
+def _encodable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def identity(kind: str, asked: Mapping[str, Any]) -> bytes:
+    """Return the canonical JSON of a request up to its sample, which alone comes after."""
+    return b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(asked))
+
+
+def sampled_key(identified: bytes, sample: str | None) -> str:
+    """Return the key, 64 hexadecimal digits, of what :func:`identity` returned and a sample."""
+    return sha256(b'%s,"sample":%s}' % (identified, canonical(sample, "sample"))).hexdigest()
+
+
+def key_of(kind: str, asked: Mapping[str, Any], sample: str | None) -> str:
+    """Return the key, 64 hexadecimal digits, of a stored request."""
+    return sampled_key(identity(kind, asked), sample)
+
+
+def normalizer(names: Sequence[str]) -> Callable[[str], str] | None:
+    """Return what replaces the parts of a text that do not matter, or ``None`` where there is nothing to replace.
+
+    :param names: ``times``, ``uuids``, ``addresses``, ``temporary_paths``, or regular expressions.
+    :raises ConfigError: where an expression is none.
+    """
+    if not names:
+        return None
+    patterns = [(NORMALIZERS.get(name) or _compiled(name), name if name in NORMALIZERS else "…") for name in names]
+
+    def normalize(text: str) -> str:
+        for pattern, name in patterns:
+            text = pattern.sub(f"<{name}>".replace("\\", r"\\"), text)
+        return text
+
+    return normalize
+
+
+def _compiled(expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        known = ", ".join(NORMALIZERS)
+        raise ConfigError(
+            f"[Cache] NORMALIZE: {expression!r} is neither one of {known} nor a regular expression: {error}"
+        ) from error

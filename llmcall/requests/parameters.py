@@ -1,0 +1,113 @@
+"""The parameters of a call: checked by name, as they enter the key, and as they are sent."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from .messages import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..config.current import Settings
+    from ..models.facts import Capabilities
+
+__all__ = ["CONFIGURED", "UNKEYED", "asked_parameters", "check_names", "given_parameters", "sent_body"]
+
+# Parameters that [OpenAI] gives a default to.
+CONFIGURED = ("temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", "reasoning_effort")
+# Parameters that change who pays or what is logged, not what is answered.
+UNKEYED = frozenset(
+    {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "extra_headers"}
+)
+# Accepted for the sake of older scripts, and not sent.
+ACCEPTED = frozenset({"echo", "enable_pydantic_model_return"})
+# Parameters that are an argument of their own; a checked signature keeps them out of ``**params``.
+KNOWN = frozenset(
+    {
+        "model", "temperature", "max_tokens", "max_completion_tokens", "top_p", "frequency_penalty", "presence_penalty",
+        "stop", "seed", "n", "response_format", "tools", "tool_choice", "reasoning_effort", "extra_body",
+        "extra_headers",
+    }
+)  # fmt: skip
+
+
+def check_names(params: Mapping[str, Any], *, embedding: bool = False) -> None:
+    """Refuse the name of a parameter that the API does not have.
+
+    :raises TypeError: naming the parameter, the nearest known one, and ``extra_body``.
+    """
+    if params.keys() <= KNOWN and not embedding:
+        return
+    from ..models import facts as models
+
+    table = models.EMBEDDING_PARAMETERS | {"model"} if embedding else models.CHAT_PARAMETERS | KNOWN
+    for name in params.keys() - table - ACCEPTED:
+        raise TypeError(_unknown(name, table))
+
+
+def _unknown(name: str, known: frozenset[str]) -> str:
+    if name in ("stream", "stream_options"):
+        return f"{name!r} is not an argument of this method; use stream_message() to stream"
+    near = difflib.get_close_matches(name, sorted(known), 1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown parameter {name!r}{hint} What a server has beyond the API goes into extra_body={{{name!r}: …}}"
+
+
+def given_parameters(options: Mapping[str, Any], settings: Settings | None) -> dict[str, Any]:
+    """Return the parameters asked for or configured as a default, as plain data; ``None`` means not given.
+
+    :raises TypeError: for a value that is not plain data.
+    :raises ValueError: where ``max_tokens`` and ``max_completion_tokens`` disagree.
+    """
+    given = {} if settings is None else {name: getattr(settings, name) for name in CONFIGURED}
+    given |= {name: value for name, value in options.items() if value is not None and name not in ACCEPTED}
+    limit = given.pop("max_completion_tokens", None)
+    if limit is not None:
+        if options.get("max_tokens") not in (None, limit):
+            raise ValueError("max_tokens and max_completion_tokens are one parameter; give one of them")
+        given["max_tokens"] = limit
+    return {name: _value(name, value) for name, value in given.items() if value is not None}
+
+
+def _value(name: str, value: Any) -> Any:
+    kind = type(value)
+    if kind is int or kind is str or kind is bool:
+        return value
+    if name == "response_format" and not isinstance(value, dict):
+        from . import schemas
+
+        return schemas.format_of(value)
+    if name == "tools" and isinstance(value, (list, tuple)):
+        return [_tool(tool, f"tools[{index}]") for index, tool in enumerate(value)]
+    return plain(value, name)
+
+
+def _tool(tool: Any, place: str) -> Any:
+    if isinstance(tool, dict) or not callable(tool):
+        return plain(tool, place)
+    from . import schemas
+
+    return schemas.tool_of(tool)
+
+
+def asked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that enter the key, each in the one form that all its spellings share."""
+    asked = {name: value for name, value in given.items() if name not in UNKEYED}
+    if asked.get("n") == 1:
+        del asked["n"]
+    if isinstance(asked.get("stop"), str):
+        asked["stop"] = [asked["stop"]]
+    return asked
+
+
+def sent_body(body: Mapping[str, Any], capabilities: Capabilities) -> dict[str, Any]:
+    """Return what is sent: the model's own spelling of the token limit, without what the model refuses."""
+    if capabilities.embedding:
+        return dict(body)
+    refused = capabilities.refused(body.get("reasoning_effort"))
+    sent = {name: value for name, value in body.items() if name not in refused}
+    if capabilities.max_completion_tokens and "max_tokens" in sent:
+        sent["max_completion_tokens"] = sent.pop("max_tokens")
+    return sent

@@ -1,0 +1,295 @@
+"""Records as conversations: what was asked and answered, by scope, without the history that each request repeats."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from array import array
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..types import TokenUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..types import Record
+
+__all__ = ["Block", "Call", "Group", "Said", "brief", "first_words", "grouped", "scope_of", "shown_data"]
+
+ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
+NUMBERS_SHOWN = 3  # of an embedding
+SPACE = re.compile(r"\s+")
+
+
+class Block(NamedTuple):
+    """Be a piece of a message.
+
+    :param kind: ``"text"``, ``"media"``, ``"data"`` (JSON), ``"call"`` (of a tool) or ``"refusal"``.
+    """
+
+    kind: str
+    text: str
+
+
+class Said(NamedTuple):
+    """Be one message, or one answer.
+
+    :param role: who says it; with the name, or the tool call that it answers, in parentheses.
+    """
+
+    role: str
+    blocks: tuple[Block, ...]
+
+
+class Call(NamedTuple):
+    """Be one recorded call.
+
+    :param number: its place in the file, from 1.
+    :param draw: which draw it is: what stands after ``#`` in its sample, or empty.
+    :param title: the model's or the function's name.
+    :param parameters: what else was asked for, as name and JSON.
+    :param after: the call that its messages go on from, or ``None``: the first that held them.
+    :param nearest: the last call before that holds them too, or ``None``.
+    :param known: how many of its messages they are.
+    :param asked: the other messages.
+    :param answers: the answers; several where ``n`` is above 1.
+    """
+
+    number: int
+    record: Record
+    draw: str
+    title: str
+    parameters: tuple[tuple[str, str], ...]
+    after: Call | None
+    nearest: Call | None
+    known: int
+    asked: tuple[Said, ...]
+    answers: tuple[Said, ...]
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Return the tokens that the server reported."""
+        return TokenUsage.of(self.record.response)
+
+
+class Group(NamedTuple):
+    """Be the calls of one scope.
+
+    :param scope: its path; empty outside any scope.
+    """
+
+    scope: str
+    calls: list[Call]
+
+
+class _Known(NamedTuple):
+    """Be a run of messages that is known: its number in its scope, and the first and the last call that held it."""
+
+    number: int
+    first: Call | None
+    last: Call | None
+
+
+def grouped(records: Iterable[Record]) -> list[Group]:
+    """Return the calls of records by scope, both in the order of the records."""
+    groups: dict[str, Group] = {}
+    histories: dict[str, _Histories] = {}
+    for number, record in enumerate(records, 1):
+        scope = scope_of(record)
+        group = groups.setdefault(scope, Group(scope, []))
+        group.calls.append(_call(number, record, histories.setdefault(scope, _Histories())))
+    return list(groups.values())
+
+
+def scope_of(record: Record) -> str:
+    """Return the scope path of a record; empty outside any scope."""
+    return (record.sample or "").rpartition("#")[0]
+
+
+class _Histories:
+    """Know the messages of the calls of one scope, so that a call can be shown to go on from another."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[int, str], _Known] = {}
+
+    def longest(self, keys: list[str]) -> tuple[int, _Known]:
+        """Return how many messages are known from the first on, the last one apart, and what is known of them."""
+        known = _Known(0, None, None)
+        for count, key in enumerate(keys[:-1]):
+            longer = self._runs.get((known.number, key))
+            if longer is None:
+                return count, known
+            known = longer
+        return max(len(keys) - 1, 0), known
+
+    def add(self, keys: list[str], call: Call) -> None:
+        """Let the messages of a call, and its answer, be known."""
+        run = 0
+        for key in keys:
+            known = self._runs.get((run, key)) or _Known(len(self._runs) + 1, call, call)
+            self._runs[run, key] = known._replace(last=call)
+            run = known.number
+
+
+def _call(number: int, record: Record, histories: _Histories) -> Call:
+    draw = (record.sample or "").rpartition("#")[2]
+    if record.kind != "chat":
+        return Call(number, record, draw, *_plain_call(record))
+    request = record.request
+    messages = [message for message in request.get("messages", ()) if isinstance(message, dict)]
+    keys = [_key(message) for message in messages]
+    count, known = histories.longest(keys)
+    call = Call(
+        number,
+        record,
+        draw,
+        str(request.get("model", "")),
+        _parameters(request, ("model", "messages")),
+        known.first,
+        known.last,
+        count,
+        tuple(_said(message) for message in messages[count:]),
+        tuple(_answers(record.response)),
+    )
+    histories.add(keys, call)
+    for answer in _answer_messages(record.response):
+        histories.add([*keys, _key(answer)], call)
+    return call
+
+
+def _key(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, str) and len(message) == len(("role", "content")):
+        return f"{message.get('role')}\0{content}"
+    return json.dumps(message, sort_keys=True, ensure_ascii=False, default=repr)
+
+
+def _answer_messages(response: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the answers as a following request repeats them: without what is empty."""
+    choices = response.get("choices")
+    messages = [choice.get("message") for choice in choices if isinstance(choice, dict)] if choices else []
+    kept = ("content", "tool_calls", "refusal")
+    return [
+        {"role": message.get("role") or "assistant", **{name: message[name] for name in kept if message.get(name)}}
+        for message in messages
+        if isinstance(message, dict)
+    ]
+
+
+def _plain_call(record: Record) -> tuple[Any, ...]:
+    """Return the title, the parameters, the history, the question and the answer of what is no chat."""
+    if record.kind == "embedding":
+        parameters = _parameters(record.request, ("model", "input"))
+        asked = Said("text", (_block(record.request.get("input")),))
+        return (
+            str(record.request.get("model", "")),
+            parameters,
+            None,
+            None,
+            0,
+            (asked,),
+            tuple(_answers(record.response)),
+        )
+    asked = Said("arguments", (Block("data", shown_data(record.request.get("arguments"))),))
+    parameters = _parameters(record.request, ("function", "arguments"))
+    title = str(record.request.get("function", "function"))
+    return title, parameters, None, None, 0, (asked,), tuple(_answers(record.response))
+
+
+def _parameters(request: Mapping[str, Any], apart: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, shown_data(value)) for name, value in sorted(request.items()) if name not in apart)
+
+
+def shown_data(value: Any) -> str:
+    """Return plain data as JSON; bytes by their number."""
+    return json.dumps(value, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
+
+
+def _said(message: Mapping[str, Any]) -> Said:
+    role = str(message.get("role", "?"))
+    about = message.get("name") or message.get("tool_call_id")
+    blocks = [*_content(message.get("content")), *_tool_calls(message)]
+    if message.get("refusal"):
+        blocks.append(Block("refusal", str(message["refusal"])))
+    return Said(f"{role} ({about})" if about else role, tuple(blocks))
+
+
+def _content(content: Any) -> list[Block]:
+    if isinstance(content, list):
+        return [_part(part) for part in content]
+    return [_block(content)] if content is not None else []
+
+
+def _block(value: Any) -> Block:
+    return Block("text", value) if isinstance(value, str) else Block("data", shown_data(value))
+
+
+def _part(part: Any) -> Block:
+    if not isinstance(part, dict):
+        return _block(part)
+    kind = part.get("type")
+    if kind == "text" and isinstance(part.get("text"), str):
+        return Block("text", part["text"])
+    if kind == "image_url" and isinstance(part.get("image_url"), dict):
+        more = {name: value for name, value in part["image_url"].items() if name != "url"}
+        return Block("media", f"image {part['image_url'].get('url')}{f' {shown_data(more)}' if more else ''}")
+    if kind == "input_audio" and isinstance(part.get("input_audio"), dict):
+        return Block("media", f"audio {part['input_audio'].get('format')} {part['input_audio'].get('data')}")
+    return Block("data", shown_data(part))
+
+
+def _tool_calls(message: Mapping[str, Any]) -> list[Block]:
+    calls = message.get("tool_calls") or ()
+    old = message.get("function_call")
+    found = [call for call in calls if isinstance(call, dict)] + ([{"function": old}] if old else [])
+    return [Block("call", _tool_call(call)) for call in found]
+
+
+def _tool_call(call: Mapping[str, Any]) -> str:
+    function = call.get("function")
+    if not isinstance(function, dict):
+        return shown_data(call)
+    identifier = f"  [{call['id']}]" if call.get("id") else ""
+    return f"{function.get('name')}({function.get('arguments', '')}){identifier}"
+
+
+def _answers(response: Mapping[str, Any]) -> list[Said]:
+    choices = response.get("choices")
+    if isinstance(choices, list) and choices:
+        return [_choice(choice, len(choices)) for choice in choices if isinstance(choice, dict)]
+    embedding = response.get("embedding")
+    if isinstance(embedding, bytes):
+        return [Said("embedding", (Block("data", _numbers(embedding)),))]
+    if "fallback" in response:
+        return [Said("fallback", (Block("data", f"answered by the record {str(response['fallback'])[:12]}"),))]
+    return [Said("result", (Block("data", shown_data(response.get("value", response))),))]
+
+
+def _choice(choice: Mapping[str, Any], count: int) -> Said:
+    message = choice.get("message")
+    said = _said(message if isinstance(message, dict) else {})
+    role = said.role if count == 1 else f"{said.role}, choice {choice.get('index', 0) + 1} of {count}"
+    end = choice.get("finish_reason")
+    return said._replace(role=role if end in ORDINARY_ENDS else f"{role}, ended by {end}")
+
+
+def _numbers(embedding: bytes) -> str:
+    """Return the first of the float32 numbers in little-endian bytes, and how many there are."""
+    numbers = array("f", embedding[: len(embedding) // 4 * 4])
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    shown = ", ".join(f"{number:.4g}" for number in numbers[:NUMBERS_SHOWN])
+    return f"{len(numbers)} numbers: {shown}{', …' if len(numbers) > NUMBERS_SHOWN else ''}"
+
+
+def first_words(call: Call, limit: int = 60) -> str:
+    """Return the beginning of the last message that a call asked, on one line."""
+    blocks = call.asked[-1].blocks if call.asked else ()
+    return brief(blocks[-1].text if blocks else "", limit)
+
+
+def brief(text: str, limit: int) -> str:
+    """Return a text on one line, cut where it is longer than so many characters."""
+    flat = SPACE.sub(" ", text[: 4 * limit]).strip()
+    return flat if len(flat) <= limit and len(text) <= 4 * limit else flat[: limit - 1].rstrip() + "…"

@@ -1,0 +1,116 @@
+"""Conversations as plain text, for a terminal, and for git to compare: stable, and a change moves no other line."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..lines.references import INLINE_CHARACTERS
+from .conversations import brief, first_words, shown_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from .conversations import Block, Call, Group, Said
+
+__all__ = ["OUTSIDE", "Line", "call_lines", "text_lines", "visible"]
+
+INDENT = "    "
+OUTSIDE = "outside any scope"
+# Controls, what turns the direction of text, and what is not seen at all; joiners stay, which scripts and emoji need.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)
+
+
+class Line(NamedTuple):
+    """Be a line of text.
+
+    :param kind: ``"settings"``, ``"scope"``, ``"call"``, ``"role"``, ``"answer"``, ``"text"``, ``"note"`` or
+        ``"blank"``.
+    """
+
+    kind: str
+    text: str
+
+
+BLANK = Line("blank", "")
+
+
+def visible(text: str) -> str:
+    """Return a text in which what a terminal would obey, or would not show, is escaped; line ends and tabs stay."""
+    return HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def text_lines(settings: Mapping[str, Any], groups: Iterable[Group]) -> Iterator[Line]:
+    """Yield the lines of a file.
+
+    :param settings: what stands in its header.
+    :param groups: its calls.
+    """
+    for name, value in sorted(settings.items()):
+        yield Line("settings", f"{name}: {visible(shown_data(value))}")
+    seen: set[str] = set()
+    for number, group in enumerate(groups):
+        if number or settings:
+            yield BLANK
+        yield Line("scope", f"=== {visible(group.scope) or OUTSIDE}")
+        before = None
+        for call in group.calls:
+            yield BLANK
+            yield from call_lines(call, before, seen)
+            before = call
+
+
+def call_lines(call: Call, before: Call | None = None, seen: set[str] | None = None) -> Iterator[Line]:
+    """Yield the lines of one call.
+
+    :param before: the call whose lines stand right above, or ``None``.
+    :param seen: the long texts that stand above; gains those of this call.
+    """
+    seen = set() if seen is None else seen
+    parameters = "".join(f"  {name}={_short(value, seen)}" for name, value in call.parameters)
+    draw = f"#{call.draw}  " if call.draw else ""
+    yield Line("call", visible(f"--- {draw}{call.title}{parameters}"))
+    if call.after is not None:
+        yield Line("note", f"{INDENT}… {_history(call, before)}")
+    for said in call.asked:
+        yield from _said("role", said, "", seen)
+    for said in call.answers:
+        yield from _said("answer", said, "→ ", seen)
+
+
+def _history(call: Call, before: Call | None) -> str:
+    count = f"{call.known} message{'' if call.known == 1 else 's'}"
+    assert call.after is not None
+    if call.nearest is before:
+        return f"{count} as above"
+    return f'{count} as in the call that asked "{visible(first_words(call.after))}"'
+
+
+def _said(kind: str, said: Said, mark: str, seen: set[str]) -> Iterator[Line]:
+    yield Line(kind, f"{mark}{visible(said.role)}")
+    for block in said.blocks:
+        for line in visible(_words(block, seen)).split("\n"):
+            yield Line("text", f"{INDENT}{line}".rstrip())
+
+
+def _words(block: Block, seen: set[str]) -> str:
+    if block.kind == "call":
+        return f"calls {block.text}"
+    if block.kind == "refusal":
+        return f"refuses: {block.text}"
+    if block.kind == "media":
+        return f"[{block.text}]"
+    return _short(block.text, seen)
+
+
+def _short(text: str, seen: set[str]) -> str:
+    """Return a text, but a long one that stands above already only in its first words."""
+    if len(text) <= INLINE_CHARACTERS:
+        return text
+    if text in seen:
+        return f"… as above, {len(text):,} characters: {brief(text, 60)}"
+    seen.add(text)
+    return text

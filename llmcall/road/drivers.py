@@ -1,0 +1,242 @@
+"""The four drivers of a flow: synchronous and asynchronous, each with a streaming twin that hands each piece on.
+
+They alone perform effects; tests feed them by hand instead.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import APIError, RequestTimeoutError
+from . import stops
+from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Until, Wait
+from .waiting import wait_in_loop, wait_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator
+
+    from .effects import Flow
+    from .stops import Stop
+
+    T = TypeVar("T")
+
+__all__ = ["adrive", "adrive_stream", "drive", "drive_stream"]
+
+TOO_LONG = "the call's deadline passed while an identical call was under way"
+
+
+def _perform(effect: Any) -> Any:
+    stop = stops.current()
+    return _performed(effect) if stop is None else _stoppable(effect, stop)
+
+
+def _stoppable(effect: Any, stop: Stop) -> Any:
+    """Perform an effect of a ``map``, which an interrupt ends; what stores or closes goes through."""
+    if isinstance(effect, Sleep):
+        return stop.sleep(effect.seconds)
+    if isinstance(effect, Until):
+        return stop.wait(effect.future, effect.seconds)
+    if isinstance(effect, Wait) and not effect.flight.is_mine():
+        stop.wait(effect.flight.outcome, effect.timeout)
+        effect = effect._replace(timeout=0)
+    if isinstance(effect, Send) and effect.request.kind == "function":
+        stop.check()  # a recorded function of the user's: its connections are its own
+    elif isinstance(effect, (Send, Open, Next)):
+        return stop.perform(lambda: _performed(effect), begins=not isinstance(effect, Next))
+    return _performed(effect)
+
+
+def _performed(effect: Any) -> Any:
+    if isinstance(effect, Send):
+        return effect.transport.send(effect.request, effect.timeout)
+    if isinstance(effect, Do):
+        return effect.function()
+    if isinstance(effect, Sleep):
+        return time.sleep(effect.seconds)
+    if isinstance(effect, Wait):
+        return _awaited(effect)
+    if isinstance(effect, Until):
+        return wait_in_thread(effect.future, effect.seconds)
+    if isinstance(effect, Open):
+        return iter(effect.transport.stream(effect.request, effect.timeout))
+    if isinstance(effect, Next):
+        return next(effect.chunks, END)
+    return effect.chunks.close() if hasattr(effect.chunks, "close") else None
+
+
+def _awaited(wait: Wait) -> Any:
+    from concurrent.futures import TimeoutError as FutureTimeoutError
+
+    if wait.flight.is_mine():
+        return ALONE
+    try:
+        return wait.flight.outcome.result(wait.timeout)
+    except FutureTimeoutError:
+        raise RequestTimeoutError(TOO_LONG) from None
+    except APIError as error:
+        raise _own(error) from error.__cause__
+
+
+def _own(error: APIError) -> APIError:
+    """Return a copy of an error that several callers share: each raises it, with a traceback of its own."""
+    return copy.copy(error)
+
+
+async def _aperform(effect: Any) -> Any:
+    stop = stops.current()
+    if stop is None or isinstance(effect, (Do, Close)):
+        return await _aperformed(effect)
+    with stop.cancelling():
+        return await _aperformed(effect)
+
+
+async def _aperformed(effect: Any) -> Any:
+    import asyncio
+
+    if isinstance(effect, Send):
+        return await _asent(effect)
+    if isinstance(effect, Do):
+        return await asyncio.to_thread(effect.function)
+    if isinstance(effect, Sleep):
+        return await asyncio.sleep(effect.seconds)
+    if isinstance(effect, Wait):
+        return await _aawaited(effect)
+    if isinstance(effect, Until):
+        return await wait_in_loop(effect.future, effect.seconds)
+    if isinstance(effect, Open):
+        return _aopened(effect)
+    if isinstance(effect, Next):
+        return await anext(effect.chunks, END)
+    return await effect.chunks.aclose() if hasattr(effect.chunks, "aclose") else None
+
+
+async def _asent(send: Send) -> Any:
+    import asyncio
+
+    if hasattr(send.transport, "asend"):
+        return await send.transport.asend(send.request, send.timeout)
+    return await asyncio.to_thread(send.transport.send, send.request, send.timeout)
+
+
+def _aopened(opening: Open) -> Any:
+    if hasattr(opening.transport, "astream"):
+        return aiter(opening.transport.astream(opening.request, opening.timeout))
+    return _in_threads(iter(opening.transport.stream(opening.request, opening.timeout)))
+
+
+async def _in_threads(chunks: Any) -> AsyncGenerator[Any, None]:
+    """Hand on the chunks of a transport that has no asynchronous twin."""
+    import asyncio
+
+    try:
+        while (chunk := await asyncio.to_thread(next, chunks, END)) is not END:
+            yield chunk
+    finally:
+        if hasattr(chunks, "close"):
+            chunks.close()
+
+
+async def _aawaited(wait: Wait) -> Any:
+    import asyncio
+
+    try:
+        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(wait.flight.outcome)), wait.timeout)
+    except asyncio.TimeoutError:
+        raise RequestTimeoutError(TOO_LONG) from None
+    except APIError as error:
+        raise _own(error) from error.__cause__
+
+
+class _AbandonedError(BaseException):
+    """Tell a flow that its reader has left; closing it instead would forbid its ``finally`` to yield."""
+
+
+class _Steps:
+    """Advance a flow: the outcome of each effect goes in, the next effect comes out."""
+
+    def __init__(self, flow: Flow[Any]) -> None:
+        self.flow = flow
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def next(self) -> Any:
+        """Return the next effect; ``StopIteration`` carries the flow's result."""
+        value, error, self.value, self.error = self.value, self.error, None, None
+        return self.flow.send(value) if error is None else self.flow.throw(error)
+
+
+def drive(flow: Flow[T]) -> T:
+    """Perform a flow's effects and return its result."""
+    steps = _Steps(flow)
+    while True:
+        try:
+            effect = steps.next()
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        try:
+            steps.value = _perform(effect)
+        except BaseException as error:
+            steps.error = error
+
+
+async def adrive(flow: Flow[T]) -> T:
+    """Perform a flow's effects in the running event loop and return its result."""
+    steps = _Steps(flow)
+    while True:
+        try:
+            effect = steps.next()
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        try:
+            steps.value = await _aperform(effect)
+        except BaseException as error:
+            steps.error = error
+
+
+def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Iterator[str]:
+    """Perform a flow's effects and yield its pieces of text.
+
+    :param finish: takes the flow's result at the end. A reader who leaves early never gets there.
+    """
+    steps = _Steps(flow)
+    while True:
+        try:
+            effect = steps.next()
+        except StopIteration as stop:
+            finish(stop.value)
+            return
+        except _AbandonedError:
+            return
+        try:
+            if isinstance(effect, Emit):
+                yield effect.text
+            else:
+                steps.value = _perform(effect)
+        except GeneratorExit:
+            steps.error = _AbandonedError()
+        except BaseException as error:
+            steps.error = error
+
+
+async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[str, None]:
+    """Perform a flow's effects in the running event loop and yield its pieces of text, as :func:`drive_stream`."""
+    steps = _Steps(flow)
+    while True:
+        try:
+            effect = steps.next()
+        except StopIteration as stop:
+            finish(stop.value)
+            return
+        except _AbandonedError:
+            return
+        try:
+            if isinstance(effect, Emit):
+                yield effect.text
+            else:
+                steps.value = await _aperform(effect)
+        except GeneratorExit:
+            steps.error = _AbandonedError()
+        except BaseException as error:
+            steps.error = error

@@ -1,0 +1,87 @@
+"""Effects: what a flow asks its driver to do.
+
+A flow is a generator that yields effects and does no input or output, so that the road is written once; the drivers of
+:mod:`llmcall.road.drivers` perform them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from concurrent.futures import Future
+
+    from ..types import Request
+    from .flights import Flight
+
+    T = TypeVar("T")
+    Flow = Generator["Effect", Any, T]
+
+__all__ = ["ALONE", "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Until", "Wait"]
+
+END = object()
+ALONE = object()  # given back by Wait where the waiting would never end
+
+
+class Sleep(NamedTuple):
+    """Wait for some seconds."""
+
+    seconds: float
+
+
+class Send(NamedTuple):
+    """Send a request and give back the response."""
+
+    transport: Any
+    request: Request
+    timeout: float | None
+
+
+class Open(NamedTuple):
+    """Send a request and give back an iterator of the chunks of its answer."""
+
+    transport: Any
+    request: Request
+    timeout: float | None
+
+
+class Next(NamedTuple):
+    """Give back the next chunk, or ``END``."""
+
+    chunks: Any
+
+
+class Close(NamedTuple):
+    """Close the iterator of chunks, and its connection with it."""
+
+    chunks: Any
+
+
+class Wait(NamedTuple):
+    """Wait for the outcome of another caller's flight; ``ALONE`` where the present thread itself leads it."""
+
+    flight: Flight
+    timeout: float | None
+
+
+class Until(NamedTuple):
+    """Wait until a future is done, whatever it holds, but not longer than some seconds."""
+
+    future: Future[None]
+    seconds: float | None
+
+
+class Do(NamedTuple):
+    """Run a function that may block on the disk."""
+
+    function: Callable[[], Any]
+
+
+class Emit(NamedTuple):
+    """Hand a piece of text to the reader of a stream."""
+
+    text: str
+
+
+Effect = Sleep | Send | Open | Next | Close | Wait | Until | Do | Emit

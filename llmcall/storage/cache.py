@@ -1,0 +1,299 @@
+"""The response cache: records in a directory, found by their key, shared by threads and processes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import CacheCorruptError, CacheError
+from ..road.flights import Flights
+from ..types import Record, record_of
+from .packing import pack, unpack
+from .store import DiskStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from ..misses.miss import Miss
+    from ..types import Request
+
+    Where = Callable[[Record], bool]
+
+__all__ = ["MODES", "CacheStats", "ResponseCache", "forget_shared", "record_of", "shared_cache"]
+
+MODES = ("auto", "replay", "refresh", "off")
+
+
+class CacheStats(NamedTuple):
+    """Hold what is known of a cache without reading it through.
+
+    :param path: the directory.
+    :param records: how many answers it holds.
+    :param size: bytes on the disk.
+    """
+
+    path: str
+    records: int
+    size: int
+
+
+class ResponseCache:
+    """Keep the answers of models in a diskcache directory; nothing is evicted, no answer expires.
+
+    :param path: the directory; made at the first write, private (mode 0700) and with a ``.gitignore``.
+    :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites each key once per
+        process and reads it from then on, ``off`` neither reads nor stores.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        self._store = DiskStore(path)
+        self.mode = mode
+        self.flights = Flights()
+        self._unstored: dict[str, bytes] = {}  # paid answers that the disk did not take
+        self._refreshed: set[str] = set()
+        self._warned = False
+        self._lock = threading.Lock()
+        _caches.add(self)
+
+    @property
+    def path(self) -> Path:
+        """Return the directory, absolute."""
+        return self._store.directory
+
+    def get(self, request: Request, *, mode: str | None = None) -> Record | None:
+        """Return the recorded answer of a request, or ``None`` where there is none.
+
+        :raises CacheCorruptError: in the mode ``replay``, where the record is damaged; the other modes ask anew.
+        """
+        key, mode = request.cache_key, mode or self.mode
+        if mode in ("off", "rewrite") or (mode == "refresh" and key not in self._refreshed):
+            return None
+        try:
+            return self.find(key)
+        except CacheCorruptError as error:
+            if mode == "replay":
+                raise
+            _log().warning("%s: %s; the request is asked anew", self.path, error)
+            return None
+
+    def find(self, cache_key: str) -> Record | None:
+        """Return the record of a key, or ``None``.
+
+        :raises CacheCorruptError: where the record or the database is damaged.
+        """
+        unstored = self._unstored.get(cache_key) if self._unstored else None
+        if unstored is not None:
+            return unpack(cache_key, unstored)
+        found = self._store.get(cache_key)
+        return None if found is None else unpack(cache_key, *found)
+
+    def put(self, request: Request, response: Mapping[str, Any], *, cost: float | None = None) -> Record:
+        """Record an answer and return the record that counts: whatever was stored first.
+
+        :param response: the response as the API gave it.
+        :param cost: USD, or ``None`` where the price is unknown.
+        """
+        return self.keep(record_of(request, response, cost=cost))
+
+    def keep(self, record: Record, *, mode: str | None = None) -> Record:
+        """Store a record and return the one that counts: whatever was stored first.
+
+        A disk that takes nothing loses no answer: it is kept in memory, and a warning says so once.
+
+        :param mode: instead of the cache's own; ``rewrite`` puts the record in place of what is there.
+        """
+        mode = mode or self.mode
+        if mode == "off":
+            return record
+        again = mode == "refresh" and record.cache_key not in self._refreshed
+        self._keep(record, overwrite=again or mode == "rewrite")
+        return self.find(record.cache_key) or record
+
+    def _keep(self, record: Record, *, overwrite: bool) -> None:
+        key, packed = record.cache_key, pack(record)
+        try:
+            if overwrite:
+                self._store.set(key, packed)
+                self._unstored.pop(key, None)
+            elif key not in self._unstored and not self._store.add(key, packed):
+                self._contested(key, packed)
+        except (OSError, CacheError) as error:
+            self._keep_in_memory(key, packed, error, overwrite=overwrite)
+        if overwrite:
+            self._refreshed.add(key)
+
+    def _contested(self, key: str, packed: bytes) -> None:
+        """Overwrite what stands under the key already, but only where it cannot be read."""
+        try:
+            if self.find(key) is not None:
+                return
+        except CacheCorruptError:
+            pass
+        self._store.set(key, packed)
+
+    def _keep_in_memory(self, key: str, packed: bytes, error: Exception, *, overwrite: bool) -> None:
+        with self._lock:
+            if overwrite:
+                self._unstored[key] = packed
+            self._unstored.setdefault(key, packed)
+            first_time, self._warned = not self._warned, True
+        if first_time:
+            _log().warning("the cache cannot store answers, which are kept in memory until the process ends: %s", error)
+
+    def keys_starting(self, prefix: str, limit: int = 10) -> list[str]:
+        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them."""
+        return self._store.starting(prefix, limit)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def exists(self) -> bool:
+        """Return whether anything was ever stored in the directory."""
+        return self._store.exists()
+
+    def records(self, *, where: Where | None = None) -> Iterator[Record]:
+        """Yield the records in the order in which they were stored, read a page at a time.
+
+        :param where: which ones.
+        :raises CacheCorruptError: at a damaged one.
+        """
+        for key, packed, stored_at in self._store.rows():
+            if packed is None:
+                raise CacheCorruptError(f"{self.path}: the row {key[:12]!r} is none that llmcall stores")
+            record = unpack(key, packed, stored_at)
+            if where is None or where(record):
+                yield record
+
+    def verify(self) -> list[str]:
+        """Return the keys of the damaged records, those whose stored request does not fit their key included."""
+        from .salvage import damaged
+
+        return damaged(self)
+
+    def stats(self) -> CacheStats:
+        """Return the path, the number of records and the bytes on the disk; its cost does not grow with the cache."""
+        return CacheStats(str(self.path), len(self), self._store.size())
+
+    def delete(self, *, where: Where) -> int:
+        """Delete the records that ``where`` is true of; return how many."""
+        return self._store.delete([record.cache_key for record in self.records(where=where)])
+
+    def clear(self) -> int:
+        """Delete all records; return how many."""
+        return self._store.clear()
+
+    def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
+        """Write the records as JSON Lines, the form of a cassette; return how many.
+
+        :raises CacheError: where a text looks like a credential, naming its place.
+        """
+        from .transfers import export
+
+        return export(self, path, where)
+
+    def load(self, path: str | os.PathLike[str], *, on_conflict: str = "keep") -> int:
+        """Add the records of an exported file, a cassette or another cache's directory; return how many were stored.
+
+        :param on_conflict: what to do about a key that has another answer here: ``keep`` this one, ``replace`` it, or
+            ``raise`` before anything is stored.
+        :raises CacheCorruptError: where a line is broken, or two answers meet under ``raise``.
+        """
+        from .transfers import load
+
+        return load(self, path, on_conflict)
+
+    def add_all(self, records: Iterable[Record], replaced: frozenset[str] | set[str] = frozenset()) -> int:
+        """Store many records, all or none; return how many were stored.
+
+        :param replaced: the keys of those that go in place of what is there; the others leave it alone.
+        """
+        return self._store.add_all((record.cache_key, pack(record), record.cache_key in replaced) for record in records)
+
+    def salvage(self, to: str | os.PathLike[str]) -> int:
+        """Write every record that can still be read to a cache in another directory; return how many there were.
+
+        :raises CacheError: where there is no database, or ``to`` is this cache's own directory.
+        """
+        from .salvage import salvage
+
+        return salvage(self, to)
+
+    def rekey(self) -> int:
+        """Recompute every key after a change of aliases, namespace or key version; return how many records changed.
+
+        The model is looked up in the present aliases, and the present namespace stands in place of the stored one.
+        Of records that come to the same key the first gets it; the others stay as they are.
+        """
+        from .rekeying import rekey
+
+        return rekey(self)
+
+    def explain(self, request: Request) -> Miss:
+        """Return the nearest record to a request, and what differs from it; ``str()`` of it is a report."""
+        from ..misses.miss import explain
+
+        return explain(self, request)
+
+    def close(self) -> None:
+        """Close the handles; the next use opens them again."""
+        self._store.close()
+
+    def __enter__(self) -> ResponseCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("llmcall")
+
+
+_caches: weakref.WeakSet[ResponseCache] = weakref.WeakSet()
+_shared: dict[str, ResponseCache] = {}
+_shared_lock = threading.Lock()
+
+
+def _begin_anew() -> None:
+    """Forget, in a forked process, what the threads that stayed behind were doing."""
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    for cache in list(_caches):
+        cache.flights = Flights()
+        cache._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
+    """Return the one cache object of a directory in this process: its lock and its unstored answers are shared."""
+    name = os.fspath(path)
+    found = _shared.get(name)
+    if found is None:
+        with _shared_lock:
+            found = _shared.setdefault(name, ResponseCache(name))
+    return found
+
+
+def forget_shared() -> None:
+    """Close and forget the shared cache objects."""
+    with _shared_lock:
+        caches = list(_shared.values())
+        _shared.clear()
+    for cache in caches:
+        cache.close()

@@ -1,0 +1,104 @@
+"""Records as bytes: pickled plain data behind a checksum, read by an unpickler that can build nothing else."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import TYPE_CHECKING, Any, NoReturn
+from zlib import crc32
+
+from ..errors import CacheCorruptError
+from ..requests.messages import plain
+from ..types import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["pack", "unpack"]
+
+CHECKSUM_BYTES = 4
+PROTOCOL = 4  # the newest that every supported Python reads and that holds no out-of-band buffers
+FIELDS = ("kind", "sample", "request", "response", "cost", "api_type", "host", "version")
+FIELD_NAMES = frozenset(FIELDS)
+TEXTS = ("sample", "api_type", "host", "version")
+# What the unpickler raises at bytes that somebody made up.
+UNREADABLE = (
+    pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError, OverflowError,
+)  # fmt: skip
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Read dicts, lists, strings, numbers, booleans, bytes and ``None``; refuse to look up anything else."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Refuse: plain data names no class."""
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no plain data")
+
+    def persistent_load(self, identifier: Any) -> NoReturn:
+        """Refuse: plain data refers to nothing outside."""
+        raise pickle.UnpicklingError("it refers to an object outside")
+
+
+class _PlainPickler(pickle.Pickler):
+    """Write what :class:`_PlainUnpickler` reads; refuse to write anything else."""
+
+    def reducer_override(self, value: Any) -> NoReturn:
+        """Refuse: only what is no plain data has to be reduced."""
+        raise _NotPlainError
+
+
+class _NotPlainError(Exception):
+    """Say that a value is no plain data, such as a string of a class of its own."""
+
+
+def pack(record: Record) -> bytes:
+    """Return a record as bytes; its key and time of storing are kept beside them, not in them.
+
+    :raises TypeError: where the record holds what is no plain data and has no plain form, naming its place.
+    """
+    values = {name: value for name in FIELDS if (value := getattr(record, name)) is not None}
+    try:
+        pickled = _pickled(values)
+    except _NotPlainError:
+        pickled = _pickled({name: plain(value, name) for name, value in values.items()})
+    return pickled + crc32(pickled).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def _pickled(values: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
+    _PlainPickler(file, PROTOCOL).dump(values)
+    return file.getvalue()
+
+
+def unpack(cache_key: str, packed: bytes, stored_at: float | None = None) -> Record:
+    """Return the record that :func:`pack` made bytes of.
+
+    :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a record of plain data.
+    """
+    body = packed[:-CHECKSUM_BYTES]
+    if crc32(body) != int.from_bytes(packed[-CHECKSUM_BYTES:], "little"):
+        raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit")
+    return _record(cache_key, _plain_data(cache_key, body), stored_at)
+
+
+def _plain_data(cache_key: str, body: bytes) -> Any:
+    try:
+        return _PlainUnpickler(io.BytesIO(body)).load()
+    except UNREADABLE as error:
+        raise CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {error}") from error
+
+
+def _record(cache_key: str, values: Any, stored_at: float | None) -> Record:
+    if isinstance(values, dict) and values.keys() <= FIELD_NAMES and _is_record(values):
+        return Record._make((cache_key, *map(values.get, FIELDS), stored_at))
+    raise CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: it holds something else than a record")
+
+
+def _is_record(values: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(values.get("kind"), str)
+        and isinstance(values.get("request"), dict)
+        and isinstance(values.get("response"), dict)
+        and isinstance(values.get("cost", 0.0), (int, float))
+        and all(isinstance(values.get(name, ""), str) for name in TEXTS)
+    )

@@ -1,0 +1,124 @@
+"""New keys for stored records, after a change of aliases, namespace or key version."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from ..config import current as config
+from ..errors import CacheCorruptError
+from ..models.facts import resolve
+from ..requests.keys import key_of
+from .long_work import with_bar
+from .packing import pack, unpack
+from .store import DiskStore
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+
+    from ..config.current import Settings
+    from ..types import Record
+    from .cache import ResponseCache
+
+__all__ = ["asked_now", "rekey"]
+
+ASIDE = "~"  # before a new key until all old ones are gone; no key begins with it
+MOVE = f"UPDATE Cache SET key = '{ASIDE}' || ?, value = ? WHERE key = ? AND raw = 1"
+SETTLE = f"UPDATE Cache SET key = substr(key, 2) WHERE key >= '{ASIDE}' AND key < '{ASIDE}g' AND raw = 1"
+POINT = "UPDATE Cache SET value = ? WHERE key = ? AND raw = 1"
+
+
+def rekey(cache: ResponseCache) -> int:
+    """Recompute every key, all or none; return how many records changed. See :meth:`ResponseCache.rekey`."""
+    with closing(DiskStore(cache.path)) as store:
+        if not store.exists():
+            return 0
+        return store.change(lambda writer: _rekeyed(store, writer, config.settings()))
+
+
+def asked_now(kind: str, asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return a stored request as it would be asked now: the model after aliases, and the namespace.
+
+    :param kind: ``"chat"``, ``"embedding"`` or ``"function"``.
+    """
+    now = {name: value for name, value in asked.items() if name != "namespace"}
+    namespace = settings.cache_namespace
+    if kind != "function":
+        now["model"] = resolve(str(asked.get("model", "")), settings.aliases)
+        own = {endpoint.namespace for endpoint in settings.endpoints if now["model"] in endpoint.models}
+        namespace = next((name for name in own if name), namespace)
+    if namespace:
+        now["namespace"] = namespace
+    return now
+
+
+def _rekeyed(store: DiskStore, writer: sqlite3.Connection, settings: Settings) -> int:
+    """Change the rows within a transaction; the store's other connection goes on reading them as they were."""
+    wanted: dict[str, str] = {}
+    pointers: dict[str, str] = {}
+    unread = 0
+    for key, packed, _ in with_bar(store.rows(), len(store), "reading records"):
+        try:
+            record = unpack(key, packed or b"")
+        except CacheCorruptError:
+            unread += 1
+            wanted[key] = key
+            continue
+        wanted[key] = key_of(record.kind, asked_now(record.kind, record.request, settings), record.sample)
+        if "fallback" in record.response and record.kind == "chat":
+            pointers[key] = str(record.response["fallback"])
+    moves = _moves(wanted)
+    _warn(store, unread, sum(key != new for key, new in wanted.items()) - len(moves))
+    changed = moves.keys() | {key for key, target in pointers.items() if target in moves}
+    for key in with_bar(sorted(changed), len(changed), "writing records"):
+        _write(store, writer, key, moves, settings)
+    writer.execute(SETTLE)
+    return len(changed)
+
+
+def _moves(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return which keys change to which: of several that come to one, that which has it already, else the first.
+
+    One that cannot move keeps its key, which may be what another wanted; so it is asked again until none gives way.
+    """
+    moving = {key: new for key, new in wanted.items() if key != new}
+    while True:
+        taken = {key for key in wanted if key not in moving}
+        left = {}
+        for key, new in moving.items():
+            if new not in taken:
+                taken.add(new)
+                left[key] = new
+        if len(left) == len(moving):
+            return moving
+        moving = left
+
+
+def _write(
+    store: DiskStore, writer: sqlite3.Connection, key: str, moves: Mapping[str, str], settings: Settings
+) -> None:
+    found = store.get(key)
+    assert found is not None
+    record = _pointing(unpack(key, *found), moves)
+    if key in moves:
+        request = asked_now(record.kind, record.request, settings)
+        writer.execute(MOVE, (moves[key], pack(record._replace(request=request)), key))
+    else:
+        writer.execute(POINT, (pack(record), key))
+
+
+def _pointing(record: Record, moves: Mapping[str, str]) -> Record:
+    """Return a record that points to where its target moved."""
+    new = moves.get(str(record.response.get("fallback"))) if record.kind == "chat" else None
+    return record._replace(response={"fallback": new}) if new else record
+
+
+def _warn(store: DiskStore, unread: int, kept: int) -> None:
+    import logging
+
+    log = logging.getLogger("llmcall")
+    if unread:
+        log.warning("%s: %d damaged rows stay as they are; 'llmcall cache verify' lists them", store.directory, unread)
+    if kept:
+        log.warning("%s: %d records keep their keys, since others have the new ones already", store.directory, kept)

@@ -1,0 +1,300 @@
+"""A key → bytes store: a diskcache directory, made by diskcache, its rows read and written with one statement each.
+
+diskcache's defaults lose data or run code, so they are off: it would evict above 1 GB (``size_limit``), cull old rows
+at each write (``cull_limit``), and unpickle values and keys (CVE-2025-69872, diskcache 5.6.3). No row here names a file
+or holds a pickle of diskcache's; one that does is unreadable, and its file is left alone. Statements of our own take
+half the time of diskcache's methods, and one connection serves all threads, where diskcache would open one in each.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ..errors import CacheCorruptError, CacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["DiskStore"]
+
+DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
+RAW = 1  # diskcache.core.MODE_RAW: the bytes as they are
+PAGE = 500  # rows read at a time when listing
+BUSY_SECONDS = 60.0
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes a damaged name
+PLAIN = f"raw = 1 AND mode = {RAW} AND filename IS NULL AND typeof(value) = 'blob'"
+FIND = f"SELECT value, store_time FROM Cache WHERE key = ? AND {PLAIN}"
+PAGE_OF_ROWS = (
+    f"SELECT rowid, key, CASE WHEN {PLAIN} THEN value END, store_time "
+    f"FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT {PAGE}"
+)
+ADD = (
+    "INSERT OR IGNORE INTO Cache (key, raw, store_time, access_time, access_count, size, mode, filename, value) "
+    f"VALUES (?, 1, ?, 0, 0, 0, {RAW}, NULL, ?)"
+)
+SET = ADD.replace("OR IGNORE ", "") + (
+    " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, size = 0, mode = excluded.mode, "
+    "filename = NULL, value = excluded.value"
+)
+STARTING = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
+DELETE = "DELETE FROM Cache WHERE key = ?"
+CLEAR = "DELETE FROM Cache"
+COUNT = "SELECT value FROM Settings WHERE key = 'count'"  # kept by diskcache's triggers
+
+_stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
+_forking = threading.Lock()
+_held: list[DiskStore] = []  # while the process is being forked
+
+
+class DiskStore:
+    """Keep bytes under keys in a directory that many threads and processes share. Opens nothing until used."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._reader: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        # diskcache expands variables in a path; so must whoever shares the directory with it.
+        self.directory = Path(os.path.expandvars(Path(directory).expanduser())).absolute()
+        self._database = self.directory / DATABASE
+        self._lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._written: tuple[int, int] | None = None  # which file the writer has open
+        _stores.add(self)
+
+    def exists(self) -> bool:
+        """Return whether there is a database."""
+        return self._database.exists()
+
+    def get(self, key: str) -> tuple[bytes, float] | None:
+        """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``.
+
+        :raises CacheCorruptError: where the database is damaged.
+        """
+        return next(iter(self.read(FIND, key)), None)
+
+    def read(self, statement: str, *values: object) -> list[Any]:
+        """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for a damaged one."""
+        with self._lock:
+            try:
+                reader = self._reader or self._open_reader()
+                return reader.execute(statement, values).fetchall() if reader else []
+            except DAMAGE as error:
+                raise self._failure(error) from error
+
+    def _open_reader(self) -> sqlite3.Connection | None:
+        if not self._database.exists():
+            if self.directory.exists() and not self.directory.is_dir():
+                raise CacheError(self._is_a_file())
+            return None
+        try:
+            self._reader = self._connect("mode=ro")
+        except sqlite3.OperationalError:
+            # A directory that nobody may write has no room for the index of the write-ahead log.
+            self._reader = self._connect("mode=ro&immutable=1")
+        return self._reader
+
+    def _is_a_file(self) -> str:
+        return f"the cache path {self.directory} is a file; [Cache] PATH must name a directory"
+
+    def _connect(self, options: str) -> sqlite3.Connection:
+        address = f"file:{quote(str(self._database))}?{options}"
+        connection = sqlite3.connect(
+            address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("SELECT 1 FROM Cache LIMIT 1")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            connection.close()
+            if "no such table" in str(error):
+                raise sqlite3.DatabaseError(str(error)) from error
+            raise
+        return connection
+
+    def add(self, key: str, value: bytes) -> bool:
+        """Store bytes under a key that has none; return whether they were stored.
+
+        :raises OSError: where the directory cannot be written, or the disk is full.
+        """
+        return self._write(lambda writer: writer.execute(ADD, (key, time.time(), value)).rowcount) > 0
+
+    def set(self, key: str, value: bytes) -> None:
+        """Store bytes under a key, in place of what is there.
+
+        :raises OSError: where the directory cannot be written, or the disk is full.
+        """
+        self._write(lambda writer: writer.execute(SET, (key, time.time(), value)).rowcount)
+
+    def add_all(self, rows: Iterable[tuple[str, bytes, bool]]) -> int:
+        """Store many rows (key, value, whether it replaces what is there), all or none; return how many were stored."""
+
+        def store(writer: sqlite3.Connection) -> int:
+            now = time.time()
+            return sum(
+                writer.execute(SET if replace else ADD, (key, now, value)).rowcount for key, value, replace in rows
+            )
+
+        return self.change(store)
+
+    def clear(self) -> int:
+        """Delete all rows, those of others included; return how many there were."""
+        return self._write(lambda writer: writer.execute(CLEAR).rowcount) if self._database.exists() else 0
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Delete keys, all or none; return how many were there."""
+
+        def remove(writer: sqlite3.Connection) -> int:
+            return sum(writer.execute(DELETE, (key,)).rowcount for key in keys)
+
+        return self.change(remove) if self._database.exists() else 0
+
+    def change(self, action: Callable[[sqlite3.Connection], int]) -> int:
+        """Run an action on the writing connection, all of it or nothing; return the number of rows that it returns."""
+        return self._write(lambda writer: _transaction(writer, action))
+
+    def _write(self, action: Any) -> int:
+        # A lock here spares SQLite's busy sleeps between the threads of one process.
+        with self._write_lock:
+            try:
+                return int(action(self._current_writer()))
+            except sqlite3.OperationalError as error:
+                raise OSError(f"{self.directory}: {error}") from error
+            except DAMAGE as error:
+                raise self._failure(error) from error
+
+    def _current_writer(self) -> sqlite3.Connection:
+        if self._writer is not None and self._written == _file_identity(self._database):
+            return self._writer
+        with self._lock:
+            self._forget()  # somebody deleted the directory: what is written to its open files is lost
+        return self._open_writer()
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if not self._database.exists():
+            self._create()
+        self._writer = self._connect("mode=rw")
+        self._writer.execute("PRAGMA synchronous = NORMAL")  # in WAL mode, a killed process loses nothing committed
+        self._written = _file_identity(self._database)
+        return self._writer
+
+    def _create(self) -> None:
+        """Make the directory, private and out of git, and diskcache's database in it."""
+        if self.directory.exists() and not self.directory.is_dir():
+            raise NotADirectoryError(self._is_a_file())
+        fresh = not self.directory.exists() or not any(self.directory.iterdir())
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if fresh:
+            self.directory.chmod(0o700)
+            (self.directory / ".gitignore").write_text("*\n", encoding="utf-8")
+        self._create_database()
+
+    def _create_database(self) -> None:
+        """Let diskcache make its database aside, and put it in place whole: others may be about to open it."""
+        from tempfile import TemporaryDirectory
+
+        import diskcache
+
+        with TemporaryDirectory(prefix=".new-", dir=self.directory) as folder:
+            made = diskcache.Cache(folder, eviction_policy="none", cull_limit=0, size_limit=2**62, statistics=0)
+            made.close()
+            _put(os.path.join(folder, DATABASE), self._database)
+
+    def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
+        """Yield key, bytes and time of every row, in the order of storing; the bytes are ``None`` where unreadable."""
+        last = 0
+        while page := self.read(PAGE_OF_ROWS, last):
+            if page[-1][0] <= last:  # a damaged tree would be read in circles
+                raise self._failure(sqlite3.DatabaseError("its rows are out of order"))
+            for _, key, value, stored_at in page:
+                yield str(key), value, stored_at
+            last = page[-1][0]
+
+    def starting(self, prefix: str, limit: int) -> list[str]:
+        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the index."""
+        return [str(key) for (key,) in self.read(STARTING, prefix, prefix + "\U0010ffff", limit)]
+
+    def __len__(self) -> int:
+        count = self.read(COUNT)
+        return int(count[0][0]) if count else 0
+
+    def size(self) -> int:
+        """Return the bytes that the database takes on the disk."""
+        files = (self.directory / f"{DATABASE}{suffix}" for suffix in ("", "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def close(self) -> None:
+        """Close the handles; the next use opens them again."""
+        with self._write_lock, self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._reader = self._writer = None
+
+    def __del__(self) -> None:
+        self._forget()
+
+    def _failure(self, error: Exception) -> CacheError:
+        return CacheCorruptError(
+            f"the cache database {self._database} is damaged or cannot be read ({error}); "
+            f"'llmcall cache salvage NEW_FOLDER --path {self.directory}' saves what can be read"
+        )
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _put(file: str, place: Path) -> None:
+    """Move a file to its place unless another process has put one there first."""
+    try:
+        os.link(file, place)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        os.rename(file, place)
+
+
+def _before_fork() -> None:
+    """Leave nothing open: SQLite's handles do not survive a fork (sqlite.org, "How To Corrupt", 2.6)."""
+    _forking.acquire()
+    for store in list(_stores):
+        store._write_lock.acquire()
+        store._lock.acquire()
+        store._forget()
+        _held.append(store)
+
+
+def _after_fork() -> None:
+    while _held:
+        store = _held.pop()
+        store._lock.release()
+        store._write_lock.release()
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+def _transaction(writer: sqlite3.Connection, action: Any) -> int:
+    writer.execute("BEGIN IMMEDIATE")
+    try:
+        changed = int(action(writer))
+    except BaseException:
+        if writer.in_transaction:  # SQLite itself rolls back where the disk is full
+            writer.execute("ROLLBACK")
+        raise
+    writer.execute("COMMIT")
+    return changed

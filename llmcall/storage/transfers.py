@@ -1,0 +1,75 @@
+"""Moving records: out to a file, and in from a file or another cache."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ..config import current as config
+from ..errors import CacheCorruptError, CacheError
+from ..lines import records as lines
+from ..replay.headers import header_of
+from ..requests.keys import key_of
+from . import tinytroupe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..types import Record
+    from .cache import ResponseCache
+
+__all__ = ["export", "load"]
+
+CONFLICTS = ("keep", "replace", "raise")
+NAMED = 5  # keys that a message lists
+
+
+def export(cache: ResponseCache, path: str | os.PathLike[str], where: Callable[[Record], bool] | None) -> int:
+    """Write a cache's records as JSON Lines; return how many. See :meth:`ResponseCache.export`."""
+    records = sorted(cache.records(where=where), key=lines.sort_key)
+    lines.write(path, header_of(), records, allow=config.settings().cassette_allow)
+    return len(records)
+
+
+def load(cache: ResponseCache, path: str | os.PathLike[str], on_conflict: str) -> int:
+    """Add the records of a file or of another cache; return how many were stored. See :meth:`ResponseCache.load`."""
+    if on_conflict not in CONFLICTS:
+        raise ValueError(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}")
+    records = list(_records_of(cache, path))
+    conflicts = [record for record in records if _conflicts(record, cache)]
+    if conflicts and on_conflict == "raise":
+        raise CacheCorruptError(f"{os.fspath(path)}: {_listed(conflicts)} have another answer in {cache.path}")
+    if conflicts:
+        _log().warning("%s: %s have another answer in %s: %s", path, _listed(conflicts), cache.path, on_conflict)
+    replaced = {record.cache_key for record in conflicts} if on_conflict == "replace" else set()
+    return cache.add_all(records, replaced)
+
+
+def _records_of(cache: ResponseCache, path: str | os.PathLike[str]) -> Iterable[Record]:
+    if not os.path.isdir(path):
+        return tinytroupe.readable(path) if tinytroupe.recognized(path) else lines.read(path, key_of).records()
+    with type(cache)(path) as other:
+        if not other.exists():
+            raise CacheError(f"{os.fspath(path)} holds no cache; name a cache's directory, or an exported file")
+        return list(other.records())
+
+
+def _conflicts(record: Record, cache: ResponseCache) -> bool:
+    here = cache.find(record.cache_key)
+    return here is not None and _answer(here) != _answer(record)
+
+
+def _answer(record: Record) -> dict[str, Any]:
+    """Return what two records of one key must share; a cassette has no ids and times of the server."""
+    return {name: value for name, value in record.response.items() if name not in lines.VOLATILE}
+
+
+def _listed(records: list[Record]) -> str:
+    keys = ", ".join(record.cache_key[:12] for record in records[:NAMED])
+    return f"{len(records)} records ({keys}{', …' if len(records) > NAMED else ''})"
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("llmcall")

@@ -236,7 +236,7 @@ print(json.dumps([opened, sorted(imported), sorted(set(sys.modules) - before)]))
 
 def test_import_and_first_use_are_cheap(tmp_path: Path) -> None:
     """Importing config reads no file; neither that nor settings() without files imports what costs time."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(config.__file__).parents[1]), "OPENAI_API_KEY": "sk-1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(config.__file__).parents[2]), "OPENAI_API_KEY": "sk-1"}
     command = [sys.executable, "-c", WATCH]
     done = subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True)
     opened, imported, used = json.loads(done.stdout)
@@ -244,7 +244,7 @@ def test_import_and_first_use_are_cheap(tmp_path: Path) -> None:
     assert not {"logging", "configparser", "dotenv", "difflib", "dataclasses", "inspect", "urllib.parse"} & set(used)
     others = {"llmcall", "__future__", "contextlib", "collections.abc"}
     assert {name for name in imported if not name.startswith("llmcall.")} <= others
-    ours = "_version errors config setting_names setting_values setting_layers setting_stack settings_value"
+    ours = "_version errors config config.current config.names config.values config.layers config.stack config.settings"
     assert {name.removeprefix("llmcall.") for name in imported if name.startswith("llmcall.")} <= set(ours.split())
 
 

@@ -222,8 +222,8 @@ def test_parameters_are_those_of_the_sdk(path: str, parameters: str, own: set[st
     known = set(inspect.signature(create).parameters) - own
     table = getattr(models, parameters)
     assert known <= table
-    assert table - known <= {"moderation", "prompt_cache_options"}, (
-        "only parameters newer than openai 2.x may be missing"
+    assert table - known <= {"moderation", "prompt_cache_options", "prompt_cache_retention"}, (
+        "only parameters newer than openai 2.0 may be missing"
     )
 
 
@@ -235,15 +235,15 @@ def test_every_model_of_the_sdk_is_known() -> None:
 
 
 def test_encodings_are_those_of_tiktoken() -> None:
-    """Wherever tiktoken knows a model's encoding, the table says the same."""
+    """Wherever tiktoken knows a model's encoding, the table says the same; an older one may lack the newest families."""
     tables = pytest.importorskip("tiktoken.model")
+    unknown = set()
     for name in _table()["windows"]:
         try:
-            expected = tables.encoding_name_for_model(name)
+            assert capabilities(name).encoding == tables.encoding_name_for_model(name), name
         except KeyError:
-            assert capabilities(name).encoding is None
-        else:
-            assert capabilities(name).encoding == expected, name
+            unknown |= {name} if capabilities(name).encoding is not None else set()
+    assert all(name.startswith(("gpt-5", "gpt-4.1", "gpt-4.5", "o3", "o4")) for name in unknown)
 
 
 def test_table_is_consistent() -> None:

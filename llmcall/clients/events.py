@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from ..answers.event_stream import LineReader
-from ..errors import ServiceError
-from .failures import failure_in
+from .failures import answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,7 +26,8 @@ class EventDecoder:
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
         """Yield the chunks that are complete with this data.
 
-        :raises ServiceError: where one is not JSON.
+        :raises ServiceError: where one is not a JSON object.
+        :raises APIError: where one reports an error.
         """
         return self._chunks(self._lines.feed(data))
 
@@ -44,16 +43,4 @@ class EventDecoder:
             if data.strip() == "[DONE]":
                 self.done = True
             elif data.strip():
-                yield _parsed(data)
-
-
-def _parsed(data: str) -> dict[str, Any]:
-    try:
-        chunk = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ServiceError(f"a malformed chunk in the stream: {data[:200]!r}") from error
-    if not isinstance(chunk, dict):
-        raise ServiceError(f"a malformed chunk in the stream: {data[:200]!r}")
-    if isinstance(chunk.get("error"), (dict, str)) and not chunk.get("choices"):
-        raise failure_in(chunk)
-    return chunk
+                yield answered(data, "chunk in the stream")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from ..errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["failure", "request_id", "seconds_to_wait"]
+__all__ = ["answered", "failure", "request_id", "seconds_to_wait"]
 
 CONTEXT_CODES = frozenset(
     {
@@ -96,7 +97,25 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-request-id") or headers.get("apim-request-id")
 
 
-def failure_in(body: dict[str, Any]) -> APIError:
+def answered(text: str | bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object that a server sent with the status 200.
+
+    :param what: what it is: ``"answer"``, or ``"chunk in the stream"``.
+    :raises ServiceError: where it is none.
+    :raises APIError: where it reports an error instead of giving choices or embeddings.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ServiceError(f"a malformed {what}, not JSON: {text[:200]!r}") from error
+    if not isinstance(found, dict):
+        raise ServiceError(f"a malformed {what}, no JSON object: {text[:200]!r}")
+    if found.get("error") and not (found.get("choices") or found.get("data")):
+        raise _failure_in(found)
+    return found
+
+
+def _failure_in(body: dict[str, Any]) -> APIError:
     """Return the error that a body with the status 200, or an event of a stream, reports; its code may be a status."""
     error = _error_object(body)
     code = error.get("code")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -14,7 +13,7 @@ from ..errors import APIError, RequestTimeoutError, ServiceError
 from ..types import Response
 from .bearer import abearer, bearer
 from .events import EventDecoder
-from .failures import failure, failure_in, request_id
+from .failures import answered, failure, request_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -216,19 +215,7 @@ def _read(answer: Any, ends: float | None) -> Iterator[bytes]:
 
 def _response(answer: Any, body: bytes) -> Response:
     headers = {name.lower(): value for name, value in answer.headers.items()}
-    return Response(_parsed(body), request_id(headers), headers)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ServiceError(f"a malformed answer, not JSON: {body[:200]!r}") from error
-    if not isinstance(parsed, dict):
-        raise ServiceError(f"a malformed answer, no JSON object: {body[:200]!r}")
-    if parsed.get("error") and not (parsed.get("choices") or parsed.get("data")):
-        raise failure_in(parsed)
-    return parsed
+    return Response(answered(body, "answer"), request_id(headers), headers)
 
 
 def failures() -> tuple[type[BaseException], ...]:

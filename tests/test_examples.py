@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +81,32 @@ def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path, mo
     assert "('Orange', 'trial-1#0')" in shown
     assert "('Banana', 'trial-1#2')" in shown
     assert "'bad'" in shown
+
+
+def results(notebook: Any) -> list[str]:
+    """Return what each cell of a notebook gave, as text; bars and warnings, on standard error, apart."""
+    widget = "application/vnd.jupyter.widget-view+json"
+    return [
+        "".join(
+            output["text"] if output["output_type"] == "stream" else output["data"]["text/plain"]
+            for output in cell.get("outputs", ())
+            if output.get("name") != "stderr" and widget not in output.get("data", ())
+        )
+        for cell in notebook.cells
+    ]
+
+
+@pytest.mark.skipif(not all(map(find_spec, ("matplotlib", "pandas"))), reason="needs pandas and matplotlib")
+def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The survey is replayed from its cassette, without key, network or cache, and gives the results saved with it."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    shutil.copy(EXAMPLES / "survey.jsonl", tmp_path)
+    monkeypatch.setenv("LLMCALL_CACHE_PATH", str(tmp_path / "cache"))
+    saved, notebook = (nbformat.read(EXAMPLES / "survey.ipynb", as_version=4) for _ in range(2))
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=600, startup_timeout=600, iopub_timeout=60, resources=resources).execute()
+    assert results(notebook) == results(saved)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("image/png" in output.get("data", ()) for output in outputs) == 1
+    assert any("/480 [" in output.get("text", output.get("data", {}).get("text/plain", "")) for output in outputs)
+    assert not (tmp_path / "cache").exists()

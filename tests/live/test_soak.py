@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
     from conftest import ModelServer
 
-CALLS = int(os.environ.get("LLMCALL_TEST_SOAK_CALLS", "160"))
+CALLS = int(os.environ.get("LLMCALL_TEST_SOAK_CALLS", "120"))
 KILLS = CALLS // 20
 THREADS = 3  # of each process
-AT_ONCE = 2 * THREADS
 MOMENTS = ("before asking", "before answering", "after answering")
 PRICE = (1.0, 3.0)  # USD per million tokens, in and out
 TOO_LONG = 60 + 5 * CALLS  # seconds: a process that still runs then hangs
 # A choice in JSON: a few tokens, and never nothing.
 COLOUR = {"type": "json_schema", "json_schema": {"name": "colour", "schema": {"enum": ["red", "green", "blue"]}}}
 ASKED = {"temperature": 1, "max_tokens": 8, "response_format": COLOUR, "on_error": "raise"}
-ITEMS = [f"Name a colour for house {number}." for number in range(CALLS)]
+QUESTION = "Name a colour for house {}."
+ITEMS = [QUESTION.format(number) for number in range(CALLS)]
 
 PROGRAM = f"""
 import json, os, sys
@@ -62,8 +62,8 @@ def ask(item):
     note("done", item, cached=reply.cached, text=reply.content)
     return reply.content
 
-items = {ITEMS}[:: int(direction)]
-with llmcall.budget(calls={2 * CALLS + AT_ONCE * KILLS}, name="soak"):
+items = [{QUESTION!r}.format(number) for number in range({CALLS})][:: int(direction)]
+with llmcall.budget(calls={2 * CALLS + THREADS * KILLS}, name="soak"):
     answers = llmcall.map(ask, items, scope="soak", workers={THREADS})
 used = llmcall.usage()
 print(json.dumps([dict(zip(items, answers)), used[:6], used.cost]))
@@ -180,6 +180,7 @@ def open_till(model_server: ModelServer, journal: Journal) -> Iterator[Till]:
             till.shutdown()
             thread.join()
     till.model.close()
+    journal.close()
 
 
 def worked(till: Till, model: str, cache: Path, direction: int) -> tuple[int, list[Any]]:

@@ -69,14 +69,28 @@ def test_market_day(command: list[str], tmp_path: Path) -> None:
     assert "\033" not in first
 
 
-def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+EXECUTE = """
+import sys, nbclient, nbformat
+notebook = nbformat.read(sys.argv[1], as_version=4)
+nbclient.NotebookClient(notebook, timeout=600, startup_timeout=600, iopub_timeout=60).execute()
+nbformat.write(notebook, sys.argv[2])
+"""
+
+
+def executed(name: str, environment: dict[str, str], folder: Path) -> Any:
+    """Run a notebook's cells in a process of its own, since nbclient never closes its event loop; return it."""
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("nbclient")
+    command = [sys.executable, "-c", EXECUTE, str(EXAMPLES / name), str(folder / "executed.ipynb")]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return nbformat.read(folder / "executed.ipynb", as_version=4)
+
+
+def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path) -> None:
     """Every cell of the notebook runs, and the draws of a scope go on from cell to cell."""
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    for name, value in recorded.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("PYTHONWARNINGS")  # what Jupyter itself warns of is none of ours
-    notebook = nbformat.read(EXAMPLES / "first_steps.ipynb", as_version=4)
-    nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    del recorded["PYTHONWARNINGS"]  # what Jupyter itself warns of is none of ours
+    notebook = executed("first_steps.ipynb", recorded, tmp_path)
     shown = "\n".join(output["data"]["text/plain"] for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "('Orange', 'trial-1#0')" in shown
     assert "('Banana', 'trial-1#2')" in shown
@@ -97,14 +111,12 @@ def results(notebook: Any) -> list[str]:
 
 
 @pytest.mark.skipif(not all(map(find_spec, ("matplotlib", "pandas"))), reason="needs pandas and matplotlib")
-def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path) -> None:
     """The survey is replayed from its cassette, without key, network or cache, and gives the results saved with it."""
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     shutil.copy(EXAMPLES / "survey.jsonl", tmp_path)
-    monkeypatch.setenv("LLMCALL_CACHE_PATH", str(tmp_path / "cache"))
-    saved, notebook = (nbformat.read(EXAMPLES / "survey.ipynb", as_version=4) for _ in range(2))
-    resources = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=600, startup_timeout=600, iopub_timeout=60, resources=resources).execute()
+    environment = {**os.environ, "LLMCALL_CACHE_PATH": str(tmp_path / "cache")}
+    notebook = executed("survey.ipynb", environment, tmp_path)
+    saved = pytest.importorskip("nbformat").read(EXAMPLES / "survey.ipynb", as_version=4)
     assert results(notebook) == results(saved)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", ()) for output in outputs) == 1

@@ -1,4 +1,7 @@
-"""The pytest plugin: tests that call a model replay a cassette of their own, and reach no model unless told to."""
+"""The pytest plugin: tests that call a model replay a cassette of their own, and reach no model unless told to.
+
+PYTEST_DONT_REWRITE: there is no assertion in it.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,30 @@
+"""What is measured.
+
+Each module has ``run(bench)``, and the functions that its workers run: generators that set up, yield once when they are
+ready, and then yield a round's value each time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ..bench import Bench
+from ..figures import Group
+
+__all__ = ["CASES", "run"]
+
+CASES = {
+    "hits": "hits: in the process that recorded, and in another one",
+    "first_answer": "from starting Python to the first replayed answer: time and peak memory",
+    "recorded_call": "a call that is recorded, against the plain SDK's call",
+    "many_calls": "400 calls of 50 ms by 32 workers; 500 asynchronous ones at once",
+    "identical": "calls sent for 32 identical requests at once",
+    "large_store": "open, hit, record, delete, stats, ls and the nearest record for a miss in a large store",
+    "cassette": "loading a cassette and answering the first call, against json.loads of its lines",
+}
+
+
+def run(name: str, bench: Bench) -> list[Group]:
+    """Measure a case."""
+    groups: list[Group] = import_module(f"{__name__}.{name}").run(bench)
+    return groups

@@ -1,0 +1,122 @@
+"""Where contestants are installed: an environment each, pinned, made when first needed and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["REQUIREMENTS", "EnvironmentMissingError", "Environments", "default_folder"]
+
+ROOT = Path(__file__).resolve().parents[1]
+LLMCALL = "llmcall"  # the environment that also holds this checkout
+OPENAI = "openai==3.51.0"
+DISKCACHE = "diskcache==5.6.3"
+INSTALL_SECONDS = 1200.0
+STATEMENT = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+
+REQUIREMENTS: dict[str, tuple[str, ...]] = {
+    LLMCALL: (OPENAI, DISKCACHE),
+    "joblib": ("joblib==1.6.0", OPENAI),
+    "autogen": ("autogen-ext[openai,diskcache]==0.7.5", "autogen-core==0.7.5", OPENAI, DISKCACHE),
+    "vcrpy": ("vcrpy==9.4.2", OPENAI),
+    "langchain": ("langchain-openai==1.7.3", "langchain-community==0.4.2", OPENAI),
+    # A hit of its disk cache imports the modules of its proxy, which need the last three.
+    "litellm": ("litellm==1.106.2", DISKCACHE, "fastapi==0.165.0", "orjson==3.13.0", "soundfile==0.14.0"),
+    "dspy": ("dspy==3.4.1",),
+    "inspect_ai": ("inspect_ai==0.3.285", OPENAI),
+}
+
+
+class EnvironmentMissingError(Exception):
+    """Tell why an environment could not be made."""
+
+
+def default_folder() -> Path:
+    """Return where environments are kept: the user's folder for caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmcall-benchmarks"
+
+
+class Environments:
+    """Find or make environments in a folder.
+
+    :param folder: where they are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._failed: dict[str, str] = {}
+
+    def python(self, name: str) -> str:
+        """Return the interpreter of an environment.
+
+        :raises EnvironmentMissingError: where something cannot be installed.
+        """
+        if name in self._failed:
+            raise EnvironmentMissingError(self._failed[name])
+        try:
+            return self._python(name)
+        except EnvironmentMissingError as error:
+            self._failed[name] = str(error)
+            raise
+
+    def _python(self, name: str) -> str:
+        wanted = REQUIREMENTS[name]
+        place = self.folder / f"{name}-{_digest(sys.version, *wanted)}"
+        python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
+        if not (place / "made").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            _run([sys.executable, "-m", "venv", str(place)])
+            _install(python, wanted)
+            (place / "made").touch()
+        if name == LLMCALL:
+            _install_checkout(python, place / "checkout")
+        return str(python)
+
+    def versions(self, name: str) -> dict[str, str]:
+        """Return the version of everything in an environment, by its name.
+
+        :raises EnvironmentMissingError: where there is none.
+        """
+        pinned = _run([self.python(name), "-I", "-c", STATEMENT]).split()
+        return dict(pair.split("==", 1) for pair in sorted(pinned))
+
+
+def _install_checkout(python: Path, stamp: Path) -> None:
+    """Install llmcall as a user would, from a copy of the checkout, unless this very state of it is installed."""
+    files = sorted((ROOT / "llmcall").rglob("*.*"))
+    sources = [file for file in files if file.suffix in (".py", ".json", ".ini")]
+    digest = _digest(*(f"{file.relative_to(ROOT)}:{_digest(file.read_text(encoding='utf-8'))}" for file in sources))
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "checkout")
+        left = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "tests", "benchmarks")
+        shutil.copytree(ROOT, copy, ignore=left)
+        _install(python, [str(copy), *REQUIREMENTS[LLMCALL]])
+        _install(python, ["--force-reinstall", "--no-deps", str(copy)])
+    stamp.write_text(digest, encoding="utf-8")
+
+
+def _install(python: Path, wanted: Sequence[str]) -> None:
+    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted])
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentMissingError(f"not installed within {INSTALL_SECONDS:.0f} s") from error
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise EnvironmentMissingError((said or done.stderr.splitlines() or ["pip failed"])[-1])
+    return done.stdout
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

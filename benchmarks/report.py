@@ -1,0 +1,33 @@
+"""The circumstances of a run: versions and the machine, without its name."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from itertools import groupby
+
+from .contestants import Entry
+from .environments import LLMCALL, EnvironmentMissingError, Environments
+
+__all__ = ["circumstances"]
+
+SHOWN = ("llmcall-sim", "openai", "diskcache", "joblib", "autogen-ext", "vcrpy", "langchain-openai",
+         "langchain-community", "litellm", "dspy", "inspect_ai")  # fmt: skip
+
+
+def circumstances(environments: Environments, entries: Sequence[Entry]) -> dict[str, str]:
+    """Return what ran where: Python, the machine, and each environment's versions."""
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    told = {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load at the end {load}",
+    }
+    for name, _ in groupby(sorted({LLMCALL, *(entry.environment for entry in entries)})):
+        try:
+            versions = environments.versions(name)
+        except EnvironmentMissingError as error:
+            told[name] = str(error)
+            continue
+        told[name] = ", ".join(f"{package} {versions[package]}" for package in SHOWN if package in versions)
+    return told

@@ -1,0 +1,85 @@
+"""A chat completions server on the loopback that answers at once, or after the delay that its path names.
+
+``python stub_server.py`` prints its port and serves until its standard input closes. ``POST /50/v1/chat/completions``
+answers after 50 ms; ``GET /calls`` tells how many completions were asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.workload import completion
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+BACKLOG = 1024  # connections that may wait: 500 are opened at once
+
+
+class StubProtocol(asyncio.Protocol):
+    """Answer the requests of one connection in turn."""
+
+    calls = 0
+
+    def __init__(self) -> None:
+        self._received = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the connection."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every request that is there as a whole."""
+        self._received += data
+        while (request := self._whole_request()) is not None:
+            self._answer(*request)
+
+    def _whole_request(self) -> tuple[str, bytes] | None:
+        head, blank, rest = self._received.partition(b"\r\n\r\n")
+        length = _content_length(head)
+        if not blank or len(rest) < length:
+            return None
+        self._received = rest[length:]
+        return head.split(b" ", 2)[1].decode(), rest[:length]
+
+    def _answer(self, path: str, body: bytes) -> None:
+        if not body:
+            self._send({"calls": StubProtocol.calls})
+            return
+        StubProtocol.calls += 1
+        response = completion(json.loads(body)["messages"][-1]["content"])
+        delay = int(path.split("/")[1]) / 1000
+        if delay:
+            asyncio.get_running_loop().call_later(delay, self._send, response)
+        else:
+            self._send(response)
+
+    def _send(self, response: dict[str, object]) -> None:
+        body = json.dumps(response).encode()
+        self._transport.write(HEAD % len(body) + body)
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0
+
+
+async def serve() -> None:
+    """Print the port and serve until the standard input closes."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(StubProtocol, "127.0.0.1", 0, backlog=BACKLOG)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

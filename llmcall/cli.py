@@ -25,6 +25,7 @@ __all__ = ["main"]
 DEMO = "market_day.py"
 # So small a model is at its best with the words that it finds most likely, and may not know when to stop.
 LOCAL: dict[str, Any] = {"temperature": 0, "max_tokens": 200}
+LOCAL_SYSTEM = "You are a helpful assistant."  # without a system message it wanders off, in other languages too
 
 
 class Commands(click.Group):
@@ -73,6 +74,8 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     question = sys.stdin.read() if text == "-" else text
     if not question.strip():
         raise click.UsageError("there is no question")
+    if local and system is None:
+        system = LOCAL_SYSTEM
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
     params = LOCAL if local else {}

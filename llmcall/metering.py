@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from .tables import columns
+from .tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .types import TokenUsage
 
-__all__ = ["Meter", "Usage", "cost_of", "count", "process_meter", "track", "watching"]
+__all__ = ["Meter", "Usage", "cost_of", "count", "count_hit", "process_meter", "track", "watching"]
 
 COLUMNS = ("calls", "cached_calls", "retries", "errors", "input_tokens", "output_tokens", "cost", "saved")
+CACHED_CALLS, SAVED = COLUMNS.index("cached_calls"), COLUMNS.index("saved")
 TOKENS_PER_PRICE = 1_000_000  # prices are USD per million tokens
 
 
@@ -47,6 +48,8 @@ class Usage(NamedTuple):
     by_scope: Mapping[str, Usage] = {}
 
     def __str__(self) -> str:
+        from .tables import columns
+
         return columns([("model", *COLUMNS), *self._rows()], right=range(1, len(COLUMNS) + 1))
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -103,15 +106,17 @@ class Meter:
     def add(self, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
         """Add amounts, by the name of their column; ``None`` is unknown."""
         with _lock:
-            sums = self._sums.get((model, scope))
-            if sums is None:
-                sums = self._sums[model, scope] = [0, 0, 0, 0, 0, 0, 0.0, 0.0]
-                self._unknown[model, scope] = [0] * len(COLUMNS)
+            sums = self._sums.get((model, scope)) or self._begun((model, scope))
             for name, amount in amounts.items():
                 if amount is None:
                     self._unknown[model, scope][COLUMNS.index(name)] += 1
                 else:
                     sums[COLUMNS.index(name)] += amount
+
+    def _begun(self, place: tuple[str, str]) -> list[float]:
+        sums = self._sums[place] = [0, 0, 0, 0, 0, 0, 0.0, 0.0]
+        self._unknown[place] = [0] * len(COLUMNS)
+        return sums
 
     def usage(self) -> Usage:
         """Return what was used so far."""
@@ -149,6 +154,25 @@ def count(own: Meter, model: str, scope: str, amounts: Mapping[str, float | None
     process_meter.add(model, scope, amounts)
     for meter in tuple(_tracking):
         meter.add(model, scope, amounts)
+
+
+def count_hit(own: Meter, model: str, saved: float | None) -> None:
+    """Count one call outside any scope that a record answered, as :func:`count` does.
+
+    :param saved: the USD that it cost when it was made; ``None`` is unknown.
+    """
+    if _tracking:
+        count(own, model, "", {"cached_calls": 1, "saved": saved})
+        return
+    place = (model, "")
+    with _lock:
+        for meter in (own, process_meter):
+            sums = meter._sums.get(place) or meter._begun(place)
+            sums[CACHED_CALLS] += 1
+            if saved is None:
+                meter._unknown[place][SAVED] += 1
+            else:
+                sums[SAVED] += saved
 
 
 class Tracked:

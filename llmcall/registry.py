@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -105,8 +104,10 @@ def _plugin(name: str) -> Any:
     for point in _entry_points():
         if point.name == name:
             return _loaded(point)
+    from difflib import get_close_matches
+
     known = known_api_types()
-    near = difflib.get_close_matches(name, known, 1)
+    near = get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ConfigError(f"unknown api_type {name!r}{hint} Known are {', '.join(known)} (register_client adds one)")
 

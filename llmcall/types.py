@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from marshal import loads
+from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
+from .tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Record", "Reply", "Request", "Response", "TokenUsage", "record_of"]
+__all__ = ["Answer", "Record", "Reply", "Request", "Response", "Sent", "TokenUsage", "message_of", "record_of"]
 
 Data = Any  # JSON-like plain data: dict, list, str, int, float, bool, None, bytes
 
@@ -120,6 +122,29 @@ def record_of(
     )
 
 
+class Sent(NamedTuple):
+    """Hold a response and where it came from.
+
+    :param latency: seconds from sending to the end of the answer.
+    """
+
+    response: Any
+    endpoint: str
+    host: str
+    latency: float
+
+
+class Answer(NamedTuple):
+    """Hold a record, and what was sent for it: ``None`` where another call, or none, was.
+
+    :param whole: whether the server read the whole prompt: such an answer alone is stored.
+    """
+
+    record: Record
+    sent: Sent | None = None
+    whole: bool = True
+
+
 class Response(dict[str, Any]):
     """Be a response as the API gave it, with what its headers said. A transport may return a plain dict as well.
 
@@ -145,7 +170,6 @@ class Reply(dict[str, Any]):
 
     ``messages.append(reply)`` and ``json.dumps(reply)`` work as they do for any message.
 
-    :ivar raw: the response as the API gave it.
     :ivar cached: whether a record, or an identical call in flight, gave the answer.
     :ivar cache_key: the request's key.
     :ivar sample: which draw it is, or ``None``.
@@ -155,9 +179,8 @@ class Reply(dict[str, Any]):
     :ivar request_id: the server's identifier of the request, likewise.
     """
 
-    __slots__ = ("_parse", "cache_key", "cached", "cost", "endpoint", "latency", "raw", "request_id", "sample")
+    __slots__ = ("_parse", "_raw", "cache_key", "cached", "cost", "endpoint", "latency", "request_id", "sample")
 
-    raw: dict[str, Data]
     cached: bool
     cache_key: str
     sample: str | None
@@ -166,6 +189,7 @@ class Reply(dict[str, Any]):
     endpoint: str | None
     request_id: str | None
     _parse: Callable[[str], Any] | None
+    _raw: Any
 
     @classmethod
     def of(
@@ -183,11 +207,38 @@ class Reply(dict[str, Any]):
         :param parse: reads the text as the type that ``response_format`` was.
         """
         raw = record.response
-        reply = cls(_message(raw["choices"][0]))
-        reply.raw, reply.cached, reply.latency = raw, cached, latency
+        reply = cls(message_of(raw["choices"][0]))
+        reply._raw, reply.cached, reply.latency = raw, cached, latency
         reply.cache_key, reply.sample, reply.cost = record.cache_key, record.sample, record.cost
         reply.endpoint, reply.request_id, reply._parse = endpoint, request_id, parse
         return reply
+
+    @classmethod
+    def again(cls, record: Record, response: bytes, message: Mapping[str, Any] | None) -> Reply:
+        """Return a reply that was made of a record before.
+
+        :param record: its response may be left out.
+        :param response: the response as marshal writes it, to be read when it is asked for.
+        :param message: of a reply that is a text and nothing else; ``None`` for any other.
+        """
+        if message is None:
+            whole = loads(response)
+            reply = cls(message_of(whole["choices"][0]))
+            reply._raw = whole
+        else:
+            reply = cls(message)
+            reply._raw = response
+        reply.cached, reply.latency = True, 0.0
+        reply.cache_key, reply.sample, reply.cost = record.cache_key, record.sample, record.cost
+        reply.endpoint = reply.request_id = reply._parse = None
+        return reply
+
+    @property
+    def raw(self) -> dict[str, Data]:
+        """Return the response as the API gave it."""
+        if type(self._raw) is bytes:
+            self._raw = loads(self._raw)
+        return self._raw  # type: ignore[no-any-return]
 
     @property
     def content(self) -> str | None:
@@ -222,7 +273,7 @@ class Reply(dict[str, Any]):
     @property
     def choices(self) -> list[dict[str, Data]]:
         """Return all messages (several where ``n`` is above 1), in the form of the reply itself."""
-        return [_message(choice) for choice in self.raw["choices"]]
+        return [message_of(choice) for choice in self.raw["choices"]]
 
     @property
     def parsed(self) -> Any:
@@ -233,7 +284,8 @@ class Reply(dict[str, Any]):
         return None if self._parse is None or self.content is None else self._parse(self.content)
 
 
-def _message(choice: Mapping[str, Any]) -> dict[str, Data]:
+def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
+    """Return the message of a choice, as a reply holds it."""
     given = choice["message"]
     message = {"role": given.get("role") or "assistant", "content": given.get("content")}
     for name in ("tool_calls", "refusal"):

@@ -18,15 +18,15 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 
 # Each module's layer. An import may go to the same layer or downwards. A name ending in "*" stands for a family.
 LAYERS = {
-    0: "errors types _version",
+    0: "errors tuples types _version",
     1: """config config.* notices tables metering functions
           models models.facts models.tokens models.vocabularies
           requests requests.* prompts prompts.* answers answers.*
-          replay.draws road.stops""",
+          replay.draws road.sockets road.stops""",
     2: """storage storage.* lines lines.* misses misses.*
           replay.cassettes replay.headers replay.reels replay.results replay.scopes replay.tapes replay.unrecorded
           admission.accounts admission.budgets admission.demands admission.ledgers admission.limits admission.pools
-          admission.rate_headers admission.reservations models.prices
+          admission.rate_headers admission.redis_ledgers admission.reservations models.prices
           road.flights road.retry road.waiting""",
     3: "replay replay.* admission admission.* road road.*",
     4: "clients clients.*",

@@ -86,6 +86,8 @@ class Account:
     """
 
     shared = False  # with other processes
+    name = place = ""  # where it is kept, and under what name
+    kept_open = False  # between two uses
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -119,6 +121,9 @@ class Account:
         """Count from nothing again."""
         with self._lock:
             self._spent = NOTHING
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
 
     def renew(self) -> None:
         """Make a lock of a forked process's own; what is reserved is the parent's."""

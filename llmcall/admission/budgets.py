@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from .reservations import Reservation
+    from .redis_ledgers import RedisLedger
+    from .reservations import AnyAccount, Reservation
 
 __all__ = [
     "Budget", "Spent", "any_open", "budget", "check_for_processes", "check_price", "counts_tokens", "opened", "reserve",
@@ -52,8 +53,8 @@ class Budget:
     :param usd: US dollars.
     :param tokens: tokens of prompts and answers together.
     :param calls: calls answered by a model.
-    :param name: what it is kept under, in ``budgets.db`` in the cache's directory.
-    :param directory: another directory; ``None`` means ``[Cache] PATH``.
+    :param name: what it is kept under, in ``budgets.db`` in the cache's directory, or in its Redis database.
+    :param directory: another directory or database; ``None`` means ``[Cache] PATH``.
     :raises ValueError: for a limit that is negative or no number, or an empty name.
     """
 
@@ -71,7 +72,7 @@ class Budget:
         self.name = name
         self.limit = Amounts(None if usd is None else round(usd * PICO), tokens, calls)
         self._entered = 0
-        self.account: Account | Ledger = Account("the budget")
+        self.account: AnyAccount = Account("the budget")
         if name is not None:
             self.account = _ledger(name, os.fspath(config.settings().cache_path if directory is None else directory))
 
@@ -99,8 +100,7 @@ class Budget:
             self._entered += 1
             if self._entered == 1:
                 _open.append(self)
-                if isinstance(self.account, Ledger):
-                    self.account.kept_open = True
+                self.account.kept_open = True
         return self
 
     def __exit__(
@@ -110,8 +110,7 @@ class Budget:
             self._entered -= 1
             if not self._entered:
                 _open.remove(self)
-                if isinstance(self.account, Ledger):
-                    self.account.close()
+                self.account.close()
                 reservations.call_first()
 
     def __repr__(self) -> str:
@@ -138,14 +137,12 @@ def budget(
     return Budget(usd, tokens, calls, name)
 
 
-def _ledger(name: str, directory: str) -> Ledger:
-    if "://" in directory:
-        kind = directory.partition("://")[0]
-        raise ConfigError(
-            f"the budget {name!r} is kept in the cache's directory, and [Cache] PATH = {kind}://… is none: "
-            "give it one by llmcall.admission.budgets.Budget(…, directory=…)"
-        )
-    return Ledger(name, directory)
+def _ledger(name: str, place: str) -> Ledger | RedisLedger:
+    if "://" not in place:
+        return Ledger(name, place)
+    from .redis_ledgers import RedisLedger
+
+    return RedisLedger(name, place)
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -167,7 +164,7 @@ def counts_tokens() -> bool:
 
 
 def shared_open() -> bool:
-    """Return whether a budget is open that is kept on the disk."""
+    """Return whether a budget is open that other processes share."""
     return any(each.name is not None for each in tuple(_open))
 
 
@@ -176,12 +173,12 @@ def reserve(reservation: Reservation, need: Spending) -> float | None:
     return reservations.reserve(reservation, need, _accounts)
 
 
-def _accounts() -> list[tuple[Account | Ledger, Amounts]]:
+def _accounts() -> list[tuple[AnyAccount, Amounts]]:
     """Return the accounts of the open budgets, those of one name once, with the tightest limits."""
-    found: dict[Any, tuple[Account | Ledger, Amounts]] = {}
+    found: dict[Any, tuple[AnyAccount, Amounts]] = {}
     for each in tuple(_open):
         account = each.account
-        known = (str(account.directory), account.name) if isinstance(account, Ledger) else account
+        known = (account.place, account.name) if account.shared else account
         first, limit = found.get(known, (account, each.limit))
         found[known] = first, limit.tightest(each.limit)
     return list(found.values())
@@ -229,8 +226,8 @@ def travelling() -> tuple[dict[str, Any], ...]:
     """Return the open named budgets as plain data, for :func:`opened` in another process."""
     return tuple(
         {"usd": each.usd, "tokens": each.tokens, "calls": each.calls, "name": each.name,
-         "directory": str(each.account.directory)}
-        for each in tuple(_open) if isinstance(each.account, Ledger)
+         "directory": each.account.place}
+        for each in tuple(_open) if each.account.shared
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["Ledger"]
+__all__ = ["LEASE", "Ledger", "is_running"]
 
 DATABASE = "budgets.db"
 BUSY_SECONDS = 60.0
@@ -59,6 +59,7 @@ class Ledger:
         self.name = name
         self.title = f"the budget {name!r}"
         self.directory = Path(directory)
+        self.place = str(directory)
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
@@ -144,7 +145,7 @@ class Ledger:
     def _count_the_dead(self, database: sqlite3.Connection) -> None:
         """Count as spent what processes that are gone had reserved."""
         for key, process, since, *amounts in database.execute(RESERVED, (self.name,)).fetchall():
-            if not _is_running(process) or time.time() - since > LEASE:
+            if not is_running(process) or time.time() - since > LEASE:
                 database.execute("DELETE FROM Reserved WHERE id = ?", (key,))
                 database.execute(ADD, (self.name, *amounts))
 
@@ -195,7 +196,8 @@ def _make_private(directory: Path) -> None:
         (directory / ".gitignore").write_text("*\n", encoding="utf-8")
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Return whether there is a process of that number on this machine."""
     if process == os.getpid() or os.name == "nt":  # Windows has no harmless signal to ask by
         return True
     try:

@@ -88,6 +88,14 @@ class Pool:
             others = (self.room.gate(other) for other in self.endpoints if other is not endpoint)
             return any(other.rested_until < until for other in others)
 
+    def free_after(self, now: float) -> float:
+        """Return the seconds until the first endpoint has rested.
+
+        :param now: the monotonic time.
+        """
+        with self.room.lock:
+            return max(0.0, min(self.room.gate(endpoint).rested_until for endpoint in self.endpoints) - now)
+
     def leave_out(self, endpoint: Endpoint) -> bool:
         """Leave an endpoint out for good; return whether others remain (the last one stays)."""
         with self.room.lock:

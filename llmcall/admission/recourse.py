@@ -20,26 +20,48 @@ REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
 
 
 def another_way(
-    call: Call, endpoint: Endpoint, body: dict[str, Any], error: APIError, renewed: set[str], now: float
+    call: Call, endpoint: Endpoint, body: dict[str, Any], error: APIError, refused: set[str], now: float
 ) -> bool:
     """Return whether the same attempt can go on: with another endpoint, a fresh token, or without a parameter.
 
     :param endpoint: the one that refused.
     :param body: what was sent; it loses what is unsupported.
-    :param renewed: the names of the endpoints whose key function was asked again; grows.
+    :param refused: which endpoints refused in this attempt, and how; grows. None may do so twice in the same way.
     :param now: the monotonic time.
     """
     if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-        another = call.pool.rest(endpoint, now + _rest(call, error))
-        return another and error.retryable  # not where a stream's reader has the first half already
+        return _passed_on(call, endpoint, error, refused, now)
     if isinstance(error, AuthenticationError):
         # A function gives the key: api_key=, azure_ad_token_provider= or Entra ID.
         renewable = getattr(call.transport(endpoint), "renewable", False)
-        if renewable and error.status_code == 401 and endpoint.name not in renewed:
-            renewed.add(endpoint.name)
+        if renewable and error.status_code == 401 and _is_new(refused, f"401 {endpoint.name}"):
             return True
         return _left_out(call.pool, endpoint, error)
     return isinstance(error, InvalidRequestError) and _without(body, error)
+
+
+def _is_new(refused: set[str], how: str) -> bool:
+    known = how in refused
+    refused.add(how)
+    return not known
+
+
+def _passed_on(call: Call, endpoint: Endpoint, error: APIError, refused: set[str], now: float) -> bool:
+    """Let an endpoint rest; return whether another one, or the first that has rested, is asked in its place."""
+    seconds = _rest(call, error)
+    another = call.pool.rest(endpoint, now + seconds)
+    if not error.retryable:
+        return False  # a stream's reader has the first half already
+    if another and _is_new(refused, f"429 {endpoint.name}"):
+        _log().warning(
+            "%s request %s to %s: endpoint %s rests for %.2f s (%s: %s); another is asked",
+            call.request.kind, call.request.cache_key[:12], call.request.model,
+            endpoint.name, seconds, type(error).__name__, error,
+        )  # fmt: skip
+        return True
+    if len(call.pool.endpoints) > 1:
+        error.retry_after = call.pool.free_after(now)
+    return False
 
 
 def _rest(call: Call, error: APIError) -> float:

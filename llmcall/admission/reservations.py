@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from .accounts import Account, Amounts, Spending
     from .ledgers import Ledger
+    from .redis_ledgers import RedisLedger
 
-    Accounts = Callable[[], Sequence[tuple[Account | Ledger, Amounts]]]
+    AnyAccount = Account | Ledger | RedisLedger
+    Accounts = Callable[[], Sequence[tuple[AnyAccount, Amounts]]]
 
 __all__ = ["Reservation", "call_first", "reserve"]
 
@@ -30,7 +32,7 @@ _waiting: OrderedDict[Ticket, None] = OrderedDict()
 class Held(NamedTuple):
     """Hold what one account reserved, and what it knows it by."""
 
-    account: Account | Ledger
+    account: AnyAccount
     key: str
     need: Spending
 

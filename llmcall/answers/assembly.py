@@ -211,35 +211,43 @@ class _ToolCalls:
 
     def __init__(self) -> None:
         self._calls: list[tuple[int, _Object]] = []
+        self._at: dict[int, _Object] = {}  # the last call of each index
+        self._of: dict[Any, _Object] = {}  # the first call of each id
+        self._next_index = 0
 
     def add(self, pieces: Any, place: str) -> None:
         for piece in _expect(list, pieces, place):
             self._add_piece(_expect(dict, piece, "tool call"))
 
     def _add_piece(self, piece: dict[str, Any]) -> None:
-        index = piece.get("index")
+        index, identifier = piece.get("index"), piece.get("id")
+        if identifier is not None:
+            _expect(str, identifier, "id")
         call = self._begun(piece) if index is None else self._begun_at(_expect(int, index, "index"), piece)
         if call is None:
-            call = _Object(TOOL_CALL)
-            self._calls.append((self._next_index() if index is None else index, call))
+            call = self._begin(self._next_index if index is None else index)
         dropped = ("index", "id") if call.get("id") else ("index",)
         call.add({name: value for name, value in piece.items() if name not in dropped}, "tool call")
+        if identifier and call.get("id") == identifier:
+            self._of.setdefault(identifier, call)
+
+    def _begin(self, index: int) -> _Object:
+        call = self._at[index] = _Object(TOOL_CALL)
+        self._calls.append((index, call))
+        self._next_index = max(self._next_index, index + 1)
+        return call
 
     def _begun_at(self, index: int, piece: dict[str, Any]) -> _Object | None:
-        call = next((call for at, call in reversed(self._calls) if at == index), None)
+        call = self._at.get(index)
         known = call.get("id") if call else None
         another = known and piece.get("id") and piece["id"] != known and _is_named(piece)
         return None if another else call
 
     def _begun(self, piece: dict[str, Any]) -> _Object | None:
-        identifier = piece.get("id")
-        for _, call in self._calls:
-            if identifier and call.get("id") == identifier:
-                return call
+        known = self._of.get(piece.get("id"))
+        if known is not None:
+            return known
         return None if _is_named(piece) or not self._calls else self._calls[-1][1]
-
-    def _next_index(self) -> int:
-        return max((index for index, _ in self._calls), default=-1) + 1
 
     def whole(self) -> list[dict[str, Any]]:
         return [_whole_call(call.whole()) for _, call in sorted(self._calls, key=lambda numbered: numbered[0])]

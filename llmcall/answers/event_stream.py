@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
+from .nesting import is_deep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,15 +21,19 @@ if TYPE_CHECKING:
 __all__ = ["EventReader", "LineReader", "text_in"]
 
 LINE_END = re.compile(r"\r\n|\r|\n")  # not str.splitlines, which cuts at U+2028 and others too
+DATA_LINES = 1000  # of one event; each may be the last, so all are tried together anew
 IGNORED = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no text
 
 
 class LineReader:
-    """Cut bytes into lines, however the network cut the bytes; invalid UTF-8 becomes U+FFFD."""
+    """Cut bytes into lines, however the network cut the bytes; invalid UTF-8 becomes U+FFFD.
+
+    A line that does not end costs time in proportion to its length: what has come of it is not looked at again.
+    """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-        self._rest = ""
+        self._rest: list[str] = []  # the pieces of the last line
         self._ended_by_return = False
 
     def feed(self, data: bytes) -> list[str]:
@@ -37,8 +42,8 @@ class LineReader:
 
     def close(self) -> list[str]:
         """Return the last line where no line end closed it."""
-        lines = [*self._cut(self._decoder.decode(b"", final=True)), self._rest]
-        self._rest = ""
+        lines = [*self._cut(self._decoder.decode(b"", final=True)), "".join(self._rest)]
+        self._rest = []
         return lines if lines[-1] else lines[:-1]
 
     def _cut(self, text: str) -> list[str]:
@@ -46,7 +51,11 @@ class LineReader:
             return []
         fresh = text[1:] if self._ended_by_return and text[0] == "\n" else text
         self._ended_by_return = text[-1] == "\r"
-        *lines, self._rest = LINE_END.split(self._rest + fresh)
+        first, *others = LINE_END.split(fresh) if "\r" in fresh else fresh.split("\n")
+        self._rest.append(first)
+        if not others:
+            return []
+        lines, self._rest = ["".join(self._rest), *others[:-1]], [others[-1]]
         return lines
 
 
@@ -60,6 +69,7 @@ class EventReader:
         self.done = False
         self._lines = LineReader()
         self._unfinished = ""
+        self._data_lines = 0
 
     def feed(self, data: bytes) -> Iterator[str]:
         """Yield the pieces that are complete with this data, none of them empty.
@@ -91,10 +101,22 @@ class EventReader:
         payload, self._unfinished = self._unfinished + data + "\n", ""
         try:
             event = json.loads(payload)
+        except RecursionError:
+            raise _too_deep(payload) from None
         except ValueError:
             self._unfinished = payload  # an event may go over several data lines
+            self._data_lines += 1
+            if self._data_lines > DATA_LINES:
+                raise ServiceError(f"a malformed event in the stream, no JSON: {payload:.200}") from None
             return ""
+        self._data_lines = 0
+        if is_deep(event):
+            raise _too_deep(payload)
         return text_in(event)
+
+
+def _too_deep(payload: str) -> ServiceError:
+    return ServiceError(f"a malformed event in the stream, nested too deeply: {payload:.200}")
 
 
 def text_in(event: Any) -> str:

@@ -16,6 +16,7 @@ __all__ = ["MAX_DEPTH", "containers", "fenced_blocks", "scalar"]
 MAX_DEPTH = 200  # of nested objects and arrays; what pydantic's own JSON parser (jiter) allows
 
 _BLANK = re.compile(r"(?:[\s\ufeff\u200b]+|//[^\n]*|\#[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_BLANK_ONLY = re.compile(r"(?:[\s\ufeff\u200b]+|//[^\n]*|\#[^\n]*)*")  # where no comment can end any more
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?P<real>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)(?![\w.])", re.ASCII)
 _NAME = re.compile(r"(?:true|false|null|True|False|None)(?!\w)")
 _NAMES = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
@@ -25,7 +26,7 @@ _CHUNK = {quote: re.compile(rf"[^\\{closing}]*") for quote, closing in _CLOSING.
 _ESCAPES = {'"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HEX = re.compile(r"u([0-9a-fA-F]{4})")
 _OPENING = re.compile(r"[\[{]")
-_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})([^`]*)$")
+_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,}(?!~))([^`]*)$")
 
 
 def containers(text: str, wanted: str = "{[") -> list[Any]:
@@ -73,9 +74,9 @@ def fenced_blocks(text: str) -> list[str]:
 
 
 def _scan_all(text: str, wanted: str) -> list[Any]:
-    values, position = [], 0
+    values, position, last = [], 0, text.rfind("*/")
     while match := _OPENING.search(text, position):
-        scanner = _Scanner(text, match.start(), wanted)
+        scanner = _Scanner(text, match.start(), wanted, last)
         try:
             value = scanner.container()
         except _Broken as broken:
@@ -116,10 +117,11 @@ class _Frame:
 class _Scanner:
     """Read one value from a position on; ``is_json`` tells whether what was read so far can only be meant as JSON."""
 
-    def __init__(self, text: str, position: int, wanted: str) -> None:
+    def __init__(self, text: str, position: int, wanted: str, last_comment_end: int = -1) -> None:
         self.text = text
         self.position = position
         self.wanted = wanted
+        self.last_comment_end = last_comment_end
         self.is_json = False
         self.frames: list[_Frame] = []
 
@@ -266,7 +268,9 @@ class _Scanner:
         self.position += 1
 
     def _skip_blank(self) -> None:
-        match = _BLANK.match(self.text, self.position)
+        # Where no comment ends any more, none need be sought from each place to the end of the text.
+        pattern = _BLANK if self.position < self.last_comment_end else _BLANK_ONLY
+        match = pattern.match(self.text, self.position)
         assert match is not None  # the pattern matches the empty string
         self.position = match.end()
         self._at_end("before its end")

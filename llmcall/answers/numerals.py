@@ -15,13 +15,14 @@ from ..errors import OutputError
 __all__ = ["number", "whole_number"]
 
 _PLAIN = str.maketrans({"−": "-", "’": "'", "\u00a0": " ", "\u2009": " ", "\u202f": " "})
+_GROUPS = 40  # of three digits, as in _NUMBER: longer numbers are not read, so that no run of groups takes long
 _MAX_DIGITS = 4000  # Python refuses to convert more than 4,300 (sys.int_info.default_max_str_digits)
 _NUMBER = re.compile(
     r"""
     (?<![\w.,'+/^×–—-])
     (?P<sign>[-+]?) (?:[$€£¥₹]\ ?)? (?P<second_sign>[-+]?)
     (?P<digits>
-        (?: [1-9][0-9]{0,2} (?P<separator>[,_\ ]) [0-9]{3} (?:(?P=separator)[0-9]{3})* (?![0-9])
+        (?: [1-9][0-9]{0,2} (?P<separator>[,_\ ]) [0-9]{3} (?:(?P=separator)[0-9]{3}){0,40} (?![0-9])
           | [0-9]+ (?=[^0-9]|$) )
         (?P<fraction>\.[0-9]+)?
       | \.[0-9]+ )
@@ -85,6 +86,8 @@ def _value(text: str, match: re.Match[str]) -> int | float:
 
 
 def _converted(match: re.Match[str]) -> int | float:
+    if match["separator"] and match["digits"].count(match["separator"]) > _GROUPS:
+        raise OutputError("it holds a number of more than 40 groups of digits")
     digits = re.sub("[,_ ]", "", match["digits"])
     if len(digits) > _MAX_DIGITS:
         raise OutputError(f"it holds a number of {len(digits)} digits")

@@ -19,7 +19,7 @@ from .numerals import number, whole_number
 
 __all__ = ["correction", "describe", "read", "read_structured"]
 
-_FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[^\n`]*$", re.MULTILINE)
+_FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
 _MAX_PROBLEMS = 5  # that a correction lists; a model mends those, and the next answer shows the rest
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..road.flow import Answer
-from ..road.retry import RetryPolicy
-from ..types import record_of
+from ..replay.current import open_tape
+from ..tuples import NamedTuple
+from ..types import Answer, record_of
+from .options import split
+from .requests import chat_request, embedding_request, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..config.current import Settings
     from ..replay.current import Tape
     from ..replay.scopes import Draw
     from ..types import Request
     from .options import Options
+    from .road import ClientRoad
 
-__all__ = ["Asked", "policy_of", "reader_of"]
+__all__ = ["Asked", "embeddings_prepared", "prepared"]
 
 
 class Asked(NamedTuple):
@@ -70,7 +71,36 @@ class Asked(NamedTuple):
         return found if record is found.record else Answer(record)
 
 
-def reader_of(response_format: Any) -> Callable[[str], Any] | None:
+def prepared(client: ClientRoad, messages: Any, arguments: dict[str, Any]) -> Asked:
+    """Return a chat call as its arguments describe it; inside a scope it takes a draw.
+
+    :raises TypeError, ValueError: for a wrong argument.
+    """
+    options, params = split(arguments)
+    tape = open_tape(client._base)
+    parse = _reader_of(params.get("response_format"))
+    model = client.model_named(params.pop("model", None))
+    request, drawn = chat_request(messages, model, params, client.settings, options, client.namespace(model))
+    return Asked(request, options, drawn, parse, tape)
+
+
+def embeddings_prepared(client: ClientRoad, text: Any, model: str | None, arguments: dict[str, Any]) -> list[Asked]:
+    """Return an embeddings call as its arguments describe it, one text each.
+
+    :raises TypeError: for a wrong argument.
+    """
+    options, params = split(arguments)
+    if options.sample is not None:
+        raise TypeError("embeddings take no sample: the same text has the same embedding")
+    first = open_tape(client._base)
+    settings = client.settings
+    name = client.model_named(model or client.default_embedding_model())
+    requests = embedding_request(texts_of(text), name, params, settings, client.namespace(name))
+    tapes = [first, *(open_tape(client._base) for _ in requests[1:])]
+    return [Asked(request, options, tape=tape) for request, tape in zip(requests, tapes, strict=False)]
+
+
+def _reader_of(response_format: Any) -> Callable[[str], Any] | None:
     """Return what reads an answer as the type that was given as ``response_format``, or ``None`` where it was none."""
     if response_format is None or isinstance(response_format, dict):
         return None
@@ -79,19 +109,3 @@ def reader_of(response_format: Any) -> Callable[[str], Any] | None:
     from ..answers.values import read_structured
 
     return partial(read_structured, output_type=response_format)
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def policy_of(options: Options, settings: Settings) -> RetryPolicy:
-    """Return how often and when a call is tried again; its deadline begins now."""
-    deadline = _first(options.deadline, settings.deadline)
-    return RetryPolicy(
-        _first(options.max_attempts, settings.retry_max_attempts),
-        _first(options.waiting_time, settings.retry_waiting_time),
-        _first(options.exponential_backoff_factor, settings.retry_exponential_backoff_factor),
-        settings.retry_max_waiting_time,
-        None if deadline is None else time.monotonic() + deadline,
-    )

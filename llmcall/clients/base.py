@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..answers.assembly import text_pieces
 from ..errors import APIError
-from ..road.drivers import adrive, adrive_stream, drive, drive_stream
-from ..road.embeddings import embed, vector
 from .road import ClientRoad
-from .stream import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from ..models.tokens import TokenCount
-    from ..road.effects import Flow
-    from ..road.flow import Answer
-    from ..types import Reply, Request
+    from ..types import Answer, Reply, Request
     from .asked import Asked
+    from .stream import AsyncStream, Stream
 
 __all__ = ["LLMClient"]
+
+# The arguments of send_message in the order in which it hands them on; after them come the others, in a dict.
+ARGUMENTS = (
+    "model", "temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", "stop", "seed", "n",
+    "response_format", "tools", "tool_choice", "reasoning_effort", "extra_body", "timeout", "deadline", "max_attempts",
+    "waiting_time", "exponential_backoff_factor", "sample", "cache", "on_error", "dedent_messages",
+)  # fmt: skip
 
 
 class LLMClient(ClientRoad):
@@ -97,18 +98,22 @@ class LLMClient(ClientRoad):
         :raises ConfigError: where a setting, such as the key, is missing or wrong.
         :raises CacheMissError: in the mode ``replay``, where nothing is recorded.
         """
-        arguments = {
-            "model": model, "temperature": temperature, "max_tokens": max_tokens, "top_p": top_p,
-            "frequency_penalty": frequency_penalty, "presence_penalty": presence_penalty, "stop": stop, "seed": seed,
-            "n": n, "response_format": response_format, "tools": tools, "tool_choice": tool_choice,
-            "reasoning_effort": reasoning_effort, "extra_body": extra_body, "timeout": timeout, "deadline": deadline,
-            "max_attempts": max_attempts, "waiting_time": waiting_time,
-            "exponential_backoff_factor": exponential_backoff_factor, "sample": sample, "cache": cache,
-            "on_error": on_error, "dedent_messages": dedent_messages or None, **params,
-        }  # fmt: skip
-        asked = self._prepared(current_messages, arguments)
+        values = (
+            model, temperature, max_tokens, top_p, frequency_penalty, presence_penalty, stop, seed, n, response_format,
+            tools, tool_choice, reasoning_effort, extra_body, timeout, deadline, max_attempts, waiting_time,
+            exponential_backoff_factor, sample, cache, on_error, dedent_messages or None, params,
+        )  # fmt: skip
+        at_once = self._at_once(current_messages, ARGUMENTS, values)
+        if at_once is not None:
+            return at_once
+        asked = self._prepared(current_messages, {**dict(zip(ARGUMENTS, values, strict=False)), **params})
         try:
-            return self._reply(self._recorded(asked) or drive(self._answer(asked)), asked)
+            found = self._recorded(asked)
+            if found is None:
+                from ..road.drivers import drive
+
+                found = drive(self._answer(asked))
+            return self._reply(found, asked)
         except BaseException as error:
             return self._failed(error, asked)  # type: ignore[no-any-return]
 
@@ -119,10 +124,17 @@ class LLMClient(ClientRoad):
 
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop; arguments, reply and errors as of :meth:`send_message`."""
+        at_once = self._at_once(current_messages, (), (arguments,))
+        if at_once is not None:
+            return at_once
         asked = self._prepared(current_messages, arguments)
         try:
             found = self._recorded(asked)
-            return self._reply(found if found else await adrive(self._answer(asked)), asked)
+            if found is None:
+                from ..road.drivers import adrive
+
+                found = await adrive(self._answer(asked))
+            return self._reply(found, asked)
         except BaseException as error:
             return self._failed(error, asked)  # type: ignore[no-any-return]
 
@@ -132,15 +144,22 @@ class LLMClient(ClientRoad):
         :returns: an iterator of the text's pieces; its ``.reply`` is there at the end. A recorded answer comes
             word by word. With ``on_error="none"`` a failure is logged, the stream ends, and ``.reply`` is ``None``.
         """
+        from .stream import Stream
+
         asked = self._prepared(current_messages, arguments)
         return Stream(lambda stream: self._pieces(asked, stream), asked.give_back)
 
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
         """Ask a model and hand on its answer as it comes, without blocking the event loop: :meth:`stream_message`."""
+        from .stream import AsyncStream
+
         asked = self._prepared(current_messages, arguments)
         return AsyncStream(lambda stream: self._apieces(asked, stream), asked.give_back)
 
     def _pieces(self, asked: Asked, stream: Stream) -> Generator[str, None, None]:
+        from ..answers.assembly import text_pieces
+        from ..road.drivers import drive_stream
+
         try:
             found = self._recorded(asked)
             if found is None:
@@ -152,6 +171,11 @@ class LLMClient(ClientRoad):
             self._failed(error, asked, returning=False)
 
     async def _apieces(self, asked: Asked, stream: AsyncStream) -> AsyncGenerator[str, None]:
+        from contextlib import aclosing
+
+        from ..answers.assembly import text_pieces
+        from ..road.drivers import adrive_stream
+
         try:
             found = self._recorded(asked)
             if found is None:
@@ -190,9 +214,13 @@ class LLMClient(ClientRoad):
         :returns: one list of numbers, each rounded to float32, or one list for each text; ``None`` where the call
             failed for good and ``on_error`` is ``"none"``.
         """
-        asked = self._embedding_asked(text, model, arguments)
+        from ..road.drivers import drive
+        from .asked import embeddings_prepared
+        from .asking import embedded
+
+        asked = embeddings_prepared(self, text, model, arguments)
         try:
-            vectors = drive(self._embedded(asked))
+            vectors = drive(embedded(self, asked))
         except APIError as error:
             return self._failed(error, asked[0])  # type: ignore[no-any-return]
         return vectors[0] if isinstance(text, str) else vectors
@@ -208,29 +236,16 @@ class LLMClient(ClientRoad):
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop; as :meth:`get_embedding`."""
-        asked = self._embedding_asked(text, model, arguments)
+        from ..road.drivers import adrive
+        from .asked import embeddings_prepared
+        from .asking import embedded
+
+        asked = embeddings_prepared(self, text, model, arguments)
         try:
-            vectors = await adrive(self._embedded(asked))
+            vectors = await adrive(embedded(self, asked))
         except APIError as error:
             return self._failed(error, asked[0])  # type: ignore[no-any-return]
         return vectors[0] if isinstance(text, str) else vectors
-
-    def _embedded(self, asked: list[Asked]) -> Flow[list[list[float]]]:
-        known: dict[str, Answer] = {}
-        missing: list[Asked] = []
-        for each in asked:
-            found = self._recorded(each, counted=False)
-            if found is None:
-                missing.append(each)
-            else:
-                known[each.request.cache_key] = found
-        if missing:
-            answers = yield from embed([self._call(each) for each in missing])
-            for each, answer in zip(missing, answers, strict=True):
-                known[each.request.cache_key] = each.kept(answer)
-        elif asked:
-            self._count(asked[0].request.model, "", cached_calls=1, saved=_sum(known.values()))
-        return [vector(known[each.request.cache_key].record) for each in asked]
 
     def count_tokens(self, messages_or_text: Any, model: str | None = None) -> TokenCount:
         """Return the tokens of a text or of messages with their framing; ``.estimated`` where it is not exact.
@@ -243,7 +258,3 @@ class LLMClient(ClientRoad):
         name = self.model_named(model)
         return count_tokens(messages_or_text, name, encoding=self.capabilities(name).encoding)
 
-
-def _sum(answers: Any) -> float | None:
-    costs = [found.record.cost for found in answers]
-    return None if None in costs else sum(costs)

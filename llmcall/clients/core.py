@@ -6,12 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from ..admission.limits import process_room
-from ..admission.pools import Pool
 from ..config import current as config
 from ..errors import ConfigError
 from ..metering import Meter, count
-from ..models.facts import resolve
 from ..storage.cache import shared_cache
 
 if TYPE_CHECKING:
@@ -19,10 +16,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ..admission.pools import Pool
     from ..config.current import Endpoint, Settings
     from ..metering import Usage
     from ..models.facts import Capabilities
     from ..storage.cache import ResponseCache
+    from .hits import ShortWay
     from .transport import Transport
 
 __all__ = ["ClientCore"]
@@ -43,6 +42,8 @@ class ClientCore:
         self._resolved: tuple[int, Settings] | None = None
         self._pools: dict[str, Pool] = {}
         self._transports: dict[Endpoint, Any] = {}
+        self._hosts: dict[str, set[str]] = {}
+        self._short_way: ShortWay | None = None
         if transport is not None:
             self.transport = transport
         _clients.add(self)
@@ -51,7 +52,8 @@ class ClientCore:
 
     def __getstate__(self) -> dict[str, Any]:
         # In another process it has its own connections, and begins to count anew.
-        return {**self.__dict__, "_meter": Meter(), "_resolved": None, "_pools": {}, "_transports": {}}
+        nothing: dict[str, Any] = {"_pools": {}, "_transports": {}, "_hosts": {}, "_resolved": None, "_short_way": None}
+        return {**self.__dict__, **nothing, "_meter": Meter()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -65,7 +67,7 @@ class ClientCore:
         if resolved is None or resolved[0] != generation:
             made = config.settings_for(self._base, self._overrides)
             self._resolved = resolved = (generation, made)
-            self._pools = {}
+            self._pools, self._hosts = {}, {}
         return resolved[1]
 
     @property
@@ -95,7 +97,11 @@ class ClientCore:
         name = model or self.default_model()
         if not isinstance(name, str):
             raise TypeError(f"model is {name!r}; it must be a string")
-        return resolve(name, settings.aliases) if settings.aliases else name
+        if not settings.aliases:
+            return name
+        from ..models.facts import resolve
+
+        return resolve(name, settings.aliases)
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model."""
@@ -106,6 +112,15 @@ class ClientCore:
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return the endpoints that serve a model."""
         return [config.Endpoint(name=self.api_type, models=(model,), api_type=self.api_type)]
+
+    def hosts(self, model: str) -> set[str]:
+        """Return the hosts of the endpoints that serve a model, as they are recorded."""
+        return {self.host(endpoint) for endpoint in self.endpoints(model)}
+
+    @classmethod
+    def _is_keyed_by_settings(cls) -> bool:
+        """Return whether settings and arguments alone decide what model a call means."""
+        return cls.model_named is ClientCore.model_named and cls.default_model is ClientCore.default_model
 
     def make_transport(self, endpoint: Endpoint) -> Any:
         """Return what speaks to an endpoint."""
@@ -132,12 +147,17 @@ class ClientCore:
         return self.settings.cache_mode
 
     def _pool(self, model: str) -> Pool:
+        """Return the endpoints that serve a model, as one takes its turn among them."""
         pool = self._pools.get(model)
         if pool is None:
+            from ..admission.limits import process_room
+            from ..admission.pools import Pool
+
             pool = self._pools.setdefault(model, Pool(self.endpoints(model), process_room))
         return pool
 
     def _transport(self, endpoint: Endpoint) -> Any:
+        """Return what speaks to an endpoint, one for all calls."""
         found = self._transports.get(endpoint)
         if found is None:
             found = self._transports.setdefault(endpoint, self.make_transport(endpoint))

@@ -8,6 +8,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..answers.nesting import DEPTH, is_deep
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["answered", "failure", "request_id", "seconds_to_wait"]
+
+LONGEST_WAIT = 366 * 86400.0  # seconds; what no clock of the system can wait for would be an error of its own
 
 CONTEXT_CODES = frozenset(
     {
@@ -50,17 +53,17 @@ CONTEXT_TEXTS = re.compile(
 )
 WINDOW = re.compile(
     r"(?:maximum (?:context|model|prompt|allowed) length (?:is |of |\()|context (?:size|length|window) (?:is |of |\()"
-    r"|configured limit of |tokens allowed \(|tokens > |must be <= |current batch size: )(\d+)",
+    r"|configured limit of |tokens allowed \(|tokens > |must be <= |current batch size: )(\d{1,18})",
     re.IGNORECASE,
 )
 PROMPT = re.compile(
     r"(?:resulted in |prompt contains (?:at least )?|request (?:has|contains) |request \(|input \(|input length \(|"
-    r"prompt \(length |prompt length of |requested tokens \(|token count \(|prompt is too long: |given: )(\d+)",
+    r"prompt \(length |prompt length of |requested tokens \(|token count \(|prompt is too long: |given: )(\d{1,18})",
     re.IGNORECASE,
 )
 # Some name the sum of prompt and answer, and in many ways its parts: the prompt is what the answer leaves of it.
-REQUESTED = re.compile(r"you requested (?:a total of |about )?(\d+) tokens", re.IGNORECASE)
-ANSWER = re.compile(r"(\d+) (?:tokens )?(?:in|for) the (?:completion|output)", re.IGNORECASE)
+REQUESTED = re.compile(r"you requested (?:a total of |about )?(\d{1,18}) tokens", re.IGNORECASE)
+ANSWER = re.compile(r"(?<!\d)(\d{1,18}) (?:tokens )?(?:in|for) the (?:completion|output)", re.IGNORECASE)
 
 
 def failure(
@@ -97,7 +100,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-request-id") or headers.get("apim-request-id")
 
 
-def answered(text: str | bytes, what: str) -> dict[str, Any]:
+def answered(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
     """Return the JSON object that a server sent with the status 200.
 
     :param what: what it is: ``"answer"``, or ``"chunk in the stream"``.
@@ -107,12 +110,26 @@ def answered(text: str | bytes, what: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ServiceError(f"a malformed {what}, not JSON: {text[:200]!r}") from error
+        raise ServiceError(f"a malformed {what}, not JSON: {_start(text)}") from error
     if not isinstance(found, dict):
-        raise ServiceError(f"a malformed {what}, no JSON object: {text[:200]!r}")
-    if found.get("error") and not (found.get("choices") or found.get("data")):
+        raise ServiceError(f"a malformed {what}, no JSON object: {_start(text)}")
+    if _brackets(text) > DEPTH and is_deep(found):
+        raise ServiceError(f"a malformed {what}, nested more than {DEPTH} levels deep: {_start(text)}")
+    reported = found.get("error") or found.get("object") == "error"  # the latter is vLLM's and SGLang's
+    if reported and not (found.get("choices") or found.get("data")):
         raise _failure_in(found)
     return found
+
+
+def _start(text: str | bytes | bytearray) -> str:
+    start = text[:200]
+    return repr(start if isinstance(start, str) else bytes(start))
+
+
+def _brackets(text: str | bytes | bytearray) -> int:
+    if isinstance(text, str):
+        return text.count("{") + text.count("[")
+    return text.count(b"{") + text.count(b"[")
 
 
 def _failure_in(body: dict[str, Any]) -> APIError:
@@ -206,8 +223,11 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     seconds = _positive(stated)
     if seconds is not None or not stated:
         return seconds
-    date = email.utils.parsedate_tz(stated)
-    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
+    try:
+        date = email.utils.parsedate_to_datetime(stated)
+        return min(max(0.0, date.timestamp() - time.time()), LONGEST_WAIT)
+    except (TypeError, ValueError, OverflowError, OSError):  # no date, or one that no clock knows
+        return None
 
 
 def _positive(text: str | None) -> float | None:
@@ -215,4 +235,4 @@ def _positive(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return value if 0 <= value < float("inf") else None
+    return min(value, LONGEST_WAIT) if 0 <= value < float("inf") else None

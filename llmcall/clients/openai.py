@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config import current as config
-from ..config.endpoints import host_of, is_loopback
 from ..config.layers import CONFIGURED
 from ..errors import ConfigError
 from ..replay import tapes
 from .base import LLMClient
-from .sdk import SDKTransport, fitting
 
 if TYPE_CHECKING:
     from ..config.current import Endpoint, Settings
+    from .sdk import SDKTransport
 
 __all__ = ["OpenAIClient"]
 
-ADDRESS = "https://api.openai.com/v1"  # openai 3.51, OpenAI.__init__
+HOST = "api.openai.com"
+ADDRESS = f"https://{HOST}/v1"  # openai 3.51, OpenAI.__init__
 NO_KEY = "no key needed"  # what a loopback server is sent; the SDK insists on a text
 
 
@@ -37,12 +37,28 @@ class OpenAIClient(LLMClient):
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return the ``[Endpoint …]`` sections that list a model, or the one endpoint of the settings."""
+        return self._pooled(model) or [self._configured(self.settings, model)]
+
+    def _pooled(self, model: str) -> list[Endpoint]:
         settings = self.settings
-        if not self._overrides.keys() & {"base_url", "azure_endpoint"}:
-            pool = [endpoint for endpoint in settings.endpoints if model in endpoint.models]
-            if pool:
-                return pool
-        return [self._configured(settings, model)]
+        if not settings.endpoints or self._overrides.keys() & {"base_url", "azure_endpoint"}:
+            return []
+        return [endpoint for endpoint in settings.endpoints if model in endpoint.models]
+
+    def hosts(self, model: str) -> set[str]:
+        """Return the hosts of the endpoints that serve a model."""
+        pooled = self._pooled(model)
+        return {self.host(endpoint) for endpoint in pooled} if pooled else {self._own_host()}
+
+    def _own_host(self) -> str:
+        """Return the host of the one endpoint of the settings, without making that, which takes longer."""
+        settings = self.settings
+        url = settings.azure_endpoint if self.api_type == "azure" else settings.base_url
+        if url is None:
+            return HOST
+        from ..config.addresses import host_of
+
+        return host_of(url)
 
     def _configured(self, settings: Settings, model: str) -> Endpoint:
         endpoint = config.Endpoint(
@@ -73,11 +89,13 @@ class OpenAIClient(LLMClient):
         held = tapes.namespaces()
         by_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
         if held is None or by_code or self.settings.origin_of("endpoints").rank >= CONFIGURED:
-            return {endpoint.namespace or "" for endpoint in self.endpoints(model)}
+            return {endpoint.namespace or "" for endpoint in self._pooled(model)} or {""}
         return {held.get(model, "")}
 
     def host(self, endpoint: Endpoint) -> str:
         """Return the host of an endpoint, without port or credentials."""
+        from ..config.addresses import host_of
+
         return host_of(endpoint.azure_endpoint or endpoint.base_url or ADDRESS)
 
     def make_transport(self, endpoint: Endpoint) -> Any:
@@ -91,6 +109,8 @@ class OpenAIClient(LLMClient):
         return self._openai_transport(endpoint)
 
     def _openai_transport(self, endpoint: Endpoint) -> SDKTransport:
+        from .sdk import SDKTransport, fitting
+
         key = self._key(endpoint)
         config.announce_key_destination(self.settings, endpoint)
 
@@ -109,7 +129,7 @@ class OpenAIClient(LLMClient):
 
     def _key(self, endpoint: Endpoint) -> Any:
         key = endpoint.key() or self._fresh_key()
-        if not key and not is_loopback(endpoint.base_url or ADDRESS):
+        if not key and not config.is_loopback(endpoint.base_url or ADDRESS):
             raise ConfigError(
                 f"no key for {self.host(endpoint)}: set the environment variable "
                 f"{config.key_variable(self.api_type)}, or pass api_key="

@@ -7,7 +7,7 @@ import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from .sdk import failures, raise_mapped
+from .sdk_errors import failures, raise_mapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,20 +6,44 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from ..replay.scopes import Draw, draw
-from ..requests.keys import identity, normalizer, sampled_key
+from ..requests.keys import identity, sampled_key
 from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import UNKEYED, asked_parameters, check_names, given_parameters
 from ..types import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..config.current import Settings
     from .options import Options
 
-__all__ = ["chat_request", "embedding_request", "texts_of"]
+__all__ = ["chat_request", "embedding_request", "keyed_parameters", "normalizer_of", "texts_of"]
 
-_normalizer = functools.lru_cache(maxsize=32)(normalizer)
+
+def keyed_parameters(model: str, params: dict[str, Any], settings: Settings, namespace: str) -> dict[str, Any]:
+    """Return all of a chat call that enters its key, but the messages.
+
+    :raises TypeError, ValueError: for a parameter of the wrong kind or value.
+    """
+    check_names(params)
+    return _keyed(model, given_parameters(params, settings), namespace)
+
+
+def _keyed(model: str, given: dict[str, Any], namespace: str) -> dict[str, Any]:
+    asked = {"model": model, **asked_parameters(given)}
+    return {**asked, "namespace": namespace} if namespace else asked
+
+
+def normalizer_of(settings: Settings) -> Callable[[str], str] | None:
+    """Return what replaces the parts of a text that do not matter, or ``None`` where all of it does."""
+    return _normalizer(settings.cache_normalize) if settings.cache_normalize else None
+
+
+@functools.lru_cache(maxsize=32)
+def _normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
+    from ..requests.normalizers import normalizer
+
+    return normalizer(names)
 
 
 def chat_request(
@@ -36,13 +60,7 @@ def chat_request(
     checked = check_messages(messages, dedent=options.dedent_messages)
     given = given_parameters(params, settings)
     headers = given.pop("extra_headers", {})
-    asked = {
-        "model": model,
-        "messages": asked_messages(checked, _normalizer(settings.cache_normalize)),
-        **asked_parameters(given),
-    }
-    if namespace:
-        asked["namespace"] = namespace
+    asked = {**_keyed(model, given, namespace), "messages": asked_messages(checked, normalizer_of(settings))}
     identified = identity("chat", asked)
     drawn = draw(identified, options.sample)
     sample = drawn.sample if isinstance(drawn, Draw) else drawn
@@ -85,7 +103,7 @@ def embedding_request(
     check_names(params, embedding=True)
     given = given_parameters(params, None)
     headers = given.pop("extra_headers", {})
-    normalize = _normalizer(settings.cache_normalize)
+    normalize = normalizer_of(settings)
     return [_embedding(text, model, given, headers, normalize, namespace) for text in texts]
 
 

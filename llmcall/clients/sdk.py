@@ -1,29 +1,31 @@
-"""The only room that knows the openai SDK: sends through it, and maps its errors to the tree."""
+"""The room that sends through the openai SDK; :mod:`llmcall.clients.sdk_errors` maps its errors to the tree."""
 
 from __future__ import annotations
 
-import sys
 import threading
-import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from ..errors import APIError, RequestTimeoutError, ServiceError
+from ..errors import RequestTimeoutError, ServiceError
+from ..road.time_limits import limited
 from ..types import Response
 from .bearer import abearer, bearer
+from .bodies import Body
 from .events import EventDecoder
-from .failures import answered, failure, request_id
+from .failures import answered, request_id
+from .redirects import at_home
+from .sdk_errors import failures, hide_keys, mapped_error, raise_mapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 
     from ..types import Request
 
-__all__ = ["SDKTransport", "failures", "fitting", "mapped_error", "raise_mapped"]
+__all__ = ["SDKTransport", "fitting"]
 
-SHORTEST_SECRET = 6  # characters; masking a shorter key would blot out ordinary words
-SHORTEST_READ = 0.001  # seconds; 0 would mean that a socket does not block
+CONNECTING = 0.8  # the share of an attempt's time in which the connection must be there
 
 
 class SDKTransport:
@@ -51,13 +53,13 @@ class SDKTransport:
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response; the timeout bounds the attempt as a whole, the reading of the body included."""
         sdk = self._client()
-        ends = None if timeout is None else time.monotonic() + timeout
-        try:
-            with _create(sdk, request, timeout, bearer(self._key)) as answer, _noting(answer):
-                _bound_reads(answer, ends)
-                return _response(answer, b"".join(_read(answer, ends)))
-        except failures() as error:
-            raise_mapped(error, self._name)
+        with (
+            limited(timeout),
+            self._mapping(),
+            _create(sdk, request, timeout, bearer(self._key)) as answer,
+            _noting(answer),
+        ):
+            return _response(answer, _read(answer))
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response, as :meth:`send`."""
@@ -65,53 +67,66 @@ class SDKTransport:
 
         sdk = await self._aclient()
         try:
-            return await asyncio.wait_for(self._answer(sdk, request, timeout), timeout)
+            with self._mapping():
+                return await asyncio.wait_for(self._answer(sdk, request, timeout), timeout)
         except asyncio.TimeoutError:
             raise RequestTimeoutError("no answer within the timeout", endpoint=self._name) from None
-        except failures() as error:
-            raise_mapped(error, self._name)
 
     async def _answer(self, sdk: Any, request: Request, timeout: float | None) -> Response:
         async with _create(sdk, request, timeout, await abearer(self._key)) as answer:
             with _noting(answer):
-                return _response(answer, b"".join([piece async for piece in answer.iter_bytes()]))
+                body = Body()
+                async for piece in answer.iter_bytes():
+                    body.add(piece)
+                return _response(answer, body.data)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the chunks of a streamed answer; the timeout bounds the wait for each."""
+        """Yield the chunks of a streamed answer; the timeout bounds the wait for each read."""
         sdk, events = self._client(), EventDecoder()
-        try:
-            with _create(sdk, _streaming(request), timeout, bearer(self._key)) as answer:
-                for data in answer.iter_bytes():
-                    yield from events.feed(data)
-                    if events.done:
-                        return
+        with (
+            self._mapping(),
+            _create(sdk, _streaming(request), timeout, bearer(self._key)) as answer,
+            _noting(answer),
+        ):
+            for data in answer.iter_bytes():
+                yield from events.feed(data)
+                if events.done:
+                    return
             yield from events.close()
-        except failures() as error:
-            raise_mapped(error, self._name)
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer, as :meth:`stream`."""
         sdk, events = await self._aclient(), EventDecoder()
-        try:
+        with self._mapping():
             async with _create(sdk, _streaming(request), timeout, await abearer(self._key)) as answer:
-                async for data in answer.iter_bytes():
-                    for chunk in events.feed(data):
+                with _noting(answer):
+                    async for data in answer.iter_bytes():
+                        for chunk in events.feed(data):
+                            yield chunk
+                        if events.done:
+                            return
+                    for chunk in events.close():
                         yield chunk
-                    if events.done:
-                        return
-            for chunk in events.close():
-                yield chunk
-        except failures() as error:
-            raise_mapped(error, self._name)
 
     def models(self, timeout: float) -> list[str]:
         """Return the names of the models that the endpoint lists.
 
         :param timeout: seconds.
         """
-        sdk = self._client()
+        models = self._client().models.with_streaming_response
+        headers = bearer(self._key) or None
+        with (
+            limited(timeout),
+            self._mapping(),
+            models.list(timeout=timeout, extra_headers=headers) as answer,
+            _noting(answer),
+        ):
+            return _names(_response(answer, _read(answer)).get("data"))
+
+    @contextmanager
+    def _mapping(self) -> Iterator[None]:
         try:
-            return [model.id for model in sdk.models.list(timeout=timeout, extra_headers=bearer(self._key) or None)]
+            yield
         except failures() as error:
             raise_mapped(error, self._name)
 
@@ -119,7 +134,7 @@ class SDKTransport:
         if self._sdk is None:
             with self._lock:
                 if self._sdk is None:
-                    self._sdk = self._make(False)
+                    self._sdk = at_home(self._make(False))
         return self._sdk
 
     async def _aclient(self) -> Any:
@@ -128,7 +143,7 @@ class SDKTransport:
         loop = asyncio.get_running_loop()
         found = self._sdks.get(loop)
         if found is None:
-            sdk = self._make(True)
+            sdk = at_home(self._make(True), asynchronous=True)
             guard = _closing(sdk)
             await anext(guard)
             found = self._sdks.setdefault(loop, (sdk, guard))
@@ -166,23 +181,36 @@ def _streaming(request: Request) -> Request:
 def _create(sdk: Any, request: Request, timeout: float | None, headers: Mapping[str, str]) -> Any:
     """Begin a request of which the body is read by hand, so that no model of it is built and its reading can end.
 
-    The body goes through ``extra_body``, so that what one version of the SDK does not know is sent all the same.
+    The body goes through ``extra_body``, so that what one version of the SDK does not know is sent all the same, and so
+    that it does not walk through the messages in search of what it would change: a third of the time of a call.
     """
     body = dict(request.body)
     extra = {**body, **(body.pop("extra_body", None) or {})}
-    for name in ("extra_body", "extra_query", "model", "messages", "input"):
+    for name in ("extra_body", "extra_query", "model", "input"):
         extra.pop(name, None)
     options = {
         "model": body["model"],
         "extra_headers": {**request.headers, **headers} or None,
         "extra_query": body.get("extra_query"),
-        "timeout": timeout,
+        "timeout": _timeouts(timeout),
         "extra_body": extra,
     }
     if request.kind == "embedding":
         encoding = extra.pop("encoding_format", "float")
         return sdk.embeddings.with_streaming_response.create(input=body["input"], encoding_format=encoding, **options)
-    return sdk.chat.completions.with_streaming_response.create(messages=body["messages"], **options)
+    extra["messages"] = body["messages"]
+    return sdk.chat.completions.with_streaming_response.create(messages=[], **options)
+
+
+@lru_cache(maxsize=64)
+def _timeouts(seconds: float | None) -> Any:
+    """Return the SDK's timeouts: a connection that is not there in time is given up before its task is cancelled.
+
+    Cancelled in the middle of TLS's handshake, the asynchronous libraries forget to close it (anyio 4.9, httpcore 1.0).
+    """
+    import openai
+
+    return seconds if seconds is None else openai.Timeout(seconds, connect=CONNECTING * seconds)
 
 
 @contextmanager
@@ -193,88 +221,32 @@ def _noting(answer: Any) -> Iterator[None]:
     except failures() as error:
         mapped = mapped_error(error)
         mapped.status_code, mapped.request_id = answer.status_code, request_id(answer.headers)
-        _hide_key(mapped, answer.http_response.request)
+        hide_keys(answer.http_response.request, mapped, error)
         if mapped is error:
             raise
         raise mapped from error
 
 
-def _bound_reads(answer: Any, ends: float | None) -> None:
-    """Let no read of the body wait longer than what the attempt has left: the head took its share of it."""
-    if ends is not None:
-        # The request extension "timeout" of httpx; its transport looks at it when the body begins.
-        answer.http_response.request.extensions["timeout"]["read"] = max(SHORTEST_READ, ends - time.monotonic())
-
-
-def _read(answer: Any, ends: float | None) -> Iterator[bytes]:
+def _read(answer: Any) -> bytearray:
+    body = Body()
     for piece in answer.iter_bytes():
-        yield piece
-        if ends is not None and time.monotonic() > ends:
-            raise RequestTimeoutError("the answer was not read to its end within the timeout")
+        body.add(piece)
+    return body.data
 
 
-def _response(answer: Any, body: bytes) -> Response:
+def _response(answer: Any, body: bytearray) -> Response:
     headers = {name.lower(): value for name, value in answer.headers.items()}
     return Response(answered(body, "answer"), request_id(headers), headers)
 
 
-def failures() -> tuple[type[BaseException], ...]:
-    """Return the exceptions that :func:`mapped_error` maps."""
-    import openai
+def _names(listed: Any) -> list[str]:
+    """Return the names of the models in a list of them.
 
-    return (openai.APIError, APIError, *_transport_errors("TransportError", "DecodingError"))
-
-
-def mapped_error(error: BaseException) -> APIError:
-    """Return the error of the tree for one of the SDK's or of its HTTP library's."""
-    import openai
-
-    if isinstance(error, APIError):
-        return error
-    if isinstance(error, openai.APIStatusError):
-        headers = {name.lower(): value for name, value in error.response.headers.items()}
-        mapped = failure(error.status_code, _body(error), headers=headers)
-    elif isinstance(error, (openai.APITimeoutError, *_transport_errors("TimeoutException"))):
-        mapped = RequestTimeoutError(f"no answer within the timeout ({_words(error)})")
-    else:
-        mapped = ServiceError(f"the connection failed: {_words(error)}")
-    _hide_key(mapped, getattr(error, "request", None))
-    return mapped
-
-
-def _hide_key(error: APIError, request: Any) -> None:
-    """Take the key out of the words of a server that repeats it."""
-    for name in ("authorization", "api-key"):
-        secret = (request.headers.get(name) if request is not None else None) or ""
-        secret = secret.removeprefix("Bearer ")
-        if len(secret) >= SHORTEST_SECRET:
-            error.args = tuple(word.replace(secret, "…") if isinstance(word, str) else word for word in error.args)
-
-
-def raise_mapped(error: BaseException, endpoint: str) -> NoReturn:
-    """Raise the error of the tree, with the SDK's as its cause."""
-    mapped = mapped_error(error)
-    mapped.endpoint = endpoint
-    if mapped is error:
-        raise mapped
-    raise mapped from error
-
-
-def _body(error: Any) -> object:
-    if error.body is not None:
-        return {"error": error.body} if isinstance(error.body, dict) and "error" not in error.body else error.body
-    return error.response.text
-
-
-def _transport_errors(*names: str) -> tuple[type[BaseException], ...]:
-    """Return exception classes of the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x, or a given client's."""
-    libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
-    return tuple(getattr(library, name) for library in libraries for name in names)
-
-
-def _words(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+    :raises ServiceError: where it is none.
+    """
+    if not isinstance(listed, list) or not all(isinstance(model, dict) and "id" in model for model in listed):
+        raise ServiceError("a malformed list of models")
+    return [str(model["id"]) for model in listed]
 
 
 def fitting(http_client: Any, asynchronous: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -34,7 +35,8 @@ class Stream:
 
     def __next__(self) -> str:
         if self._pieces is None:
-            self._pieces, self._unbegun = self._begin(self), None
+            # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
+            self._pieces, self._unbegun = self._begin(proxy(self)), None
         return next(self._pieces)
 
     def close(self) -> None:
@@ -74,7 +76,8 @@ class AsyncStream:
 
     async def __anext__(self) -> str:
         if self._pieces is None:
-            self._pieces, self._unbegun = self._begin(self), None
+            # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
+            self._pieces, self._unbegun = self._begin(proxy(self)), None
         return await anext(self._pieces)
 
     async def aclose(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..config.values import without_password
 from ..errors import CacheError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ WORDS = 48  # characters of a question that a table shows
 
 
 @click.group()
-@click.option("--path", type=click.Path(), help="The cache's directory, instead of the configured one.")
+@click.option("--path", type=click.Path(), help="The cache's directory or server, instead of the configured one.")
 @click.pass_context
 def cache(context: click.Context, path: str | None) -> None:
     """Look at, move and delete recorded answers."""
@@ -38,6 +39,14 @@ def cache(context: click.Context, path: str | None) -> None:
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+class Source(click.Path):
+    """Be a file or directory that is there, or a server's address."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return the path or address."""
+        return value if "://" in str(value) else super().convert(value, parameter, context)
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,7 +66,7 @@ def _where(model: str | None, scope: str | None, since: str | None) -> Callable[
     begin = _moment(since) if since else None
 
     def where(record: Record) -> bool:
-        path = (record.sample or "").rpartition("#")[0]
+        path = (record.sample or "").partition("#")[0]
         return (
             (model is None or record.request.get("model") == model)
             and (scope is None or fnmatchcase(path, scope))
@@ -85,7 +94,7 @@ def _moment(text: str) -> float:
 def stats(found: ResponseCache, as_json: bool) -> None:
     """Say where the cache is, and how large.
 
-    That is: its directory, the records that it holds, and what it takes on the disk.
+    That is: its directory or server, the records that it holds, and what they take there.
     """
     now = found.stats()
     if as_json:
@@ -208,13 +217,13 @@ def export(found: ResponseCache, file: str, model: str | None, scope: str | None
 
 
 @cache.command()
-@click.argument("source", type=click.Path(exists=True))
+@click.argument("source", type=Source(exists=True))
 @click.option("--on-conflict", type=click.Choice(["keep", "replace", "raise"]), default="keep", show_default=True)
 @click.pass_obj
 def load(found: ResponseCache, source: str, on_conflict: str) -> None:
     """Add the records of a file or another cache.
 
-    SOURCE is an exported file, a cassette, another cache's directory, or TinyTroupe's pickle cache.
+    SOURCE is an exported file, a cassette, another cache's directory or server, or TinyTroupe's pickle cache.
     """
     click.echo(f"{found.load(source, on_conflict=on_conflict):,} records loaded into {found.path}")
 
@@ -264,7 +273,8 @@ def salvage(found: ResponseCache, folder: str) -> None:
 
     Every record that can be read goes to a new cache in FOLDER; the damaged one stays as it is.
     """
-    click.echo(f"{found.salvage(folder):,} records read from {found.path}, all in {folder} now")
+    saved = found.salvage(folder)
+    click.echo(f"{saved:,} records read from {found.path}, all in {without_password(folder)} now")
 
 
 @cache.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError
@@ -12,16 +13,17 @@ from ..storage.store import DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from ..clients.base import LLMClient
     from ..config.current import Endpoint
+    from ..storage.cache import ResponseCache
 
 __all__ = ["Check", "checks"]
 
 SECONDS = 10.0  # for the one request that an endpoint is asked
 MOST = "most addresses end in /v1"
 NAMED = 8  # models that a remedy names at most
+OK = 200
 UNLISTED = (404, 405)  # of a server that answers, but has no list of models
 
 
@@ -41,7 +43,7 @@ class Check(NamedTuple):
 
 
 def checks() -> Iterator[Check]:
-    """Yield what was found of the settings, the keys, the endpoints, the model, the cache directory, the tokenizer."""
+    """Yield what was found of the settings, the keys, the endpoints, the model, the cache, the tokenizer."""
     from ..registry import client
 
     try:
@@ -57,7 +59,7 @@ def checks() -> Iterator[Check]:
     else:
         for endpoint in endpoints:
             yield from _endpoint(asked, endpoint, model)
-    yield _directory(asked)
+    yield _cache(asked)
     yield _tokenizer(asked, model)
 
 
@@ -91,9 +93,6 @@ def _answering(transport: Any, endpoint: Endpoint, model: str) -> Iterator[Check
     except APIError as error:
         yield _unlisted(name) if error.status_code in UNLISTED else _refused(name, error)
         return
-    except (AttributeError, TypeError, ValueError):  # what the SDK makes of a body that is something else
-        yield Check("endpoint", False, f"{name} answers, but not as a model's API", f"is BASE_URL right? {MOST}")
-        return
     yield Check("endpoint", True, f"{name} answers and takes the key")
     if endpoint.api_type == "azure":  # lists what could be deployed, not what is
         deployment = endpoint.deployment or model
@@ -118,6 +117,8 @@ def _unlisted(name: str) -> Check:
 
 
 def _refused(name: str, error: APIError) -> Check:
+    if error.status_code == OK:  # with a body that is something else
+        return Check("endpoint", False, f"{name} answers, but not as a model's API", f"is BASE_URL right? {MOST}")
     return Check("endpoint", False, f"{name}: {type(error).__name__}: {error}", _remedy(error))
 
 
@@ -129,18 +130,35 @@ def _remedy(error: APIError) -> str:
     return "the server answers, but fails; its own log, or the provider's status page, may tell why"
 
 
-def _directory(asked: LLMClient) -> Check:
-    found = asked.cache
+def _cache(asked: LLMClient) -> Check:
+    try:
+        found = asked.cache
+    except ConfigError as error:
+        return Check("cache", False, str(error), "'llmcall config' shows where [Cache] PATH comes from")
+    return _directory(found, found.path) if isinstance(found.path, Path) else _server(found)
+
+
+def _server(found: ResponseCache) -> Check:
+    from ..storage.redis_store import RedisStore
+
+    assert isinstance(found.store, RedisStore)
+    try:
+        return Check("cache", True, f"{found.path}: {len(found):,} records", "; ".join(found.store.risks()))
+    except CacheError as error:
+        return Check("cache", False, str(error), "no answer is found or kept until then")
+
+
+def _directory(found: ResponseCache, directory: Path) -> Check:
     try:
         count = len(found)
-        _try_to_write(found.path)
+        _try_to_write(directory)
     except (CacheError, sqlite3.Error) as error:
-        return Check("cache", False, str(error), f"'llmcall cache verify', or another [Cache] PATH than {found.path}")
+        return Check("cache", False, str(error), f"'llmcall cache verify', or another [Cache] PATH than {directory}")
     except OSError as error:
         remedy = "mend its rights, or name another [Cache] PATH: answers are not kept there"
-        return Check("cache", False, f"{found.path} cannot be written: {error}", remedy)
-    state = f"{count:,} records" if found.path.exists() else "made at the first call"
-    return Check("cache", True, f"{found.path}: {state}")
+        return Check("cache", False, f"{directory} cannot be written: {error}", remedy)
+    state = f"{count:,} records" if directory.exists() else "made at the first call"
+    return Check("cache", True, f"{directory}: {state}")
 
 
 def _try_to_write(directory: Path) -> None:

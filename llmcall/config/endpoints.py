@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .addresses import host_of, is_loopback
 from .references import KeyReference
 from .values import MASK, without_password
 
@@ -57,16 +57,3 @@ class Endpoint(NamedTuple):
         shown = self.masked()
         return f"Endpoint({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, shown, strict=True))})"
 
-
-def host_of(url: str) -> str:
-    """Return the host of an address in small letters, without user, password and port."""
-    from urllib.parse import urlsplit  # costs 3 ms, which only a call pays
-
-    return (urlsplit(url).hostname or "").lower()
-
-
-def is_loopback(url: str) -> bool:
-    """Tell whether an address is on this machine: localhost, 127.0.0.0/8, ::1 (RFC 6761, 6890), or 0.0.0.0 and ::."""
-    host = host_of(url)
-    known = host in ("localhost", "::1", "0.0.0.0", "::") or host.endswith(".localhost")
-    return known or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfigFile", "Places", "find_places", "read_config", "read_dotenv"]
 
+LARGEST = 2**20  # bytes of a file, and characters of what its references make of a value: far more than any needs
+REFERENCES = 1000  # in a .env; each that does not end is sought through the rest of the file
+REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")  # as python-dotenv 1.0 reads it (dotenv.variables)
 MARKERS = ("config.ini", ".llmcall", "pyproject.toml", ".git")
 
 
@@ -91,15 +94,45 @@ def read_dotenv(path: str) -> dict[str, str]:
 
     :raises ConfigError: if it cannot be read or is not UTF-8.
     """
+    import io
+
     from dotenv import dotenv_values
 
     try:
-        values = dotenv_values(path, encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f".env ({path}) cannot be read: {error.strerror}") from error
+        text = _read(path, f".env ({path})").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f".env ({path}) is not UTF-8: byte {error.start}") from None
+    _check_growth(text, path)
+    values = dotenv_values(stream=io.StringIO(text))
     return {name: value.strip() for name, value in values.items() if value and value.strip()}
+
+
+def _check_growth(text: str, path: str) -> None:
+    """Refuse values that refer to one another so often that a few lines would fill the memory."""
+    import io
+
+    from dotenv.parser import parse_stream
+
+    if text.count("${") > REFERENCES:
+        raise ConfigError(f".env ({path}) holds more than {REFERENCES} references: it can hardly be meant")
+    sizes: dict[str, int] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        name, value = binding.key or "", binding.value or ""
+        known = (sizes.get(other, len(os.environ.get(other, ""))) for other, _ in REFERENCE.findall(value))
+        sizes[name] = len(value) + sum(known)
+        if sizes[name] > LARGEST:
+            raise ConfigError(f".env ({path}): {name} becomes longer than {LARGEST} characters by its references")
+
+
+def _read(path: str, where: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise ConfigError(f"{where} cannot be read: {error.strerror}") from error
+    if len(data) > LARGEST:
+        raise ConfigError(f"{where} is larger than {LARGEST} bytes: it can hardly be meant")
+    return data
 
 
 def read_config(path: str) -> ConfigFile:
@@ -115,11 +148,7 @@ def read_config(path: str) -> ConfigFile:
 
 
 def _read_text(path: str, where: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise ConfigError(f"{where} cannot be read: {error.strerror}") from error
+    data = _read(path, where)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -176,7 +205,10 @@ def _parser() -> configparser.RawConfigParser:
 
     class Parser(configparser.RawConfigParser):
         # A colon ends a key only before a space or where no "=" follows: names of models hold colons (gemma3:1b).
-        OPTCRE = re.compile(r"(?P<option>.*?)\s*(?P<vi>=|:(?=\s|[^=]*$))\s*(?P<value>.*)$")
+        # Whether one follows is found out once, so that no line takes long.
+        OPTCRE = re.compile(
+            r"(?:(?=[^=]*(?P<equals>=)))?(?P<option>(?(equals)(?:[^=:]|:(?!\s))*|[^:]*))(?P<vi>[=:])\s*(?P<value>.*)$"
+        )
 
         def optionxform(self, optionstr: str) -> str:
             return optionstr  # names of models keep their case

@@ -38,6 +38,7 @@ NO_NONE = frozenset({"text", "choice", "secret"})  # there, "none" is a word lik
 LISTS = frozenset({"names", "patterns", "normalizers"})
 LONGEST_SHOWN = 60
 # A backslash is refused: some libraries read the host before it, others after it.
+_PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
 _ADDRESS = r"(?i:https?)://(?:[^/?#\s\\]*@)?(?:\[[0-9A-Fa-f:.]+\](?::\d+)?|[^/?#\s\\\[\]@]+)(?:[/?#][^\s\\]*)?"
 
 
@@ -89,12 +90,17 @@ def _shown(value: Any) -> str:
 
 
 def without_password(url: Any) -> Any:
-    """Return an address with what stands before ``@`` in its host part masked; anything else as it is."""
+    """Return an address with what stands before ``@`` in its host part, and a password in its query, masked.
+
+    In an address of the web, the host part ends at the first slash; in others, at the last ``@``, since a password that
+    was not quoted may hold a slash. One that begins with a path, such as ``unix:///run/redis.sock``, has no host part.
+    """
     if not isinstance(url, str) or "://" not in url:
         return url
     scheme, _, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    credentials, at, address = host.rpartition("@")
+    rest = re.sub(_PASSWORD, MASK, rest)
+    host, slash, path = rest.partition("/") if scheme.casefold().startswith("http") else (rest, "", "")
+    credentials, at, address = ("", "", host) if host.startswith("/") else host.rpartition("@")
     return f"{scheme}://{MASK if credentials else ''}{at}{address}{slash}{path}"
 
 

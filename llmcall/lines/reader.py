@@ -6,12 +6,13 @@ slowly carried along as Python objects.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError, CacheError
 from ..types import Record
 from .entries import entry_of, line_of
-from .references import Decoder, Encoder, is_inline
+from .references import INLINE_CHARACTERS, Decoder, Encoder, digest_of, is_inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Lines"]
 
 RESPONSE = b', "response": '  # what stands between a record's request and its response, as it is written here
+
+_sorted_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
 class Lines:
@@ -37,10 +40,11 @@ class Lines:
         self._name = name
         self._key_of = key_of
         self._decoder = Decoder(self._requests())
+        self._resolving = 0  # the position of the record whose references are followed
         self._headed_at: int | None = None  # the number of the header's line
         self._entries: list[tuple[int, bytes]] = []  # the line's number, and the line
         self._heads: dict[int, int] = {}  # hash of all before the response -> first position in the entries
-        self._unkeyed: dict[tuple[str, str | None, int], list[int]] | None = None
+        self._unkeyed: dict[int, list[int]] = {}  # what tells it -> positions of records whose keys are not made yet
         self._positions: dict[str, int] = {}
         self._load(lines)
 
@@ -58,31 +62,22 @@ class Lines:
         written = self._heads.get(hash(_head(request)))
         if written is not None and self._key([written]) == [request.cache_key]:
             return self.record(written)
-        telling = request.kind, request.sample, _telling(request.kind, request.asked, Encoder())
-        self._key(self._by_telling().pop(telling, ()))
-        found = self._positions.get(request.cache_key)
-        return self.find(request.cache_key) if found is None else self.record(found)
-
-    def _by_telling(self) -> dict[tuple[str, str | None, int], list[int]]:
-        """Return the positions of the records that have no key yet, by what tells them apart."""
-        if self._unkeyed is None:
-            self._unkeyed = {}
-            for position in range(len(self)):
-                entry = self.encoded(position)
-                telling = entry["kind"], entry.get("sample"), _telling(entry["kind"], entry["request"])
-                self._unkeyed.setdefault(telling, []).append(position)
-        return self._unkeyed
+        part = Encoder().data(_telling_part(request.kind, request.asked), "request")
+        self._key(self._unkeyed.pop(_telling(request.kind, request.sample, part), ()))
+        return self._at_key(request.cache_key)
 
     def find(self, cache_key: str) -> Record | None:
         """Return the record of a key, or ``None`` where there is none; it reads all requests through, once."""
-        if self._unkeyed is None or self._unkeyed:
-            self._key(range(len(self)))
-            self._unkeyed = {}
-        found = self._positions.get(cache_key)
+        self._key(sorted(position for positions in self._unkeyed.values() for position in positions))
+        self._unkeyed = {}
+        return self._at_key(cache_key)
+
+    def _at_key(self, key: str) -> Record | None:
+        found = self._positions.get(key)
         return None if found is None else self.record(found)
 
     def _key(self, positions: Iterable[int]) -> list[str]:
-        keys = [self._key_of(*self.asked(position)) for position in positions]
+        keys = [self._key_at(position, *self.asked(position)) for position in positions]
         for key, position in zip(keys, positions, strict=True):
             self._first(key, position)
         return keys
@@ -103,6 +98,8 @@ class Lines:
                 raise _no_header()
         except CacheError as error:
             raise self._at(number, error) from None
+        except RecursionError:
+            raise self._at(number, _too_deep()) from None
 
     def _at(self, number: int, error: CacheError) -> CacheError:
         return type(error)(f"{self._name}:{number}: {error}")
@@ -136,14 +133,24 @@ class Lines:
                 if same["response"] != entry["response"]:
                     raise _two_answers(self._entries[position][0])
                 return
+        told = _telling(entry["kind"], entry.get("sample"), _telling_part(entry["kind"], entry["request"]))
+        self._unkeyed.setdefault(told, []).append(len(self._entries))
         self._entries.append((number, line))
 
     def _requests(self) -> Iterator[dict[str, Any]]:
-        """Yield the requests of the chats, for those that refer to them."""
-        for position in range(len(self)):
-            entry = self.encoded(position)
-            if entry["kind"] == "chat":
-                yield entry["request"]
+        """Yield the requests of the chats, for those that refer to them.
+
+        In turn from the record that is resolved backwards, since a history goes on from the one before, and from the
+        first on, since there stands what many begin with.
+        """
+        read = bytearray(len(self))
+        while (first := read.find(0)) >= 0:
+            before = read.rfind(0, first, self._resolving)
+            for position in {max(before, first), first}:
+                read[position] = 1
+                entry = self.encoded(position)
+                if entry["kind"] == "chat":
+                    yield entry["request"]
 
     def encoded(self, position: int) -> dict[str, Any]:
         """Return a record as it is written, by its position in the file."""
@@ -153,13 +160,10 @@ class Lines:
         """Return the line of a record, by its position in the file."""
         return self._entries[position][1]
 
-    def text(self, digest: str) -> str:
-        """Return a text that stands on a line of its own.
-
-        :raises CacheCorruptError: where there is none of this digest.
-        """
-        found: str = self._decoder.data({"$text": digest})
-        return found
+    @property
+    def texts(self) -> dict[str, str]:
+        """Return the texts that stand on lines of their own, by their digests."""
+        return self._decoder.texts
 
     def asked(self, position: int) -> tuple[str, dict[str, Data], str | None]:
         """Return kind, request and sample of a record, by its position in the file."""
@@ -174,16 +178,23 @@ class Lines:
         entry = self.encoded(position)
         kind, request, sample = self._asked(position, entry)
         response = self._decoded(position, self._decoder.data, entry["response"])
-        return Record(self._key_of(kind, request, sample), kind, sample, request, response, entry.get("cost"))
+        key = self._key_at(position, kind, request, sample)
+        return Record(key, kind, sample, request, response, entry.get("cost"))
+
+    def _key_at(self, position: int, kind: str, request: dict[str, Data], sample: str | None) -> str:
+        try:
+            return self._key_of(kind, request, sample)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._at(self._entries[position][0], CacheCorruptError(f"its request is none: {error}")) from None
 
     def _decoded(self, position: int, decode: Callable[[Any], Data], encoded: dict[str, Any]) -> Data:
-        number = self._entries[position][0]
+        number, self._resolving = self._entries[position][0], position
         try:
             return decode(encoded)
         except CacheError as error:
             raise self._at(number, error) from None
         except RecursionError:
-            raise self._at(number, CacheCorruptError("the line is nested too deeply")) from None
+            raise self._at(number, _too_deep()) from None
 
     def _first(self, key: str, position: int) -> int:
         """Return the first known position of a key; there the same answer must stand."""
@@ -195,6 +206,10 @@ class Lines:
 
 def _no_header() -> CacheCorruptError:
     return CacheCorruptError('there is no header {"llmcall": …} before this; take the file from version control')
+
+
+def _too_deep() -> CacheCorruptError:
+    return CacheCorruptError("the line is nested too deeply")
 
 
 def _two_answers(line: int) -> CacheCorruptError:
@@ -215,13 +230,27 @@ def _head(request: Request) -> bytes:
     return written.encode().rstrip(b"\n").removesuffix(b"}")
 
 
-def _telling(kind: str, request: Mapping[str, Any], encoder: Encoder | None = None) -> int:
-    """Return a hash of what tells a request from most others and never stands behind a reference to messages.
-
-    :param encoder: given where the request is not encoded.
-    """
+def _telling_part(kind: str, request: Mapping[str, Any]) -> Any:
+    """Return what tells a request, encoded or not, from most others and never stands behind a reference to messages."""
     messages = request.get("messages") if kind == "chat" else None
     if isinstance(messages, list) and messages:
-        telling: Any = messages if is_inline(messages) else messages[-1]
-        return hash(repr(telling if encoder is None else encoder.data(telling, "messages")))
-    return hash(repr(request if encoder is None else encoder.data(dict(request), "request")))
+        return messages if is_inline(messages) else messages[-1]
+    return dict(request)
+
+
+def _telling(kind: str, sample: str | None, part: Any) -> int:
+    """Return a hash of what tells a request, however its line is written: in another order, a long text in it."""
+    written = _sorted_json(part)
+    if len(written) > INLINE_CHARACTERS:
+        written = _sorted_json(_by_digest(part))
+    return hash((kind, sample, written))
+
+
+def _by_digest(encoded: Any) -> Any:
+    """Put references in the places of long texts."""
+    if isinstance(encoded, dict):
+        return {name: _by_digest(item) for name, item in encoded.items()}
+    if isinstance(encoded, list):
+        return [_by_digest(item) for item in encoded]
+    is_long = isinstance(encoded, str) and len(encoded) > INLINE_CHARACTERS
+    return {"$text": digest_of(encoded)} if is_long else encoded

@@ -15,11 +15,11 @@ are accepted.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, Any
 
+from ..storage.drafts import draft
 from .entries import LINE_BYTES, header, line_of
 from .reader import Lines
 from .references import Encoder, check_unicode, ordered
@@ -103,19 +103,14 @@ def write(
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
     mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
-    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with open(os.open(temporary, flags, 0o666 if mode is None else 0o600), "wb") as file:
+    with draft(folder, name, 0o666 if mode is None else 0o600) as temporary:
+        with open(temporary, "wb") as file:
             file.writelines(line.encode() for line in encode(settings, records, allow=allow))
             file.flush()
             os.fsync(file.fileno())
         if mode is not None:
             os.chmod(temporary, mode)
         os.replace(temporary, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 def read(path: str | os.PathLike[str], key_of: KeyOf) -> Lines:

@@ -18,12 +18,14 @@ where they stand; and the last message always stands where it is asked.
 from __future__ import annotations
 
 import json
+import threading
 from binascii import a2b_base64, b2a_base64
 from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError
+from .entries import LINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,11 +177,13 @@ class Decoder:
     What it is given to decode is never changed; what it returns is always new.
 
     :param requests: yields the encoded requests of the chats that others may refer to; read as far as needed.
+    :ivar texts: those that were made known, by their digests.
     """
 
     def __init__(self, requests: Iterator[dict[str, Any]]) -> None:
-        self._texts: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
         self._requests = requests
+        self._reading = threading.Lock()
         self._runs: dict[str, tuple[list[Any], int, int, str]] = {}
 
     def add_text(self, digest: str, text: str) -> None:
@@ -189,7 +193,7 @@ class Decoder:
         """
         if digest_of(text) != digest:
             raise CacheCorruptError(f"the text does not have the digest {digest[:64]}; {CHANGED}")
-        self._texts[digest] = text
+        self.texts[digest] = text
 
     def request(self, encoded: dict[str, Any]) -> Data:
         """Decode the request of a chat with all its messages.
@@ -207,21 +211,31 @@ class Decoder:
 
     def data(self, encoded: Any) -> Data:
         """Decode data other than a chat's request; see :meth:`request`."""
+        return self._data(encoded, [LINE_BYTES])
+
+    def _data(self, encoded: Any, room: list[int]) -> Data:
         if isinstance(encoded, dict):
             if _stands_for_another(encoded):
-                return self._meant(*next(iter(encoded.items())))
-            return {name: self.data(item) for name, item in encoded.items()}
-        return [self.data(item) for item in encoded] if isinstance(encoded, list) else encoded
+                return self._meant(*next(iter(encoded.items())), room)
+            return {name: self._data(item, room) for name, item in encoded.items()}
+        return [self._data(item, room) for item in encoded] if isinstance(encoded, list) else encoded
 
-    def _meant(self, sign: str, value: Any) -> Data:
+    def _meant(self, sign: str, value: Any, room: list[int]) -> Data:
+        """Return what an object stands for.
+
+        :param room: the characters that texts may still have: a short line can refer to a long one many times.
+        """
         if sign == "$text" and isinstance(value, str):
-            if value not in self._texts:
+            if value not in self.texts:
                 raise CacheCorruptError(f"it refers to the text {value[:64]}, which no line holds; {CHANGED}")
-            return self._texts[value]
+            room[0] -= len(self.texts[value])
+            if room[0] < 0:
+                raise CacheCorruptError(f"the texts that it refers to have more than {LINE_BYTES} characters; {CHANGED}")
+            return self.texts[value]
         if sign == "$bytes" and isinstance(value, str):
             return _bytes(value)
         if sign == "$data" and isinstance(value, dict) and _stands_for_another(value):
-            return {name: self.data(item) for name, item in value.items()}
+            return {name: self._data(item, room) for name, item in value.items()}
         raise CacheCorruptError(f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}')
 
     def _run(self, digest: str) -> list[Any]:
@@ -234,6 +248,12 @@ class Decoder:
         return [message for piece in reversed(pieces) for message in piece]
 
     def _known(self, digest: str) -> tuple[list[Any], int, int, str]:
+        if digest not in self._runs:
+            with self._reading:
+                self._read_to(digest)
+        return self._runs[digest]
+
+    def _read_to(self, digest: str) -> None:
         while digest not in self._runs:
             encoded = next(self._requests, None)
             if encoded is None:
@@ -242,7 +262,6 @@ class Decoder:
             if isinstance(messages, list) and not is_inline(messages):
                 for run, begin, end, before in _chains(messages):
                     self._runs.setdefault(run, (messages, begin, end, before))
-        return self._runs[digest]
 
 
 def _bytes(base64: str) -> bytes:

@@ -59,6 +59,8 @@ def _of_field(difference: Difference, records: Sequence[Record], settings: Setti
         yield _of_model(str(difference.recorded), str(difference.asked), settings)
     elif place == "namespace":
         yield _of_namespace(difference, settings)
+    elif place == "function":
+        yield _of_function(str(difference.recorded), str(difference.asked))
     elif MEDIA.match(str(difference.recorded)) and MEDIA.match(str(difference.asked)):
         yield f"{difference.place} is another image or sound: its bytes' SHA-256 differs"
     elif difference.passages and place in ("messages", "input", "arguments"):
@@ -102,6 +104,14 @@ def _of_namespace(difference: Difference, settings: Settings) -> str:
         f"{brief(difference.recorded or '', WIDTH)} in the record ({settings.origin('cache_namespace')}); "
         "'llmcall cache rekey' moves a cache's records to the present one"
     )
+
+
+def _of_function(recorded: str, asked: str) -> str:
+    begin = f"the function is {asked} here, and {recorded} in the record"
+    name = recorded.rpartition(".")[2]
+    if name != asked.rpartition(".")[2]:
+        return begin
+    return f"{begin}: it moved, or is run as a script and imported; @llmcall.recorded(name={recorded!r}) finds it again"
 
 
 def _of_text(difference: Difference, records: Sequence[Record]) -> Iterator[str]:

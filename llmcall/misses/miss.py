@@ -162,7 +162,7 @@ def missed(
     """
     source: Source | None = None if cassette is None else CassetteSource(cassette)
     if source is None and not past_cache:
-        source = CacheSource(cache.path)
+        source = CacheSource(cache.store)
     aside = None if isinstance(source, CacheSource) else cache
     remedy = _remedy(settings, cassette, past_cache=past_cache)
     return CacheMissError(
@@ -175,7 +175,7 @@ def missed(
 def explain(cache: ResponseCache, request: Request) -> Miss:
     """Return the nearest record to a request, and what differs. See :meth:`ResponseCache.explain`."""
     settings = config.settings()
-    return _explained(request, CacheSource(cache.path), settings, _remedy(settings, None, past_cache=False), None)
+    return _explained(request, CacheSource(cache.store), settings, _remedy(settings, None, past_cache=False), None)
 
 
 def _explained(
@@ -212,8 +212,6 @@ def _searched(request: Request, asked: dict[str, Any], source: Source | None) ->
         return nearest(request.kind, asked, request.sample, source), where, ""
     except (CacheError, OSError) as error:
         return nothing, source.name(), str(error)
-    finally:
-        source.close()
 
 
 def _all_differences(record: Record, asked: dict[str, Any], sample: str | None) -> tuple[Difference, ...]:

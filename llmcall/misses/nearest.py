@@ -89,7 +89,7 @@ def _places(source: Source, tried: list[bytes], sample: str | None) -> tuple[lis
     count = source.count()
     after = source.last() - SCANNED if count > SCANNED else -1
     probes = _chosen(_sampled(source, tried, count), tried)
-    path = sample.rpartition("#")[0] if sample else ""
+    path = sample.partition("#")[0] if sample else ""
     of_scope = 1 << len(probes)
     if sample:
         probes += [_bytes(f"{path}#"), _bytes(sample)]

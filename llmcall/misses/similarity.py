@@ -34,7 +34,7 @@ def split_sample(sample: str | None) -> tuple[str | None, str]:
     """Return the scope path and the draw of a sample; the path is ``None`` outside any scope."""
     if sample is None:
         return None, ""
-    path, _, draw = sample.rpartition("#")
+    path, _, draw = sample.partition("#")  # a given draw may hold another
     return path, draw
 
 

@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..errors import CacheCorruptError
 from ..storage.packing import unpack
-from ..storage.store import DiskStore
 
 if TYPE_CHECKING:
-    import os
-
     from ..replay.cassettes import Cassette
+    from ..storage.stores import Store
     from ..types import Record
 
 __all__ = ["CacheSource", "CassetteSource", "Source"]
 
-VALUES = "SELECT rowid, value FROM Cache WHERE rowid > ? AND typeof(value) = 'blob' ORDER BY rowid LIMIT ?"
-ROW = "SELECT key, value, store_time FROM Cache WHERE rowid = ? AND typeof(key) = 'text'"
-LAST = "SELECT max(rowid) FROM Cache"
 RESPONSE = b', "response": '  # what comes after a line's request
 SIGN, TEXT = b'"$text"', re.compile(rb'"\$text": "([0-9a-f]{32})"')
 
@@ -45,9 +40,6 @@ class Source(Protocol):
     def record(self, place: int) -> Record | None:
         """Return the record in a place, or ``None`` where it cannot be read."""
 
-    def close(self) -> None:
-        """Give back what was opened."""
-
 
 def _holding(data: list[bytes], probes: list[bytes]) -> list[int]:
     """Search many pieces of data at once: a search costs a call, and skips the faster the more there is to skip."""
@@ -66,51 +58,46 @@ def _holding(data: list[bytes], probes: list[bytes]) -> list[int]:
 
 
 class CacheSource:
-    """Be the records of a cache's directory.
+    """Be the records of a cache.
 
-    :param directory: the cache's directory.
+    :param store: where the cache keeps them.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._store = DiskStore(directory)
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def name(self) -> str:
         """Return what messages call it."""
-        return f"the cache {_from_here(self._store.directory)}"
+        return f"the cache {_from_here(self._store.place)}"
 
     def count(self) -> int:
         """Return how many records it has."""
         return len(self._store)
 
     def last(self) -> int:
-        """Return the last place: the row's number."""
-        found = self._store.read(LAST)
-        return (found[0][0] if found else None) or 0
+        """Return the last place."""
+        return self._store.last()
 
     def holding(self, probes: list[bytes], after: int, size: int) -> list[tuple[int, int]]:
         """Return the next rows, and which probes they hold as they are stored."""
-        rows = self._store.read(VALUES, after, size)
-        masks = _holding([data for _, data in rows], probes)
-        return [(place, mask) for (place, _), mask in zip(rows, masks, strict=True)]
+        rows = self._store.page(after, size)
+        masks = _holding([data or b"" for _, _, data, _ in rows], probes)
+        return [(row[0], mask) for row, mask in zip(rows, masks, strict=True)]
 
     def record(self, place: int) -> Record | None:
         """Return the record of a row, or ``None`` where it cannot be read."""
-        for key, packed, stored_at in self._store.read(ROW, place):
+        for found, key, packed, stored_at in self._store.page(place - 1, 1):
             try:
-                return unpack(key, packed, stored_at)
+                return unpack(key, packed or b"", stored_at) if found == place else None
             except CacheCorruptError:
                 return None
         return None
 
-    def close(self) -> None:
-        """Close the database."""
-        self._store.close()
 
-
-def _from_here(directory: Path) -> Path:
+def _from_here(place: Path | str) -> Path | str:
     """Return a path as seen from the working directory, where it lies below that."""
     here = Path.cwd()
-    return directory.relative_to(here) if directory.is_relative_to(here) else directory
+    return place.relative_to(here) if isinstance(place, Path) and place.is_relative_to(here) else place
 
 
 class CassetteSource:
@@ -146,7 +133,7 @@ class CassetteSource:
         places = range(after + 1, min(after + 1 + size, self.count()))
         lines = [self._lines.line(place).partition(RESPONSE)[0] for place in places]
         references = [TEXT.findall(line) if SIGN in line else [] for line in lines]
-        self._search({digest for each in references for digest in each} - self._texts.keys())
+        self._search({digest for each in references for digest in each if digest not in self._texts})
         masks = _holding(lines, probes)
         for index, each in enumerate(references):
             for digest in each:
@@ -154,15 +141,10 @@ class CassetteSource:
         return list(zip(places, masks, strict=True))
 
     def _search(self, digests: set[bytes]) -> None:
-        texts = [self._text(digest.decode()).encode("utf-8", "replace") for digest in digests]
-        self._texts.update(zip(digests, _holding(texts, self._probes), strict=True))
-
-    def _text(self, digest: str) -> str:
         assert self._lines is not None
-        try:
-            return self._lines.text(digest)
-        except CacheCorruptError:
-            return ""
+        known = self._lines.texts
+        texts = [known.get(digest.decode(), "").encode("utf-8", "replace") for digest in digests]
+        self._texts.update(zip(digests, _holding(texts, self._probes), strict=True))
 
     def record(self, place: int) -> Record | None:
         """Return the record in a place, or ``None`` where it cannot be read."""
@@ -171,6 +153,3 @@ class CassetteSource:
             return self._lines.record(place)
         except CacheCorruptError:
             return None
-
-    def close(self) -> None:
-        """Do nothing: the cassette is its owner's."""

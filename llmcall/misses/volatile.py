@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..requests.keys import NORMALIZERS
+from ..requests.normalizers import NORMALIZERS
 from .passages import pieces, printable, shortened
 
 if TYPE_CHECKING:

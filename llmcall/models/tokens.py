@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from .facts import capabilities
 from .vocabularies import counter, forget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from typing_extensions import Self
 
@@ -85,7 +85,7 @@ def count_tokens(
     :param encoding: tiktoken's name of the encoding, where the caller knows better than the table of models.
     :param tools: the tools that are sent along, as the API takes them.
     :returns: the number; ``.estimated`` says whether it is an estimate.
-    :raises TypeError: where a message or a tool is no mapping.
+    :raises TypeError: where it is neither a text nor messages, or a message or a tool is no mapping.
     """
     known = capabilities(model)
     count = counter(encoding or known.encoding)
@@ -94,7 +94,7 @@ def count_tokens(
     per_message, per_name = (4, -1) if model == "gpt-3.5-turbo-0301" else (3, 1)
     total, guessed = 3, count is None or known.encoding is None or known.reasoning
     pieces: list[str | int] = []
-    for message in messages_or_text:
+    for message in _messages(messages_or_text):
         total += per_message + per_name * bool(_mapping(message).get("name"))
         pieces += _message(message, "gpt-4o-mini" in model)
     if tools:
@@ -123,6 +123,12 @@ def shares(total: int, texts: Sequence[str]) -> list[int]:
 
 
 # What a message consists of: texts to be counted, and numbers, each of which is a guess.
+
+
+def _messages(value: object) -> Sequence[Mapping[str, Any]]:
+    if isinstance(value, bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"what is counted is a text or a list of messages, not of the type {type(value).__name__}")
+    return value
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

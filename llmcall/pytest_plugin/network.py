@@ -5,13 +5,11 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from ..clients.road import ClientRoad
 from ..errors import CacheMissError
+from ..replay.guards import guards
 
 if TYPE_CHECKING:
-    from ..clients.asked import Asked
+    from ..replay.current import Tape
 
 __all__ = ["OPTION", "Network"]
 
@@ -32,30 +30,24 @@ class Network:
         self.live = False
         self.test = ""
         self._recording = recording
-        self._patch = pytest.MonkeyPatch()
 
     def close(self) -> None:
-        """Check every call that no record answered."""
-        check_leave = ClientRoad._check_leave
+        """Check every call that no record answers.
 
-        def check(client: ClientRoad, asked: Asked) -> None:
-            __tracebackhide__ = True
-            check_leave(client, asked)
-            self._check(client, asked)
-
-        # The cassettes that code opens itself may record, so neither they nor a cache mode can say no to all calls.
-        self._patch.setattr(ClientRoad, "_check_leave", check)
+        The cassettes that code opens itself may record, so neither they nor a cache mode can say no to all calls.
+        """
+        guards.append(self._check)
 
     def open(self) -> None:
         """Check no more."""
-        self._patch.undo()
+        guards.remove(self._check)
 
-    def _check(self, client: ClientRoad, asked: Asked) -> None:
+    def _check(self, client: object, tape: Tape | None) -> None:
         __tracebackhide__ = True
-        has_leave = self._recording and asked.tape is not None
+        has_leave = self._recording and tape is not None
         if self.live or has_leave or _stays_inside(client):
             return
-        raise CacheMissError(self._unmarked() if asked.tape is None else self._unrecorded(asked.tape.cassette.path))
+        raise CacheMissError(self._unmarked() if tape is None else self._unrecorded(tape.cassette.path))
 
     def _unmarked(self) -> str:
         return (
@@ -72,7 +64,7 @@ class Network:
         return f"pytest {OPTION}={mode} {shlex.quote(self.test)}".rstrip()
 
 
-def _stays_inside(client: ClientRoad) -> bool:
+def _stays_inside(client: object) -> bool:
     from ..clients.local import LocalClient
     from ..testing import ScriptedClient
 

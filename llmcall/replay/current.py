@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..config import current as config
+from ..tuples import NamedTuple
 from . import tapes
 
 if TYPE_CHECKING:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import threading
 from typing import TYPE_CHECKING
-
-from ..notices import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +48,8 @@ class Draws:
             self._under_way[key] = thread
             number = self._take(key)
         if other != thread:
+            from ..notices import warn_once
+
             warn_once(
                 f"the same request is under way from two threads in the scope {key[0]!r}: which of them gets which "
                 "draw is left to chance, and a replay may exchange their answers. Give each thread a scope of its own"
@@ -60,7 +59,9 @@ class Draws:
     def _take(self, key: Key) -> int:
         free = self._free.get(key)
         if free:
-            return heapq.heappop(free)
+            from heapq import heappop
+
+            return heappop(free)
         number = self._next.get(key, 0)
         self._next[key] = number + 1
         return number
@@ -72,9 +73,11 @@ class Draws:
 
     def give_back(self, key: Key, number: int) -> None:
         """Make a number free again: its call failed."""
+        from heapq import heappush
+
         with _lock:
             self._under_way.pop(key, None)
-            heapq.heappush(self._free.setdefault(key, []), number)
+            heappush(self._free.setdefault(key, []), number)
 
     def counts(self) -> dict[Key, tuple[int, list[int]]]:
         """Return what is counted, for another process to go on from."""

@@ -6,8 +6,9 @@ import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ..config import current as config
-from ..requests.keys import identity, normalizer, sampled_key
+from ..requests.keys import identity, sampled_key
 from ..requests.messages import plain
+from ..requests.normalizers import normalizer
 from ..road.drivers import adrive, drive
 from ..storage.cache import shared_cache
 from ..types import Request
@@ -24,6 +25,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 OBJECTS = ("self", "cls")  # the names of a first parameter that stands for an object or class
+SCRIPTS = {"__mp_main__": "__main__"}  # multiprocessing's name of the script, in a spawned worker, is not the parent's
 
 
 @overload
@@ -68,7 +70,7 @@ def _name_of(function: Any, name: str | None) -> str:
         qualified = getattr(function, "__qualname__", "<lambda>")
         if qualified.endswith("<lambda>"):
             raise TypeError(f"{function!r} has no name of its own; give it one: recorded(name=…)")
-        name = f"{function.__module__}.{qualified}"
+        name = f"{SCRIPTS.get(function.__module__, function.__module__)}.{qualified}"
     if not isinstance(name, str) or not name:
         raise TypeError(f"name is {name!r}; it must be a text")
     return name

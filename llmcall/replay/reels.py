@@ -6,13 +6,14 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..storage.packing import pack, unpack
+from ..types import Request
 from . import scopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..lines.records import Lines
-    from ..types import Record, Request
+    from ..types import Record
     from .tapes import Place
 
 __all__ = ["Reel"]
@@ -83,7 +84,7 @@ class Reel:
         key = record.cache_key
         with self.lock:
             self._used.add(key)
-            found = (None if self.stored is None else self.stored.find(key)) or self._gained_as(key, place)
+            found = (None if self.stored is None else self.stored.get(_request(record))) or self._gained_as(key, place)
             if found is None:
                 self._gained[key] = _Gained(pack(record), _standing(place))
         return found or record
@@ -101,6 +102,11 @@ class Reel:
     def unused(self) -> list[Record]:
         """Return the records of the file that answered no call."""
         return [record for record in self.stored or () if record.cache_key not in self._used]
+
+
+def _request(record: Record) -> Request:
+    """Return the request that a record answers, as far as it is looked up by."""
+    return Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
 
 
 def _standing(place: Place) -> tuple[tuple[str, ...], Place]:

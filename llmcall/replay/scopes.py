@@ -12,16 +12,20 @@ import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ScopeError
+from ..tuples import NamedTuple
 from .draws import Draws
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-__all__ = ["Active", "Bound", "Draw", "Draws", "Scope", "bind", "draw", "forget", "here", "path", "scope", "standing"]
+__all__ = [
+    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "draw", "forget", "here", "is_outside", "path", "scope",
+    "standing",
+]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 REMEDIES = (
@@ -205,6 +209,12 @@ def here() -> Active | None:
             raise ScopeError(REMEDIES)
         return None
     return active if active.path else None
+
+
+def is_outside() -> bool:
+    """Return whether the present context is known to stand outside any scope."""
+    active = _current.get() or _shared()
+    return not active.path if active else not _open_in or threading.get_ident() in _open_in
 
 
 def path() -> str | None:

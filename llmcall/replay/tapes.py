@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Place = tuple[int, ...]
 
-__all__ = ["all_open", "at", "begin", "end", "innermost", "name", "named", "namespaces", "position"]
+__all__ = ["all_open", "at", "begin", "end", "innermost", "is_any_open", "name", "named", "namespaces", "position"]
 
 _open: list[Cassette] = []
 _named: list[Cassette] = []  # the one that the settings name, which stands under those that code opens
@@ -54,6 +54,11 @@ def innermost() -> Cassette | None:
 def all_open() -> tuple[Cassette, ...]:
     """Return the cassettes that are open, the innermost last; one that began several times stands there as often."""
     return (*_named, *_open)
+
+
+def is_any_open() -> bool:
+    """Return whether a cassette is open, in code or by the settings."""
+    return bool(_open or _named)
 
 
 def namespaces() -> dict[str, str] | None:

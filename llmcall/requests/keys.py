@@ -7,33 +7,16 @@ number in its shortest form. ``request`` is the whole of what was asked, the nam
 from __future__ import annotations
 
 import json
-import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
-__all__ = ["KEY_VERSION", "NORMALIZERS", "canonical", "identity", "key_of", "normalizer", "sampled_key"]
+__all__ = ["KEY_VERSION", "around", "canonical", "identity", "key_of", "sampled_key"]
 
 KEY_VERSION = 1
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-
-# What each named normalizer takes out of a text, and what it leaves in its place.
-NORMALIZERS = {
-    "times": re.compile(
-        r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?(?:Z|[+-]\d{2}:?\d{2}))?)?\b"
-        r"|\b\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\b\.?)?"
-    ),
-    "uuids": re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
-    "addresses": re.compile(r"\b0x[0-9a-fA-F]{4,16}\b"),
-    "temporary_paths": re.compile(
-        r"(?:/private)?(?:/var/folders/[^/\s]+/[^/\s]+/T|/var/tmp|/tmp|[A-Za-z]:\\[^\s\"']*?\\Temp)[/\\][^\s\"',;)\]}]+"
-    ),
-}
-
 
 def canonical(value: Any, place: str = "request") -> bytes:
     """Return plain data as canonical JSON in UTF-8.
@@ -69,6 +52,23 @@ def identity(kind: str, asked: Mapping[str, Any]) -> bytes:
     return b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(asked))
 
 
+def around(kind: str, asked: Mapping[str, Any], name: str) -> tuple[bytes, bytes]:
+    """Return what stands before and after the canonical JSON of one more field in what is hashed without a sample.
+
+    :param asked: the other fields.
+    :param name: the field's name.
+    :raises ValueError: where a text holds a lone surrogate, naming its place.
+    """
+    before, after = (canonical(dict(part))[1:-1] for part in _parted(asked, name))
+    head = b'{"key":%d,"kind":"%s","request":{%s%s:'
+    filled = head % (KEY_VERSION, kind.encode(), before and before + b",", canonical(name))
+    return filled, (after and b"," + after) + b'},"sample":null}'
+
+
+def _parted(asked: Mapping[str, Any], name: str) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    return [item for item in asked.items() if item[0] < name], [item for item in asked.items() if item[0] > name]
+
+
 def sampled_key(identified: bytes, sample: str | None) -> str:
     """Return the key, 64 hexadecimal digits, of what :func:`identity` returned and a sample."""
     return sha256(b'%s,"sample":%s}' % (identified, canonical(sample, "sample"))).hexdigest()
@@ -77,31 +77,3 @@ def sampled_key(identified: bytes, sample: str | None) -> str:
 def key_of(kind: str, asked: Mapping[str, Any], sample: str | None) -> str:
     """Return the key, 64 hexadecimal digits, of a stored request."""
     return sampled_key(identity(kind, asked), sample)
-
-
-def normalizer(names: Sequence[str]) -> Callable[[str], str] | None:
-    """Return what replaces the parts of a text that do not matter, or ``None`` where there is nothing to replace.
-
-    :param names: ``times``, ``uuids``, ``addresses``, ``temporary_paths``, or regular expressions.
-    :raises ConfigError: where an expression is none.
-    """
-    if not names:
-        return None
-    patterns = [(NORMALIZERS.get(name) or _compiled(name), name if name in NORMALIZERS else "…") for name in names]
-
-    def normalize(text: str) -> str:
-        for pattern, name in patterns:
-            text = pattern.sub(f"<{name}>".replace("\\", r"\\"), text)
-        return text
-
-    return normalize
-
-
-def _compiled(expression: str) -> re.Pattern[str]:
-    try:
-        return re.compile(expression)
-    except re.error as error:
-        known = ", ".join(NORMALIZERS)
-        raise ConfigError(
-            f"[Cache] NORMALIZE: {expression!r} is neither one of {known} nor a regular expression: {error}"
-        ) from error

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import numbers
+import json.encoder
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["ROLES", "asked_messages", "check_messages", "plain"]
+__all__ = ["ROLES", "asked_messages", "check_messages", "plain", "plain_messages"]
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,")
+DATA_URL = r"data:([^,;]*)((?:;[^,;]*)*?);base64,"
 # What stands in place of media; it is no text, so nothing in it is normalised.
-DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
+DIGEST = r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$"
 PLAIN_FIELDS = 2
+LONG = 4000  # characters; a longer system prompt is not remembered
+_quoted = json.encoder.encode_basestring
+_quoted_again = lru_cache(maxsize=64)(_quoted)  # few system prompts serve many calls
 
 
 def plain(value: Any, place: str) -> Any:
@@ -49,6 +50,12 @@ def _plain(value: Any, place: str) -> Any:
         return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, str):
         return str.__str__(value)
+    return _plain_number(value, place)
+
+
+def _plain_number(value: Any, place: str) -> int | float:
+    import numbers
+
     if isinstance(value, numbers.Real):
         return int(value) if isinstance(value, numbers.Integral) else _number(float(value), place)
     raise TypeError(f"{place} is {_a(value)}; it must be plain data (dict, list, str, number, bool or None)")
@@ -156,6 +163,29 @@ def _dedented(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return messages
 
 
+def plain_messages(messages: Any) -> bytes | None:
+    """Return the canonical JSON of messages that hold a role and a text and nothing else; ``None`` for any others.
+
+    It is that of :func:`asked_messages` of :func:`check_messages`, in less time.
+
+    :raises ValueError: where a text holds a lone surrogate.
+    """
+    if type(messages) is str:
+        messages = ({"role": "user", "content": messages},)
+    elif type(messages) not in (list, tuple) or not messages:
+        return None
+    texts = []
+    for message in messages:
+        if type(message) is not dict or len(message) != PLAIN_FIELDS:
+            return None
+        role, content = message.get("role"), message.get("content")
+        if type(role) is not str or role not in ROLES or type(content) is not str:
+            return None
+        quoted = _quoted_again(content) if role == "system" and len(content) <= LONG else _quoted(content)
+        texts.append(f'{{"content":{quoted},"role":"{role}"}}')
+    return f"[{','.join(texts)}]".encode()
+
+
 def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], str] | None) -> list[dict[str, Any]]:
     """Return the messages as they enter the key: no ``None`` fields, media by digest, texts normalised.
 
@@ -176,7 +206,7 @@ def _asked_message(message: dict[str, Any], normalize: Callable[[str], str] | No
 
 def _normalized(value: Any, normalize: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return value if DIGEST.match(value) else normalize(value)
+        return value if re.match(DIGEST, value) else normalize(value)
     if isinstance(value, dict):
         return {
             name: item if name in ("role", "type") else _normalized(item, normalize) for name, item in value.items()
@@ -197,16 +227,19 @@ def _digested(value: Any) -> Any:
 
 
 def _digested_url(url: str) -> str:
-    head = DATA_URL.match(url)
+    head = re.match(DATA_URL, url)
     digest = _digest_of(url[head.end() :]) if head else None
     return f"data:{head[1].lower()}{head[2]};{digest}" if head and digest else url
 
 
 def _digest_of(text: str) -> str | None:
     """Return ``sha256,<hex>`` of base64's bytes, however it is padded or wrapped; ``None`` where it is not base64."""
+    import base64
+    import hashlib
+
     packed = "".join(text.split()).rstrip("=")
     try:
         content = base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return None
     return "sha256," + hashlib.sha256(content).hexdigest()

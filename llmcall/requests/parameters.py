@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from .messages import plain
@@ -48,9 +47,11 @@ def check_names(params: Mapping[str, Any], *, embedding: bool = False) -> None:
 
 
 def _unknown(name: str, known: frozenset[str]) -> str:
+    from difflib import get_close_matches
+
     if name in ("stream", "stream_options"):
         return f"{name!r} is not an argument of this method; use stream_message() to stream"
-    near = difflib.get_close_matches(name, sorted(known), 1)
+    near = get_close_matches(name, sorted(known), 1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"unknown parameter {name!r}{hint} What a server has beyond the API goes into extra_body={{{name!r}: …}}"
 

@@ -73,7 +73,10 @@ def _detail(change: Change) -> Iterator[Line]:
 
     if change.before is None or change.after is None:
         return
-    found = unified_diff(_text(change.before), _text(change.after), n=1, lineterm="")
+    calls = (change.before, change.after)
+    moved = change.before.record.sample != change.after.record.sample
+    before, after = ([f"sample={call.record.sample}"] * moved + _text(call) for call in calls)
+    found = unified_diff(before, after, n=1, lineterm="")
     different = [line for line in found if not line.startswith(("---", "+++", "@@"))]
     for line in different[:DETAIL_LINES]:
         yield Line(line[0], f"    {line}")

@@ -104,7 +104,7 @@ def grouped(records: Iterable[Record]) -> list[Group]:
 
 def scope_of(record: Record) -> str:
     """Return the scope path of a record; empty outside any scope."""
-    return (record.sample or "").rpartition("#")[0]
+    return (record.sample or "").partition("#")[0]
 
 
 class _Histories:
@@ -133,7 +133,7 @@ class _Histories:
 
 
 def _call(number: int, record: Record, histories: _Histories) -> Call:
-    draw = (record.sample or "").rpartition("#")[2]
+    draw = (record.sample or "").partition("#")[2]
     if record.kind != "chat":
         return Call(number, record, draw, *_plain_call(record))
     request = record.request

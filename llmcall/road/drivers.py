@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import APIError, RequestTimeoutError
 from . import stops
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Until, Wait
+from .time_limits import TOO_LATE, limited, too_late
 from .waiting import wait_in_loop, wait_in_thread
 
 if TYPE_CHECKING:
@@ -62,8 +63,16 @@ def _performed(effect: Any) -> Any:
     if isinstance(effect, Open):
         return iter(effect.transport.stream(effect.request, effect.timeout))
     if isinstance(effect, Next):
-        return next(effect.chunks, END)
+        return _next(effect)
     return effect.chunks.close() if hasattr(effect.chunks, "close") else None
+
+
+def _next(effect: Next) -> Any:
+    with limited(effect.timeout) as limit:
+        chunk = next(effect.chunks, END)
+        if chunk is END and too_late(limit):
+            raise RequestTimeoutError(TOO_LATE)
+    return chunk
 
 
 def _awaited(wait: Wait) -> Any:
@@ -108,7 +117,7 @@ async def _aperformed(effect: Any) -> Any:
     if isinstance(effect, Open):
         return _aopened(effect)
     if isinstance(effect, Next):
-        return await anext(effect.chunks, END)
+        return await _anext(effect)
     return await effect.chunks.aclose() if hasattr(effect.chunks, "aclose") else None
 
 
@@ -136,6 +145,17 @@ async def _in_threads(chunks: Any) -> AsyncGenerator[Any, None]:
     finally:
         if hasattr(chunks, "close"):
             chunks.close()
+
+
+async def _anext(effect: Next) -> Any:
+    import asyncio
+
+    if effect.timeout is None:
+        return await anext(effect.chunks, END)
+    try:
+        return await asyncio.wait_for(anext(effect.chunks, END), effect.timeout)
+    except asyncio.TimeoutError:
+        raise RequestTimeoutError(TOO_LATE) from None
 
 
 async def _aawaited(wait: Wait) -> Any:

@@ -47,9 +47,10 @@ class Open(NamedTuple):
 
 
 class Next(NamedTuple):
-    """Give back the next chunk, or ``END``."""
+    """Give back the next chunk, or ``END``, within some seconds."""
 
     chunks: Any
+    timeout: float | None = None
 
 
 class Close(NamedTuple):

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
 __all__ = ["Flight", "Flights"]
@@ -32,6 +33,7 @@ class Flights:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._flights: dict[str, Flight] = {}
+        self._followed: set[str] = set()
 
     def join(self, key: str) -> tuple[bool, Flight]:
         """Return whether the caller leads, and the flight that it leads or follows."""
@@ -40,13 +42,28 @@ class Flights:
         mine = Flight(key, Future(), threading.get_ident())
         with self._lock:
             other = self._flights.setdefault(key, mine)
+            if other is not mine:
+                self._followed.add(key)
         return (other is mine, other)
 
-    def land(self, flight: Flight, outcome: Any = None, error: BaseException | None = None) -> None:
-        """End a flight that the caller leads: with an outcome, an error to share, or nothing to share."""
+    def land(
+        self,
+        flight: Flight,
+        outcome: Any = None,
+        error: BaseException | None = None,
+        share: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """End a flight that the caller leads: with an outcome, an error to share, or nothing to share.
+
+        :param share: makes of the outcome what the others get, where there are any.
+        """
         with self._lock:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
+            followed = flight.key in self._followed
+            self._followed.discard(flight.key)
+        if share is not None and outcome is not None:
+            outcome = share(outcome) if followed else None
         if error is not None:
             flight.outcome.set_exception(error)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..admission.entrance import Admission
@@ -13,7 +14,7 @@ from ..answers import completeness as answers
 from ..errors import APIError, ContextLengthError, RequestTimeoutError
 from ..lines.references import ordered
 from ..requests.parameters import sent_body
-from ..storage.cache import record_of
+from ..types import Answer, Sent, record_of
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
 from .retry import RetryPolicy, retrying
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ..config.current import Endpoint
     from ..models.facts import Capabilities
     from ..storage.cache import ResponseCache
-    from ..types import Record, Request
+    from ..types import Request
     from .effects import Flow
     from .flights import Flight
 
@@ -69,29 +70,6 @@ class Call(NamedTuple):
     price: Callable[[int], tuple[float, float] | None] = lambda tokens: None
 
 
-class Sent(NamedTuple):
-    """Hold a response and where it came from.
-
-    :param latency: seconds from sending to the end of the answer.
-    """
-
-    response: Any
-    endpoint: str
-    host: str
-    latency: float
-
-
-class Answer(NamedTuple):
-    """Hold a record, and what was sent for it: ``None`` where another call, or none, was.
-
-    :param whole: whether the server read the whole prompt: such an answer alone is stored.
-    """
-
-    record: Record
-    sent: Sent | None = None
-    whole: bool = True
-
-
 def answer(call: Call) -> Flow[Answer]:
     """Answer a request that is not recorded: as the leader of its flight, or by another caller's answer."""
     if call.cache is None or call.mode == "off" or call.stream:
@@ -124,9 +102,13 @@ def _led(call: Call, flight: Flight) -> Flow[Answer]:
         shared = None if _own_deadline(call.policy) else shareable(error)
         raise
     finally:
-        # A copy: the leader's own is already its caller's when the others wake up.
-        call.cache.flights.land(flight, copy.deepcopy(outcome), shared)
+        call.cache.flights.land(flight, outcome, shared, _shared)
     return outcome
+
+
+def _shared(outcome: Answer) -> Answer:
+    """Return a leader's answer for the others, with a copy of what is already its caller's when they wake up."""
+    return outcome._replace(record=outcome.record._replace(response=copy.deepcopy(outcome.record.response)), sent=None)
 
 
 def shareable(error: APIError) -> APIError:
@@ -214,8 +196,8 @@ def _admission(call: Call, body: dict[str, Any]) -> Admission:
 
 
 def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admission) -> Flow[Any]:
-    request = call.request._replace(body=copy.deepcopy(body))  # a transport may change what it is given
-    timeout = _attempt_time(call)
+    request = call.request._replace(body=loads(dumps(body)))  # a transport may change what it is given
+    timeout = _time_for(call.timeout, call.policy)
     transport = call.transport(endpoint)
     if call.stream:
         return (yield from _streamed(transport, request, timeout, call.policy, admission))
@@ -237,9 +219,7 @@ def _streamed(
     assembler, begun = Assembler(), False
     chunks = yield Open(transport, request, timeout)
     try:
-        while (chunk := (yield Next(chunks))) is not END:
-            if (time_left(policy) or 1.0) <= 0:
-                raise RequestTimeoutError("the call's deadline passed while the answer was coming")
+        while (chunk := (yield Next(chunks, _time_for(timeout, policy)))) is not END:
             text = assembler.add(chunk)
             if text:
                 begun = True
@@ -267,8 +247,9 @@ def time_left(policy: RetryPolicy) -> float | None:
     return None if policy.deadline_at is None else policy.deadline_at - time.monotonic()
 
 
-def _attempt_time(call: Call) -> float | None:
-    left = time_left(call.policy)
+def _time_for(timeout: float | None, policy: RetryPolicy) -> float | None:
+    """Return the seconds that an attempt, or the wait for the next chunk, may take: not more than the call has left."""
+    left = time_left(policy)
     if left is not None and left <= 0:
         raise RequestTimeoutError("the call's deadline passed")
-    return left if call.timeout is None else call.timeout if left is None else min(left, call.timeout)
+    return left if timeout is None else timeout if left is None else min(left, timeout)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import sys
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import APIError
+from .sockets import shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,10 +67,9 @@ class Stop:
 
     def cut(self) -> None:
         """Cut the connections on which the calls wait; what begins to wait meanwhile takes another cut."""
-        with self._lock:
-            cuts = tuple(self._cuts.values())
-        for cut in cuts:
-            cut()
+        with self._lock:  # meanwhile no call can leave, and its thread wait for something else
+            for cut in tuple(self._cuts.values()):
+                cut()
         for inner in tuple(self._inner):
             inner.cut()
 
@@ -161,23 +159,5 @@ def under(stop: Stop | None) -> Iterator[None]:
 
 
 def _shut_down_sockets(thread: int) -> None:
-    """Shut down the sockets that a thread uses inside :meth:`Stop.perform`, whichever library opened them.
-
-    Closing a socket wakes nobody who waits on it; shutting it down does. No HTTP library says which of its connections
-    a thread waits on, but the thread's own stack does.
-    """
-    frame = sys._current_frames().get(thread)
-    while frame is not None and frame.f_code is not Stop.perform.__code__:
-        for value in tuple(frame.f_locals.values()):
-            _shut_down(value)
-            for held in tuple(vars(value).values()) if hasattr(value, "__dict__") else ():
-                _shut_down(held)
-        frame = frame.f_back
-
-
-def _shut_down(value: Any) -> None:
-    if isinstance(value, socket.socket):
-        try:
-            socket.socket.shutdown(value, socket.SHUT_RDWR)  # the plain one: that of TLS would wait for the other side
-        except OSError:
-            return  # it is not connected, or no longer
+    """Shut down the sockets that a thread uses inside :meth:`Stop.perform`."""
+    shut_down(thread, lambda frame: frame.f_code is Stop.perform.__code__)

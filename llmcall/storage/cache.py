@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..errors import CacheCorruptError, CacheError
-from ..road.flights import Flights
-from ..types import Record, record_of
-from .packing import pack, unpack
+from ..errors import CacheCorruptError
+from ..types import record_of
+from .packing import REMEDY, pack, unpack
+from .rows import Rows
 from .store import DiskStore
 
 if TYPE_CHECKING:
@@ -18,32 +18,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..misses.miss import Miss
-    from ..types import Request
+    from ..road.flights import Flights
+    from ..types import Record, Reply, Request
+    from .stats import CacheStats
+    from .stores import Store
 
     Where = Callable[[Record], bool]
 
-__all__ = ["MODES", "CacheStats", "ResponseCache", "forget_shared", "record_of", "shared_cache"]
+__all__ = ["MODES", "ResponseCache", "forget_shared", "record_of", "shared_cache"]
 
 MODES = ("auto", "replay", "refresh", "off")
 
 
-class CacheStats(NamedTuple):
-    """Hold what is known of a cache without reading it through.
-
-    :param path: the directory.
-    :param records: how many answers it holds.
-    :param size: bytes on the disk.
-    """
-
-    path: str
-    records: int
-    size: int
-
-
 class ResponseCache:
-    """Keep the answers of models in a diskcache directory; nothing is evicted, no answer expires.
+    """Keep the answers of models in a diskcache directory or a Redis server; nothing is evicted, no answer expires.
 
-    :param path: the directory; made at the first write, private (mode 0700) and with a ``.gitignore``.
+    :param path: the directory, made at the first write, private (mode 0700) and with a ``.gitignore``; or the server's
+        address: ``redis://…``, ``rediss://…`` or ``unix://…``.
     :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites each key once per
         process and reads it from then on, ``off`` neither reads nor stores.
     """
@@ -51,19 +42,35 @@ class ResponseCache:
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
-        self._store = DiskStore(path)
+        self._store = _store_at(os.fspath(path))
         self.mode = mode
-        self.flights = Flights()
-        self._unstored: dict[str, bytes] = {}  # paid answers that the disk did not take
+        self._flights: Flights | None = None
+        self._unstored: dict[str, bytes] = {}  # paid answers that the store did not take
         self._refreshed: set[str] = set()
+        self._rows = Rows()
         self._warned = False
         self._lock = threading.Lock()
         _caches.add(self)
 
     @property
-    def path(self) -> Path:
-        """Return the directory, absolute."""
-        return self._store.directory
+    def flights(self) -> Flights:
+        """Return the calls that are under way."""
+        if self._flights is None:
+            from ..road.flights import Flights
+
+            with self._lock:
+                self._flights = self._flights or Flights()
+        return self._flights
+
+    @property
+    def path(self) -> Path | str:
+        """Return the directory, absolute, or the server's address without its password."""
+        return self._store.place
+
+    @property
+    def store(self) -> Store:
+        """Return what keeps the records' bytes."""
+        return self._store
 
     def get(self, request: Request, *, mode: str | None = None) -> Record | None:
         """Return the recorded answer of a request, or ``None`` where there is none.
@@ -86,11 +93,25 @@ class ResponseCache:
 
         :raises CacheCorruptError: where the record or the database is damaged.
         """
-        unstored = self._unstored.get(cache_key) if self._unstored else None
-        if unstored is not None:
-            return unpack(cache_key, unstored)
-        found = self._store.get(cache_key)
+        found = self._packed(cache_key)
         return None if found is None else unpack(cache_key, *found)
+
+    def recall(self, cache_key: str) -> tuple[Record, Reply] | None:
+        """Return a chat call's record and the reply that it is; ``None`` where there is none, or a pointer to another.
+
+        :raises CacheCorruptError: where the record or the database is damaged.
+        """
+        found = self._packed(cache_key)
+        return None if found is None else self._rows.reply(cache_key, *found)
+
+    def learn(self, cache_key: str) -> Record | None:
+        """Return the record of a key, or ``None``, as :meth:`find` does, and remember it for :meth:`recall`."""
+        found = self._packed(cache_key)
+        return None if found is None else self._rows.learn(cache_key, found[0], unpack(cache_key, *found))
+
+    def _packed(self, cache_key: str) -> tuple[bytes, float | None] | None:
+        unstored = self._unstored.get(cache_key) if self._unstored else None
+        return self._store.get(cache_key) if unstored is None else (unstored, None)
 
     def put(self, request: Request, response: Mapping[str, Any], *, cost: float | None = None) -> Record:
         """Record an answer and return the record that counts: whatever was stored first.
@@ -103,7 +124,7 @@ class ResponseCache:
     def keep(self, record: Record, *, mode: str | None = None) -> Record:
         """Store a record and return the one that counts: whatever was stored first.
 
-        A disk that takes nothing loses no answer: it is kept in memory, and a warning says so once.
+        A store that fails loses no answer: it is kept in memory until the store takes it, and a warning says so once.
 
         :param mode: instead of the cache's own; ``rewrite`` puts the record in place of what is there.
         """
@@ -111,39 +132,9 @@ class ResponseCache:
         if mode == "off":
             return record
         again = mode == "refresh" and record.cache_key not in self._refreshed
-        self._keep(record, overwrite=again or mode == "rewrite")
-        return self.find(record.cache_key) or record
+        from .keeping import keep
 
-    def _keep(self, record: Record, *, overwrite: bool) -> None:
-        key, packed = record.cache_key, pack(record)
-        try:
-            if overwrite:
-                self._store.set(key, packed)
-                self._unstored.pop(key, None)
-            elif key not in self._unstored and not self._store.add(key, packed):
-                self._contested(key, packed)
-        except (OSError, CacheError) as error:
-            self._keep_in_memory(key, packed, error, overwrite=overwrite)
-        if overwrite:
-            self._refreshed.add(key)
-
-    def _contested(self, key: str, packed: bytes) -> None:
-        """Overwrite what stands under the key already, but only where it cannot be read."""
-        try:
-            if self.find(key) is not None:
-                return
-        except CacheCorruptError:
-            pass
-        self._store.set(key, packed)
-
-    def _keep_in_memory(self, key: str, packed: bytes, error: Exception, *, overwrite: bool) -> None:
-        with self._lock:
-            if overwrite:
-                self._unstored[key] = packed
-            self._unstored.setdefault(key, packed)
-            first_time, self._warned = not self._warned, True
-        if first_time:
-            _log().warning("the cache cannot store answers, which are kept in memory until the process ends: %s", error)
+        return keep(self, record, overwrite=again or mode == "rewrite")
 
     def keys_starting(self, prefix: str, limit: int = 10) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them."""
@@ -167,8 +158,8 @@ class ResponseCache:
         """
         for key, packed, stored_at in self._store.rows():
             if packed is None:
-                raise CacheCorruptError(f"{self.path}: the row {key[:12]!r} is none that llmcall stores")
-            record = unpack(key, packed, stored_at)
+                raise CacheCorruptError(f"{self.path}: the row {key[:12]!r} is none that llmcall stores; {REMEDY}")
+            record = unpack(key, packed, stored_at, strict=True)
             if where is None or where(record):
                 yield record
 
@@ -180,6 +171,8 @@ class ResponseCache:
 
     def stats(self) -> CacheStats:
         """Return the path, the number of records and the bytes on the disk; its cost does not grow with the cache."""
+        from .stats import CacheStats
+
         return CacheStats(str(self.path), len(self), self._store.size())
 
     def delete(self, *, where: Where) -> int:
@@ -200,7 +193,7 @@ class ResponseCache:
         return export(self, path, where)
 
     def load(self, path: str | os.PathLike[str], *, on_conflict: str = "keep") -> int:
-        """Add the records of an exported file, a cassette or another cache's directory; return how many were stored.
+        """Add the records of an exported file, a cassette, or another cache by its path; return how many were stored.
 
         :param on_conflict: what to do about a key that has another answer here: ``keep`` this one, ``replace`` it, or
             ``raise`` before anything is stored.
@@ -256,6 +249,14 @@ class ResponseCache:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
 
 
+def _store_at(path: str) -> Store:
+    if "://" not in path:
+        return DiskStore(path)
+    from .redis_store import RedisStore
+
+    return RedisStore(path)
+
+
 def _log() -> Any:
     import logging
 
@@ -272,7 +273,7 @@ def _begin_anew() -> None:
     global _shared_lock
     _shared_lock = threading.Lock()
     for cache in list(_caches):
-        cache.flights = Flights()
+        cache._flights = None
         cache._lock = threading.Lock()
 
 

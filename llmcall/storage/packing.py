@@ -10,20 +10,23 @@ from zlib import crc32
 from ..errors import CacheCorruptError
 from ..requests.messages import plain
 from ..types import Record
+from .operations import check, may_overflow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["pack", "unpack"]
+__all__ = ["REMEDY", "pack", "unpack"]
 
 CHECKSUM_BYTES = 4
 PROTOCOL = 4  # the newest that every supported Python reads and that holds no out-of-band buffers
 FIELDS = ("kind", "sample", "request", "response", "cost", "api_type", "host", "version")
 FIELD_NAMES = frozenset(FIELDS)
 TEXTS = ("sample", "api_type", "host", "version")
+REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
 # What the unpickler raises at bytes that somebody made up.
 UNREADABLE = (
     pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError, OverflowError,
+    RecursionError,
 )  # fmt: skip
 
 
@@ -70,35 +73,42 @@ def _pickled(values: Mapping[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def unpack(cache_key: str, packed: bytes, stored_at: float | None = None) -> Record:
+def unpack(cache_key: str, packed: bytes, stored_at: float | None = None, *, strict: bool = False) -> Record:
     """Return the record that :func:`pack` made bytes of.
 
+    :param strict: whether to look at each operation of the pickle before, which takes longer than reading it; otherwise
+        only where one might overflow the stack. A small record of a stranger can then still reserve much memory.
     :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a record of plain data.
     """
     body = packed[:-CHECKSUM_BYTES]
     if crc32(body) != int.from_bytes(packed[-CHECKSUM_BYTES:], "little"):
-        raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit")
-    return _record(cache_key, _plain_data(cache_key, body), stored_at)
+        raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}")
+    return _record(cache_key, _plain_data(cache_key, body, strict), stored_at)
 
 
-def _plain_data(cache_key: str, body: bytes) -> Any:
+def _plain_data(cache_key: str, body: bytes, strict: bool) -> Any:
     try:
+        if strict or may_overflow(body):
+            check(body)
         return _PlainUnpickler(io.BytesIO(body)).load()
     except UNREADABLE as error:
-        raise CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {error}") from error
+        raise CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {error}; {REMEDY}") from error
 
 
 def _record(cache_key: str, values: Any, stored_at: float | None) -> Record:
-    if isinstance(values, dict) and values.keys() <= FIELD_NAMES and _is_record(values):
+    if type(values) is dict and values.keys() <= FIELD_NAMES and _is_record(values):
         return Record._make((cache_key, *map(values.get, FIELDS), stored_at))
-    raise CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: it holds something else than a record")
+    what = "cannot be read: it holds something else than a record"
+    raise CacheCorruptError(f"the record {cache_key[:12]}… {what}; {REMEDY}")
 
 
 def _is_record(values: Mapping[str, Any]) -> bool:
+    for name in TEXTS:
+        if type(values.get(name, "")) is not str:
+            return False
     return (
-        isinstance(values.get("kind"), str)
-        and isinstance(values.get("request"), dict)
-        and isinstance(values.get("response"), dict)
+        type(values.get("kind")) is str
+        and type(values.get("request")) is dict
+        and type(values.get("response")) is dict
         and isinstance(values.get("cost", 0.0), (int, float))
-        and all(isinstance(values.get(name, ""), str) for name in TEXTS)
     )

@@ -6,6 +6,7 @@ overflow), 2.1 (records) and 4.1 (write-ahead log).
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ PAGE_SIZES = [2**power for power in range(9, 17)]
 PAGE_SIZE = 4096  # SQLite's default, which diskcache leaves
 HEADER_BYTES = 100
 LOG_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
+SALT = 8  # where it begins in a frame's header; eight bytes
 LEAF = 13  # a leaf of a table's b-tree
 NUMBER_BYTES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}  # by serial type
 BLOBS = 12  # the first serial type of blobs (even) and texts (odd)
@@ -38,15 +40,17 @@ class Pages:
         headed = database[: len(MAGIC)] == MAGIC
         self.size = _page_size(database[:32] if headed else b"", len(database), log)
         self._usable = self.size - (database[20] if headed and database[20] < self.size // 2 else 0)
-        self._logged = {number: page for number, page in _logged_pages(log, self.size) if number <= self._most(log)}
+        self._logged = dict(_logged_pages(log, self.size))
         self._free = self._free_pages() if headed else set()
 
-    def _most(self, log: bytes) -> int:
-        """Return how many pages there can be at most."""
-        return (len(self._database) + len(log)) // self.size + 1
-
     def __len__(self) -> int:
-        return max([-(-len(self._database) // self.size), *self._logged])
+        """Return how many pages there are, those included that are not in use."""
+        return len(self._numbers())
+
+    def _numbers(self) -> list[int]:
+        """Return the numbers of all pages; of a database that was cut off, the log may hold later ones."""
+        kept = -(-len(self._database) // self.size)
+        return [*range(1, kept + 1), *sorted(number for number in self._logged if number > kept)]
 
     def page(self, number: int) -> bytes:
         """Return a page by its number, from 1 on; shorter or empty where the file ends."""
@@ -55,7 +59,11 @@ class Pages:
 
     def numbers(self) -> Iterator[int]:
         """Yield the numbers of the pages that are in use."""
-        return (number for number in range(1, len(self) + 1) if number not in self._free)
+        return (number for number in self._numbers() if number not in self._free)
+
+    def logged_numbers(self) -> list[int]:
+        """Return the numbers of the pages in use that stand in the write-ahead log."""
+        return sorted(self._logged.keys() - self._free)
 
     def _kind(self, number: int) -> int | None:
         start = HEADER_BYTES if number == 1 else 0
@@ -88,7 +96,7 @@ class Pages:
         pieces = [page[at : at + local]]
         following, missing = _number(page, at + local, 4), length - local
         while missing > 0:
-            if not 0 < following <= len(self):
+            if not following:
                 raise ValueError("the chain of overflow pages is broken")
             overflow = self.page(following)
             pieces.append(overflow[4 : 4 + min(missing, self._usable - 4)])
@@ -100,7 +108,7 @@ class Pages:
         free: set[int] = set()
         first = self.page(1)
         trunk, expected = _number(first, 32, 4), _number(first, 36, 4)
-        while 0 < trunk <= len(self) and trunk not in free:
+        while trunk and trunk not in free:
             free.add(trunk)
             page = self.page(trunk)
             count = min(_number(page, 4, 4), self.size // 4 - 2)
@@ -119,16 +127,32 @@ def _page_size(header: bytes, length: int, log: bytes) -> int:
 
 
 def _logged_pages(log: bytes, size: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the committed pages of a write-ahead log, in order; those of an earlier run of it have another salt."""
-    pending = []
-    for begin in range(LOG_HEADER_BYTES, len(log) - FRAME_HEADER_BYTES - size + 1, FRAME_HEADER_BYTES + size):
-        if log[begin + 8 : begin + 16] != log[16:24]:
-            return
+    """Yield the committed pages of a write-ahead log, in order; those of an earlier run of it have another salt.
+
+    A frame is known by the salt alone, wherever it stands, so that damage to one does not hide those behind it.
+    """
+    salt, pending = _salt(log, size), []
+    at = log.find(salt, LOG_HEADER_BYTES) if salt else -1
+    while at >= 0:
+        begin = at - SALT
         page = begin + FRAME_HEADER_BYTES
+        if page + size > len(log):
+            return
         pending.append((_number(log, begin, 4), log[page : page + size]))
         if _number(log, begin + 4, 4):
             yield from pending
             pending.clear()
+        at = log.find(salt, page)
+
+
+def _salt(log: bytes, size: int) -> bytes:
+    """Return the salt in a log's header or, where no frame has it, that of most frames; empty where there is none."""
+    stated = log[16:24]
+    if not any(stated) or log.find(stated, LOG_HEADER_BYTES) < 0:
+        frames = range(LOG_HEADER_BYTES + SALT, len(log) - size, FRAME_HEADER_BYTES + size)
+        found = Counter(log[begin : begin + 8] for begin in frames if any(log[begin : begin + 8]))
+        return found.most_common(1)[0][0] if found else b""
+    return stated
 
 
 def _number(data: bytes, at: int, length: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ..config import current as config
@@ -11,30 +10,22 @@ from ..models.facts import resolve
 from ..requests.keys import key_of
 from .long_work import with_bar
 from .packing import pack, unpack
-from .store import DiskStore
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ..config.current import Settings
     from ..types import Record
     from .cache import ResponseCache
+    from .stores import Change, Store
 
 __all__ = ["asked_now", "rekey"]
-
-ASIDE = "~"  # before a new key until all old ones are gone; no key begins with it
-MOVE = f"UPDATE Cache SET key = '{ASIDE}' || ?, value = ? WHERE key = ? AND raw = 1"
-SETTLE = f"UPDATE Cache SET key = substr(key, 2) WHERE key >= '{ASIDE}' AND key < '{ASIDE}g' AND raw = 1"
-POINT = "UPDATE Cache SET value = ? WHERE key = ? AND raw = 1"
 
 
 def rekey(cache: ResponseCache) -> int:
     """Recompute every key, all or none; return how many records changed. See :meth:`ResponseCache.rekey`."""
-    with closing(DiskStore(cache.path)) as store:
-        if not store.exists():
-            return 0
-        return store.change(lambda writer: _rekeyed(store, writer, config.settings()))
+    store, settings = cache.store, config.settings()
+    return store.rewrite(lambda: _changes(store, settings)) if store.exists() else 0
 
 
 def asked_now(kind: str, asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -53,8 +44,8 @@ def asked_now(kind: str, asked: Mapping[str, Any], settings: Settings) -> dict[s
     return now
 
 
-def _rekeyed(store: DiskStore, writer: sqlite3.Connection, settings: Settings) -> int:
-    """Change the rows within a transaction; the store's other connection goes on reading them as they were."""
+def _changes(store: Store, settings: Settings) -> Iterator[Change]:
+    """Yield what changes, while the store shows its rows as they were."""
     wanted: dict[str, str] = {}
     pointers: dict[str, str] = {}
     unread = 0
@@ -72,9 +63,7 @@ def _rekeyed(store: DiskStore, writer: sqlite3.Connection, settings: Settings) -
     _warn(store, unread, sum(key != new for key, new in wanted.items()) - len(moves))
     changed = moves.keys() | {key for key, target in pointers.items() if target in moves}
     for key in with_bar(sorted(changed), len(changed), "writing records"):
-        _write(store, writer, key, moves, settings)
-    writer.execute(SETTLE)
-    return len(changed)
+        yield _change(store, key, moves, settings)
 
 
 def _moves(wanted: Mapping[str, str]) -> dict[str, str]:
@@ -95,17 +84,13 @@ def _moves(wanted: Mapping[str, str]) -> dict[str, str]:
         moving = left
 
 
-def _write(
-    store: DiskStore, writer: sqlite3.Connection, key: str, moves: Mapping[str, str], settings: Settings
-) -> None:
+def _change(store: Store, key: str, moves: Mapping[str, str], settings: Settings) -> Change:
     found = store.get(key)
     assert found is not None
     record = _pointing(unpack(key, *found), moves)
     if key in moves:
-        request = asked_now(record.kind, record.request, settings)
-        writer.execute(MOVE, (moves[key], pack(record._replace(request=request)), key))
-    else:
-        writer.execute(POINT, (pack(record), key))
+        record = record._replace(request=asked_now(record.kind, record.request, settings))
+    return key, moves.get(key, key), pack(record)
 
 
 def _pointing(record: Record, moves: Mapping[str, str]) -> Record:
@@ -114,11 +99,11 @@ def _pointing(record: Record, moves: Mapping[str, str]) -> Record:
     return record._replace(response={"fallback": new}) if new else record
 
 
-def _warn(store: DiskStore, unread: int, kept: int) -> None:
+def _warn(store: Store, unread: int, kept: int) -> None:
     import logging
 
     log = logging.getLogger("llmcall")
     if unread:
-        log.warning("%s: %d damaged rows stay as they are; 'llmcall cache verify' lists them", store.directory, unread)
+        log.warning("%s: %d damaged rows stay as they are; 'llmcall cache verify' lists them", store.place, unread)
     if kept:
-        log.warning("%s: %d records keep their keys, since others have the new ones already", store.directory, kept)
+        log.warning("%s: %d records keep their keys, since others have the new ones already", store.place, kept)

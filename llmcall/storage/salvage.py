@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError, CacheError
@@ -16,15 +16,14 @@ from ..requests.keys import key_of
 from .long_work import with_bar
 from .packing import CHECKSUM_BYTES, PROTOCOL, pack, unpack
 from .pages import Pages
-from .store import ADD, DATABASE, DiskStore
+from .store import DATABASE
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..types import Record
     from .cache import ResponseCache
+    from .stores import Store
 
 __all__ = ["damaged", "salvage"]
 
@@ -37,14 +36,13 @@ LENGTH_BYTES = 8
 
 def damaged(cache: ResponseCache) -> list[str]:
     """Return the keys of damaged records. See :meth:`ResponseCache.verify`."""
-    with closing(DiskStore(cache.path)) as store:
-        rows = with_bar(store.rows(), len(store), "verifying")
-        return [key for key, packed, _ in rows if not _sound(key, packed)]
+    rows = with_bar(cache.store.rows(), len(cache.store), "verifying")
+    return [key for key, packed, _ in rows if not _sound(key, packed)]
 
 
 def _sound(key: str, packed: bytes | None) -> bool:
     try:
-        record = unpack(key, packed or b"")
+        record = unpack(key, packed or b"", strict=True)
     except CacheCorruptError:
         return False
     return key_of(record.kind, record.request, record.sample) == key or "fallback" in record.response
@@ -53,14 +51,18 @@ def _sound(key: str, packed: bytes | None) -> bool:
 def salvage(cache: ResponseCache, to: str | os.PathLike[str]) -> int:
     """Write every record that can still be read to a new cache. See :meth:`ResponseCache.salvage`."""
     if not cache.exists():
-        raise CacheError(f"{cache.path} holds no cache; name the damaged cache's directory")
-    with closing(DiskStore(to)) as target:
-        if target.directory.resolve() == cache.path.resolve():
+        raise CacheError(f"{cache.path} holds no cache; name the damaged one's place")
+    with type(cache)(to) as target:
+        if _resolved(target.path) == _resolved(cache.path):
             raise CacheError(f"{cache.path} cannot be salvaged into itself; name a new directory")
-        return _stored(_records(cache.path), target)
+        return _stored(_records(cache.store), target.store)
 
 
-def _stored(records: Iterable[Record], target: DiskStore) -> int:
+def _resolved(place: Path | str) -> Path | str:
+    return place.resolve() if isinstance(place, Path) else place
+
+
+def _stored(records: Iterable[Record], target: Store) -> int:
     """Store records, a batch at a time; return how many different ones there were."""
     seen: set[str] = set()
     batch: list[Record] = []
@@ -76,43 +78,51 @@ def _stored(records: Iterable[Record], target: DiskStore) -> int:
     return len(seen)
 
 
-def _add(target: DiskStore, batch: list[Record]) -> None:
-    rows = [(record.cache_key, record.stored_at or 0.0, pack(record)) for record in batch]
-
-    def add(writer: sqlite3.Connection) -> int:
-        return writer.executemany(ADD, rows).rowcount
-
-    target.change(add)
+def _add(target: Store, batch: list[Record]) -> None:
+    rows = [(record.cache_key, pack(record), False) for record in batch]
+    target.add_all(rows, {record.cache_key: record.stored_at or 0.0 for record in batch})
 
 
-def _records(folder: Path) -> Iterator[Record]:
+def _records(store: Store) -> Iterator[Record]:
     """Yield all readable records, in the order of storing as far as the database itself can be read."""
     read = lost = 0
     try:
-        with closing(DiskStore(folder)) as store:
-            rows = with_bar(store.rows(), len(store), "reading records")
-            for _, packed, stored_at in rows:
-                record = _readable(packed, stored_at)
-                read, lost = read + 1, lost + (record is None)
-                if record is not None:
-                    yield record
-            if not lost and read == len(store):
-                return
+        for _, packed, stored_at in with_bar(store.rows(), len(store), "reading records"):
+            record = _readable(packed, stored_at)
+            read, lost = read + 1, lost + (record is None)
+            if record is not None:
+                yield record
+        if not lost and read == len(store):
+            if isinstance(store.place, Path):  # SQLite passes over a damaged log in silence
+                yield from _records_in_pages(store.place / DATABASE, _records_in_log)
+            return
     except (CacheError, OSError) as error:
+        if not isinstance(store.place, Path):  # a server has no pages to look into
+            raise
         _log().warning("%s; it is read page by page now", str(error).partition(";")[0])
-    yield from _records_in_pages(folder / DATABASE)
+    if isinstance(store.place, Path):
+        yield from _records_in_pages(store.place / DATABASE, _records_anywhere)
 
 
-def _records_in_pages(database: Path) -> Iterator[Record]:
+def _records_in_pages(database: Path, read: Callable[[Pages], Iterator[Record]]) -> Iterator[Record]:
+    """Yield what ``read`` finds in the pages of a database and its write-ahead log."""
     log = database.with_name(f"{DATABASE}-wal")
     logged = log.read_bytes() if log.exists() else b""
     with open(database, "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            pages = Pages(mapped, logged)
-            for number in with_bar(pages.numbers(), len(pages), "reading pages"):
-                yield from _records_in_page(pages, number)
+        if os.fstat(file.fileno()).st_size:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                yield from read(Pages(mapped, logged))
+
+
+def _records_in_log(pages: Pages) -> Iterator[Record]:
+    """Yield the records in the rows of the pages that stand in the log."""
+    for number in pages.logged_numbers():
+        yield from filter(None, (_record_in(columns) for columns in pages.rows(number) if columns))
+
+
+def _records_anywhere(pages: Pages) -> Iterator[Record]:
+    for number in with_bar(pages.numbers(), len(pages), "reading pages"):
+        yield from _records_in_page(pages, number)
 
 
 def _records_in_page(pages: Pages, number: int) -> Iterator[Record]:
@@ -146,7 +156,7 @@ def _framed_records(page: bytes) -> Iterator[Record]:
 def _readable(packed: bytes | None, stored_at: float | None) -> Record | None:
     """Return the record in some bytes, its key made anew from its request; ``None`` where they hold none."""
     try:
-        record = unpack("", packed or b"", stored_at)
+        record = unpack("", packed or b"", stored_at, strict=True)
         return record._replace(cache_key=key_of(record.kind, record.request, record.sample))
     except (CacheCorruptError, ValueError, TypeError):
         return None

@@ -13,27 +13,29 @@ import sqlite3
 import threading
 import time
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from ..errors import CacheCorruptError, CacheError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from .stores import Change, Row
 
 __all__ = ["DiskStore"]
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
+UNQUOTED = frozenset("%?#\\")  # signs that mean something in an address of SQLite's
 RAW = 1  # diskcache.core.MODE_RAW: the bytes as they are
 PAGE = 500  # rows read at a time when listing
 BUSY_SECONDS = 60.0
+MAPPED_BYTES = 2**26  # diskcache.core.DEFAULT_SETTINGS, 5.6.3
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes a damaged name
 PLAIN = f"raw = 1 AND mode = {RAW} AND filename IS NULL AND typeof(value) = 'blob'"
 FIND = f"SELECT value, store_time FROM Cache WHERE key = ? AND {PLAIN}"
 PAGE_OF_ROWS = (
-    f"SELECT rowid, key, CASE WHEN {PLAIN} THEN value END, store_time "
-    f"FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT {PAGE}"
+    f"SELECT rowid, key, CASE WHEN {PLAIN} THEN value END, store_time FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
 )
 ADD = (
     "INSERT OR IGNORE INTO Cache (key, raw, store_time, access_time, access_count, size, mode, filename, value) "
@@ -46,6 +48,7 @@ SET = ADD.replace("OR IGNORE ", "") + (
 STARTING = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
 DELETE = "DELETE FROM Cache WHERE key = ?"
 CLEAR = "DELETE FROM Cache"
+LAST = "SELECT max(rowid) FROM Cache"
 COUNT = "SELECT value FROM Settings WHERE key = 'count'"  # kept by diskcache's triggers
 
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
@@ -60,25 +63,36 @@ class DiskStore:
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         # diskcache expands variables in a path; so must whoever shares the directory with it.
-        self.directory = Path(os.path.expandvars(Path(directory).expanduser())).absolute()
-        self._database = self.directory / DATABASE
+        self._folder = os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))
+        self._database = os.path.join(self._folder, DATABASE)
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._written: tuple[int, int] | None = None  # which file the writer has open
-        _stores.add(self)
+        with _forking:  # one that came after the others were closed would be open in the child
+            _stores.add(self)
+
+    @property
+    def directory(self) -> Path:
+        """Return the directory."""
+        from pathlib import Path  # costs 4 ms, which a look-up need not pay
+
+        return Path(self._folder)
+
+    place = directory
 
     def exists(self) -> bool:
         """Return whether there is a database."""
-        return self._database.exists()
+        return os.path.exists(self._database)
 
     def get(self, key: str) -> tuple[bytes, float] | None:
         """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``.
 
         :raises CacheCorruptError: where the database is damaged.
         """
-        return next(iter(self.read(FIND, key)), None)
+        found = self._read(FIND, key)
+        return found[0] if found else None
 
-    def read(self, statement: str, *values: object) -> list[Any]:
+    def _read(self, statement: str, *values: object) -> list[Any]:
         """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for a damaged one."""
         with self._lock:
             try:
@@ -88,7 +102,7 @@ class DiskStore:
                 raise self._failure(error) from error
 
     def _open_reader(self) -> sqlite3.Connection | None:
-        if not self._database.exists():
+        if not self.exists():
             if self.directory.exists() and not self.directory.is_dir():
                 raise CacheError(self._is_a_file())
             return None
@@ -103,11 +117,17 @@ class DiskStore:
         return f"the cache path {self.directory} is a file; [Cache] PATH must name a directory"
 
     def _connect(self, options: str) -> sqlite3.Connection:
-        address = f"file:{quote(str(self._database))}?{options}"
+        path = self._database
+        if not UNQUOTED.isdisjoint(path):
+            from urllib.parse import quote  # costs 3 ms
+
+            path = quote(path)
+        address = f"file:{path}?{options}"
         connection = sqlite3.connect(
             address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
+            connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
             connection.execute("SELECT 1 FROM Cache LIMIT 1")
         except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()
@@ -130,20 +150,21 @@ class DiskStore:
         """
         self._write(lambda writer: writer.execute(SET, (key, time.time(), value)).rowcount)
 
-    def add_all(self, rows: Iterable[tuple[str, bytes, bool]]) -> int:
+    def add_all(self, rows: Iterable[tuple[str, bytes, bool]], stored_at: Mapping[str, float] | None = None) -> int:
         """Store many rows (key, value, whether it replaces what is there), all or none; return how many were stored."""
+        times, now = stored_at or {}, time.time()
 
         def store(writer: sqlite3.Connection) -> int:
-            now = time.time()
             return sum(
-                writer.execute(SET if replace else ADD, (key, now, value)).rowcount for key, value, replace in rows
+                writer.execute(SET if replace else ADD, (key, times.get(key, now), value)).rowcount
+                for key, value, replace in rows
             )
 
-        return self.change(store)
+        return self._change(store)
 
     def clear(self) -> int:
         """Delete all rows, those of others included; return how many there were."""
-        return self._write(lambda writer: writer.execute(CLEAR).rowcount) if self._database.exists() else 0
+        return self._write(lambda writer: writer.execute(CLEAR).rowcount) if self.exists() else 0
 
     def delete(self, keys: Iterable[str]) -> int:
         """Delete keys, all or none; return how many were there."""
@@ -151,11 +172,22 @@ class DiskStore:
         def remove(writer: sqlite3.Connection) -> int:
             return sum(writer.execute(DELETE, (key,)).rowcount for key in keys)
 
-        return self.change(remove) if self._database.exists() else 0
+        return self._change(remove) if self.exists() else 0
 
-    def change(self, action: Callable[[sqlite3.Connection], int]) -> int:
+    def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
+        """Give rows (key, new key, new value) other keys and bytes, all or none; return how many there were.
+
+        :param changes: is called within the transaction; the reading connection goes on seeing the rows as they were.
+        """
+        from .databases import rewrite
+
+        return self._change(lambda writer: rewrite(writer, changes()))
+
+    def _change(self, action: Callable[[sqlite3.Connection], int]) -> int:
         """Run an action on the writing connection, all of it or nothing; return the number of rows that it returns."""
-        return self._write(lambda writer: _transaction(writer, action))
+        from .databases import transaction
+
+        return self._write(lambda writer: transaction(writer, action))
 
     def _write(self, action: Any) -> int:
         # A lock here spares SQLite's busy sleeps between the threads of one process.
@@ -168,58 +200,52 @@ class DiskStore:
                 raise self._failure(error) from error
 
     def _current_writer(self) -> sqlite3.Connection:
-        if self._writer is not None and self._written == _file_identity(self._database):
+        from .databases import file_identity
+
+        if self._writer is not None and self._written == file_identity(self._database):
             return self._writer
         with self._lock:
             self._forget()  # somebody deleted the directory: what is written to its open files is lost
         return self._open_writer()
 
     def _open_writer(self) -> sqlite3.Connection:
-        if not self._database.exists():
-            self._create()
+        from .databases import file_identity, make_database
+
+        if not self.exists():
+            if self.directory.exists() and not self.directory.is_dir():
+                raise NotADirectoryError(self._is_a_file())
+            make_database(self.directory / DATABASE)
         self._writer = self._connect("mode=rw")
         self._writer.execute("PRAGMA synchronous = NORMAL")  # in WAL mode, a killed process loses nothing committed
-        self._written = _file_identity(self._database)
+        self._written = file_identity(self._database)
         return self._writer
 
-    def _create(self) -> None:
-        """Make the directory, private and out of git, and diskcache's database in it."""
-        if self.directory.exists() and not self.directory.is_dir():
-            raise NotADirectoryError(self._is_a_file())
-        fresh = not self.directory.exists() or not any(self.directory.iterdir())
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if fresh:
-            self.directory.chmod(0o700)
-            (self.directory / ".gitignore").write_text("*\n", encoding="utf-8")
-        self._create_database()
+    def page(self, after: int, size: int) -> list[Row]:
+        """Return the next rows after a place, which is SQLite's number of a row; at most ``size``."""
+        found = [(place, str(key), value, at) for place, key, value, at in self._read(PAGE_OF_ROWS, after, size)]
+        if found and found[-1][0] <= after:  # a damaged tree would be read in circles
+            raise self._failure(sqlite3.DatabaseError("its rows are out of order"))
+        return found
 
-    def _create_database(self) -> None:
-        """Let diskcache make its database aside, and put it in place whole: others may be about to open it."""
-        from tempfile import TemporaryDirectory
-
-        import diskcache
-
-        with TemporaryDirectory(prefix=".new-", dir=self.directory) as folder:
-            made = diskcache.Cache(folder, eviction_policy="none", cull_limit=0, size_limit=2**62, statistics=0)
-            made.close()
-            _put(os.path.join(folder, DATABASE), self._database)
+    def last(self) -> int:
+        """Return the place of the last row, or 0."""
+        found = self._read(LAST)
+        return (found[0][0] if found else None) or 0
 
     def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
         """Yield key, bytes and time of every row, in the order of storing; the bytes are ``None`` where unreadable."""
         last = 0
-        while page := self.read(PAGE_OF_ROWS, last):
-            if page[-1][0] <= last:  # a damaged tree would be read in circles
-                raise self._failure(sqlite3.DatabaseError("its rows are out of order"))
+        while page := self.page(last, PAGE):
             for _, key, value, stored_at in page:
-                yield str(key), value, stored_at
+                yield key, value, stored_at
             last = page[-1][0]
 
     def starting(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the index."""
-        return [str(key) for (key,) in self.read(STARTING, prefix, prefix + "\U0010ffff", limit)]
+        return [str(key) for (key,) in self._read(STARTING, prefix, prefix + "\U0010ffff", limit)]
 
     def __len__(self) -> int:
-        count = self.read(COUNT)
+        count = self._read(COUNT)
         return int(count[0][0]) if count else 0
 
     def size(self) -> int:
@@ -248,24 +274,6 @@ class DiskStore:
         )
 
 
-def _file_identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _put(file: str, place: Path) -> None:
-    """Move a file to its place unless another process has put one there first."""
-    try:
-        os.link(file, place)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without links
-        os.rename(file, place)
-
-
 def _before_fork() -> None:
     """Leave nothing open: SQLite's handles do not survive a fork (sqlite.org, "How To Corrupt", 2.6)."""
     _forking.acquire()
@@ -286,15 +294,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
-
-
-def _transaction(writer: sqlite3.Connection, action: Any) -> int:
-    writer.execute("BEGIN IMMEDIATE")
-    try:
-        changed = int(action(writer))
-    except BaseException:
-        if writer.in_transaction:  # SQLite itself rolls back where the disk is full
-            writer.execute("ROLLBACK")
-        raise
-    writer.execute("COMMIT")
-    return changed

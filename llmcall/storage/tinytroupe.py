@@ -17,8 +17,9 @@ from ..answers.completeness import check_chat
 from ..config import current as config
 from ..errors import APIError, CacheCorruptError
 from ..models.facts import resolve
-from ..requests.keys import key_of, normalizer
+from ..requests.keys import key_of
 from ..requests.messages import asked_messages, check_messages
+from ..requests.normalizers import normalizer
 from ..requests.parameters import asked_parameters, check_names, given_parameters
 from ..types import Record
 from .pickles import DEPTH, Room, plain

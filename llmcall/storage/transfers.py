@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..config import current as config
+from ..config.values import without_password
 from ..errors import CacheCorruptError, CacheError
 from ..lines import records as lines
 from ..replay.headers import header_of
@@ -37,20 +38,21 @@ def load(cache: ResponseCache, path: str | os.PathLike[str], on_conflict: str) -
         raise ValueError(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}")
     records = list(_records_of(cache, path))
     conflicts = [record for record in records if _conflicts(record, cache)]
+    source = without_password(os.fspath(path))
     if conflicts and on_conflict == "raise":
-        raise CacheCorruptError(f"{os.fspath(path)}: {_listed(conflicts)} have another answer in {cache.path}")
+        raise CacheCorruptError(f"{source}: {_listed(conflicts)} have another answer in {cache.path}")
     if conflicts:
-        _log().warning("%s: %s have another answer in %s: %s", path, _listed(conflicts), cache.path, on_conflict)
+        _log().warning("%s: %s have another answer in %s: %s", source, _listed(conflicts), cache.path, on_conflict)
     replaced = {record.cache_key for record in conflicts} if on_conflict == "replace" else set()
     return cache.add_all(records, replaced)
 
 
 def _records_of(cache: ResponseCache, path: str | os.PathLike[str]) -> Iterable[Record]:
-    if not os.path.isdir(path):
+    if "://" not in os.fspath(path) and not os.path.isdir(path):
         return tinytroupe.readable(path) if tinytroupe.recognized(path) else lines.read(path, key_of).records()
     with type(cache)(path) as other:
         if not other.exists():
-            raise CacheError(f"{os.fspath(path)} holds no cache; name a cache's directory, or an exported file")
+            raise CacheError(f"{other.path} holds no cache; name a cache's directory or server, or an exported file")
         return list(other.records())
 
 

@@ -468,10 +468,10 @@ def test_a_ledger_that_cannot_be_made(tmp_path: Path) -> None:
     assert client.requests == []
 
 
-def test_a_name_needs_a_directory(tmp_path: Path) -> None:
-    """A cache that is no directory keeps no names, and the error says what to do without showing a password."""
-    with pytest.raises(ConfigError, match=r"redis://… is none.*directory="):
-        budgets.Budget(name="survey", directory="redis://:secret@host")
+def test_a_name_needs_a_place(tmp_path: Path) -> None:
+    """An address of nobody that keeps names is refused, without showing a password; a directory may be named."""
+    with pytest.raises(ConfigError, match=r"s3://\*\*\*@host is neither a directory nor the address"):
+        budgets.Budget(name="survey", directory="s3://:secret@host")
     with budgets.Budget(calls=1, name="survey", directory=tmp_path):
         ScriptedClient(["yes"]).send_message("Hello")
     assert (tmp_path / "budgets.db").exists()

@@ -98,6 +98,19 @@ def test_new_adds_what_is_missing() -> None:
     assert (asked_in(), tape.replayed, tape.recorded, tape.records) == (["Hi", "Bye"], 1, 1, 2)
 
 
+def test_new_does_not_read_all_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a record is added, the others are not read: only at the end, when all are written."""
+    recorded(*(f"Question {number}" for number in range(50)))
+    read: list[int] = []
+    with cassette(PATH, mode="new") as tape:
+        assert tape.stored is not None
+        encoded = tape.stored.encoded
+        monkeypatch.setattr(tape.stored, "encoded", lambda position: (read.append(position), encoded(position))[1])
+        said(counting(), "Another")
+        assert read == []
+    assert (len(read) >= 50, tape.recorded) == (True, 1)
+
+
 def test_rewrite_starts_empty() -> None:
     """``rewrite`` asks everything anew, even what the disk cache has, which takes the new answer too."""
     recorded("Hi", "Old")

@@ -79,6 +79,19 @@ def test_ask_prints_a_refusal() -> None:
     assert run("ask", "Tell me!").output == "I will not.\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "systems"),
+    [([], ["You are a helpful assistant."]), (["-s", "Be rude."], ["Be rude."]), (["-s", ""], [])],
+)
+def test_ask_the_local_model(options: list[str], systems: list[str]) -> None:
+    """So small a model needs a system message: it gets one where none is given."""
+    client = ScriptedClient(["Paris."])
+    llmcall.register_client("local", client)
+    assert run("ask", "--local", "The capital of France?", *options).output == "Paris.\n"
+    messages = client.requests[0].messages
+    assert [message["content"] for message in messages if message["role"] == "system"] == systems
+
+
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_ask_nothing(text: str, scripted: ScriptedClient) -> None:
     """An empty question is wrong usage, and is not sent."""

@@ -205,6 +205,19 @@ def test_diff(market: Path) -> None:
     assert run("diff", market, "after.jsonl", "--exit-code").exit_code == 1
 
 
+def test_diff_of_a_draw() -> None:
+    """Where the same question is another draw, diff says which."""
+    for name, draw in (("one", 1), ("other", 2)):
+        written(f"{name}.jsonl", [chat("?", "Well.", "day#0"), chat("?", "Yes.", f"day#{draw}")])
+    assert run("diff", "one.jsonl", "other.jsonl").output.splitlines()[-5:] == [
+        "=== day, from call 2 on",
+        '~ request day#1 m "?"',
+        "    -sample=day#1",
+        "    +sample=day#2",
+        "     user",
+    ]
+
+
 def test_diff_json(market: Path) -> None:
     """--json gives the same as data."""
     written("after.jsonl", conversation("day/lisa#0", TURNS[:2]))

@@ -286,24 +286,3 @@ class _Transports:
 
     def __len__(self) -> int:
         return len(self.clients[-1]._transports)
-
-
-@pytest.mark.slow
-def test_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dask's executor on loopback: answers, samples, usage and cassette are those of threads."""
-    distributed = pytest.importorskip("distributed")
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster,
-        cluster.get_client() as client,
-        llmcall.track() as used,
-    ):
-        pool = client.get_executor()
-        found = map(samples, "abcd", scope="survey", executor=pool)
-        assert used.calls == 12
-        assert map(samples, "abcd", scope="survey") == found
-        with pytest.raises(ZeroDivisionError):
-            map(divide, [1, 0, 2], executor=pool)
-        check_waiting(pool)
-        with pytest.raises(TypeError, match=r"pass client.get_executor\(\)"):
-            map(divide, [1], executor=client)

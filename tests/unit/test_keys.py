@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from llmcall.errors import ConfigError
 from llmcall.requests import keys
 from llmcall.requests.messages import plain
+from llmcall.requests.normalizers import normalizer
 from llmcall.testing import ScriptedClient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,10 +168,10 @@ def test_too_deep_a_nesting_is_refused() -> None:
 
 def test_no_normalizer_costs_nothing() -> None:
     """Without names there is nothing to replace."""
-    assert keys.normalizer([]) is None
+    assert normalizer([]) is None
 
 
 def test_broken_expression_names_the_known_ones() -> None:
     """What is neither a name nor an expression is a ConfigError that lists the names."""
     with pytest.raises(ConfigError, match=r"NORMALIZE.*'\(\['.*times, uuids, addresses, temporary_paths"):
-        keys.normalizer(["(["])
+        normalizer(["(["])

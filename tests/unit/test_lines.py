@@ -6,7 +6,8 @@ import json
 import os
 import stat
 from hashlib import sha256
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 
 from llmcall.errors import CacheCorruptError, CacheError
 from llmcall.lines import records as lines
-from llmcall.lines.references import ordered
+from llmcall.lines.references import Decoder, ordered
 from llmcall.types import Record, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SETTINGS: dict[str, Any] = {"model": "gpt-4o-mini", "aliases": {"b": "c", "a": "d"}, "normalize": []}
 HEADER = '{"llmcall": 1, "settings": {}}\n'
@@ -183,6 +187,39 @@ def test_ten_thousand_references_in_a_row() -> None:
     assert found.request == {"messages": said}
 
 
+def test_a_history_is_read_backwards() -> None:
+    """A record far behind in a file is resolved without reading all before it: its history stands just above."""
+    reads: list[int] = []
+
+    class Counted(lines.Lines):
+        def encoded(self, position: int) -> dict[str, Any]:
+            """Count what is read."""
+            reads.append(position)
+            return super().encoded(position)
+
+    records = [record for actor in range(50) for record in history(6, 20 + actor)]
+    file = Counted([line.encode() for line in written(records).splitlines(keepends=True)], "x", key_of)
+    assert file.record(299).request == records[299].request and len(reads) < 30
+
+
+def test_threads_read_references_at_once() -> None:
+    """A reference that one thread follows while another one reads is followed after it."""
+    first, second = entries(written([chat(*"abcde"), chat(*"abcdefg")]))[1:]
+    found: list[Any] = []
+
+    def requests() -> Iterator[dict[str, Any]]:
+        """Read, while the other thread wants to."""
+        other.start()
+        other.join(0.2)
+        yield first["request"]
+
+    decoder = Decoder(requests())
+    other = Thread(target=lambda: found.append(decoder.request(second["request"])))
+    found.append(decoder.request(second["request"]))
+    other.join()
+    assert found == [chat(*"abcdefg").request] * 2
+
+
 def test_order_of_names_does_not_matter() -> None:
     """Dicts built in another order give the same bytes."""
     one = Record("", "function", None, {"b": {"d": 1, "c": 2}, "a": 3}, {"y": 1, "x": [{"q": 1, "p": 2}]})
@@ -208,6 +245,34 @@ def test_get_finds_every_record_and_no_other() -> None:
         assert (found.request, found.response) == (record.request, record.response)
     for other in (chat("a"), chat("a", seed=1, sample="s#0"), chat("b", seed=1, sample="s#1")):
         assert file.get(asked(other)) is None
+
+
+def test_get_reads_only_what_is_like_the_request() -> None:
+    """What is not there is looked for without the keys of all records; one with the same last message is tried."""
+    keyed: list[str | None] = []
+
+    def counted(kind: str, request: Any, sample: str | None) -> str:
+        """Count the keys that are made."""
+        keyed.append(sample)
+        return key_of(kind, request, sample)
+
+    records = [record for actor in range(20) for record in history(6, 600 + actor)]
+    file = lines.decode([line.encode() for line in written(records).splitlines(keepends=True)], "x", counted)
+    assert file.get(asked(chat(*"abcdef", sample="a#0"))) is None and not keyed
+    assert file.get(asked(records[70]._replace(request={**records[70].request, "seed": 1}))) is None
+    assert len(keyed) == 1
+
+
+@pytest.mark.parametrize("length", [20, 600])
+def test_get_finds_lines_that_were_written_otherwise(length: int) -> None:
+    """A line with its names in another order, other blanks and escapes, and its long text in it, still answers."""
+    record = chat("é" * length, sample="a#0", seed=1)
+    *head, line = written([record]).splitlines()
+    entry = json.loads(line)
+    entry["request"] = dict(reversed(record.request.items()))
+    file = decoded("\n".join([*head, json.dumps(entry, indent=None, separators=(" ,", " : "), sort_keys=True)]))
+    found = file.get(asked(record))
+    assert found is not None and found.request == record.request
 
 
 def test_get_does_not_depend_on_how_a_line_is_written() -> None:
@@ -266,6 +331,10 @@ DAMAGE = {
     "middle": (HEADER + "=======\n", "unresolved merge"),
     "theirs": (HEADER + ">>>>>>> branch\n", "unresolved merge"),
     "deep": (HEADER + '{"a":' + "[" * 100_000, "nested too deeply"),
+    "less deep": (
+        HEADER + '{"kind": "function", "request": {"a": ' + "[" * 5_000 + "]" * 5_000 + '}, "response": {}}',
+        "nested too deeply",
+    ),
     "NaN": (HEADER + GOOD.replace("{}", '{"a": NaN}'), "NaN is not JSON"),
     "infinite": (HEADER + GOOD.replace("{}", '{"a": 1e999}'), "too large"),
     "surrogate": (HEADER + GOOD.replace("{}", '{"a": "\\ud83d"}'), "lone surrogate"),

@@ -236,6 +236,15 @@ def test_an_earlier_answer_differs() -> None:
     assert "parted from the recorded one before this call" in cause
 
 
+def test_a_given_sample_may_hold_the_mark_of_draws() -> None:
+    """The scope path ends at the first mark; what stands after it is the sample's."""
+    client = ScriptedClient(["Yes."], cache_mode="auto")
+    with llmcall.scope("day"):
+        client.send_message("Bread?", sample="a#1")
+        said = str(client.cache.explain(client.build_request("Bread?", sample="a#2")))
+    assert "day, sample 'a#2'" in said and "another name" not in said
+
+
 def test_a_recorded_function() -> None:
     """A function's call is explained by its arguments."""
     from llmcall.replay.recording import recorded
@@ -252,6 +261,27 @@ def test_a_recorded_function() -> None:
     assert "this function request to market.price is not recorded" in said
     assert "asked      market.price(item='bread', day=2)" in said
     assert "arguments.day is 2 here, and 1 in the record" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("market.price", "it moved, or is run as a script and imported; @llmcall.recorded(name='__main__.price')"),
+        ("__main__.cost", "the function is __main__.cost here, and __main__.price in the record"),
+    ],
+)
+def test_a_recorded_function_under_another_name(name: str, says: str) -> None:
+    """A function of a script that is imported has another name; the message says what finds it again."""
+    from llmcall.replay.recording import recorded
+
+    def price(item: str) -> int:
+        return len(item)
+
+    recorded(name="__main__.price")(price)("bread")
+    llmcall.configure(cache_mode="replay")
+    with pytest.raises(llmcall.CacheMissError) as caught:
+        recorded(name=name)(price)("bread")
+    assert says in " ".join(str(caught.value).split())
 
 
 def test_an_embedding() -> None:

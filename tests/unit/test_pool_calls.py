@@ -122,6 +122,18 @@ def test_all_rest(ask: Any, serve: Serve) -> None:
 
 
 @BOTH
+def test_all_stay_busy(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Where each endpoint answers 429 again and again, the attempts end, and each one asked in vain is in the log."""
+    servers = serve(east=(BRIEFLY_BUSY,) * 30 + (OK,), west=(BRIEFLY_BUSY,) * 30 + (OK,))
+    with pytest.raises(llmcall.RateLimitError) as raised:
+        ask(OpenAIClient(retry_max_attempts=2, retry_waiting_time=0), "Hello")
+    assert raised.value.attempts == 2 and asked(servers) == {"east": 3, "west": 3}
+    messages = [record.getMessage() for record in caplog.records if "slow down" in record.getMessage()]
+    passed_on = [message for message in messages if "rests for 0.02 s" in message and "another is asked" in message]
+    assert (len(passed_on), len(messages)) == (4, 5)
+
+
+@BOTH
 def test_all_rest_for_too_long(ask: Any, serve: Serve) -> None:
     """Where no endpoint is free before the deadline, the call fails at once, and says for how long they rest."""
     servers = serve(east=BUSY, west=BUSY)

@@ -47,6 +47,7 @@ def test_all_rest() -> None:
     assert not pool.rest(pool.endpoints[1], until=7.0)
     endpoint, seconds = pool.choose(2.0)
     assert (endpoint.name, seconds) == ("b", 5.0)
+    assert [pool.free_after(now) for now in (2.0, 8.0)] == [5.0, 0.0]
 
 
 def test_a_rest_is_never_shortened() -> None:

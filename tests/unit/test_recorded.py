@@ -6,11 +6,15 @@ import asyncio
 import enum
 import logging
 import math
+import multiprocessing
 import random
+import subprocess
+import sys
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
@@ -90,6 +94,40 @@ def test_the_name_is_the_module_s_and_the_qualified_one() -> None:
     clock()
     function = f"{__name__}.test_the_name_is_the_module_s_and_the_qualified_one.<locals>.clock"
     assert records()[0].request == {"function": function, "arguments": {}}
+
+
+SCRIPT = """
+import multiprocessing, random, sys
+from concurrent.futures import ProcessPoolExecutor
+import llmcall
+
+@llmcall.recorded
+def dice(item):
+    return random.random()
+
+if __name__ == "__main__":
+    with llmcall.cassette("dice.jsonl", mode=sys.argv[1]), llmcall.scope("day"):
+        if len(sys.argv) > 2:
+            with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[2])) as executor:
+                print(llmcall.map(dice, range(4), executor=executor))
+        else:
+            print(llmcall.map(dice, range(4)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_a_pool_s_workers_record_is_replayed_without_one(method: str) -> None:
+    """A function of the script itself has the same name in the processes that import the script anew."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {method} here")
+    Path("script.py").write_text(SCRIPT)
+
+    def played(*arguments: str) -> str:
+        command = [sys.executable, "script.py", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+
+    assert played("once", method) == played("none") == played("none", method)
 
 
 def test_a_recorded_function_looks_like_itself() -> None:

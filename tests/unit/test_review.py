@@ -202,7 +202,7 @@ def test_an_added_call_moves_no_other_line() -> None:
     assert new == [*old[:8], *added, *old[8:]]
 
 
-@pytest.mark.parametrize(("sample", "scope"), [(None, ""), ("#1", ""), ("a/b#0", "a/b")])
+@pytest.mark.parametrize(("sample", "scope"), [(None, ""), ("#1", ""), ("a/b#0", "a/b"), ("a/b#c#d", "a/b")])
 def test_scope_of(sample: str | None, scope: str) -> None:
     """The scope path is what stands before the draw."""
     assert scope_of(chat("?", "!", sample)) == scope

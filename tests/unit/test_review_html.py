@@ -138,14 +138,60 @@ def test_two_thousand_records_stay_small() -> None:
     assert len(html.encode()) < 5 * 40 * sum(len(part) for turn in turns for part in turn)
 
 
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of 2,000 records, all of them hostile."""
+    turns = [(f"Question-{number} {HOSTILE}", f"Answer-{number} {HOSTILE}") for number in range(50)]
+    records = [record for actor in range(40) for record in conversation(f"day/actor-{actor}#0", turns, HOSTILE)]
+    file = tmp_path_factory.mktemp("hostile") / "page.html"
+    file.write_text(page(HOSTILE, {HOSTILE: HOSTILE}, grouped(records)), encoding="utf-8")
+    return file
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium here")
-def test_in_a_browser(tmp_path: Path) -> None:
-    """A real browser runs the page's script, and none of the texts."""
-    file = tmp_path / "page.html"
-    file.write_text(page(HOSTILE, {}, grouped([chat(HOSTILE, HOSTILE, "s#0")])), encoding="utf-8")
+def test_in_a_browser(hostile_page: Path, tmp_path: Path) -> None:
+    """A real browser runs the page's script, and none of the texts of 2,000 records."""
+    address = f"{hostile_page.as_uri()}#c1500"
     profile = f"--user-data-dir={tmp_path / 'profile'}"
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", profile, "--dump-dom", f"{file.as_uri()}#c1"]
-    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", profile, "--dump-dom", address]
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     parsed = Parsed(dom)
     assert '<div class="tools">' in dom  # the script shows what only works with it
-    assert not parsed.named("img") and len(parsed.named("script")) == 1 and "{{ 7*7 }}" in parsed.text
+    assert not parsed.named("img") and len(parsed.named("script")) == 1 and len(parsed.named("article")) == 2000
+    assert parsed.text.count("{{ 7*7 }}") >= 4000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium here")
+def test_a_reviewer_searches(hostile_page: Path) -> None:
+    """In 2,000 hostile records a reviewer finds, follows links and unfolds; nothing else is loaded or run."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.set_default_timeout(60_000)
+        addresses: list[str] = []
+        complaints: list[str] = []
+        tab.on("request", lambda request: addresses.append(request.url.partition("#")[0]))
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+        tab.goto(f"{hostile_page.as_uri()}#c1500")
+        assert tab.locator("#c1500").is_visible()
+        _search(tab)
+        assert addresses == [hostile_page.as_uri()] and not complaints
+        browser.close()
+
+
+def _search(tab: Any) -> None:
+    """Search by a word and a scope, leave the search by its key, and follow a link to a call that was filtered out."""
+    tab.keyboard.press("/")
+    tab.keyboard.type("answer-49 ACTOR-17")
+    tab.locator("#found", has_text="1 of 2000").wait_for()
+    assert tab.locator("article:visible").count() == 1 and tab.locator("details.scope:visible").count() == 1
+    tab.locator("article:visible a", has_text="goes on from call 899").click()
+    tab.locator("#found:empty").wait_for(state="attached")
+    assert tab.locator("article:target").is_visible() and tab.locator("#search").input_value() == ""
+    assert tab.locator("article:visible").count() == 2000
+    tab.locator("#fold").click()
+    assert tab.locator("article:visible").count() == 0

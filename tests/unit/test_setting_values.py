@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llmcall.config.names import SETTINGS, Setting
 from llmcall.config.values import NORMALIZERS, UNSET, check_value, directory_named, read_boolean, without_password
 from llmcall.errors import ConfigError
-from llmcall.requests import keys
+from llmcall.requests import normalizers
 
 ANY_NUMBER = Setting("x", "S", "X", "number")
 ANY_INTEGER = Setting("x", "S", "X", "integer")
@@ -161,7 +161,7 @@ def test_a_misspelt_normalizer_is_said(caplog: pytest.LogCaptureFixture) -> None
 
 def test_normalizers_are_those_of_the_keys() -> None:
     """The names that settings accept are those that keys know."""
-    assert sorted(NORMALIZERS) == sorted(keys.NORMALIZERS)
+    assert sorted(NORMALIZERS) == sorted(normalizers.NORMALIZERS)
 
 
 @pytest.mark.parametrize(
@@ -239,13 +239,18 @@ def test_a_key_of_the_wrong_type_is_not_repeated(value: Any) -> None:
     [
         ("https://user:word@host:1/a@b", "https://***@host:1/a@b"),
         ("redis://:word@host/0", "redis://***@host/0"),
+        ("redis://:wo/r?d#@host:1/0", "redis://***@host:1/0"),
+        ("redis://host/0?password=w@rd&db=1", "redis://host/0?password=***&db=1"),
+        ("rediss://host?ssl_password=word", "rediss://host?ssl_password=***"),
+        ("unix:///run/a@b.sock?password=word", "unix:///run/a@b.sock?password=***"),
+        ("unix://:word@/run/redis.sock", "unix://***@/run/redis.sock"),
         ("https://host/v1", "https://host/v1"),
         ("no address", "no address"),
         (None, None),
     ],
 )
 def test_passwords_in_addresses(url: Any, expected: Any) -> None:
-    """What stands before @ in the host part is masked."""
+    """What stands before @ in the host part is masked, and a password in the query."""
     assert without_password(url) == expected
 
 

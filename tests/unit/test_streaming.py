@@ -139,8 +139,10 @@ BROKEN: dict[str, tuple[Any, str, list[str]]] = {
     "broken JSON": (sends(HEAD + event(TWO_COINS[1]) + b'data: {"choices": [}\n\n'), "malformed chunk", ["Two"]),
     "no object": (sends(HEAD + event(TWO_COINS[1]) + b"data: 3\n\n"), "malformed chunk", ["Two"]),
     "a chunk of another shape": (streams(TWO_COINS[1], {"choices": "no"}), "malformed chunk", ["Two"]),
-    "HTML": (sends(HEAD + b"<html>Sign in</html>"), "broke off", []),
+    "HTML": (sends(HEAD + b"<html>Sign in</html>"), "malformed answer, not JSON: b'<html>", []),
     "nothing": (sends(HEAD), "broke off", []),
+    "comments alone": (sends(HEAD + b": wait\n\nevent: ping\n\n"), "broke off", []),
+    "vLLM's error": (streams(TWO_COINS[1], {"object": "error", "message": "busy", "code": 500}), "500: busy", ["Two"]),
 }  # fmt: skip
 
 

@@ -318,6 +318,13 @@ def test_wrong_messages(wrong: Any) -> None:
         count_tokens(wrong, "gpt-4o")
 
 
+@pytest.mark.parametrize("wrong", [5, None, b"text", {"role": "user", "content": "text"}])
+def test_neither_text_nor_messages(wrong: Any) -> None:
+    """What cannot be counted is a TypeError that says what can."""
+    with pytest.raises(TypeError, match=f"a text or a list of messages, not of the type {type(wrong).__name__}"):
+        count_tokens(wrong, "gpt-4o")
+
+
 def test_special_tokens_are_text(bpe: None) -> None:
     """The name of a special token is ordinary text, in each encoding."""
     assert [count_tokens("<|endoftext|>", model) for model in ("gpt-4o", "gpt-4", "gpt-oss-20b")] == [7, 7, 7]

@@ -1,0 +1,79 @@
+"""What a response cache asks of the place where it keeps its records: a small interface, so that there can be more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    # Of a row: its place in the order of storing, its key, its bytes (None where unreadable), and when it was stored.
+    Row = tuple[int, str, bytes | None, float]
+    # Of a row that changes: its key, its key from now on, and its bytes from now on.
+    Change = tuple[str, str, bytes]
+
+__all__ = ["Store"]
+
+
+class Store(Protocol):
+    """Keep bytes under keys, in the order of storing, for many threads and processes.
+
+    What is stored is there for everybody when the method returns, and stays whatever happens to the process. A method
+    that reads raises ``CacheError`` where the place cannot be reached or is damaged; one that writes, that or an
+    ``OSError``. Neither a look-up nor storing may cost more the more rows there are, save by the depth of an index.
+    """
+
+    @property
+    def place(self) -> Path | str:
+        """Return where it is, as messages may show it: a directory, or an address without its password."""
+
+    def exists(self) -> bool:
+        """Return whether anything was ever stored there."""
+
+    def get(self, key: str) -> tuple[bytes, float] | None:
+        """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``."""
+
+    def add(self, key: str, value: bytes) -> bool:
+        """Store bytes under a key that has none, whoever else tries at the same time; return whether they were."""
+
+    def set(self, key: str, value: bytes) -> None:
+        """Store bytes under a key, in place of what is there; its place in the order stays."""
+
+    def add_all(self, rows: Iterable[tuple[str, bytes, bool]], stored_at: Mapping[str, float] | None = None) -> int:
+        """Store many rows (key, value, whether it replaces what is there), all or none; return how many were stored.
+
+        :param stored_at: when a key's bytes count as stored, where that is not now.
+        """
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Delete keys, all or none; return how many were there."""
+
+    def clear(self) -> int:
+        """Delete all rows; return how many there were."""
+
+    def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
+        """Give rows other keys and bytes, all or none; each keeps its place and time. Return how many changed.
+
+        :param changes: says which; what it reads is what stands there until the changes are done.
+        """
+
+    def page(self, after: int, size: int) -> list[Row]:
+        """Return the next rows after a place in the order, at most ``size``; the first place is above 0."""
+
+    def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
+        """Yield key, bytes and time of every row, in the order; the bytes are ``None`` where unreadable."""
+
+    def last(self) -> int:
+        """Return the last place that is taken, or 0."""
+
+    def starting(self, prefix: str, limit: int) -> list[str]:
+        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them."""
+
+    def __len__(self) -> int: ...
+
+    def size(self) -> int:
+        """Return the bytes that everything takes, at a cost that does not grow with it."""
+
+    def close(self) -> None:
+        """Close what is open; the next use opens it again."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-__all__ = ["chat_completion", "chat_completion_stream", "secrets_of"]
+__all__ = ["SECRET_NAMES", "chat_completion", "chat_completion_stream"]
 
 SECRET_NAMES = ("auth", "key", "token", "secret", "cookie", "password", "credential", "signature", "sig")
 SHORTEST_SECRET = 6  # characters; masking shorter values would blot out ordinary words
@@ -98,12 +98,12 @@ def _log_refusal(response: httpx.Response, body: bytes) -> None:
     import logging
 
     text = body.decode("utf-8", "replace")
-    for secret in sorted(secrets_of(response.request), key=len, reverse=True):
+    for secret in sorted(_secrets(response.request), key=len, reverse=True):
         text = text.replace(secret, "…")
     logging.getLogger("llmcall").error("Request failed with status %d. Error: %s", response.status_code, text)
 
 
-def secrets_of(request: httpx.Request) -> Iterator[str]:
+def _secrets(request: httpx.Request) -> Iterator[str]:
     """Yield what a server must not get into the log by repeating it: the request's credentials, and their words."""
     fields: Iterable[tuple[str, str]] = [*request.headers.multi_items(), *request.url.params.multi_items()]
     values = [value for name, value in fields if any(word in name.lower() for word in SECRET_NAMES)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import current as config
 from ..errors import ConfigError
+from .bearer import signed_in
 from .sdk import SDKTransport, fitting
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ def azure_transport(endpoint: Endpoint, settings: Settings, http_client: Any) ->
     config.announce_key_destination(settings, endpoint)
     # A token goes into each request's header; the SDK still insists on one of its own.
     sign_in = {"azure_ad_token": "asked before each attempt"} if callable(key) else key
+    bare, headers = signed_in(address)
 
     def make(asynchronous: bool) -> Any:
         import openai
 
         return (openai.AsyncAzureOpenAI if asynchronous else openai.AzureOpenAI)(
-            azure_endpoint=address,
+            azure_endpoint=bare,
+            default_headers=headers,
             api_version=version,
             azure_deployment=endpoint.deployment,
             organization=endpoint.organization,
@@ -50,7 +53,7 @@ def azure_transport(endpoint: Endpoint, settings: Settings, http_client: Any) ->
             **sign_in,
         )
 
-    return SDKTransport(make, endpoint.name, key if callable(key) else None)
+    return SDKTransport(make, endpoint.name, key if callable(key) else None, lent=http_client)
 
 
 def _key(endpoint: Endpoint, settings: Settings) -> Any:

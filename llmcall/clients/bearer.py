@@ -1,4 +1,4 @@
-"""Keys that a function gives: asked before every attempt, never kept."""
+"""The headers that sign in: by a key that a function gives, asked before every attempt; by a name in an address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["abearer", "bearer"]
+__all__ = ["abearer", "bearer", "signed_in"]
 
 
 def bearer(key: Callable[[], Any] | None) -> dict[str, str]:
@@ -49,3 +49,22 @@ def _run(awaitable: Any) -> Any:
 
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(asyncio.run, awaited()).result()
+
+
+def signed_in(address: str) -> tuple[str, dict[str, str]]:
+    """Return an address without user and password, and the header that signs in with them, where it has any.
+
+    HTTP libraries write the addresses that they send to into their logs.
+    """
+    if "@" not in address:
+        return address, {}
+    from base64 import b64encode
+    from urllib.parse import unquote_to_bytes, urlsplit
+
+    parts = urlsplit(address)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return address, {}
+    name, _, password = user.partition(":")
+    encoded = b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode()
+    return parts._replace(netloc=host).geturl(), {"Authorization": f"Basic {encoded}"}

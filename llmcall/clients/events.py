@@ -23,10 +23,12 @@ class EventDecoder:
     A server that does not stream sends its answer, or its error, as a whole instead.
 
     :ivar done: whether ``[DONE]`` has come.
+    :ivar hidden: keys that are taken out of each line.
     """
 
     def __init__(self) -> None:
         self.done = False
+        self.hidden: list[bytes] = []
         self._lines = LineReader()
         self._size = 0
         self._begun = False
@@ -55,6 +57,8 @@ class EventDecoder:
 
     def _chunks(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         for line in lines:
+            for key in self.hidden:
+                line = line.replace(key.decode(), "…")
             name, _, data = line.partition(":")
             if name not in FIELDS and not self._begun:
                 self._whole.append(line)

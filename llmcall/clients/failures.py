@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..answers.nesting import DEPTH, is_deep
+from ..answers.surrogates import may_have_surrogates, without_surrogates
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -115,6 +116,8 @@ def answered(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
         raise ServiceError(f"a malformed {what}, no JSON object: {_start(text)}")
     if _brackets(text) > DEPTH and is_deep(found):
         raise ServiceError(f"a malformed {what}, nested more than {DEPTH} levels deep: {_start(text)}")
+    if may_have_surrogates(text):
+        found = without_surrogates(found)
     reported = found.get("error") or found.get("object") == "error"  # the latter is vLLM's and SGLang's
     if reported and not (found.get("choices") or found.get("data")):
         raise _failure_in(found)

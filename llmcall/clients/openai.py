@@ -9,6 +9,7 @@ from ..config.layers import CONFIGURED
 from ..errors import ConfigError
 from ..replay import tapes
 from .base import LLMClient
+from .bearer import signed_in
 
 if TYPE_CHECKING:
     from ..config.current import Endpoint, Settings
@@ -113,19 +114,21 @@ class OpenAIClient(LLMClient):
 
         key = self._key(endpoint)
         config.announce_key_destination(self.settings, endpoint)
+        address, headers = signed_in(endpoint.base_url or ADDRESS)
 
         def make(asynchronous: bool) -> Any:
             import openai
 
             return (openai.AsyncOpenAI if asynchronous else openai.OpenAI)(
                 api_key=NO_KEY if callable(key) or not key else key,
-                base_url=endpoint.base_url or ADDRESS,
+                base_url=address,
+                default_headers=headers,
                 organization=endpoint.organization,
                 max_retries=0,
                 http_client=fitting(self._http_client, asynchronous),
             )
 
-        return SDKTransport(make, endpoint.name, key if callable(key) else None)
+        return SDKTransport(make, endpoint.name, key if callable(key) else None, lent=self._http_client)
 
     def _key(self, endpoint: Endpoint) -> Any:
         key = endpoint.key() or self._fresh_key()

@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from ..errors import RequestTimeoutError, ServiceError
 from ..road.time_limits import limited
@@ -16,7 +16,7 @@ from .bodies import Body
 from .events import EventDecoder
 from .failures import answered, request_id
 from .redirects import at_home
-from .sdk_errors import failures, hide_keys, mapped_error, raise_mapped
+from .sdk_errors import MASK, failures, hide_keys, mapped_error, raise_mapped, unmistakable_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -35,12 +35,16 @@ class SDKTransport:
         asynchronous twin; the SDK is imported there.
     :param name: the endpoint's name, for errors.
     :param key: a function that gives a token for every attempt, or ``None``.
+    :param lent: the HTTP client that a user gave, and will close.
     """
 
-    def __init__(self, make: Callable[[bool], Any], name: str, key: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self, make: Callable[[bool], Any], name: str, key: Callable[[], Any] | None = None, *, lent: Any = None
+    ) -> None:
         self._make = make
         self._name = name
         self._key = key
+        self._lent = lent
         self._lock = threading.Lock()
         self._sdk: Any = None
         self._sdks: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
@@ -88,6 +92,7 @@ class SDKTransport:
             _create(sdk, _streaming(request), timeout, bearer(self._key)) as answer,
             _noting(answer),
         ):
+            events.hidden = unmistakable_keys(answer.http_response.request)
             for data in answer.iter_bytes():
                 yield from events.feed(data)
                 if events.done:
@@ -100,6 +105,7 @@ class SDKTransport:
         with self._mapping():
             async with _create(sdk, _streaming(request), timeout, await abearer(self._key)) as answer:
                 with _noting(answer):
+                    events.hidden = unmistakable_keys(answer.http_response.request)
                     async for data in answer.iter_bytes():
                         for chunk in events.feed(data):
                             yield chunk
@@ -135,6 +141,8 @@ class SDKTransport:
             with self._lock:
                 if self._sdk is None:
                     self._sdk = at_home(self._make(False))
+                    if self._lent is None:
+                        finalize(self, self._sdk.close).atexit = False  # connections of a client that was forgotten
         return self._sdk
 
     async def _aclient(self) -> Any:
@@ -236,6 +244,8 @@ def _read(answer: Any) -> bytearray:
 
 def _response(answer: Any, body: bytearray) -> Response:
     headers = {name.lower(): value for name, value in answer.headers.items()}
+    for key in unmistakable_keys(answer.http_response.request):
+        body = body.replace(key, MASK.encode())
     return Response(answered(body, "answer"), request_id(headers), headers)
 
 

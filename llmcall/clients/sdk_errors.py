@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from ..answers.nesting import is_deep
-from ..answers.raw_stream import secrets_of
+from ..answers.raw_stream import SECRET_NAMES
 from ..errors import APIError, RequestTimeoutError, ServiceError
 from .failures import failure
 
-__all__ = ["failures", "hide_keys", "mapped_error", "raise_mapped"]
+__all__ = ["MASK", "failures", "hide_keys", "mapped_error", "raise_mapped", "unmistakable_keys"]
+
+MASK = "…"
+SHORTEST = 6  # characters; masking a shorter key would blot out ordinary words
+UNMISTAKABLE = 16  # characters
+TOLD = ("message", "body", "code", "param", "request_id")  # what errors tell of a server's words
 
 
 def failures() -> tuple[type[BaseException], ...]:
@@ -41,25 +47,69 @@ def mapped_error(error: BaseException) -> APIError:
 
 
 def hide_keys(request: Any, *errors: BaseException) -> None:
-    """Take the keys out of the words of a server that repeats them, and out of the SDK's words of it."""
-    secrets = sorted(secrets_of(request), key=len, reverse=True)
+    """Take the keys out of the words of a server that repeats them, in errors and all their causes."""
+    secrets = sorted(keys_of(request, SHORTEST), key=len, reverse=True)
+    for error in errors:
+        for each in _with_causes(error):
+            each.args = tuple(_hidden(word, secrets) for word in each.args)
+            for name in TOLD:
+                if hasattr(each, name):
+                    setattr(each, name, _hidden(getattr(each, name), secrets))
 
-    def hidden(value: Any) -> Any:
-        """Return plain data without the keys."""
-        if isinstance(value, str):
-            for secret in secrets:
-                value = value.replace(secret, "…")
-        elif isinstance(value, dict):
-            return {hidden(name): hidden(item) for name, item in value.items()}
-        elif isinstance(value, list):
-            return [hidden(item) for item in value]
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    yield from seen
+
+
+def _hidden(value: Any, secrets: list[str]) -> Any:
+    """Return plain data without the keys."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, MASK)
+    elif isinstance(value, (bytes, bytearray)):
+        for secret in secrets:
+            value = value.replace(secret.encode(), MASK.encode())
+    elif isinstance(value, dict):
+        return {_hidden(name, secrets): _hidden(item, secrets) for name, item in value.items()}
+    elif isinstance(value, list):
+        return [_hidden(item, secrets) for item in value]
+    return value
+
+
+def keys_of(request: Any, shortest: int) -> set[str]:
+    """Return the credentials of a request, whole and without the word before them ("Bearer …").
+
+    :param shortest: the characters of the shortest one that is meant.
+    """
+    fields = [*request.headers.multi_items(), *request.url.params.multi_items(), ("password", request.url.password)]
+    values = {value for name, value in fields if any(word in name.lower() for word in SECRET_NAMES)}
+    values |= {_credentials(*value.partition(" ")[::2]) for value in values}
+    return {value for value in values if len(value) >= shortest}
+
+
+def _credentials(scheme: str, value: str) -> str:
+    """Return what follows the scheme in a header; of a name and a password, the password."""
+    if scheme != "Basic":
+        return value
+    from base64 import b64decode
+
+    try:
+        return b64decode(value).decode().partition(":")[2]
+    except ValueError:
         return value
 
-    for error in errors:
-        error.args = tuple(map(hidden, error.args))
-        for name in ("message", "body", "code", "param"):
-            if hasattr(error, name):
-                setattr(error, name, hidden(getattr(error, name)))
+
+def unmistakable_keys(request: Any) -> list[bytes]:
+    """Return those keys of a request that no answer holds by chance: a server that repeats them is answered for.
+
+    A dummy key such as ``ollama`` is a word of many answers.
+    """
+    found = keys_of(request, UNMISTAKABLE)
+    return [key.encode() for key in found if any(map(str.isdigit, key)) and any(map(str.isalpha, key))]
 
 
 def raise_mapped(error: BaseException, endpoint: str) -> NoReturn:

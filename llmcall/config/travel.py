@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import current as config
-from .settings import thawed
+from .names import HIDDEN, SETTINGS
+from .settings import Settings, thawed
 from .sources import Sources
 from .stack import Entry
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     # Defaults, files and environment; what cassettes recorded; what code configured; what it forced.
     Luggage = tuple[Layer, tuple[Entry, ...], tuple[Entry, ...], Entry]
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack", "unpack", "without_keys"]
 
 
 class _Brought(Sources):
@@ -53,3 +54,15 @@ def unpack(luggage: Luggage) -> None:
     with stack.lock:
         values, stack.pushed, stack.configured, stack.forced = luggage
         stack.read_again(_Brought(values, None, (), ()))
+
+
+def without_keys(settings: Settings) -> Settings:
+    """Return settings without their keys, for what goes home with a result: an executor may keep results on disk."""
+    layer = _layer(settings.layer())
+    for name, (value, origin) in layer.items():
+        kind = {**SETTINGS, **HIDDEN}[name].kind
+        if kind == "secret":
+            layer[name] = (None, origin)
+        elif kind == "endpoints":
+            layer[name] = (tuple(endpoint._replace(api_key=None) for endpoint in value), origin)
+    return Settings(layer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..config.travel import without_keys
 from ..replay import scopes
 from ..replay.cassettes import Cassette
 from ..replay.scopes import Active, Bound, Draws, Scope
@@ -52,7 +53,7 @@ class CarriedCassette(Cassette):
         asking = None if base is None else id(base)
         if asking not in self._settled:
             self._settled.add(asking)
-            self._note("agree", base)
+            self._note("agree", None if base is None else without_keys(base))
 
     def find(self, request: Request, place: Place) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""

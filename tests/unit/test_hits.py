@@ -128,6 +128,40 @@ def test_keys_are_those_of_the_long_way(
         assert arguments.get("cache") is False or first == again
 
 
+@pytest.mark.parametrize(
+    ("settings", "arguments"),
+    [
+        ({}, {}),
+        ({}, {"dedent_messages": True}),
+        ({"cache_normalize": ("times",)}, {}),
+        ({"cache_normalize": ("times",)}, {"dedent_messages": True}),
+        ({"cache_namespace": "east"}, {"seed": 1}),
+        ({"aliases": {"mine": "other"}}, {"model": "mine"}),
+        ({"model": "other", "temperature": 0.5, "max_tokens": 7}, {}),
+        ({"max_tokens": 7}, {"max_completion_tokens": 8}),
+        ({}, {"stop": "x", "n": 1, "user": "Lisa", "extra_body": {"messages": [], "zone": 1.0}}),
+        ({}, {"extra_headers": {"X-Zone": "1"}, "tools": [{"type": "function", "function": {"name": "price"}}]}),
+    ],
+)
+@pytest.mark.parametrize(
+    "messages",
+    [
+        "    Now it is 10:30.\n    Bread?",
+        [{"role": "user", "content": [{"type": "text", "text": "  at 10:30"}]}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:;base64,AAA="}}]}],
+        [{"role": "assistant", "content": None, "tool_calls": [TOOL_CALL], "name": None}],
+    ],
+    ids=["text", "parts", "image", "tool"],
+)
+def test_each_rule_of_keys_holds(
+    settings: dict[str, Any], arguments: dict[str, Any], messages: Any, tmp_path: Path
+) -> None:
+    """The short way makes the key that the long way makes."""
+    client = client_of(tmp_path, **settings)
+    client.send_message(messages, **arguments)
+    assert remembered_keys(client) == {expected(client, messages, arguments)}
+
+
 def test_a_call_that_was_recorded_goes_the_short_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client that recorded it, and any other, finds it without preparing a request."""
     recording = client_of(tmp_path)

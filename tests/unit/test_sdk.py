@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import socket
 import threading
@@ -231,3 +232,27 @@ def test_errors_can_be_copied_and_pickled(httpserver: HTTPServer) -> None:
         error = client.send_message(QUESTION, on_error="return")
     for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize("lent", [False, True])
+def test_a_forgotten_client_closes_its_connections(lent: bool) -> None:
+    """Nobody needs to close a client for its connections' sake; an HTTP client of the user's stays open."""
+    gone = threading.Event()
+
+    def keeps_open(connection: socket.socket, stopped: threading.Event) -> None:
+        answers()(connection, stopped)
+        if connection.recv(1) == b"":
+            gone.set()
+
+    library = type(openai.OpenAI(api_key="none")._client).__mro__[1]  # Client of httpx or httpx2
+    with RawServer(keeps_open) as server, library() as http_client:
+        given = {"http_client": http_client} if lent else {}
+        client = OpenAIClient(base_url=server.base_url, cache_mode="off", **given)
+        client.send_message(QUESTION, on_error="raise")
+        del client
+        gc.collect()
+        assert http_client.is_closed is False
+        if not lent:
+            assert gone.wait(60)
+        http_client.close()
+    assert gone.wait(60)

@@ -12,6 +12,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 import llmcall
 
@@ -34,6 +35,9 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("llmcall")
+# Newer ones also draw constants of the modules that are loaded: those depend on the tests that ran before in a process.
+if hasattr(providers, "_get_local_constants"):
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 def scrub(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

@@ -21,6 +21,8 @@ __all__ = ["correction", "describe", "read", "read_structured"]
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
+_END_OF_THOUGHTS = re.compile("</think>")
+_QUOTES = re.compile(r'\\.|"')  # with what is escaped, which is no quote
 _MAX_PROBLEMS = 5  # that a correction lists; a model mends those, and the next answer shows the rest
 
 
@@ -91,8 +93,17 @@ def _read(text: str, output_type: Any) -> Any:
 
 def _without_thoughts(text: str) -> str:
     """Drop what a reasoning model thought aloud, where its server left it in the answer."""
-    thoughts, mark, answer = text.rpartition("</think>")
-    return answer if mark and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")) else text
+    marks = [mark for mark in _END_OF_THOUGHTS.finditer(text) if not _is_quoted(text, mark.start())]
+    if not marks:
+        return text
+    thoughts, answer = text[: marks[-1].start()], text[marks[-1].end() :]
+    return answer if "<think>" not in thoughts or thoughts.lstrip().startswith("<think>") else text
+
+
+def _is_quoted(text: str, position: int) -> bool:
+    """Tell whether a place lies in a JSON string: it ends on the line on which it began."""
+    line = text[text.rfind("\n", 0, position) + 1 : position]
+    return _QUOTES.findall(line).count('"') % 2 == 1
 
 
 def _read_optional(text: str, inner: Any) -> Any:

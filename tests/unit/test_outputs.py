@@ -11,7 +11,7 @@ import sys
 from typing import Annotated, Any, Literal, Optional
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
@@ -302,6 +302,7 @@ def put(around: str, text: str) -> str:
 
 
 @settings(deadline=None)
+@example({"</think>": {"<think>": 'a "quoted" one\n</think>\\'}, "": {}}, "Here it is: {}", False)
 @given(st.dictionaries(st.text(), PLAIN, max_size=5), AROUND, st.booleans())
 def test_objects_come_back(value: dict[str, Any], around: str, ascii_only: bool) -> None:
     """An object written as JSON, in fences or among words, reads back the same."""

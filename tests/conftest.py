@@ -7,12 +7,13 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
-from hypothesis.internal.conjecture import providers
 
 import llmcall
 
@@ -36,7 +37,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("llmcall")
 # Newer ones also draw constants of the modules that are loaded: those depend on the tests that ran before in a process.
-if hasattr(providers, "_get_local_constants"):
+if find_spec("hypothesis.internal.conjecture.providers"):
+    providers: Any = import_module("hypothesis.internal.conjecture.providers")
     providers._get_local_constants = lambda: providers._local_constants
 
 

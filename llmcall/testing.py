@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ScriptedClient"]
 
+# What it stands on unless told otherwise: a unit test stores nothing and waits for nothing.
+AT_ONCE = {
+    "cache_mode": "off",
+    "retry_waiting_time": 0,
+    "limits_max_concurrent_calls": "none",
+    "limits_requests_per_minute": "none",
+    "limits_tokens_per_minute": "none",
+}
+
 
 class ScriptedClient(LLMClient):
     """Answer from a script: nothing is sent, and nothing is stored unless asked.
@@ -23,7 +32,8 @@ class ScriptedClient(LLMClient):
         dict, an exception to raise, or anything else, which becomes JSON. For embeddings it is a vector, or a list of
         one for each text, and the function gets the texts.
     :param overrides: settings by name; ``cache_mode="auto"`` stores the answers as any client does. Failed attempts are
-        tried again without waiting, unless ``retry_waiting_time`` says otherwise.
+        tried again without waiting, unless ``retry_waiting_time`` says otherwise, and ``[Limits]`` of the project do
+        not hold, unless they are given here.
     :ivar requests: the requests that were asked, in order.
     """
 
@@ -35,7 +45,8 @@ class ScriptedClient(LLMClient):
         self._lock = threading.Lock()
         self._answers = answers if callable(answers) else iter(list(answers))
         self.requests: list[Request] = []
-        super().__init__(**{"cache_mode": "off", "retry_waiting_time": 0, **overrides})
+        given = {name: value for name, value in overrides.items() if value is not None}
+        super().__init__(**{**AT_ONCE, **given})
 
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the next answer in the API's form.

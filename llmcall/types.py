@@ -28,18 +28,19 @@ class TokenUsage(NamedTuple):
     def of(cls, response: Mapping[str, Any]) -> TokenUsage:
         """Read the ``usage`` object of a chat or embeddings response; what is no count of tokens is unknown."""
         usage = response.get("usage")
+        if not isinstance(usage, dict):
+            return cls()
+        prompt, answer = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
         return cls(
-            _tokens(usage, "prompt_tokens"),
-            _tokens(usage, "completion_tokens"),
-            _tokens(usage, "prompt_tokens_details", "cached_tokens"),
-            _tokens(usage, "completion_tokens_details", "reasoning_tokens"),
+            _tokens(usage.get("prompt_tokens")),
+            _tokens(usage.get("completion_tokens")),
+            _tokens(prompt.get("cached_tokens")) if isinstance(prompt, dict) else None,
+            _tokens(answer.get("reasoning_tokens")) if isinstance(answer, dict) else None,
         )
 
 
-def _tokens(usage: Data, *names: str) -> int | None:
-    for name in names:
-        usage = usage.get(name) if isinstance(usage, dict) else None
-    return usage if type(usage) is int and usage >= 0 else None
+def _tokens(count: Data) -> int | None:
+    return count if type(count) is int and count >= 0 else None
 
 
 class Request(NamedTuple):

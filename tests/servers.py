@@ -152,7 +152,10 @@ def read_request(connection: socket.socket) -> Seen | None:
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     while len(body) < int(headers.get("content-length", 0)):
-        body += connection.recv(65536)
+        received = connection.recv(65536)
+        if not received:
+            return None
+        body += received
     return Seen(first.split(" ")[1], headers, json.loads(body or b"{}"))
 
 
@@ -168,9 +171,10 @@ def http(body: bytes, *, length: int | None = None, status: str = "200 OK") -> b
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def answers(answer: Answer = OK) -> Behaviour:
-    """Answer as an ordinary server would."""
-    return sends(http(answer.text().encode(), status=f"{answer.status} X"))
+def answers(answer: Answer = OK, *, stays: bool = False) -> Behaviour:
+    """Answer as an ordinary server would; it says that the connection ends then, or leaves that open."""
+    end = "" if stays else "\r\nConnection: close"
+    return sends(http(answer.text().encode(), status=f"{answer.status} X{end}"))
 
 
 def cut_chunk() -> Behaviour:

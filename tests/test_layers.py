@@ -42,6 +42,7 @@ CATCH_ALL = {
     "clients.base.LLMClient._pieces": "_failed raises all but an APIError again",
     "clients.base.LLMClient._apieces": "_failed raises all but an APIError again",
     "fanout.tasks._outcome": "the error travels to the run, where on_error decides",
+    "road.queues._outcome": "the error travels to the event loop, where whoever waits for it raises it",
     "road.drivers.drive": "the flow gets it thrown in, and raises it",
     "road.drivers.adrive": "the flow gets it thrown in, and raises it",
     "road.drivers.drive_stream": "the flow gets it thrown in, and raises it",

@@ -43,7 +43,7 @@ class Store:
     def delete(self, number: int) -> None:
         """Delete the answer to a question."""
         key = self.client.build_request(workload.messages(number)).cache_key
-        if self.client.cache.delete(where=lambda record: record.cache_key == key) != 1:
+        if self.client.cache.delete(keys=[key]) != 1:
             raise RuntimeError(f"there is no answer to question {number}")
 
     def stats(self) -> None:

@@ -72,7 +72,7 @@ def check(title: str, limit: Amounts, spent: Spending, reserved: Spending, need:
 
 def _exceeded(title: str, name: str, most: int, used: int, wanted: int) -> str:
     allowed, spent, more = (_shown(name, amount) for amount in (most, used, wanted))
-    return f"{title} allows {allowed}; {spent} of them are spent, and the next call may take {more}"
+    return f"{title} allows {allowed}; {spent} spent so far, and the next call may take {more}"
 
 
 def _shown(name: str, amount: int) -> str:

@@ -139,7 +139,10 @@ class Admission:
             with self._pool.room.lock:
                 gate.hear(request.model, headers, self._now())
         counts = self._reservation is not None or self._limits.tokens is not None
-        self._use(used_by(response, request.kind, request.body, self._known) if counts else TokenUsage.of(response))
+        if counts:
+            self._use(used_by(response, request.kind, request.body, self._known))
+        elif not self._answered:
+            self._use(TokenUsage.of(response))
         if self._reservation is not None and budgets.shared_open():
             yield Do(self._reservation.close)
 

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +32,7 @@ DATABASE = "budgets.db"
 BUSY_SECONDS = 60.0
 # Reservations that are older belong to no running call: the process's number was given to another one.
 LEASE = 24 * 3600.0
+CLOCK_ERROR = 0.5  # seconds by which the clocks of a process's beginning and of its reservations may differ
 _of_the_parent: list[sqlite3.Connection] = []
 TABLES = (
     "CREATE TABLE IF NOT EXISTS Spent "
@@ -145,7 +147,7 @@ class Ledger:
     def _count_the_dead(self, database: sqlite3.Connection) -> None:
         """Count as spent what processes that are gone had reserved."""
         for key, process, since, *amounts in database.execute(RESERVED, (self.name,)).fetchall():
-            if not is_running(process) or time.time() - since > LEASE:
+            if not is_running(process, since) or time.time() - since > LEASE:
                 database.execute("DELETE FROM Reserved WHERE id = ?", (key,))
                 database.execute(ADD, (self.name, *amounts))
 
@@ -196,14 +198,44 @@ def _make_private(directory: Path) -> None:
         (directory / ".gitignore").write_text("*\n", encoding="utf-8")
 
 
-def is_running(process: int) -> bool:
-    """Return whether there is a process of that number on this machine."""
-    if process == os.getpid() or os.name == "nt":  # Windows has no harmless signal to ask by
+def is_running(process: int, since: float) -> bool:
+    """Return whether the process of this machine that did something then seems to run still.
+
+    A number is given out again (in a container, the first process always has the same): a process that began later is
+    another one.
+
+    :param process: its number.
+    :param since: when it did something, in seconds since the epoch.
+    """
+    if process == os.getpid():
+        return _begun_here(process) <= since + CLOCK_ERROR
+    if os.name == "nt":  # Windows has no harmless signal to ask by
         return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # another user's
-    return True
+        pass  # another user's
+    return _begun(process) <= since + CLOCK_ERROR
+
+
+@lru_cache(maxsize=1)
+def _begun_here(process: int) -> float:
+    """Return when this process began, asked once: most reservations are its own."""
+    return _begun(process)
+
+
+def _begun(process: int) -> float:
+    """Return when a process began, in seconds since the epoch: 0 where only Linux would say, infinite once it ended.
+
+    Source: proc_pid_stat(5), the fields ``state`` and ``starttime``.
+    """
+    try:
+        fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    if fields[0] in (b"Z", b"X"):  # nobody asked yet how it ended
+        return float("inf")
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + int(fields[19]) / os.sysconf("SC_CLK_TCK")

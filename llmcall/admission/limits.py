@@ -133,6 +133,8 @@ class Gate:
         return 0.0
 
     def _wait_as_told(self, demand: Demand | None, model: str, now: float) -> float:
+        if not self._told:
+            return 0.0
         least = {"requests": 1, "tokens": max(1, demand.stated if demand is not None else 1)}
         told = ((self._told.get((model, what)), needed) for what, needed in least.items())
         return max((each.until - now for each, needed in told if each and each.left < needed), default=0.0)
@@ -213,7 +215,8 @@ class Room:
 
     def gate(self, endpoint: Endpoint) -> Gate:
         """Return the gate of an endpoint: the same for all who know it by the same name and address."""
-        return self._gates.setdefault(address(endpoint), Gate())
+        known = address(endpoint)
+        return self._gates.get(known) or self._gates.setdefault(known, Gate())
 
     def queue(self, ticket: Ticket, gates: tuple[Gate, ...]) -> None:
         """Put a ticket at the end of the queues that it is not in yet, and take it out of all others."""

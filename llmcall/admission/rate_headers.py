@@ -32,6 +32,8 @@ def told_by(headers: Mapping[str, str]) -> dict[str, tuple[int, float]]:
     for what, endings in HEADERS.items():
         for ending in endings:
             left = headers.get(f"x-ratelimit-remaining{ending}", "").strip()
+            if not left:
+                continue
             seconds = _seconds(headers.get(f"x-ratelimit-reset{ending}", "").strip())
             if re.fullmatch(r"-?\d+(\.0*)?", left) and seconds is not None:
                 found[what] = (int(float(left)), seconds)

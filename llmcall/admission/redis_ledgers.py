@@ -42,7 +42,7 @@ class _Held(NamedTuple):
     def is_lost(self) -> bool:
         """Return whether whoever made it seems to be gone."""
         age = time.time() - self.since
-        return not is_running(self.process) or age > LEASE if self.machine == _machine() else age > AWAY
+        return not is_running(self.process, self.since) or age > LEASE if self.machine == _machine() else age > AWAY
 
     def written(self) -> str:
         """Return it as a text, for :meth:`read`."""

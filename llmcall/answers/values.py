@@ -102,8 +102,7 @@ def _without_thoughts(text: str) -> str:
 
 def _is_quoted(text: str, position: int) -> bool:
     """Tell whether a place lies in a JSON string: it ends on the line on which it began."""
-    line = text[text.rfind("\n", 0, position) + 1 : position]
-    return _QUOTES.findall(line).count('"') % 2 == 1
+    return _QUOTES.findall(text[text.rfind("\n", 0, position) + 1 : position]).count('"') % 2 == 1
 
 
 def _read_optional(text: str, inner: Any) -> Any:

@@ -65,7 +65,7 @@ class ClientCore:
         generation = config.generation()
         resolved = self._resolved
         if resolved is None or resolved[0] != generation:
-            made = config.settings_for(self._base, self._overrides)
+            made = config.settings_for(self._base, self._overrides, caller=f"{type(self).__name__}()")
             self._resolved = resolved = (generation, made)
             self._pools, self._hosts = {}, {}
         return resolved[1]

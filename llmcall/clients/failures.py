@@ -116,12 +116,11 @@ def answered(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
         raise ServiceError(f"a malformed {what}, no JSON object: {_start(text)}")
     if _brackets(text) > DEPTH and is_deep(found):
         raise ServiceError(f"a malformed {what}, nested more than {DEPTH} levels deep: {_start(text)}")
-    if may_have_surrogates(text):
-        found = without_surrogates(found)
-    reported = found.get("error") or found.get("object") == "error"  # the latter is vLLM's and SGLang's
-    if reported and not (found.get("choices") or found.get("data")):
-        raise _failure_in(found)
-    return found
+    mended: dict[str, Any] = without_surrogates(found) if may_have_surrogates(text) else found
+    reported = mended.get("error") or mended.get("object") == "error"  # the latter is vLLM's and SGLang's
+    if reported and not (mended.get("choices") or mended.get("data")):
+        raise _failure_in(mended)
+    return mended
 
 
 def _start(text: str | bytes | bytearray) -> str:

@@ -88,4 +88,6 @@ def _number(name: str, value: Any) -> Any:
 def _sample(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError(f"sample is {value!r}; it must be a string or a whole number")
+    if value == "":
+        raise ValueError("sample is ''; it must name a draw")
     return str(value)

@@ -27,10 +27,8 @@ def at_home(sdk: Any, *, asynchronous: bool = False) -> Any:
 
 
 def _check(request: Any) -> None:
-    if OF_THE_SDK not in request.headers:
-        return
     meant = request.extensions.setdefault(MEANT, request.url)
-    if not _same_server(meant, request.url):
+    if meant is not request.url and OF_THE_SDK in request.headers and not _same_server(meant, request.url):
         error = ServiceError(
             f"{meant.host} redirects to another server, {request.url.scheme}://{request.url.netloc.decode('ascii')}; "
             "neither the prompt nor the key follows. If that is the right one, name it as BASE_URL (AZURE_ENDPOINT)"

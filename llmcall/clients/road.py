@@ -144,13 +144,20 @@ class ClientRoad(ClientCore):
     def _give_back(self, asked: Asked, error: BaseException) -> None:
         """Give the draw of a call back that ended in an error; where it failed for good, note it."""
         asked.give_back()
-        if isinstance(error, APIError) and (asked.tape or self._mode() != "off"):
+        if isinstance(error, APIError):
+            from ..replay.unrecorded import FAILED
+
+            self._note_unrecorded(asked, FAILED, f": {type(error).__name__}")
+
+    def _note_unrecorded(self, asked: Asked, why: str, ending: str = "") -> None:
+        """Note, where calls are recorded, one that is not."""
+        if asked.tape or self._mode() != "off":
             from ..replay.scopes import standing
             from ..replay.unrecorded import process_failures
 
             failures = asked.tape.cassette.failures if asked.tape else process_failures
-            what = f"{asked.request.kind} request to {asked.request.model}: {type(error).__name__}"
-            failures.add(asked.scope or standing(), what)
+            what = f"{asked.request.kind} request to {asked.request.model}{ending}"
+            failures.add(asked.scope or standing(), what, why)
 
     def _prepared(self, messages: Any, arguments: dict[str, Any]) -> Asked:
         from .asked import prepared

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from contextlib import contextmanager
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing, closing, contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary, finalize
 
 from ..errors import RequestTimeoutError, ServiceError
@@ -15,17 +15,18 @@ from .bearer import abearer, bearer
 from .bodies import Body
 from .events import EventDecoder
 from .failures import answered, request_id
+from .heads import Head
+from .posts import body_of, posted
 from .redirects import at_home
 from .sdk_errors import MASK, failures, hide_keys, mapped_error, raise_mapped, unmistakable_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from ..types import Request
 
 __all__ = ["SDKTransport", "fitting"]
 
-CONNECTING = 0.8  # the share of an attempt's time in which the connection must be there
 
 
 class SDKTransport:
@@ -47,6 +48,7 @@ class SDKTransport:
         self._lent = lent
         self._lock = threading.Lock()
         self._sdk: Any = None
+        self._heads: dict[tuple[str, ...], Head] = {}
         self._sdks: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
     @property
@@ -57,13 +59,17 @@ class SDKTransport:
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response; the timeout bounds the attempt as a whole, the reading of the body included."""
         sdk = self._client()
-        with (
-            limited(timeout),
-            self._mapping(),
-            _create(sdk, request, timeout, bearer(self._key)) as answer,
-            _noting(answer),
-        ):
-            return _response(answer, _read(answer))
+        with limited(timeout):
+            try:
+                answer = self._begun(sdk, request, timeout)
+                try:
+                    return _response(answer, _read(answer))
+                except failures() as error:
+                    _raise_noted(answer, error)
+                finally:
+                    answer.close()
+            except failures() as error:
+                raise_mapped(error, self._name)
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response, as :meth:`send`."""
@@ -71,42 +77,78 @@ class SDKTransport:
 
         sdk = await self._aclient()
         try:
-            with self._mapping():
+            if sys.version_info < (3, 11):
                 return await asyncio.wait_for(self._answer(sdk, request, timeout), timeout)
+            async with asyncio.timeout(timeout):  # takes no task of its own
+                return await self._answer(sdk, request, timeout)
         except asyncio.TimeoutError:
             raise RequestTimeoutError("no answer within the timeout", endpoint=self._name) from None
+        except failures() as error:
+            raise_mapped(error, self._name)
 
     async def _answer(self, sdk: Any, request: Request, timeout: float | None) -> Response:
-        async with _create(sdk, request, timeout, await abearer(self._key)) as answer:
-            with _noting(answer):
-                body = Body()
-                async for piece in answer.iter_bytes():
-                    body.add(piece)
-                return _response(answer, body.data)
+        answer = await self._abegun(sdk, request, timeout)
+        try:
+            body = Body()
+            async for piece in answer.aiter_bytes():
+                body.add(piece)
+            return _response(answer, body.data)
+        except failures() as error:
+            _raise_noted(answer, error)
+        finally:
+            await answer.aclose()
+
+    def _begun(self, sdk: Any, request: Request, timeout: float | None) -> Any:
+        """Send a request and return the response, of which the body is not read yet."""
+        place = self._place(request, "sync")
+        head = self._heads.get(place)
+        if head is not None:
+            return head.send(sdk, body_of(request), timeout)
+        answer = posted(sdk, request, timeout, bearer(self._key)).response
+        self._learn(place, answer)
+        return answer
+
+    async def _abegun(self, sdk: Any, request: Request, timeout: float | None) -> Any:
+        place = self._place(request, "async")
+        head = self._heads.get(place)
+        if head is not None:
+            return await head.asend(sdk, body_of(request), timeout)
+        answer = (await posted(sdk, request, timeout, await abearer(self._key), asynchronous=True)).response
+        self._learn(place, answer)
+        return answer
+
+    def _place(self, request: Request, kind_of_client: str) -> tuple[str, ...]:
+        """Return what requests have in common that have the same head; nothing where each has its own."""
+        if self._key is not None or request.headers or "extra_query" in request.body:
+            return ()
+        return request.kind, request.body["model"], kind_of_client
+
+    def _learn(self, place: tuple[str, ...], answer: Any) -> None:
+        if place and not answer.history:  # a redirect's head is another one
+            self._heads[place] = Head.of(answer.request)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer; the timeout bounds the wait for each read."""
         sdk, events = self._client(), EventDecoder()
-        with (
-            self._mapping(),
-            _create(sdk, _streaming(request), timeout, bearer(self._key)) as answer,
-            _noting(answer),
-        ):
-            events.hidden = unmistakable_keys(answer.http_response.request)
-            for data in answer.iter_bytes():
-                yield from events.feed(data)
-                if events.done:
-                    return
-            yield from events.close()
+        with self._mapping():
+            answer = posted(sdk, _streaming(request), timeout, bearer(self._key)).response
+            with closing(answer), _noting(answer):
+                events.hidden = unmistakable_keys(answer.request)
+                for data in answer.iter_bytes():
+                    yield from events.feed(data)
+                    if events.done:
+                        return
+                yield from events.close()
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer, as :meth:`stream`."""
         sdk, events = await self._aclient(), EventDecoder()
         with self._mapping():
-            async with _create(sdk, _streaming(request), timeout, await abearer(self._key)) as answer:
+            stream = await posted(sdk, _streaming(request), timeout, await abearer(self._key), asynchronous=True)
+            async with aclosing(stream.response) as answer:
                 with _noting(answer):
-                    events.hidden = unmistakable_keys(answer.http_response.request)
-                    async for data in answer.iter_bytes():
+                    events.hidden = unmistakable_keys(answer.request)
+                    async for data in answer.aiter_bytes():
                         for chunk in events.feed(data):
                             yield chunk
                         if events.done:
@@ -125,9 +167,9 @@ class SDKTransport:
             limited(timeout),
             self._mapping(),
             models.list(timeout=timeout, extra_headers=headers) as answer,
-            _noting(answer),
+            _noting(answer.http_response),
         ):
-            return _names(_response(answer, _read(answer)).get("data"))
+            return _names(_response(answer.http_response, _read(answer)).get("data"))
 
     @contextmanager
     def _mapping(self) -> Iterator[None]:
@@ -186,53 +228,22 @@ def _streaming(request: Request) -> Request:
     return request._replace(body={**request.body, "stream": True})
 
 
-def _create(sdk: Any, request: Request, timeout: float | None, headers: Mapping[str, str]) -> Any:
-    """Begin a request of which the body is read by hand, so that no model of it is built and its reading can end.
-
-    The body goes through ``extra_body``, so that what one version of the SDK does not know is sent all the same, and so
-    that it does not walk through the messages in search of what it would change: a third of the time of a call.
-    """
-    body = dict(request.body)
-    extra = {**body, **(body.pop("extra_body", None) or {})}
-    for name in ("extra_body", "extra_query", "model", "input"):
-        extra.pop(name, None)
-    options = {
-        "model": body["model"],
-        "extra_headers": {**request.headers, **headers} or None,
-        "extra_query": body.get("extra_query"),
-        "timeout": _timeouts(timeout),
-        "extra_body": extra,
-    }
-    if request.kind == "embedding":
-        encoding = extra.pop("encoding_format", "float")
-        return sdk.embeddings.with_streaming_response.create(input=body["input"], encoding_format=encoding, **options)
-    extra["messages"] = body["messages"]
-    return sdk.chat.completions.with_streaming_response.create(messages=[], **options)
-
-
-@lru_cache(maxsize=64)
-def _timeouts(seconds: float | None) -> Any:
-    """Return the SDK's timeouts: a connection that is not there in time is given up before its task is cancelled.
-
-    Cancelled in the middle of TLS's handshake, the asynchronous libraries forget to close it (anyio 4.9, httpcore 1.0).
-    """
-    import openai
-
-    return seconds if seconds is None else openai.Timeout(seconds, connect=CONNECTING * seconds)
-
-
 @contextmanager
 def _noting(answer: Any) -> Iterator[None]:
     """Note in an error what the head of the response said."""
     try:
         yield
     except failures() as error:
-        mapped = mapped_error(error)
-        mapped.status_code, mapped.request_id = answer.status_code, request_id(answer.headers)
-        hide_keys(answer.http_response.request, mapped, error)
-        if mapped is error:
-            raise
-        raise mapped from error
+        _raise_noted(answer, error)
+
+
+def _raise_noted(answer: Any, error: BaseException) -> NoReturn:
+    mapped = mapped_error(error)
+    mapped.status_code, mapped.request_id = answer.status_code, request_id(answer.headers)
+    hide_keys(answer.request, mapped, error)
+    if mapped is error:
+        raise mapped
+    raise mapped from error
 
 
 def _read(answer: Any) -> bytearray:
@@ -244,7 +255,7 @@ def _read(answer: Any) -> bytearray:
 
 def _response(answer: Any, body: bytearray) -> Response:
     headers = {name.lower(): value for name, value in answer.headers.items()}
-    for key in unmistakable_keys(answer.http_response.request):
+    for key in unmistakable_keys(answer.request):
         body = body.replace(key, MASK.encode())
     return Response(answered(body, "answer"), request_id(headers), headers)
 

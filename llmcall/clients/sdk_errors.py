@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from ..answers.nesting import is_deep
@@ -11,7 +12,7 @@ from ..answers.raw_stream import SECRET_NAMES
 from ..errors import APIError, RequestTimeoutError, ServiceError
 from .failures import failure
 
-__all__ = ["MASK", "failures", "hide_keys", "mapped_error", "raise_mapped", "unmistakable_keys"]
+__all__ = ["MASK", "failures", "hide_keys", "mapped_error", "raise_mapped", "transport_errors", "unmistakable_keys"]
 
 MASK = "…"
 SHORTEST = 6  # characters; masking a shorter key would blot out ordinary words
@@ -23,7 +24,7 @@ def failures() -> tuple[type[BaseException], ...]:
     """Return the exceptions that :func:`mapped_error` maps."""
     import openai
 
-    return (openai.APIError, APIError, *_transport_errors("TransportError", "DecodingError"))
+    return (openai.APIError, APIError, *transport_errors("TransportError", "DecodingError"))
 
 
 def mapped_error(error: BaseException) -> APIError:
@@ -37,7 +38,7 @@ def mapped_error(error: BaseException) -> APIError:
     if isinstance(error, openai.APIStatusError):
         headers = {name.lower(): value for name, value in error.response.headers.items()}
         mapped = failure(error.status_code, _body(error), headers=headers)
-    elif isinstance(error, (openai.APITimeoutError, *_transport_errors("TimeoutException"))):
+    elif isinstance(error, (openai.APITimeoutError, *transport_errors("TimeoutException"))):
         mapped = RequestTimeoutError(f"no answer within the timeout ({_words(error)})")
     else:
         mapped = ServiceError(f"the connection failed: {_words(error)}")
@@ -85,10 +86,21 @@ def keys_of(request: Any, shortest: int) -> set[str]:
 
     :param shortest: the characters of the shortest one that is meant.
     """
-    fields = [*request.headers.multi_items(), *request.url.params.multi_items(), ("password", request.url.password)]
-    values = {value for name, value in fields if any(word in name.lower() for word in SECRET_NAMES)}
+    headers, url = request.headers, request.url
+    values = {value.decode(headers.encoding) for name, value in headers.raw if _is_secret(name)}
+    if url.query:
+        values |= {value for name, value in url.params.multi_items() if _is_secret(name.encode())}
+    if isinstance(url.password, str):  # that of a mock is none
+        values.add(url.password)
     values |= {_credentials(*value.partition(" ")[::2]) for value in values}
     return {value for value in values if len(value) >= shortest}
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(name: bytes) -> bool:
+    """Return whether a header or parameter of a name holds a credential."""
+    lower = name.lower()
+    return any(word.encode() in lower for word in SECRET_NAMES)
 
 
 def _credentials(scheme: str, value: str) -> str:
@@ -129,7 +141,7 @@ def _body(error: Any) -> object:
     return error.response.text
 
 
-def _transport_errors(*names: str) -> tuple[type[BaseException], ...]:
+def transport_errors(*names: str) -> tuple[type[BaseException], ...]:
     """Return exception classes of the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x, or a given client's."""
     libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
     return tuple(getattr(library, name) for library in libraries for name in names)

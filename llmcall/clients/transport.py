@@ -28,7 +28,7 @@ class Transport(Protocol):
         ...
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[Mapping[str, Any]]:
-        """Yield the chunks of an answer in the API's form. Needed for streaming only."""
+        """Yield the chunks of an answer in the API's form. Without it, a streamed answer comes in one piece."""
         ...
 
 

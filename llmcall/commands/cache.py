@@ -24,6 +24,7 @@ __all__ = ["cache"]
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SHORT = 12  # digits of a key that a table shows
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what a terminal would obey in an answer from elsewhere
+COUNTED = 10  # keys with one beginning, of which a message tells the number
 WORDS = 48  # characters of a question that a table shows
 
 
@@ -197,7 +198,7 @@ def _parts(record: Record) -> list[tuple[str, str]]:
 
 
 def _whole_key(found: ResponseCache, prefix: str) -> str:
-    keys = found.keys_starting(prefix.rstrip("…"))
+    keys = found.store.starting(prefix.rstrip("…"), COUNTED)
     if len(keys) != 1:
         problem = f"{len(keys)} keys begin" if keys else "no key begins"
         raise CacheError(f"{problem} with {prefix!r} in {found.path}; 'llmcall cache ls' shows the keys")
@@ -229,18 +230,29 @@ def load(found: ResponseCache, source: str, on_conflict: str) -> None:
 
 
 @cache.command()
+@click.argument("key", nargs=-1)
 @selecting
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def delete(found: ResponseCache, model: str | None, scope: str | None, since: str | None, yes: bool) -> None:
-    """Delete records."""
+def delete(
+    found: ResponseCache, key: tuple[str, ...], model: str | None, scope: str | None, since: str | None, yes: bool
+) -> None:
+    """Delete records.
+
+    KEY is a record's key, or the beginning of one.
+    """
     where = _where(model, scope, since)
-    if where is None:
-        raise click.UsageError("say which: --model, --scope or --since; 'llmcall cache clear' deletes all")
-    count = sum(1 for _ in found.records(where=where))
+    if bool(key) == bool(where):
+        raise click.UsageError(
+            "say which: a KEY, or --model, --scope or --since; 'llmcall cache clear' deletes all"
+            if where is None
+            else "a KEY stands alone, without --model, --scope and --since"
+        )
+    keys = {_whole_key(found, each) for each in key}
+    count = len(keys) or sum(1 for _ in found.records(where=where))
     if count and not yes:
         click.confirm(f"Delete {count:,} of {len(found):,} records in {found.path}?", abort=True)
-    click.echo(f"{found.delete(where=where):,} records deleted")
+    click.echo(f"{found.delete(keys=keys) if where is None else found.delete(where=where):,} records deleted")
 
 
 @cache.command()

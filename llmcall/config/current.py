@@ -92,19 +92,19 @@ def generation() -> int:
     return _stack.generation
 
 
-def settings_for(base: Settings | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = None, caller: str = "it") -> Settings:
     """Return the settings of a client.
 
     :param base: the settings it was given, or ``None`` for the current ones. What a cassette recorded and what is
         forced now goes above them as it goes above the current ones.
     :param overrides: its arguments; ``None`` as a value means that there is none.
-    :raises ConfigError: if a value is of the wrong type.
-    :raises TypeError: if there is no such setting.
+    :param caller: what was given them, for messages.
+    :raises ConfigError, TypeError: if a value is of the wrong type; if there is no such setting.
     """
     if base is None:
-        return settings().replace(**overrides or {})
+        return settings().changed(overrides or {}, caller)
     with _stack.lock:
-        made = base.overlaid(_stack.pushed_layer()).replace(**overrides or {})
+        made = base.overlaid(_stack.pushed_layer()).changed(overrides or {}, caller)
         return made.overlaid(_stack.forced_layer(made.layer()))
 
 

@@ -119,9 +119,16 @@ class Settings:
         :raises ConfigError: if a value is of the wrong type.
         :raises TypeError: if there is no such setting.
         """
+        return self.changed(overrides, "Settings.replace()")
+
+    def changed(self, overrides: Mapping[str, Any], caller: str) -> Settings:
+        """Return settings with some values changed, as :meth:`replace` does.
+
+        :param caller: the function that was given them, for the message.
+        """
         changes: Layer = {}
         for name, value in overrides.items():
-            row = setting_named(name, caller="Settings.replace()")
+            row = setting_named(name, caller=caller)
             if value is not None:
                 checked = check_setting(row, value, f"argument {name}")
                 if checked is not UNSET:

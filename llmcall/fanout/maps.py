@@ -94,8 +94,9 @@ def map(
         number; by default a digest of the item (of a row, only of the variables that the templates use), which must
         then be plain data. Equal keys are told apart by their order.
     :param repeats: how often each item is drawn; repeat r > 0 in a child scope named r, outside any scope too.
-    :param workers: how many items at once; by default 32 threads, or ``MAX_CONCURRENT_CALLS`` where that is less. Of an
-        executor, how many workers it has, where it does not say so itself: it is given twice as many items ahead.
+    :param workers: how many items at once; by default 32 threads, or ``MAX_CONCURRENT_CALLS`` of each endpoint where
+        that is less. Of an executor, how many workers it has, where it does not say so itself: it is given twice as
+        many items ahead.
     :param progress: whether a bar is shown on standard error; ``None`` means only on a terminal or in a notebook.
     :param on_error: what becomes of an item's exception: ``"raise"`` cancels what has not begun and raises it,
         ``"none"`` logs it and puts ``None`` in its place, ``"return"`` puts it there itself. ``ConfigError``,
@@ -213,7 +214,8 @@ def _run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterato
         work = Work(job, context, active, stop, cassette, folder)
         if _is_process_pool(options.executor):
             check_picklable(job)
-            work.packed()
+        if _is_elsewhere(options.executor):
+            work.packed()  # what cannot travel is said now: an executor would wrap it in an error of its own
         place = cassette.place() if cassette is not None else tapes.position()
         total = frames.length_of(items)
         bar = stack.enter_context(progress_bar(options.shown, None if total is None else total * options.repeats))
@@ -221,6 +223,7 @@ def _run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterato
         if options.executor is None:
             stack.callback(executor.shutdown, cancel_futures=True)
         run = Run(executor, LOOK_AHEAD * workers, work, bar, options.on_error, _add_usage(job))
+        stack.callback(run.close)
         yield run, _tasks(job, items, options, work, place)
 
 
@@ -237,14 +240,26 @@ def _executor(options: MapOptions) -> tuple[Executor, int]:
     if options.executor is not None:
         workers = options.workers or getattr(options.executor, "_max_workers", None) or UNKNOWN_WORKERS
         return options.executor, workers
-    allowed = config.settings().limits_max_concurrent_calls
-    workers = options.workers or (WORKERS if allowed is None else min(WORKERS, allowed))
+    settings = config.settings()
+    allowed = settings.limits_max_concurrent_calls  # by each endpoint
+    most = WORKERS if allowed is None else min(WORKERS, allowed * max(1, len(settings.endpoints)))
+    workers = options.workers or most
     return ThreadPoolExecutor(workers, thread_name_prefix="llmcall map"), workers
 
 
 def _is_process_pool(executor: Executor | None) -> bool:
-    module = sys.modules.get("concurrent.futures.process")
-    return module is not None and isinstance(executor, module.ProcessPoolExecutor)
+    return _is_a("concurrent.futures.process", "ProcessPoolExecutor", executor)
+
+
+def _is_elsewhere(executor: Executor | None) -> bool:
+    """Return whether an executor is known to pickle what it is given."""
+    return _is_process_pool(executor) or _is_a("distributed.cfexecutor", "ClientExecutor", executor)
+
+
+def _is_a(module: str, kind: str, executor: Executor | None) -> bool:
+    """Return whether an executor is of a kind, without importing where that is defined."""
+    found = sys.modules.get(module)
+    return found is not None and isinstance(executor, getattr(found, kind))
 
 
 def _add_usage(job: Job) -> Callable[[str, str, Any], Any]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .. import metering
+from ..storage.long_work import is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = ["Bar", "in_notebook", "is_shown", "progress_bar"]
+
+UNKNOWN_SIZE = 80, 24  # columns and lines, as shutil.get_terminal_size assumes
 
 
 def is_shown(progress: bool | None) -> bool:
@@ -22,7 +26,7 @@ def is_shown(progress: bool | None) -> bool:
     :raises TypeError: where it is neither ``None`` nor a bool.
     """
     if progress is None:
-        return in_notebook() or sys.stderr.isatty()
+        return in_notebook() or is_terminal(sys.stderr)
     if not isinstance(progress, bool):
         raise TypeError(f"progress is {progress!r}; it must be True, False or None (on a terminal or in a notebook)")
     return progress
@@ -44,16 +48,17 @@ class Bar:
     def __init__(self, shown: Any = None) -> None:
         self._shown = shown
         self._lock = threading.Lock()
-        self._cached = self._tokens = 0
+        self._cached = 0
+        self._tokens: int | None = 0
         self._cost: float | None = 0.0
 
     def add(self, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
         """Take in what calls used, as a meter does."""
-        cost = amounts.get("cost", 0.0)
         with self._lock:
             self._cached += int(amounts.get("cached_calls") or 0)
-            self._tokens += int(amounts.get("input_tokens") or 0) + int(amounts.get("output_tokens") or 0)
-            self._cost = None if cost is None or self._cost is None else self._cost + cost
+            for name in ("input_tokens", "output_tokens"):
+                self._tokens = _sum(self._tokens, amounts.get(name, 0))
+            self._cost = _sum(self._cost, amounts.get("cost", 0.0))
 
     def step(self) -> None:
         """Say that one more is done."""
@@ -68,8 +73,14 @@ class Bar:
 
     def words(self) -> str:
         """Return what stands behind the bar."""
+        tokens = "?" if self._tokens is None else f"{self._tokens:,}"
         cost = "?" if self._cost is None else f"${self._cost:,.4f}"
-        return f"cached={self._cached:,}, tokens={self._tokens:,}, cost={cost}"
+        return f"cached={self._cached:,}, tokens={tokens}, cost={cost}"
+
+
+def _sum(total: Any, amount: float | None) -> Any:
+    """Return a sum, which is unknown, ``None``, as soon as one of its parts is."""
+    return None if total is None or amount is None else total + amount
 
 
 @contextmanager
@@ -78,16 +89,30 @@ def progress_bar(shown: bool, total: int | None) -> Iterator[Bar]:
 
     :param total: how many steps there will be; ``None`` where nobody knows.
     """
-    if not shown:
+    if not shown or sys.stderr is None:
         yield Bar()
         return
-    with _tqdm()(total=total, dynamic_ncols=True, file=sys.stderr) as inner:
+    with _tqdm()(total=total, file=sys.stderr, **_size(sys.stderr)) as inner:
         bar = Bar(inner)
         with metering.watching(bar):
             try:
                 yield bar
             finally:
                 bar.refresh()
+
+
+def _size(stream: Any) -> dict[str, Any]:
+    """Return tqdm's arguments for the size of the bar: that of the terminal, followed as it changes.
+
+    On a terminal that says that it has no columns or lines, as one of a container may, tqdm would show nothing.
+    """
+    try:
+        columns, lines = os.get_terminal_size(stream.fileno())
+    except (AttributeError, OSError, ValueError):  # it is no terminal
+        return {"dynamic_ncols": True}
+    if in_notebook() or (columns and lines):
+        return {"dynamic_ncols": True}
+    return {"ncols": columns or UNKNOWN_SIZE[0], "nrows": lines or UNKNOWN_SIZE[1]}
 
 
 def _tqdm() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -138,6 +139,10 @@ class Run:
             self._running.clear()
         return pressed[0] if pressed else error
 
+    def close(self) -> None:
+        """Leave nothing to end with the interpreter: it is over."""
+        _live.discard(self)
+
     def _wait_for_all(self, pressed: list[KeyboardInterrupt]) -> None:
         self._work.halt()
         for future, task in self._running.items():
@@ -190,6 +195,10 @@ _registered: list[bool] = []
 def _end_all() -> None:
     for run in list(_live):
         run.end(KeyboardInterrupt())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_live.clear)  # a forked process would wait for threads that are not in it
 
 
 def _log() -> Any:

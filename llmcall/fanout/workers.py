@@ -67,12 +67,12 @@ class Cargo(NamedTuple):
 
     :param usage: model, scope and amounts of each addition to the usage.
     :param events: what was done with the cassette.
-    :param failures: how many calls failed for good in each scope, and the first of them in words.
+    :param failures: why calls left no record, how many in each scope, and the first of them in words.
     """
 
     usage: list[tuple[str, str, Mapping[str, float | None]]]
     events: list[Event]
-    failures: tuple[dict[str, int], str]
+    failures: list[tuple[str, dict[str, int], str]]
 
 
 def pack(cassette: Cassette | None, folder: str) -> bytes:
@@ -274,8 +274,8 @@ def take_home(cargo: Cargo, cassette: Cassette | None, add: Callable[[str, str, 
         add(model, scope, amounts)
     if cassette is not None:
         retell(cargo.events, cassette)
-    scopes, first = cargo.failures
     failures = process_failures if cassette is None else cassette.failures
-    for scope, count in scopes.items():
-        for _ in range(count):
-            failures.add(scope, first)
+    for why, scopes, first in cargo.failures:
+        for scope, count in scopes.items():
+            for _ in range(count):
+                failures.add(scope, first, why)

@@ -37,6 +37,7 @@ __all__ = ["INLINE_CHARACTERS", "Decoder", "Encoder", "check_unicode", "digest_o
 INLINE_CHARACTERS = 500
 FEWEST_MESSAGES = 4
 CHANGED = "a line was changed by hand or removed: take it from version control, or record again"
+NESTED = (dict, list)
 SYSTEM_ROLES = ("system", "developer")
 
 _canonical = json.JSONEncoder(sort_keys=True).encode
@@ -50,7 +51,8 @@ def digest_of(text: str) -> str:
 def ordered(data: Data) -> Data:
     """Copy plain data, each object's names in the order of the file: sorted, but a message's role and content first."""
     if isinstance(data, dict):
-        return {name: ordered(data[name]) for name in _names(data)}
+        parts = {name: data[name] for name in _names(data)}
+        return {name: ordered(part) if isinstance(part, NESTED) else part for name, part in parts.items()}
     return [ordered(item) for item in data] if isinstance(data, list) else data
 
 
@@ -230,7 +232,7 @@ class Decoder:
                 raise CacheCorruptError(f"it refers to the text {value[:64]}, which no line holds; {CHANGED}")
             room[0] -= len(self.texts[value])
             if room[0] < 0:
-                raise CacheCorruptError(f"the texts that it refers to have more than {LINE_BYTES} characters; {CHANGED}")
+                raise CacheCorruptError(f"the texts it refers to have more than {LINE_BYTES} characters; {CHANGED}")
             return self.texts[value]
         if sign == "$bytes" and isinstance(value, str):
             return _bytes(value)

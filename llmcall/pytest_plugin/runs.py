@@ -82,6 +82,7 @@ class Run:
         """
         cassette = self.cassette
         cassette.write_at_end = passed
+        unrecorded = cassette.failures.counts() if passed else {}
         written = False
         try:
             cassette.close()
@@ -92,6 +93,7 @@ class Run:
             if self._turn:
                 self._turn.end()
             self._count(passed, written)
+            self._recorder.tally.miss(self._recorder.name(cassette.path), unrecorded)
 
     def _count(self, passed: bool, written: bool) -> None:
         tally, name = self._recorder.tally, self._recorder.name(self.cassette.path)

@@ -16,7 +16,7 @@ WORDS = 40
 
 
 class Tally:
-    """Count calls, and know which records answered none.
+    """Count calls, and know which left no record and which records answered none.
 
     :ivar replayed: calls that a cassette answered.
     :ivar recorded: records that were written.
@@ -25,10 +25,20 @@ class Tally:
     def __init__(self) -> None:
         self.replayed = 0
         self.recorded = 0
+        self._unrecorded: dict[str, dict[str, int]] = {}
         self.complete = True  # no test was left out, skipped or failed
         self._unused: dict[str, dict[str, str]] = {}
         self._unjudged: set[str] = set()
         self._shared: set[str] = set()
+
+    def miss(self, name: str, unrecorded: dict[str, int]) -> None:
+        """Take in how many calls of a passed test left no record, by the reason.
+
+        :param name: the cassette's file, as the summary calls it.
+        """
+        counts = self._unrecorded.setdefault(name, {})
+        for why, count in unrecorded.items():
+            counts[why] = counts.get(why, 0) + count
 
     def add(self, cassette: Cassette, *, written: bool) -> None:
         """Add what one test or fixture did with its cassette."""
@@ -38,6 +48,7 @@ class Tally:
     def forget(self, name: str) -> None:
         """Forget what was judged of a cassette: its test runs again."""
         self._unused.pop(name, None)
+        self._unrecorded.pop(name, None)
         self._unjudged.discard(name)
 
     def judge(self, name: str, unused: dict[str, str] | None, *, shared: bool) -> None:
@@ -68,6 +79,7 @@ class Tally:
         return {
             "replayed": self.replayed,
             "recorded": self.recorded,
+            "unrecorded": self._unrecorded,
             "complete": self.complete,
             "unused": self._unused,
             "unjudged": sorted(self._unjudged),
@@ -78,6 +90,8 @@ class Tally:
         """Add what another process counted."""
         self.replayed += dumped["replayed"]
         self.recorded += dumped["recorded"]
+        for name, unrecorded in dumped["unrecorded"].items():
+            self.miss(name, unrecorded)
         self.complete = self.complete and dumped["complete"]
         self._unjudged.update(dumped["unjudged"])
         self._shared.update(dumped["shared"])
@@ -88,6 +102,10 @@ class Tally:
         """Yield the lines of the summary."""
         if self.replayed or self.recorded:
             yield f"llmcall: {_counted(self.replayed, 'call')} replayed, {self.recorded:,} recorded"
+        for name, counts in sorted(self._unrecorded.items()):
+            for why, count in sorted(counts.items(), reverse=True):
+                them = "is not recorded: a replay misses it" if count == 1 else "are not recorded: a replay misses them"
+                yield f"llmcall: {_counted(count, 'call')} of {name} {why} and {them}"
         unused = self.unused()
         for name, labels in unused.items():
             which = ", ".join(labels[:SHOWN]) + (f", and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")

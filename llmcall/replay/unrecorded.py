@@ -1,4 +1,4 @@
-"""Calls that failed for good: a failure is not recorded, so a run that had one is not replayed as it was."""
+"""Calls that left no record, failed or answered from a cut prompt: a run that had one is not replayed as it was."""
 
 from __future__ import annotations
 
@@ -8,50 +8,63 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Failures", "process_failures"]
+__all__ = ["CUT", "FAILED", "Failures", "process_failures"]
 
+FAILED = "failed for good"
+CUT = "got an answer to a cut prompt"
+REASONS = {FAILED: "A failure", CUT: "Such an answer"}
+REMEDIES = {
+    FAILED: "run it again, and only what is missing is asked",
+    CUT: "let the server take longer prompts, or send a shorter one, and run it again",
+}
 NAMED = 5  # scopes that a warning lists
 
 
 class Failures:
-    """Gather the calls of one run that failed for good, for a warning at its end."""
+    """Gather the calls of one run that left no record, for a warning at its end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._scopes: dict[str, int] = {}
-        self._first = ""
+        self._found: dict[str, dict[str, int]] = {}
+        self._first: dict[str, str] = {}
 
-    def add(self, scope: str, what: str) -> None:
-        """Take in a call that failed for good.
+    def add(self, scope: str, what: str, why: str = FAILED) -> None:
+        """Take in a call that left no record.
 
         :param scope: its scope path; empty outside any.
         :param what: the call and its error, in words that hold no secret.
+        :param why: ``FAILED`` or ``CUT``.
         """
         with self._lock:
-            self._first = self._first or what
-            self._scopes[scope] = self._scopes.get(scope, 0) + 1
+            self._first.setdefault(why, what)
+            scopes = self._found.setdefault(why, {})
+            scopes[scope] = scopes.get(scope, 0) + 1
 
-    def take(self) -> tuple[dict[str, int], str]:
-        """Return how many there were in each scope, and the first in words, and begin anew."""
+    def take(self) -> list[tuple[str, dict[str, int], str]]:
+        """Return, for each reason, how many there were in each scope, and the first in words, and begin anew."""
         with self._lock:
-            scopes, first = self._scopes, self._first
-            self._scopes, self._first = {}, ""
-        return scopes, first
+            found = [(why, scopes, self._first[why]) for why, scopes in sorted(self._found.items(), reverse=True)]
+            self._found, self._first = {}, {}
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Return how many there were for each reason."""
+        with self._lock:
+            return {why: sum(scopes.values()) for why, scopes in self._found.items()}
 
     def warn(self, replay: str) -> None:
-        """Log one warning where there was any, and begin anew.
+        """Log one warning for each reason that there was, and begin anew.
 
         :param replay: what will not go as this run did.
         """
-        scopes, first = self.take()
-        if scopes:
+        for why, scopes, first in self.take():
             count = sum(scopes.values())
             import logging
 
             logging.getLogger("llmcall").warning(
-                "%d %s failed for good (%s; the first: %s). A failure is not recorded, so a %s will not go as this "
-                "run did: run it again, and only what is missing is asked",
-                count, "call" if count == 1 else "calls", _listed(scopes.items()), first, replay,
+                "%d %s %s (%s; the first: %s). %s is not recorded, so a %s will not go as this run did: %s",
+                count, "call" if count == 1 else "calls", why, _listed(scopes.items()), first,
+                REASONS[why], replay, REMEDIES[why],
             )  # fmt: skip
 
     def forget(self) -> None:
@@ -72,15 +85,15 @@ class _ProcessFailures(Failures):
         super().__init__()
         self._registered = False
 
-    def add(self, scope: str, what: str) -> None:
-        """Take in a call that failed for good; see :meth:`Failures.add`."""
+    def add(self, scope: str, what: str, why: str = FAILED) -> None:
+        """Take in a call that left no record; see :meth:`Failures.add`."""
         if not self._registered:
             import atexit
             import logging  # its own end comes after ours, if it is imported before
 
             self._registered = bool(logging)
             atexit.register(self.warn, "replay")
-        super().add(scope, what)
+        super().add(scope, what, why)
 
 
 process_failures = _ProcessFailures()

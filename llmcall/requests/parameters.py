@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..tuples import NamedTuple
 from .messages import plain
 
 if TYPE_CHECKING:
@@ -30,6 +31,37 @@ KNOWN = frozenset(
         "extra_headers",
     }
 )  # fmt: skip
+
+
+class Kind(NamedTuple):
+    """Be what a parameter takes.
+
+    :param words: how a message says so.
+    :param types: of the plain data that it is made into.
+    :param plain: those of them that are plain data as they are.
+    :param item: what each of several is.
+    """
+
+    words: str
+    types: tuple[type, ...]
+    plain: tuple[type, ...] = ()
+    item: Kind | None = None
+
+
+ANY = Kind("plain data", (dict, list, str, int, float, bool, type(None)), (int, str, bool))
+NUMBER = Kind("a number", (int, float), (int,))
+WHOLE = Kind("a whole number", (int,), (int,))
+TEXT = Kind("a string", (str,), (str,))
+OBJECT = Kind("a dict", (dict,))
+TOOL = Kind("a dict or a function", (dict,))
+# What the arguments of the methods take: the API would refuse anything else, or a server make of it what it likes.
+KINDS = {
+    "temperature": NUMBER, "top_p": NUMBER, "frequency_penalty": NUMBER, "presence_penalty": NUMBER,
+    "max_tokens": WHOLE, "max_completion_tokens": WHOLE, "seed": WHOLE, "n": WHOLE, "dimensions": WHOLE,
+    "reasoning_effort": TEXT, "stop": Kind("a string or a list of strings", (str, list), (str,), TEXT),
+    "tools": Kind("a list of dicts and functions", (list,), (), TOOL),
+    "tool_choice": Kind("a string or a dict", (str, dict), (str,)), "extra_body": OBJECT, "extra_headers": OBJECT,
+}  # fmt: skip
 
 
 def check_names(params: Mapping[str, Any], *, embedding: bool = False) -> None:
@@ -66,6 +98,7 @@ def given_parameters(options: Mapping[str, Any], settings: Settings | None) -> d
     given |= {name: value for name, value in options.items() if value is not None and name not in ACCEPTED}
     limit = given.pop("max_completion_tokens", None)
     if limit is not None:
+        limit = _value("max_completion_tokens", limit)
         if options.get("max_tokens") not in (None, limit):
             raise ValueError("max_tokens and max_completion_tokens are one parameter; give one of them")
         given["max_tokens"] = limit
@@ -73,21 +106,35 @@ def given_parameters(options: Mapping[str, Any], settings: Settings | None) -> d
 
 
 def _value(name: str, value: Any) -> Any:
-    kind = type(value)
-    if kind is int or kind is str or kind is bool:
-        return value
     if name == "response_format" and not isinstance(value, dict):
         from . import schemas
 
         return schemas.format_of(value)
+    kind = KINDS.get(name, ANY)
+    if type(value) in kind.plain:
+        return value
     if name == "tools" and isinstance(value, (list, tuple)):
         return [_tool(tool, f"tools[{index}]") for index, tool in enumerate(value)]
-    return plain(value, name)
+    return _checked(plain(value, name), name, kind)
+
+
+def _checked(value: Any, place: str, kind: Kind) -> Any:
+    """Return plain data that is of a kind.
+
+    :raises TypeError: where it is of another.
+    """
+    if type(value) not in kind.types:
+        what = f"{value!r}" if isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
+        raise TypeError(f"{place} is {what}; it must be {kind.words}")
+    if kind.item is not None and isinstance(value, list):
+        for index, item in enumerate(value):
+            _checked(item, f"{place}[{index}]", kind.item)
+    return value
 
 
 def _tool(tool: Any, place: str) -> Any:
     if isinstance(tool, dict) or not callable(tool):
-        return plain(tool, place)
+        return _checked(plain(tool, place), place, TOOL)
     from . import schemas
 
     return schemas.tool_of(tool)

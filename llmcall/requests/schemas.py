@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from ..answers.choices import is_choice, labels
 from .schema_forms import canonical, rooted, strict, types_of
+from .typed_dicts import readable
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -133,9 +134,11 @@ def _adapter(output_type: Any) -> TypeAdapter[Any]:
     if inspect.isroutine(output_type):  # pydantic would read arguments and call it
         raise _no_schema(output_type, "it is a function")
     try:
-        return TypeAdapter(output_type)
+        return TypeAdapter(readable(output_type))
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise _no_schema(output_type, error.message) from error
+    except NameError as error:
+        raise _no_schema(output_type, str(error)) from error
 
 
 _class_adapter = lru_cache(maxsize=256)(_adapter)
@@ -148,11 +151,11 @@ def _no_schema(output_type: Any, problem: str) -> TypeError:
 
 
 def _pydantic_schema(output_type: Any) -> dict[str, Any]:
-    from pydantic.errors import PydanticInvalidForJsonSchema
+    from pydantic import PydanticUserError
 
     try:
         return adapter(output_type).json_schema(schema_generator=_generator())
-    except PydanticInvalidForJsonSchema as error:
+    except PydanticUserError as error:
         raise _no_schema(output_type, error.message) from error
 
 
@@ -193,7 +196,7 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
     for name, parameter in _parameters(function):
-        annotation = Any if parameter.annotation is inspect.Parameter.empty else parameter.annotation
+        annotation = Any if parameter.annotation is inspect.Parameter.empty else readable(parameter.annotation)
         if parameter.default is inspect.Parameter.empty:
             fields[name] = annotation
         else:

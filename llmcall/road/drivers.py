@@ -61,7 +61,8 @@ def _performed(effect: Any) -> Any:
     if isinstance(effect, Until):
         return wait_in_thread(effect.future, effect.seconds)
     if isinstance(effect, Open):
-        return iter(effect.transport.stream(effect.request, effect.timeout))
+        transport = effect.transport
+        return iter(transport.stream(effect.request, effect.timeout)) if hasattr(transport, "stream") else None
     if isinstance(effect, Next):
         return _next(effect)
     return effect.chunks.close() if hasattr(effect.chunks, "close") else None
@@ -107,7 +108,7 @@ async def _aperformed(effect: Any) -> Any:
     if isinstance(effect, Send):
         return await _asent(effect)
     if isinstance(effect, Do):
-        return await asyncio.to_thread(effect.function)
+        return await _adone(effect)
     if isinstance(effect, Sleep):
         return await asyncio.sleep(effect.seconds)
     if isinstance(effect, Wait):
@@ -121,6 +122,16 @@ async def _aperformed(effect: Any) -> Any:
     return await effect.chunks.aclose() if hasattr(effect.chunks, "aclose") else None
 
 
+async def _adone(effect: Do) -> Any:
+    if effect.in_turn:
+        from .queues import do_in_turn
+
+        return await do_in_turn(effect.function)
+    import asyncio
+
+    return await asyncio.to_thread(effect.function)
+
+
 async def _asent(send: Send) -> Any:
     import asyncio
 
@@ -132,7 +143,9 @@ async def _asent(send: Send) -> Any:
 def _aopened(opening: Open) -> Any:
     if hasattr(opening.transport, "astream"):
         return aiter(opening.transport.astream(opening.request, opening.timeout))
-    return _in_threads(iter(opening.transport.stream(opening.request, opening.timeout)))
+    if hasattr(opening.transport, "stream"):
+        return _in_threads(iter(opening.transport.stream(opening.request, opening.timeout)))
+    return None
 
 
 async def _in_threads(chunks: Any) -> AsyncGenerator[Any, None]:
@@ -184,7 +197,12 @@ class _Steps:
     def next(self) -> Any:
         """Return the next effect; ``StopIteration`` carries the flow's result."""
         value, error, self.value, self.error = self.value, self.error, None, None
-        return self.flow.send(value) if error is None else self.flow.throw(error)
+        if error is None:
+            return self.flow.send(value)
+        try:
+            return self.flow.throw(error)
+        finally:
+            del error  # else it would refer to itself by this frame
 
 
 def drive(flow: Flow[T]) -> T:

@@ -39,7 +39,7 @@ class Send(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Send a request and give back an iterator of the chunks of its answer."""
+    """Send a request and give back an iterator of the chunks of its answer; ``None``, unsent, where no way streams."""
 
     transport: Any
     request: Request
@@ -74,9 +74,13 @@ class Until(NamedTuple):
 
 
 class Do(NamedTuple):
-    """Run a function that may block on the disk."""
+    """Run a function that may block on the disk.
+
+    :param in_turn: whether those of many calls had better be run one after the other.
+    """
 
     function: Callable[[], Any]
+    in_turn: bool = False
 
 
 class Emit(NamedTuple):

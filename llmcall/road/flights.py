@@ -27,11 +27,21 @@ class Flight(NamedTuple):
         return self.thread == threading.get_ident() and not self.outcome.done()
 
 
+class _Lead(Flight):
+    """Be a flight in the hands of its leader: Ctrl-C may end that one on the very line before it takes care of it."""
+
+    flights: Flights | None = None
+
+    def __del__(self) -> None:
+        if self.flights is not None and not self.outcome.done():
+            self.flights.land(self)
+
+
 class Flights:
     """Know which calls are under way."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # garbage may be collected, and a lead among it, while it is held
         self._flights: dict[str, Flight] = {}
         self._followed: set[str] = set()
 
@@ -39,12 +49,16 @@ class Flights:
         """Return whether the caller leads, and the flight that it leads or follows."""
         from concurrent.futures import Future
 
-        mine = Flight(key, Future(), threading.get_ident())
+        lead = _Lead(key, Future(), threading.get_ident())
+        lead.flights = self
+        mine = Flight(*lead)
         with self._lock:
             other = self._flights.setdefault(key, mine)
-            if other is not mine:
-                self._followed.add(key)
-        return (other is mine, other)
+            if other is mine:
+                return True, lead
+            lead.flights = None
+            self._followed.add(key)
+        return False, other
 
     def land(
         self,
@@ -58,7 +72,7 @@ class Flights:
         :param share: makes of the outcome what the others get, where there are any.
         """
         with self._lock:
-            if self._flights.get(flight.key) is flight:
+            if self._flights.get(flight.key) == flight:
                 del self._flights[flight.key]
             followed = flight.key in self._followed
             self._followed.discard(flight.key)

@@ -133,7 +133,8 @@ def _asked(call: Call) -> Flow[Answer]:
     if call.wants_room and answers.cut_by_context(sent.response, call.request.asked.get("max_tokens")):
         call.count(sent.response)
         raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
-    return (yield Do(lambda: _recorded(call, sent)))  # type: ignore[no-any-return]
+    in_turn = call.cache is not None and call.cache.store.takes_one_at_a_time
+    return (yield Do(lambda: _recorded(call, sent), in_turn))  # type: ignore[no-any-return]
 
 
 def _recorded(call: Call, sent: Sent) -> Answer:
@@ -152,11 +153,19 @@ def exchange(call: Call) -> Flow[Sent]:
     body = sent_body(call.request.body, call.capabilities)
     if call.stream:
         body["stream_options"] = {"include_usage": True}
+    first: APIError | None = None
+    try:
+        return (yield from _attempt(call, body))
+    except APIError as error:  # so rarely that nothing is made ready for it
+        first = error
     for attempt in retrying(call.policy, pauses.append, time.monotonic, _name(call)):
         if pauses:
             yield Sleep(pauses.pop())
         sent: Sent | None = None
         with attempt:
+            if first is not None:
+                failed, first = first, None
+                raise failed
             sent = yield from _attempt(call, body)
         if sent is not None:
             call.count(retries=attempt.retry_state.attempt_number - 1)
@@ -200,7 +209,11 @@ def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admis
     timeout = _time_for(call.timeout, call.policy)
     transport = call.transport(endpoint)
     if call.stream:
-        return (yield from _streamed(transport, request, timeout, call.policy, admission))
+        chunks = yield Open(transport, request, timeout)
+        if chunks is not None:
+            return (yield from _streamed(chunks, timeout, call.policy, admission))
+        whole = {name: value for name, value in request.body.items() if name != "stream_options"}
+        request = request._replace(body=whole)
     response = yield Send(transport, request, timeout)
     admission.billed(response)
     if request.kind == "chat":
@@ -208,16 +221,17 @@ def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admis
     else:
         answers.check_embeddings(response, len(body["input"]))
     yield from admission.answered(response)
+    if call.stream:
+        from ..answers.assembly import text_pieces
+
+        yield Emit("".join(text_pieces(response)))
     return response
 
 
-def _streamed(
-    transport: Any, request: Request, timeout: float | None, policy: RetryPolicy, admission: Admission
-) -> Flow[Any]:
+def _streamed(chunks: Any, timeout: float | None, policy: RetryPolicy, admission: Admission) -> Flow[Any]:
     from ..answers.assembly import Assembler
 
     assembler, begun = Assembler(), False
-    chunks = yield Open(transport, request, timeout)
     try:
         while (chunk := (yield Next(chunks, _time_for(timeout, policy)))) is not END:
             text = assembler.add(chunk)

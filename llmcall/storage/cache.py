@@ -85,7 +85,9 @@ class ResponseCache:
         except CacheCorruptError as error:
             if mode == "replay":
                 raise
-            _log().warning("%s: %s; the request is asked anew", self.path, error)
+            from ..notices import warn_once
+
+            warn_once(f"{self.path}: {error}; the request is asked anew")
             return None
 
     def find(self, cache_key: str) -> Record | None:
@@ -104,11 +106,6 @@ class ResponseCache:
         found = self._packed(cache_key)
         return None if found is None else self._rows.reply(cache_key, *found)
 
-    def learn(self, cache_key: str) -> Record | None:
-        """Return the record of a key, or ``None``, as :meth:`find` does, and remember it for :meth:`recall`."""
-        found = self._packed(cache_key)
-        return None if found is None else self._rows.learn(cache_key, found[0], unpack(cache_key, *found))
-
     def _packed(self, cache_key: str) -> tuple[bytes, float | None] | None:
         unstored = self._unstored.get(cache_key) if self._unstored else None
         return self._store.get(cache_key) if unstored is None else (unstored, None)
@@ -119,7 +116,8 @@ class ResponseCache:
         :param response: the response as the API gave it.
         :param cost: USD, or ``None`` where the price is unknown.
         """
-        return self.keep(record_of(request, response, cost=cost))
+        record = record_of(request, response, cost=cost)
+        return self.keep(unpack(record.cache_key, pack(record)))  # a copy of what is the caller's
 
     def keep(self, record: Record, *, mode: str | None = None) -> Record:
         """Store a record and return the one that counts: whatever was stored first.
@@ -135,10 +133,6 @@ class ResponseCache:
         from .keeping import keep
 
         return keep(self, record, overwrite=again or mode == "rewrite")
-
-    def keys_starting(self, prefix: str, limit: int = 10) -> list[str]:
-        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them."""
-        return self._store.starting(prefix, limit)
 
     def __len__(self) -> int:
         return len(self._store)
@@ -175,9 +169,18 @@ class ResponseCache:
 
         return CacheStats(str(self.path), len(self), self._store.size())
 
-    def delete(self, *, where: Where) -> int:
-        """Delete the records that ``where`` is true of; return how many."""
-        return self._store.delete([record.cache_key for record in self.records(where=where)])
+    def delete(self, *, where: Where | None = None, keys: Iterable[str] | None = None) -> int:
+        """Delete the records that ``where`` is true of, or those of some keys; return how many.
+
+        :param where: which ones; every record is read for it.
+        :param keys: whole keys; at a cost that does not grow with the cache. A damaged record goes as well.
+        :raises TypeError: where both are given, or neither.
+        """
+        if (where is None) == (keys is None):
+            raise TypeError("give either where= or keys=; clear() deletes all records")
+        if isinstance(keys, str):
+            raise TypeError(f"keys is {keys!r}; it must be a sequence of keys")
+        return self._store.delete([record.cache_key for record in self.records(where=where)] if keys is None else keys)
 
     def clear(self) -> int:
         """Delete all records; return how many."""
@@ -192,8 +195,8 @@ class ResponseCache:
 
         return export(self, path, where)
 
-    def load(self, path: str | os.PathLike[str], *, on_conflict: str = "keep") -> int:
-        """Add the records of an exported file, a cassette, or another cache by its path; return how many were stored.
+    def load(self, path: str | os.PathLike[str] | ResponseCache, *, on_conflict: str = "keep") -> int:
+        """Add the records of an exported file, a cassette, or another cache or its path; return how many were stored.
 
         :param on_conflict: what to do about a key that has another answer here: ``keep`` this one, ``replace`` it, or
             ``raise`` before anything is stored.
@@ -255,12 +258,6 @@ def _store_at(path: str) -> Store:
     from .redis_store import RedisStore
 
     return RedisStore(path)
-
-
-def _log() -> Any:
-    import logging
-
-    return logging.getLogger("llmcall")
 
 
 _caches: weakref.WeakSet[ResponseCache] = weakref.WeakSet()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from .locks import alone
@@ -16,13 +15,13 @@ if TYPE_CHECKING:
 
     from .stores import Change
 
-__all__ = ["file_identity", "make_database", "rewrite", "transaction"]
+__all__ = ["MADE_IN", "file_identity", "make_database", "remove_left", "rewrite", "transaction"]
 
 ASIDE = "~"  # before a new key until all old ones are gone; no key begins with it
 MOVE = f"UPDATE Cache SET key = '{ASIDE}' || ?, value = ? WHERE key = ? AND raw = 1"
 SETTLE = f"UPDATE Cache SET key = substr(key, 2) WHERE key >= '{ASIDE}' AND key < '{ASIDE}g' AND raw = 1"
 
-ASIDE = ".new-"  # what the folder begins with in which a database is made
+MADE_IN = ".new-"  # what the folder begins with in which a database is made
 IGNORED = ".gitignore"
 
 
@@ -37,7 +36,6 @@ def make_database(database: Path) -> None:
     if _is_fresh(directory):
         directory.chmod(0o700)
         (directory / IGNORED).write_text("*\n", encoding="utf-8")
-    _remove_left(directory)
     _create(database)
 
 
@@ -46,26 +44,34 @@ def _is_fresh(directory: Path) -> bool:
     return all(path.name == IGNORED and not path.stat().st_size for path in directory.iterdir())
 
 
-def _remove_left(directory: Path) -> None:
+def remove_left(directory: Path) -> None:
     """Remove what is left of processes that were killed; those that live hold a lock on their folder."""
-    for folder in directory.glob(f"{ASIDE}*"):
-        with suppress(FileNotFoundError):
-            if any(folder.iterdir()):  # it is locked before anything is put into it
-                with alone(folder, wait=False) as gone:
-                    if gone:
-                        rmtree(folder)
+    for folder in directory.glob(f"{MADE_IN}*"):
+        with suppress(FileNotFoundError, PermissionError), alone(folder, wait=False) as gone:
+            if gone:
+                from shutil import rmtree
+
+                rmtree(folder)
 
 
 def _create(database: Path) -> None:
     """Let diskcache make its database aside, and put it in place whole: others may be about to open it."""
     from tempfile import TemporaryDirectory
 
+    while True:
+        made_in = TemporaryDirectory(prefix=MADE_IN, dir=database.parent)
+        with made_in as folder, suppress(FileNotFoundError), alone(folder):
+            if os.path.exists(folder):  # else somebody took it for left before it was locked
+                _put(_made(folder, database.name), database)
+                return
+
+
+def _made(folder: str, name: str) -> str:
     import diskcache
 
-    with TemporaryDirectory(prefix=ASIDE, dir=database.parent) as folder, alone(folder):
-        made = diskcache.Cache(folder, eviction_policy="none", cull_limit=0, size_limit=2**62, statistics=0)
-        made.close()
-        _put(os.path.join(folder, database.name), database)
+    made = diskcache.Cache(folder, eviction_policy="none", cull_limit=0, size_limit=2**62, statistics=0)
+    made.close()
+    return os.path.join(folder, name)
 
 
 def _put(file: str, place: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError, CacheError
-from .packing import pack
+from .packing import packed as packed_record
+from .packing import unpack
 
 if TYPE_CHECKING:
     from ..types import Record
@@ -16,22 +17,39 @@ __all__ = ["keep"]
 
 def keep(cache: ResponseCache, record: Record, *, overwrite: bool) -> Record:
     """Store a record and return the one that counts. See :meth:`ResponseCache.keep`."""
-    key, packed = record.cache_key, pack(record)
+    key = record.cache_key
+    mine, record = packed_record(record)
     try:
-        _store(cache, key, packed, overwrite=overwrite)
+        _store(cache, key, mine, overwrite=overwrite)
     except (OSError, CacheError) as error:
-        _keep_in_memory(cache, key, packed, error, overwrite=overwrite)
+        _keep_in_memory(cache, key, mine, error, overwrite=overwrite)
     else:
         _store_unstored(cache)
     if overwrite:
         cache._refreshed.add(key)
     try:
-        return cache.learn(key) or record
-    except CacheCorruptError as error:  # it stands where nobody finds it
-        _keep_in_memory(cache, key, packed, error, overwrite=overwrite)
+        found = _counting(cache, record, mine)
+        if found is None:  # its place in the index is damaged, or another process deleted it at once
+            cache._unstored.setdefault(key, mine)
+        return found or record
+    except CacheCorruptError as error:  # it stands where nobody can read it
+        _keep_in_memory(cache, key, mine, error, overwrite=overwrite)
     except CacheError:  # a server that was there a moment ago
         pass
     return record
+
+
+def _counting(cache: ResponseCache, record: Record, mine: bytes) -> Record | None:
+    """Return what stands under a record's key now, or ``None``; the cache's ``recall`` will remember it.
+
+    :param mine: the record's bytes; where they stand there, it is the record itself.
+    """
+    key = record.cache_key
+    found = cache._packed(key)
+    if found is None:
+        return None
+    cache._rows.expect(key)
+    return record._replace(stored_at=found[1]) if found[0] == mine else unpack(key, *found)
 
 
 def _store(cache: ResponseCache, key: str, packed: bytes, *, overwrite: bool) -> None:
@@ -60,9 +78,8 @@ def _store_unstored(cache: ResponseCache) -> None:
                 cache.store.set(key, packed)
             else:
                 cache.store.add(key, packed)
-            cache.store.get(key)
-        except CacheCorruptError:  # as above
-            continue
+            if cache.store.get(key) is None:
+                return
         except (OSError, CacheError):  # as before, so they stay where they are
             return
         with cache._lock:

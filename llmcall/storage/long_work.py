@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["with_bar"]
+__all__ = ["is_terminal", "with_bar"]
 
 Item = TypeVar("Item")
 
@@ -19,9 +19,17 @@ def with_bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     :param total: how many items there are.
     :param what: what is done to them, in a word or two.
     """
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield from items
         return
     from tqdm import tqdm
 
     yield from tqdm(items, total=total, desc=what, delay=1, leave=False)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal: a program without a console has none, and what logs may only write."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # ValueError: it is closed
+        return False

@@ -13,13 +13,13 @@ __all__ = ["check", "may_overflow"]
 # Hashing takes about 80 bytes of the C stack a level (measured with CPython 3.10, 3.11 and 3.13), and the smallest
 # stack of a thread that Python runs on has 128 KiB (musl).
 DEPTH = 1000
-MARK, TUPLES = b"(", (b"\x85", b"\x86", b"\x87")
+MARK, ONE, TWO, THREE = b"(", b"\x85", b"\x86", b"\x87"  # of a tuple; tuples of so many
 FEWEST_MARKS, FEWEST_TUPLES = 700, 100  # together no more than DEPTH; a text may hold these bytes, too
 NOTHING = b"\0"
 
 # How long an operation is with its argument, by its byte; from the module pickletools, for protocol 4.
 LENGTHS = {
-    **dict.fromkeys(b".N\x88\x89]ae}su)t\x85\x86\x87\x8f\x90\x91(\x9401", 1),
+    **dict.fromkeys(b".N\x88\x89]ae}su)t\x85\x86\x87\x8f\x90\x91(\x94", 1),
     **dict.fromkeys(b"\x80Kh", 2),
     **dict.fromkeys(b"M", 3),
     **dict.fromkeys(b"Jj", 5),
@@ -36,10 +36,11 @@ def may_overflow(body: bytes) -> bool:
     A tuple takes one such byte, or a mark, so few of them nest no deeper than any stack can bear. Replacing the first
     ones stops there, and costs less than counting all.
     """
-    if len(body) <= DEPTH:
-        return False
-    return MARK in body.replace(MARK, NOTHING, FEWEST_MARKS) or any(
-        sign in body and sign in body.replace(sign, NOTHING, FEWEST_TUPLES) for sign in TUPLES
+    return len(body) > DEPTH and (
+        MARK in body.replace(MARK, NOTHING, FEWEST_MARKS)
+        or (ONE in body and ONE in body.replace(ONE, NOTHING, FEWEST_TUPLES))
+        or (TWO in body and TWO in body.replace(TWO, NOTHING, FEWEST_TUPLES))
+        or (THREE in body and THREE in body.replace(THREE, NOTHING, FEWEST_TUPLES))
     )
 
 

@@ -15,7 +15,7 @@ from .operations import check, may_overflow
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["REMEDY", "pack", "unpack"]
+__all__ = ["REMEDY", "pack", "packed", "unpack"]
 
 CHECKSUM_BYTES = 4
 PROTOCOL = 4  # the newest that every supported Python reads and that holds no out-of-band buffers
@@ -59,12 +59,21 @@ def pack(record: Record) -> bytes:
 
     :raises TypeError: where the record holds what is no plain data and has no plain form, naming its place.
     """
+    return packed(record)[0]
+
+
+def packed(record: Record) -> tuple[bytes, Record]:
+    """Return a record as bytes, and the record as they hold it: of plain data alone.
+
+    :raises TypeError: where the record holds what is no plain data and has no plain form, naming its place.
+    """
     values = {name: value for name in FIELDS if (value := getattr(record, name)) is not None}
     try:
         pickled = _pickled(values)
     except _NotPlainError:
-        pickled = _pickled({name: plain(value, name) for name, value in values.items()})
-    return pickled + crc32(pickled).to_bytes(CHECKSUM_BYTES, "little")
+        values = {name: plain(value, name) for name, value in values.items()}
+        pickled, record = _pickled(values), record._replace(**values)
+    return pickled + crc32(pickled).to_bytes(CHECKSUM_BYTES, "little"), record
 
 
 def _pickled(values: Mapping[str, Any]) -> bytes:

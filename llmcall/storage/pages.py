@@ -20,6 +20,8 @@ PAGE_SIZE = 4096  # SQLite's default, which diskcache leaves
 HEADER_BYTES = 100
 LOG_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
 SALT = 8  # where it begins in a frame's header; eight bytes
+MOST_BYTES = 65536  # of a page; written as 0
+GAP_BYTES = 4  # the least that a cell takes, or a gap that is listed
 LEAF = 13  # a leaf of a table's b-tree
 NUMBER_BYTES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}  # by serial type
 BLOBS = 12  # the first serial type of blobs (even) and texts (odd)
@@ -84,6 +86,27 @@ class Pages:
                 yield _columns(self._payload(page, _number(page, start + 8 + 2 * cell, 2)))
             except BROKEN:
                 yield None
+
+    def adds_up(self, number: int) -> bool:
+        """Return whether the cells of a leaf and the gaps between them fill it: else there may be more than it says."""
+        page, start = self.page(number), HEADER_BYTES if number == 1 else 0
+        begin = _number(page, start + 5, 2) or MOST_BYTES
+        try:
+            cells = range(start + 8, start + 8 + 2 * _number(page, start + 3, 2), 2)
+            used = page[start + 7] + sum(self._cell_bytes(page, _number(page, cell, 2)) for cell in cells)
+            gap = _number(page, start + 1, 2)
+            while gap and used <= self._usable:
+                used += max(GAP_BYTES, _number(page, gap + 2, 2))
+                gap = _number(page, gap, 2)
+        except BROKEN:
+            return False
+        return used == self._usable - begin
+
+    def _cell_bytes(self, page: bytes, at: int) -> int:
+        length, behind = _varint(page, at)
+        _, behind = _varint(page, behind)
+        local = _local_bytes(length, self._usable)
+        return max(GAP_BYTES, behind - at + local + (4 if local < length else 0))
 
     def _payload(self, page: bytes, at: int) -> bytes:
         length, at = _varint(page, at)
@@ -192,6 +215,8 @@ def _columns(payload: bytes) -> list[Any]:
 
 def _column(kind: int, data: bytes) -> Any:
     if kind == REAL:
+        if len(data) < NUMBER_BYTES[REAL]:
+            raise ValueError("the row is cut off")
         import struct
 
         return struct.unpack(">d", data)[0]

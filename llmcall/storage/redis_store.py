@@ -73,6 +73,8 @@ class RedisStore:
     :raises ConfigError: where it cannot be read, or redis-py is not installed.
     """
 
+    takes_one_at_a_time = False
+
     def __init__(self, address: str) -> None:
         self._server = RedisServer(address)
         self._checked = False

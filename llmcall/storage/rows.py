@@ -48,11 +48,16 @@ class Rows:
         record = unpack(key, packed, stored_at)
         if key in self._asked_for:
             self.learn(key, packed, record)
-        elif len(self._asked_for) < MOST:
+        else:
+            self.expect(key)
+        return (record, Reply.of(record)) if "choices" in record.response else None
+
+    def expect(self, key: str) -> None:
+        """Remember the record of a key when it is asked for the next time."""
+        if len(self._asked_for) < MOST:
             self._asked_for.add(key)
         else:
             self._asked_for = {key}
-        return (record, Reply.of(record)) if "choices" in record.response else None
 
     def learn(self, key: str, packed: bytes, record: Record) -> Record:
         """Remember a record, and return it.

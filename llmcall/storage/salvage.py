@@ -132,7 +132,7 @@ def _records_in_page(pages: Pages, number: int) -> Iterator[Record]:
         sound = sound and record is not None
         if record is not None:
             yield record
-    if not sound:
+    if not sound or not pages.adds_up(number):
         yield from _framed_records(pages.page(number))
 
 

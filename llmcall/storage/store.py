@@ -16,6 +16,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError, CacheError
+from .statements import ADD, CLEAR, COUNT, DELETE, FIND, LAST, PAGE_OF_ROWS, SET, STARTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,29 +28,11 @@ __all__ = ["DiskStore"]
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
 UNQUOTED = frozenset("%?#\\")  # signs that mean something in an address of SQLite's
-RAW = 1  # diskcache.core.MODE_RAW: the bytes as they are
 PAGE = 500  # rows read at a time when listing
 BUSY_SECONDS = 60.0
 MAPPED_BYTES = 2**26  # diskcache.core.DEFAULT_SETTINGS, 5.6.3
+ANOTHER_ROW = "its index leads to the row of another key"
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes a damaged name
-PLAIN = f"raw = 1 AND mode = {RAW} AND filename IS NULL AND typeof(value) = 'blob'"
-FIND = f"SELECT value, store_time FROM Cache WHERE key = ? AND {PLAIN}"
-PAGE_OF_ROWS = (
-    f"SELECT rowid, key, CASE WHEN {PLAIN} THEN value END, store_time FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
-)
-ADD = (
-    "INSERT OR IGNORE INTO Cache (key, raw, store_time, access_time, access_count, size, mode, filename, value) "
-    f"VALUES (?, 1, ?, 0, 0, 0, {RAW}, NULL, ?)"
-)
-SET = ADD.replace("OR IGNORE ", "") + (
-    " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, size = 0, mode = excluded.mode, "
-    "filename = NULL, value = excluded.value"
-)
-STARTING = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
-DELETE = "DELETE FROM Cache WHERE key = ?"
-CLEAR = "DELETE FROM Cache"
-LAST = "SELECT max(rowid) FROM Cache"
-COUNT = "SELECT value FROM Settings WHERE key = 'count'"  # kept by diskcache's triggers
 
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
 _forking = threading.Lock()
@@ -58,6 +41,8 @@ _held: list[DiskStore] = []  # while the process is being forked
 
 class DiskStore:
     """Keep bytes under keys in a directory that many threads and processes share. Opens nothing until used."""
+
+    takes_one_at_a_time = True
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._reader: sqlite3.Connection | None = None
@@ -89,8 +74,11 @@ class DiskStore:
 
         :raises CacheCorruptError: where the database is damaged.
         """
-        found = self._read(FIND, key)
-        return found[0] if found else None
+        for value, stored_at, own_key in self._read(FIND, key):
+            if own_key != key:
+                raise self._failure(sqlite3.DatabaseError(ANOTHER_ROW))
+            return value, stored_at
+        return None
 
     def _read(self, statement: str, *values: object) -> list[Any]:
         """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for a damaged one."""
@@ -102,10 +90,14 @@ class DiskStore:
                 raise self._failure(error) from error
 
     def _open_reader(self) -> sqlite3.Connection | None:
-        if not self.exists():
+        try:
+            os.stat(self._database)
+        except (FileNotFoundError, NotADirectoryError):
             if self.directory.exists() and not self.directory.is_dir():
-                raise CacheError(self._is_a_file())
+                raise CacheError(self._is_a_file()) from None
             return None
+        except OSError as error:  # somebody else's folder, or a link to itself
+            raise self._failure(error) from error
         try:
             self._reader = self._connect("mode=ro")
         except sqlite3.OperationalError:
@@ -148,7 +140,7 @@ class DiskStore:
 
         :raises OSError: where the directory cannot be written, or the disk is full.
         """
-        self._write(lambda writer: writer.execute(SET, (key, time.time(), value)).rowcount)
+        self._write(lambda writer: _stored(writer, SET, key, time.time(), value))
 
     def add_all(self, rows: Iterable[tuple[str, bytes, bool]], stored_at: Mapping[str, float] | None = None) -> int:
         """Store many rows (key, value, whether it replaces what is there), all or none; return how many were stored."""
@@ -156,7 +148,7 @@ class DiskStore:
 
         def store(writer: sqlite3.Connection) -> int:
             return sum(
-                writer.execute(SET if replace else ADD, (key, times.get(key, now), value)).rowcount
+                _stored(writer, SET if replace else ADD, key, times.get(key, now), value)
                 for key, value, replace in rows
             )
 
@@ -209,12 +201,13 @@ class DiskStore:
         return self._open_writer()
 
     def _open_writer(self) -> sqlite3.Connection:
-        from .databases import file_identity, make_database
+        from .databases import file_identity, make_database, remove_left
 
         if not self.exists():
             if self.directory.exists() and not self.directory.is_dir():
                 raise NotADirectoryError(self._is_a_file())
             make_database(self.directory / DATABASE)
+        remove_left(self.directory)
         self._writer = self._connect("mode=rw")
         self._writer.execute("PRAGMA synchronous = NORMAL")  # in WAL mode, a killed process loses nothing committed
         self._written = file_identity(self._database)
@@ -272,6 +265,13 @@ class DiskStore:
             f"the cache database {self._database} is damaged or cannot be read ({error}); "
             f"'llmcall cache salvage NEW_FOLDER --path {self.directory}' saves what can be read"
         )
+
+
+def _stored(writer: sqlite3.Connection, statement: str, *values: object) -> int:
+    count = writer.execute(statement, values).rowcount
+    if not count and statement is SET:
+        raise sqlite3.DatabaseError(ANOTHER_ROW)
+    return count
 
 
 def _before_fork() -> None:

@@ -25,6 +25,10 @@ class Store(Protocol):
     """
 
     @property
+    def takes_one_at_a_time(self) -> bool:
+        """Return whether several threads that store at once only wait for one another."""
+
+    @property
     def place(self) -> Path | str:
         """Return where it is, as messages may show it: a directory, or an address without its password."""
 

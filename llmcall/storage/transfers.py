@@ -32,28 +32,40 @@ def export(cache: ResponseCache, path: str | os.PathLike[str], where: Callable[[
     return len(records)
 
 
-def load(cache: ResponseCache, path: str | os.PathLike[str], on_conflict: str) -> int:
+def load(cache: ResponseCache, source: str | os.PathLike[str] | ResponseCache, on_conflict: str) -> int:
     """Add the records of a file or of another cache; return how many were stored. See :meth:`ResponseCache.load`."""
     if on_conflict not in CONFLICTS:
         raise ValueError(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}")
-    records = list(_records_of(cache, path))
+    name, records = _read(cache, source)
     conflicts = [record for record in records if _conflicts(record, cache)]
-    source = without_password(os.fspath(path))
     if conflicts and on_conflict == "raise":
-        raise CacheCorruptError(f"{source}: {_listed(conflicts)} have another answer in {cache.path}")
+        raise CacheCorruptError(f"{name}: {_listed(conflicts)} have another answer in {cache.path}")
     if conflicts:
-        _log().warning("%s: %s have another answer in %s: %s", source, _listed(conflicts), cache.path, on_conflict)
+        _log().warning("%s: %s have another answer in %s: %s", name, _listed(conflicts), cache.path, on_conflict)
     replaced = {record.cache_key for record in conflicts} if on_conflict == "replace" else set()
     return cache.add_all(records, replaced)
 
 
-def _records_of(cache: ResponseCache, path: str | os.PathLike[str]) -> Iterable[Record]:
+def _read(cache: ResponseCache, source: str | os.PathLike[str] | ResponseCache) -> tuple[str, list[Record]]:
+    """Return what messages call a source, and its records."""
+    if isinstance(source, (str, os.PathLike)):
+        return without_password(os.fspath(source)), list(_records_at(cache, source))
+    if not isinstance(source, type(cache)):
+        raise TypeError(f"load takes a path or a ResponseCache, not {source!r}")
+    return str(source.path), _records_in(source)
+
+
+def _records_at(cache: ResponseCache, path: str | os.PathLike[str]) -> Iterable[Record]:
     if "://" not in os.fspath(path) and not os.path.isdir(path):
         return tinytroupe.readable(path) if tinytroupe.recognized(path) else lines.read(path, key_of).records()
     with type(cache)(path) as other:
-        if not other.exists():
-            raise CacheError(f"{other.path} holds no cache; name a cache's directory or server, or an exported file")
-        return list(other.records())
+        return _records_in(other)
+
+
+def _records_in(cache: ResponseCache) -> list[Record]:
+    if not cache.exists():
+        raise CacheError(f"{cache.path} holds no cache; name a cache's directory or server, or an exported file")
+    return list(cache.records())
 
 
 def _conflicts(record: Record, cache: ResponseCache) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -98,9 +99,20 @@ def test_it_reserves_before_and_settles_after() -> None:
     with llmcall.budget(tokens=prompt + 50) as budget:
         client.send_message("Hello", max_tokens=50)
         assert (budget.spent.tokens, budget.left.tokens) == (15, prompt + 35)
-        with pytest.raises(BudgetExceededError, match=f"allows {prompt + 50} tokens; 15 tokens of them are spent"):
+        with pytest.raises(BudgetExceededError, match=f"allows {prompt + 50} tokens; 15 tokens spent so far"):
             client.send_message("Hello", max_tokens=36)
         client.send_message("Hello", max_tokens=35)
+
+
+def test_a_smaller_budget_under_a_used_name() -> None:
+    """What an earlier run spent may be more than is allowed now, and the message reads well then too."""
+    with llmcall.budget(calls=3, name="survey"):
+        client = metered(10, 5)
+        for question in "abc":
+            client.send_message(question)
+    said = r"allows 1 call; 3 calls spent so far, and the next call may take 1 call$"
+    with llmcall.budget(calls=1, name="survey"), pytest.raises(BudgetExceededError, match=said):
+        client.send_message("d")
 
 
 def test_the_model_s_largest_output_is_reserved() -> None:
@@ -413,6 +425,34 @@ def test_a_process_that_was_taken_for_dead_settles_what_it_used(tmp_path: Path) 
     assert ledger.spent().tokens == 60
     ledger.settle(key or "", need, Spending(tokens=10, calls=1))
     assert ledger.spent() == Spending(tokens=10, calls=1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a process began")
+def test_a_process_of_the_same_number_is_another_one(tmp_path: Path) -> None:
+    """What was reserved under this process's number before it began, as in a container, is spent and not waited for."""
+    ledger = Ledger("survey", tmp_path)
+    ledger.reserve(Spending(tokens=60), Amounts(tokens=100))
+    with sqlite3.connect(tmp_path / "budgets.db") as database:
+        database.execute("UPDATE Reserved SET since = since - 36000")
+    database.close()
+    with pytest.raises(BudgetExceededError, match="60 tokens"):
+        ledger.reserve(Spending(tokens=60), Amounts(tokens=100))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a process has ended")
+def test_a_process_that_nobody_waited_for_has_ended(tmp_path: Path) -> None:
+    """What a killed process had reserved is spent, though its number is kept for a parent that has not asked yet."""
+    ledger = Ledger("survey", tmp_path)
+    ledger.reserve(Spending(tokens=60), Amounts(tokens=100))
+    with start("print('begun', flush=True)") as process:
+        assert process.stdout is not None
+        while process.stdout.read():
+            pass
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with sqlite3.connect(tmp_path / "budgets.db") as database:
+            database.execute("UPDATE Reserved SET process = ?", (process.pid,))
+        database.close()
+        assert ledger.spent().tokens == 60
 
 
 def _gone() -> int:

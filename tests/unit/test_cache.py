@@ -120,6 +120,20 @@ def test_delete_and_clear(cache: ResponseCache) -> None:
     assert (len(cache), cache.clear(), len(cache), cache.clear()) == (3, 3, 0, 0)
 
 
+def test_delete_by_key(cache: ResponseCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are deleted by their keys without reading any; what is meant must be said, and in one way."""
+    requests = filled(cache, 5)
+    with monkeypatch.context() as patched:
+        patched.setattr(cache.store, "page", None)
+        patched.setattr(cache.store, "get", None)
+        assert cache.delete(keys=[requests[1].cache_key, requests[3].cache_key, "0" * 64]) == 2
+    assert [cache.get(request) is None for request in requests] == [False, True, False, True, False]
+    for arguments in ({}, {"where": bool, "keys": []}, {"keys": requests[0].cache_key}):
+        with pytest.raises(TypeError, match="keys"):
+            cache.delete(**arguments)  # type: ignore[arg-type]
+    assert len(cache) == 3
+
+
 def test_stats_and_repr(cache: ResponseCache) -> None:
     """The statistics tell path, number and size; an empty cache is true all the same."""
     assert (cache.stats().records, cache.stats().size, bool(cache)) == (0, 0, True)

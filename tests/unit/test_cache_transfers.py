@@ -85,6 +85,20 @@ def test_an_empty_cache_is_exported_and_loaded(tmp_path: Path) -> None:
         assert cache.load(tmp_path / "empty.jsonl") == 0
 
 
+def test_another_cache_is_loaded_by_itself(tmp_path: Path) -> None:
+    """Another cache is taken as it is or by its path; an empty one, and what is neither, are refused."""
+    theirs = recorded(tmp_path / "theirs", {"a": "1", "b": "2"})
+    with ResponseCache(tmp_path / "ours") as ours:
+        assert ours.load(theirs) == len(theirs) > 0
+        assert contents(ours) == contents(theirs)
+        assert ours.load(theirs) == ours.load(ours) == 0
+        with pytest.raises(CacheError, match="nowhere holds no cache"):
+            ours.load(ResponseCache(tmp_path / "nowhere"))
+        with pytest.raises(TypeError, match="not 5"):
+            ours.load(5)  # type: ignore[arg-type]
+    assert len(theirs) > 0
+
+
 @pytest.mark.parametrize("kind", ["file", "directory"])
 @pytest.mark.parametrize("on_conflict", ["keep", "replace", "raise"])
 def test_conflicts(on_conflict: str, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -186,6 +186,15 @@ def test_delete(keys: list[str]) -> None:
     assert run("delete", "--since", "1h").output == "0 records deleted\n"
 
 
+def test_delete_by_key(keys: list[str]) -> None:
+    """Records named by their keys, or the beginnings of them, are deleted; a selection besides is wrong usage."""
+    assert run("delete", keys[0], "--model", "gpt-4o", "--yes").exit_code == 2
+    assert run("delete", "nothing", "--yes").exit_code == 1
+    assert run("delete", keys[0], keys[1], keys[0], "--yes").output == "2 records deleted\n"
+    assert "Delete 1 of 2 records" in run("delete", keys[2], text="n\n").output
+    assert run("delete", keys[0], "--yes").exit_code == 1
+
+
 def test_clear(keys: list[str]) -> None:
     """All is deleted after a yes."""
     assert run("clear").exit_code == 1

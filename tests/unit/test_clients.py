@@ -30,6 +30,13 @@ def plain(**settings: Any) -> llmcall.OpenAIClient:
     return llmcall.OpenAIClient(http_client=http_client, **{"cache_mode": "off", "retry_waiting_time": 0, **settings})
 
 
+@pytest.mark.parametrize("kind", [llmcall.OpenAIClient, llmcall.AzureClient])
+def test_a_misspelt_argument_of_a_client(kind: type[llmcall.OpenAIClient]) -> None:
+    """The client that was called is named, and the setting that was meant."""
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}\(\) has no setting 'modle'; did you mean 'model'\?"):
+        kind(modle="x")
+
+
 def azure(server: ScriptedServer, **settings: Any) -> llmcall.AzureClient:
     """Return a client of a server that is taken for an Azure resource."""
     return llmcall.AzureClient(

@@ -78,6 +78,8 @@ def test_what_holds_here_holds_in_the_workers(pool: Executor) -> None:
     with llmcall.budget(calls=3, name="survey") as budget, pytest.raises(BudgetExceededError):
         map(ask, "abcdefgh", executor=pool)
     assert (calls() - made, budget.spent.calls) == (3, 3)
+    with llmcall.budget(calls=3), pytest.raises(ValueError, match="has no name"):
+        map(ask, "ij", executor=pool)
 
 
 def test_cache_and_budget_on_a_server(pool: Executor, server: RedisProcess) -> None:

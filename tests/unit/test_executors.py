@@ -28,6 +28,7 @@ from dice import (
     samples,
     wait_or_fail,
 )
+from programs import ran, start
 
 import llmcall
 from llmcall import imap, map, scope
@@ -176,6 +177,13 @@ def test_a_failure_is_said_at_the_end_of_a_recording(pool: Executor, caplog: pyt
     assert "1 call failed for good (1 in scope 'survey/fail'" in caplog.text
 
 
+def test_a_cut_prompt_is_said_at_the_end_of_a_recording(pool: Executor, caplog: pytest.LogCaptureFixture) -> None:
+    """An answer to a cut prompt in a worker is named by the cassette here."""
+    with llmcall.cassette("market.jsonl"):
+        map(ask, ["a", "cut " * 200], executor=pool, scope="survey", key=len)
+    assert "1 call got an answer to a cut prompt (1 in scope 'survey/800'" in caplog.text
+
+
 def test_errors_come_home(processes: Executor) -> None:
     """An exception is the worker's; its cause is its traceback there."""
     with pytest.raises(ZeroDivisionError) as caught:
@@ -286,3 +294,46 @@ class _Transports:
 
     def __len__(self) -> int:
         return len(self.clients[-1]._transports)
+
+
+AN_ERROR_THAT_IS_KEPT = """
+from concurrent.futures import ProcessPoolExecutor
+import math
+import multiprocessing
+
+kept = []
+with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    try:
+        llmcall.map(math.sqrt, [4, -1], executor=pool)
+    except ValueError as error:
+        kept.append(error)
+print(kept[0])
+"""
+
+
+def test_a_map_that_is_over_is_not_ended_with_the_interpreter() -> None:
+    """Whoever keeps the exception of a map, and so its frames, hears nothing of it at the program's end."""
+    with start(AN_ERROR_THAT_IS_KEPT) as process:
+        printed, complaints = process.communicate()
+    assert (printed, complaints) == ("math domain error\n", "")
+
+
+A_FORK_DURING_A_MAP = """
+import multiprocessing, warnings
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, since Python 3.12
+ending = threading.Event()
+results = llmcall.imap(lambda item: item and ending.wait(), range(4), workers=4)
+next(results)
+child = multiprocessing.get_context("fork").Process(target=print, args=("works",))
+child.start()
+child.join()
+ending.set()
+print(len(list(results)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_is_forked_during_a_map_ends() -> None:
+    """A forked process does not wait for items that its parent's threads run."""
+    assert ran(A_FORK_DURING_A_MAP).split() == ["works", "3"]

@@ -77,10 +77,13 @@ def test_threads_by_default(given: int | None, workers: int) -> None:
 
 
 def test_no_more_threads_than_calls_are_allowed() -> None:
-    """MAX_CONCURRENT_CALLS bounds the default, and not what is asked for."""
+    """MAX_CONCURRENT_CALLS, of each endpoint, bounds the default, and not what is asked for."""
     with llmcall.configured(limits_max_concurrent_calls=2):
         assert len(set(map(lambda item: threading.get_ident(), range(50)))) <= 2
         assert map(at_once(4), range(4), workers=4) == list(range(4))
+    two = [llmcall.Endpoint(name, ("gpt-4o-mini",), api_key="key") for name in ("east", "west")]
+    with llmcall.configured(limits_max_concurrent_calls=2, endpoints=two):
+        assert map(at_once(4), range(4)) == list(range(4))
 
 
 @pytest.mark.parametrize("items", [[], (), range(0), iter(()), {}])

@@ -16,7 +16,7 @@ def test_the_first_leads() -> None:
     leads, flight = flights.join("k")
     follows, same = flights.join("k")
     assert (leads, follows) == (True, False)
-    assert same is flight
+    assert same == flight
 
 
 def test_keys_are_apart() -> None:
@@ -62,7 +62,7 @@ def test_landing_touches_no_later_flight() -> None:
     leads, second = flights.join("k")
     assert leads
     assert not second.outcome.done()
-    assert flights.join("k")[1] is second
+    assert flights.join("k")[1] == second
 
 
 def test_whose_flight_it_is() -> None:
@@ -81,16 +81,27 @@ def test_whose_flight_it_is() -> None:
 
 def test_one_leader_among_many_threads() -> None:
     """From many threads at once, exactly one leads each key."""
-    flights, led = Flights(), []
+    flights, joined = Flights(), []
     start = threading.Barrier(8)
 
     def ask() -> None:
         start.wait()
-        led.extend(key for key in "abc" if flights.join(key)[0])
+        joined.extend(flights.join(key) for key in "abc")
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(led) == ["a", "b", "c"]
+    assert sorted(flight.key for leads, flight in joined if leads) == ["a", "b", "c"]
+
+
+def test_a_leader_that_is_gone() -> None:
+    """Where Ctrl-C ends a leader before it takes care of its flight, the others are told, and the next one leads."""
+    flights = Flights()
+    lead = flights.join("k")
+    _, followed = flights.join("k")
+    assert not followed.outcome.done()
+    del lead
+    assert followed.outcome.result(0) is None
+    assert flights.join("k")[0]

@@ -102,7 +102,7 @@ def test_a_connection_that_was_used_before_is_cut() -> None:
     """A call on a connection that an earlier call left open ends as well."""
 
     def twice(connection: socket.socket, stopped: threading.Event) -> None:
-        answers()(connection, stopped)
+        answers(stays=True)(connection, stopped)
         if read_request(connection) is not None:
             interrupts_and(stays_silent)(connection, stopped)
 
@@ -264,7 +264,7 @@ def test_other_calls_go_on() -> None:
 
     def slowly(connection: socket.socket, stopped: threading.Event) -> None:
         waits.wait(30)
-        answers()(connection, stopped)
+        answers(stays=True)(connection, stopped)
 
     with RawServer(slowly) as outside, RawServer(interrupts_and(stays_silent)) as inside:
         found: list[Any] = []

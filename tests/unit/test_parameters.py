@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fractions
 import math
 import re
+import types
 from typing import Any
 
 import hypothesis.strategies as st
@@ -13,6 +15,7 @@ from hypothesis import given
 import llmcall
 from llmcall.models.facts import CHAT_PARAMETERS, EMBEDDING_PARAMETERS, Capabilities, capabilities
 from llmcall.requests.parameters import UNKEYED, asked_parameters, check_names, given_parameters, sent_body
+from llmcall.testing import ScriptedClient
 
 BODY = {"model": "m", "messages": [], "temperature": 0.5, "max_tokens": 50, "stop": ["x"], "seed": 1}
 NUMBERS = st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6)
@@ -69,6 +72,113 @@ def test_what_is_refused(parameters: dict[str, Any], kind: type[Exception], plac
     """A value that JSON has no form for is refused, naming its place."""
     with pytest.raises(kind, match=rf"^{re.escape(place)}( |\b)"):
         given_parameters(parameters, None)
+
+
+NUMBERS_ONLY = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+WHOLE_ONLY = ("max_tokens", "max_completion_tokens", "seed", "n", "dimensions")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        *((name, "1", f"{name} is a str; it must be a number") for name in NUMBERS_ONLY),
+        *((name, True, f"{name} is True; it must be a number") for name in NUMBERS_ONLY),
+        *((name, [1], f"{name} is a list; it must be a number") for name in NUMBERS_ONLY),
+        *((name, "1", f"{name} is a str; it must be a whole number") for name in WHOLE_ONLY),
+        *((name, 1.5, f"{name} is 1.5; it must be a whole number") for name in WHOLE_ONLY),
+        *((name, False, f"{name} is False; it must be a whole number") for name in WHOLE_ONLY),
+        ("reasoning_effort", 5, "reasoning_effort is 5; it must be a string"),
+        ("stop", 5, "stop is 5; it must be a string or a list of strings"),
+        ("stop", {"x": "y"}, "stop is a dict; it must be a string or a list of strings"),
+        ("stop", ["x", 5], "stop[1] is 5; it must be a string"),
+        ("tools", 5, "tools is 5; it must be a list of dicts and functions"),
+        ("tools", "search", "tools is a str; it must be a list of dicts and functions"),
+        ("tools", {"type": "function"}, "tools is a dict; it must be a list of dicts and functions"),
+        ("tools", [{}, 5], "tools[1] is 5; it must be a dict or a function"),
+        ("tool_choice", 5, "tool_choice is 5; it must be a string or a dict"),
+        ("tool_choice", ["auto"], "tool_choice is a list; it must be a string or a dict"),
+        ("extra_body", 5, "extra_body is 5; it must be a dict"),
+        ("extra_body", [("top_k", 5)], "extra_body is a list; it must be a dict"),
+        ("extra_headers", "x: y", "extra_headers is a str; it must be a dict"),
+        ("response_format", 5, "response_format takes a dict, a pydantic model, a dataclass or a TypedDict, not 5"),
+        ("response_format", "json", "response_format takes a dict, a pydantic model, a dataclass or a TypedDict, not"),
+        ("response_format", True, "response_format takes a dict, a pydantic model, a dataclass or a TypedDict, not"),
+    ],
+)
+def test_a_value_of_the_wrong_type(name: str, value: Any, said: str) -> None:
+    """A value that the API cannot take is refused by its name, with what it is and what it must be."""
+    with pytest.raises(TypeError, match=rf"^{re.escape(said)}"):
+        given_parameters({name: value}, None)
+
+
+class Word(str):
+    """Be a string of one's own."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sent"),
+    [
+        *((name, value, value) for name in NUMBERS_ONLY for value in (0, 1, 0.5, -2)),
+        *((name, fractions.Fraction(1, 2), 0.5) for name in NUMBERS_ONLY),
+        *((name, value, 2) for name in ("seed", "n", "max_tokens") for value in (2, 2.0, fractions.Fraction(2))),
+        ("reasoning_effort", Word("low"), "low"),
+        ("stop", "x", "x"),
+        ("stop", ("x", Word("y")), ["x", "y"]),
+        ("stop", [], []),
+        ("tools", ({"type": "function"},), [{"type": "function"}]),
+        ("tools", [], []),
+        ("tool_choice", "auto", "auto"),
+        ("tool_choice", types.MappingProxyType({"type": "function"}), {"type": "function"}),
+        ("extra_body", types.MappingProxyType({"top_k": [5]}), {"top_k": [5]}),
+        ("response_format", {"type": "json_object"}, {"type": "json_object"}),
+        ("logit_bias", {"5": 1}, {"5": 1}),
+        ("parallel_tool_calls", True, True),
+    ],
+)
+def test_what_is_taken(name: str, value: Any, sent: Any) -> None:
+    """What the API takes is taken, whatever kind of number, string or mapping it is, and sent as plain data."""
+    (found,) = given_parameters({name: value}, None).values()
+    assert found == sent
+    assert type(found) is type(sent)
+
+
+def test_numbers_of_numpy() -> None:
+    """A scalar of numpy is the number that it holds."""
+    numpy = pytest.importorskip("numpy")
+    given = {"temperature": numpy.float32(0.5), "seed": numpy.int64(3), "top_p": numpy.float64(1)}
+    assert given_parameters(given, None) == {"temperature": 0.5, "seed": 3, "top_p": 1}
+    with pytest.raises(TypeError, match=r"^temperature is "):
+        given_parameters({"temperature": numpy.bool_(True)}, None)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": "1"}, {"stop": 5}, {"tools": 5}, {"extra_body": 5}, {"response_format": 5}, {"tool_choice": 5}],
+    ids=str,
+)
+@pytest.mark.parametrize("on_error", ["none", "raise", "return"])
+def test_wrong_arguments_are_raised_before_any_call(wrong: dict[str, Any], on_error: str) -> None:
+    """Whatever on_error says, and a second time as the first; nothing is asked, and no draw is taken."""
+    client = ScriptedClient(["yes"], cache_mode="auto")
+    with llmcall.scope("a"):
+        for ask in (client.send_message, client.send_message, client.stream_message, client.build_request):
+            with pytest.raises(TypeError, match=rf"^{next(iter(wrong))} "):
+                ask("Hello", on_error=on_error, **wrong)  # type: ignore[operator]
+        reply = client.send_message("Hello")
+    with pytest.raises(TypeError):
+        client.send_message("Hello", on_error=on_error, **wrong)
+    assert reply is not None and reply.sample == "a#0"
+    assert len(client.requests) == 1
+
+
+def test_wrong_arguments_of_embeddings() -> None:
+    """Embeddings check theirs likewise."""
+    client = ScriptedClient([[1.0]])
+    for wrong, said in (({"extra_body": 5}, "dict"), ({"dimensions": "5"}, "number"), ({"temperature": 1}, "unknown")):
+        with pytest.raises(TypeError, match=said):
+            client.get_embedding("Hello", **wrong)
+    assert client.get_embedding("Hello", dimensions=1.0) == [1.0]
+    assert [request.body["dimensions"] for request in client.requests] == [1]
 
 
 def test_defaults_of_the_settings() -> None:
@@ -142,7 +252,7 @@ def test_sending_changes_nothing() -> None:
     assert before == BODY
 
 
-@given(st.dictionaries(st.sampled_from(["temperature", "top_p", "seed", "n", "presence_penalty"]), NUMBERS))
+@given(st.dictionaries(st.sampled_from(["temperature", "top_p", "presence_penalty"]), NUMBERS))
 def test_how_a_number_is_written_does_not_matter(parameters: dict[str, float]) -> None:
     """A whole number gives the same parameters as an int and as a float."""
     floats = {name: float(value) for name, value in parameters.items()}

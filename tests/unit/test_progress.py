@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
 from types import ModuleType, SimpleNamespace
@@ -43,6 +44,56 @@ def test_none_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
     map(ask, "ab")
     list(imap(ask, "ab"))
     assert log.getvalue() == ""
+
+
+class Writer:
+    """Be what some programs put in the place of standard error: it can be written to, and no more."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+def closed() -> io.StringIO:
+    """Return a stream that is closed."""
+    made = io.StringIO()
+    made.close()
+    return made
+
+
+@pytest.mark.parametrize("stream", [None, Writer(), closed()], ids=["none", "writer", "closed"])
+def test_standard_error_that_is_no_file(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
+    """A program without a console, with a stream of its own or a closed one has no bar, and its maps run."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert map(str, [1, 2]) == ["1", "2"]
+
+
+def test_a_bar_where_there_is_no_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar that is asked for has no place to be shown in a program without a console."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert map(str, [1, 2], progress=True) == ["1", "2"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("lines, columns", [(0, 0), (0, 120), (40, 0), (40, 120)])
+def test_a_terminal_of_any_size(monkeypatch: pytest.MonkeyPatch, lines: int, columns: int) -> None:
+    """The bar is shown on a terminal that says it has no lines or columns, as a container's may."""
+    import fcntl
+    import struct
+    import termios
+
+    reader, writer = os.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
+    with os.fdopen(reader, "rb", buffering=0) as screen, os.fdopen(writer, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        map(str, [1, 2])
+        print("end", file=terminal, flush=True)
+        shown = b""
+        while b"end" not in shown:
+            shown += screen.read(4096)
+    assert b" 2/2 " in shown
 
 
 def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,16 +177,16 @@ def test_a_bar_that_is_not_shown() -> None:
         ({}, "cached=0, tokens=0, cost=$0.0000"),
         ({"cached_calls": 1, "saved": None}, "cached=1, tokens=0, cost=$0.0000"),
         ({"calls": 1, "input_tokens": 1200, "output_tokens": 34, "cost": 1.5}, "cached=0, tokens=1,234, cost=$1.5000"),
-        ({"calls": 1, "input_tokens": None, "output_tokens": None, "cost": None}, "cached=0, tokens=0, cost=?"),
+        ({"calls": 1, "input_tokens": None, "output_tokens": None, "cost": None}, "cached=0, tokens=?, cost=?"),
     ],
 )
 def test_words(amounts: Any, words: str) -> None:
-    """What calls used is summed up; an unknown cost stays unknown."""
+    """What calls used is summed up; what is unknown stays unknown."""
     bar = Bar()
     bar.add("m", "", amounts)
     assert bar.words() == words
     if words.endswith("?"):
-        bar.add("m", "", {"cost": 1.0})
+        bar.add("m", "", {"input_tokens": 1, "cost": 1.0})
         assert bar.words() == words
 
 

@@ -36,6 +36,54 @@ def test_unused_records(project: Project) -> None:
     assert result.ret == pytest.ExitCode.TESTS_FAILED and unused in result.stdout.str()
 
 
+CUT = """
+import pytest
+import llmcall
+
+class Cutting(llmcall.LLMClient):
+    api_type = "cutting"
+
+    def send(self, request, timeout):
+        text = request.messages[-1]["content"]
+        if text == "refused":
+            raise llmcall.InvalidRequestError("no")
+        usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+        choice = {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
+        return {"model": "m", "choices": [choice], "usage": usage}
+
+@pytest.mark.llm
+def test_cut():
+    client = Cutting(on_error="none")
+    for number in range(CALLS):
+        client.send_message(f"{number} " + "word " * 200)
+    client.send_message("short")
+    client.send_message("refused")
+    assert PASSES
+"""
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        (1, "1 call of {} got an answer to a cut prompt and is not recorded: a replay misses it"),
+        (2, "2 calls of {} got an answer to a cut prompt and are not recorded: a replay misses them"),
+    ],
+)
+def test_calls_that_left_no_record(project: Project, calls: int, said: str) -> None:
+    """A test that passes while it records says which of its calls its replay will miss, and why."""
+    place = "cassettes/test_cut/test_cut.jsonl"
+    failed = f"llmcall: 1 call of {place} failed for good and is not recorded: a replay misses it"
+    source = CUT.replace("CALLS", str(calls))
+    project.write("test_cut.py", source.replace("PASSES", "True"), header="")
+    project.run("test_cut.py", failed=1)
+    printed = project.run("--llm-record=once", "test_cut.py", passed=1)
+    assert summary(printed)[1:] == [
+        "llmcall: 0 calls replayed, 1 recorded", f"llmcall: {said.format(place)}", failed,
+    ]  # fmt: skip
+    project.write("test_cut.py", source.replace("PASSES", "False"), header="")
+    assert "not recorded" not in project.run("--llm-record=rewrite", "test_cut.py", failed=1)
+
+
 def test_rewriting_drops_unused_records(project: Project) -> None:
     """What the summary recommends mends it."""
     project.write("test_market.py", ONE)

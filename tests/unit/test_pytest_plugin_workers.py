@@ -107,6 +107,7 @@ def test_tallies_add_up(
             tally.judge(name, unused, shared=name == "shared")
             tally.complete = tally.complete and complete
             tally.replayed += 1
+            tally.miss(name, dict.fromkeys(unused or (), 1))
     tallies[0].take(tallies[1].dump())
     assert tallies[0].unused() == tallies[2].unused()
     assert list(tallies[0].lines()) == list(tallies[2].lines())

@@ -76,7 +76,7 @@ def test_reserve_and_settle(ledger: RedisLedger) -> None:
     assert ledger.spent() == Spending(5, 30, 1, 1)
     again = ledger.reserve(NEED, LIMIT)
     ledger.settle(again or "", NEED, Spending(tokens=50, calls=1))
-    with pytest.raises(BudgetExceededError, match=r"'survey' allows 100 tokens; 80 tokens of them are spent"):
+    with pytest.raises(BudgetExceededError, match=r"'survey' allows 100 tokens; 80 tokens spent so far"):
         ledger.reserve(NEED, LIMIT)
     ledger.forget()
     assert ledger.spent() == Spending()

@@ -144,7 +144,7 @@ def test_what_a_cache_can_do(cache: ResponseCache, tmp_path: Path) -> None:
     assert cache.load(tmp_path / "all.jsonl") == 1
     assert cache.load(tmp_path / "all.jsonl", on_conflict="replace") == 0
     first = next(iter(cache.records()))
-    assert cache.keys_starting(first.cache_key[:12]) == [first.cache_key]
+    assert cache.store.starting(first.cache_key[:12], 10) == [first.cache_key]
     miss = cache.explain(client_at(cache.path).build_request("b", temperature=0.7))
     assert miss.nearest is not None
     assert str(cache.path) in str(miss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -131,6 +132,45 @@ def test_its_stream_is_the_same_record() -> None:
         other.cache_key,
         other.response["choices"][0]["message"],
     )
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_transport_that_does_not_stream(asynchronous: bool) -> None:
+    """Without ``stream`` the whole answer is sent for and comes in one piece; it is recorded as any other."""
+    transport = EchoTransport()
+    client = llmcall.LLMClient(transport=transport)
+
+    async def acollected() -> tuple[list[str], Any]:
+        async with client.astream_message("hello") as stream:
+            pieces = [piece async for piece in stream]
+        return pieces, stream.reply
+
+    def collected() -> tuple[list[str], Any]:
+        with client.stream_message("hello") as stream:
+            pieces = list(stream)
+        return pieces, stream.reply
+
+    pieces, reply = asyncio.run(acollected()) if asynchronous else collected()
+    assert (pieces, reply.content, reply.cached) == (["HELLO"], "HELLO", False)
+    assert [request.body.keys() for request in transport.sent] == [{"model", "messages"}]
+    again = client.send_message("hello")
+    assert again is not None and (again.content, again.cached) == ("HELLO", True)
+
+
+def test_a_transport_that_does_not_stream_and_fails() -> None:
+    """Its failures are retried like those of an unstreamed call."""
+
+    class Failing(EchoTransport):
+        def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
+            answer = super().send(request, timeout)
+            if len(self.sent) == 1:
+                raise RateLimitError("slow down", retry_after=0.001)
+            return answer
+
+    client = llmcall.LLMClient(transport=Failing(), retry_waiting_time=0)
+    with client.stream_message("hello") as stream:
+        assert list(stream) == ["HELLO"]
+    assert client.usage.retries == 1
 
 
 def test_a_transport_may_change_what_it_is_given() -> None:

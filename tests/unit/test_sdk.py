@@ -240,7 +240,7 @@ def test_a_forgotten_client_closes_its_connections(lent: bool) -> None:
     gone = threading.Event()
 
     def keeps_open(connection: socket.socket, stopped: threading.Event) -> None:
-        answers()(connection, stopped)
+        answers(stays=True)(connection, stopped)
         if connection.recv(1) == b"":
             gone.set()
 

@@ -11,7 +11,8 @@ import diskcache
 import pytest
 
 from llmcall.errors import CacheCorruptError, CacheError
-from llmcall.storage.store import DATABASE, RAW, DiskStore
+from llmcall.storage.statements import RAW
+from llmcall.storage.store import DATABASE, DiskStore
 
 
 @pytest.fixture

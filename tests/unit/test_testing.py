@@ -91,6 +91,17 @@ def test_nothing_is_stored_unless_asked() -> None:
     assert [storing.send_message("a").cached for _ in range(2)] == [False, True]  # type: ignore[union-attr]
 
 
+def test_limits_of_the_project_do_not_hold() -> None:
+    """A unit test waits for no rate limit of the project; limits among the client's arguments hold."""
+    limits = {"limits_requests_per_minute": 1, "limits_tokens_per_minute": 1, "limits_max_concurrent_calls": 1}
+    with llmcall.configured(**limits):
+        free, limited = ScriptedClient(lambda messages: "yes", deadline=30), ScriptedClient(["one"], **limits)
+        unlimited = ScriptedClient(lambda messages: "yes", deadline=30, limits_requests_per_minute=None)
+        replies = [client.send_message("a", on_error="raise") for client in (free, unlimited) for _ in range(3)]
+    assert [reply.content for reply in replies] == ["yes"] * 6
+    assert {name: getattr(limited.settings, name) for name in limits} == limits
+
+
 def test_embeddings() -> None:
     """A vector answers one text, a list of vectors several; a function gets the texts."""
     assert ScriptedClient([[1, 2.5]]).get_embedding("a") == [1.0, 2.5]

@@ -1,0 +1,181 @@
+"""Servers that fail as servers do: by a seeded draw for each attempt, to many connections at a time."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+from processes import SECONDS
+from servers import Answer, Behaviour, completion, cut_chunk, http, read_request, refusal, resets
+from streaming import HEAD, chunks_of, event
+
+DRIP = 0.01  # seconds between two pieces of what drips
+OPEN_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+OPEN_BODY = b"Content-Length: 1000000\r\n\r\n"
+
+
+def dripping(start: bytes, piece: bytes) -> Behaviour:
+    """Send the same piece again and again, until the client leaves."""
+
+    def behaviour(connection: socket.socket, stopped: threading.Event) -> None:
+        with suppress(OSError):
+            connection.sendall(start)
+            for _ in range(int(SECONDS / DRIP)):
+                connection.sendall(piece)
+                if stopped.wait(DRIP):
+                    return
+
+    return behaviour
+
+
+def flooding(start: bytes, piece: bytes) -> Behaviour:
+    """Send the same piece without end and without a pause, until the client leaves."""
+
+    def behaviour(connection: socket.socket, stopped: threading.Event) -> None:
+        with suppress(OSError):
+            connection.sendall(start)
+            while not stopped.is_set():
+                connection.sendall(piece)
+
+    return behaviour
+
+
+def silent(connection: socket.socket, stopped: threading.Event) -> None:
+    """Send nothing until the client leaves."""
+    connection.settimeout(SECONDS)
+    with suppress(OSError):
+        connection.recv(1)
+
+
+def cut_stream(connection: socket.socket, stopped: threading.Event) -> None:
+    """Send half of a stream, and close."""
+    connection.sendall(HEAD + b"".join(map(event, chunks_of("half")[:2])))
+
+
+def error_event(connection: socket.socket, stopped: threading.Event) -> None:
+    """Report an error in the first event of a stream; of a call that is not streamed, as the body."""
+    connection.sendall(HEAD + event({"error": {"message": "overloaded", "code": 503}}))
+
+
+def answering(answer: Answer) -> Behaviour:
+    """Answer, with all headers."""
+    body = answer.text().encode()
+    lines = [f"HTTP/1.1 {answer.status} X", f"Content-Length: {len(body)}", "Content-Type: application/json"]
+    head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in answer.headers.items()), "", ""])
+    return lambda connection, stopped: connection.sendall(head.encode() + body)
+
+
+def closes(connection: socket.socket, stopped: threading.Event) -> None:
+    """Close without a byte."""
+
+
+FAULTS: dict[str, Behaviour] = {
+    "400": answering(refusal(400)),
+    "401": answering(refusal(401)),
+    "408": answering(refusal(408)),
+    "429": answering(refusal(429, headers={"retry-after-ms": "1"})),
+    "500": answering(refusal(500)),
+    "503": answering(refusal(503)),
+    "HTML": answering(Answer(200, "<html>Sign in</html>")),
+    "half of JSON": lambda connection, stopped: connection.sendall(http(b'{"choices": [')),
+    "no choices": answering(Answer(200, {"choices": []})),
+    "an error with 200": answering(Answer(200, {"error": {"message": "overloaded", "code": 503}})),
+    "no HTTP": lambda connection, stopped: connection.sendall(b"220 mail.example.org ESMTP\r\n"),
+    "close": closes,
+    "reset": resets,
+    "a cut chunk": cut_chunk(),
+    "a cut stream": cut_stream,
+    "an error event": error_event,
+    "a short body": lambda connection, stopped: connection.sendall(http(b"{", length=100)),
+    "silence": silent,
+    "a dripping head": dripping(OPEN_HEAD, b"X-More: 1\r\n"),
+    "a dripping body": dripping(OPEN_HEAD + OPEN_BODY, b" "),
+    "a dripping error": dripping(b"HTTP/1.1 500 X\r\n" + OPEN_BODY, b" "),
+    "endless headers": flooding(OPEN_HEAD, b"X-More: " + b"x" * 1000 + b"\r\n"),
+}
+
+
+def whole(item: str, streamed: bool) -> tuple[bytes, bool]:
+    """Return the good answer to an item, and whether the connection stays open after it."""
+    if streamed:
+        return HEAD + b"".join(map(event, [*chunks_of("answer to ", item), b"[DONE]"])), False
+    return http(json.dumps(completion(f"answer to {item}")).encode()), True
+
+
+class Storm:
+    """Answer each item's attempts well or with a fault, as a seed draws it; a context manager.
+
+    :param share: of the attempts that fail.
+    :ivar attempts: how often each item was asked for.
+    :ivar faults: how often each fault was met.
+    """
+
+    def __init__(self, seed: int, share: float) -> None:
+        self.attempts: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self._seed, self._share = seed, share
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept, name="storm", daemon=True)
+        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+
+    def __enter__(self) -> Storm:
+        self._accepting.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        with socket.create_connection(self._listener.getsockname()[:2]):
+            self._accepting.join()
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(SECONDS)
+
+    def all_left(self) -> bool:
+        """Wait until every client has closed its connections, without having been told to; return whether they did."""
+        for thread in self._threads:
+            thread.join(SECONDS)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            if self._stopped.is_set():
+                connection.close()
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,), name="storm", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while (seen := read_request(connection)) is not None:
+                item = seen.body["messages"][-1]["content"]
+                fault = self._drawn(item)
+                if fault is not None:
+                    fault(connection, self._stopped)
+                    return
+                data, stays = whole(item, bool(seen.body.get("stream")))
+                connection.sendall(data)
+                if not stays:
+                    return
+
+    def _drawn(self, item: str) -> Callable[[socket.socket, threading.Event], None] | None:
+        with self._lock:
+            self.attempts[item] += 1
+            dice = random.Random(f"{self._seed}/{item}/{self.attempts[item]}")
+            if dice.random() >= self._share:
+                return None
+            name = dice.choice(sorted(FAULTS))
+            self.faults[name] += 1
+            return FAULTS[name]

@@ -1,0 +1,138 @@
+"""A clock that is set back, forward or jumps about: no answer, order, limit, deadline or budget depends on it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import llmcall
+from llmcall.cli import main
+from llmcall.storage.cache import ResponseCache
+from llmcall.testing import ScriptedClient
+
+YEAR = 365 * 86400.0
+NOW = time.time()
+TROUBLE = [llmcall.ServiceError("busy", status_code=503), llmcall.RateLimitError("slow", status_code=429)]
+CLOCKS: dict[str, Callable[[int], float]] = {  # seconds since the epoch, by how often the clock was looked at
+    "an hour back at each look": lambda looks: NOW - 3600 * looks,
+    "thirty years back": lambda looks: NOW - 30 * YEAR,
+    "at the beginning of time": lambda looks: 0.0,
+    "before it": lambda looks: -5 * YEAR,
+    "a century ahead": lambda looks: NOW + 100 * YEAR,
+    "jumping about": lambda looks: NOW + random.Random(looks).uniform(-50, 50) * YEAR,
+}
+
+
+@pytest.fixture(params=list(CLOCKS))
+def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Give what sets the clock; before that it is right."""
+    looks = itertools.count()
+    return lambda: monkeypatch.setattr(time, "time", lambda: CLOCKS[request.param](next(looks)))
+
+
+def client_at(folder: Path, **settings: Any) -> ScriptedClient:
+    """Return a client that counts its answers."""
+    numbers = itertools.count()
+    given = {"cache_mode": "auto", "cache_path": folder, "on_error": "raise", **settings}
+    return ScriptedClient(lambda messages: f"{next(numbers)}: {messages[-1]['content']}", **given)
+
+
+def test_the_cache(clock: Callable[[], None], tmp_path: Path) -> None:
+    """What was stored first counts, records come in the order of storing, and nothing expires."""
+    client = client_at(tmp_path / "cache")
+    first = [client.send_message(f"before {number}")["content"] for number in range(3)]
+    clock()
+    later = [client.send_message(f"after {number}")["content"] for number in range(3)]
+    again = [client.send_message(f"{when} {number}") for when in ("before", "after") for number in range(3)]
+    assert [reply["content"] for reply in again] == first + later
+    assert all(reply.cached for reply in again)
+    client.cache.close()
+    with ResponseCache(tmp_path / "cache") as cache:
+        records = list(cache.records())
+        said = [record.response["choices"][0]["message"]["content"] for record in records]
+        assert said == first + later
+        assert cache.verify() == []
+        assert cache.salvage(tmp_path / "saved") == 6
+    with ResponseCache(tmp_path / "saved") as saved:
+        assert list(saved.records()) == records
+
+
+def test_refreshing_and_replacing(clock: Callable[[], None], tmp_path: Path) -> None:
+    """The newer answer is the one that was stored later, whatever the clock says."""
+    old = client_at(tmp_path / "cache").send_message("a")
+    clock()
+    llmcall.reset()
+    new = client_at(tmp_path / "cache", cache_mode="refresh").send_message("a")
+    llmcall.reset()
+    assert (old["content"], new["content"]) == ("0: a", "0: a")
+    assert not new.cached
+    assert client_at(tmp_path / "cache").send_message("a").cached
+    assert len(ResponseCache(tmp_path / "cache")) == 1
+
+
+def test_the_command_line(clock: Callable[[], None], tmp_path: Path) -> None:
+    """Listing, also by age, and statistics fail at no time of storing."""
+    client = client_at(tmp_path / "cache")
+    client.send_message("before")
+    clock()
+    client.send_message("after")
+    client.cache.close()
+    for command in (["ls"], ["ls", "--since", "1d"], ["ls", "--json"], ["stats"], ["verify"]):
+        done = CliRunner().invoke(main, ["cache", "--path", str(tmp_path / "cache"), *command])
+        assert done.exit_code == 0, (command, done.output, done.exception)
+
+
+def test_a_cassette(clock: Callable[[], None], tmp_path: Path) -> None:
+    """Recording gives the same bytes at any time."""
+    files = []
+    for number in range(2):
+        with llmcall.configured(cache_mode="off"), llmcall.cassette(tmp_path / f"{number}.jsonl"), llmcall.scope("a"):
+            client = client_at(tmp_path / "unused", cache_mode="off")
+            for question in ("one", "two", "one"):
+                client.send_message(question)
+        files.append((tmp_path / f"{number}.jsonl").read_bytes())
+        clock()
+    assert files[0] == files[1]
+
+
+def test_limits_deadlines_and_retries(clock: Callable[[], None]) -> None:
+    """They are kept by a clock that nobody sets: no call waits for the time to come back, and none is late by it."""
+    failures = iter(TROUBLE)
+
+    def answer(messages: list[Any]) -> Any:
+        return next(failures, "answered")
+
+    client = ScriptedClient(
+        answer,
+        on_error="raise",
+        limits_requests_per_minute=1000,
+        limits_max_concurrent_calls=2,
+        retry_waiting_time=0.001,
+    )
+    assert client.send_message("before", deadline=60)["content"] == "answered"
+    failures = iter(TROUBLE)
+    clock()
+    replies = llmcall.map(lambda number: client.send_message(str(number), deadline=60)["content"], range(20), workers=4)
+    assert replies == ["answered"] * 20
+
+
+def test_a_named_budget(clock: Callable[[], None], tmp_path: Path) -> None:
+    """What was spent before the clock was set stays spent, and nothing is counted twice."""
+    client = client_at(tmp_path / "cache", cache_mode="off")
+    with llmcall.configured(cache_path=str(tmp_path / "cache")):
+        with llmcall.budget(calls=3, name="week"):
+            client.send_message("a")
+        clock()
+        with llmcall.budget(calls=3, name="week"):
+            client.send_message("b")
+            client.send_message("c")
+            with pytest.raises(llmcall.BudgetExceededError):
+                client.send_message("d")
+    assert len(client.requests) == 3

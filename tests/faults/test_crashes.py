@@ -1,0 +1,297 @@
+"""Processes killed at random instants, 200 times: what a caller had received is there, and nothing is half written."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from processes import Nursery, Worker, pause, seeded
+from workers import digest, is_answer_to
+
+import llmcall
+from llmcall.lines import records as lines
+from llmcall.requests.keys import key_of
+from llmcall.storage.cache import ResponseCache
+from llmcall.storage.store import DATABASE
+from llmcall.testing import ScriptedClient
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+RECORDS = 150
+DATABASE_FILES = {".gitignore", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
+
+
+@pytest.fixture
+def nursery(tmp_path: Path) -> Iterator[Nursery]:
+    """A place to start processes from."""
+    (tmp_path / "journals").mkdir()
+    with Nursery(tmp_path / "journals") as opened:
+        yield opened
+
+
+def stored(folder: Path) -> dict[str, str]:
+    """Check that a cache is sound without repair; return the digests of its answers by their questions."""
+    assert {path.name for path in folder.iterdir()} <= DATABASE_FILES
+    with sqlite3.connect(folder / DATABASE) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+    with ResponseCache(folder) as cache:
+        assert cache.verify() == []
+        found = {}
+        for record in cache.records():
+            question = record.request["messages"][-1]["content"]
+            answer = record.response["choices"][0]["message"]["content"]
+            assert is_answer_to(question, answer)
+            found[question] = digest(answer)
+        assert len(found) == len(cache)
+    return found
+
+
+def received(worker: Worker) -> dict[str, str]:
+    """Return the digests of the answers that a killed process had received; it must have met no trouble before."""
+    written = worker.lines()
+    assert all(isinstance(line, list) for line in written), written
+    return {question: said for question, said in written if question not in ("begin", "end", "asked")}
+
+
+def fill(folder: Path, count: int = RECORDS) -> None:
+    """Store some answers."""
+    from workers import client_at
+
+    with client_at(str(folder), "before") as client:
+        for number in range(count):
+            client.send_message(f"question {number}")
+        client.cache.close()
+
+
+def strike(worker: Worker, longest: float, chance: random.Random) -> None:
+    """Kill a process at a random instant after it has begun, at most as long after as it takes to the end."""
+    worker.wait_for_lines(1)
+    pause(chance.uniform(0, longest))
+    worker.killed()
+
+
+def time_of(worker: Worker) -> float:
+    """Return the seconds from a process's beginning to its end."""
+    worker.wait_for_lines(1)
+    begun = time.monotonic()
+    worker.done()
+    return time.monotonic() - begun
+
+
+def kill_one_of_four(nursery: Nursery, folder: Path, chance: random.Random, begin: int) -> dict[str, str]:
+    """Let four processes store answers to the same questions; kill one, then the others; return what they received."""
+    workers = [nursery.start("ask", folder, f"w{number}", begin) for number in range(4)]
+    victim, *others = chance.sample(workers, 4)
+    victim.wait_for_lines(chance.randrange(1, 20))
+    pause(chance.uniform(0, 0.01))
+    victim.killed()
+    for worker in others:
+        worker.wait_for_lines(len(worker.lines()) + 2)  # they go on
+    for worker in others:
+        worker.kill()
+    answers: dict[str, str] = {}
+    for worker in workers:
+        worker.killed()
+        for question, said in received(worker).items():
+            assert answers.setdefault(question, said) == said
+    return answers
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(22, marks=pytest.mark.slow)])
+def test_one_of_four_writers(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
+    """Four processes share a cache; whichever is killed, all that any of them had received is there. (88 kills)"""
+    chance = seeded()
+    answers: dict[str, str] = {}
+    for number in range(rounds):
+        answers |= kill_one_of_four(nursery, tmp_path / "cache", chance, number * 1000)
+        found = stored(tmp_path / "cache")
+        assert answers.items() <= found.items()
+    assert len(answers) >= 3 * rounds
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_the_first_answer_of_a_cache(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
+    """A process killed while it makes the cache leaves it as it should be, or nothing that the next one minds. (12)"""
+    chance = seeded()
+    longest = time_of(nursery.start("create", tmp_path / "unharmed"))
+    for number in range(rounds):
+        folder = tmp_path / f"cache {number}"
+        worker = nursery.start("create", folder)
+        strike(worker, longest, chance)
+        had = received(worker)
+        nursery.start("create", folder).done()
+        assert stored(folder).items() >= had.items()
+        assert (folder / ".gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_map(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
+    """A map that was killed goes on when it runs again, and asks for nothing that it had received. (20 kills)"""
+    chance = seeded()
+    for number in range(rounds):
+        folder = tmp_path / f"cache {number}"
+        worker = nursery.start("map_all", folder, 60)
+        worker.wait_for_lines(chance.randrange(1, 50))
+        pause(chance.uniform(0, 0.005))
+        worker.killed()
+        had = received(worker)
+        kept = stored(folder)
+        assert had.items() <= kept.items()
+        asked = nursery.start("map_all", folder, 60).done()[-1]
+        assert asked == ["asked", 60 - len(kept)]
+        assert len(stored(folder)) == 60
+
+
+def read_lines(path: Path) -> dict[str, str]:
+    """Check that a file of records is whole; return the digests of its answers by their questions."""
+    found = lines.read(path, key_of).records()
+    return {
+        record.request["messages"][-1]["content"]: digest(record.response["choices"][0]["message"]["content"])
+        for record in found
+    }
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_export(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
+    """An export that was killed leaves the old file or the new one, and the next one cleans up after it. (20 kills)"""
+    chance = seeded()
+    fill(tmp_path / "cache")
+    whole, target = stored(tmp_path / "cache"), tmp_path / "out" / "exported.jsonl"
+    longest = time_of(nursery.start("export", tmp_path / "cache", target))
+    assert read_lines(target) == whole
+    with ResponseCache(tmp_path / "cache") as cache:
+        cache.export(tmp_path / "out" / "old.jsonl", where=lambda record: False)
+    for _ in range(rounds):
+        os.replace(tmp_path / "out" / "old.jsonl", target)
+        old = target.read_bytes()
+        strike(nursery.start("export", tmp_path / "cache", target), longest, chance)
+        assert target.read_bytes() == old or read_lines(target) == whole
+        (tmp_path / "out" / "old.jsonl").write_bytes(old)
+    nursery.start("export", tmp_path / "cache", target).done()
+    assert sorted(path.name for path in target.parent.iterdir()) == ["exported.jsonl", "old.jsonl"]
+    assert stored(tmp_path / "cache") == whole
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_load(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
+    """A load that was killed has stored all records or none. (20 kills)"""
+    chance = seeded()
+    fill(tmp_path / "cache")
+    whole = stored(tmp_path / "cache")
+    with ResponseCache(tmp_path / "cache") as cache:
+        cache.export("exported.jsonl")
+    source = Path("exported.jsonl").absolute()
+    longest = time_of(nursery.start("load", tmp_path / "other", source))
+    for number in range(rounds):
+        folder = tmp_path / f"cache {number}"
+        fill(folder, 3)
+        few = stored(folder)
+        strike(nursery.start("load", folder, source), longest, chance)
+        after = stored(folder)
+        assert after == few or after == whole | few
+        nursery.start("load", folder, source).done()
+        assert stored(folder) == whole | few
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_rekey(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
+    """A change of keys that was killed has changed all of them or none. (20 kills)"""
+    chance = seeded()
+    folder = tmp_path / "cache"
+    fill(folder)
+    whole, keys = stored(folder), keys_of(folder)
+    longest = time_of(nursery.start("rekey", folder, "first"))
+    assert not keys & keys_of(folder)
+    for number in range(rounds):
+        before = keys_of(folder)
+        worker = nursery.start("rekey", folder, f"space {number}")
+        strike(worker, longest, chance)
+        after = keys_of(folder)
+        assert len(after) == RECORDS
+        assert after == before or not after & before
+        assert after != before or ["end", RECORDS] not in worker.lines()
+        assert stored(folder) == whole
+
+
+def keys_of(folder: Path) -> set[str]:
+    """Return the keys of a cache's records."""
+    with ResponseCache(folder) as cache:
+        return {record.cache_key for record in cache.records()}
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_cassette(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
+    """A recording that was killed leaves the old file or the new one, and its answers in the cache. (20 kills)"""
+    chance = seeded()
+    folder, tape, count = tmp_path / "cache", tmp_path / "tapes" / "tape.jsonl", 40
+    longest = 2 * time_of(nursery.start("record", folder, tape, 0, count))
+    recorded = read_lines(tape)
+    for number in range(1, rounds + 1):
+        worker = nursery.start("record", folder, tape, number * count, count)
+        worker.wait_for_lines(chance.randrange(count + 1))
+        pause(chance.choice((0, 1)) * chance.uniform(0, longest / 10))
+        worker.killed()
+        had = received(worker)
+        found = read_lines(tape)
+        assert found == recorded or (found.items() >= (recorded | had).items() and len(had) == count)
+        assert had.items() <= stored(folder).items()
+        recorded = found
+    nursery.start("record", folder, tape, 0, count).done()
+    nursery.start("record", folder, tape, 10**6, 1).done()
+    assert [path.name for path in tape.parent.iterdir()] == ["tape.jsonl"]
+
+
+@pytest.mark.parametrize("instant", ["created", "half written", "written"])
+def test_what_a_killed_writer_left_is_cleaned_up(instant: str, tmp_path: Path) -> None:
+    """The file that a killed process was writing beside the real one goes with the next writing."""
+    left = tmp_path / ".tape.jsonl.0123abcd.tmp"
+    left.write_text({"created": "", "half written": '{"llmcall": 1, "sett', "written": "{}\n"}[instant])
+    names = (".tape.jsonl.tmp", ".other.jsonl.0123abcd.tmp", "tape.jsonl.0123abcd.tmp")
+    others = [tmp_path / name for name in names]
+    for other in others:
+        other.write_text("mine")
+    with llmcall.cassette(tmp_path / "tape.jsonl"):
+        ScriptedClient(["one"]).send_message("Hi")
+    assert not left.exists()
+    assert [other.read_text() for other in others] == ["mine"] * 3
+
+
+def test_what_a_living_writer_writes_stays(nursery: Nursery, tmp_path: Path) -> None:
+    """The file that another process is writing at the moment is left to it."""
+    worker = nursery.start("hold_a_draft", tmp_path, "tape.jsonl")
+    worker.wait_for_lines(1)
+    path = Path(worker.lines()[0])
+    with llmcall.cassette(tmp_path / "tape.jsonl"):
+        ScriptedClient(["one"]).send_message("Hi")
+    assert path.exists()
+    worker.killed()
+    with llmcall.cassette(tmp_path / "tape.jsonl", mode="new"):
+        ScriptedClient(["two"]).send_message("Ho")
+    assert not path.exists()
+
+
+def test_a_cache_that_a_killed_process_began(nursery: Nursery, tmp_path: Path) -> None:
+    """What a killed process left of a new cache goes; what a living one is making stays."""
+    folder = tmp_path / "cache"
+    killed = folder / ".new-killed"
+    killed.mkdir(parents=True)
+    (killed / DATABASE).write_bytes(b"SQLite format 3")
+    worker = nursery.start("hold_a_new_cache", folder)
+    worker.wait_for_lines(1)
+    fill(folder, 1)
+    assert [path.name for path in folder.glob(".new-*")] == [Path(worker.lines()[0]).name]
+    worker.killed()
+
+
+def test_a_folder_that_a_killed_process_began(tmp_path: Path) -> None:
+    """The file that keeps a cache out of git is written whole, though a killed process had only begun it."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / ".gitignore").touch()
+    fill(tmp_path / "cache", 1)
+    assert (tmp_path / "cache" / ".gitignore").read_text() == "*\n"

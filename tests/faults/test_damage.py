@@ -1,0 +1,158 @@
+"""Damaged files, a few hundred of them drawn from a seed: the answer is right, or asked anew, or the error says why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import Nursery, seeded
+from test_crashes import fill
+from workers import client_at
+
+from llmcall.errors import CacheCorruptError
+from llmcall.storage.cache import ResponseCache, forget_shared
+from llmcall.storage.packing import pack
+from llmcall.storage.store import DATABASE, DiskStore
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+SLOW = pytest.mark.slow
+RECORDS, PAGE, LEAF = 60, 4096, 13
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound cache in three states: closed; with some records in the write-ahead log alone; with deleted records."""
+    folder = tmp_path_factory.mktemp("sound")
+    with client_at(str(folder / "closed"), "w") as client:
+        for number in range(RECORDS):
+            client.send_message(f"question {number}")
+        client.cache.close()
+    shutil.copytree(folder / "closed", folder / "opened")
+    with client_at(str(folder / "opened"), "w") as client:
+        for number in range(RECORDS, RECORDS + 8):
+            client.send_message(f"question {number}")
+        shutil.copytree(folder / "opened", folder / "in use")
+        client.cache.delete(where=lambda record: "question 1" in record.request["messages"][-1]["content"])
+        client.cache.close()
+    assert {path.name for path in (folder / "in use").iterdir()} >= {f"{DATABASE}-wal", f"{DATABASE}-shm"}
+    return folder
+
+
+def outcomes(lines: list[Any]) -> Counter[str]:
+    """Count what came of all cases."""
+    counts: Counter[str] = Counter(cases=sum(line[0] == "case" for line in lines))
+    for name, _, count in (line for line in lines if line[0] != "case"):
+        counts[name] += count
+    return counts
+
+
+@pytest.mark.parametrize("cases", [12, pytest.param(360, marks=SLOW)])
+def test_damage_anywhere(cases: int, sound: Path, tmp_path: Path) -> None:
+    """Each damaged cache gives right answers, or asks anew, or says what to do; salvage gives back what is whole."""
+    seed = seeded(default=1).randrange(2**31)  # always the same cases, unless others are asked for
+    with Nursery(tmp_path) as nursery:
+        workers = [
+            nursery.start("damage", sound, tmp_path, seed, half * cases // 2, cases // 2) for half in range(2)
+        ]
+        counts: Counter[str] = Counter()
+        for worker in workers:
+            assert worker.end() == 0, worker.lines()[-2:]
+            counts += outcomes([line for line in worker.lines() if isinstance(line, list)])
+    print(dict(counts))
+    assert counts["cases"] == cases
+    assert min(counts["right"], counts["salvaged"], counts["corrupt"] + counts["missed"]) > 0
+
+
+def swap(data: bytearray, one: slice, other: slice) -> None:
+    """Put two regions of the same length in each other's place."""
+    data[one], data[other] = data[other], data[one]
+
+
+def test_an_index_that_leads_to_another_row(tmp_path: Path) -> None:
+    """SQLite finds the row of another key and notices nothing; neither is its answer given nor is it overwritten."""
+    keys = ("a" * 64, "b" * 64)
+    store = DiskStore(tmp_path / "cache")
+    for key in keys:
+        store.add(key, key[:1].encode())
+    store.close()
+    database = tmp_path / "cache" / DATABASE
+    with sqlite3.connect(database) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'Cache_key_raw'").fetchone()
+    connection.close()
+    data, page = bytearray(database.read_bytes()), (root - 1) * PAGE
+    first, second = (data.index(key.encode(), page) for key in keys)
+    swap(data, slice(first, first + 64), slice(second, second + 64))
+    swap(data, slice(page + 8, page + 10), slice(page + 10, page + 12))  # the cells' places, by the order of their keys
+    database.write_bytes(data)
+    for key in keys:
+        for use in (lambda key=key: store.get(key), lambda key=key: store.set(key, b"new")):
+            with pytest.raises(CacheCorruptError, match=r"another key.*salvage"):
+                use()
+    assert [(key, value) for key, value, _ in store.rows()] == [(key, key[:1].encode()) for key in keys]
+
+
+@pytest.mark.parametrize("mode", ["auto", "replay"])
+def test_each_byte_of_a_record(mode: str, tmp_path: Path) -> None:
+    """A flipped bit in whatever byte of a record is noticed: it is asked anew and stored, or the error says so."""
+    fill(tmp_path / "sound", 1)
+    with ResponseCache(tmp_path / "sound") as cache:
+        (record,) = cache.records()
+    packed, data = pack(record), (tmp_path / "sound" / DATABASE).read_bytes()
+    at = data.index(packed)
+    for place in range(0, len(packed), 7):
+        (tmp_path / "cache").mkdir(exist_ok=True)
+        flipped = bytearray(data)
+        flipped[at + place] ^= 1 << place % 8
+        (tmp_path / "cache" / DATABASE).write_bytes(flipped)
+        client = client_at(str(tmp_path / "cache"), "again", cache_mode=mode)
+        if mode == "replay":
+            with pytest.raises(CacheCorruptError, match="llmcall cache salvage"):
+                client.send_message("question 0")
+        else:
+            assert [client.send_message("question 0").cached for _ in range(2)] == [False, True]
+            assert client.cache.verify() == []
+        forget_shared()
+        shutil.rmtree(tmp_path / "cache")
+
+
+def test_a_page_that_hides_its_rows(tmp_path: Path) -> None:
+    """Where a page says that it has fewer rows than it has, all of them are salvaged."""
+    fill(tmp_path / "cache", 6)
+    with ResponseCache(tmp_path / "cache") as cache:
+        whole = {record.cache_key: record.response for record in cache.records()}
+    database = tmp_path / "cache" / DATABASE
+    data = bytearray(database.read_bytes())
+    page = data.index(b"question 0") // PAGE * PAGE
+    assert data[page] == LEAF and int.from_bytes(data[page + 3 : page + 5], "big") > 1
+    data[page + 3 : page + 5] = (1).to_bytes(2, "big")
+    database.write_bytes(data)
+    with ResponseCache(tmp_path / "cache") as cache:
+        assert cache.salvage(tmp_path / "saved") == 6
+    with ResponseCache(tmp_path / "saved") as saved:
+        assert {record.cache_key: record.response for record in saved.records()} == whole
+
+
+@pytest.mark.parametrize("damage", ["the header", "a frame's header", "a frame", "some bytes missing"])
+def test_a_damaged_log(damage: str, sound: Path, tmp_path: Path) -> None:
+    """SQLite passes over a damaged write-ahead log in silence; salvage reads what stands in its sound pages."""
+    shutil.copytree(sound / "in use", tmp_path / "cache")
+    log = tmp_path / "cache" / f"{DATABASE}-wal"
+    data = bytearray(log.read_bytes())
+    assert b"question 60" in data
+    if damage == "the header":
+        data[16] ^= 1
+    elif damage == "a frame's header":
+        data[32 + 16] ^= 1
+    elif damage == "a frame":
+        data[32 + 24 + 100] ^= 1
+    else:
+        del data[32 + 24 + 4 : 32 + 24 + 11]
+    log.write_bytes(data)
+    with ResponseCache(tmp_path / "cache") as cache:
+        assert cache.salvage(tmp_path / "saved") >= RECORDS + 7

@@ -1,0 +1,777 @@
+"""Data from strangers: whatever it holds, a reader gives plain data or an error of the tree, soon, and runs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+from zlib import crc32
+
+import openai
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from processes import SECONDS, seeded
+from servers import completion
+from streaming import WAYS, chunks_of, event
+
+import llmcall
+from llmcall import CacheCorruptError, OpenAIClient, Reply
+from llmcall.answers import values
+from llmcall.answers.event_stream import EventReader
+from llmcall.clients.events import EventDecoder
+from llmcall.clients.failures import failure, seconds_to_wait
+from llmcall.config.files import LARGEST, read_config, read_dotenv
+from llmcall.config.layers import FOUND_FILE
+from llmcall.config.sections import file_layer
+from llmcall.errors import APIError, CacheError, ConfigError, LLMCallError, OutputError, ServiceError, TemplateError
+from llmcall.lines import credentials, records
+from llmcall.prompts.templates import Template
+from llmcall.requests.keys import key_of
+from llmcall.requests.normalizers import NORMALIZERS, normalizer
+from llmcall.storage import pickles, tinytroupe
+from llmcall.storage.packing import pack, unpack
+from llmcall.types import Record
+
+DEEP = 100_000  # levels of nesting
+LONG = 200_000  # characters: what takes time by their square takes minutes
+GIGABYTE = 2**30
+KEY = "0123456789abcdef" * 4
+LIBRARY: Any = sys.modules[openai.DefaultHttpxClient.__base__.__module__.partition(".")[0]]
+
+
+@contextmanager
+def an_end(seconds: float = SECONDS) -> Iterator[None]:
+    """Interrupt what takes for ever: expressions and loops look for signals."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise TimeoutError(f"it takes longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(int(seconds))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# Model answers
+
+
+class Deal(pydantic.BaseModel):
+    """Be what an answer is read as."""
+
+    price: float
+    who: str = ""
+
+
+class Mood(enum.Enum):
+    """Be what an answer is read as."""
+
+    GOOD = "very good"
+    BAD = "bad"
+
+
+def reading(kind: Any) -> Callable[[str], Any]:
+    """Return what reads an answer as a type."""
+    return lambda text: values.read(text, kind)
+
+
+TYPES = [
+    bool,
+    int,
+    float,
+    Literal["a", "b", "very good"],
+    Literal[1, 2],
+    Mood,
+    list,
+    dict,
+    list[int],
+    Deal,
+    Deal | None,
+]
+READERS: dict[str, Callable[[str], Any]] = {
+    "bool": reading(bool),
+    "int": reading(int),
+    "literal": reading(Literal["a", "b", "very good"]),
+    "list": reading(list[int]),
+    "model": reading(Deal),
+    "structured": lambda text: values.read_structured(text, Deal),
+    "credentials": credentials.find,
+    "normalizers": normalizer(list(NORMALIZERS)) or str,
+    "refusal": lambda text: failure(400, {"error": {"message": text}}),
+    "events": lambda text: list(EventReader().feed(text.encode())),
+    "chunks": lambda text: list(EventDecoder().feed(text.encode())),
+}
+REPEATED = [
+    "[/*", "[//", "[", "{", '{"a":', "[1 ", "-", "_-", "yes ", "no, ", "not ", "'", '"', "\\", "['", '["', "[\\",
+    "a:\\", "eyJa.", "://a:", "sk-a", "bearer ", "api key: ", "<think>", " ", "\t> ", "“", "1e", "1,", "111 ", "$",
+    ".5", "9", "``` ", "~~~\n", "~", "`", "\n", "\r", "? ", "A ", "very ", "but yes", "&sig=", "2020-01-01T", "😀",
+    "/var/folders/a/", "maximum context length is ", "1 tokens in ", "\0",
+]  # fmt: skip
+TEXTS = [
+    *((piece * LONG)[:LONG] for piece in REPEATED),
+    "~" * LONG + "`",
+    "`" * LONG + "a`",
+    "111 " * (LONG // 4) + "1111",
+    "yes" + "-" * LONG + "x",
+    "a" + " " * LONG + "x",
+    "maximum context length is " + "9" * LONG,
+    "maximum context length; you requested 1 tokens " + "9" * LONG,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READERS)
+def test_no_text_takes_long(name: str) -> None:
+    """No repetition makes an expression explode, or a loop come back to where it was."""
+    for text in TEXTS:
+        with an_end(), suppress(LLMCallError):
+            READERS[name](text)
+
+
+@given(
+    st.text(
+        alphabet=st.sampled_from("{}[]\"'\\,:/*#`~ \n-_.!?0123456789eE+$%aIyesnotruefal“”‘’\ufeff\u2028😀"), max_size=80
+    )
+)
+def test_any_answer_is_read_or_refused(text: str) -> None:
+    """Whatever a model answers, reading it gives a value or an OutputError."""
+    for kind in TYPES:
+        with suppress(OutputError):
+            values.read(text, kind)
+    with suppress(OutputError):
+        values.read_structured(text, Deal)
+
+
+@pytest.mark.parametrize("piece", ["[", "{", '{"a":', '[{"a":', "(", "["])
+@pytest.mark.parametrize("kind", [list, dict, Deal, int])
+def test_nesting_in_an_answer(kind: Any, piece: str) -> None:
+    """An answer that is nested 100,000 levels deep is refused."""
+    closing = {"[": "]", "{": "}", "(": ")"}
+    ends = "".join(closing[sign] for sign in reversed(piece) if sign in closing)
+    for text in (piece * DEEP, piece * DEEP + "1" + ends * DEEP):
+        with an_end(), suppress(OutputError):
+            assert values.read(text, kind) == 1
+
+
+# What servers send
+
+FIELDS = [
+    "choices",
+    "message",
+    "content",
+    "tool_calls",
+    "function",
+    "name",
+    "arguments",
+    "id",
+    "index",
+    "type",
+    "usage",
+    "prompt_tokens",
+    "completion_tokens",
+    "prompt_tokens_details",
+    "completion_tokens_details",
+    "reasoning_tokens",
+    "cached_tokens",
+    "finish_reason",
+    "error",
+    "code",
+    "delta",
+    "role",
+    "refusal",
+    "audio",
+    "data",
+    "logprobs",
+    "model",
+    "object",
+    "error_code",
+    "text",
+    "reasoning_content",
+    "function_call",
+    "custom",
+    "input",
+    "annotations",
+]
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.text(max_size=4),
+    st.sampled_from(["stop", "length", "content_filter", "error", "assistant", "\ud800", "\0", "Two coins."]),
+)
+DATA = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+PLACES = [
+    (), ("choices",), ("choices", 0), ("choices", 0, "message"), ("choices", 0, "message", "content"), ("usage",),
+    ("choices", 0, "message", "tool_calls"), ("choices", 0, "finish_reason"), ("choices", 0, "index"), ("model",),
+    ("usage", "prompt_tokens"), ("usage", "completion_tokens_details"), ("choices", 0, "message", "role"), ("id",),
+    ("choices", 0, "message", "refusal"), ("choices", 0, "logprobs"), ("created",), ("error",), ("service_tier",),
+]  # fmt: skip
+
+
+def put(data: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """Return data with another value in a place."""
+    if not place:
+        return value
+    copied = dict(data) if isinstance(data, dict) else list(data)
+    copied[place[0]] = put(data[place[0]] if place[0] in data or isinstance(data, list) else {}, place[1:], value)
+    return copied
+
+
+ANSWERS = DATA | st.builds(put, st.just(completion()), st.sampled_from(PLACES), DATA)
+BODIES = st.one_of(
+    st.binary(max_size=40),
+    ANSWERS.map(lambda data: json.dumps(data).encode()),
+    ANSWERS.map(lambda data: json.dumps(data).encode()[:-3]),
+    st.lists(ANSWERS, max_size=3).map(lambda found: b"".join(event(data) for data in found)),
+    st.lists(st.builds(put, st.sampled_from(chunks_of("Two")), st.sampled_from(PLACES[:2]), DATA), max_size=4).map(
+        lambda found: b"".join(event(data) for data in [*chunks_of("Two")[:2], *found, *chunks_of()[1:], b"[DONE]"])
+    ),
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(["retry-after", "retry-after-ms", "content-type", "x-request-id", "x-ratelimit-reset-requests"]),
+    st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=12),
+)
+# Not 429: after it, all calls to the endpoint rest for a second.
+STATUSES = st.sampled_from([200, 200, 200, 200, 201, 204, 299, 300, 304, 400, 401, 500, 599])
+
+
+@contextmanager
+def asking(respond: Callable[[Any], Any]) -> Iterator[tuple[OpenAIClient, dict[str, Callable[[Any], Any]]]]:
+    """Give a client of a server that is a function, and the ways to ask it; the asynchronous ones in one event loop."""
+    transport = LIBRARY.MockTransport(respond)
+    options = {"base_url": "http://127.0.0.1:9/v1", "retry_max_attempts": 1, "deadline": SECONDS}
+    client = OpenAIClient(http_client=LIBRARY.Client(transport=transport), **options)
+    twin = OpenAIClient(http_client=LIBRARY.AsyncClient(transport=transport), **options)
+    loop = asyncio.new_event_loop()
+
+    async def streamed(question: Any) -> Any:
+        async with twin.astream_message(question, on_error="raise") as stream:
+            async for _ in stream:
+                pass
+        return stream.reply
+
+    try:
+        yield (
+            client,
+            {
+                "sync": lambda question: client.send_message(question, on_error="raise"),
+                "stream": lambda question: WAYS["stream"](client, question, on_error="raise"),
+                "async": lambda question: loop.run_until_complete(twin.asend_message(question, on_error="raise")),
+                "astream": lambda question: loop.run_until_complete(streamed(question)),
+            },
+        )
+        loop.run_until_complete(twin.aclose())
+    finally:
+        client.close()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+@pytest.mark.slow
+def test_any_answer_of_a_server() -> None:
+    """Each is a reply or an error of the tree, the same however it is asked; a reply that was stored is given again."""
+    sent: list[Any] = []
+
+    def respond(request: Any) -> Any:
+        status, headers, body = sent[-1]
+        return LIBRARY.Response(status, headers=headers, content=body)
+
+    with asking(respond) as (client, ways):
+
+        @settings(max_examples=250)
+        @given(status=STATUSES, headers=HEADERS, body=BODIES)
+        def ask(status: int, headers: dict[str, str], body: bytes) -> None:
+            sent.append((status, headers, body))
+            for way, question in [(way, f"{way} {len(sent)}") for way in ways]:
+                try:
+                    found = ways[way](question)
+                except APIError:
+                    continue
+                assert isinstance(found, Reply)
+                again = client.send_message(question, on_error="raise")
+                assert (again.cached, repr(again)) == (True, repr(found))
+
+        ask()
+        assert client.cache.verify() == []
+        client.cache.export("export.jsonl")
+        assert len(records.read("export.jsonl", key_of)) == len(client.cache)
+
+
+@given(status=st.integers(400, 599), digits=st.integers(1, 6000))
+def test_numbers_in_a_refusal(status: int, digits: int) -> None:
+    """No number is too long to be read."""
+    words = f"maximum context length is {'9' * digits} tokens; you requested {'8' * digits} tokens"
+    assert failure(status, {"error": {"message": words, "code": "context_length_exceeded"}}).status_code == status
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1e300",
+        "9" * 400,
+        "99999999999",
+        "Mon, 01 Jan 99999 00:00:00 GMT",
+        "Mon, 32 Foo 2020 99:99:99 +9999",
+        "1e400",
+        "٣",
+    ],
+)
+def test_waits_that_nobody_can_wait(text: str) -> None:
+    """A wait of more than a year is one of a year; no clock of the system is asked for more."""
+    for name in ("retry-after", "retry-after-ms"):
+        waited = seconds_to_wait({name: text})
+        assert waited is None or 0 <= waited <= 366 * 86400
+
+
+DEEP_JSON = "[" * DEEP + "]" * DEEP
+NEARLY = [json.dumps(completion()).replace('"Two coins."', "[" * depth + "]" * depth) for depth in range(50, 1100, 25)]
+
+
+def test_nesting_in_what_a_server_sends() -> None:
+    """However deep it is, an answer, a chunk or a refusal is a reply or an error of the tree."""
+    bodies = [DEEP_JSON, '{"choices": ' + DEEP_JSON + "}", '{"error": {"message": ' + DEEP_JSON + "}}", *NEARLY]
+    sent: list[Any] = []
+    with asking(lambda request: LIBRARY.Response(sent[-1][0], content=sent[-1][1])) as (_, ways):
+        for body in bodies:
+            for status, content in [(200, body.encode()), (400, body.encode()), (200, event(body.encode()))]:
+                sent.append((status, content))
+                for way, ask in ways.items():
+                    with suppress(APIError):
+                        assert isinstance(ask(f"{way} {len(sent)}"), Reply)
+
+
+@pytest.mark.parametrize("depth", [90, 500, 985, 1000, 2000, DEEP])
+def test_nesting_in_events(depth: int) -> None:
+    """The reader of raw streams refuses what is nested too deeply, or is no text."""
+    for data in (f'{{"choices": {"[" * depth}{"]" * depth}}}', f'{{"error": {"[" * depth}{"]" * depth}}}'):
+        with pytest.raises(ServiceError):
+            list(EventReader().feed(f"data: {data}\n\n".encode()))
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"data: ", b"{", b"}", b"[", b"]", b'"', b"\n", b"\r", b"\xff", b":", b" ", b"[DONE]", b"0"])
+    )
+)
+def test_any_stream_of_events(pieces: list[bytes]) -> None:
+    """Whatever comes, the readers of streams give pieces or a ServiceError."""
+    for reader in (EventReader(), EventDecoder()):
+        with suppress(APIError):
+            for piece in pieces:
+                list(reader.feed(piece))
+            list(reader.close())
+
+
+def test_a_line_that_never_ends() -> None:
+    """It takes time in proportion to its length: what has come is not looked at again."""
+    with an_end():
+        decoder = EventDecoder()
+        assert list(decoder.feed(b'data: {"x": "')) == []
+        for _ in range(2000):
+            assert list(decoder.feed(b"x" * 65536)) == []
+        (chunk,) = decoder.feed(b'"}\n')
+    assert len(chunk["x"]) == 2000 * 65536
+
+
+@pytest.mark.slow
+def test_many_tool_calls_in_one_chunk() -> None:
+    """A hundred thousand calls take time in proportion to their number."""
+    from llmcall.answers.assembly import Assembler
+
+    for first in ({"index": 0}, {}):
+        calls = [{"id": f"call-{n}", "function": {"name": "f"}} | dict.fromkeys(first, n) for n in range(100_000)]
+        with an_end():
+            assembler = Assembler()
+            assembler.add({"choices": [{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}]})
+            assert len(assembler.response()["choices"][0]["message"]["tool_calls"]) == 100_000
+
+
+# Cassettes and exports
+
+
+def history(turns: int) -> list[Record]:
+    """Return the records of a conversation, with long texts."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "s" * 600}]
+    made = []
+    for turn in range(turns):
+        messages = [*messages, {"role": "user", "content": f"question {turn} " + "q" * 20 * turn}]
+        request = {"model": "m", "messages": messages, "tools": [{"$x": {"$y": turn}}]}
+        answer = f"answer {turn} " + "a" * 50 * turn
+        response = {
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}}],
+            "audio": b"\xff" * turn,
+        }
+        sample = f"market/lisa#{turn}"
+        made.append(Record(key_of("chat", request, sample), "chat", sample, request, response, 0.5))
+        messages = [*messages, {"role": "assistant", "content": answer}]
+    return made
+
+
+LINES = [line.encode() for line in records.encode({"model": "m"}, history(12))]
+STRANGE = [
+    b"{}", b"[]", b"null", b'"', b'{"llmcall": 1}', b'{"llmcall": 99, "settings": {}}', b'{"text": 3, "lines": []}',
+    b'{"kind": "chat", "request": {}, "response": {}}',
+    b'{"kind": "chat", "request": {"messages": [{"$messages": "x"}]}, "response": {}}',
+    b'{"kind": "chat", "request": {"messages": [{"$text": "x"}]}, "response": {"$bytes": "?"}}',
+    b'{"kind": "chat", "sample": "#", "request": {"messages": 3}, "response": {"choices": 3}, "cost": -1e308}',
+    b'{"kind": "function", "request": {"name": {"$data": {}}}, "response": {}}',
+    b'{"kind": "chat", "request": {"a": {"$bytes": "eA=="}}, "response": {}}', b"\xff", b"<<<<<<< ours", b"\0" * 20,
+    b'{"kind": "embedding", "request": {"input": 1e400}, "response": {}}',
+    b'{"kind": "chat", "request": {"a": "\\ud800"}, "response": {}}', b'{"a": ' + b"9" * 5000 + b"}",
+    b'{"kind": "chat", "kind": "chat", "request": {}, "response": {}}',
+    b'{"kind": "chat", "request": {}, "response": ' + b"[" * DEEP + b"]" * DEEP + b"}", b"[" * DEEP,
+]  # fmt: skip
+
+
+def damaged(dice: random.Random) -> bytes:
+    """Return the lines of a cassette with some of them changed."""
+    lines = list(LINES)
+    for _ in range(dice.randint(1, 3)):
+        place = dice.randrange(len(lines))
+        line = bytearray(lines[place])
+        act = dice.randrange(6)
+        if act == 0:
+            lines[place] = dice.choice(STRANGE) + b"\n"
+        elif act == 1:
+            del lines[place : place + dice.randint(0, 2)]
+        elif act == 2:
+            lines.insert(dice.randrange(len(lines)), bytes(line))
+        elif act == 3 and line:
+            line[dice.randrange(len(line))] = dice.randrange(256)
+            lines[place] = bytes(line)
+        elif act == 4 and line:
+            lines[place] = bytes(line[: dice.randrange(len(line))]) + dice.choice([b"", b"\n"])
+        else:
+            other = dice.choice(lines)
+            lines[place] = bytes(line[: len(line) // 2]) + other[dice.randrange(len(other) + 1) :]
+        if not lines:
+            break
+    return b"".join(lines)
+
+
+@pytest.mark.slow
+def test_damaged_cassettes(tmp_path: Path) -> None:
+    """A thousand damaged files: each gives records, or an error that names file and line; nothing else."""
+    dice = seeded()
+    whole = {record.cache_key: record.response for record in records.decode(LINES, "x", key_of)}
+    path = tmp_path / "damaged.jsonl"
+    refused = 0
+    for _ in range(1000):
+        path.write_bytes(damaged(dice))
+        try:
+            lines = records.read(path, key_of)
+            for record in lines:
+                assert lines.find(record.cache_key) == record
+                if record.cache_key in whole and b'"answer' in path.read_bytes():
+                    assert isinstance(record.response, dict)
+        except CacheError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}:"), str(error)
+        cache = llmcall.ResponseCache(tmp_path / "cache")
+        with suppress(CacheError):
+            cache.load(path, on_conflict="replace")
+    assert refused > 100
+    assert llmcall.ResponseCache(tmp_path / "cache").verify() == []
+
+
+def test_a_short_line_that_means_a_long_one(tmp_path: Path) -> None:
+    """A megabyte of references to a megabyte of text would be a terabyte: it is refused."""
+    from llmcall.lines.references import digest_of
+
+    text = "x" * 1_000_000
+    digest = digest_of(text)
+    request = {"model": "m", "messages": [{"role": "user", "content": [{"$text": digest}] * 20_000}]}
+    lines = [LINES[0].decode().strip(), json.dumps({"text": digest, "lines": [text]})]
+    lines.append(json.dumps({"kind": "chat", "request": request, "response": {}}))
+    path = tmp_path / "bomb.jsonl"
+    path.write_text("\n".join(lines))
+    with an_end(), pytest.raises(CacheCorruptError, match=r"bomb\.jsonl:3"):
+        list(records.read(path, key_of))
+
+
+# Settings
+
+WORDS = (
+    "[OpenAI] [Cache] [Retry] [Limits] [Endpoint [Endpoint\ta] [Prices] [Aliases] [Fallbacks] [Templates] [Cassette] "
+    "[Elsewhere] [DEFAULT] ] [ MODEL TIMEOUT API_KEY BASE_URL MODE PATH NORMALIZE ALLOW MODELS TEMPERATURE = : ; # % $ "
+    "{ } ${HOME} $${HOME} ${NOT_SET} %(x)s 1 -1 1e999 nan none http://a http://[ (((( (?P<a>x)(?P<a>y) a, gpt-4 \\ \0 "
+    "\r \ufeff é 😀 \u2028 CACHE_API_CALLS MAX_CONCURRENT_MODEL_CALLS"
+)
+INI_PIECES = st.sampled_from([*WORDS.split(" "), "[Endpoint a]", "[Model m]"])
+INI = st.lists(
+    st.one_of(INI_PIECES, st.sampled_from(["\n", "\n", "\n", " ", " = ", "\t"]), st.text(max_size=3)), max_size=30
+)
+
+
+@given(INI.map("".join))
+def test_any_config_file(text: str) -> None:
+    """Whatever config.ini holds, it gives settings or a ConfigError; what is odd in it is a warning."""
+    import warnings
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = os.path.join(folder, "config.ini")
+        Path(path).write_bytes(text.encode("utf-8", "surrogatepass"))
+        with suppress(ConfigError):
+            file_layer(read_config(path), FOUND_FILE, os.environ.get, {})
+
+
+@given(
+    st.lists(st.sampled_from([*"AB=${}:-'\"\\# \n\r\t%x\ufeffé", "export ", "A=", "${A}", "\0"]), max_size=40).map(
+        "".join
+    )
+)
+def test_any_dotenv_file(text: str) -> None:
+    """Whatever .env holds, it gives texts or a ConfigError."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, ".env")
+        Path(path).write_bytes(text.encode())
+        with suppress(ConfigError):
+            assert all(isinstance(value, str) and value for value in read_dotenv(path).values())
+
+
+BOMBS = {
+    "doubling": "A0=xxxxxxxxxx\n" + "".join(f"A{n + 1}=${{A{n}}}${{A{n}}}\n" for n in range(60)),
+    "doubling itself": "A=xxxxxxxxxx\n" + "A=${A}${A}\n" * 60,
+    "defaults": "A=${B:-xxxxxxxxxx}\n" + "A=${A:-y}${A:-y}\n" * 60,
+    "large": "A=" + "x" * (LARGEST + 1),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_dotenv_bombs(tmp_path: Path, name: str) -> None:
+    """A few lines that would become an exabyte are refused, as is a file that can hardly be meant."""
+    (tmp_path / ".env").write_text(BOMBS[name])
+    with an_end(), pytest.raises(ConfigError, match=r"\.env"):
+        read_dotenv(str(tmp_path / ".env"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a" + " " * LONG + "b", "a:" * LONG + "=", "[" * LONG, "${" * LONG, "a" * LONG, "A=" + "${A" * LONG, "'" * LONG],
+)
+def test_long_lines_of_settings(tmp_path: Path, line: str) -> None:
+    """No line of a file takes long."""
+    (tmp_path / "config.ini").write_text(f"[OpenAI]\n{line}\n")
+    (tmp_path / ".env").write_text(f"{line}\n")
+    with an_end(), suppress(ConfigError):
+        file_layer(read_config(str(tmp_path / "config.ini")), FOUND_FILE, os.environ.get, {})
+    with an_end(), suppress(ConfigError):
+        read_dotenv(str(tmp_path / ".env"))
+
+
+# Pickles
+
+PACKED = pack(
+    Record(KEY, "chat", "a#0", {"model": "m", "messages": [1, 2.5, None]}, {"choices": [b"x"]}, 0.5, "t", "h", "1")
+)
+
+
+class Evil:
+    """Run code when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.slow
+def test_damaged_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand records of a stranger, with a checksum that fits: a record, or an error of the tree."""
+    monkeypatch.chdir(tmp_path)
+    dice = seeded()
+    body = PACKED[:-4]
+    codes = b"(.0125:;<>@ABCFGHIJKLMNPQRSTUVXYZ]abcdeghijlopqrstu}"
+    codes += b"\x80\x81\x85\x86\x87\x88\x8a\x8c\x8f\x90\x91\x92\x93\x94\x95\x96"
+    opcodes = [bytes([code]) for code in codes]
+    for _ in range(10_000):
+        changed = bytearray(body)
+        for _ in range(dice.randint(1, 4)):
+            place = dice.randrange(len(changed))
+            if dice.random() < 0.5:
+                changed[place : place + dice.randint(0, 2)] = dice.choice(opcodes)
+            else:
+                changed[place] = dice.randrange(256)
+        data = bytes(changed)
+        with suppress(CacheCorruptError):
+            assert isinstance(unpack(KEY, data + crc32(data).to_bytes(4, "little"), strict=True), Record)
+        with suppress(ValueError):
+            pickles.read(data)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_no_pickle_runs_code(tmp_path: Path, protocol: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither as a record, nor as TinyTroupe's cache, nor as a file to load."""
+    monkeypatch.chdir(tmp_path)
+    for value in (
+        Evil(),
+        {"kind": "chat", "request": {}, "response": {"a": Evil()}},
+        {("gpt", 3): Evil()},
+        {"k": Evil()},
+    ):
+        data = pickle.dumps(value, protocol)
+        with pytest.raises(CacheCorruptError):
+            unpack(KEY, data + crc32(data).to_bytes(4, "little"))
+        Path("api.pickle").write_bytes(data)
+        with suppress(CacheError):
+            tinytroupe.read("api.pickle")
+        with suppress(CacheError, ValueError):
+            llmcall.ResponseCache("cache").load("api.pickle")
+    assert not Path("ran").exists()
+
+
+# Templates
+
+
+class Dangerous(str):
+    """Be a text that would rather be something else."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return "{{ secret }}"
+
+    def __format__(self, spec: str) -> str:
+        return "{{ secret }}"
+
+
+def nested(depth: int) -> list[Any]:
+    """Return a list in a list, and so on."""
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+HOSTILE: list[Any] = [
+    "{{ secret }}", "{% include 'other.md' %}", "{{ ''.__class__.__mro__ }}", "{#", "{%", "}}", "${HOME}", "%(secret)s",
+    "{secret}", "{0.__class__}", Dangerous("{{ secret }}"), "\0", "\u2028", "<script>", "{{" * 10_000,
+    {"{{ secret }}": "{{ secret }}"}, ["{{ secret }}"], {"a": {"__class__": "{{ secret }}"}}, 10**5000, float("nan"),
+    b"\xff",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ x }}", "{% for y in [x] %}{{ y }}{% endfor %}", "{{ 'a' ~ x }}", "{{ x|string|trim }}", "{{ '%s' % (x,) }}"],
+)
+def test_hostile_variables(template: str) -> None:
+    """A variable is text, whatever it looks like: nothing in it is rendered, and what cannot be printed is an error."""
+    for value in HOSTILE:
+        with suppress(TemplateError):
+            rendered = Template.from_text(template).render(x=value, secret="SESAME")
+            assert "SESAME" not in rendered
+    loop: list[Any] = []
+    loop.append(loop)
+    assert "[...]" in Template.from_text(template).render(x=loop)
+    with an_end(), pytest.raises(TemplateError):
+        Template.from_text(template).render(x=nested(DEEP))
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.md", "/etc/passwd", "..", "", "a/../../secret.md", "\0", "secret.md\0.md", "C:\\x"]
+)
+def test_a_variable_names_no_file_outside(tmp_path: Path, name: str) -> None:
+    """An include by a variable's name stays in the folder of the templates."""
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (tmp_path / "secret.md").write_text("SESAME")
+    (folder / "main.md").write_text("{% include x %}")
+    with pytest.raises(TemplateError):
+        Template.from_file("main", folder).render(x=name)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "{{",
+                "}}",
+                "{%",
+                "%}",
+                "{#",
+                "#}",
+                " x ",
+                "for",
+                "in",
+                "if",
+                "end",
+                "include",
+                "'",
+                "|",
+                "(",
+                ")",
+                "[",
+                ".",
+                "1",
+                "*",
+                "\n",
+            ]
+        ),
+        max_size=20,
+    ).map("".join)
+)
+def test_any_template(text: str) -> None:
+    """Whatever stands in it, a template is rendered, or refused with its place."""
+    with suppress(TemplateError):
+        Template.from_text(text).render(x=1)
+
+
+# What is too large to be read
+
+READ_SPARINGLY = """
+import resource, sys
+import llmcall
+from llmcall.config.files import read_config, read_dotenv
+from llmcall.storage.cache import ResponseCache
+import diskcache, dotenv, configparser, pickletools
+
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+path = sys.argv[1]
+
+def played():
+    with llmcall.cassette(path, mode="none") as cassette:
+        cassette.records
+
+for read in (lambda: ResponseCache("cache").load(path), played, lambda: read_config(path), lambda: read_dotenv(path)):
+    try:
+        read()
+    except (llmcall.CacheError, llmcall.ConfigError) as error:
+        print(type(error).__name__)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
+def test_a_line_of_a_gigabyte(tmp_path: Path) -> None:
+    """It is refused by a process that has room for half of it."""
+    path = tmp_path / "large.jsonl"
+    with open(path, "wb") as file:
+        file.write(LINES[0] + b'{"kind": "')
+        file.truncate(GIGABYTE)
+    program = [sys.executable, "-c", textwrap.dedent(READ_SPARINGLY), str(path), str(GIGABYTE)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.stdout.split() == ["CacheCorruptError"] * 2 + ["ConfigError"] * 2, done.stderr

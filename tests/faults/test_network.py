@@ -1,0 +1,410 @@
+"""Servers that fail, drip, flood and lead astray: a call ends in its time, with an answer or an error of the tree."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import HERE, SECONDS, seeded
+from servers import QUESTION, Answer, RawServer, answers, client_for, completion, http
+from storms import FAULTS, OPEN_BODY, OPEN_HEAD, Storm, answering, dripping, flooding
+from streaming import HEAD, WAYS, Paused, chunk, chunks_of, event, streams
+
+from llmcall import APIError, AzureClient, OpenAIClient, RequestTimeoutError, ServiceError
+from llmcall.clients import bodies, events
+from llmcall.road import time_limits
+
+SOON = 0.3  # seconds: what a call is given that would never end by itself
+NO_MORE = 3600  # seconds: a timeout that ends nothing here
+ATTEMPTS = 4
+ITEMS = [f"item {number}" for number in range(200)]
+WATCHING = "llmcall time limits"
+
+
+def threads() -> set[str]:
+    """Return the names of the threads that run, but for the one that watches the time and those of servers here."""
+    return {each.name for each in threading.enumerate()} - {WATCHING, "storm"}
+
+
+def sockets() -> int:
+    """Return how many sockets this process has open."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        return 0
+    found = 0
+    for entry in folder.iterdir():
+        with suppress(OSError):
+            found += os.readlink(entry).startswith("socket:")
+    return found
+
+
+def asked(client: OpenAIClient, way: str, item: str) -> Any:
+    """Ask, and return the answer's text or the error; a stream raises its error."""
+    try:
+        return WAYS[way](client, item, on_error="raise").content  # type: ignore[union-attr]
+    except APIError as error:
+        return error
+
+
+def in_threads(client: OpenAIClient, way: str) -> list[Any]:
+    """Ask for all items from 32 threads."""
+    with ThreadPoolExecutor(32, thread_name_prefix="asking") as executor:
+        return list(executor.map(lambda item: asked(client, way, item), ITEMS))
+
+
+async def in_tasks(client: OpenAIClient, way: str) -> list[Any]:
+    """Ask for all items from 32 tasks of one event loop."""
+    turns = asyncio.Semaphore(32)
+
+    async def one(item: str) -> Any:
+        async with turns:
+            try:
+                if way == "async":
+                    return (await client.asend_message(item, on_error="raise")).content
+                async with client.astream_message(item, on_error="raise") as stream:
+                    async for _ in stream:
+                        pass
+                return stream.reply.content if stream.reply is not None else None
+            except APIError as error:
+                return error
+
+    try:
+        return list(await asyncio.gather(*map(one, ITEMS)))
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_a_storm(way: str) -> None:
+    """32 callers, 30 % faults: each call ends with its answer or a typed error; no thread or socket is left."""
+    seed = seeded().randrange(2**32)
+    before, open_before = threads(), sockets()
+    with Storm(seed, share=0.3) as storm:
+        settings = {"retry_max_attempts": ATTEMPTS, "timeout": 1.0, "deadline": 20.0}
+        with client_for(storm.base_url, api_key="k", **settings) as client:
+            begun = time.monotonic()
+            found = in_threads(client, way) if way in ("sync", "stream") else asyncio.run(in_tasks(client, way))
+            assert time.monotonic() - begun < SECONDS
+        for item, outcome in zip(ITEMS, found, strict=True):
+            assert outcome == f"answer to {item}" or isinstance(outcome, APIError), outcome
+            assert 0 < storm.attempts[item] <= ATTEMPTS
+        answered = [outcome for outcome in found if isinstance(outcome, str)]
+        assert storm.all_left()
+        assert len(client.cache) == client.usage.calls == len(answered)
+        assert client.usage.errors == len(ITEMS) - len(answered)
+        assert client.cache.flights._flights == {}
+    assert len(storm.faults) > len(FAULTS) / 2
+    assert threads() == before
+    assert sockets() <= open_before
+
+
+SLOW_SERVERS = {
+    "silence": FAULTS["silence"],
+    "head": dripping(OPEN_HEAD, b"X-More: 1\r\n"),
+    "first line": dripping(b"", b"H"),
+    "body": dripping(OPEN_HEAD + OPEN_BODY, b" "),
+    "body of an error": dripping(b"HTTP/1.1 400 X\r\n" + OPEN_BODY, b" "),
+    "comments": dripping(HEAD, b": still thinking\n\n"),
+    "an event that never ends": dripping(HEAD + b"data: ", b" "),
+    "a body without a length": dripping(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" "),
+    "provisional answers": dripping(b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+    "trailers": dripping(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n", b"X-More: 1\r\n"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", SLOW_SERVERS)
+def test_drips(name: str, way: str) -> None:
+    """Whatever drips, the deadline ends the call, though no read of it takes long."""
+    with RawServer(SLOW_SERVERS[name]) as server, client_for(server.base_url, deadline=SOON, timeout=NO_MORE) as client:
+        error = asked(client, way, "x")
+    assert type(error) is RequestTimeoutError, repr(error)
+    assert len(server.requests) <= 1
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_a_deadline_counts_through_a_stream(way: str) -> None:
+    """What the first chunks took of the deadline is missing to the last ones; the reader has what came."""
+    drip = dripping(HEAD + event(chunk("Two")), event(chunk(" coins")))
+    with RawServer(drip) as server, client_for(server.base_url, deadline=2 * SOON, timeout=NO_MORE) as client:
+        error = asked(client, way, "x")
+    assert type(error) is RequestTimeoutError
+    assert len(server.requests) <= 1
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_the_timeout_bounds_the_wait_for_a_chunk(way: str) -> None:
+    """Comments do not count as an answer; a stream whose chunks come in time may take longer than the timeout."""
+    with RawServer(SLOW_SERVERS["comments"]) as server, client_for(server.base_url, retry_max_attempts=2) as client:
+        error = WAYS_RAISING[way](client, timeout=SOON)
+    assert type(error) is RequestTimeoutError
+    assert error.attempts == 2
+    assert len(server.requests) <= 2
+
+
+def raised(way: str) -> Callable[..., Any]:
+    """Return what asks in a way, and returns the error."""
+
+    def ask(client: OpenAIClient, **arguments: Any) -> Any:
+        with pytest.raises(APIError) as caught:
+            WAYS[way](client, QUESTION, on_error="raise", **arguments)
+        return caught.value
+
+    return ask
+
+
+WAYS_RAISING = {way: raised(way) for way in WAYS}
+
+
+def test_a_time_limit_cuts_nothing_else() -> None:
+    """A limit that an interrupt left behind, and one that has ended, shut no socket down."""
+    here, there = socket.socketpair()
+    with here, there:
+        left = time_limits.Limit(0.0)
+        left.__enter__()
+        frame_of_nobody = (lambda: __import__("sys")._getframe())()
+        left._frame = frame_of_nobody
+        assert not left.cut()
+        time_limits._watch.remove(left)
+        here.sendall(b"x")
+        assert there.recv(1) == b"x"
+
+
+FLOODS = {
+    "headers": flooding(OPEN_HEAD, b"X-More: " + b"x" * 1000 + b"\r\n"),
+    "one header": flooding(OPEN_HEAD + b"X-More: ", b"x" * 1000),
+    "a body": flooding(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" " * 65536),
+    "a line of a stream": flooding(HEAD + b"data: ", b" " * 65536),
+    "comments": flooding(HEAD, b": still thinking\n\n" * 1000),
+    "chunks": flooding(HEAD, event(chunk("", role="assistant")) * 100),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", FLOODS)
+def test_floods(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What never ends is read no further than the largest answer, and not asked for again."""
+    for module in (bodies, events):
+        monkeypatch.setattr(module, "LARGEST", 2**20)
+    with RawServer(FLOODS[name]) as server, client_for(server.base_url, retry_max_attempts=1) as client:
+        error = asked(client, way, "x")
+    assert isinstance(error, ServiceError), repr(error)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["sync", "stream"])
+def test_200_megabytes(way: str) -> None:
+    """An answer of 200 MB is an answer."""
+    size = 200_000_000
+    text = b"x" * 1_000_000
+
+    def large(connection: socket.socket, stopped: threading.Event) -> None:
+        before, after = json.dumps(completion("\0")).encode().split(b"\\u0000")
+        connection.sendall(http(b"", length=len(before) + size + len(after)) + before)
+        for _ in range(size // len(text)):
+            connection.sendall(text)
+        connection.sendall(after)
+
+    def in_pieces(connection: socket.socket, stopped: threading.Event) -> None:
+        connection.sendall(HEAD)
+        for _ in range(size // len(text)):
+            connection.sendall(event(chunk(text.decode())))
+        connection.sendall(b"".join(map(event, [*chunks_of()[1:], b"[DONE]"])))
+
+    behaviour = large if way == "sync" else in_pieces
+    with RawServer(behaviour) as server, client_for(server.base_url, cache_mode="off", timeout=SECONDS) as client:
+        assert len(asked(client, way, "x")) == size
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_more_than_there_may_be(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says that the answer is too large, and how large it may be; it is not tried again."""
+    for module in (bodies, events):
+        monkeypatch.setattr(module, "LARGEST", 2**20)
+    flood = FLOODS["a body"] if way in ("sync", "async") else FLOODS["comments"]
+    with RawServer(flood) as server, client_for(server.base_url) as client:
+        error = asked(client, way, "x")
+    assert "larger than 1 MiB" in str(error)
+    assert (error.attempts, len(server.requests)) == (1, 1)
+
+
+def redirecting(target: str, status: int = 307) -> Any:
+    """Answer with a redirect."""
+    return answering(Answer(status, "", {"Location": target}))
+
+
+def azure(base_url: str, **settings: Any) -> AzureClient:
+    """Return a client of Azure at a server."""
+    address = {"azure_endpoint": base_url.removesuffix("/v1"), "azure_api_version": "2024-10-21"}
+    return AzureClient(**{"api_key": "the-key-1234", "retry_max_attempts": 3, **address, **settings})
+
+
+def plain(base_url: str, **settings: Any) -> OpenAIClient:
+    """Return a client of OpenAI's API at a server, with the SDK's own HTTP client."""
+    return OpenAIClient(**{"api_key": "the-key-1234", "retry_max_attempts": 3, "base_url": base_url, **settings})
+
+
+def with_http_client(base_url: str) -> OpenAIClient:
+    """Return one with an HTTP client of the user's."""
+    return client_for(base_url, api_key="the-key-1234")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("make", [plain, azure, with_http_client])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_to_another_server(status: int, make: Callable[[str], OpenAIClient], way: str) -> None:
+    """Neither key nor prompt follows; the error names the other server, and nothing is tried again."""
+    with RawServer(answers()) as other:
+        with (
+            RawServer(redirecting(f"{other.base_url}/chat/completions", status)) as server,
+            make(server.base_url) as client,
+        ):
+            error = WAYS_RAISING[way](client, extra_headers={"X-Gateway-Key": "the-key-1234"})
+        assert other.requests == []
+    assert type(error) is ServiceError
+    assert "redirects to another server" in str(error) and other.base_url.removesuffix("/v1") in str(error)
+    assert (error.attempts, len(server.requests)) == (1, 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_redirect_on_the_same_server(way: str) -> None:
+    """It is followed, with prompt and key."""
+    good = streams(*chunks_of("Two coins.")) if "stream" in way else answers()
+    with RawServer(redirecting("/v2/chat/completions"), good) as server, plain(server.base_url) as client:
+        assert asked(client, way, "x") == "Two coins."
+    assert [seen.path for seen in server.requests] == ["/v1/chat/completions", "/v2/chat/completions"]
+    assert server.requests[1].headers["authorization"] == "Bearer the-key-1234"
+    assert server.requests[1].body["messages"] == [{"role": "user", "content": "x"}]
+
+
+@pytest.mark.parametrize(
+    "target", ["", "http://[", "http://127.0.0.1:99999/", "//", "gopher://127.0.0.1/", "/v1/chat/completions", "\x7f"]
+)
+def test_odd_redirects(target: str) -> None:
+    """A redirect to nowhere, or in a circle, is a failure of the service."""
+    with RawServer(redirecting(target)) as server, client_for(server.base_url, retry_max_attempts=1) as client:
+        error = asked(client, "sync", "x")
+    assert isinstance(error, ServiceError), repr(error)
+    assert len(server.requests) < 30
+
+
+class TLSServer:
+    """Accept connections on a port, and shake hands as told; a context manager.
+
+    :ivar received: what came after the handshake.
+    """
+
+    def __init__(self, shake: Callable[[socket.socket], Any]) -> None:
+        self._shake = shake
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="storm", daemon=True)
+        self.base_url = f"https://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        self.received: list[Any] = []
+
+    def __enter__(self) -> TLSServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        with socket.create_connection(self._listener.getsockname()[:2]):
+            self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            with connection:
+                if self._stopped.is_set():
+                    return
+                connection.settimeout(SECONDS)
+                with suppress(OSError):
+                    self.received.append(self._shake(connection))
+
+
+def self_signed(connection: socket.socket) -> Any:
+    """Show a certificate that nobody vouches for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(HERE / "data" / "self-signed.pem")
+    with context.wrap_socket(connection, server_side=True) as wrapped:
+        return wrapped.recv(65536)
+
+
+def no_tls(connection: socket.socket) -> Any:
+    """Answer in plain HTTP."""
+    connection.recv(65536)
+    connection.sendall(http(b"{}"))
+
+
+def no_answer(connection: socket.socket) -> Any:
+    """Say nothing."""
+    while connection.recv(65536):
+        continue
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("shake", "kind"), [(self_signed, ServiceError), (no_tls, ServiceError), (no_answer, RequestTimeoutError)]
+)
+def test_bad_tls(shake: Callable[[socket.socket], Any], kind: type[APIError], way: str) -> None:
+    """A server that cannot show who it is gets neither key nor prompt."""
+    with TLSServer(shake) as server, plain(server.base_url, retry_max_attempts=1, timeout=NO_MORE) as client:
+        deadline = SOON if shake is no_answer else SECONDS
+        error = WAYS_RAISING[way](client, deadline=deadline)
+    assert type(error) is kind, repr(error)
+    assert not any(server.received)
+    if shake is self_signed:
+        assert "certificate" in str(error).lower()
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Let nothing but its last reference free an object."""
+    import gc
+
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def test_a_dropped_stream_is_closed_at_once() -> None:
+    """Who leaves a loop over a stream, and drops it, has closed the connection; no garbage need be collected."""
+    server = Paused(*chunks_of("Two", " coins", "."), after=2)
+    with RawServer(server) as raw, client_for(raw.base_url) as client, no_garbage_collection():
+        for _ in client.stream_message(QUESTION):
+            break
+        assert server.left.wait(SECONDS)
+
+
+def test_a_list_of_models_that_is_none() -> None:
+    """The doctor's question is answered by an error of the tree, whatever the server sends."""
+    for body in ("<html>Sign in</html>", "[]", "{}", '{"data": 3}', '{"data": [3]}', '{"data": [{}]}', "[" * 100_000):
+        with RawServer(answers(Answer(200, body))) as server, client_for(server.base_url) as client:
+            transport = client.make_transport(client.endpoints("m")[0])
+            with pytest.raises(ServiceError):
+                transport.models(SECONDS)
+            transport.close()
+    with RawServer(dripping(OPEN_HEAD, b"X-More: 1\r\n")) as server, client_for(server.base_url) as client:
+        transport = client.make_transport(client.endpoints("m")[0])
+        with pytest.raises(RequestTimeoutError):
+            transport.models(SOON)
+        transport.close()

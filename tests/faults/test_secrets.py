@@ -1,0 +1,271 @@
+"""A key goes through every path, and is then sought in every file, log line, repr, exception, report and cassette."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from servers import Answer, RawServer, answers, closes, completion, cut_chunk, http, refusal, resets, sends
+from storms import answering
+from streaming import HEAD, WAYS, chunks_of, event, streams
+
+import llmcall
+from llmcall import AzureClient, OpenAIClient
+from llmcall.cli import main
+
+KEY = "SESAME-open-1234567890-SESAME"  # like no provider's: nothing but our care keeps it back
+TWICE = f"you sent {KEY}, and Bearer {KEY}"
+QUIET = {"retry_max_attempts": 2, "retry_waiting_time": 0.0001, "timeout": 60, "deadline": 60}
+
+
+class Told:
+    """Gather all that is told, to any logger and as warnings, and search it."""
+
+    def __init__(self, stream: io.StringIO) -> None:
+        self._stream = stream
+        self._words: list[str] = []
+
+    def add(self, *values: Any) -> None:
+        """Note a value, as it prints and as it shows; of an exception, its traceback with all its causes."""
+        for value in values:
+            self._words += [str(value), repr(value)]
+            if isinstance(value, BaseException):
+                self._words += ["".join(traceback.format_exception(type(value), value, value.__traceback__))]
+                self._words += [repr(vars(value)), str(getattr(value.__cause__, "body", "")), repr(value.__cause__)]
+
+    def finds(self, key: str) -> list[str]:
+        """Return what holds a key."""
+        return [words[:2000] for words in [*self._words, self._stream.getvalue()] if key in words]
+
+
+def _is_no_echo(record: logging.LogRecord) -> bool:
+    """Leave out where the libraries' logs for debugging show what a server sent: who asks for them sees it."""
+    return record.name == "llmcall" or not (record.exc_info or "receive_response_headers" in record.getMessage())
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+    """Listen to every logger at its most talkative, and to warnings."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(name)s %(message)s %(args)s"))
+    handler.addFilter(_is_no_echo)
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    logging.captureWarnings(True)
+    try:
+        yield Told(stream)
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        root.setLevel(before)
+
+
+def files_with(key: str, folder: Path, apart: tuple[str, ...] = ()) -> list[str]:
+    """Return the files below a folder that hold a key, in any usual encoding."""
+    forms = [key.encode(), key.encode("utf-16-le"), key.encode().hex().encode(), key[::-1].encode()]
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name not in apart:
+            data = path.read_bytes()
+            found += [str(path)] if any(form in data for form in forms) else []
+    return found
+
+
+def token() -> str:
+    """Be a function that gives the key."""
+    return KEY
+
+
+def by_argument(base_url: str) -> OpenAIClient:
+    """Give the key in code."""
+    return OpenAIClient(base_url=base_url, api_key=KEY, **QUIET)
+
+
+def by_function(base_url: str) -> OpenAIClient:
+    """Give a function that gives the key."""
+    return OpenAIClient(base_url=base_url, api_key=token, **QUIET)
+
+
+def by_environment(base_url: str) -> OpenAIClient:
+    """Put the key into the environment."""
+    os.environ["OPENAI_API_KEY"] = KEY
+    llmcall.reset()
+    return OpenAIClient(base_url=base_url, **QUIET)
+
+
+def by_files(base_url: str) -> OpenAIClient:
+    """Put the key into .env, to which an endpoint of config.ini refers."""
+    Path(".env").write_text(f"GATEWAY_KEY={KEY}\n")
+    lines = ["[Endpoint gateway]", "MODELS = gpt-4o-mini", f"BASE_URL = {base_url}", "API_KEY = ${GATEWAY_KEY}"]
+    Path("config.ini").write_text("\n".join(lines))
+    llmcall.reset()
+    return OpenAIClient(**QUIET)
+
+
+def by_config(base_url: str) -> OpenAIClient:
+    """Put the key itself into config.ini."""
+    lines = ["[Endpoint gateway]", "MODELS = gpt-4o-mini", f"BASE_URL = {base_url}", f"API_KEY = {KEY}"]
+    Path("config.ini").write_text("\n".join(lines))
+    llmcall.reset()
+    return OpenAIClient(**QUIET)
+
+
+def by_address(base_url: str) -> OpenAIClient:
+    """Put the key into the address, as a password."""
+    return OpenAIClient(base_url=base_url.replace("http://", f"http://user:{KEY}@"), **QUIET)
+
+
+def by_azure(base_url: str) -> AzureClient:
+    """Give Azure's key."""
+    return AzureClient(
+        azure_endpoint=base_url.removesuffix("/v1"), azure_api_version="2024-10-21", api_key=KEY, **QUIET
+    )
+
+
+CLIENTS = [by_argument, by_function, by_environment, by_files, by_config, by_address, by_azure]
+SERVERS: dict[str, Any] = {
+    "an answer": None,
+    "400": answering(refusal(400, TWICE, code=KEY, param=KEY)),
+    "401": answering(refusal(401, TWICE)),
+    "429": answering(refusal(429, TWICE, code="insufficient_quota")),
+    "500": answering(refusal(500, TWICE)),
+    "an answer that repeats it": answering(Answer(200, completion(TWICE))),
+    "a stream that repeats it": streams(*chunks_of("So ", TWICE)),
+    "a text": answering(Answer(403, TWICE)),
+    "a list": answering(Answer(422, [{"error": {"message": [TWICE, {KEY: KEY}]}}])),
+    "no JSON": sends(http(f"<html>{TWICE}</html>".encode())),
+    "an error with 200": answering(Answer(200, {"error": {"message": TWICE, "code": KEY}})),
+    "no message": answering(Answer(200, {"choices": [{"note": TWICE}]})),
+    "an error event": sends(HEAD + event({"error": {"message": TWICE, "type": KEY}})),
+    "a broken event": sends(HEAD + f"data: {{{TWICE}\n\n".encode()),
+    "a strange chunk": sends(HEAD + event({"choices": TWICE})),
+    "no HTTP": sends(f"{TWICE}\r\n\r\n".encode()),
+    "a header that is none": sends(f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode()),
+    "a redirect": answering(Answer(307, "", {"Location": f"http://127.0.0.2:9/{KEY}"})),
+    "a cut chunk": cut_chunk(),
+    "a reset": resets,
+    "nothing": closes,
+}
+
+
+@pytest.mark.parametrize("make", CLIENTS)
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_key_is_told_to_its_server_alone(
+    make: Callable[[str], OpenAIClient], name: str, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a server does, and repeats, no log line, exception, repr or file holds the key."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for way, ask in WAYS.items():
+        good = streams(*chunks_of("Two coins.")) if "stream" in way else answers()
+        with RawServer(SERVERS[name] or good) as server, make(server.base_url) as client:
+            for on_error in ("raise", "none"):
+                try:
+                    told.add(ask(client, f"{name} {way}", on_error=on_error))
+                except llmcall.LLMCallError as error:
+                    told.add(error, pickle.loads(pickle.dumps(error)))
+            told.add(client, client.settings, client.endpoints("gpt-4o-mini"), client.usage)
+            told.add(*client._transports.values(), *client._pools.values(), client.build_request("x"))
+            assert server.requests and any(
+                KEY in str(seen.headers) or "Basic" in str(seen.headers) for seen in server.requests
+            )
+    assert told.finds(KEY) == []
+    assert files_with(KEY, tmp_path, (".env", "config.ini")) == []
+
+
+def run(*arguments: str) -> Any:
+    """Run a command of ours, and return what it printed and raised."""
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_reports(told: Told, tmp_path: Path) -> None:
+    """Neither configuration, nor doctor, nor a listing, a cassette, an export or a page for reviewers holds the key."""
+    with RawServer(answers()) as server:
+        client = by_files(server.base_url)
+        with client, llmcall.cassette("tape.jsonl"), llmcall.scope("a"):
+            client.send_message("What do apples cost?", on_error="raise")
+            client.cache.export("export.jsonl")
+        with llmcall.configured(cache_mode="replay"), pytest.raises(llmcall.CacheMissError) as missed:
+            client.send_message("What do pears cost?")
+        told.add(missed.value, llmcall.settings(), llmcall.usage(), *client.cache.records())
+        commands = [
+            ["config"], ["config", "--json"], ["doctor"], ["doctor", "--json"], ["cache", "stats"], ["cache", "ls"],
+            ["cassette", "show", "tape.jsonl"], ["cassette", "show", "--html", "tape.jsonl"], ["cache", "verify"],
+            ["cache", "export", "second.jsonl"], ["ask", "What do apples cost?"],
+        ]  # fmt: skip
+        for command in commands:
+            result = run(*command)
+            told.add(result.output, result.exception)
+    assert told.finds(KEY) == []
+    assert files_with(KEY, tmp_path, (".env",)) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["[OpenAI]", f"BASE_URL = http://user:{KEY}@host[/"],
+        ["[Endpoint a]", "MODELS = m", f"API_KEY = {KEY} {KEY}"],
+        ["[OpenAI]", f"{KEY}"],
+        [f"{KEY}"],
+    ],
+)
+def test_a_key_in_the_wrong_place_of_a_file(lines: list[str], told: Told) -> None:
+    """A line that cannot be read is named by its place; where it may be a key, it is not repeated."""
+    Path("config.ini").write_text("\n".join(lines))
+    llmcall.reset()
+    try:
+        told.add(llmcall.settings())
+    except llmcall.ConfigError as error:
+        told.add(error)
+    assert told.finds(KEY) == []
+
+
+def look_and_ask(item: int) -> list[str]:
+    """Ask, in another process, and return the files in the temporary and the working folder that hold the key."""
+    client = llmcall.client()
+    assert client.send_message(f"item {item}", on_error="raise").content == "Two coins."
+    return files_with(KEY, Path(os.environ["TMPDIR"])) + files_with(KEY, Path.cwd())
+
+
+@pytest.mark.slow
+def test_a_key_travels_in_memory_alone(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a map runs in other processes, which use the key, no file holds it; nothing comes home with it."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with RawServer(answers()) as server, llmcall.configured(api_key=KEY, base_url=server.base_url):
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor, llmcall.cassette("tape.jsonl"):
+            found = llmcall.map(look_and_ask, range(6), executor=executor, scope="survey", progress=False)
+        assert {seen.headers["authorization"] for seen in server.requests} == {f"Bearer {KEY}"}
+    assert found == [[]] * 6
+    assert told.finds(KEY) == []
+    assert files_with(KEY, tmp_path) == []
+
+
+def test_what_comes_home_from_a_worker_has_no_key() -> None:
+    """An executor may keep results on disk: what a worker notes of a cassette's settings is without keys."""
+    from llmcall.config.endpoints import Endpoint
+    from llmcall.fanout.carried import CarriedCassette
+
+    with RawServer(answers()) as server, llmcall.cassette("tape.jsonl"):
+        by_argument(server.base_url).send_message("x", on_error="raise")
+    endpoint = Endpoint("a", ("m",), api_key=KEY, base_url="http://127.0.0.1:9/v1")
+    with llmcall.configured(api_key=KEY, endpoints=[endpoint]):
+        settings = llmcall.settings()
+    with CarriedCassette(os.path.realpath("tape.jsonl"), "none") as carried:
+        carried.agree(settings)
+    assert KEY.encode() in pickle.dumps(settings)
+    assert carried.events and KEY.encode() not in pickle.dumps(list(carried.events))

@@ -1,0 +1,215 @@
+"""What the processes do that are killed: each function runs in one of its own, and tells its journal what it came to.
+
+A line is written to a journal only after the caller had what the line says.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from hashlib import sha256
+from typing import Any
+
+import llmcall
+from llmcall.storage.cache import ResponseCache
+from llmcall.testing import ScriptedClient
+
+LONG = 40_000  # characters: over ten pages of the database
+
+
+def run(name: str, journal: str, arguments: list[Any]) -> None:
+    """Run one of the functions here, and end the process without a way back."""
+    warnings.simplefilter("error")
+    journal_of = Journal(journal)
+    handler = Complaining(journal_of)
+    logging.getLogger("llmcall").addHandler(handler)
+    status = 1
+    try:
+        globals()[name](journal_of, *arguments)
+        status = 0
+    except BaseException:
+        journal_of.write({"error": traceback.format_exc()})
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+class Journal:
+    """Write lines to a file, each in one go."""
+
+    def __init__(self, path: str) -> None:
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def write(self, *values: Any) -> None:
+        """Write one line of JSON: what was given, or the list of it."""
+        line = json.dumps(values[0] if len(values) == 1 else values) + "\n"
+        os.write(self._handle, line.encode())
+
+
+class Complaining(logging.Handler):
+    """Write each warning of llmcall's to a journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(logging.WARNING)
+        self._journal = journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it down."""
+        self._journal.write({"warning": record.getMessage()})
+
+
+def answer_to(question: str, writer: str) -> str:
+    """Return an answer that tells its question and its writer, and whether it is whole; some are long."""
+    head = f"{question}|{writer}|{os.urandom(8).hex()}"
+    body = "x" * (LONG if question.endswith("7") else len(question))
+    return f"{head}|{sha256(head.encode()).hexdigest()[:16]}|{body}"
+
+
+def is_answer_to(question: str, answer: Any) -> bool:
+    """Tell whether an answer is one to this question, and whole."""
+    if not isinstance(answer, str) or answer.count("|") != 4:
+        return False
+    head, _, rest = answer.rpartition("|")[0].rpartition("|")
+    size = LONG if question.endswith("7") else len(question)
+    whole = rest == sha256(head.encode()).hexdigest()[:16] and answer.rpartition("|")[2] == "x" * size
+    return whole and head.startswith(f"{question}|")
+
+
+def digest(answer: str) -> str:
+    """Return what a journal holds of an answer."""
+    return sha256(answer.encode()).hexdigest()[:16]
+
+
+def client_at(folder: str, writer: str, **settings: Any) -> ScriptedClient:
+    """Return a client whose answers belong to their questions."""
+    known = {"prices": {"gpt-4o-mini": (0.15, 0.6)}}  # looking for a package of prices is no part of what is tried
+    given = {"cache_mode": "auto", "cache_path": folder, "on_error": "raise", **known, **settings}
+    return ScriptedClient(lambda messages: answer_to(messages[-1]["content"], writer), **given)
+
+
+def ask(journal: Journal, folder: str, writer: str, begin: int) -> None:
+    """Ask one question after the other until the process is killed; others may ask the same."""
+    client = client_at(folder, writer)
+    number = begin
+    while True:
+        question = f"question {number}"
+        reply = client.send_message(question)
+        journal.write(question, digest(reply["content"]))
+        number += 1
+
+
+def map_all(journal: Journal, folder: str, count: int) -> None:
+    """Ask many questions in a map of four threads."""
+    client = client_at(folder, "map")
+
+    def one(number: int) -> None:
+        reply = client.send_message(f"item {number}")
+        journal.write(f"item {number}", digest(reply["content"]))
+
+    llmcall.map(one, range(count), workers=4)
+    journal.write("asked", len(client.requests))
+
+
+def export(journal: Journal, folder: str, target: str) -> None:
+    """Export a cache to a file that may be there."""
+    with ResponseCache(folder) as cache:
+        journal.write("begin", len(cache))
+        journal.write("end", cache.export(target))
+
+
+def load(journal: Journal, folder: str, source: str) -> None:
+    """Load a file into a cache."""
+    with ResponseCache(folder) as cache:
+        journal.write("begin", len(cache))
+        journal.write("end", cache.load(source))
+
+
+def rekey(journal: Journal, folder: str, namespace: str) -> None:
+    """Give all records the keys of a namespace."""
+    with llmcall.configured(cache_namespace=namespace), ResponseCache(folder) as cache:
+        journal.write("begin", len(cache))
+        journal.write("end", cache.rekey())
+
+
+def record(journal: Journal, folder: str, tape: str, begin: int, count: int) -> None:
+    """Add answers to a cassette."""
+    client = client_at(folder, "cassette")
+    with llmcall.cassette(tape, mode="new"):
+        for number in range(begin, begin + count):
+            journal.write(f"line {number}", digest(client.send_message(f"line {number}")["content"]))
+        journal.write("begin", len(client.requests))
+    journal.write("end", count)
+
+
+def create(journal: Journal, folder: str) -> None:
+    """Store an answer in a cache that does not exist yet."""
+    journal.write("begin", 0)
+    journal.write("first", digest(client_at(folder, "first").send_message("first")["content"]))
+
+
+def contend(journal: Journal, folder: str, writer: str, seconds: float, threads: int, seed: int) -> None:
+    """Read, write, refresh and delete in many threads for some time, and fork in the middle of it."""
+    import contention
+
+    contention.contend(journal, folder, writer, seconds, threads, seed)
+
+
+def damage(journal: Journal, sound: str, folder: str, seed: int, first: int, count: int) -> None:
+    """Damage copies of a cache, and use them."""
+    import damages
+
+    damages.try_all(journal, sound, folder, seed, range(first, first + count))
+
+
+
+
+def hold_a_draft(journal: Journal, folder: str, name: str) -> None:
+    """Be in the middle of writing a file until the process is killed."""
+    from llmcall.storage.drafts import draft
+
+    with draft(folder, name, 0o600) as path:
+        journal.write(path)
+        signal.pause()
+
+
+def version(journal: Journal) -> None:
+    """Tell the version of Python."""
+    journal.write(*sys.version_info[:2])
+
+
+def as_another_user(journal: Journal, closed: str, readable: str) -> None:
+    """Use caches as a user to whom they do not belong."""
+    for client in (client_at(closed, "w"), client_at("/nowhere/at/all", "w", cache_mode="off")):
+        client.send_message("all is imported")
+    ResponseCache(closed).delete(where=lambda record: "imported" in record.request["messages"][-1]["content"])
+    llmcall.reset()
+    os.setgid(65534)
+    os.setuid(65534)
+    client = client_at(closed, "w")
+    journal.write("closed", [client.send_message("question 1").cached for _ in range(2)])
+    journal.write("open", [client_at(readable, "w").send_message("question 1").cached for _ in range(2)])
+    llmcall.reset()
+    try:
+        client_at(closed, "w", cache_mode="replay").send_message("question 1")
+    except llmcall.CacheError as error:
+        journal.write("replay", type(error).__name__)
+
+
+def hold_a_new_cache(journal: Journal, folder: str) -> None:
+    """Be in the middle of making a cache until the process is killed."""
+    from tempfile import TemporaryDirectory
+
+    from llmcall.storage.databases import MADE_IN
+    from llmcall.storage.locks import alone
+
+    with TemporaryDirectory(prefix=MADE_IN, dir=folder) as made, alone(made):
+        with open(os.path.join(made, "cache.db"), "wb") as file:
+            file.write(b"begun")
+        journal.write(made)
+        signal.pause()

@@ -9,7 +9,6 @@ from ..config.layers import CONFIGURED
 from ..errors import ConfigError
 from ..replay import tapes
 from .base import LLMClient
-from .bearer import signed_in
 
 if TYPE_CHECKING:
     from ..config.current import Endpoint, Settings
@@ -110,6 +109,7 @@ class OpenAIClient(LLMClient):
         return self._openai_transport(endpoint)
 
     def _openai_transport(self, endpoint: Endpoint) -> SDKTransport:
+        from .bearer import signed_in
         from .sdk import SDKTransport, fitting
 
         key = self._key(endpoint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ SEED = "LLMCALL_FAULT_SEED"
 GIVEN_SEED = os.environ.get(SEED)
 OTHER_PYTHON = os.environ.get("LLMCALL_OTHER_PYTHON")
 SECONDS = 120.0  # that something may take on a slow machine before a test gives up
+LONGEST = 600.0  # that a process may take which works for a minute
 KILLED = -signal.SIGKILL
 SOON = 0.001
 
@@ -128,6 +130,8 @@ class Nursery:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], LONGEST)
+        assert ready, f"{order} is not done after {LONGEST} seconds"
         answer = self._process.stdout.readline()
         assert answer, "the nursery has ended; what it said stands above"
         return json.loads(answer)
@@ -146,10 +150,9 @@ class Nursery:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        alive = [] if self._process.poll() is not None else [each for each in self._workers if each.status is None]
-        for worker in alive:
+        for worker in self._workers:
             worker.kill()
-            worker.end()
+        self._process.kill()
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(SECONDS)

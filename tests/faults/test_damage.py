@@ -66,7 +66,8 @@ def test_damage_anywhere(cases: int, sound: Path, tmp_path: Path) -> None:
             counts += outcomes([line for line in worker.lines() if isinstance(line, list)])
     print(dict(counts))
     assert counts["cases"] == cases
-    assert min(counts["right"], counts["salvaged"], counts["corrupt"] + counts["missed"]) > 0
+    if cases > 100:
+        assert min(counts[what] for what in ("right", "salvaged", "corrupt", "missed", "warned")) > 0
 
 
 def swap(data: bytearray, one: slice, other: slice) -> None:

@@ -427,7 +427,7 @@ OURS = """
     config config.current config.files config.layers config.names config.settings config.sources config.stack
     config.values errors metering registry replay replay.draws replay.scopes replay.tapes requests requests.keys
     requests.messages requests.parameters storage storage.cache storage.operations storage.packing storage.rows
-    storage.store tuples types
+    storage.statements storage.store tuples types
 """
 COSTLY = """
     argparse ast asyncio base64 concurrent configparser copy csv ctypes dataclasses difflib dis diskcache dotenv email

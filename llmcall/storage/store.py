@@ -30,7 +30,6 @@ DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
 UNQUOTED = frozenset("%?#\\")  # signs that mean something in an address of SQLite's
 PAGE = 500  # rows read at a time when listing
 BUSY_SECONDS = 60.0
-MAPPED_BYTES = 2**26  # diskcache.core.DEFAULT_SETTINGS, 5.6.3
 ANOTHER_ROW = "its index leads to the row of another key"
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes a damaged name
 
@@ -119,7 +118,7 @@ class DiskStore:
             address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
-            connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
+            connection.execute("PRAGMA mmap_size = 0")  # a mapped file that is cut short kills the process (SIGBUS)
             connection.execute("SELECT 1 FROM Cache LIMIT 1")
         except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,23 @@ def test_a_damaged_log(damage: str, sound: Path, tmp_path: Path) -> None:
     log.write_bytes(data)
     with ResponseCache(tmp_path / "cache") as cache:
         assert cache.salvage(tmp_path / "saved") >= RECORDS + 7
+
+
+CUT_SHORT = """
+import os, sys
+from llmcall.testing import ScriptedClient
+client = ScriptedClient(lambda messages: "an answer " * 50, cache_mode="auto", cache_path=sys.argv[1])
+for _ in range(2):
+    replies = [client.send_message(f"question {number}") for number in range(600)]
+    os.truncate(os.path.join(sys.argv[1], "cache.db"), 8192)
+replies += [client.send_message(f"question {number}") for number in range(600)]
+print({reply.content for reply in replies} == {"an answer " * 50})
+"""
+
+
+def test_a_database_that_is_cut_short_while_it_is_open(tmp_path: Path) -> None:
+    """Whoever has it open asks anew; a mapped file would end the process."""
+    command = [sys.executable, "-c", CUT_SHORT, str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert done.stderr.count("the request is asked anew") == 1

@@ -124,12 +124,13 @@ class Admission:
         """Note a piece of a streamed answer: it is billed even where its reader leaves."""
         self._heard.append(text)
 
-    def billed(self, response: Any) -> None:
-        """Note the tokens that a response reports: they are billed even where it is no answer."""
-        if isinstance(response, dict):
-            tokens = TokenUsage.of(response)
-            if tokens.input_tokens is not None:
-                self._use(tokens, calls=0)
+    def billed(self, response: Any) -> bool:
+        """Note the tokens that a response reports, billed even where it is no answer; return whether it reports any."""
+        tokens = TokenUsage.of(response) if isinstance(response, dict) else TokenUsage()
+        if tokens.input_tokens is None:
+            return False
+        self._use(tokens, calls=0)
+        return True
 
     def answered(self, response: Any) -> Flow[None]:
         """Settle what an answer used, and note what its headers say of the endpoint."""

@@ -160,7 +160,13 @@ def _count(client: ClientRoad, asked: Asked, response: Any, amounts: dict[str, A
         tokens = TokenUsage.of(response)
         cost = cost_of(tokens, client.price(request.model, tokens.input_tokens))
         output = 0 if request.kind == "embedding" else tokens.output_tokens
-        amounts |= {"calls": 1, "input_tokens": tokens.input_tokens, "output_tokens": output, "cost": cost}
+        amounts = {
+            "calls": 1,
+            "input_tokens": tokens.input_tokens,
+            "output_tokens": output,
+            "cost": cost,
+            **amounts,
+        }
     client.count_usage(request.model, asked.scope, amounts)
     return cost
 

@@ -211,15 +211,11 @@ def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admis
     if call.stream:
         chunks = yield Open(transport, request, timeout)
         if chunks is not None:
-            return (yield from _streamed(chunks, timeout, call.policy, admission))
+            return (yield from _streamed(call, chunks, timeout, admission))
         whole = {name: value for name, value in request.body.items() if name != "stream_options"}
         request = request._replace(body=whole)
     response = yield Send(transport, request, timeout)
-    admission.billed(response)
-    if request.kind == "chat":
-        answers.check_chat(response)
-    else:
-        answers.check_embeddings(response, len(body["input"]))
+    _check(call, response, admission)
     yield from admission.answered(response)
     if call.stream:
         from ..answers.assembly import text_pieces
@@ -228,20 +224,19 @@ def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admis
     return response
 
 
-def _streamed(chunks: Any, timeout: float | None, policy: RetryPolicy, admission: Admission) -> Flow[Any]:
+def _streamed(call: Call, chunks: Any, timeout: float | None, admission: Admission) -> Flow[Any]:
     from ..answers.assembly import Assembler
 
     assembler, begun = Assembler(), False
     try:
-        while (chunk := (yield Next(chunks, _time_for(timeout, policy)))) is not END:
+        while (chunk := (yield Next(chunks, _time_for(timeout, call.policy)))) is not END:
             text = assembler.add(chunk)
             if text:
                 begun = True
                 admission.hear(text)
                 yield Emit(text)
         response = assembler.response()
-        admission.billed(response)
-        answers.check_chat(response)
+        _check(call, response, admission)
         yield from admission.answered(response)
     except APIError as error:
         if begun:
@@ -250,6 +245,20 @@ def _streamed(chunks: Any, timeout: float | None, policy: RetryPolicy, admission
     finally:
         yield Close(chunks)
     return response
+
+
+def _check(call: Call, response: Any, admission: Admission) -> None:
+    """Raise where a response is no answer; what it reports as used is billed all the same, and so counted."""
+    is_billed = admission.billed(response)
+    try:
+        if call.request.kind == "chat":
+            answers.check_chat(response)
+        else:
+            answers.check_embeddings(response, len(call.request.body["input"]))
+    except APIError:
+        if is_billed:
+            call.count(response, calls=0)
+        raise
 
 
 def _name(call: Call) -> str:

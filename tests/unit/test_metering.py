@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.errors import InvalidRequestError, ServiceError
+from llmcall.errors import EmptyAnswerError, InvalidRequestError, ServiceError
 from llmcall.metering import COLUMNS, Meter, Usage, cost_of
 from llmcall.testing import ScriptedClient
 from llmcall.types import TokenUsage
@@ -46,6 +46,34 @@ def tokens(prompt: int, completion: int) -> dict[str, int]:
 def numbers(usage: Any) -> dict[str, Any]:
     """Return what of a usage is not zero, without its parts."""
     return {name: value for name in COLUMNS if (value := getattr(usage, name)) != 0}
+
+
+class Reasoning(Metered):
+    """Use up all tokens by reasoning, and answer nothing."""
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Answer nothing."""
+        message = {"role": "assistant", "content": ""}
+        choices = [{"message": message, "finish_reason": "length"}]
+        return {"model": request.model, "choices": choices, "usage": self.reported}
+
+    def stream(self, request: Any, timeout: float | None) -> Any:
+        """Stream nothing."""
+        yield {"choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": "length"}]}
+        yield {"choices": [], "usage": self.reported}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_is_no_answer_is_billed(streamed: bool) -> None:
+    """The tokens of an empty answer count, although the call failed."""
+    client = Reasoning(tokens(1000, 500), cache_mode="off")
+    with pytest.raises(EmptyAnswerError):
+        if streamed:
+            list(client.stream_message("Hello", on_error="raise"))
+        else:
+            client.send_message("Hello", on_error="raise")
+    billed = {"errors": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
+    assert numbers(client.usage) == billed
 
 
 def test_a_call_and_a_hit() -> None:

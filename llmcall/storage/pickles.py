@@ -34,18 +34,26 @@ def read(data: bytes) -> Any:
 
     :raises ValueError: where it is broken, or refers to something outside.
     """
+    from warnings import catch_warnings, simplefilter
+
+    try:
+        with catch_warnings():
+            simplefilter("ignore", DeprecationWarning)  # of unknown escapes in texts of protocol 0
+            return _built(data)
+    except (IndexError, KeyError, AssertionError, OverflowError) as error:
+        raise ValueError(f"the pickle is broken ({type(error).__name__}: {error})") from error
+
+
+def _built(data: bytes) -> Any:
     from pickletools import genops
 
     machine = _Machine()
-    try:
-        for opcode, argument, _ in genops(data):
-            perform = _OPCODES.get(opcode.name)
-            if perform is None:
-                raise ValueError(f"it uses {opcode.name}, which is no plain data")
-            perform(machine, argument)
-        return machine.stack.pop()
-    except (IndexError, KeyError, AssertionError, OverflowError) as error:
-        raise ValueError(f"the pickle is broken ({type(error).__name__}: {error})") from error
+    for opcode, argument, _ in genops(data):
+        perform = _OPCODES.get(opcode.name)
+        if perform is None:
+            raise ValueError(f"it uses {opcode.name}, which is no plain data")
+        perform(machine, argument)
+    return machine.stack.pop()
 
 
 class _Machine:

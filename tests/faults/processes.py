@@ -46,9 +46,9 @@ for line in sys.stdin:
 """
 
 
-def seeded(default: int | None = None) -> random.Random:
-    """Return random numbers from the seed in LLMCALL_FAULT_SEED, or a default, or a new one; it is printed."""
-    seed = int(GIVEN_SEED) if GIVEN_SEED else int.from_bytes(os.urandom(4), "big") if default is None else default
+def seeded() -> random.Random:
+    """Return random numbers from the seed in LLMCALL_FAULT_SEED ("new": any), or always the same; it is printed."""
+    seed = int.from_bytes(os.urandom(4), "big") if GIVEN_SEED == "new" else int(GIVEN_SEED or 1)
     print(f"{SEED}={seed}")
     return random.Random(seed)
 

@@ -128,12 +128,13 @@ class SDKTransport:
             self._heads[place] = Head.of(answer.request)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the chunks of a streamed answer; the timeout bounds the wait for each read."""
+        """Yield what the head says and the chunks of a streamed answer; the timeout bounds the wait for each read."""
         sdk, events = self._client(), EventDecoder()
         with self._mapping():
             answer = posted(sdk, _streaming(request), timeout, bearer(self._key)).response
             with closing(answer), _noting(answer):
                 events.hidden = unmistakable_keys(answer.request)
+                yield _opening(answer)
                 for data in answer.iter_bytes():
                     yield from events.feed(data)
                     if events.done:
@@ -148,6 +149,7 @@ class SDKTransport:
             async with aclosing(stream.response) as answer:
                 with _noting(answer):
                     events.hidden = unmistakable_keys(answer.request)
+                    yield _opening(answer)
                     async for data in answer.aiter_bytes():
                         for chunk in events.feed(data):
                             yield chunk
@@ -251,6 +253,12 @@ def _read(answer: Any) -> bytearray:
     for piece in answer.iter_bytes():
         body.add(piece)
     return body.data
+
+
+def _opening(answer: Any) -> Response:
+    """Return what the head of a stream says, before its first chunk."""
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    return Response({}, request_id(headers), headers)
 
 
 def _response(answer: Any, body: bytearray) -> Response:

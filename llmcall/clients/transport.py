@@ -28,7 +28,10 @@ class Transport(Protocol):
         ...
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[Mapping[str, Any]]:
-        """Yield the chunks of an answer in the API's form. Without it, a streamed answer comes in one piece."""
+        """Yield the chunks of an answer in the API's form. Without it, a streamed answer comes in one piece.
+
+        An empty :class:`llmcall.types.Response` before the first of them may tell the request's identifier and headers.
+        """
         ...
 
 

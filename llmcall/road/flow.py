@@ -14,7 +14,7 @@ from ..answers import completeness as answers
 from ..errors import APIError, ContextLengthError, RequestTimeoutError
 from ..lines.references import ordered
 from ..requests.parameters import sent_body
-from ..types import Answer, Sent, record_of
+from ..types import Answer, Response, Sent, record_of
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
 from .retry import RetryPolicy, retrying
 
@@ -227,15 +227,18 @@ def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admis
 def _streamed(call: Call, chunks: Any, timeout: float | None, admission: Admission) -> Flow[Any]:
     from ..answers.assembly import Assembler
 
-    assembler, begun = Assembler(), False
+    assembler, begun, head = Assembler(), False, Response({})
     try:
         while (chunk := (yield Next(chunks, _time_for(timeout, call.policy)))) is not END:
+            if isinstance(chunk, Response) and not chunk:  # what came before the first chunk
+                head = chunk
+                continue
             text = assembler.add(chunk)
             if text:
                 begun = True
                 admission.hear(text)
                 yield Emit(text)
-        response = assembler.response()
+        response = Response(assembler.response(), head.request_id, head.headers)
         _check(call, response, admission)
         yield from admission.answered(response)
     except APIError as error:

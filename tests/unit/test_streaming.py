@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from servers import OK, QUESTION, RawServer, answers, client_for, refusal, sends
-from streaming import HEAD, TWO_COINS, Paused, chunk, chunks_of, event, streams
+from streaming import HEAD, TWO_COINS, Paused, astream_call, chunk, chunks_of, event, stream_call, streams
 
 import llmcall
 from llmcall.errors import ContentFilterError, EmptyAnswerError, RateLimitError, ServiceError
@@ -95,6 +95,23 @@ def test_leaving_early_closes_the_connection_and_stores_nothing() -> None:
             assert (len(client.cache), client.cache.flights._flights) == (0, {})
             assert read(client)[1].sample == "a#0"
     assert len(client.cache) == 1
+
+
+EXHAUSTED = HEAD.replace(
+    b"Connection:", b"x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 300s\r\nConnection:"
+)
+
+
+@pytest.mark.parametrize("way", [stream_call, astream_call])
+def test_the_head_of_a_stream_is_heard(way: Any) -> None:
+    """The reply has the request's identifier, and what is left of the server's limits holds for the next call."""
+    body = b"".join(map(event, TWO_COINS)) + event(b"[DONE]")
+    with RawServer(sends(EXHAUSTED + body)) as raw:
+        client = client_for(raw.base_url)
+        assert way(client, QUESTION).request_id == "req-stream"
+        with pytest.raises(RateLimitError, match="past the deadline"):
+            client.send_message("Another question", deadline=5, on_error="raise")
+        assert len(raw.requests) == 1
 
 
 @pytest.mark.parametrize("how", ["exception", "close", "drop"])

@@ -50,6 +50,8 @@ def price_of(
     found = configured.get(model)
     if found is not None:
         return Price(*found, "[Prices]")
+    if not _is_installed():
+        return None
     from datetime import datetime, timezone
 
     return _packaged(model, address, input_tokens, datetime.now(timezone.utc).date().isoformat())
@@ -57,11 +59,9 @@ def price_of(
 
 @lru_cache(maxsize=4096)
 def _packaged(model: str, address: str | None, input_tokens: int, day: str) -> Price | None:
-    try:
-        import genai_prices
-    except ImportError:
-        return None
     from datetime import datetime, timezone
+
+    import genai_prices
 
     tokens = max(1, input_tokens)
     usage = genai_prices.Usage(input_tokens=tokens, output_tokens=MILLION)
@@ -82,6 +82,14 @@ def _providers(model: str, address: str | None) -> Iterator[dict[str, str]]:
         yield {"provider_api_url": address}
     if not model.startswith(OPEN_WEIGHTS):
         yield {"provider_id": "openai"}
+
+
+@lru_cache(maxsize=1)
+def _is_installed() -> bool:
+    """Look for the package once: every failed import walks through all of the path."""
+    from importlib.util import find_spec
+
+    return find_spec("genai_prices") is not None
 
 
 @lru_cache(maxsize=1)

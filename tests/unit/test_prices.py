@@ -16,6 +16,7 @@ from llmcall.testing import ScriptedClient
 def fresh() -> None:
     """Look every price up anew."""
     prices._packaged.cache_clear()
+    prices._is_installed.cache_clear()
 
 
 @pytest.fixture

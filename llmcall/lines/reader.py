@@ -44,7 +44,8 @@ class Lines:
         self._headed_at: int | None = None  # the number of the header's line
         self._entries: list[tuple[int, bytes]] = []  # the line's number, and the line
         self._heads: dict[int, int] = {}  # hash of all before the response -> first position in the entries
-        self._unkeyed: dict[int, list[int]] = {}  # what tells it -> positions of records whose keys are not made yet
+        # What tells it -> positions of records without keys yet; made when the beginnings of the lines do not tell.
+        self._unkeyed: dict[int, list[int]] | None = None
         self._positions: dict[str, int] = {}
         self._load(lines)
 
@@ -63,14 +64,24 @@ class Lines:
         if written is not None and self._key([written]) == [request.cache_key]:
             return self.record(written)
         part = Encoder().data(_telling_part(request.kind, request.asked), "request")
-        self._key(self._unkeyed.pop(_telling(request.kind, request.sample, part), ()))
+        self._key(self._told().pop(_telling(request.kind, request.sample, part), ()))
         return self._at_key(request.cache_key)
 
     def find(self, cache_key: str) -> Record | None:
         """Return the record of a key, or ``None`` where there is none; it reads all requests through, once."""
-        self._key(sorted(position for positions in self._unkeyed.values() for position in positions))
+        self._key(sorted(position for positions in self._told().values() for position in positions))
         self._unkeyed = {}
         return self._at_key(cache_key)
+
+    def _told(self) -> dict[int, list[int]]:
+        if self._unkeyed is None:
+            found: dict[int, list[int]] = {}
+            for position in range(len(self)):
+                entry = self.encoded(position)
+                part = _telling_part(entry["kind"], entry["request"])
+                found.setdefault(_telling(entry["kind"], entry.get("sample"), part), []).append(position)
+            self._unkeyed = found
+        return self._unkeyed
 
     def _at_key(self, key: str) -> Record | None:
         found = self._positions.get(key)
@@ -133,8 +144,6 @@ class Lines:
                 if same["response"] != entry["response"]:
                     raise _two_answers(self._entries[position][0])
                 return
-        told = _telling(entry["kind"], entry.get("sample"), _telling_part(entry["kind"], entry["request"]))
-        self._unkeyed.setdefault(told, []).append(len(self._entries))
         self._entries.append((number, line))
 
     def _requests(self) -> Iterator[dict[str, Any]]:

@@ -38,7 +38,7 @@ from servers import (
 from llmcall import APIError, OpenAIClient, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.errors import QuotaExceededError
 
-PATIENCE = 0.1  # seconds: a server that stays silent is waited for so long in each attempt
+PATIENCE = 0.3  # seconds: a server that stays silent is waited for so long in each attempt
 
 # What a server does on the wire, the words of the error, its status, and the exception below it.
 BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
@@ -137,7 +137,8 @@ def test_a_deadline_bounds_the_retries(httpserver: HTTPServer) -> None:
             QUESTION, on_error="return", deadline=PATIENCE, waiting_time=PATIENCE / 4, exponential_backoff_factor=1
         )
     assert isinstance(error, ServiceError)
-    assert error.attempts == len(server.requests) < 10
+    assert error.attempts < 10
+    assert error.attempts - len(server.requests) in (0, 1)  # the deadline may pass before the server reads the last one
 
 
 @pytest.mark.parametrize(("error", "kind"), WITH_200)

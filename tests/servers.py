@@ -164,17 +164,20 @@ def sends(data: bytes) -> Behaviour:
     return lambda connection, stopped: connection.sendall(data)
 
 
-def http(body: bytes, *, length: int | None = None, status: str = "200 OK") -> bytes:
-    """Return a response with a body and its length, or with another length than it has."""
+def http(body: bytes, *, length: int | None = None, status: str = "200 OK", stays: bool = True) -> bytes:
+    """Return a response with a body and its length, or with another length than it has.
+
+    Where the connection does not stay, it says so: else the next attempt may find it open, and closed when it is used.
+    """
     size = len(body) if length is None else length
     lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {size}", "X-Request-Id: req-raw"]
+    lines += [] if stays else ["Connection: close"]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def answers(answer: Answer = OK, *, stays: bool = False) -> Behaviour:
     """Answer as an ordinary server would; it says that the connection ends then, or leaves that open."""
-    end = "" if stays else "\r\nConnection: close"
-    return sends(http(answer.text().encode(), status=f"{answer.status} X{end}"))
+    return sends(http(answer.text().encode(), status=f"{answer.status} X", stays=stays))
 
 
 def cut_chunk() -> Behaviour:

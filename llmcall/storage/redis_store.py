@@ -26,7 +26,7 @@ __all__ = ["RedisStore"]
 ROWS, ORDER, STORED = KEYS = ("llmcall:rows", "llmcall:order", "llmcall:stored")
 ASIDE = "llmcall:aside"  # there within a transaction only
 TIME = struct.Struct("<d")  # seconds since the epoch
-PAGE = 500  # rows read, or keys deleted, at a time
+PAGE = 500  # keys deleted at a time
 SCANNED = 1000  # keys that one step of a search looks at
 REWRITES = 3
 # key, row, whether it replaces what is there
@@ -163,11 +163,9 @@ class RedisStore:
 
     def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
         """Yield key, bytes and time of every row, in the order of storing; the bytes are ``None`` where unreadable."""
-        last = 0
-        while page := self.page(last, PAGE):
-            for _, key, value, stored_at in page:
-                yield key, value, stored_at
-            last = page[-1][0]
+        from .stores import each_row
+
+        return each_row(self)
 
     def last(self) -> int:
         """Return the last place that is taken, or 0."""

@@ -28,7 +28,6 @@ __all__ = ["DiskStore"]
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
 UNQUOTED = frozenset("%?#\\")  # signs that mean something in an address of SQLite's
-PAGE = 500  # rows read at a time when listing
 BUSY_SECONDS = 60.0
 ANOTHER_ROW = "its index leads to the row of another key"
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes a damaged name
@@ -226,11 +225,9 @@ class DiskStore:
 
     def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
         """Yield key, bytes and time of every row, in the order of storing; the bytes are ``None`` where unreadable."""
-        last = 0
-        while page := self.page(last, PAGE):
-            for _, key, value, stored_at in page:
-                yield key, value, stored_at
-            last = page[-1][0]
+        from .stores import each_row
+
+        return each_row(self)
 
     def starting(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the index."""

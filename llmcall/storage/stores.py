@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     # Of a row that changes: its key, its key from now on, and its bytes from now on.
     Change = tuple[str, str, bytes]
 
-__all__ = ["Store"]
+__all__ = ["Store", "each_row"]
+
+PAGE = 500  # rows read at a time
 
 
 class Store(Protocol):
@@ -81,3 +83,12 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close what is open; the next use opens it again."""
+
+
+def each_row(store: Store) -> Iterator[tuple[str, bytes | None, float]]:
+    """Yield key, bytes and time of every row of a store, a page after the other."""
+    last = 0
+    while page := store.page(last, PAGE):
+        for _, key, value, stored_at in page:
+            yield key, value, stored_at
+        last = page[-1][0]

@@ -67,6 +67,7 @@ def answering(answer: Answer) -> Behaviour:
     """Answer, with all headers."""
     body = answer.text().encode()
     lines = [f"HTTP/1.1 {answer.status} X", f"Content-Length: {len(body)}", "Content-Type: application/json"]
+    lines.append("Connection: close")  # else the next attempt may find it open, and closed when it is used
     head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in answer.headers.items()), "", ""])
     return lambda connection, stopped: connection.sendall(head.encode() + body)
 

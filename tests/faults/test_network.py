@@ -303,39 +303,22 @@ def test_odd_redirects(target: str) -> None:
     assert len(server.requests) < 30
 
 
-class TLSServer:
+class TLSServer(RawServer):
     """Accept connections on a port, and shake hands as told; a context manager.
 
     :ivar received: what came after the handshake.
     """
 
     def __init__(self, shake: Callable[[socket.socket], Any]) -> None:
+        super().__init__()
         self._shake = shake
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="storm", daemon=True)
-        self.base_url = f"https://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        self.base_url = self.base_url.replace("http:", "https:")
         self.received: list[Any] = []
 
-    def __enter__(self) -> TLSServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        with socket.create_connection(self._listener.getsockname()[:2]):
-            self._thread.join()
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            connection, _ = self._listener.accept()
-            with connection:
-                if self._stopped.is_set():
-                    return
-                connection.settimeout(SECONDS)
-                with suppress(OSError):
-                    self.received.append(self._shake(connection))
+    def _answer(self, connection: socket.socket) -> None:
+        connection.settimeout(SECONDS)
+        with suppress(OSError):
+            self.received.append(self._shake(connection))
 
 
 def self_signed(connection: socket.socket) -> Any:

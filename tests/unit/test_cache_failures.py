@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import mount
 from programs import ran, start
 
 from llmcall.errors import CacheCorruptError, CacheError, CacheMissError
@@ -20,16 +20,6 @@ from llmcall.storage.store import DATABASE
 from llmcall.testing import ScriptedClient
 
 MEBIBYTE = 1 << 20
-
-
-def mount(directory: Path, *arguments: str) -> None:
-    """Mount something on a directory, or skip where that is not allowed."""
-    command = shutil.which("mount")
-    if command is None or os.getuid():
-        pytest.skip("only a superuser mounts")
-    done = subprocess.run([command, *arguments, str(directory)], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.decode().strip()}")
 
 
 @pytest.fixture

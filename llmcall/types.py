@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from marshal import loads
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
@@ -215,30 +214,24 @@ class Reply(dict[str, Any]):
         return reply
 
     @classmethod
-    def again(cls, record: Record, response: bytes, message: Mapping[str, Any] | None) -> Reply:
-        """Return a reply that was made of a record before.
+    def recalled(
+        cls, cache_key: str, sample: str | None, cost: float | None, message: Mapping[str, Any], raw: Callable[[], Any]
+    ) -> Reply:
+        """Return the reply of a record of which only this much was read.
 
-        :param record: its response may be left out.
-        :param response: the response as marshal writes it, to be read when it is asked for.
-        :param message: of a reply that is a text and nothing else; ``None`` for any other.
+        :param raw: reads the response when it is asked for.
         """
-        if message is None:
-            whole = loads(response)
-            reply = cls(message_of(whole["choices"][0]))
-            reply._raw = whole
-        else:
-            reply = cls(message)
-            reply._raw = response
-        reply.cached, reply.latency = True, 0.0
-        reply.cache_key, reply.sample, reply.cost = record.cache_key, record.sample, record.cost
+        reply = cls(message)
+        reply._raw, reply.cached, reply.latency = raw, True, 0.0
+        reply.cache_key, reply.sample, reply.cost = cache_key, sample, cost
         reply.endpoint = reply.request_id = reply._parse = None
         return reply
 
     @property
     def raw(self) -> dict[str, Data]:
         """Return the response as the API gave it."""
-        if type(self._raw) is bytes:
-            self._raw = loads(self._raw)
+        if callable(self._raw):
+            self._raw = self._raw()
         return self._raw  # type: ignore[no-any-return]
 
     @property

@@ -78,7 +78,7 @@ class ShortWay:
     def __init__(self, client: ClientRoad) -> None:
         self.generation = config.generation()  # before the settings: where they change meanwhile, it is old at once
         settings = client.settings
-        self._path = settings.cache_path
+        self._recall = shared_cache(settings.cache_path).recall
         reads = settings.cache_mode in READING and config.settings().cassette_path is None
         self._is_open = reads and client._is_keyed_by_settings()
         self._shapes: dict[bytes, Shape | None] = {}
@@ -127,14 +127,14 @@ class ShortWay:
 
     def _found(self, client: ClientRoad, model: str, key: str) -> Reply | None:
         try:
-            found = shared_cache(self._path).recall(key)
+            found = self._recall(key)
         except CacheError:  # the long way says so, or asks anew
             return None
         if found is None:
             return None
-        record, reply = found
-        client._check_host(model, record.host)
-        count_hit(client._meter, model, record.cost)
+        head, reply = found
+        client._check_host(model, head.host)
+        count_hit(client._meter, model, head.cost)
         return reply
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..misses.miss import Miss
     from ..road.flights import Flights
     from ..types import Record, Reply, Request
+    from .packing import Head
     from .stats import CacheStats
     from .stores import Store
 
@@ -98,13 +99,13 @@ class ResponseCache:
         found = self._packed(cache_key)
         return None if found is None else unpack(cache_key, *found)
 
-    def recall(self, cache_key: str) -> tuple[Record, Reply] | None:
-        """Return a chat call's record and the reply that it is; ``None`` where there is none, or a pointer to another.
+    def recall(self, cache_key: str) -> tuple[Head, Reply] | None:
+        """Return a chat call's reply, and what it was made of; ``None`` where there is none, or a pointer to another.
 
         :raises CacheCorruptError: where the record or the database is damaged.
         """
-        found = self._packed(cache_key)
-        return None if found is None else self._rows.reply(cache_key, *found)
+        found = self._packed(cache_key) if self._unstored else self._store.get(cache_key)
+        return None if found is None else self._rows.reply(cache_key, found[0])
 
     def _packed(self, cache_key: str) -> tuple[bytes, float | None] | None:
         unstored = self._unstored.get(cache_key) if self._unstored else None
@@ -153,7 +154,7 @@ class ResponseCache:
         for key, packed, stored_at in self._store.rows():
             if packed is None:
                 raise CacheCorruptError(f"{self.path}: the row {key[:12]!r} is none that llmcall stores; {REMEDY}")
-            record = unpack(key, packed, stored_at, strict=True)
+            record = unpack(key, packed, stored_at)
             if where is None or where(record):
                 yield record
 

@@ -40,7 +40,7 @@ def keep(cache: ResponseCache, record: Record, *, overwrite: bool) -> Record:
 
 
 def _counting(cache: ResponseCache, record: Record, mine: bytes) -> Record | None:
-    """Return what stands under a record's key now, or ``None``; the cache's ``recall`` will remember it.
+    """Return what stands under a record's key now, or ``None``.
 
     :param mine: the record's bytes; where they stand there, it is the record itself.
     """
@@ -48,7 +48,6 @@ def _counting(cache: ResponseCache, record: Record, mine: bytes) -> Record | Non
     found = cache._packed(key)
     if found is None:
         return None
-    cache._rows.expect(key)
     return record._replace(stored_at=found[1]) if found[0] == mine else unpack(key, *found)
 
 

@@ -3,19 +3,16 @@
 An unpickler that can build nothing but plain data still does what a stranger's bytes say. Keys that are tuples nested a
 million deep overflow the stack of the interpreter while it hashes them; a place in the memo whose number is in the
 billions reserves memory for all that come before it (CPython before the mending of its issue 115952). What
-:mod:`llmcall.storage.packing` writes needs neither, and holds none of the older protocols' operations.
+:mod:`llmcall.storage.plain_pickles` writes needs neither, and holds none of the older protocols' operations.
 """
 
 from __future__ import annotations
 
-__all__ = ["check", "may_overflow"]
+__all__ = ["check"]
 
 # Hashing takes about 80 bytes of the C stack a level (measured with CPython 3.10, 3.11 and 3.13), and the smallest
 # stack of a thread that Python runs on has 128 KiB (musl).
 DEPTH = 1000
-MARK, ONE, TWO, THREE = b"(", b"\x85", b"\x86", b"\x87"  # of a tuple; tuples of so many
-FEWEST_MARKS, FEWEST_TUPLES = 700, 100  # together no more than DEPTH; a text may hold these bytes, too
-NOTHING = b"\0"
 
 # How long an operation is with its argument, by its byte; from the module pickletools, for protocol 4.
 LENGTHS = {
@@ -28,20 +25,6 @@ LENGTHS = {
 # How many bytes tell the length of what follows: texts, bytes, large numbers.
 COUNTED = {0x8C: 1, ord("X"): 4, 0x8D: 8, ord("C"): 1, ord("B"): 4, 0x8E: 8, 0x8A: 1, 0x8B: 4}
 NESTING = frozenset(b"t\x85\x86\x87\x91")
-
-
-def may_overflow(body: bytes) -> bool:
-    """Return whether a pickle has so many bytes of the kind that nests tuples that it must be looked at closely.
-
-    A tuple takes one such byte, or a mark, so few of them nest no deeper than any stack can bear. Replacing the first
-    ones stops there, and costs less than counting all.
-    """
-    return len(body) > DEPTH and (
-        MARK in body.replace(MARK, NOTHING, FEWEST_MARKS)
-        or (ONE in body and ONE in body.replace(ONE, NOTHING, FEWEST_TUPLES))
-        or (TWO in body and TWO in body.replace(TWO, NOTHING, FEWEST_TUPLES))
-        or (THREE in body and THREE in body.replace(THREE, NOTHING, FEWEST_TUPLES))
-    )
 
 
 def check(body: bytes) -> None:

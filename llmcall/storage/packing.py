@@ -1,57 +1,64 @@
-"""Records as bytes: pickled plain data behind a checksum, read by an unpickler that can build nothing else."""
+"""Records as bytes: pickled plain data behind a checksum, laid out so that an answer can be read without the rest.
+
+The pickle is a list of three parts, each at a known place: the head, the response, the request. The head is JSON: what
+a reply needs, with the answer's text, which the response leaves out. The others are JSON where that holds them exactly,
+since reading it takes no more memory than some times its length; else pickles of their own.
+"""
 
 from __future__ import annotations
 
-import io
-import pickle
-from typing import TYPE_CHECKING, Any, NoReturn
+from itertools import product
+from json import JSONDecoder, JSONEncoder
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from ..errors import CacheCorruptError
 from ..requests.messages import plain
+from ..tuples import NamedTuple
 from ..types import Record
-from .operations import check, may_overflow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    pass
 
-__all__ = ["REMEDY", "pack", "packed", "unpack"]
+__all__ = ["REMEDY", "Head", "head_of", "pack", "packed", "response_of", "unpack"]
 
 CHECKSUM_BYTES = 4
-PROTOCOL = 4  # the newest that every supported Python reads and that holds no out-of-band buffers
-FIELDS = ("kind", "sample", "request", "response", "cost", "api_type", "host", "version")
-FIELD_NAMES = frozenset(FIELDS)
-TEXTS = ("sample", "api_type", "host", "version")
+RESIDUE = 0x2144DF1C  # the CRC-32 of any data with its own CRC-32 behind it, the lowest byte first
+FRAME = b"\x80\x04\x95"  # the operations PROTO, of protocol 4, and FRAME; the frame's length follows in eight bytes
+FRAME_BYTES, LENGTH_BYTES = 8, 4
+LIST, TEXT, BYTES, END = b"](", b"X", b"B", b"e."  # a list and a mark, BINUNICODE, BINBYTES, the list's end and all's
+PARTS_AT = len(FRAME) + FRAME_BYTES
+BEGINNING = LIST + TEXT  # from PARTS_AT; a record of an earlier version has another one
+HEAD_LENGTH_AT = PARTS_AT + len(BEGINNING)
+HEAD_AT = HEAD_LENGTH_AT + LENGTH_BYTES
+TEXTS = (str, type(None))
+# The types of a head's values, each combination that there is.
+SHAPES = frozenset(product((str,), TEXTS, (float, int, type(None)), *(TEXTS,) * 5))
 REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
-# What the unpickler raises at bytes that somebody made up.
+# What bytes raise that somebody made up.
 UNREADABLE = (
-    pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError, OverflowError,
-    RecursionError,
+    ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError, OverflowError, RecursionError,
 )  # fmt: skip
 
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Read dicts, lists, strings, numbers, booleans, bytes and ``None``; refuse to look up anything else."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        """Refuse: plain data names no class."""
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no plain data")
-
-    def persistent_load(self, identifier: Any) -> NoReturn:
-        """Refuse: plain data refers to nothing outside."""
-        raise pickle.UnpicklingError("it refers to an object outside")
+_written = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_read_json = JSONDecoder().raw_decode
 
 
-class _PlainPickler(pickle.Pickler):
-    """Write what :class:`_PlainUnpickler` reads; refuse to write anything else."""
+class Head(NamedTuple):
+    """Hold what a hit needs of a record.
 
-    def reducer_override(self, value: Any) -> NoReturn:
-        """Refuse: only what is no plain data has to be reduced."""
-        raise _NotPlainError
+    :param role: of the answer's message, where that is a text and nothing else; ``None`` otherwise.
+    :param content: the text.
+    """
 
-
-class _NotPlainError(Exception):
-    """Say that a value is no plain data, such as a string of a class of its own."""
+    kind: str
+    sample: str | None
+    cost: float | None
+    api_type: str | None
+    host: str | None
+    version: str | None
+    role: str | None = None
+    content: str | None = None
 
 
 def pack(record: Record) -> bytes:
@@ -67,57 +74,145 @@ def packed(record: Record) -> tuple[bytes, Record]:
 
     :raises TypeError: where the record holds what is no plain data and has no plain form, naming its place.
     """
-    values = {name: value for name in FIELDS if (value := getattr(record, name)) is not None}
+    role, content, rest = _apart(record)
+    head, values = _part(
+        "head", [record.kind, record.sample, record.cost, record.api_type, record.host, record.version, role, content]
+    )
+    response, rest = _part("response", rest)
+    request, asked = _part("request", record.request)
+    parts = b"".join((LIST, head, response, request, END))
+    body = FRAME + len(parts).to_bytes(FRAME_BYTES, "little") + parts
+    return body + crc32(body).to_bytes(CHECKSUM_BYTES, "little"), _record(
+        record.cache_key, Head._make(values), rest, asked, record.stored_at
+    )
+
+
+def _apart(record: Record) -> tuple[str | None, str | None, Any]:
+    """Return role and text of an answer that is nothing else, and its response without the text."""
+    response = record.response
+    choices: Any = response.get("choices") if record.kind == "chat" else None
+    first: Any = choices[0] if type(choices) is list and choices else None
+    message: Any = first.get("message") if type(first) is dict else None
+    if type(message) is not dict or message.get("tool_calls") or message.get("refusal"):
+        return None, None, response
+    role, content = message.get("role") or "assistant", message.get("content")
+    if type(role) is not str or type(content) not in TEXTS:
+        return None, None, response
+    if content is None:
+        return role, None, response
+    return role, content, {**response, "choices": [{**first, "message": {**message, "content": None}}, *choices[1:]]}
+
+
+def _part(name: str, value: Any) -> tuple[bytes, Any]:
+    """Return plain data as the bytes of a part, and the value that these hold."""
     try:
-        pickled = _pickled(values)
-    except _NotPlainError:
-        values = {name: plain(value, name) for name, value in values.items()}
-        pickled, record = _pickled(values), record._replace(**values)
-    return pickled + crc32(pickled).to_bytes(CHECKSUM_BYTES, "little"), record
+        text = _written(value)
+        held = _read_json(text)[0]
+        if held == value:
+            return _counted(TEXT, text.encode("utf-8", "surrogatepass")), held
+    except (TypeError, ValueError, RecursionError):
+        pass  # it holds bytes, or a key that is no text, or has no plain form
+    from .plain_pickles import NotPlainError, dumps
+
+    try:
+        return _counted(BYTES, dumps(value)), value
+    except NotPlainError:
+        return _part(name, plain(value, name))
 
 
-def _pickled(values: Mapping[str, Any]) -> bytes:
-    file = io.BytesIO()
-    _PlainPickler(file, PROTOCOL).dump(values)
-    return file.getvalue()
+def _counted(operation: bytes, data: bytes) -> bytes:
+    return operation + len(data).to_bytes(LENGTH_BYTES, "little") + data
 
 
-def unpack(cache_key: str, packed: bytes, stored_at: float | None = None, *, strict: bool = False) -> Record:
+def unpack(cache_key: str, packed: bytes, stored_at: float | None = None) -> Record:
     """Return the record that :func:`pack` made bytes of.
 
-    :param strict: whether to look at each operation of the pickle before, which takes longer than reading it; otherwise
-        only where one might overflow the stack. A small record of a stranger can then still reserve much memory.
     :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a record of plain data.
     """
-    body = packed[:-CHECKSUM_BYTES]
-    if crc32(body) != int.from_bytes(packed[-CHECKSUM_BYTES:], "little"):
-        raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}")
-    return _record(cache_key, _plain_data(cache_key, body, strict), stored_at)
-
-
-def _plain_data(cache_key: str, body: bytes, strict: bool) -> Any:
+    _check_sum(cache_key, packed)
     try:
-        if strict or may_overflow(body):
-            check(body)
-        return _PlainUnpickler(io.BytesIO(body)).load()
+        if not packed.startswith(BEGINNING, PARTS_AT):
+            from .earlier import record_values
+
+            return Record._make((cache_key, *record_values(packed[:-CHECKSUM_BYTES]), stored_at))
+        head, at = _head(packed)
+        response, at = _read(packed, at)
+        request, at = _read(packed, at)
+        if packed[at:-CHECKSUM_BYTES] != END:
+            raise ValueError("it ends in another way than a record")
+        return _record(cache_key, head, response, request, stored_at)
     except UNREADABLE as error:
-        raise CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {error}; {REMEDY}") from error
+        raise _unreadable(cache_key, error) from error
 
 
-def _record(cache_key: str, values: Any, stored_at: float | None) -> Record:
-    if type(values) is dict and values.keys() <= FIELD_NAMES and _is_record(values):
-        return Record._make((cache_key, *map(values.get, FIELDS), stored_at))
-    what = "cannot be read: it holds something else than a record"
-    raise CacheCorruptError(f"the record {cache_key[:12]}… {what}; {REMEDY}")
+def head_of(cache_key: str, packed: bytes) -> Head:
+    """Return the head of the record that :func:`pack` made bytes of.
+
+    :raises CacheCorruptError: where the checksum does not fit, or the bytes hold no head.
+    """
+    if not packed.startswith(BEGINNING, PARTS_AT):
+        record = unpack(cache_key, packed)
+        return Head(record.kind, record.sample, record.cost, record.api_type, record.host, record.version)
+    _check_sum(cache_key, packed)
+    try:
+        return _head(packed)[0]
+    except UNREADABLE as error:
+        raise _unreadable(cache_key, error) from error
 
 
-def _is_record(values: Mapping[str, Any]) -> bool:
-    for name in TEXTS:
-        if type(values.get(name, "")) is not str:
-            return False
-    return (
-        type(values.get("kind")) is str
-        and type(values.get("request")) is dict
-        and type(values.get("response")) is dict
-        and isinstance(values.get("cost", 0.0), (int, float))
-    )
+def response_of(cache_key: str, packed: bytes) -> dict[str, Any]:
+    """Return the response of the record that :func:`pack` made bytes of.
+
+    :raises CacheCorruptError: as of :func:`unpack`.
+    """
+    return unpack(cache_key, packed).response
+
+
+def _check_sum(cache_key: str, packed: bytes) -> None:
+    if crc32(packed) != RESIDUE:
+        raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}")
+
+
+def _unreadable(cache_key: str, error: Exception) -> CacheCorruptError:
+    return CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {error}; {REMEDY}")
+
+
+def _head(packed: bytes) -> tuple[Head, int]:
+    """Return the head of a record, and where the next part begins."""
+    end = HEAD_AT + int.from_bytes(packed[HEAD_LENGTH_AT:HEAD_AT], "little")
+    values = _parsed(packed[HEAD_AT:end])
+    if tuple(map(type, values)) not in SHAPES:
+        raise ValueError("it holds something else than a record")
+    return tuple.__new__(Head, values), end
+
+
+def _read(packed: bytes, at: int) -> tuple[Any, int]:
+    """Return what a part holds, and where the next one begins."""
+    begin = at + len(TEXT) + LENGTH_BYTES
+    operation, end = packed[at : at + len(TEXT)], begin + int.from_bytes(packed[at + len(TEXT) : begin], "little")
+    if operation == TEXT:
+        return _parsed(packed[begin:end]), end
+    if operation != BYTES:
+        raise ValueError(f"its part is no text and no bytes but {operation!r}")
+    from .plain_pickles import loads
+
+    return loads(packed[begin:end]), end
+
+
+def _parsed(data: bytes) -> Any:
+    text = data.decode("utf-8", "surrogatepass")
+    value, end = _read_json(text)
+    if end != len(text):
+        raise ValueError("a part of it goes on after its end")
+    return value
+
+
+def _record(cache_key: str, head: Head, response: Any, request: Any, stored_at: float | None) -> Record:
+    if type(response) is not dict or type(request) is not dict:
+        raise ValueError("it holds something else than a record")
+    if head.content is not None:
+        response["choices"][0]["message"]["content"] = head.content
+    return Record(
+        cache_key, head.kind, head.sample, request, response, head.cost, head.api_type, head.host, head.version,
+        stored_at,
+    )  # fmt: skip

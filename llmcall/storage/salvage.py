@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CacheCorruptError, CacheError
 from ..requests.keys import key_of
 from .long_work import with_bar
-from .packing import CHECKSUM_BYTES, PROTOCOL, pack, unpack
+from .packing import CHECKSUM_BYTES, FRAME, FRAME_BYTES, pack, unpack
 from .pages import Pages
 from .store import DATABASE
 
@@ -29,9 +29,6 @@ __all__ = ["damaged", "salvage"]
 
 STORE_TIME = 3  # diskcache's column of that name, 5.6.3; the value is the last one
 BATCH = 500  # records stored at a time
-# A pickle that fits into a page is one frame: its protocol, the frame's opcode, and the frame's length in eight bytes.
-FRAMED = b"\x80" + bytes([PROTOCOL]) + b"\x95"
-LENGTH_BYTES = 8
 
 
 def damaged(cache: ResponseCache) -> list[str]:
@@ -42,7 +39,7 @@ def damaged(cache: ResponseCache) -> list[str]:
 
 def _sound(key: str, packed: bytes | None) -> bool:
     try:
-        record = unpack(key, packed or b"", strict=True)
+        record = unpack(key, packed or b"")
     except CacheCorruptError:
         return False
     return key_of(record.kind, record.request, record.sample) == key or "fallback" in record.response
@@ -143,20 +140,20 @@ def _record_in(columns: list[Any]) -> Record | None:
 
 def _framed_records(page: bytes) -> Iterator[Record]:
     """Yield the records that stand in a page whole, whatever became of the rest of it."""
-    begin = page.find(FRAMED)
+    begin = page.find(FRAME)
     while begin >= 0:
-        length_at = begin + len(FRAMED)
-        frame = int.from_bytes(page[length_at : length_at + LENGTH_BYTES], "little")
-        record = _readable(page[begin : length_at + LENGTH_BYTES + frame + CHECKSUM_BYTES], None)
+        length_at = begin + len(FRAME)
+        frame = int.from_bytes(page[length_at : length_at + FRAME_BYTES], "little")
+        record = _readable(page[begin : length_at + FRAME_BYTES + frame + CHECKSUM_BYTES], None)
         if record is not None:
             yield record
-        begin = page.find(FRAMED, begin + 1)
+        begin = page.find(FRAME, begin + 1)
 
 
 def _readable(packed: bytes | None, stored_at: float | None) -> Record | None:
     """Return the record in some bytes, its key made anew from its request; ``None`` where they hold none."""
     try:
-        record = unpack("", packed or b"", stored_at, strict=True)
+        record = unpack("", packed or b"", stored_at)
         return record._replace(cache_key=key_of(record.kind, record.request, record.sample))
     except (CacheCorruptError, ValueError, TypeError):
         return None

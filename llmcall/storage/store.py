@@ -29,6 +29,7 @@ __all__ = ["DiskStore"]
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
 UNQUOTED = frozenset("%?#\\")  # signs that mean something in an address of SQLite's
 BUSY_SECONDS = 60.0
+PAGES = 8192  # of 4 KiB, kept in memory at most: diskcache.core.DEFAULT_SETTINGS["sqlite_cache_size"], 5.6.3
 ANOTHER_ROW = "its index leads to the row of another key"
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes a damaged name
 
@@ -72,11 +73,15 @@ class DiskStore:
 
         :raises CacheCorruptError: where the database is damaged.
         """
-        for value, stored_at, own_key in self._read(FIND, key):
-            if own_key != key:
-                raise self._failure(sqlite3.DatabaseError(ANOTHER_ROW))
-            return value, stored_at
-        return None
+        with self._lock:
+            try:
+                reader = self._reader or self._open_reader()
+                found = reader.execute(FIND, (key,)).fetchone() if reader else None
+            except DAMAGE as error:
+                raise self._failure(error) from error
+        if found is not None and found[2] != key:
+            raise self._failure(sqlite3.DatabaseError(ANOTHER_ROW))
+        return found and found[:2]
 
     def _read(self, statement: str, *values: object) -> list[Any]:
         """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for a damaged one."""
@@ -118,6 +123,7 @@ class DiskStore:
         )
         try:
             connection.execute("PRAGMA mmap_size = 0")  # a mapped file that is cut short kills the process (SIGBUS)
+            connection.execute(f"PRAGMA cache_size = {PAGES}")
             connection.execute("SELECT 1 FROM Cache LIMIT 1")
         except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()

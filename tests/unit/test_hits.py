@@ -398,8 +398,7 @@ def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest.Monke
         assert way is not None
         keys = [key for shape in way._shapes.values() if shape for key in shape.keys]
         assert len(keys) <= 5 and sum(map(len, keys)) <= 4000
-        assert len(kept._rows) <= 4 and sum(len(row[0]) + len(row[3]) for row in kept._rows.values()) <= 3000
-        assert len(kept._asked_for) <= 4
+        assert len(kept._heads) <= 4 and sum(len(packed) for packed, _ in kept._heads.values()) <= 3000
     assert len(client.requests) == len(questions)
 
 

@@ -1,0 +1,136 @@
+"""Records of llmcall 0.1.0: they are read, and nothing else whatever the bytes are."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcall.errors import CacheCorruptError
+from llmcall.storage.earlier import FIELDS
+from llmcall.storage.packing import head_of, response_of, unpack
+from llmcall.types import Record
+
+KEY = "0123456789abcdef" * 4
+ASKED = {"model": "m", "messages": [{"role": "user", "content": "Käse 🧀"}], "temperature": 0.5}
+ANSWERED = {"choices": [{"message": {"role": "assistant", "content": "3", "tool_calls": None}}]}
+RECORD = Record(KEY, "chat", "trial/lisa#0", ASKED, ANSWERED, 0.0125, "openai", "api.openai.com", "0.1", 12.5)
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+    | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+class Planted:
+    """Write a file when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.path, "it ran")
+
+
+def signed(body: bytes) -> bytes:
+    """Put a fitting checksum behind any bytes."""
+    return body + crc32(body).to_bytes(4, "little")
+
+
+def packed(value: Any, protocol: int = 4) -> bytes:
+    """Pickle anything, with a fitting checksum."""
+    return signed(pickle.dumps(value, protocol))
+
+
+def test_a_record_of_then() -> None:
+    """The record, its head and its response are read as they were written."""
+    fields = {name: getattr(RECORD, name) for name in FIELDS}
+    old = packed(fields)
+    assert unpack(KEY, old, 12.5) == RECORD
+    assert head_of(KEY, old)[:6] == ("chat", "trial/lisa#0", 0.0125, "openai", "api.openai.com", "0.1")
+    assert head_of(KEY, old).role is None
+    assert response_of(KEY, old) == ANSWERED
+
+
+@given(PLAIN, st.integers(0, pickle.HIGHEST_PROTOCOL))
+def test_any_plain_data_is_a_record_or_damage(value: Any, protocol: int) -> None:
+    """Whatever plain data stands where a record should, it is a record or a CacheCorruptError."""
+    shaped = {"kind": "chat", "request": {}, "response": {}}
+    for found in (value, {**shaped, "request": value}, {**shaped, "cost": value}, {**shaped, "sample": value}):
+        try:
+            record = unpack(KEY, packed(found, protocol))
+        except CacheCorruptError:
+            continue
+        assert isinstance(record.request, dict)
+        assert record.sample is None or isinstance(record.sample, str)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("place", ["the whole", "a field", "deep inside"])
+def test_a_planted_pickle_cannot_run(protocol: int, place: str, tmp_path: Path) -> None:
+    """Whatever protocol it has and wherever it stands, what is planted stays unread."""
+    planted = Planted(tmp_path / "proof")
+    fields = {name: getattr(RECORD, name) for name in FIELDS}
+    value = {
+        "the whole": planted,
+        "a field": {**fields, "response": planted},
+        "deep inside": {**fields, "request": {"a": [planted]}},
+    }
+    with pytest.raises(CacheCorruptError, match="cannot be read"):
+        unpack(KEY, packed(value[place], protocol))
+    assert not (tmp_path / "proof").exists()
+    pickle.loads(pickle.dumps(planted, protocol))  # the plant would have worked
+    assert (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"cbuiltins\nexec\n(S'1/0'\ntR.",
+        b"(S'1/0'\nibuiltins\nexec\n.",
+        b"\x80\x02cbuiltins\nobject\n)\x81.",
+        b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93.",
+        b"\x80\x02\x82\x01.",
+        b"Pid\n.",
+        b"\x80\x02X\x01\x00\x00\x00aQ.",
+        b"\x80\x05\x97.",
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\xff.",
+        b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xff.",
+        b"}}b.",
+        b"",
+        b".",
+        b"0.",
+        b"garbage",
+    ],
+)  # fmt: skip
+def test_hostile_operations(body: bytes) -> None:
+    """Every operation that reaches outside plain data is refused in the same words."""
+    with pytest.raises(CacheCorruptError, match="cannot be read"):
+        unpack(KEY, signed(body))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, 3, "text", [], {}, {"kind": "chat"}, {"kind": "chat", "request": {}},
+        {"kind": 1, "request": {}, "response": {}},
+        {"kind": "chat", "request": [], "response": {}}, {"kind": "chat", "request": {}, "response": {}, "other": 1},
+        {"kind": "chat", "request": {}, "response": {}, "cost": "free"},
+        {"kind": "chat", "request": {}, "response": {}, "host": b"h"},
+        {"kind": "chat", "request": {}, "response": {}, "sample": 0}, {1: 2},
+    ],
+)  # fmt: skip
+def test_plain_data_that_is_no_record(value: Any) -> None:
+    """Plain data of another shape is damage, too."""
+    with pytest.raises(CacheCorruptError, match="something else than a record"):
+        unpack(KEY, packed(value))

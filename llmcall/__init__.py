@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ._version import __version__
+from .annotations import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .admission.budgets import budget

@@ -25,10 +25,10 @@ Only an ``APIError`` may become ``None`` at the public edge (``on_error="none"``
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from .annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from .misses.miss import Miss
@@ -78,6 +78,7 @@ class APIError(LLMCallError):
     retryable = False
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
+    quotas: Mapping[str, Any] = {}  # what the headers of a 429 without Retry-After say is left
 
     def __init__(
         self,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
+from .annotations import TYPE_CHECKING, Any
 from .tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .types import TokenUsage
+
+    Amounts = Mapping[str, float | str | None]
 
 __all__ = ["Meter", "Usage", "cost_of", "count", "count_hit", "process_meter", "track", "watching"]
 
@@ -24,16 +26,19 @@ TOKENS_PER_PRICE = 1_000_000  # prices are USD per million tokens
 class Usage(NamedTuple):
     """Hold what calls used.
 
-    :param calls: calls answered by a model.
+    :param calls: calls answered by a model; streams count whose reader left once the answer had begun.
     :param cached_calls: calls answered by a record, or by an identical call in flight.
     :param retries: attempts after the first.
     :param errors: calls that failed for good.
-    :param input_tokens: prompt tokens that were billed; ``None`` where a server did not report them.
+    :param input_tokens: prompt tokens that were billed; ``None`` where a server did not report them. Those of a stream
+        whose reader left are counted here, as a budget counts them: servers report at the end.
     :param output_tokens: completion tokens that were billed, likewise.
     :param cost: USD of the billed tokens; ``None`` where a price is unknown.
     :param saved: USD that the cached calls cost when they were made, likewise.
     :param by_model: the same for each model.
     :param by_scope: the same for each scope path (``""`` outside any).
+    :param priced_by: whose prices the cost is made of: ``"[Prices]"``, or the package, its version, and the day whose
+        price it is.
     """
 
     calls: int = 0
@@ -46,30 +51,17 @@ class Usage(NamedTuple):
     saved: float | None = 0.0
     by_model: Mapping[str, Usage] = {}
     by_scope: Mapping[str, Usage] = {}
+    priced_by: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        from .tables import columns
+        from .usage_tables import as_text
 
-        return columns([("model", *COLUMNS), *self._rows()], right=range(1, len(COLUMNS) + 1))
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        parts = list(self.by_model.items()) + ([("all", self)] if len(self.by_model) != 1 else [])
-        return [(name, *(_shown(column, getattr(usage, column)) for column in COLUMNS)) for name, usage in parts]
+        return as_text(self, COLUMNS)
 
     def _repr_html_(self) -> str:
-        from jinja2 import Environment
+        from .usage_tables import as_html
 
-        template = Environment(autoescape=True).from_string(
-            "<table><tr>{% for name in heads %}<th>{{ name }}</th>{% endfor %}</tr>"
-            "{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table>"
-        )
-        return template.render(heads=("model", *COLUMNS), rows=self._rows())
-
-
-def _shown(column: str, value: float | None) -> str:
-    if value is None:
-        return "?"
-    return f"${value:,.4f}" if column in ("cost", "saved") else f"{value:,}"
+        return as_html(self, COLUMNS)
 
 
 def cost_of(tokens: TokenUsage, price: tuple[float, float] | None) -> float | None:
@@ -82,13 +74,14 @@ def cost_of(tokens: TokenUsage, price: tuple[float, float] | None) -> float | No
     return (tokens.input_tokens * price[0] + (tokens.output_tokens or 0) * price[1]) / TOKENS_PER_PRICE
 
 
-_lock = threading.Lock()  # one for all meters: it is never held for long
+# One for all meters: it is never held for long. A stream that the garbage collector ends may count at any moment.
+_lock = threading.RLock()
 
 
 def _renew_lock() -> None:
     """Make a lock of a forked process's own: a thread that stayed behind may have held this one."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -99,42 +92,51 @@ class Meter:
     """Add up what calls use, exactly, from any number of threads."""
 
     def __init__(self) -> None:
-        # (model, scope) → one sum for each column, and how many summands of it were unknown
+        # (model, scope) → one sum for each column, how many summands of it were unknown, and whose prices they were
         self._sums: dict[tuple[str, str], list[float]] = {}
         self._unknown: dict[tuple[str, str], list[int]] = {}
+        self._priced_by: dict[tuple[str, str], tuple[str, ...]] = {}
 
-    def add(self, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
-        """Add amounts, by the name of their column; ``None`` is unknown."""
+    def add(self, model: str, scope: str, amounts: Amounts) -> None:
+        """Add amounts, by the name of their column; ``None`` is unknown, and a text says whose price was taken."""
         with _lock:
             sums = self._sums.get((model, scope)) or self._begun((model, scope))
             for name, amount in amounts.items():
-                if amount is None:
+                if isinstance(amount, str):
+                    known = self._priced_by.get((model, scope), ())
+                    self._priced_by[model, scope] = known if amount in known else (*known, amount)
+                elif amount is None:
                     self._unknown[model, scope][COLUMNS.index(name)] += 1
                 else:
                     sums[COLUMNS.index(name)] += amount
 
     def _begun(self, place: tuple[str, str]) -> list[float]:
-        sums = self._sums[place] = [0, 0, 0, 0, 0, 0, 0.0, 0.0]
-        self._unknown[place] = [0] * len(COLUMNS)
-        return sums
+        """Return the sums of a place, which the garbage collector may have begun meanwhile."""
+        sums, unknown = [0, 0, 0, 0, 0, 0, 0.0, 0.0], [0] * len(COLUMNS)
+        self._unknown.setdefault(place, unknown)
+        return self._sums.setdefault(place, sums)
 
     def usage(self) -> Usage:
         """Return what was used so far."""
         with _lock:
-            rows = [(key, list(sums), list(self._unknown[key])) for key, sums in self._sums.items()]
+            rows = [
+                (place, list(sums), list(self._unknown[place]), self._priced_by.get(place, ()))
+                for place, sums in self._sums.copy().items()
+            ]
         return _total(rows)._replace(by_model=_grouped(rows, 0), by_scope=_grouped(rows, 1))
 
 
-_Row = tuple[tuple[str, str], list[float], list[int]]
+_Row = tuple[tuple[str, str], list[float], list[int], tuple[str, ...]]
 
 
 def _total(rows: list[_Row]) -> Usage:
     columns: list[Any] = []
     for column, name in enumerate(COLUMNS):
-        value = sum(sums[column] for _, sums, _ in rows)
-        unknown = any(counts[column] for _, _, counts in rows)
+        value = sum(sums[column] for _, sums, _, _ in rows)
+        unknown = any(counts[column] for _, _, counts, _ in rows)
         columns.append(None if unknown else float(value) if name in ("cost", "saved") else value)
-    return Usage(*columns)
+    priced_by = {source for *_, sources in rows for source in sources}
+    return Usage(*columns)._replace(priced_by=tuple(sorted(priced_by)))
 
 
 def _grouped(rows: list[_Row], part: int) -> dict[str, Usage]:
@@ -148,7 +150,7 @@ process_meter = Meter()
 _tracking: list[Any] = []
 
 
-def count(own: Meter, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
+def count(own: Meter, model: str, scope: str, amounts: Amounts) -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked."""
     own.add(model, scope, amounts)
     process_meter.add(model, scope, amounts)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from .admission import limits
+from .annotations import TYPE_CHECKING, Any
 from .config import current as config
 from .metering import process_meter
 from .models.facts import resolve

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from .annotations import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing import NamedTuple

@@ -10,8 +10,9 @@ from llmcall.admission.pools import Pool
 from llmcall.config.endpoints import Endpoint
 from llmcall.errors import APIError
 from llmcall.models.facts import Capabilities
+from llmcall.road.calls import Call
 from llmcall.road.effects import Do, Send, Sleep, Until
-from llmcall.road.flow import Answer, Call, answer
+from llmcall.road.flow import Answer, answer
 from llmcall.road.retry import RetryPolicy
 from llmcall.storage.cache import ResponseCache
 from llmcall.types import Request

@@ -18,9 +18,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 
 # Each module's layer. An import may go to the same layer or downwards. A name ending in "*" stands for a family.
 LAYERS = {
-    0: "errors tuples types _version",
+    0: "annotations errors tuples types _version",
     1: """config config.* notices tables metering functions
-          models models.facts models.tokens models.vocabularies
+          usage_tables models models.facts models.tokens models.vocabularies
           requests requests.* prompts prompts.* answers answers.*
           replay.draws road.sockets road.stops""",
     2: """storage storage.* lines lines.* misses misses.*

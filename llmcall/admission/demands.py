@@ -9,11 +9,11 @@ from ..models.tokens import count_tokens
 from ..types import TokenUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..models.facts import Capabilities
 
-__all__ = ["LONGEST_ANSWER", "Demand", "demand_of", "used_by"]
+__all__ = ["LONGEST_ANSWER", "Demand", "begun_with", "demand_of", "used_by"]
 
 # Tokens reserved for an answer where neither the request nor what is known of the model bounds it: the most that the
 # models before 2024 gave (models.json), and several times what a short answer takes.
@@ -80,13 +80,31 @@ def used_by(response: Mapping[str, Any], kind: str, body: Mapping[str, Any], kno
     if told.input_tokens is not None and (told.output_tokens is not None or kind == "embedding"):
         return told._replace(output_tokens=told.output_tokens or 0)
     texts = [_said(choice) for choice in response.get("choices") or ()]
-    return counted(texts, kind, body, known)
-
-
-def counted(texts: Iterable[str], kind: str, body: Mapping[str, Any], known: Capabilities) -> TokenUsage:
-    """Return the tokens of a prompt, and of the texts that answer it, as they are counted here."""
     output = sum(count_tokens(text, body["model"], encoding=known.encoding) for text in texts if text)
     return TokenUsage(demand_of(kind, body, known).input_tokens, output)
+
+
+def begun_with(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return, of the chunks of an answer whose reader left, as much of a response as :func:`used_by` looks at.
+
+    What a model thought without a word of it is not known, so the count of its answer is the least that it can be.
+    """
+    texts: dict[int, list[str]] = {}
+    for chunk in chunks:
+        for position, choice in enumerate(chunk.get("choices") or ()):
+            texts.setdefault(choice.get("index", position), []).extend(_pieces(choice.get("delta") or {}))
+    reported = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
+    choices = [{"message": {"content": "".join(pieces)}} for pieces in texts.values()]
+    return {"choices": choices, "usage": reported[-1] if reported else None}
+
+
+def _pieces(delta: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a chunk adds to an answer: to its text, to its reasoning, which has two names, and to its calls."""
+    yield delta.get("reasoning_content") or delta.get("reasoning") or ""
+    yield delta.get("content") or delta.get("refusal") or ""
+    for call in delta.get("tool_calls") or ():
+        function = call.get("function") or {}
+        yield f"{function.get('name') or ''}{function.get('arguments') or ''}"
 
 
 def _said(choice: Any) -> str:

@@ -8,12 +8,13 @@ from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..road.effects import Do, Until
 from ..types import TokenUsage
 from . import budgets
-from .demands import counted, demand_of, used_by
+from .demands import begun_with, demand_of, used_by
 from .limits import Limits, Ticket
+from .rate_headers import told_by
 from .reservations import Reservation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from ..config.endpoints import Endpoint
@@ -58,7 +59,8 @@ class Admission:
         self._demand: Demand | None = None
         self._ticket = Ticket()
         self._reservation: Reservation | None = None
-        self._heard: list[str] = []
+        self._heard: list[Mapping[str, Any]] = []
+        self._told: TokenUsage | None = None
         self._answered = False
 
     def enter(self) -> Flow[Endpoint]:
@@ -120,9 +122,20 @@ class Admission:
     def _names(self) -> str:
         return ", ".join(endpoint.name for endpoint in self._pool.endpoints)
 
-    def hear(self, text: str) -> None:
-        """Note a piece of a streamed answer: it is billed even where its reader leaves."""
-        self._heard.append(text)
+    def hear(self, chunk: Mapping[str, Any]) -> None:
+        """Note a chunk of a streamed answer: it is billed even where its reader leaves."""
+        self._heard.append(chunk)
+
+    def left(self) -> TokenUsage | None:
+        """Settle what an answer used whose reader leaves, and return it; ``None`` where none had begun.
+
+        It is what the server reported, else what is counted here: most report at the end.
+        """
+        if self._told is None and self._heard:
+            request = self._request
+            self._told = used_by(begun_with(self._heard), request.kind, request.body, self._known)
+            self._use(self._told)
+        return self._told
 
     def billed(self, response: Any) -> bool:
         """Note the tokens of a response that is no answer, which are billed all the same; return whether it has any."""
@@ -138,12 +151,10 @@ class Admission:
         headers = getattr(response, "headers", None)
         if headers and gate is not None:
             with self._pool.room.lock:
-                gate.hear(request.model, headers, self._now())
+                gate.hear(request.model, told_by(headers), self._now())
+        self._told = TokenUsage.of(response)
         counts = self._reservation is not None or self._limits.tokens is not None
-        if counts:
-            self._use(used_by(response, request.kind, request.body, self._known))
-        else:
-            self._use(TokenUsage.of(response))
+        self._use(used_by(response, request.kind, request.body, self._known) if counts else self._told)
         if self._reservation is not None and budgets.shared_open():
             yield Do(self._reservation.close)
 
@@ -165,14 +176,9 @@ class Admission:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if self._heard and not self._answered and error is not None and not isinstance(error, APIError):
-                body = self._request.body
-                self._use(counted(["".join(self._heard)], self._request.kind, body, self._known))
-        finally:
-            self._pool.leave(self._ticket, answered=self._answered)
-            if self._reservation is not None:
-                self._reservation.close()
+        self._pool.leave(self._ticket, answered=self._answered)
+        if self._reservation is not None:
+            self._reservation.close()
 
 
 def _final(error: APIError) -> APIError:

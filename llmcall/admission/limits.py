@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from .rate_headers import told_by
+from .rate_headers import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from .demands import Demand
+    from .rate_headers import Quota
 
 __all__ = ["NO_LIMITS", "WINDOW", "Entry", "Gate", "Limits", "Room", "Ticket", "address", "forget", "process_room"]
 
@@ -51,17 +52,6 @@ class Limits(NamedTuple):
 NO_LIMITS = Limits()
 
 
-class Told(NamedTuple):
-    """Hold what a server said is left.
-
-    :param left: requests or tokens, of what it counts until then.
-    :param until: the monotonic time at which it counts anew.
-    """
-
-    left: int
-    until: float
-
-
 class Entry:
     """Be one call that was let in, or one that ended less than 60 seconds ago."""
 
@@ -89,7 +79,7 @@ class Gate:
         self.queue: OrderedDict[Ticket, None] = OrderedDict()
         self._log: deque[Entry] = deque()  # those of the last 60 seconds, oldest first
         self._tokens = 0  # their sum
-        self._told: dict[tuple[str, str], Told] = {}  # by model and by what is counted
+        self._told: dict[str, dict[str, Told]] = {}  # by model and by the header that says so
 
     def wait(self, limits: Limits, demand: Demand | None, model: str, now: float) -> float:
         """Return the seconds until a call may begin, as far as time alone decides; infinite where it does not.
@@ -104,7 +94,7 @@ class Gate:
             self.rested_until - now,
             self._wait_for_requests(limits.requests, now),
             self._wait_for_tokens(limits.tokens, demand, now),
-            self._wait_as_told(demand, model, now),
+            self.wait_as_told(demand, model, now),
         )
         return max(0.0, *waits)
 
@@ -132,12 +122,13 @@ class Gate:
                 return entry.begun + WINDOW - now
         return 0.0
 
-    def _wait_as_told(self, demand: Demand | None, model: str, now: float) -> float:
-        if not self._told:
+    def wait_as_told(self, demand: Demand | None, model: str, now: float) -> float:
+        """Return the seconds until the server has enough left for a call, as far as it said."""
+        told = self._told.get(model)
+        if not told:
             return 0.0
-        least = {"requests": 1, "tokens": max(1, demand.stated if demand is not None else 1)}
-        told = ((self._told.get((model, what)), needed) for what, needed in least.items())
-        return max((each.until - now for each, needed in told if each and each.left < needed), default=0.0)
+        needed = {"requests": 1, "tokens": max(1, demand.stated if demand is not None else 1)}
+        return max(each.wait(needed[each.unit], now) for each in told.values())
 
     def enter(self, demand: Demand | None, model: str, now: float) -> Entry:
         """Let a call begin; :meth:`wait` was 0."""
@@ -145,10 +136,10 @@ class Gate:
         self._log.append(entry)
         self._tokens += entry.tokens
         self.running += 1
-        for what, used in (("requests", 1), ("tokens", demand.stated if demand is not None else 0)):
-            told = self._told.get((model, what))
-            if told is not None:
-                self._told[model, what] = told._replace(left=told.left - used)
+        used = {"requests": 1, "tokens": demand.stated if demand is not None else 0}
+        told = self._told.get(model, {})
+        for name, each in told.items():
+            told[name] = each.less(used[each.unit], now)
         return entry
 
     def settle(self, entry: Entry, tokens: int) -> None:
@@ -169,10 +160,10 @@ class Gate:
         """Ask nothing until a monotonic time; an earlier wish for a longer rest stands."""
         self.rested_until = max(until, self.rested_until)
 
-    def hear(self, model: str, headers: Mapping[str, str], now: float) -> None:
-        """Take in what the headers of a response say is left; without a time they say nothing."""
-        for what, (left, seconds) in told_by(headers).items():
-            self._told[model, what] = Told(left, now + seconds)
+    def hear(self, model: str, quotas: Mapping[str, Quota], now: float) -> None:
+        """Take in what the headers of a response say is left."""
+        for name, quota in quotas.items():
+            self._told.setdefault(model, {})[name] = Told.of(quota, now)
 
 
 class Ticket:

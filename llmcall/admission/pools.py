@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from .limits import NEVER, Limits, Room
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..config.current import Endpoint
     from .demands import Demand
     from .limits import Ticket
+    from .rate_headers import Quota
 
 __all__ = ["Pool"]
 
@@ -87,6 +88,16 @@ class Pool:
             self.room.gate(endpoint).rest(until)
             others = (self.room.gate(other) for other in self.endpoints if other is not endpoint)
             return any(other.rested_until < until for other in others)
+
+    def hear(self, endpoint: Endpoint, quotas: Mapping[str, Quota], demand: Demand, model: str, now: float) -> float:
+        """Take in what an endpoint said is left, and return the seconds until it has enough for a call.
+
+        :param now: the monotonic time.
+        """
+        with self.room.lock:
+            gate = self.room.gate(endpoint)
+            gate.hear(model, quotas, now)
+            return gate.wait_as_told(demand, model, now)
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested.

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AuthenticationError, InvalidRequestError, QuotaExceededError, RateLimitError
 from ..notices import warn_once
+from .demands import demand_of
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..errors import APIError
-    from ..road.flow import Call
+    from ..road.calls import Call
     from .pools import Pool
 
 __all__ = ["another_way"]
@@ -30,7 +31,7 @@ def another_way(
     :param now: the monotonic time.
     """
     if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-        return _passed_on(call, endpoint, error, refused, now)
+        return _passed_on(call, endpoint, body, error, refused, now)
     if isinstance(error, AuthenticationError):
         # A function gives the key: api_key=, azure_ad_token_provider= or Entra ID.
         renewable = getattr(call.transport(endpoint), "renewable", False)
@@ -46,9 +47,11 @@ def _is_new(refused: set[str], how: str) -> bool:
     return not known
 
 
-def _passed_on(call: Call, endpoint: Endpoint, error: APIError, refused: set[str], now: float) -> bool:
+def _passed_on(
+    call: Call, endpoint: Endpoint, body: dict[str, Any], error: APIError, refused: set[str], now: float
+) -> bool:
     """Let an endpoint rest; return whether another one, or the first that has rested, is asked in its place."""
-    seconds = _rest(call, error)
+    seconds = _rest(call, endpoint, body, error, now)
     another = call.pool.rest(endpoint, now + seconds)
     if not error.retryable:
         return False  # a stream's reader has the first half already
@@ -64,11 +67,21 @@ def _passed_on(call: Call, endpoint: Endpoint, error: APIError, refused: set[str
     return False
 
 
-def _rest(call: Call, error: APIError) -> float:
-    """Return the seconds that an endpoint rests: those it asked for, else some, in which another may be asked."""
+def _rest(call: Call, endpoint: Endpoint, body: dict[str, Any], error: APIError, now: float) -> float:
+    """Return the seconds that an endpoint rests: those it asked for, else some, in which another may be asked.
+
+    Where it asked for none, but said what is left of its limits, it rests until there is enough for the call, which
+    does not come back before either.
+    """
     if error.retry_after is not None:
         return error.retry_after
-    return REST if len(call.pool.endpoints) > 1 else call.policy.waiting_time
+    own = REST if len(call.pool.endpoints) > 1 else call.policy.waiting_time
+    if not error.quotas:
+        return own
+    demand = demand_of(call.request.kind, body, call.capabilities)
+    refill = call.pool.hear(endpoint, error.quotas, demand, call.request.model, now)
+    error.retry_after = refill or None
+    return max(own, refill)
 
 
 def _left_out(pool: Pool, endpoint: Endpoint, error: APIError) -> bool:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ServiceError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     import httpx
 
-__all__ = ["SECRET_NAMES", "chat_completion", "chat_completion_stream"]
+__all__ = ["LARGEST", "LARGEST_REFUSAL", "SECRET_NAMES", "chat_completion", "chat_completion_stream"]
+
+# Bytes, after the decoding of gzip. It is what a line of a cassette may have; 2,048 embeddings of 3,072 numbers, the
+# most that OpenAI gives at once, have about half of it.
+LARGEST = 256 * 2**20
+LARGEST_REFUSAL = 2**20  # bytes: FastAPI's servers repeat the request in theirs, and its message comes first
 
 SECRET_NAMES = ("auth", "key", "token", "secret", "cookie", "password", "credential", "signature", "sig")
 SHORTEST_SECRET = 6  # characters; masking shorter values would blot out ordinary words
@@ -35,8 +42,9 @@ async def chat_completion_stream(
     :param headers: HTTP headers.
     :param timeout: seconds for connecting, and for each read.
     :param caller: awaited with each piece before it is yielded; a plain function is called.
-    :raises httpx.RequestError: where the status is not 200 (its body is in the log), or the connection fails.
-    :raises ServiceError: where an event is malformed, or reports an error.
+    :raises httpx.RequestError: where the status is not 200 (its body is in the log, the first MiB of it), or the
+        connection fails.
+    :raises ServiceError: where an event is malformed, or reports an error, or the answer has more than 256 MiB.
     """
     import httpx
 
@@ -47,7 +55,7 @@ async def chat_completion_stream(
         opened.stream("POST", url, headers=dict(headers), json=chat_data, timeout=timeout) as response,
     ):
         if response.status_code != 200:
-            _log_refusal(response, await response.aread())
+            _log_refusal(response, await _start_of(response))
             raise httpx.RequestError(f"Request failed with status {response.status_code}", request=response.request)
         async with aclosing(_pieces(EventReader(), response)) as pieces:
             async for piece in pieces:
@@ -78,14 +86,29 @@ def _opened(client: httpx.AsyncClient | None) -> AbstractAsyncContextManager[htt
 
 
 async def _pieces(reader: Any, response: httpx.Response) -> AsyncGenerator[str, None]:
+    size = 0
     async with aclosing(response.aiter_bytes()) as received:  # type: ignore[type-var]
         async for data in received:
+            size += len(data)
+            if size > LARGEST:
+                raise ServiceError(f"the answer is larger than {LARGEST >> 20} MiB, and was read no further")
             for piece in reader.feed(data):
                 yield piece
             if reader.done:
                 return
     for piece in reader.close():
         yield piece
+
+
+async def _start_of(response: httpx.Response) -> bytes:
+    """Return the body of a refusal, as much of it as it may have."""
+    start = bytearray()
+    async with aclosing(response.aiter_bytes()) as received:  # type: ignore[type-var]
+        async for data in received:
+            start += data
+            if len(start) > LARGEST_REFUSAL:
+                break
+    return bytes(start[:LARGEST_REFUSAL])
 
 
 async def _tell(caller: Callable[[str], Awaitable[None] | None] | None, piece: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from ..answers.completeness import cut_by_context, looks_cut
 from ..errors import ContextLengthError
 from ..metering import cost_of
 from ..road import flow
+from ..road.calls import Call
+from ..road.effects import look
 from ..road.embeddings import embed, vector
 from ..road.fallbacks import larger, tried_in_turn
 from ..road.retry import RetryPolicy
@@ -110,14 +113,14 @@ def _counted(client: ClientRoad, request: Request) -> TokenCount:
     return count_tokens(request.messages, request.model, encoding=client.capabilities(request.model).encoding)
 
 
-def call_of(client: ClientRoad, asked: Asked, *, stream: bool = False, wants_room: bool = False) -> flow.Call:
+def call_of(client: ClientRoad, asked: Asked, *, stream: bool = False, wants_room: bool = False) -> Call:
     """Return what the road needs to know of a call.
 
     :param stream: whether its text is handed on as it comes.
     :param wants_room: whether an answer that the context window cut is an error.
     """
     request, options, settings = asked.request, asked.options, client.settings
-    return flow.Call(
+    return Call(
         request=request,
         cache=None if options.cache is False else client.cache,
         mode=asked.storing(settings.cache_mode),
@@ -154,17 +157,19 @@ def _first(*values: Any) -> Any:
 
 
 def _count(client: ClientRoad, asked: Asked, response: Any, amounts: dict[str, Any]) -> float | None:
-    """Count a response, or amounts; return the response's USD, or ``None``."""
+    """Count a response or its tokens, and amounts; return the response's USD, or ``None``."""
     request, cost = asked.request, None
     if response is not None:
-        tokens = TokenUsage.of(response)
-        cost = cost_of(tokens, client.price(request.model, tokens.input_tokens))
+        tokens = response if isinstance(response, TokenUsage) else TokenUsage.of(response)
+        price = client.dated_price(request.model, tokens.input_tokens)
+        cost = cost_of(tokens, price and price.pair)
         output = 0 if request.kind == "embedding" else tokens.output_tokens
         amounts = {
             "calls": 1,
             "input_tokens": tokens.input_tokens,
             "output_tokens": output,
             "cost": cost,
+            **({"priced_by": price.source} if price is not None and cost is not None else {}),
             **amounts,
         }
     client.count_usage(request.model, asked.scope, amounts)
@@ -176,7 +181,7 @@ def embedded(client: ClientRoad, asked: list[Asked]) -> Flow[list[list[float]]]:
     known: dict[str, Answer] = {}
     missing: list[Asked] = []
     for each in asked:
-        found = client._recorded(each, counted=False)
+        found = yield from look(client.cache, functools.partial(client._recorded, each, counted=False))
         if found is None:
             missing.append(each)
         else:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
-
+from ..annotations import TYPE_CHECKING, Any, overload
 from ..errors import APIError
 from .road import ClientRoad
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from typing import Literal, TypeVar
 
     from ..models.tokens import TokenCount
     from ..types import Answer, Reply, Request
     from .asked import Asked
     from .stream import AsyncStream, Stream
+
+    T = TypeVar("T")
 
 __all__ = ["LLMClient"]
 
@@ -108,6 +110,9 @@ class LLMClient(ClientRoad):
             return at_once
         asked = self._prepared(current_messages, {**dict(zip(ARGUMENTS, values, strict=False)), **params})
         try:
+            recalled = self._recalled(asked)
+            if recalled is not None:
+                return recalled
             found = self._recorded(asked)
             if found is None:
                 from ..road.drivers import drive
@@ -124,12 +129,15 @@ class LLMClient(ClientRoad):
 
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop; arguments, reply and errors as of :meth:`send_message`."""
-        at_once = self._at_once(current_messages, (), (arguments,))
+        at_once = await self._looked_up(self._at_once, current_messages, (), (arguments,))
         if at_once is not None:
             return at_once
         asked = self._prepared(current_messages, arguments)
         try:
-            found = self._recorded(asked)
+            recalled = await self._looked_up(self._recalled, asked)
+            if recalled is not None:
+                return recalled
+            found = await self._looked_up(self._recorded, asked)
             if found is None:
                 from ..road.drivers import adrive
 
@@ -137,6 +145,14 @@ class LLMClient(ClientRoad):
             return self._reply(found, asked)
         except BaseException as error:
             return self._failed(error, asked)  # type: ignore[no-any-return]
+
+    async def _looked_up(self, look: Callable[..., T], *arguments: Any) -> T:
+        """Call what looks into the cache: in line where that takes microseconds, else in a thread."""
+        if self.cache.store.is_near:
+            return look(*arguments)
+        import asyncio
+
+        return await asyncio.to_thread(look, *arguments)
 
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
         """Ask a model and hand on its answer as it comes; arguments as of :meth:`send_message`.
@@ -177,7 +193,7 @@ class LLMClient(ClientRoad):
         from ..road.drivers import adrive_stream
 
         try:
-            found = self._recorded(asked)
+            found = await self._looked_up(self._recorded, asked)
             if found is None:
                 pieces = adrive_stream(self._answer(asked, stream=True), self._finish(asked, stream))
                 async with aclosing(pieces):

@@ -1,14 +1,15 @@
-"""The body of an answer as it comes, up to the size that an answer may have."""
+"""The body of an answer as it comes, up to the size that an answer may have, and the start of a refusal's."""
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from typing import Any
+
+from ..answers.raw_stream import LARGEST, LARGEST_REFUSAL
 from ..errors import ServiceError
+from .redirects import OF_THE_SDK
 
-__all__ = ["LARGEST", "Body", "too_large"]
-
-# Bytes, after the decoding of gzip. It is what a line of a cassette may have; 2,048 embeddings of 3,072 numbers, the
-# most that OpenAI gives at once, have about half of it.
-LARGEST = 256 * 2**20
+__all__ = ["LARGEST", "Body", "bounding", "is_cut", "too_large"]
 
 
 class Body:
@@ -35,3 +36,56 @@ def too_large() -> ServiceError:
     error = ServiceError(f"the answer is larger than {LARGEST >> 20} MiB, and was read no further")
     error.retryable = False
     return error
+
+
+def bounding(sdk: Any, *, asynchronous: bool = False) -> Any:
+    """Let an SDK client read of a refusal, or of a redirect, no more than its start, and return it.
+
+    The SDK reads a refusal whole before anybody can look at it, and its HTTP library a redirect. What of it has been
+    read then is all that they know of.
+    """
+    hooks = sdk._client.event_hooks["response"]
+    read = _aread_start if asynchronous else _read_start
+    if read not in hooks:
+        hooks.append(read)
+    return sdk
+
+
+def _read_start(response: Any) -> None:
+    if not _is_refusal(response):
+        return
+    start = bytearray()
+    for piece in response.iter_bytes():
+        start += piece
+        if len(start) > LARGEST_REFUSAL:
+            break
+    response.close()
+    _keep(response, start)
+
+
+async def _aread_start(response: Any) -> None:
+    if not _is_refusal(response):
+        return
+    start = bytearray()
+    async with aclosing(response.aiter_bytes()) as pieces:
+        async for piece in pieces:
+            start += piece
+            if len(start) > LARGEST_REFUSAL:
+                break
+    await response.aclose()
+    _keep(response, start)
+
+
+def _is_refusal(response: Any) -> bool:
+    """Tell whether a response has no answer; a user's HTTP client may get others than those to the SDK's requests."""
+    return not response.is_success and OF_THE_SDK in response.request.headers
+
+
+def _keep(response: Any, start: bytearray) -> None:
+    response._content = bytes(start[: LARGEST_REFUSAL + 1])  # as its read() does (httpx 0.28, httpx2 2.16)
+
+
+def is_cut(response: Any) -> bool:
+    """Tell whether of a refusal only the start was read."""
+    content = getattr(response, "_content", None)  # a mock's is none
+    return isinstance(content, bytes) and len(content) > LARGEST_REFUSAL

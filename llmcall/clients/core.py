@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
+from ..annotations import TYPE_CHECKING, Any
 from ..config import current as config
 from ..errors import ConfigError
 from ..metering import Meter, count
 from ..storage.cache import shared_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from typing import ClassVar
 
     from typing_extensions import Self
 
     from ..admission.pools import Pool
     from ..config.current import Endpoint, Settings
-    from ..metering import Usage
+    from ..metering import Amounts, Usage
     from ..models.facts import Capabilities
     from ..storage.cache import ResponseCache
     from .hits import ShortWay
@@ -166,7 +166,7 @@ class ClientCore:
     def _count(self, model: str, scope: str, **amounts: float | None) -> None:
         count(self._meter, model, scope, amounts)
 
-    def count_usage(self, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
+    def count_usage(self, model: str, scope: str, amounts: Amounts) -> None:
         """Count what calls of this client used in another process."""
         count(self._meter, model, scope, amounts)
 

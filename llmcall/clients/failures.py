@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
+from ..admission.rate_headers import LONGEST_WAIT, date_in, sent_at, told_by
 from ..answers.nesting import DEPTH, is_deep
 from ..answers.surrogates import may_have_surrogates, without_surrogates
 from ..errors import (
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["answered", "failure", "request_id", "seconds_to_wait"]
-
-LONGEST_WAIT = 366 * 86400.0  # seconds; what no clock of the system can wait for would be an error of its own
 
 CONTEXT_CODES = frozenset(
     {
@@ -93,6 +90,8 @@ def failure(
         **extras,
     )
     made.code, made.param = error.get("code"), error.get("param")
+    if kind is RateLimitError and made.retry_after is None:
+        made.quotas = told_by(headers)
     return made
 
 
@@ -216,20 +215,18 @@ def _first_number(pattern: re.Pattern[str], message: str) -> int | None:
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``Retry-After`` in seconds or as a date.
 
-    Source: RFC 9110, section 10.2.3; ``retry-after-ms`` is OpenAI's and Azure's own.
+    Source: RFC 9110, section 10.2.3; ``retry-after-ms`` is OpenAI's and Azure's own. A date is one of the server's
+    clock, which this machine's need not agree with: what counts is how long it is after the response's own ``Date``.
     """
     milliseconds = _positive(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     stated = headers.get("retry-after")
     seconds = _positive(stated)
-    if seconds is not None or not stated:
+    if seconds is not None:
         return seconds
-    try:
-        date = email.utils.parsedate_to_datetime(stated)
-        return min(max(0.0, date.timestamp() - time.time()), LONGEST_WAIT)
-    except (TypeError, ValueError, OverflowError, OSError):  # no date, or one that no clock knows
-        return None
+    date = date_in(stated)
+    return None if date is None else min(max(0.0, date - sent_at(headers)), LONGEST_WAIT)
 
 
 def _positive(text: str | None) -> float | None:

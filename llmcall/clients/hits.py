@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from hashlib import sha256
 from marshal import dumps, loads
-from typing import TYPE_CHECKING, Any
 
+from ..annotations import TYPE_CHECKING, Any
 from ..config import current as config
-from ..errors import CacheError
+from ..errors import CacheCorruptError
 from ..metering import count_hit
 from ..replay.scopes import is_outside
 from ..replay.tapes import is_any_open
@@ -128,7 +128,7 @@ class ShortWay:
     def _found(self, client: ClientRoad, model: str, key: str) -> Reply | None:
         try:
             found = self._recall(key)
-        except CacheError:  # the long way says so, or asks anew
+        except CacheCorruptError:  # the long way says so, or asks anew
             return None
         if found is None:
             return None

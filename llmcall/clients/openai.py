@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
-
+from ..annotations import TYPE_CHECKING, Any
 from ..config import current as config
 from ..config.layers import CONFIGURED
 from ..errors import ConfigError
@@ -11,6 +10,8 @@ from ..replay import tapes
 from .base import LLMClient
 
 if TYPE_CHECKING:
+    from typing import ClassVar
+
     from ..config.current import Endpoint, Settings
     from .sdk import SDKTransport
 

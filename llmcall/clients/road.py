@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from ..annotations import TYPE_CHECKING, Any
 from ..config import current as config
-from ..errors import APIError
+from ..errors import APIError, CacheCorruptError
+from ..storage.rows import reply_of
 from ..types import Answer, Reply
 from .core import ClientCore
-from .hits import ShortWay
+from .hits import READING, ShortWay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..models.prices import Price
     from ..road.effects import Flow
     from ..types import Record
     from .asked import Asked
@@ -44,6 +45,26 @@ class ClientRoad(ClientCore):
         elif counted:
             self._count(asked.request.model, asked.scope, cached_calls=1, saved=found.record.cost)
         return found
+
+    def _recalled(self, asked: Asked) -> Reply | None:
+        """Return the recorded reply of a call that the short way does not know, where the cache alone decides."""
+        if asked.tape or asked.options.cache is False or self._mode() not in READING:
+            return None
+        request = asked.request
+        if request.sample is None and asked.parse is None:
+            return None
+        try:
+            found = self.cache.recall(request.cache_key)
+        except CacheCorruptError:  # what is to be done then, the long way knows
+            return None
+        if found is None:
+            return None
+        head, reply = found
+        self._check_host(request.model, head.host)
+        self._count(request.model, asked.scope, cached_calls=1, saved=head.cost)
+        asked.end()
+        reply._parse = asked.parse
+        return reply
 
     def _replayed(self, asked: Asked) -> Answer | None:
         if asked.tape is None:
@@ -122,12 +143,16 @@ class ClientRoad(ClientCore):
 
     def price(self, model: str, input_tokens: int | None = None) -> tuple[float, float] | None:
         """Return the USD per million tokens, in and out, of a prompt of so many tokens; ``None`` where unknown."""
+        found = self.dated_price(model, input_tokens)
+        return found.pair if found is not None else None
+
+    def dated_price(self, model: str, input_tokens: int | None = None) -> Price | None:
+        """Return the same with whose price it is, and of what day."""
         from ..models.prices import price_of
 
         first = self._pool(model).endpoints[0]
         address = first.azure_endpoint or first.base_url
-        found = price_of(model, self.settings.prices, address=address, input_tokens=input_tokens or 0)
-        return found.pair if found is not None else None
+        return price_of(model, self.settings.prices, address=address, input_tokens=input_tokens or 0)
 
     def _failed(self, error: BaseException, asked: Asked, *, returning: bool = True) -> Any:
         """Raise, log or return an error, as the caller wants an API failure; raise any other."""
@@ -168,7 +193,7 @@ class ClientRoad(ClientCore):
         asked.end()
         sent = found.sent
         if sent is None:
-            return Reply.of(found.record, parse=asked.parse)
+            return reply_of(found.record, asked.parse)
         return Reply.of(
             found.record,
             cached=False,

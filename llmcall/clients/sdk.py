@@ -12,7 +12,8 @@ from ..errors import RequestTimeoutError, ServiceError
 from ..road.time_limits import limited
 from ..types import Response
 from .bearer import abearer, bearer
-from .bodies import Body
+from .bodies import Body, bounding
+from .echoes import EchoFilter
 from .events import EventDecoder
 from .failures import answered, request_id
 from .heads import Head
@@ -133,12 +134,15 @@ class SDKTransport:
             answer = posted(sdk, _streaming(request), timeout, bearer(self._key)).response
             with closing(answer), _noting(answer):
                 events.hidden = unmistakable_keys(answer.request)
+                echoes = _echoes_of(events)
                 yield _opening(answer)
                 for data in answer.iter_bytes():
-                    yield from events.feed(data)
+                    yield from map(echoes.passed, events.feed(data))
                     if events.done:
-                        return
-                yield from events.close()
+                        break
+                else:
+                    yield from map(echoes.passed, events.close())
+                yield from echoes.rest()
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer, as :meth:`stream`."""
@@ -148,13 +152,17 @@ class SDKTransport:
             async with aclosing(stream.response) as answer:
                 with _noting(answer):
                     events.hidden = unmistakable_keys(answer.request)
+                    echoes = _echoes_of(events)
                     yield _opening(answer)
                     async for data in answer.aiter_bytes():
                         for chunk in events.feed(data):
-                            yield chunk
+                            yield echoes.passed(chunk)
                         if events.done:
-                            return
-                    for chunk in events.close():
+                            break
+                    else:
+                        for chunk in events.close():
+                            yield echoes.passed(chunk)
+                    for chunk in echoes.rest():
                         yield chunk
 
     def models(self, timeout: float) -> list[str]:
@@ -183,7 +191,7 @@ class SDKTransport:
         if self._sdk is None:
             with self._lock:
                 if self._sdk is None:
-                    self._sdk = at_home(self._make(False))
+                    self._sdk = bounding(at_home(self._make(False)))
                     if self._lent is None:
                         finalize(self, self._sdk.close).atexit = False  # connections of a client that was forgotten
         return self._sdk
@@ -194,7 +202,7 @@ class SDKTransport:
         loop = asyncio.get_running_loop()
         found = self._sdks.get(loop)
         if found is None:
-            sdk = at_home(self._make(True), asynchronous=True)
+            sdk = bounding(at_home(self._make(True), asynchronous=True), asynchronous=True)
             guard = _closing(sdk)
             await anext(guard)
             found = self._sdks.setdefault(loop, (sdk, guard))
@@ -257,6 +265,11 @@ def _read(answer: Any) -> bytearray:
 def _opening(answer: Any) -> Response:
     """Return what the head of a stream says, before its first chunk."""
     return _told({}, answer)
+
+
+def _echoes_of(events: EventDecoder) -> EchoFilter:
+    """Return what finds the keys that a decoder hides also where the chunks cut them."""
+    return EchoFilter(key.decode() for key in events.hidden)
 
 
 def _response(answer: Any, body: bytearray) -> Response:

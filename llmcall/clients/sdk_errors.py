@@ -8,8 +8,9 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from ..answers.nesting import is_deep
-from ..answers.raw_stream import SECRET_NAMES
+from ..answers.raw_stream import LARGEST_REFUSAL, SECRET_NAMES
 from ..errors import APIError, RequestTimeoutError, ServiceError
+from .bodies import is_cut
 from .failures import failure
 
 __all__ = ["MASK", "failures", "hide_keys", "mapped_error", "raise_mapped", "transport_errors", "unmistakable_keys"]
@@ -37,7 +38,10 @@ def mapped_error(error: BaseException) -> APIError:
         return error.__cause__  # up to 3.0 the SDK takes what is raised while it sends for a failed connection
     if isinstance(error, openai.APIStatusError):
         headers = {name.lower(): value for name, value in error.response.headers.items()}
-        mapped = failure(error.status_code, _body(error), headers=headers)
+        secrets = _longest_first(error.request)  # a message is shortened, and might then end in the half of one
+        mapped = failure(error.status_code, _hidden(_body(error), secrets), headers=headers)
+        if is_cut(error.response):
+            mapped.args = (f"{mapped} (the error is larger than {LARGEST_REFUSAL >> 20} MiB, and was read no further)",)
     elif isinstance(error, (openai.APITimeoutError, *transport_errors("TimeoutException"))):
         mapped = RequestTimeoutError(f"no answer within the timeout ({_words(error)})")
     else:
@@ -49,13 +53,17 @@ def mapped_error(error: BaseException) -> APIError:
 
 def hide_keys(request: Any, *errors: BaseException) -> None:
     """Take the keys out of the words of a server that repeats them, in errors and all their causes."""
-    secrets = sorted(keys_of(request, SHORTEST), key=len, reverse=True)
+    secrets = _longest_first(request)
     for error in errors:
         for each in _with_causes(error):
             each.args = tuple(_hidden(word, secrets) for word in each.args)
             for name in TOLD:
                 if hasattr(each, name):
                     setattr(each, name, _hidden(getattr(each, name), secrets))
+
+
+def _longest_first(request: Any, shortest: int = SHORTEST) -> list[str]:
+    return sorted(keys_of(request, shortest), key=lambda key: (-len(key), key))
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -119,8 +127,10 @@ def unmistakable_keys(request: Any) -> list[bytes]:
     """Return those keys of a request that no answer holds by chance: a server that repeats them is answered for.
 
     A dummy key such as ``ollama`` is a word of many answers.
+
+    :returns: the longest first, as one may hold another ("Bearer …").
     """
-    found = keys_of(request, UNMISTAKABLE)
+    found = _longest_first(request, UNMISTAKABLE)
     return [key.encode() for key in found if any(map(str.isdigit, key)) and any(map(str.isalpha, key))]
 
 

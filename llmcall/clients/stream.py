@@ -17,7 +17,9 @@ __all__ = ["AsyncStream", "Stream"]
 class Stream:
     """Be a streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
 
-    Leaving it early closes its connection, and nothing is stored.
+    Leaving it early closes its connection, and nothing is stored. Once a first chunk has come it counts as a call, not
+    as an error, in usage and budgets alike, for a model answered: with the tokens that the server reported until then,
+    else with those of the prompt and of what came, as they are counted here.
 
     :param begin: makes the generator of the pieces, at the first of them.
     :param unbegun: is called where the stream is closed before that.

@@ -43,7 +43,7 @@ class Check(NamedTuple):
 
 
 def checks() -> Iterator[Check]:
-    """Yield what was found of the settings, the keys, the endpoints, the model, the cache, the tokenizer."""
+    """Yield what was found of the settings, the keys, the endpoints, the model, the cache, the tokenizer, the price."""
     from ..registry import client
 
     try:
@@ -61,6 +61,7 @@ def checks() -> Iterator[Check]:
             yield from _endpoint(asked, endpoint, model)
     yield _cache(asked)
     yield _tokenizer(asked, model)
+    yield _price(asked, model)
 
 
 def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Check]:
@@ -178,6 +179,15 @@ def _existing(path: os.PathLike[str]) -> str:
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     return folder
+
+
+def _price(asked: LLMClient, model: str) -> Check:
+    found = asked.dated_price(model)
+    if found is not None:
+        each = f"${found.input:g} in and ${found.output:g} out per million tokens"
+        return Check("price", True, f"{model}: {each}, by {found.source}")
+    remedy = f"{model} = IN, OUT in [Prices] (USD per million tokens); the extra 'prices' knows those of many"
+    return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)
 
 
 def _tokenizer(asked: LLMClient, model: str) -> Check:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..annotations import Any
 from .names import Setting
 from .values import UNSET, check_value
 

@@ -6,7 +6,7 @@ table.
 
 from __future__ import annotations
 
-from typing import Any
+from ..annotations import Any
 
 __all__ = [
     "ANCESTOR_KEYS",

@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
 
+from ..annotations import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .names import Setting, nearest
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = [
     "MASK",

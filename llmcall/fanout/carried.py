@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..config.travel import without_keys
 from ..replay import scopes
 from ..replay.cassettes import Cassette
-from ..replay.scopes import Active, Bound, Draws, Scope
+from ..replay.draws import Draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,8 +89,5 @@ def retell(events: Iterable[Event], cassette: Cassette) -> None:
     """Do with the cassette at home what was done with it elsewhere."""
     for event in events:
         act = getattr(cassette, event.what)
-        if event.scope:
-            Bound(act, Active(event.scope, Draws(), None))(*event.arguments)
-        else:
-            with Scope(None):
-                act(*event.arguments)
+        with scopes.inside(event.scope, Draws()):
+            act(*event.arguments)

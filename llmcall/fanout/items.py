@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ..requests.keys import canonical
+from .tallies import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,12 +29,10 @@ class ItemNames:
     :param identity: gives what of an item is digested; ``None`` means the whole item.
     """
 
-    def __init__(
-        self, key: Callable[[Any], Any] | None = None, identity: Callable[[Any], Any] | None = None
-    ) -> None:
+    def __init__(self, key: Callable[[Any], Any] | None = None, identity: Callable[[Any], Any] | None = None) -> None:
         self._key = key
         self._identity = identity
-        self._seen: dict[str, int] = {}
+        self._seen = Tally()
 
     def name(self, item: Any, index: int) -> str:
         """Return the name of the next item's scope.
@@ -42,14 +41,14 @@ class ItemNames:
         :raises TypeError: where a key is neither a text nor a whole number, or an item is not plain data.
         :raises ValueError: where a key is empty or holds ``/`` or ``#``.
         """
-        key = self._digest(item, index) if self._key is None else _checked(self._key(item), index)
-        count = self._seen.get(key, 0)
-        self._seen[key] = count + 1
+        if self._key is None:
+            key = digest(item if self._identity is None else self._identity(item), index)
+            count = self._seen.count(int(key, 16))
+        else:
+            key = _checked(self._key(item), index)
+            count = self._seen.count(int(_hashed(key.encode("utf-8", "surrogatepass")), 16))
         name = key.replace(OCCURRENCE, 2 * OCCURRENCE)
         return f"{name}{OCCURRENCE}{count}" if count else name
-
-    def _digest(self, item: Any, index: int) -> str:
-        return digest(item if self._identity is None else self._identity(item), index)
 
 
 def key_function(key: Any) -> Callable[[Any], Any] | None:
@@ -102,7 +101,11 @@ def digest(identity: Any, index: int) -> str:
             f"item {index} holds {error}, which is not plain data: give a key= that tells items apart (a function of "
             "the item, or a column), for the scope of each"
         ) from None
-    return sha256(canonical(data, f"item {index}")).hexdigest()[:DIGEST_LENGTH]
+    return _hashed(canonical(data, f"item {index}"))
+
+
+def _hashed(data: bytes) -> str:
+    return sha256(data).hexdigest()[:DIGEST_LENGTH]
 
 
 class _NotPlainError(Exception):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
-import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import Context, copy_context
@@ -23,7 +20,8 @@ from .jobs import CallJob, check_picklable, job_of
 from .options import checked
 from .progress import progress_bar
 from .runs import Run
-from .tasks import Stand, Task, Work
+from .stands import Stand
+from .tasks import Task, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -104,7 +102,7 @@ def map(
         always raised.
     :param executor: what runs the items instead of threads, such as a ``ProcessPoolExecutor``. Scope, settings with
         their keys, open cassette, named budgets and usage travel there and back; function, items and results must be
-        picklable. On other machines, which must share the cache's directory, what has begun is left to end by itself.
+        picklable. Ctrl-C reaches them through the cache, ``[Cache] PATH``, which they must share.
     :param scope: the name of a scope to run in, or a scope.
     :param dry_run: call nothing and return a :class:`Plan`; of an ``LLMCall`` or ``@llm`` function only.
     :returns: a list of results; with ``repeats``, a list of lists.
@@ -120,8 +118,10 @@ def map(
     gathered, total = Gathered(options.repeats), frames.length_of(items)
     with _run(job, items, options, context) as (run, todo):
         try:
-            for finished in run.finished(todo):
-                gathered.put(finished)
+            run.take_many()
+            with run.presses.heard():
+                for finished in run.finished(todo):
+                    gathered.put(finished)
         except BaseException as error:
             ending = run.end(error)
             for finished in run.leftovers:
@@ -148,9 +148,10 @@ def imap(
     """Run a function over items, and yield index and result of each as it finishes; arguments and errors as of ``map``.
 
     Items are taken as results are asked for, a few ahead, so that a million of them take no more memory than a hundred.
-    (Inside a scope, what is counted there grows with them.) With ``repeats``, a result is a list, yielded when all of
-    it is there. A failed item's exception is raised after the results of all that had begun; that of Ctrl-C has those
-    not yielded yet in ``.results``, a list of index and result.
+    (With ``scope="name"`` outside any scope, some 20 bytes stay of each, by which equal ones are told apart; inside a
+    scope, some 100 bytes of each draw as well, since its block may come back to them; and the usage of each scope.)
+    With ``repeats``, a result is a list, yielded when all of it is there. A failed item's exception is raised after the
+    results of all that had begun; that of Ctrl-C has those not yielded yet in ``.results``, a list of index and result.
     """
     job, options = job_of(fn), checked(items, key, repeats, workers, progress, on_error, executor, scope)
     return _each(job, items, options, copy_context())
@@ -159,9 +160,15 @@ def imap(
 def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[tuple[int, Any]]:
     gathered = Gathered(options.repeats)
     with _run(job, items, options, context) as (run, todo):
+        each = run.finished(todo)
         try:
-            for finished in run.finished(todo):
-                if gathered.put(finished):
+            while True:
+                with run.presses.heard():  # and not by those who do something with a result meanwhile
+                    finished = next(each, None)
+                    is_whole = finished is not None and gathered.put(finished)
+                if finished is None:
+                    return
+                if is_whole:
                     yield finished.number, gathered.take(finished.number)
         except BaseException as error:
             ending = run.end(error)
@@ -182,7 +189,7 @@ def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Pla
         raise TypeError("dry_run needs an LLMCall or an @llm function: what another asks, only running it tells")
     with _stand(context, options) as active:
         planner = Planner(job, context)
-        work = Work(job, context, active, Stop(), None, _Folder())
+        work = Work(job, context, active, Stop(), None)
         for task in _tasks(job, items, options, work, ()):
             planner.add(task)
     return planner.plan()
@@ -209,13 +216,12 @@ def _run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterato
         cassette = context.run(current.current_cassette)
         stop = Stop(context.run(stops.current))
         stack.enter_context(stop.attached())
-        folder = _Folder()
-        stack.callback(folder.remove)
-        work = Work(job, context, active, stop, cassette, folder)
+        work = Work(job, context, active, stop, cassette, comes_back=not _is_own(options, active))
+        stack.callback(work.end)
         if _is_process_pool(options.executor):
             check_picklable(job)
         if _is_elsewhere(options.executor):
-            work.packed()  # what cannot travel is said now: an executor would wrap it in an error of its own
+            work.away()  # what cannot travel is said now: an executor would wrap it in an error of its own
         place = cassette.place() if cassette is not None else tapes.position()
         total = frames.length_of(items)
         bar = stack.enter_context(progress_bar(options.shown, None if total is None else total * options.repeats))
@@ -227,12 +233,19 @@ def _run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterato
         yield run, _tasks(job, items, options, work, place)
 
 
+def _is_own(options: MapOptions, active: scopes.Active | None) -> bool:
+    """Return whether a scope was made for the map alone, and stands in no other."""
+    made = options.scope if options.scope_is_own else None
+    return made is not None and active is not None and active.path == made.name
+
+
 def _tasks(job: Job, items: Any, options: MapOptions, work: Work, place: tuple[int, ...]) -> Iterator[Task]:
     names = ItemNames(options.key, job.identity) if work.path else None
     for index, item in enumerate(frames.rows_of(items)):
         name = names.name(item, index) if names else ""
+        draws = work.draws()
         for repeat in range(options.repeats):
-            yield Task(work, item, Stand(work.path, name, repeat, (*place, index, repeat)))
+            yield Task(work, item, Stand(work.path, name, repeat, (*place, index, repeat)), draws)
 
 
 def _executor(options: MapOptions) -> tuple[Executor, int]:
@@ -268,22 +281,3 @@ def _add_usage(job: Job) -> Callable[[str, str, Any], Any]:
         return job.call.client.count_usage
     unknown = metering.Meter()  # the clients that a plain function asks are not known here
     return lambda model, scope, amounts: metering.count(unknown, model, scope, amounts)
-
-
-class _Folder:
-    """Be a map's folder: made when it is first asked for, and removed at the end."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._path: str | None = None
-
-    def __call__(self) -> str:
-        with self._lock:
-            if self._path is None:
-                self._path = tempfile.mkdtemp(prefix="llmcall-map-")
-            return self._path
-
-    def remove(self) -> None:
-        """Remove what was made."""
-        if self._path is not None:
-            shutil.rmtree(self._path, ignore_errors=True)

@@ -29,6 +29,7 @@ class MapOptions(NamedTuple):
     on_error: str
     executor: Executor | None
     scope: Scope | None
+    scope_is_own: bool  # made for this map, by its name
 
 
 def checked(
@@ -52,6 +53,7 @@ def checked(
         on_error,
         _checked_executor(executor),
         _checked_scope(scope),
+        scope is not None and not isinstance(scope, scopes.Scope),
     )
 
 

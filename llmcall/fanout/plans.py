@@ -30,18 +30,21 @@ class Plan(NamedTuple):
     :param input_tokens: of the prompts of those, as counted here.
     :param cost: USD from the prompts alone to the longest answers (``max_tokens``, else the model's largest output),
         as a budget reserves it; ``None`` where a price is unknown.
+    :param priced_by: whose prices these are, with their dates, as in :class:`llmcall.Usage`.
     """
 
     hits: int
     misses: int
     input_tokens: int
     cost: tuple[float, float] | None
+    priced_by: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.cost is None:
             cost = "cost ? (a price is unknown)"
         else:
             cost = f"cost ${self.cost[0]:,.4f} to ${self.cost[1]:,.4f}"
+            cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
         return f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens, {cost}"
 
 
@@ -63,10 +66,12 @@ class Planner:
         self._hits = self._misses = self._tokens = 0
         self._low = self._high = 0.0
         self._is_priced = True
+        self._priced_by: set[str] = set()
 
     def plan(self) -> Plan:
         """Return what all tasks together would do."""
-        return Plan(self._hits, self._misses, self._tokens, (self._low, self._high) if self._is_priced else None)
+        cost = (self._low, self._high) if self._is_priced else None
+        return Plan(self._hits, self._misses, self._tokens, cost, tuple(sorted(self._priced_by)))
 
     def add(self, task: Task) -> None:
         """Look up what a task would ask."""
@@ -74,7 +79,7 @@ class Planner:
 
     def _add(self, task: Task) -> None:
         asking = self._job.call.asking(self._client, self._job.variables(task.item))
-        with task.stand.inside():
+        with task.stand.inside(task.draws):
             try:
                 wanted = next(asking)
                 while True:
@@ -108,13 +113,14 @@ class Planner:
         self._misses += 1
         demand = demand_of("chat", request.body, self._client.capabilities(request.model))
         self._tokens += demand.input_tokens
-        price = self._client.price(request.model, demand.input_tokens)
+        price = self._client.dated_price(request.model, demand.input_tokens)
         if price is None:
             self._is_priced = False
             return
-        low = demand.input_tokens * price[0] / PER_PRICE
+        self._priced_by.add(price.source)
+        low = demand.input_tokens * price.input / PER_PRICE
         self._low += low
-        self._high += low + demand.output_tokens * price[1] / PER_PRICE
+        self._high += low + demand.output_tokens * price.output / PER_PRICE
 
     def _keeps(self, params: dict[str, Any]) -> bool:
         """Return whether an answer is there for the next one that asks the same."""

@@ -47,7 +47,7 @@ class Bar:
 
     def __init__(self, shown: Any = None) -> None:
         self._shown = shown
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a stream that the garbage collector ends may count at any moment
         self._cached = 0
         self._tokens: int | None = 0
         self._cost: float | None = 0.0

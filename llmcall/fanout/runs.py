@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from ..errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
 from . import tasks, workers
-from .presses import held_back
+from .presses import Presses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Finished", "Run"]
 
 TICK = 0.5  # seconds between two looks at the time and at an outer map
-CUT_AGAIN = 0.2  # seconds between two cuts: a connection may have been opened meanwhile
+BATCHES = 4  # in a window: while one is taken home and made up for, no worker runs out of tasks
 PATIENCE = 5.0  # seconds after which it is said what is waited for
 
 # What concerns the run and not one item: the next item would fail by it as well.
@@ -48,6 +48,7 @@ class Run:
     :param window: how many tasks may be with the executor at once; no more are taken from the items.
     :param on_error: what becomes of an item's exception: ``raise``, ``none`` or ``return``.
     :param add_usage: adds to the usage what was used in another process.
+    :ivar presses: of Ctrl-C, heard by whoever takes what is finished.
     :ivar leftovers: what finished and was not yielded, after :meth:`end`.
     """
 
@@ -64,8 +65,15 @@ class Run:
         self._bar, self._on_error, self._add_usage = bar, on_error, add_usage
         self._running: dict[Future[Outcome], Task] = {}
         self._done: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
+        self._enough = threading.Event()  # are done
+        self._awaited = self._batch = 1
+        self.presses = Presses()
         self.leftovers: list[Finished] = []
         _end_at_exit(self)
+
+    def take_many(self) -> None:
+        """Wait for several tasks at once: each time that this thread runs it keeps the workers from running."""
+        self._batch = max(1, self._window // BATCHES)
 
     def finished(self, todo: Iterator[Task]) -> Iterator[Finished]:
         """Yield what each task comes to, as they finish; whatever exception leaves, :meth:`end` must follow it."""
@@ -76,38 +84,56 @@ class Run:
             yield from self._ready(True)
 
     def _submit(self, task: Task) -> None:
-        with held_back():  # else an interrupt in between would leave a task that nobody knows
+        self.presses.hold()  # else an interrupt in between would leave a task that nobody knows
+        try:
             future = self._executor.submit(tasks.run, task)
             self._running[future] = task
-            future.add_done_callback(self._done.put)
+            future.add_done_callback(self._note)
+        finally:
+            self.presses.release()
+
+    def _note(self, future: Future[Outcome]) -> None:
+        """Take note of a task that is done, in the thread that knows it first."""
+        self._done.put(future)
+        if future.cancelled() or future.exception() is not None or future.result().error is not None:
+            self._awaited = self._batch = 1  # it may end the run
+        if self._done.qsize() >= self._awaited:
+            self._enough.set()
 
     def _ready(self, block: bool) -> Iterator[Finished]:
         """Yield what is done; wait for the first where ``block`` says so."""
         future = self._next() if block else None
         while True:
             if future is not None:
-                with held_back():
-                    task = self._running.pop(future)
-                    task.forget()
-                    value = self._value(task, self._outcome(task, future))
-                self._bar.step()
-                yield Finished(task.stand.number, task.stand.repeat, value)
+                yield self._finished(future)
             try:
                 future = self._done.get(block=False)
             except queue.Empty:
                 return
 
+    def _finished(self, future: Future[Outcome]) -> Finished:
+        self.presses.hold()
+        try:
+            task = self._running.pop(future)
+            value = self._value(task, self._outcome(task, future))
+        finally:
+            self.presses.release()
+        self._bar.step()
+        return Finished(task.stand.number, task.stand.repeat, value)
+
     def _next(self) -> Future[Outcome]:
+        self._awaited = min(self._batch, len(self._running))
         while True:
-            try:
-                return self._done.get(timeout=TICK)
-            except queue.Empty:
+            self._enough.clear()
+            if self._done.qsize() < self._awaited and not self._enough.wait(TICK):
                 self._bar.refresh()
                 self._work.stop.check()
+            if not self._done.empty():
+                return self._done.get()
 
     def _outcome(self, task: Task, future: Future[Outcome]) -> Outcome:
         """Return what a task came to, and let count here what it did in another process."""
-        outcome = tasks.settle(task, future.result())
+        outcome = task.settle(future.result())
         if outcome.returned is not None:
             workers.take_home(outcome.returned.cargo, self._work.cassette, self._add_usage)
         return outcome
@@ -132,7 +158,7 @@ class Run:
             connections of what has begun; it never leaves from here.
         """
         pressed = [error] if isinstance(error, KeyboardInterrupt) else []
-        with held_back(pressed):
+        with self.presses.heard(pressed):
             self._wait_for_all(pressed)
             for future, task in self._running.items():
                 self._keep(task, future)
@@ -145,10 +171,12 @@ class Run:
 
     def _wait_for_all(self, pressed: list[KeyboardInterrupt]) -> None:
         self._work.halt()
+        board = self._work.board()
+        marks = set() if board is None else board.marks()
         for future, task in self._running.items():
             # What has begun is waited for. Not every executor says that it has: Dask's futures let themselves be
             # cancelled all the same, and its tasks run on.
-            if not task.has_begun():
+            if not task.has_begun(marks):
                 future.cancel()
         begun, said = time.monotonic(), False
         interrupted: float | None = None
@@ -159,7 +187,7 @@ class Run:
                 interrupted = now
             if interrupted is not None and now - interrupted >= workers.GRACE:
                 self._work.stop.cut()
-            wait(left, CUT_AGAIN)
+            wait(left, workers.CUT_AGAIN)
             if not said and now - begun >= PATIENCE:
                 said = True
                 _log().warning("the map ends as soon as the code of %d items does that had begun", len(left))

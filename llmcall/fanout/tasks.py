@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from contextlib import ExitStack, contextmanager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from ..replay import tapes
-from ..replay.scopes import Active, Bound, Draws, Scope
+from ..config import current as config
+from ..notices import warn_once
+from ..replay.draws import Draws, path_of
 from ..road import stops
-from . import workers
+from . import boards, workers
 from .task_errors import HaltedError, WorkerError, portable, traceback_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextvars import Context
 
     from ..replay.cassettes import Cassette
     from ..replay.draws import Counts
+    from ..replay.scopes import Active
     from ..road.stops import Stop
+    from .boards import Board
+    from .stands import Stand
     from .workers import Cargo
 
-__all__ = ["Outcome", "Returned", "Stand", "Task", "Work", "run", "settle"]
+__all__ = ["Outcome", "Returned", "Task", "Work", "run"]
 
 KNOWN_JOBS = 8  # maps of which a worker keeps the function, with the clients and connections in it
 
@@ -53,36 +55,6 @@ class Returned(NamedTuple):
     cargo: Cargo
 
 
-class Stand(NamedTuple):
-    """Hold where a task stands among the others: the names of its scopes, and its place in the order of the calls.
-
-    :param path: the scope in which the map runs; empty outside any.
-    :param name: the item's scope in it; empty outside any.
-    :param repeat: which draw it is; from 1 on it has a scope of its own.
-    :param place: that of the map, the item's index, and the repeat.
-    """
-
-    path: str
-    name: str
-    repeat: int
-    place: tuple[int, ...]
-
-    @property
-    def number(self) -> int:
-        """Return which item it is, counted from 0."""
-        return self.place[-2]
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Let the task's scopes and place hold for a block; the map's own scope holds already."""
-        with ExitStack() as stack:
-            stack.enter_context(tapes.at(self.place))
-            stack.enter_context(Scope(self.name or None))  # None: none is meant, whatever is open elsewhere
-            if self.repeat:
-                stack.enter_context(Scope(str(self.repeat)))
-            yield
-
-
 class Work:
     """Hold what all tasks of one map share.
 
@@ -90,7 +62,7 @@ class Work:
     :param context: the caller's; each task runs in a copy of it.
     :param active: the scope in which the map runs, or ``None`` outside any.
     :param cassette: the one that is open.
-    :param folder: gives the folder of the map, which is made when a task first goes to another process.
+    :param comes_back: whether anybody can come back to the scope of an item after the item.
     """
 
     def __init__(
@@ -100,43 +72,70 @@ class Work:
         active: Active | None,
         stop: Stop,
         cassette: Cassette | None,
-        folder: Callable[[], str],
+        comes_back: bool = True,
     ) -> None:
         self.job, self.context, self.active, self.stop = job, context, active, stop
         self.cassette = cassette
-        self.folder = folder
         self.halted = False
+        self._draws = active.draws if active is not None and comes_back else None
         self._lock = threading.Lock()
-        self._packed: bytes | None = None
-        self._counts: dict[str, dict[tuple[str, bytes], tuple[int, list[int]]]] | None = None
+        self._away: tuple[Board, bytes] | None = None
+        self._counts: dict[str, dict[bytes, tuple[int, list[int]]]] | None = None
 
     @property
     def path(self) -> str:
         """Return the path of the scope in which the map runs; empty outside any."""
         return "" if self.active is None else self.active.path
 
-    def packed(self) -> bytes:
-        """Return what a worker of another process is to stand on, pickled."""
+    def draws(self) -> Draws:
+        """Return what counts the draws of the next item: where nobody can come back to them, they go with the item."""
+        return Draws() if self._draws is None else self._draws
+
+    def away(self) -> tuple[Board, bytes]:
+        """Return the map's board, and what a worker of another process is to stand on, pickled."""
         with self._lock:
-            if self._packed is None:
-                self._packed = self.context.copy().run(workers.pack, self.cassette, self.folder())
-            return self._packed
+            if self._away is None:
+                self._away = self.context.copy().run(self._packed)
+            return self._away
+
+    def _packed(self) -> tuple[Board, bytes]:
+        board = boards.new_board(config.settings())
+        _works[board.name] = self
+        try:
+            return board, workers.pack(self.cassette, board)
+        except BaseException:
+            board.remove()
+            raise
+
+    def board(self) -> Board | None:
+        """Return the map's board, or ``None`` where no task went to another process."""
+        with self._lock:
+            return None if self._away is None else self._away[0]
 
     def halt(self) -> None:
         """Let no task begin any more, wherever it runs."""
         self.halted = True
-        self._tell(workers.HALT_FILE)
+        self._tell(boards.HALT)
 
     def interrupt(self) -> None:
         """Let no call of the tasks begin, wait on or be tried again, wherever they run."""
         self.stop.set()
-        self._tell(workers.STOP_FILE)
+        self._tell(boards.STOP)
 
-    def _tell(self, name: str) -> None:
-        with self._lock:
-            away = self._packed is not None
-        if away:
-            open(os.path.join(self.folder(), name), "wb").close()
+    def _tell(self, mark: str) -> None:
+        board = self.board()
+        if board is None:
+            return
+        try:
+            board.post(mark)
+        except OSError as error:
+            warn_once(f"{board.place} takes no marks ({error}): {boards.UNHEARD}")
+
+    def end(self) -> None:
+        """Remove what the map and its workers left for each other."""
+        board = self.board()
+        if board is not None:
+            board.remove()
 
     def counts(self, name: str) -> Counts:
         """Return the draws that were made in an item's scopes before the map began."""
@@ -148,24 +147,24 @@ class Work:
             return self._counts.get(name, {})
 
 
-def _by_name(active: Active) -> dict[str, dict[tuple[str, bytes], tuple[int, list[int]]]]:
-    found: dict[str, dict[tuple[str, bytes], tuple[int, list[int]]]] = {}
+def _by_name(active: Active) -> dict[str, dict[bytes, tuple[int, list[int]]]]:
+    found: dict[str, dict[bytes, tuple[int, list[int]]]] = {}
     before = f"{active.path}/"
     for key, counted in active.draws.counts().items():
-        if key[0].startswith(before):
-            found.setdefault(key[0][len(before) :].partition("/")[0], {})[key] = counted
+        path = path_of(key)
+        if path.startswith(before):
+            found.setdefault(path[len(before) :].partition("/")[0], {})[key] = counted
     return found
 
 
 class Task:
     """Be one draw of one item; pickled, it becomes one that runs in another process."""
 
-    __slots__ = ("_begun", "_mark", "item", "stand", "work")
+    __slots__ = ("_begun", "draws", "item", "stand", "work")
 
-    def __init__(self, work: Work, item: Any, stand: Stand) -> None:
-        self.work, self.item, self.stand = work, item, stand
+    def __init__(self, work: Work, item: Any, stand: Stand, draws: Draws) -> None:
+        self.work, self.item, self.stand, self.draws = work, item, stand, draws
         self._begun = False
-        self._mark: str | None = None  # where another process says that it has begun
 
     def run(self) -> Outcome:
         """Run it in this process."""
@@ -174,25 +173,35 @@ class Task:
             return Outcome(error=HaltedError())
         return self.work.context.copy().run(self._run)
 
-    def has_begun(self) -> bool:
-        """Return whether it runs, or has run, here or in another process of this machine."""
-        return self._begun or (self._mark is not None and os.path.exists(self._mark))
+    def has_begun(self, marks: set[str]) -> bool:
+        """Return whether it runs, or has run, here or in another process.
 
-    def forget(self) -> None:
-        """Remove what another process left of it."""
-        if self._mark is not None and os.path.exists(self._mark):
-            os.unlink(self._mark)
+        :param marks: those on the map's board.
+        """
+        return self._begun or self.stand.mark in marks
+
+    def settle(self, outcome: Outcome) -> Outcome:
+        """Let what came home with an outcome count here."""
+        if outcome.returned is None:
+            return outcome
+        board = self.work.board()
+        if board is not None:
+            board.withdraw(self.stand.mark)
+        self.draws.put(outcome.returned.counts)
+        if outcome.error is not None and outcome.trace:
+            outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.trace}")
+        return outcome
 
     def _run(self) -> Outcome:
-        with stops.under(self.work.stop), self.stand.inside():
+        with stops.under(self.work.stop), self.stand.inside(self.draws):
             return _outcome(self.work.job, self.item, self.work.stop)
 
     def __reduce__(self) -> tuple[Any, ...]:
         work = self.work
-        _works[work.folder()] = work
-        self._mark = workers.mark_of(work.folder(), self.stand.number, self.stand.repeat)
+        board, packed = work.away()
         counts = work.counts(self.stand.name)
-        return _arrived, (workers.here(), work.packed(), work.folder(), work.job, self.item, self.stand, counts)
+        parts = workers.here(), packed, board.place, board.name, work.job, self.item, self.stand, counts
+        return _arrived, parts
 
     def __repr__(self) -> str:
         return f"Task({self.stand})"
@@ -201,39 +210,30 @@ class Task:
 class RemoteTask:
     """Be a task of another process."""
 
-    def __init__(
-        self, home: tuple[int, bytes], packed: bytes, folder: str, job: Any, item: Any, stand: Stand, counts: Counts
-    ) -> None:
-        self._parts = home, packed, folder, job, item, stand, counts
-        self.packed, self.folder, self.item, self.stand, self.counts = packed, folder, item, stand, counts
-        self.job = _known(folder, job)
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts  # a scheduler may unpickle them, and has neither board nor clients
 
     def run(self) -> Outcome:
         """Run it here, where settings, cassette and budgets of the map's process hold meanwhile."""
-        mark = workers.mark_of(self.folder, self.stand.number, self.stand.repeat)
-        if not workers.may_begin(self.folder, mark):
+        _, packed, place, name, job, item, stand, counts = self._parts
+        board = boards.board_at(place, name)
+        if not board.begin(stand.mark):
             return Outcome(error=HaltedError())
-        with workers.working_with(self.packed, self.folder) as desk:
-            draws = Draws(self.counts)
-            if self.stand.path:
-                outcome: Outcome = Bound(self._run, Active(self.stand.path, draws, None))()
-            else:
-                with Scope(None):
-                    outcome = self._run()
-            return outcome._replace(returned=Returned(draws.counts(), desk.cargo()))
-
-    def _run(self) -> Outcome:
-        stop = workers.stop_of(self.folder)
-        with stops.under(stop), self.stand.inside():
-            outcome = _outcome(self.job, self.item, stop)
+        with workers.working_with(packed, board) as desk:
+            draws = Draws(counts)
+            with workers.watched(board) as stop, stops.under(stop), stand.inside(draws):
+                outcome = _outcome(_known(name, job), item, stop)
+            returned = Returned(draws.counts(), desk.cargo())
         error = outcome.error
-        return outcome if error is None else Outcome(error=portable(error), trace=traceback_of(error))
+        if error is None:
+            return Outcome(outcome.value, returned=returned)
+        return Outcome(None, portable(error), returned, traceback_of(error))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, self._parts  # as where a scheduler passes it on
 
     def __repr__(self) -> str:
-        return f"RemoteTask({self.stand})"
+        return f"RemoteTask({self._parts[-2]})"
 
 
 def run(task: Task | RemoteTask) -> Outcome:
@@ -244,23 +244,22 @@ def run(task: Task | RemoteTask) -> Outcome:
 _jobs: dict[str, Callable[[Any], Any]] = {}
 
 
-def _known(folder: str, job: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _known(board: str, job: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return the job of a map as it first came here: clients in it keep their connections."""
-    known = _jobs.setdefault(folder, job)
+    known = _jobs.setdefault(board, job)
     while len(_jobs) > KNOWN_JOBS:
         _jobs.pop(next(iter(_jobs)), None)
     return known
 
 
-_works: WeakValueDictionary[str, Work] = WeakValueDictionary()  # of this process, by folder
+_works: WeakValueDictionary[str, Work] = WeakValueDictionary()  # of this process, by the name of the board
 
 
-def _arrived(
-    home: tuple[int, bytes], packed: bytes, folder: str, job: Any, item: Any, stand: Stand, counts: Counts
-) -> Task | RemoteTask:
+def _arrived(*parts: Any) -> Task | RemoteTask:
     """Return a task that was pickled: for this process, where it never left it."""
-    work = _works.get(folder) if home == workers.here() else None
-    return RemoteTask(home, packed, folder, job, item, stand, counts) if work is None else Task(work, item, stand)
+    home, _, _, name, _, item, stand, _ = parts
+    work = _works.get(name) if home == workers.here() else None
+    return RemoteTask(*parts) if work is None else Task(work, item, stand, work.draws())
 
 
 def _outcome(job: Callable[[Any], Any], item: Any, stop: Stop) -> Outcome:
@@ -273,14 +272,3 @@ def _outcome(job: Callable[[Any], Any], item: Any, stop: Stop) -> Outcome:
         return Outcome(value)
     except BaseException as error:
         return Outcome(error=error)
-
-
-def settle(task: Task, outcome: Outcome) -> Outcome:
-    """Let what came home with an outcome count here."""
-    if outcome.returned is None:
-        return outcome
-    if task.work.active is not None:
-        task.work.active.draws.put(outcome.returned.counts)
-    if outcome.error is not None and outcome.trace:
-        outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.trace}")
-    return outcome

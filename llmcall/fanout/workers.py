@@ -6,10 +6,12 @@ its calls used, what they recorded and which failed goes home with the result of
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import threading
 import time
+from base64 import b64decode, b64encode
 from collections import deque
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,22 +23,23 @@ from ..config import travel as setting_travel
 from ..replay import tapes
 from ..replay.unrecorded import process_failures
 from ..road.stops import Stop
+from ..storage import packing
+from .boards import STOP
 from .carried import CarriedCassette, Event, retell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ..replay.cassettes import Cassette
+    from ..replay.tapes import Place
+    from ..types import Record
+    from .boards import Board
 
-__all__ = [
-    "GRACE", "HALT_FILE", "STOP_FILE", "Cargo", "Desk", "Luggage", "here", "mark_of", "may_begin",
-    "pack", "root", "stop_of", "take_home", "working_with",
-]  # fmt: skip
+__all__ = ["GRACE", "Cargo", "Desk", "Luggage", "here", "pack", "root", "take_home", "watched", "working_with"]
 
-STOP_FILE = "stop"  # in a map's folder, once it is interrupted
-HALT_FILE = "halt"  # in a map's folder, once no task may begin any more
-SEEDS_FILE = "gained"  # in a map's folder: what its cassette had gained before it began
-POLL = 0.2  # seconds between two looks for the stop file
+SEEDS = "gained"  # on a map's board: what its cassette had gained before it began
+POLL = 0.5  # seconds between two looks at a map's board while a task runs
+CUT_AGAIN = 0.2  # seconds between two cuts: a connection may have been opened meanwhile
 GRACE = 0.5  # seconds in which calls under way may still end, before their connections are cut
 
 _token = os.urandom(8)
@@ -75,11 +78,11 @@ class Cargo(NamedTuple):
     failures: list[tuple[str, dict[str, int], str]]
 
 
-def pack(cassette: Cassette | None, folder: str) -> bytes:
+def pack(cassette: Cassette | None, board: Board) -> bytes:
     """Return what a worker is to stand on, pickled: all that holds in this process now.
 
     :param cassette: the one that is open.
-    :param folder: the map's, for what is too large to travel with each task.
+    :param board: the map's, for what is too large to travel with each task.
     :raises ValueError: where a budget without a name is open.
     :raises TypeError: where a setting is a function that cannot be pickled.
     """
@@ -88,8 +91,8 @@ def pack(cassette: Cassette | None, folder: str) -> bytes:
     budgets.check_for_processes()
     gained = cassette.gained() if cassette is not None else []
     if gained:
-        with open(os.path.join(folder, SEEDS_FILE), "wb") as file:
-            pickle.dump(gained, file)
+        seeds = [(record.cache_key, b64encode(packing.pack(record)).decode(), place) for record, place in gained]
+        board.post(SEEDS, json.dumps(seeds).encode())
     carried = None if cassette is None else (os.path.realpath(cassette.path), cassette.mode)
     luggage = Luggage(root(), setting_travel.pack(), budgets.travelling(), carried)
     try:
@@ -115,7 +118,7 @@ class _Receipts:
 class Desk:
     """Let a luggage hold in this process, from its making until it is closed."""
 
-    def __init__(self, packed: bytes, folder: str) -> None:
+    def __init__(self, packed: bytes, board: Board) -> None:
         luggage: Luggage = pickle.loads(packed)
         self.home = luggage.home
         self.packed = packed
@@ -131,7 +134,7 @@ class Desk:
             if luggage.cassette is not None:
                 self._cassette = CarriedCassette(*luggage.cassette)
                 opened.enter_context(self._cassette)
-                self._cassette.know(_seeds(folder))
+                self._cassette.know(_seeds(board))
             self._closing = opened.pop_all()
         self._generation = config.generation()
 
@@ -159,12 +162,9 @@ def _clear_tapes() -> None:
         tapes.end(opened)
 
 
-def _seeds(folder: str) -> Any:
-    path = os.path.join(folder, SEEDS_FILE)
-    if not os.path.exists(path):
-        return []
-    with open(path, "rb") as file:
-        return pickle.load(file)
+def _seeds(board: Board) -> Iterator[tuple[Record, Place]]:
+    for cache_key, packed, place in json.loads(board.read(SEEDS) or b"[]"):
+        yield packing.unpack(cache_key, b64decode(packed)), tuple(place)
 
 
 def _taken(kept: deque[Any]) -> list[Any]:
@@ -174,7 +174,7 @@ def _taken(kept: deque[Any]) -> list[Any]:
 
 _free = threading.Condition()
 _desks: list[Desk] = []  # the one that this process works at
-_stops: dict[str, Stop] = {}
+_watches: dict[str, _Watch] = {}  # by the name of the board
 
 
 def _begin_anew() -> None:
@@ -182,7 +182,7 @@ def _begin_anew() -> None:
     global _free, _token
     _free, _token = threading.Condition(), os.urandom(8)
     _desks.clear()
-    _stops.clear()
+    _watches.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -195,11 +195,11 @@ def root() -> tuple[int, bytes]:
 
 
 @contextmanager
-def working_with(packed: bytes, folder: str) -> Iterator[Desk]:
+def working_with(packed: bytes, board: Board) -> Iterator[Desk]:
     """Let a luggage hold while a block runs, together with others that work with the same; others are waited for.
 
     :param packed: the luggage, pickled.
-    :param folder: the map's.
+    :param board: the map's.
     """
     with _free:
         while _desks and _desks[0].packed != packed and _desks[0].users:
@@ -207,7 +207,7 @@ def working_with(packed: bytes, folder: str) -> Iterator[Desk]:
         if _desks and _desks[0].packed != packed:
             _desks.pop().close()
         if not _desks:
-            _desks.append(Desk(packed, folder))
+            _desks.append(Desk(packed, board))
         desk = _desks[0]
         desk.users += 1
     try:
@@ -218,50 +218,46 @@ def working_with(packed: bytes, folder: str) -> Iterator[Desk]:
             _free.notify_all()
 
 
-def mark_of(folder: str, number: int, repeat: int) -> str:
-    """Return the path of the file in a map's folder that says that a task has begun."""
-    return os.path.join(folder, f"begun-{number}-{repeat}")
+class _Watch:
+    """Be a thread that looks at a map's board for as long as a task of the map runs here."""
+
+    def __init__(self, board: Board) -> None:
+        self.stop = Stop()
+        self.users = 0
+        self._board = board
+        self._cut_at: float | None = None
+        threading.Thread(target=self._look, name="llmcall stop", daemon=True).start()
+
+    def _look(self) -> None:
+        while self._is_needed():
+            if self._cut_at is None and self._board.has(STOP):
+                self.stop.set()
+                self._cut_at = time.monotonic() + GRACE
+            if self._cut_at is not None and time.monotonic() >= self._cut_at:
+                self.stop.cut()
+            time.sleep(POLL if self._cut_at is None else CUT_AGAIN)
+
+    def _is_needed(self) -> bool:
+        with _free:
+            if self.users:
+                return True
+            del _watches[self._board.name]
+            return False
 
 
-def may_begin(folder: str, mark: str) -> bool:
-    """Mark a task as begun, and return whether it may; on another machine, which sees no folder, it always may.
-
-    :param mark: from :func:`mark_of`.
-    """
-    if not os.path.isdir(folder):
-        return True
-    open(mark, "wb").close()  # first, so that whoever forbids it meanwhile sees it
-    return not os.path.exists(os.path.join(folder, HALT_FILE))
-
-
-def stop_of(folder: str) -> Stop:
-    """Return what stops the calls of a map of another process: the file ``stop`` in its folder.
-
-    A worker on another machine does not see the folder: there, calls end by themselves.
-    """
+@contextmanager
+def watched(board: Board) -> Iterator[Stop]:
+    """Give what stops the calls of a map of another process, for a block in which a task of it runs."""
     with _free:
-        stop = _stops.get(folder)
-        if stop is None:
-            stop = _stops[folder] = Stop()
-            if os.path.isdir(folder):
-                threading.Thread(target=_watch, args=(folder, stop), name="llmcall stop", daemon=True).start()
-    if os.path.exists(os.path.join(folder, STOP_FILE)):
-        stop.set()
-    return stop
-
-
-def _watch(folder: str, stop: Stop) -> None:
-    file = os.path.join(folder, STOP_FILE)
-    since = None
-    while os.path.isdir(folder):
-        if since is None and os.path.exists(file):
-            stop.set()
-            since = time.monotonic()
-        if since is not None and time.monotonic() - since >= GRACE:
-            stop.cut()
-        time.sleep(POLL)
-    with _free:
-        _stops.pop(folder, None)
+        watch = _watches.get(board.name)
+        if watch is None:
+            watch = _watches[board.name] = _Watch(board)
+        watch.users += 1
+    try:
+        yield watch.stop
+    finally:
+        with _free:
+            watch.users -= 1
 
 
 def take_home(cargo: Cargo, cassette: Cassette | None, add: Callable[[str, str, Any], Any]) -> None:

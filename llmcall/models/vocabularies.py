@@ -68,7 +68,7 @@ _SAME_TEXTS = {"o200k_harmony": "o200k_base", "p50k_edit": "p50k_base", "gpt2": 
 _SHIPPED_IN = {"llama_index": "core/_static/tiktoken_cache", "litellm": "litellm_core_utils/tokenizers"}
 
 _counters: dict[str, Callable[[str], int] | None] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()  # a stream that the garbage collector ends is counted at any moment
 
 
 def counter(encoding: str | None) -> Callable[[str], int] | None:

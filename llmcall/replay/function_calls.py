@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import current as config
 from ..errors import APIError, LLMCallError
-from ..road.effects import ALONE, Do, Send, Wait
+from ..road.effects import ALONE, Do, Send, Wait, look
 from ..types import record_of
 from .results import recordable
 from .scopes import Scope
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .current import Tape
     from .scopes import Draw
 
-__all__ = ["FunctionCall", "answered", "looked_up"]
+__all__ = ["FunctionCall", "answered"]
 
 
 class FunctionCall(NamedTuple):
@@ -105,8 +105,8 @@ def _as_scope(name: str) -> str:
     return name.replace("/", ".").replace("#", ".")
 
 
-def looked_up(call: FunctionCall) -> Record | None:
-    """Return what is recorded, or ``None`` where there is leave to run the function.
+def answered(call: FunctionCall) -> Flow[Record]:
+    """Return what is recorded, or run the function where there is leave.
 
     :raises CacheMissError: where there is none and no leave.
     """
@@ -115,7 +115,7 @@ def looked_up(call: FunctionCall) -> Record | None:
         call.tape.cassette.count_replay()
         return found
     if call.reads_cache:
-        found = call.cache.get(call.request, mode=call.mode)
+        found = yield from look(call.cache, functools.partial(call.cache.get, call.request, mode=call.mode))
     if found is not None:
         return _kept(call, found)
     if not call.may_run:
@@ -123,14 +123,14 @@ def looked_up(call: FunctionCall) -> Record | None:
 
         cassette = call.tape.cassette if call.tape else None
         raise missed(call.request, settings=config.settings(), cache=call.cache, cassette=cassette)
-    return None
+    return (yield from _joined(call))
 
 
 def _kept(call: FunctionCall, record: Record) -> Record:
     return call.tape.keep(record) if call.tape else record
 
 
-def answered(call: FunctionCall) -> Flow[Record]:
+def _joined(call: FunctionCall) -> Flow[Record]:
     """Run the function, or share the result of an identical call that is under way."""
     if call.mode == "off":
         return (yield from _run(call))
@@ -151,7 +151,8 @@ def _led(call: FunctionCall, flight: Flight) -> Flow[Record]:
     outcome: Record | None = None
     try:
         # Another one may have ended since it was looked up.
-        record = call.cache.get(call.request, mode=call.mode) if call.reads_cache else None
+        get = functools.partial(call.cache.get, call.request, mode=call.mode)
+        record = (yield from look(call.cache, get)) if call.reads_cache else None
         record = (yield from _run(call)) if record is None else _kept(call, record)
         outcome = copy.deepcopy(record)
         return record

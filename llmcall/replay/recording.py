@@ -13,7 +13,7 @@ from ..road.drivers import adrive, drive
 from ..storage.cache import shared_cache
 from ..types import Request
 from .current import open_tape
-from .function_calls import FunctionCall, answered, looked_up
+from .function_calls import FunctionCall, answered
 from .scopes import draw
 
 if TYPE_CHECKING:
@@ -91,8 +91,7 @@ def _decorated(function: _Function) -> Any:
         async def arun(*args: Any, **kwargs: Any) -> Any:
             call = function.call(args, kwargs)
             try:
-                found = looked_up(call)
-                return call.ended(await adrive(answered(call)) if found is None else found)
+                return call.ended(await adrive(answered(call)))
             except BaseException:
                 call.give_back()
                 raise
@@ -103,8 +102,7 @@ def _decorated(function: _Function) -> Any:
     def run(*args: Any, **kwargs: Any) -> Any:
         call = function.call(args, kwargs)
         try:
-            found = looked_up(call)
-            return call.ended(drive(answered(call)) if found is None else found)
+            return call.ended(drive(answered(call)))
         except BaseException:
             call.give_back()
             raise

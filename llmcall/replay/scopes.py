@@ -9,22 +9,23 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
 
+from ..annotations import TYPE_CHECKING, Any
 from ..errors import ScopeError
 from ..tuples import NamedTuple
-from .draws import Draws
+from .draws import Draw, Draws, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
 __all__ = [
-    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "draw", "forget", "here", "is_outside", "path", "scope",
-    "standing",
+    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "draw", "forget", "here", "inside", "is_outside", "path",
+    "scope", "standing",
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -52,22 +53,13 @@ class Active(NamedTuple):
     scope: Scope | None = None
     thread: int = 0
 
+    def check_is_inmost(self) -> None:
+        """Refuse to end before a scope that was opened after this one.
 
-class Draw(NamedTuple):
-    """Be one draw: its sample, and the way to give its number back."""
-
-    sample: str
-    draws: Draws
-    key: tuple[str, bytes]
-    number: int
-
-    def give_back(self) -> None:
-        """Make the draw's number free again."""
-        self.draws.give_back(self.key, self.number)
-
-    def end(self) -> None:
-        """Note that its call has ended."""
-        self.draws.end(self.key)
+        :raises ScopeError: naming it.
+        """
+        if _current.get() is not self:
+            raise ScopeError(f"the scope {self.path!r} ends before one that was opened after it: {INTERLEAVED}")
 
 
 _none_meant = Active("", Draws(), None)
@@ -116,10 +108,11 @@ class Scope:
         if self.name is not None:
             _count(active.thread, -1)
         if found is not None:
-            inmost = _current.get()
-            _current.set(found.outer)
-            if inmost is not found and kind is None:
-                raise ScopeError(f"the scope {found.path!r} ends before one that was opened after it: {INTERLEAVED}")
+            try:
+                if kind is None:
+                    found.check_is_inmost()
+            finally:
+                _current.set(found.outer)
 
     def __repr__(self) -> str:
         return f"scope({self.name!r})"
@@ -242,11 +235,29 @@ def draw(identified: bytes, sample: str | None = None) -> Draw | str | None:
         return f"{active.path if active else ''}#{sample}"
     if active is None:
         return None
-    from hashlib import sha256
-
-    key = (active.path, sha256(identified).digest())
+    key = key_of(active.path, identified)
     number = active.draws.take(key)
     return Draw(f"{active.path}#{number}", active.draws, key, number)
+
+
+@contextmanager
+def inside(path: str, draws: Draws) -> Iterator[Active]:
+    """Let a scope hold for a block, whatever holds around it.
+
+    :param path: the scope's; empty says that none is meant.
+    :param draws: count what is drawn in it.
+    """
+    before, thread = _current.get(), threading.get_ident()
+    active = Active(path, draws, before)
+    _current.set(active)
+    if path:
+        _count(thread, +1)
+    try:
+        yield active
+    finally:
+        if path:
+            _count(thread, -1)
+        _current.set(before)
 
 
 class Bound:
@@ -266,20 +277,8 @@ class Bound:
         with self._standing():
             return await result
 
-    @contextmanager
-    def _standing(self) -> Iterator[None]:
-        if self._active is None:
-            yield
-            return
-        before, thread = _current.get(), threading.get_ident()
-        counted = 1 if self._active.path else 0
-        _current.set(self._active._replace(outer=before, scope=None))
-        _count(thread, +counted)
-        try:
-            yield
-        finally:
-            _count(thread, -counted)
-            _current.set(before)
+    def _standing(self) -> AbstractContextManager[Active | None]:
+        return nullcontext() if self._active is None else inside(self._active.path, self._active.draws)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _bound_again, (self.function, self._active and self._active.path)

@@ -6,7 +6,8 @@ import os
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+
+from ..annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

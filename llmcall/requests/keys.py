@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+
+from ..annotations import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from ..annotations import TYPE_CHECKING, Any
 from ..tuples import NamedTuple
 from .messages import plain
 

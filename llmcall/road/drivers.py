@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import APIError, RequestTimeoutError
 from . import stops
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Until, Wait
+from .flights import driver
 from .time_limits import TOO_LATE, limited, too_late
-from .waiting import wait_in_loop, wait_in_thread
+from .waiting import follow_in_loop, follow_in_thread, wait_in_loop, wait_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -39,9 +40,8 @@ def _stoppable(effect: Any, stop: Stop) -> Any:
         return stop.sleep(effect.seconds)
     if isinstance(effect, Until):
         return stop.wait(effect.future, effect.seconds)
-    if isinstance(effect, Wait) and not effect.flight.is_mine():
-        stop.wait(effect.flight.outcome, effect.timeout)
-        effect = effect._replace(timeout=0)
+    if isinstance(effect, Wait):
+        return _awaited(effect, stop.wait)
     if isinstance(effect, Send) and effect.request.kind == "function":
         stop.check()  # a recorded function of the user's: its connections are its own
     elif isinstance(effect, (Send, Open, Next)):
@@ -76,15 +76,18 @@ def _next(effect: Next) -> Any:
     return chunk
 
 
-def _awaited(wait: Wait) -> Any:
-    from concurrent.futures import TimeoutError as FutureTimeoutError
-
-    if wait.flight.is_mine():
+def _awaited(wait: Wait, until: Callable[[Any, float | None], None] | None = None) -> Any:
+    if wait.flight.is_mine() and not wait.flight.has_ended():
         return ALONE
+    follow_in_thread(wait.flight, wait.timeout, until)
+    return _outcome(wait)
+
+
+def _outcome(wait: Wait) -> Any:
+    if not wait.flight.outcome.done():
+        raise RequestTimeoutError(TOO_LONG)
     try:
-        return wait.flight.outcome.result(wait.timeout)
-    except FutureTimeoutError:
-        raise RequestTimeoutError(TOO_LONG) from None
+        return wait.flight.outcome.result()
     except APIError as error:
         raise _own(error) from error.__cause__
 
@@ -172,14 +175,8 @@ async def _anext(effect: Next) -> Any:
 
 
 async def _aawaited(wait: Wait) -> Any:
-    import asyncio
-
-    try:
-        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(wait.flight.outcome)), wait.timeout)
-    except asyncio.TimeoutError:
-        raise RequestTimeoutError(TOO_LONG) from None
-    except APIError as error:
-        raise _own(error) from error.__cause__
+    await follow_in_loop(wait.flight, wait.timeout)
+    return _outcome(wait)
 
 
 class _AbandonedError(BaseException):
@@ -205,32 +202,40 @@ class _Steps:
             del error  # else it would refer to itself by this frame
 
 
+@driver
 def drive(flow: Flow[T]) -> T:
     """Perform a flow's effects and return its result."""
     steps = _Steps(flow)
-    while True:
-        try:
-            effect = steps.next()
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        try:
-            steps.value = _perform(effect)
-        except BaseException as error:
-            steps.error = error
+    try:
+        while True:
+            try:
+                effect = steps.next()
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            try:
+                steps.value = _perform(effect)
+            except BaseException as error:
+                steps.error = error
+    finally:
+        flow.close()  # which Ctrl-C between two effects has left where it was
 
 
+@driver
 async def adrive(flow: Flow[T]) -> T:
     """Perform a flow's effects in the running event loop and return its result."""
     steps = _Steps(flow)
-    while True:
-        try:
-            effect = steps.next()
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        try:
-            steps.value = await _aperform(effect)
-        except BaseException as error:
-            steps.error = error
+    try:
+        while True:
+            try:
+                effect = steps.next()
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            try:
+                steps.value = await _aperform(effect)
+            except BaseException as error:
+                steps.error = error
+    finally:
+        flow.close()
 
 
 def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Iterator[str]:

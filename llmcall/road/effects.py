@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from concurrent.futures import Future
 
+    from ..storage.cache import ResponseCache
     from ..types import Request
     from .flights import Flight
 
     T = TypeVar("T")
     Flow = Generator["Effect", Any, T]
 
-__all__ = ["ALONE", "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Until", "Wait"]
+__all__ = [
+    "ALONE", "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Until", "Wait", "look",
+]  # fmt: skip
 
 END = object()
 ALONE = object()  # given back by Wait where the waiting would never end
@@ -87,6 +90,11 @@ class Emit(NamedTuple):
     """Hand a piece of text to the reader of a stream."""
 
     text: str
+
+
+def look(cache: ResponseCache, function: Callable[[], T]) -> Flow[T]:
+    """Call what looks into a cache: at once where that takes microseconds, as an effect where it may wait."""
+    return function() if cache.store.is_near else (yield Do(function))
 
 
 Effect = Sleep | Send | Open | Next | Close | Wait | Until | Do | Emit

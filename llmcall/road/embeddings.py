@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import functools
 import sys
 from array import array
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ from ..errors import APIError, RequestTimeoutError, ServiceError
 from ..models.tokens import shares
 from ..storage.cache import record_of
 from ..types import TokenUsage
-from .effects import ALONE, Do, Wait
-from .flow import Answer, Call, Sent, exchange, shareable, time_left
+from .calls import Call, time_left
+from .effects import ALONE, Do, Wait, look
+from .flow import Answer, Sent, exchange, shareable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,9 +34,12 @@ BYTES_PER_TOKEN = 1  # no byte-level tokenizer makes more tokens than a text has
 
 def embed(calls: Sequence[Call]) -> Flow[list[Answer]]:
     """Answer requests, one text each, that are not recorded; as the leader of each flight, or by another's answer."""
-    led, followed, answers = _joined(calls)
+    led: list[tuple[Call, Flight | None]] = []
+    followed: list[tuple[Call, Flight]] = []
+    answers: dict[str, Answer] = {}
     try:
-        for batch in _batches([call for call, _ in led]):
+        yield from _join(calls, led, followed, answers)
+        for batch in _batches([call for call, _ in led if call.request.cache_key not in answers]):
             for record, sent in (yield from _asked(batch)):
                 answers[record.cache_key] = Answer(record, sent)
     except APIError as error:
@@ -53,27 +58,25 @@ def embed(calls: Sequence[Call]) -> Flow[list[Answer]]:
     return [answers[call.request.cache_key] for call in calls]
 
 
-def _joined(
+def _join(
     calls: Sequence[Call],
-) -> tuple[list[tuple[Call, Flight | None]], list[tuple[Call, Flight]], dict[str, Answer]]:
-    """Return the calls to make, those that are under way, and what came since it was looked up."""
-    led: list[tuple[Call, Flight | None]] = []
-    followed: list[tuple[Call, Flight]] = []
-    answers: dict[str, Answer] = {}
+    led: list[tuple[Call, Flight | None]],
+    followed: list[tuple[Call, Flight]],
+    answers: dict[str, Answer],
+) -> Flow[None]:
+    """Part calls into those to make and those that are under way, and take what came since they were looked up."""
     for key, call in {call.request.cache_key: call for call in calls}.items():
         if call.cache is None or call.mode == "off":
             led.append((call, None))
             continue
         leads, flight = call.cache.flights.join(key)
-        found = call.cache.get(call.request, mode=call.mode) if leads else None
+        if not leads:
+            followed.append((call, flight))
+            continue
+        led.append((call, flight))
+        found = yield from look(call.cache, functools.partial(call.cache.get, call.request, mode=call.mode))
         if found is not None:
             answers[key] = Answer(found)
-            call.cache.flights.land(flight, answers[key])
-        elif leads:
-            led.append((call, flight))
-        else:
-            followed.append((call, flight))
-    return led, followed, answers
 
 
 def _land(led: list[tuple[Call, Flight | None]], answers: dict[str, Answer], error: APIError | None) -> None:

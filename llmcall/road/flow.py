@@ -3,71 +3,29 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from marshal import dumps, loads
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..admission.entrance import Admission
-from ..admission.limits import NO_LIMITS, Limits
 from ..admission.recourse import another_way
 from ..answers import completeness as answers
 from ..errors import APIError, ContextLengthError, RequestTimeoutError
 from ..lines.references import ordered
 from ..requests.parameters import sent_body
 from ..types import Answer, Response, Sent, record_of
-from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
+from .calls import Call, time_left
+from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, look
 from .retry import RetryPolicy, retrying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from ..admission.pools import Pool
     from ..config.current import Endpoint
-    from ..models.facts import Capabilities
-    from ..storage.cache import ResponseCache
-    from ..types import Request
     from .effects import Flow
     from .flights import Flight
 
-__all__ = ["Answer", "Call", "Sent", "answer", "exchange", "shareable", "time_left"]
-
-class Call(NamedTuple):
-    """Hold all that the road needs to know of one call.
-
-    :param request: what is asked.
-    :param cache: where it is recorded; ``None`` where the disk takes no part.
-    :param mode: the cache's mode.
-    :param pool: the endpoints that serve the model.
-    :param transport: gives the transport of an endpoint.
-    :param capabilities: what is known of the model.
-    :param policy: how often and when it is tried again.
-    :param timeout: seconds for one attempt, or ``None``.
-    :param whole: tells whether the server read the whole prompt, as far as a response's token counts show.
-    :param count: adds a response, or amounts, to the usage; gives the response's USD, or ``None``.
-    :param api_type: recorded beside the answer.
-    :param host: gives the host of an endpoint, recorded likewise.
-    :param stream: whether the text is handed on as it comes.
-    :param wants_room: whether an answer that the context window cut is an error: there is a larger one to try.
-    :param limits: of each endpoint.
-    :param price: gives, for a number of prompt tokens, USD per million tokens in and out, or ``None``.
-    """
-
-    request: Request
-    cache: ResponseCache | None
-    mode: str
-    pool: Pool
-    transport: Callable[[Endpoint], Any]
-    capabilities: Capabilities
-    policy: RetryPolicy
-    timeout: float | None
-    whole: Callable[[Any], bool]
-    count: Callable[..., float | None]  # type: ignore[assignment]
-    api_type: str
-    host: Callable[[Endpoint], str]
-    stream: bool = False
-    wants_room: bool = False
-    limits: Limits = NO_LIMITS
-    price: Callable[[int], tuple[float, float] | None] = lambda tokens: None
+__all__ = ["Answer", "Sent", "answer", "exchange", "shareable"]
 
 
 def answer(call: Call) -> Flow[Answer]:
@@ -77,13 +35,7 @@ def answer(call: Call) -> Flow[Answer]:
     while True:
         leads, flight = call.cache.flights.join(call.request.cache_key)
         if leads:
-            found = call.cache.get(call.request, mode=call.mode)  # it may have come since it was looked up
-            if found is None or "fallback" in found.response:
-                return (yield from _led(call, flight))
-            shared = Answer(found)
-            call.cache.flights.land(flight, shared)
-            call.count(cached_calls=1, saved=found.cost)
-            return shared
+            return (yield from _led(call, flight))
         shared = yield Wait(flight, time_left(call.policy))
         if shared is ALONE:
             return (yield from _asked(call))
@@ -93,11 +45,17 @@ def answer(call: Call) -> Flow[Answer]:
 
 
 def _led(call: Call, flight: Flight) -> Flow[Answer]:
+    """Answer for all who follow, by what came since it was looked up, or by asking."""
     assert call.cache is not None
     outcome: Answer | None = None
     shared: APIError | None = None
     try:
-        outcome = yield from _asked(call)
+        found = yield from look(call.cache, functools.partial(call.cache.get, call.request, mode=call.mode))
+        if found is None or "fallback" in found.response:
+            outcome = yield from _asked(call)
+        else:
+            outcome = Answer(found)
+            call.count(cached_calls=1, saved=found.cost)
     except APIError as error:
         shared = None if _own_deadline(call.policy) else shareable(error)
         raise
@@ -155,7 +113,7 @@ def exchange(call: Call) -> Flow[Sent]:
         body["stream_options"] = {"include_usage": True}
     first: APIError | None = None
     try:
-        return (yield from _attempt(call, body))
+        return (yield from _attempt(call, body, 1))
     except APIError as error:  # so rarely that nothing is made ready for it
         first = error
     for attempt in retrying(call.policy, pauses.append, time.monotonic, _name(call)):
@@ -166,14 +124,14 @@ def exchange(call: Call) -> Flow[Sent]:
             if first is not None:
                 failed, first = first, None
                 raise failed
-            sent = yield from _attempt(call, body)
+            sent = yield from _attempt(call, body, attempt.retry_state.attempt_number)
         if sent is not None:
             call.count(retries=attempt.retry_state.attempt_number - 1)
             return sent
     raise AssertionError("the loop ends with an answer, or raises")
 
 
-def _attempt(call: Call, body: dict[str, Any]) -> Flow[Sent]:
+def _attempt(call: Call, body: dict[str, Any], number: int) -> Flow[Sent]:
     """Send to one endpoint after the other until one answers or refuses; ``body`` loses what is unsupported."""
     renewed: set[str] = set()
     while True:
@@ -186,16 +144,32 @@ def _attempt(call: Call, body: dict[str, Any]) -> Flow[Sent]:
                 error.endpoint = endpoint.name
                 if not another_way(call, endpoint, body, error, renewed, time.monotonic()):
                     raise
+            except BaseException:
+                _count_left(call, admission, number)
+                raise
             else:
                 seconds = time.monotonic() - begun
                 _say("%s: %s answered in %.2f s", _name(call), endpoint.name, seconds)
                 return Sent(response, endpoint.name, call.host(endpoint), seconds)
 
 
+def _count_left(call: Call, admission: Admission, number: int) -> None:
+    """Count a call whose caller leaves while it is answered: a model answered, and what it said is billed."""
+    used = admission.left()
+    if used is not None:
+        call.count(used, retries=number - 1)
+
+
 def _say(message: str, *values: object) -> None:
+    _log().debug(message, *values)
+
+
+@functools.cache
+def _log() -> Any:
+    """Return the logger: asked for at each call, Ctrl-C might leave logging's own lock held (Python before 3.13)."""
     import logging
 
-    logging.getLogger("llmcall").debug(message, *values)
+    return logging.getLogger("llmcall")
 
 
 def _admission(call: Call, body: dict[str, Any]) -> Admission:
@@ -227,16 +201,16 @@ def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admis
 def _streamed(call: Call, chunks: Any, timeout: float | None, admission: Admission) -> Flow[Any]:
     from ..answers.assembly import Assembler
 
-    assembler, begun, head = Assembler(), False, Response({})
+    assembler, begun, head, collected = Assembler(), False, Response({}), False
     try:
         while (chunk := (yield Next(chunks, _time_for(timeout, call.policy)))) is not END:
             if isinstance(chunk, Response) and not chunk:  # what came before the first chunk
                 head = chunk
                 continue
             text = assembler.add(chunk)
+            admission.hear(chunk)
             if text:
                 begun = True
-                admission.hear(text)
                 yield Emit(text)
         response = Response(assembler.response(), head.request_id, head.headers)
         _check(call, response, admission)
@@ -245,8 +219,12 @@ def _streamed(call: Call, chunks: Any, timeout: float | None, admission: Admissi
         if begun:
             error.retryable = False  # the reader has the first half already
         raise
+    except GeneratorExit:  # the garbage collector found a cycle, whose parts it ends in any order: chunks too
+        collected = True
+        raise
     finally:
-        yield Close(chunks)
+        if not collected:
+            yield Close(chunks)
     return response
 
 
@@ -265,11 +243,6 @@ def _check(call: Call, response: Any, admission: Admission) -> None:
 
 def _name(call: Call) -> str:
     return f"{call.request.kind} request {call.request.cache_key[:12]} to {call.request.model}"
-
-
-def time_left(policy: RetryPolicy) -> float | None:
-    """Return the seconds until a call's deadline, or ``None`` where it has none."""
-    return None if policy.deadline_at is None else policy.deadline_at - time.monotonic()
 
 
 def _time_for(timeout: float | None, policy: RetryPolicy) -> float | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
 
+from ..annotations import TYPE_CHECKING, Any
 from ..errors import CacheCorruptError
 from ..types import record_of
 from .packing import REMEDY, pack, unpack

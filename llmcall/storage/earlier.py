@@ -9,29 +9,28 @@ from .plain_pickles import loads
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["record_values"]
+__all__ = ["parts_of"]
 
-FIELDS = ("kind", "sample", "request", "response", "cost", "api_type", "host", "version")
 TEXTS = ("sample", "api_type", "host", "version")
+HEAD = ("kind", "sample", "cost", "api_type", "host", "version")
+FIELDS = frozenset((*HEAD, "request", "response"))
 
 
-def record_values(body: bytes) -> tuple[Any, ...]:
-    """Return a record's fields, from ``kind`` to ``version``.
+def parts_of(body: bytes) -> tuple[list[Any], Any, Any]:
+    """Return what a record's head holds, its response and its request.
 
     :param body: the packed record without its checksum.
     :raises ValueError: where it holds something else; also what :func:`loads` raises.
     """
     values = loads(body)
-    if type(values) is dict and values.keys() <= set(FIELDS) and _is_record(values):
-        return tuple(map(values.get, FIELDS))
-    raise ValueError("it holds something else than a record")
+    if type(values) is not dict or not values.keys() <= FIELDS or not _is_head(values):
+        raise ValueError("it holds something else than a record")
+    return [values.get(name) for name in HEAD], values.get("response"), values.get("request")
 
 
-def _is_record(values: Mapping[str, Any]) -> bool:
+def _is_head(values: Mapping[str, Any]) -> bool:
     return (
         type(values.get("kind")) is str
-        and type(values.get("request")) is dict
-        and type(values.get("response")) is dict
         and isinstance(values.get("cost", 0.0), (int, float))
         and all(type(values.get(name, "")) is str for name in TEXTS)
     )

@@ -1,17 +1,17 @@
 """Records as bytes: pickled plain data behind a checksum, laid out so that an answer can be read without the rest.
 
-The pickle is a list of three parts, each at a known place: the head, the response, the request. The head is JSON: what
-a reply needs, with the answer's text, which the response leaves out. The others are JSON where that holds them exactly,
-since reading it takes no more memory than some times its length; else pickles of their own.
+The pickle is a list of three parts, each at a known place: the head, the response, the request. The head is JSON, whose
+reading takes no more memory than some times its length: what a reply needs, with the answer's text, which the response
+leaves out. The others are pickles of their own, every operation of which is looked at before any is carried out.
 """
 
 from __future__ import annotations
 
 from itertools import product
 from json import JSONDecoder, JSONEncoder
-from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from ..annotations import TYPE_CHECKING, Any
 from ..errors import CacheCorruptError
 from ..requests.messages import plain
 from ..tuples import NamedTuple
@@ -75,8 +75,8 @@ def packed(record: Record) -> tuple[bytes, Record]:
     :raises TypeError: where the record holds what is no plain data and has no plain form, naming its place.
     """
     role, content, rest = _apart(record)
-    head, values = _part(
-        "head", [record.kind, record.sample, record.cost, record.api_type, record.host, record.version, role, content]
+    head, values = _head_part(
+        [record.kind, record.sample, record.cost, record.api_type, record.host, record.version, role, content]
     )
     response, rest = _part("response", rest)
     request, asked = _part("request", record.request)
@@ -103,15 +103,17 @@ def _apart(record: Record) -> tuple[str | None, str | None, Any]:
     return role, content, {**response, "choices": [{**first, "message": {**message, "content": None}}, *choices[1:]]}
 
 
+def _head_part(values: list[Any]) -> tuple[bytes, list[Any]]:
+    """Return the head's values as the bytes of a part, and the values that these hold."""
+    try:
+        text = _written(values)
+    except TypeError:
+        return _head_part([plain(value, name) for name, value in zip(Head._fields, values, strict=True)])
+    return _counted(TEXT, text.encode("utf-8", "surrogatepass")), _read_json(text)[0]
+
+
 def _part(name: str, value: Any) -> tuple[bytes, Any]:
     """Return plain data as the bytes of a part, and the value that these hold."""
-    try:
-        text = _written(value)
-        held = _read_json(text)[0]
-        if held == value:
-            return _counted(TEXT, text.encode("utf-8", "surrogatepass")), held
-    except (TypeError, ValueError, RecursionError):
-        pass  # it holds bytes, or a key that is no text, or has no plain form
     from .plain_pickles import NotPlainError, dumps
 
     try:
@@ -132,14 +134,18 @@ def unpack(cache_key: str, packed: bytes, stored_at: float | None = None) -> Rec
     _check_sum(cache_key, packed)
     try:
         if not packed.startswith(BEGINNING, PARTS_AT):
-            from .earlier import record_values
+            from .earlier import parts_of
 
-            return Record._make((cache_key, *record_values(packed[:-CHECKSUM_BYTES]), stored_at))
-        head, at = _head(packed)
-        response, at = _read(packed, at)
-        request, at = _read(packed, at)
-        if packed[at:-CHECKSUM_BYTES] != END:
-            raise ValueError("it ends in another way than a record")
+            values, response, request = parts_of(packed[:-CHECKSUM_BYTES])
+            head = Head(*values)
+        else:
+            head, at = _head(packed)
+            response, at = _read(packed, at)
+            request, at = _read(packed, at)
+            if packed[at:-CHECKSUM_BYTES] != END:
+                raise ValueError("it ends in another way than a record")
+        if type(request) is not dict or type(response) is not dict:
+            raise ValueError("it holds something else than a record")
         return _record(cache_key, head, response, request, stored_at)
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
@@ -180,36 +186,25 @@ def _unreadable(cache_key: str, error: Exception) -> CacheCorruptError:
 def _head(packed: bytes) -> tuple[Head, int]:
     """Return the head of a record, and where the next part begins."""
     end = HEAD_AT + int.from_bytes(packed[HEAD_LENGTH_AT:HEAD_AT], "little")
-    values = _parsed(packed[HEAD_AT:end])
-    if tuple(map(type, values)) not in SHAPES:
+    text = packed[HEAD_AT:end].decode("utf-8", "surrogatepass")
+    values, read = _read_json(text)
+    if read != len(text) or tuple(map(type, values)) not in SHAPES:
         raise ValueError("it holds something else than a record")
     return tuple.__new__(Head, values), end
 
 
 def _read(packed: bytes, at: int) -> tuple[Any, int]:
     """Return what a part holds, and where the next one begins."""
-    begin = at + len(TEXT) + LENGTH_BYTES
-    operation, end = packed[at : at + len(TEXT)], begin + int.from_bytes(packed[at + len(TEXT) : begin], "little")
-    if operation == TEXT:
-        return _parsed(packed[begin:end]), end
-    if operation != BYTES:
-        raise ValueError(f"its part is no text and no bytes but {operation!r}")
     from .plain_pickles import loads
 
+    begin = at + len(BYTES) + LENGTH_BYTES
+    end = begin + int.from_bytes(packed[at + len(BYTES) : begin], "little")
+    if packed[at : at + len(BYTES)] != BYTES:
+        raise ValueError("it holds something else than a record")
     return loads(packed[begin:end]), end
 
 
-def _parsed(data: bytes) -> Any:
-    text = data.decode("utf-8", "surrogatepass")
-    value, end = _read_json(text)
-    if end != len(text):
-        raise ValueError("a part of it goes on after its end")
-    return value
-
-
 def _record(cache_key: str, head: Head, response: Any, request: Any, stored_at: float | None) -> Record:
-    if type(response) is not dict or type(request) is not dict:
-        raise ValueError("it holds something else than a record")
     if head.content is not None:
         response["choices"][0]["message"]["content"] = head.content
     return Record(

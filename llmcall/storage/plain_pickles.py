@@ -6,7 +6,7 @@ import io
 import pickle
 from typing import Any, NoReturn
 
-from .operations import check
+from .operations import check, check_shape
 
 __all__ = ["PROTOCOL", "NotPlainError", "dumps", "loads"]
 
@@ -40,6 +40,10 @@ def dumps(value: Any) -> bytes:
     """
     file = io.BytesIO()
     _PlainPickler(file, PROTOCOL).dump(value)
+    try:
+        check(file.getvalue())
+    except ValueError as error:  # a tuple that is there twice, which nobody could read again
+        raise NotPlainError(str(error)) from error
     return file.getvalue()
 
 
@@ -52,6 +56,8 @@ def loads(body: bytes) -> Any:
     """
     check(body)
     try:
-        return _PlainUnpickler(io.BytesIO(body)).load()
+        value = _PlainUnpickler(io.BytesIO(body)).load()
     except pickle.UnpicklingError as error:
         raise ValueError(str(error)) from error
+    check_shape(value, len(body))
+    return value

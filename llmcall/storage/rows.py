@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
+from ..annotations import TYPE_CHECKING, Any
+from ..errors import CacheCorruptError
 from ..types import Reply
 from .packing import head_of, response_of, unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..types import Record
     from .packing import Head
 
-__all__ = ["Rows"]
+__all__ = ["Rows", "reply_of"]
 
 MOST = 4096  # records that are remembered
 MOST_BYTES = 4 * 2**20  # that these take
+
+
+def reply_of(record: Record, parse: Callable[[str], Any] | None = None) -> Reply:
+    """Return the reply of a chat call's record.
+
+    :param parse: as of :meth:`Reply.of`.
+    :raises CacheCorruptError: where the record holds no answer, which no call stores.
+    """
+    try:
+        return Reply.of(record, parse=parse)
+    except (LookupError, TypeError, AttributeError) as error:
+        key = record.cache_key[:12]
+        remedy = f"'llmcall cache delete {key}', or without its line in the cassette, it is asked anew"
+        raise CacheCorruptError(f"the record {key}… holds no answer of a model; after {remedy}") from error
 
 
 class Rows:
@@ -37,7 +55,7 @@ class Rows:
             message = {"role": head.role, "content": head.content}
             return head, Reply.recalled(key, head.sample, head.cost, message, partial(response_of, key, packed))
         record = unpack(key, packed)
-        return (head, Reply.of(record)) if "choices" in record.response else None
+        return (head, reply_of(record)) if "choices" in record.response else None
 
     def _learned(self, key: str, packed: bytes) -> Head:
         head = head_of(key, packed)

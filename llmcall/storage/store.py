@@ -13,8 +13,8 @@ import sqlite3
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
 
+from ..annotations import TYPE_CHECKING, Any
 from ..errors import CacheCorruptError, CacheError
 from .statements import ADD, CLEAR, COUNT, DELETE, FIND, LAST, PAGE_OF_ROWS, SET, STARTING
 
@@ -41,7 +41,7 @@ _held: list[DiskStore] = []  # while the process is being forked
 class DiskStore:
     """Keep bytes under keys in a directory that many threads and processes share. Opens nothing until used."""
 
-    takes_one_at_a_time = True
+    takes_one_at_a_time = is_near = True
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._reader: sqlite3.Connection | None = None

@@ -31,6 +31,10 @@ class Store(Protocol):
         """Return whether several threads that store at once only wait for one another."""
 
     @property
+    def is_near(self) -> bool:
+        """Return whether a look-up takes microseconds and waits for nobody, so that an event loop may stand still."""
+
+    @property
     def place(self) -> Path | str:
         """Return where it is, as messages may show it: a directory, or an address without its password."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import socket
@@ -15,13 +16,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from processes import HERE, SECONDS, seeded
-from servers import QUESTION, Answer, RawServer, answers, client_for, completion, http
+from servers import OK, QUESTION, Answer, RawServer, answers, client_for, completion, http
 from storms import FAULTS, OPEN_BODY, OPEN_HEAD, Storm, answering, dripping, flooding
 from streaming import HEAD, WAYS, Paused, chunk, chunks_of, event, streams
 
-from llmcall import APIError, AzureClient, OpenAIClient, RequestTimeoutError, ServiceError
+from llmcall import (
+    APIError,
+    AuthenticationError,
+    AzureClient,
+    InvalidRequestError,
+    OpenAIClient,
+    RateLimitError,
+    RequestTimeoutError,
+    ServiceError,
+)
 from llmcall.clients import bodies, events
 from llmcall.road import time_limits
 
@@ -207,7 +218,7 @@ def test_floods(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["sync", "stream"])
+@pytest.mark.parametrize("way", WAYS)
 def test_200_megabytes(way: str) -> None:
     """An answer of 200 MB is an answer."""
     size = 200_000_000
@@ -226,7 +237,7 @@ def test_200_megabytes(way: str) -> None:
             connection.sendall(event(chunk(text.decode())))
         connection.sendall(b"".join(map(event, [*chunks_of()[1:], b"[DONE]"])))
 
-    behaviour = large if way == "sync" else in_pieces
+    behaviour = large if way in ("sync", "async") else in_pieces
     with RawServer(behaviour) as server, client_for(server.base_url, cache_mode="off", timeout=SECONDS) as client:
         assert len(asked(client, way, "x")) == size
 
@@ -241,6 +252,100 @@ def test_more_than_there_may_be(way: str, monkeypatch: pytest.MonkeyPatch) -> No
         error = asked(client, way, "x")
     assert "larger than 1 MiB" in str(error)
     assert (error.attempts, len(server.requests)) == (1, 1)
+
+
+class Flood:
+    """Refuse with a body that does not end; ``left`` is set when the client has left."""
+
+    def __init__(self, start: bytes, piece: bytes) -> None:
+        self.left = threading.Event()
+        self._start, self._piece = start, piece
+
+    def __call__(self, connection: socket.socket, stopped: threading.Event) -> None:
+        """Be a server's behaviour."""
+        try:
+            connection.sendall(self._start)
+            while not stopped.is_set():
+                connection.sendall(self._piece)
+        except OSError:
+            self.left.set()
+
+
+def refusing_with(status: int, words: bytes = b"") -> Flood:
+    """Refuse with a body that does not end; redirect where it is a status for that."""
+    head = f"HTTP/1.1 {status} X\r\nConnection: close\r\nLocation: /v2/chat/completions\r\n\r\n"
+    return Flood(head.encode() + words, b" no" * 30_000)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("before", [(), (OK,)], ids=["the first", "a later"])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, InvalidRequestError), (401, AuthenticationError), (429, RateLimitError), (503, ServiceError)],
+)
+def test_refusals_that_do_not_end(status: int, kind: type[APIError], before: tuple[Answer, ...], way: str) -> None:
+    """A refusal is read no further than its start, which gives its error, and its connection is closed."""
+    flood = refusing_with(status, b'{"error": {"message": "not now", "all": "')
+    first = [streams(*chunks_of("Two")) if "stream" in way else answers(each) for each in before]
+    with (
+        RawServer(*first, flood) as server,
+        client_for(server.base_url, retry_max_attempts=1, timeout=SECONDS) as client,
+    ):
+        for number, _ in enumerate(before):
+            assert isinstance(asked(client, way, f"x{number}"), str)
+        error = asked(client, way, "x")
+        assert flood.left.wait(SECONDS)
+    assert type(error) is kind
+    assert error.status_code == status
+    assert "not now" in str(error) and "larger than 1 MiB, and was read no further" in str(error)
+    assert len(str(error)) < 2000
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_redirect_that_does_not_end(way: str) -> None:
+    """What is said beside a redirect is read no further either; it is followed."""
+    flood = refusing_with(307)
+    good = streams(*chunks_of("Two coins.")) if "stream" in way else answers()
+    with RawServer(flood, good) as server, plain(server.base_url, timeout=SECONDS) as client:
+        assert asked(client, way, "x") == "Two coins."
+        assert flood.left.is_set()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_refusal_that_grows_when_it_is_unpacked(way: str) -> None:
+    """The size is that of what was packed: a small refusal may hold a large one."""
+    packed = gzip.compress(b"no " * 5_000_000)
+    head = b"HTTP/1.1 400 X\r\nConnection: close\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    with (
+        RawServer(lambda connection, stopped: connection.sendall(head % len(packed) + packed)) as server,
+        client_for(server.base_url, retry_max_attempts=1) as client,
+    ):
+        error = asked(client, way, "x")
+    assert type(error) is InvalidRequestError
+    assert "read no further" in str(error)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_large_refusal_is_read(way: str) -> None:
+    """One that repeats the request, as some do, is read whole up to a size, and its message found."""
+    body = {"error": {"input": "x" * 900_000, "message": "that was too much", "code": "no"}}
+    with RawServer(answers(Answer(400, body))) as server, client_for(server.base_url) as client:
+        error = asked(client, way, "x")
+    assert (str(error), error.code) == ("400: that was too much", "no")
+
+
+def test_a_users_http_client_reads_its_own_refusals_whole() -> None:
+    """What a user asks by the HTTP client that is lent to llmcall is left as it is."""
+    body = "x" * (2 * bodies.LARGEST_REFUSAL)
+
+    def refuses(connection: socket.socket, stopped: threading.Event) -> None:
+        connection.sendall(http(body.encode(), status="404 X", stays=False))
+
+    lent = openai.DefaultHttpxClient(verify=False)
+    with RawServer(answers(), refuses) as server, lent:
+        client = OpenAIClient(base_url=server.base_url, http_client=lent)
+        assert asked(client, "sync", "x") == "Two coins."
+        assert lent.get(server.base_url).text == body
 
 
 def redirecting(target: str, status: int = 307) -> Any:

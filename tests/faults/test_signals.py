@@ -22,6 +22,7 @@ pytestmark = [
 TIMES = 10
 PRESSES = 4
 LONGEST = 0.4  # seconds before the signal
+LONGEST_RUN = 600  # seconds
 
 
 def pressed(name: str, seconds: float, folder: Path, **environment: str) -> tuple[list[str], str]:
@@ -79,3 +80,15 @@ def test_ctrl_c_on_the_network(name: str, tmp_path: Path) -> None:
             told += lines[:-1]
         assert storm.all_left()
     assert set(told) <= stored(tmp_path)
+
+
+def test_no_follower_waits_for_an_interrupted_leader(tmp_path: Path) -> None:
+    """Whoever shares a call gets the answer, at whichever instant Ctrl-C ended the one who made it."""
+    seed = seeded().randrange(2**32)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "faulthandler", str(HERE / "followed.py"), str(seed)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
+    )  # fmt: skip
+    interrupted, _, word = done.stdout.strip().partition(" ")
+    assert (done.returncode, word) == (0, "interrupted"), done.stderr
+    assert int(interrupted) > 0

@@ -15,6 +15,7 @@ from hypothesis import given
 from pytest_httpserver import HTTPServer
 from roads import CLOCK, OPEN, POLICY, Road
 from servers import OK, Answer, ScriptedServer, client_for, completion, refusal
+from streaming import WAYS
 
 import llmcall
 from llmcall.admission import reservations
@@ -22,6 +23,7 @@ from llmcall.admission.demands import LONGEST_ANSWER, Demand, demand_of
 from llmcall.admission.entrance import Admission
 from llmcall.admission.limits import WINDOW, Limits, process_room
 from llmcall.admission.pools import Pool
+from llmcall.clients.failures import failure
 from llmcall.config.endpoints import Endpoint
 from llmcall.errors import BudgetExceededError, EmptyAnswerError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.facts import Capabilities
@@ -37,7 +39,9 @@ TO_GO = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "3
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give the road a clock that only its waits move, and close what is left of it."""
+    monkeypatch.setattr(CLOCK, "now", 1000.0)  # the same for each: what it rounds to depends on it
     monkeypatch.setattr("llmcall.road.flow.time", CLOCK)
+    monkeypatch.setattr("llmcall.road.calls.time", CLOCK)
     yield
     while OPEN:
         OPEN.pop().flow.close()
@@ -162,6 +166,78 @@ def test_a_429_without_a_time_cools_down_too(clock: None) -> None:
     assert road.slept == [2.0]
 
 
+EMPTY = {
+    "x-ratelimit-limit-requests": "200", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "24h0m0s",
+}  # fmt: skip
+FEW_TOKENS = {
+    "x-ratelimit-limit-tokens": "600", "x-ratelimit-remaining-tokens": "10", "x-ratelimit-reset-tokens": "59s",
+}  # fmt: skip
+# What a 429 says, and the least that its call waits for another attempt: it needs a request, and 50 tokens and more.
+REFUSALS = [
+    (EMPTY, 432.0, 432.0),
+    (FEW_TOKENS, 4.0, 6.0),
+    ({**EMPTY, **FEW_TOKENS}, 432.0, 432.0),
+    (TO_GO, 30.0, 30.0),
+    ({**EMPTY, "retry-after": "7"}, 7.0, 7.0),
+    ({**EMPTY, "retry-after": "0"}, 1.0, 1.25),
+    ({**EMPTY, "x-ratelimit-remaining-requests": "9"}, 1.0, 1.25),
+    ({**EMPTY, "x-ratelimit-reset-requests": "soon"}, 1.0, 1.25),
+]
+
+
+@pytest.mark.parametrize(("headers", "least", "most"), REFUSALS)
+def test_a_429_waits_until_its_limit_has_refilled(
+    clock: None, headers: dict[str, str], least: float, most: float
+) -> None:
+    """Without Retry-After, the wait is that until the limit has enough for the call, or a longer one of our own."""
+    pool = Pool([Endpoint("a")])
+    road = limited(pool, limits=Limits())
+    begun = CLOCK.now
+    road.run(failure(429, {}, headers=headers), completion())
+    assert least <= CLOCK.now - begun <= most + 0.001
+    assert least <= road.slept[0] <= most
+
+
+@pytest.mark.parametrize("headers", [EMPTY, TO_GO])
+def test_a_429_cools_down_for_all_until_its_limit_has_refilled(clock: None, headers: dict[str, str]) -> None:
+    """Nobody else asks the endpoint meanwhile, for any model; a wait past the deadline fails at once."""
+    pool = Pool([Endpoint("a")])
+    road = limited(pool, limits=Limits(), policy=POLICY._replace(deadline_at=CLOCK.now + 20))
+    error = road.fail(failure(429, {}, headers=headers))
+    assert isinstance(error, RateLimitError)
+    assert (road.slept, error.attempts, error.retry_after) == ([], 1, 432.0 if headers is EMPTY else 30.0)
+    request = Request("chat", "other", {"model": "other", "messages": MESSAGES}, {}, {}, None, "1" * 64)
+    other = limited(pool, limits=Limits(), request=request, policy=POLICY._replace(deadline_at=CLOCK.now + 20))
+    assert "past the deadline" in str(other.fail())
+    waiting = limited(pool, limits=Limits())
+    waiting.run(completion())
+    assert sum(waiting.slept) == pytest.approx(error.retry_after)
+
+
+def test_those_who_waited_for_a_refill_go_one_by_one(clock: None) -> None:
+    """When one request has come back, one call goes; the others wait for theirs."""
+    pool = Pool([Endpoint("a")])
+    once = limited(pool, limits=Limits(), policy=ONCE)
+    once.fail(failure(429, {}, headers=EMPTY))
+    begun, ends = CLOCK.now, []
+    for _ in range(3):
+        limited(pool, limits=Limits()).run(completion())
+        ends.append(CLOCK.now - begun)
+    assert ends == [pytest.approx(432.0 * number) for number in (1, 2, 3)]
+
+
+def test_another_endpoint_is_asked_while_a_limit_refills(clock: None) -> None:
+    """Of a pool, the one whose limit is used up rests, and the call goes on at another at once."""
+    pool = Pool([Endpoint("a"), Endpoint("b")])
+    road = limited(pool, limits=Limits())
+    road.run(failure(429, {}, headers=EMPTY), completion())
+    assert (road.asked, road.slept) == (["a", "b"], [])
+    for _ in range(3):
+        again = limited(pool, limits=Limits())
+        again.run(completion())
+        assert again.asked == ["b"]
+
+
 def test_tokens_are_reserved_and_settled(clock: None) -> None:
     """The prompt's count and max_tokens are reserved of a minute's tokens, and what was used is counted after."""
     pool, limits = Pool([Endpoint("a")]), Limits(tokens=100)
@@ -186,6 +262,18 @@ def test_a_429_cools_the_endpoint_down_for_every_client(httpserver: HTTPServer) 
     assert len(server.requests) == 1
     llmcall.reset()
     assert _client(server).send_message("Hello", deadline=5, on_error="raise").content
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_429_whose_headers_name_its_limits(httpserver: HTTPServer, way: str) -> None:
+    """However it is asked, what a 429 says of its limits is kept to by all clients, and is the error's wait."""
+    server = ScriptedServer(httpserver, refusal(429, headers=EMPTY), OK)
+    with pytest.raises(RateLimitError) as caught:
+        WAYS[way](_client(server), "Hello", deadline=20, on_error="raise")
+    assert (caught.value.retry_after, caught.value.attempts) == (432.0, 1)
+    with pytest.raises(RateLimitError, match=r"4(31|32)\.\d s, past the deadline"):
+        _client(server).send_message("Hello", deadline=20, on_error="raise")
+    assert len(server.requests) == 1
 
 
 def test_what_the_headers_say_holds_for_every_client(httpserver: HTTPServer) -> None:

@@ -244,7 +244,8 @@ def test_import_and_first_use_are_cheap(tmp_path: Path) -> None:
     assert not {"logging", "configparser", "dotenv", "difflib", "dataclasses", "inspect", "urllib.parse"} & set(used)
     others = {"llmcall", "__future__", "contextlib", "collections.abc"}
     assert {name for name in imported if not name.startswith("llmcall.")} <= others
-    ours = "_version errors config config.current config.names config.values config.layers config.stack config.settings"
+    ours = "_version annotations errors config config.current config.names config.values config.layers config.stack"
+    ours += " config.settings"
     assert {name.removeprefix("llmcall.") for name in imported if name.startswith("llmcall.")} <= set(ours.split())
 
 

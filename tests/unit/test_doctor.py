@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_all_is_well(serve: Serve) -> None:
     assert done.exit_code == 0
     lines = [line.split(maxsplit=2) for line in done.output.splitlines() if not line.startswith(" ")]
     assert [(mark, name) for mark, name, _ in lines] == [
-        ("ok", name) for name in ("settings", "key", "endpoint", "model", "cache", "tokenizer")
+        ("ok", name) for name in ("settings", "key", "endpoint", "model", "cache", "tokenizer", "price")
     ]
     assert "environment variable OPENAI_API_KEY" in done.output and "sk-verysecret" not in done.output
     assert [request.path for request in server.requests] == ["/v1/models"]
@@ -246,3 +247,25 @@ def test_the_cache_is_counted(serve: Serve) -> None:
     client: Any = ScriptedClient(["Hi."], cache_mode="auto")
     client.send_message("Hello")
     assert found()["cache"].found.endswith("cache: 1 records")
+
+
+def test_a_configured_price() -> None:
+    """The price that counts is shown with where it comes from."""
+    llmcall.configure(model="gpt-4o-mini", prices={"gpt-4o-mini": (0.15, 0.6)}, cache_mode="replay")
+    said = "gpt-4o-mini: $0.15 in and $0.6 out per million tokens, by [Prices]"
+    assert found()["price"] == Check("price", True, said)
+
+
+def test_an_unknown_price() -> None:
+    """A price that nobody knows is no fault; the setting that gives one is named."""
+    llmcall.configure(model="my-model", cache_mode="replay")
+    check = found()["price"]
+    assert check.ok and check.found == "my-model: unknown, so costs are shown as ?"
+    assert "my-model = IN, OUT in [Prices]" in check.remedy and "'prices'" in check.remedy
+
+
+def test_the_day_of_a_packaged_price() -> None:
+    """A price of the package is shown with its version and day."""
+    pytest.importorskip("genai_prices")
+    llmcall.configure(model="gpt-4o-mini", cache_mode="replay")
+    assert re.search(r"out per million tokens, by genai-prices [\d.]+ for \d{4}-\d\d-\d\d$", found()["price"].found)

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall.errors import CacheCorruptError
-from llmcall.storage.earlier import FIELDS
 from llmcall.storage.packing import head_of, response_of, unpack
 from llmcall.types import Record
 
@@ -30,6 +29,9 @@ PLAIN = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=12,
 )
+
+
+FIELDS = ("kind", "sample", "request", "response", "cost", "api_type", "host", "version")
 
 
 class Planted:

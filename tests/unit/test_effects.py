@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Iterator
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from llmcall.errors import RequestTimeoutError, ServiceError
 from llmcall.road.drivers import adrive, adrive_stream, drive, drive_stream
 from llmcall.road.effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
-from llmcall.road.flights import Flight, Flights
+from llmcall.road.flights import Flight, Flights, Leader, Outcome
 from llmcall.types import Request
 
 REQUEST = Request("chat", "m", {}, {"model": "m", "messages": []}, {}, None, "0" * 64)
@@ -90,7 +89,7 @@ async def collected(stream: AsyncGenerator[str, None]) -> list[str]:
 
 def led_elsewhere() -> Flight:
     """Return a flight that another thread leads."""
-    return Flight("k", Future(), thread=-1)
+    return Flight("k", Outcome(), -1, Leader())
 
 
 def test_effects_are_performed() -> None:

@@ -127,7 +127,7 @@ def test_a_failure_is_shared_by_those_who_wait() -> None:
         come.wait(30)
         second = executor.submit(client.get_embedding, ["a"], on_error="return")
         (flight,) = client.cache.flights._flights.values()
-        while not flight.outcome._condition._waiters:  # type: ignore[attr-defined]
+        while not flight.leader.followers:
             threading.Event().wait(0.005)
         gate.set()
     assert [str(future.result()) for future in (first, second)] == ["no such model"] * 2

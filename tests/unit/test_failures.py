@@ -156,6 +156,28 @@ def test_a_wait_until_a_date() -> None:
     assert 98 < waited <= 100
 
 
+@pytest.mark.parametrize("minutes", [-30 * 525_960, -10, 0, 10, 100 * 525_960])
+def test_a_wait_until_a_date_of_the_servers_clock(minutes: int) -> None:
+    """Where the response tells its date, the wait is the time between the two, whatever the clock here says."""
+    sent = time.time() + minutes * 60
+    headers = {"date": formatdate(sent, usegmt=True), "retry-after": formatdate(sent + 100, usegmt=True)}
+    assert seconds_to_wait(headers) == 100.0
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 32 Foo 2020 99:99:99 +9999"])
+def test_a_response_whose_date_is_none(date: str) -> None:
+    """Then the clock here counts."""
+    waited = seconds_to_wait({"date": date, "retry-after": formatdate(time.time() + 3600, usegmt=True)})
+    assert waited is not None
+    assert 3500 < waited <= 3600
+
+
+def test_a_date_without_a_zone() -> None:
+    """It is one of Greenwich, as all of HTTP are, wherever this machine is."""
+    headers = {"date": "Fri, 20 Nov 2026 12:00:00 GMT", "retry-after": "Fri, 20 Nov 2026 12:00:30 -0000"}
+    assert seconds_to_wait(headers) == 30.0
+
+
 def test_the_wait_is_kept(httpserver: HTTPServer) -> None:
     """The error of a rate limit tells how long the server asked to wait."""
     answer = refusal(429, headers={"retry-after": "7"})

@@ -143,6 +143,71 @@ def test_a_long_generator_takes_constant_memory() -> None:
     assert peak(20_000) < 2 * peak(500)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("around", "how", "most"),
+    [
+        (None, {}, 40),
+        (None, {"repeats": 2}, 40),
+        (None, {"scope": "survey"}, 60),
+        (None, {"scope": "survey", "repeats": 2, "key": str}, 60),
+        ("trial", {}, 200),
+        ("trial", {"scope": "survey"}, 200),
+        ("trial", {"repeats": 2}, 350),
+    ],
+)
+def test_what_stays_of_an_item(around: str | None, how: dict[str, Any], most: int) -> None:
+    """Bytes that stay of each item: where nobody can come back to its scope, only that it was seen; else its draws."""
+    import gc
+    import tracemalloc
+
+    def traced() -> int:
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    looked = llmcall.recorded(divide)
+    begin, end, after = 500, 3500, 0
+    with llmcall.configured(cache_mode="off"), scope(around):
+        tracemalloc.start()
+        try:
+            for count, _ in enumerate(imap(looked, iter(range(10_000, 20_000)), workers=2, **how)):
+                if count == begin:
+                    before = traced()
+                if count == end:
+                    after = traced()
+                    break
+        finally:
+            tracemalloc.stop()
+    assert (after - before) / (end - begin) < most
+
+
+def test_a_scope_that_outlives_its_item_goes_on_counting() -> None:
+    """A bound function that an item leaves behind draws after the item's own draws, also once the map is over."""
+    left = map(lambda item: (sample(item), llmcall.bind(sample)), "ab", key=str, scope="survey")
+    assert [(own, later("a")) for own, later in left] == [("survey/a#0", "survey/a#1"), ("survey/b#0", "survey/b#0")]
+
+
+def test_repeats_of_an_item_count_together() -> None:
+    """Where an item opens a scope of a repeat's name, it draws where that repeat does."""
+
+    def both(item: str) -> list[str | None]:
+        with scope("1"):
+            inside = sample(item)
+        return [sample(item), inside]
+
+    assert map(both, "a", key=str, repeats=2, scope="survey", workers=1) == [
+        [["survey/a#0", "survey/a/1#0"], ["survey/a/1#1", "survey/a/1/1#0"]]
+    ]
+
+
+def test_a_scope_left_open_by_an_item() -> None:
+    """It is named, as where it is left open in any other scope."""
+    opened = scope("open")
+    with pytest.raises(ScopeError, match="the scope 'survey/a' ends before one that was opened after it"):
+        map(lambda item: opened.__enter__(), "a", key=str, scope="survey")
+    opened.__exit__(None, None, None)
+
+
 # Scopes, keys, repeats
 
 

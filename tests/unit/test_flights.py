@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from llmcall.errors import ServiceError
-from llmcall.road.flights import Flights
+from llmcall.road.drivers import adrive, drive
+from llmcall.road.effects import Do, Send
+from llmcall.road.flights import Flight, Flights
+
+if TYPE_CHECKING:
+    from llmcall.road.effects import Flow
 
 
 def test_the_first_leads() -> None:
@@ -32,7 +40,7 @@ def test_the_outcome_is_shared() -> None:
     _, flight = flights.join("k")
     _, followed = flights.join("k")
     flights.land(flight, "the answer")
-    assert followed.outcome.result(0) == "the answer"
+    assert followed.outcome.result() == "the answer"
     assert flights.join("k")[0]
 
 
@@ -42,7 +50,7 @@ def test_an_error_is_shared() -> None:
     _, flight = flights.join("k")
     flights.land(flight, error=ServiceError("502"))
     with pytest.raises(ServiceError, match="502"):
-        flight.outcome.result(0)
+        flight.outcome.result()
 
 
 def test_nothing_to_share() -> None:
@@ -50,7 +58,7 @@ def test_nothing_to_share() -> None:
     flights = Flights()
     _, flight = flights.join("k")
     flights.land(flight)
-    assert flight.outcome.result(0) is None
+    assert flight.outcome.result() is None
     assert flights.join("k")[0]
 
 
@@ -81,7 +89,8 @@ def test_whose_flight_it_is() -> None:
 
 def test_one_leader_among_many_threads() -> None:
     """From many threads at once, exactly one leads each key."""
-    flights, joined = Flights(), []
+    flights = Flights()
+    joined: list[tuple[bool, Flight]] = []
     start = threading.Barrier(8)
 
     def ask() -> None:
@@ -96,12 +105,70 @@ def test_one_leader_among_many_threads() -> None:
     assert sorted(flight.key for leads, flight in joined if leads) == ["a", "b", "c"]
 
 
+def led(flights: Flights, joined: list[Flight], ends: BaseException) -> Flow[None]:
+    """Lead a flight and end before anything is done about it."""
+    joined.append(flights.join("k")[1])
+    yield Do(lambda: None)
+    raise ends
+
+
 def test_a_leader_that_is_gone() -> None:
-    """Where Ctrl-C ends a leader before it takes care of its flight, the others are told, and the next one leads."""
+    """Whoever keeps the exception that ended a leader keeps nobody else waiting, and the next one leads."""
     flights = Flights()
-    lead = flights.join("k")
-    _, followed = flights.join("k")
-    assert not followed.outcome.done()
-    del lead
-    assert followed.outcome.result(0) is None
+    joined: list[Flight] = []
+    with pytest.raises(KeyboardInterrupt) as kept:
+        drive(led(flights, joined, KeyboardInterrupt()))
+    assert joined[0].has_ended()
+    assert joined[0].outcome.result() is None
     assert flights.join("k")[0]
+    assert kept.value.__traceback__ is not None
+
+
+def test_a_leader_that_works() -> None:
+    """As long as its driver runs, in whichever thread or task, nobody else takes over."""
+    flights = Flights()
+    seen: list[bool] = []
+
+    def leading() -> Flow[None]:
+        flight = flights.join("k")[1]
+        yield Do(lambda: seen.append(flights.join("k")[0] or flight.has_ended()))
+        flights.land(flight)
+
+    drive(leading())
+    asyncio.run(adrive(leading()))
+    assert seen == [False, False]
+
+
+def test_a_leader_whose_event_loop_stands_still() -> None:
+    """Others do not wait until somebody runs it again; what it comes to in the end harms nobody."""
+    flights = Flights()
+    joined: list[Flight] = []
+    loop = asyncio.new_event_loop()
+
+    async def waits() -> None:
+        loop.stop()
+        await asyncio.sleep(0)
+
+    def leading() -> Flow[None]:
+        joined.append(flights.join("k")[1])
+        yield Send(Asynchronous(waits), None, None)  # type: ignore[arg-type]
+        flights.land(joined[0], "late")
+
+    task = loop.create_task(adrive(leading()))
+    loop.run_forever()
+    leads, later = flights.join("k")
+    assert leads
+    loop.run_until_complete(task)
+    loop.close()
+    assert joined[0].outcome.result() is None
+    assert flights.join("k") == (False, later)
+
+
+class Asynchronous(NamedTuple):
+    """Be a transport."""
+
+    wait: Callable[[], Awaitable[None]]
+
+    async def asend(self, request: object, timeout: float | None) -> None:
+        """Wait, instead of sending anything."""
+        await self.wait()

@@ -47,7 +47,9 @@ def unsupported(name: str, code: str = "unsupported_parameter") -> InvalidReques
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give the road a clock that only its waits move, and close what is left of it."""
+    monkeypatch.setattr(CLOCK, "now", 1000.0)  # the same for each: what it rounds to depends on it
     monkeypatch.setattr("llmcall.road.flow.time", CLOCK)
+    monkeypatch.setattr("llmcall.road.calls.time", CLOCK)
     yield
     while OPEN:
         OPEN.pop().flow.close()
@@ -240,7 +242,7 @@ def test_a_follower_shares_the_answer(cache: ResponseCache) -> None:
     with pytest.raises(StopIteration) as led:
         leader.flow.send(storing.function())
     with pytest.raises(StopIteration) as followed:
-        follower.flow.send(waiting.flight.outcome.result(0))
+        follower.flow.send(waiting.flight.outcome.result())
     assert followed.value.value.record == led.value.value.record
     assert followed.value.value.record.response is not led.value.value.record.response
     assert followed.value.value.sent is None
@@ -255,7 +257,9 @@ def test_a_follower_shares_the_error(cache: ResponseCache) -> None:
     refused.__cause__ = OSError("the SDK's")
     with pytest.raises(InvalidRequestError):
         leader.flow.throw(refused)
-    shared = waiting.flight.outcome.exception(0)
+    with pytest.raises(InvalidRequestError) as raised:
+        waiting.flight.outcome.result()
+    shared = raised.value
     assert shared is not refused
     assert (str(shared), shared.status_code, shared.__cause__) == ("400: no", 400, refused.__cause__)
 
@@ -272,7 +276,7 @@ def test_a_follower_takes_over(cache: ResponseCache, end: str) -> None:
         with pytest.raises((RequestTimeoutError, KeyboardInterrupt)):
             leader.flow.throw(RequestTimeoutError("late") if end == "deadline" else KeyboardInterrupt())
             leader.run(*[RequestTimeoutError("late")] * 4)
-    assert waiting.flight.outcome.result(0) is None
+    assert waiting.flight.outcome.result() is None
     assert isinstance(follower.flow.send(None), Send)
 
 

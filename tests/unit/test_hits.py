@@ -422,17 +422,18 @@ def test_threads_share_it(tmp_path: Path) -> None:
 
 # What the first hit of a process imports. Each costs a tenth of a millisecond, or more.
 OURS = """
-    _version clients clients.base clients.core clients.hits clients.openai clients.options clients.requests clients.road
-    config config.current config.files config.layers config.names config.settings config.sources config.stack
-    config.values errors metering registry replay replay.draws replay.scopes replay.tapes requests requests.keys
-    requests.messages requests.parameters storage storage.cache storage.operations storage.packing storage.rows
-    storage.statements storage.store tuples types
+    _version annotations clients clients.base clients.core clients.hits clients.openai clients.options
+    clients.requests clients.road config config.current config.files config.layers config.names config.settings
+    config.sources config.stack config.values errors metering registry replay replay.draws replay.scopes
+    replay.tapes requests requests.keys requests.messages requests.parameters storage storage.cache storage.packing
+    storage.rows storage.statements storage.store tuples types
 """
 COSTLY = """
-    argparse ast asyncio base64 concurrent configparser copy csv ctypes dataclasses difflib dis diskcache dotenv email
-    fcntl fnmatch heapq html http httpx importlib.metadata inspect ipaddress jinja2 locale logging multiprocessing
-    numbers openai pathlib pydantic random selectors shutil signal socket ssl statistics string subprocess tempfile
-    tenacity textwrap tiktoken tokenize tqdm traceback unittest urllib urllib.parse uuid
+    argparse ast asyncio base64 concurrent configparser copy csv ctypes dataclasses difflib dis diskcache dotenv
+    email fcntl fnmatch heapq html http httpx importlib.metadata inspect ipaddress jinja2 locale logging
+    multiprocessing numbers openai pathlib pickle pydantic random selectors shutil signal socket ssl statistics
+    string subprocess tempfile tenacity textwrap tiktoken tokenize tqdm traceback typing unittest urllib
+    urllib.parse uuid
 """
 
 

@@ -18,7 +18,7 @@ from servers import Answer, RawServer, answers, client_for, completion, http, re
 
 import llmcall
 from llmcall import imap, map, scope
-from llmcall.fanout import runs, workers
+from llmcall.fanout import workers
 from llmcall.road.stops import Stop, current, under
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
@@ -76,7 +76,7 @@ def python_s_own_handler() -> Iterator[None]:
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give calls under way less time to end than they get, so that the tests take less of it."""
     monkeypatch.setattr(workers, "GRACE", 0.05)
-    monkeypatch.setattr(runs, "CUT_AGAIN", 0.05)
+    monkeypatch.setattr(workers, "CUT_AGAIN", 0.05)
 
 
 def test_connections_are_cut() -> None:

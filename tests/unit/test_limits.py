@@ -13,7 +13,7 @@ import llmcall
 from llmcall.admission.demands import Demand
 from llmcall.admission.limits import NO_LIMITS, WINDOW, Entry, Limits, Room, Ticket, process_room
 from llmcall.admission.pools import Pool
-from llmcall.admission.rate_headers import told_by
+from llmcall.admission.rate_headers import LONGEST_WAIT, told_by
 from llmcall.config.endpoints import Endpoint
 
 INFINITE = float("inf")
@@ -46,6 +46,10 @@ class Door:
         if used is not None and ticket.gate and ticket.entry:
             ticket.gate.settle(ticket.entry, used)
         self.pool.leave(ticket, answered=used is not None)
+
+    def hear(self, headers: dict[str, str]) -> None:
+        """Let the first endpoint say what is left."""
+        self.pool.room.gate(self.pool.endpoints[0]).hear("m", told_by(headers), self.now)
 
     def refused(self, tokens: int | None = None, model: str = "m") -> float:
         """Return the seconds that a call would wait, which then does not."""
@@ -241,41 +245,100 @@ def test_an_endpoint_that_is_left_out_is_waited_for_no_more() -> None:
     assert door.enter(waiting)[0] == "b"
 
 
-HEADERS = [
-    ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, {"requests": (0, 360.0)}),
-    ({"x-ratelimit-remaining-tokens": "149984", "x-ratelimit-reset-tokens": "20ms"}, {"tokens": (149984, 0.02)}),
-    ({"x-ratelimit-remaining-requests": "59", "x-ratelimit-reset-requests": "1h2m3.5s"}, {"requests": (59, 3723.5)}),
-    ({"x-ratelimit-remaining-tokens": "7", "x-ratelimit-reset-tokens": "11"}, {"tokens": (7, 11.0)}),
-    ({"x-ratelimit-remaining": "3", "x-ratelimit-reset": "12.5"}, {"requests": (3, 12.5)}),
-    ({"x-ratelimit-remaining-requests": "-1", "x-ratelimit-reset-requests": "1s"}, {"requests": (-1, 1.0)}),
-    ({"x-ratelimit-remaining-requests": "0"}, {}),
-    ({"x-ratelimit-reset-requests": "1s"}, {}),
-    ({"x-ratelimit-remaining-requests": "many", "x-ratelimit-reset-requests": "soon"}, {}),
-    ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1.2.3s"}, {}),
-    ({}, {}),
+def said(kind: str, left: str, reset: str, limit: str | None = None) -> dict[str, str]:
+    """Return headers in OpenAI's manner."""
+    headers = {f"x-ratelimit-remaining{kind}": left, f"x-ratelimit-reset{kind}": reset}
+    return headers if limit is None else {**headers, f"x-ratelimit-limit{kind}": limit}
+
+
+DATE = "Fri, 20 Nov 2026 12:00:00 GMT"
+AT_THE_DATE = 1795176000  # seconds since 1970
+IETF = "ratelimit"
+HEADERS: list[tuple[dict[str, str], list[tuple[str, int, float, int | None]]]] = [
+    (said("-requests", "59", "1s", "60"), [("requests", 59, 1.0, 60)]),  # OpenAI
+    (said("-tokens", "149984", "20ms", "150000"), [("tokens", 149984, 0.02, 150000)]),
+    (said("-requests", "14370", "2m59.56s", "14400"), [("requests", 14370, 179.56, 14400)]),  # Groq
+    (said("-project-tokens", "5", "6m0s", "100"), [("tokens", 5, 360.0, 100)]),
+    (said("-tokens_usage_based", "5", "1m30s", "100"), [("tokens", 5, 90.0, 100)]),
+    (said("-requests", "0", "1h2m3.5s", "60"), [("requests", 0, 3723.5, 60)]),
+    (said("-requests", "0", "1d", "60"), [("requests", 0, 86400.0, 60)]),
+    (said("-requests", "0", "2026-11-20T12:01:30Z", "50"), [("requests", 0, 90.0, 50)]),  # Anthropic
+    (said("-requests", "0", "2026-11-20T13:01:30.5+01:00", "50"), [("requests", 0, 90.5, 50)]),
+    (said("-requests", "0", "2026-11-31T13:01:30Z", "50"), []),
+    (said("-requests", "0", "9999-12-31T23:59:59.999999999-23:59", "50"), [("requests", 0, LONGEST_WAIT, 50)]),
+    (said("-tokens", "7", "11", "100"), [("tokens", 7, 11.0, None)]),  # Azure
+    (said("-requests-day", "0", "33011.382867097855", "14400"), [("requests", 0, 33011.382867, None)]),  # Cerebras
+    (said("-tokens-minute", "9", "11.38"), [("tokens", 9, 11.38, None)]),
+    (said("-tokens-per-day", "9", str(AT_THE_DATE + 30), "10"), [("tokens", 9, 30.0, None)]),  # DigitalOcean
+    (said("-requests", "9", "0", "10"), [("requests", 9, 0.0, None)]),
+    (said("", "0", str((AT_THE_DATE + 3600) * 1000), "50"), [("requests", 0, 3600.0, None)]),  # OpenRouter
+    (said("", "0", str(AT_THE_DATE - 5)), [("requests", 0, 0.0, None)]),
+    (said("", "3", "12.5", "100, 100;window=60"), [("requests", 3, 12.5, None)]),
+    ({f"{IETF}-remaining": "0", f"{IETF}-reset": "30", f"{IETF}-limit": "100"}, [("requests", 0, 30.0, None)]),
+    ({IETF: '"burst";r=0;t=30, "day" ; r=7 ; t=60'}, [("requests", 0, 30.0, None), ("requests", 7, 60.0, None)]),
+    ({IETF: "default;r=0;t=30", f"{IETF}-policy": 'default;q=100;qu="requests"'}, [("requests", 0, 30.0, None)]),
+    ({IETF: '"size";r=0;t=30', f"{IETF}-policy": '"size";q=100;qu="content-bytes"'}, []),
+    ({IETF: '"a";r=3, "b";t=30, ;r=1;t=1'}, []),
+    (said("-requests", "-3", "1s", "60"), [("requests", -3, 1.0, 60)]),
+    (said("-requests", "-1", "1s"), [("requests", -1, 1.0, None)]),
+    (said("-tokens", "-1", "0", "-1"), []),  # Azure, where there is no limit
+    (said("-requests", "0", "99999999999d", "60"), [("requests", 0, LONGEST_WAIT, 60)]),
+    (said("-requests", "0", "9" * 400, "60"), [("requests", 0, LONGEST_WAIT, None)]),
+    (said("-requests", "9" * 400, "1s"), []),
+    (said("-requests", "many", "soon"), []),
+    (said("-requests", "0", "1.2.3s"), []),
+    (said("-requests", "0", "2026-11-20T12:01:30"), []),  # of which zone?
+    (said("-requests", "0", ""), []),
+    (said("-fine-tunes", "0", "1s", "60"), []),
+    ({"x-ratelimit-remaining-requests": "0"}, []),  # Mistral says no time
+    ({"x-ratelimit-reset-requests": "1s"}, []),
+    ({}, []),
 ]
 
 
 @pytest.mark.parametrize(("headers", "expected"), HEADERS)
-def test_what_headers_say(headers: dict[str, str], expected: dict[str, tuple[int, float]]) -> None:
-    """What is left and for how long is read as servers write it; half of it says nothing."""
-    found = told_by(headers)
-    assert {name: (left, pytest.approx(seconds)) for name, (left, seconds) in expected.items()} == found
+def test_what_headers_say(headers: dict[str, str], expected: list[tuple[str, int, float, int | None]]) -> None:
+    """What is left and for how long is read as servers write it, dates by their own clock; half of it says nothing."""
+    found = list(told_by({**headers, "date": DATE}).values())
+    assert [tuple(each) for each in found] == [
+        (unit, left, pytest.approx(seconds), limit) for unit, left, seconds, limit in expected
+    ]
 
 
 @pytest.mark.parametrize("unit", [1, 1000])
 def test_a_reset_that_is_a_date(unit: int) -> None:
-    """A reset as a date, in seconds or milliseconds since 1970, is so many seconds from now."""
+    """A reset as a date, from a server that does not tell its time, is so many seconds from this machine's."""
     date = str(int((time.time() + 3600) * unit))
-    (_, seconds), = told_by({"x-ratelimit-remaining": "0", "x-ratelimit-reset": date}).values()
-    assert 3590 < seconds <= 3600
+    (quota,) = told_by({"x-ratelimit-remaining": "0", "x-ratelimit-reset": date}).values()
+    assert 3590 - 60 < quota.seconds <= 3600
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*said("-requests", "", "", ""), *said("", "", ""), IETF, f"{IETF}-policy", "date"]),
+        st.text(max_size=30) | st.from_regex(r"[-0-9.dhms:TZ+;rtqu=,\" ]{0,20}", fullmatch=True),
+    )
+)
+def test_any_headers_are_waits_or_nothing(headers: dict[str, str]) -> None:
+    """Whatever a server writes, it is a wait of a year at most, or nothing."""
+    door = Door()
+    door.hear(headers)
+    ticket = Ticket()
+    _, seconds, _ = door.enter(ticket, tokens=10)
+    assert 0 <= seconds <= LONGEST_WAIT
+
+
+@pytest.mark.parametrize("text", ["9" * 90_000, "a" * 90_000, '"' * 90_000, ",;" * 45_000, ";r=1" * 20_000, "1d" * 9])
+def test_long_headers_take_no_time(text: str) -> None:
+    """What a server can put into one header is read in time in proportion to its length."""
+    names = ["x-ratelimit-remaining", "x-ratelimit-reset", IETF, f"{IETF}-policy", "date"]
+    told_by(dict.fromkeys(names, text))
 
 
 def told(door: Door, **left: str) -> None:
     """Let the endpoint say what is left, for 30 seconds."""
-    headers = {f"x-ratelimit-remaining-{name}": value for name, value in left.items()}
-    resets = {f"x-ratelimit-reset-{name}": "30s" for name in left}
-    door.pool.room.gate(door.pool.endpoints[0]).hear("m", {**headers, **resets}, door.now)
+    for name, value in left.items():
+        door.hear(said(f"-{name}", value, "30s"))
 
 
 def test_what_the_server_says_is_kept_to() -> None:
@@ -298,6 +361,59 @@ def test_the_tokens_that_the_server_has_left() -> None:
     door.entered(90)
     assert door.refused(20) == 30
     door.entered(10)
+
+
+EVENLY = [
+    ("-requests", "0", "1m0s", "60", None, 1.0),
+    ("-requests", "0", "24h0m0s", "200", None, 432.0),  # a day's limit lets one request in long before the day is over
+    ("-requests", "-2", "1m2s", "60", None, 3.0),
+    ("-requests", "1", "59s", "60", None, 0.0),
+    ("-tokens", "0", "60s", "60000", 1000, 1.0),
+    ("-tokens", "500", "59.5s", "60000", 1000, 0.5),
+    ("-tokens", "0", "60s", "60000", 70000, 60.0),  # more than there ever are: when all are there
+    ("-tokens", "0", "60s", "60000", None, 0.001),
+    ("-requests", "0", "0s", "60", None, 0.0),
+    ("-requests", "0", "60", "60", None, 60.0),  # a number ends a window
+]
+
+
+@pytest.mark.parametrize(("kind", "left", "reset", "limit", "tokens", "seconds"), EVENLY)
+def test_a_limit_that_refills_evenly(
+    kind: str, left: str, reset: str, limit: str, tokens: int | None, seconds: float
+) -> None:
+    """Who needs one request waits until that one is there again, not until all are."""
+    door = Door()
+    door.hear(said(kind, left, reset, limit))
+    name, wait, _ = door.enter(Ticket(), tokens)
+    assert (name is None) == (wait > 0)
+    assert wait == pytest.approx(seconds)
+
+
+@given(
+    left=st.integers(0, 5), limit=st.integers(6, 50), reset=st.integers(1, 600),
+    pauses=st.lists(st.floats(0, 100), max_size=30),
+)  # fmt: skip
+def test_no_more_go_than_have_come_back(left: int, limit: int, reset: int, pauses: list[float]) -> None:
+    """However calls come, they are never more than were left and came back since, and no wait is in vain."""
+    door = Door()
+    door.hear(said("-requests", str(left), f"{reset}s", str(limit)))
+    for entered, pause in enumerate(pauses, start=1):
+        door.now += pause
+        name, wait, _ = door.enter(ticket := Ticket())
+        if name is None:
+            door.now += wait
+            assert door.enter(ticket)[0] == "a"
+        assert entered <= left + (limit - left) / reset * (door.now - 1000.0) + 1e-3
+
+
+def test_calls_after_a_long_silence_are_no_more_than_the_limit() -> None:
+    """What comes back never exceeds what there was at first."""
+    door = Door()
+    door.hear(said("-requests", "0", "60s", "3"))
+    door.now += 100_000
+    for _ in range(3):
+        door.entered()
+    assert door.refused() == 20
 
 
 def test_reset_forgets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -270,9 +270,11 @@ def test_the_table() -> None:
     assert str(client.usage).splitlines() == [
         "model  calls  cached_calls  retries  errors  input_tokens  output_tokens     cost    saved",
         "cheap      1             0        0       0        12,345              5  $0.0124  $0.0000",
+        "priced by [Prices]",
     ]
     client.send_message("Hello", model="unpriced")
-    lines = str(client.usage).splitlines()
+    *lines, note = str(client.usage).splitlines()
+    assert note == "priced by [Prices]"
     assert [line.split()[0] for line in lines] == ["model", "cheap", "unpriced", "all"]
     assert lines[2].split()[-2:] == ["?", "$0.0000"]
     assert len({len(line) for line in lines}) == 1
@@ -287,6 +289,23 @@ def test_the_table_of_notebooks_is_escaped() -> None:
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert html.count("<tr>") == 2
+
+
+def test_the_rows_of_scopes() -> None:
+    """Calls in scopes are summed up below the models, by their outermost scope."""
+    client = Metered(tokens(10, 5))
+    for trial in ("trial-1", "trial-2"):
+        with llmcall.scope(trial), llmcall.scope("lisa"):
+            client.send_message("Hello")
+            client.send_message("Hello")
+    assert str(client.usage).splitlines() == [
+        "model    calls  cached_calls  retries  errors  input_tokens  output_tokens     cost    saved",
+        "cheap        4             0        0       0            40             20  $0.0001  $0.0000",
+        "scope    calls  cached_calls  retries  errors  input_tokens  output_tokens     cost    saved",
+        "trial-1      2             0        0       0            20             10  $0.0000  $0.0000",
+        "trial-2      2             0        0       0            20             10  $0.0000  $0.0000",
+        "priced by [Prices]",
+    ]
 
 
 def test_usage_is_plain_and_frozen() -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from llmcall.errors import CacheCorruptError
 from llmcall.storage.packing import head_of, pack, packed, response_of, unpack
+from llmcall.storage.rows import Rows, reply_of
 from llmcall.types import Record
 
 KEY = "0123456789abcdef" * 4
@@ -50,8 +51,8 @@ class Model(str, enum.Enum):
     MINI = "gpt-4o-mini"
 
 
-# Plain data that JSON would turn into something else.
-NO_JSON = [
+# Plain data that JSON does not hold, or not as it is.
+ODD = [
     {"bytes": b"\x00\xff"}, {"tuple": (1, 2)}, {1: "a"}, {None: 1}, {True: 1}, {"nan": float("nan")},
 ]  # fmt: skip
 HEAD = ["chat", None, None, None, None, None, None, None]
@@ -82,6 +83,14 @@ def laid_out(*parts: bytes, end: bytes = b"e.") -> bytes:
 def text(value: Any) -> bytes:
     """Return a part that holds JSON."""
     return b"X" + json.dumps(value).encode()
+
+
+def pickled(value: Any) -> bytes:
+    """Return a part that is a pickle."""
+    return b"B" + pickle.dumps(value, 4)
+
+
+NOTHING = pickled({})
 
 
 @given(DICTS, DICTS, st.none() | st.text(max_size=9), st.none() | st.floats(0, 10))
@@ -156,11 +165,11 @@ def test_what_has_no_plain_form_is_refused() -> None:
 
 
 def test_the_whole_is_one_pickle_of_plain_data() -> None:
-    """Any unpickler reads the three parts, which are texts here; the answer's text stands in the head alone."""
+    """Any unpickler reads the three parts and what is in them; the answer's text stands in the head alone."""
     head, response, request = pickle.loads(pack(RECORD))
     assert json.loads(head) == ["chat", "trial/lisa#0", 0.0125, "openai", "api.openai.com", "0.1", "assistant", "3"]
-    assert json.loads(response) == {**ANSWERED, "choices": [{"message": {**MESSAGE, "content": None}}]}
-    assert json.loads(request) == ASKED
+    assert pickle.loads(response) == {**ANSWERED, "choices": [{"message": {**MESSAGE, "content": None}}]}
+    assert pickle.loads(request) == ASKED
 
 
 def test_a_hit_reads_the_head_alone() -> None:
@@ -178,8 +187,7 @@ def test_a_hit_reads_the_head_alone() -> None:
         ({"role": "assistant", "content": "a", "tool_calls": [{}]}, None, None),
         ({"role": "assistant", "content": "a", "refusal": "no"}, None, None),
         ({"role": "assistant", "content": ["a"]}, None, None), ({"role": 1, "content": "a"}, None, None),
-        ("a", None, None), (None, None, None),
-    ],
+            ],
 )  # fmt: skip
 def test_what_is_a_text_and_nothing_else(message: Any, role: str | None, content: str | None) -> None:
     """Only such an answer stands in the head; every answer is read as it was written."""
@@ -190,21 +198,32 @@ def test_what_is_a_text_and_nothing_else(message: Any, role: str | None, content
         assert repr(unpack(KEY, pack(record), 12.5)) == repr(record)
 
 
-@pytest.mark.parametrize("choices", [None, [], {}, "abc", [None], [[]], ["a"], [{}], [{"message": []}]])
-def test_answers_of_any_shape(choices: Any) -> None:
-    """What has no message is read as it was written."""
+@pytest.mark.parametrize("choices", [None, [], {}, "abc", [None], [[]], ["a"], [{}], [{"message": 3}]])
+def test_choices_that_are_none(choices: Any) -> None:
+    """What has no message is read as it was written, and is no reply."""
     record = RECORD._replace(response={"choices": choices})
     assert unpack(KEY, pack(record), 12.5) == record
     assert head_of(KEY, pack(record)).role is None
+    for make in (lambda: reply_of(record), lambda: Rows().reply(KEY, pack(record))):
+        with pytest.raises(CacheCorruptError, match="no answer of a model; after 'llmcall cache delete 0123456789ab'"):
+            make()
 
 
-@pytest.mark.parametrize("value", NO_JSON, ids=lambda value: str(next(iter(value))))
-def test_what_json_cannot_hold(value: dict[Any, Any]) -> None:
-    """It stands in a pickle of its own, and is the same when it is read."""
+def test_a_tuple_that_is_there_twice() -> None:
+    """It is stored as lists, since a stranger could hold the reader up by such."""
+    pair = (1, 2)
+    record = RECORD._replace(request={"many": [pair, pair]})
+    data, held = packed(record)
+    assert unpack(KEY, data, 12.5) == held
+    assert held.request == {"many": [[1, 2], [1, 2]]}
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: str(next(iter(value))))
+def test_odd_plain_data(value: dict[Any, Any]) -> None:
+    """It is the same when it is read."""
     assert repr(unpack(KEY, pack(RECORD._replace(request=value, response=value)))) == repr(
         RECORD._replace(request=value, response=value, stored_at=None)
     )
-    assert [type(part) for part in pickle.loads(pack(RECORD._replace(request=value)))] == [str, str, bytes]
 
 
 def test_the_record_that_was_packed_is_the_one_that_is_read() -> None:
@@ -228,7 +247,7 @@ def test_lone_surrogates_other_scripts_and_long_numbers_are_kept() -> None:
 @pytest.mark.parametrize("place", [1, 2])
 def test_a_planted_pickle_cannot_run(protocol: int, place: int, tmp_path: Path) -> None:
     """Whatever protocol it has, what is planted in a part stays unread."""
-    parts = [text(HEAD), text({}), text({})]
+    parts = [text(HEAD), NOTHING, NOTHING]
     parts[place] = b"B" + pickle.dumps({"a": [Planted(tmp_path / "proof")]}, protocol)
     with pytest.raises(CacheCorruptError, match="cannot be read"):
         unpack(KEY, laid_out(*parts))
@@ -237,38 +256,50 @@ def test_a_planted_pickle_cannot_run(protocol: int, place: int, tmp_path: Path) 
     assert (tmp_path / "proof").exists()
 
 
+@pytest.mark.parametrize("end", [b"e.", b"ee.", b""])
+@pytest.mark.parametrize("parts", [[], [text(HEAD)], [text(HEAD), NOTHING], [text(HEAD), *[NOTHING] * 3]])
+def test_other_numbers_of_parts(parts: list[bytes], end: bytes) -> None:
+    """A record has three parts, and nothing after them."""
+    with pytest.raises(CacheCorruptError, match="cannot be read"):
+        unpack(KEY, laid_out(*parts, end=end))
+
+
 @pytest.mark.parametrize(
-    "data",
+    "part",
     [
-        laid_out(), laid_out(text(HEAD)), laid_out(text(HEAD), text({})), laid_out(text(HEAD), text({}), text([])),
-        laid_out(text(HEAD), text(3), text({})), laid_out(text(HEAD), text({}), text({}), text({})),
-        laid_out(text(HEAD), text({}), text({}), end=b"ee."), laid_out(text(HEAD), text({}), text({}), end=b""),
-        laid_out(text(HEAD), b"C{}", text({})), laid_out(text(HEAD), b"B", text({})),
-        laid_out(b"B[]", text({}), text({})),
-        laid_out(text(HEAD[:-1]), text({}), text({})), laid_out(text({"a": 1}), text({}), text({})),
-        laid_out(text("a"), text({}), text({})), laid_out(text(None), text({}), text({})),
-        laid_out(text([1, *HEAD[1:]]), text({}), text({})),
-        laid_out(text(["chat", ["a"], *HEAD[2:]]), text({}), text({})),
-        laid_out(text(["chat", None, "free", *HEAD[3:]]), text({}), text({})),
-        laid_out(text(["chat", None, True, *HEAD[3:]]), text({}), text({})),
-        laid_out(text([*HEAD[:6], "assistant", "a"]), text({}), text({})),
-        laid_out(text([*HEAD[:6], "assistant", "a"]), text({"choices": "abc"}), text({})),
-        laid_out(b"X[", text({}), text({})), laid_out(b"X\xff", text({}), text({})), laid_out(b"X", text({}), text({})),
-        laid_out(text(HEAD) + b" ", text({}), text({})), laid_out(text(HEAD), text({}) + b"{}", text({})),
-        laid_out(text(HEAD), b"X" + b"[" * 100_000, text({})), laid_out(text(HEAD), b"X" + b"9" * 5_000, text({})),
-        laid_out(text(HEAD), b"B" + b"\x80\x04]r\xff\xff\xff\xff.", text({})),
-        laid_out(text(HEAD), b"B" + b"\x80\x04}" + b")" + b"\x85" * 100_000 + b"Ns.", text({})),
+        pickled([]), pickled(3), text({}), b"C{}", b"B", b"B" + b"[" * 5_000, b"B\x80\x04]r\xff\xff\xff\xff.",
+        b"B\x80\x04})" + b"\x85" * 100_000 + b"Ns.",
     ],
 )  # fmt: skip
-def test_made_up_bytes(data: bytes) -> None:
-    """What somebody made up is refused in the same words, and takes neither the memory nor the stack."""
+def test_made_up_parts(part: bytes) -> None:
+    """What is no dict of plain data is refused in the same words, and takes neither the memory nor the stack."""
+    for parts in ((part, NOTHING), (NOTHING, part)):
+        with pytest.raises(CacheCorruptError, match="cannot be read"):
+            unpack(KEY, laid_out(text(HEAD), *parts))
+        assert head_of(KEY, laid_out(text(HEAD), *parts)) == tuple(HEAD)
+
+
+@pytest.mark.parametrize("response", [{}, {"choices": "abc"}, {"choices": []}, {"choices": [{"message": 3}]}])
+def test_a_text_without_its_place(response: Any) -> None:
+    """A head with a text, and a response that has no message for it, are no record."""
     with pytest.raises(CacheCorruptError, match="cannot be read"):
-        unpack(KEY, data)
-    try:
-        head = head_of(KEY, data)
-    except CacheCorruptError:
-        return
-    assert head == tuple(HEAD) or head[6:] == ("assistant", "a")
+        unpack(KEY, laid_out(text([*HEAD[:6], "assistant", "a"]), pickled(response), NOTHING))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"B[]", b"X[", b"X\xff", b"X", b"X" + b"[" * 100_000, b"X" + b"9" * 5_000, text(HEAD) + b" ", text(HEAD[:-1]),
+        text({"a": 1}), text("a"), text(None), text([1, *HEAD[1:]]), text(["chat", ["a"], *HEAD[2:]]),
+        text(["chat", None, "free", *HEAD[3:]]), text(["chat", None, True, *HEAD[3:]]),
+    ],
+    ids=range(15),
+)  # fmt: skip
+def test_made_up_heads(head: bytes) -> None:
+    """They are refused in the same words by every reader."""
+    for read in (unpack, head_of, response_of):
+        with pytest.raises(CacheCorruptError, match="cannot be read"):
+            read(KEY, laid_out(head, NOTHING, NOTHING))
 
 
 @given(st.binary(max_size=60), st.integers(0, 70), st.binary(max_size=4))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,8 +15,14 @@ from llmcall.testing import ScriptedClient
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> None:
-    """Look every price up anew."""
+def fresh() -> Iterator[None]:
+    """Look every price up anew, and leave nothing to the tests that follow."""
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
     prices._packaged.cache_clear()
     prices._is_installed.cache_clear()
 
@@ -36,6 +44,14 @@ def test_without_the_extra_a_price_is_unknown(without_package: None) -> None:
     """A model that is not in [Prices] has no price."""
     assert price_of("gpt-4o-mini", {}) is None
     assert ScriptedClient(["yes"]).send_message("Hello", on_error="raise").cost is None
+
+
+class Reporting(ScriptedClient):
+    """Report a million prompt tokens with each answer."""
+
+    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+        """Return the next answer with its usage."""
+        return {**super().send(request, timeout), "usage": {"prompt_tokens": 1_000_000, "completion_tokens": 0}}
 
 
 PACKAGED = [
@@ -89,3 +105,21 @@ def test_a_call_costs_what_the_package_says() -> None:
     pytest.importorskip("genai_prices")
     client = ScriptedClient(["yes"])
     assert client.price("gpt-4o-mini") == (0.15, 0.6)
+
+
+def test_a_usage_says_of_what_day_its_prices_are() -> None:
+    """Below the table stands the version of the package and the day whose prices it gave."""
+    pytest.importorskip("genai_prices")
+    client = Reporting(["yes"])
+    assert client.send_message("Hello", on_error="raise").cost == pytest.approx(0.15)
+    note = str(client.usage).splitlines()[-1]
+    assert re.fullmatch(r"priced by genai-prices [\d.]+ for \d{4}-\d\d-\d\d", note)
+    assert client.usage.priced_by == (note.removeprefix("priced by "),)
+
+
+def test_an_unknown_price_has_no_day(without_package: None) -> None:
+    """Where the price is unknown the cost is a question mark, and nothing says whose it is."""
+    client = Reporting(["yes"])
+    assert client.send_message("Hello", on_error="raise").cost is None
+    row = str(client.usage).splitlines()[-1].split()
+    assert (row[0], row[-2]) == ("gpt-4o-mini", "?")

@@ -318,6 +318,7 @@ def test_the_import_costs_nothing(project: Project, source: str) -> None:
     assert loaded[1] - loaded[0] - {"test_market"} == {
         "llmcall",
         "llmcall._version",
+        "llmcall.annotations",
         "llmcall.pytest_plugin",
         "llmcall.pytest_plugin.plugin",
     }

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from llmcall.answers import raw_stream
 from llmcall.answers.raw_stream import chat_completion, chat_completion_stream
 from llmcall.errors import ServiceError
 
@@ -225,6 +226,52 @@ def test_refused_request(caplog: pytest.LogCaptureFixture) -> None:
     logged = [record.getMessage() for record in caplog.records if record.name == "llmcall"]
     assert logged == ["Request failed with status 401. Error: über: key … (…) or … is wrong\ufffd"]
     assert "secret" not in str(raised.value)
+
+
+class Flood:
+    """Send a piece without end, until the client leaves; ``left`` is set then."""
+
+    def __init__(self, head: bytes, piece: bytes) -> None:
+        self.left = asyncio.Event()
+        self._head, self._piece = head, piece
+
+    async def __call__(self, connection: Connection) -> None:
+        """Be a script."""
+        connection.writer.write(self._head)
+        try:
+            while True:
+                connection.writer.write(self._piece)
+                await connection.writer.drain()
+        except ConnectionError:
+            self.left.set()
+
+
+async def flooded(flood: Flood) -> None:
+    """Read a flood until it is given up, and wait until the connection is closed."""
+    async with serving(flood) as url:
+        try:
+            await chat_completion(url, BODY)
+        finally:
+            await flood.left.wait()
+
+
+def test_a_refusal_that_does_not_end(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a refusal without end, the start is logged, and the connection closed."""
+    monkeypatch.setattr(raw_stream, "LARGEST_REFUSAL", 100_000)
+    flood = Flood(b"HTTP/1.1 503 Busy\r\n\r\nnot now", b" no" * 10_000)
+    with caplog.at_level(logging.ERROR, "llmcall"), pytest.raises(httpx.RequestError, match="status 503"):
+        run(flooded(flood))
+    (logged,) = [record.getMessage() for record in caplog.records if record.name == "llmcall"]
+    assert "Error: not now no no" in logged
+    assert len(logged) < 100_100
+
+
+@pytest.mark.parametrize("start", [b"", b"data: {"], ids=["a line", "an event"])
+def test_an_answer_that_does_not_end(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer without end is read no further than its size may be."""
+    monkeypatch.setattr(raw_stream, "LARGEST", 2**20)
+    with pytest.raises(ServiceError, match="larger than 1 MiB, and was read no further"):
+        run(flooded(Flood(b"HTTP/1.1 200 OK\r\n\r\n" + start, b" no" * 10_000)))
 
 
 @pytest.mark.parametrize("status", [b"201 Created", b"307 Temporary Redirect", b"429 Too Many Requests", b"500 Failed"])

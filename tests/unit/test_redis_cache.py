@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
+import signal
 from ast import literal_eval
 from collections.abc import Iterator
 from pathlib import Path
@@ -359,3 +361,42 @@ def test_commands(server: RedisProcess, tmp_path: Path) -> None:
     assert run("clear", "--yes") == "1 records deleted\n"
     assert run("load", str(tmp_path / "saved")).startswith("1 records loaded")
     assert run("load", server.url).startswith("0 records loaded")
+
+
+def test_an_event_loop_goes_on_while_a_server_hangs(mortal: RedisProcess) -> None:
+    """Of calls in an event loop, each waits for itself; the others go on, and the error names the server."""
+    client = client_at(f"unix://{mortal.socket}?socket_timeout=1", on_error="raise")
+    client.send_message("a")
+
+    async def beats(ended: asyncio.Event) -> int:
+        count = 0
+        while not ended.is_set():
+            await asyncio.sleep(0.01)
+            count += 1
+        return count
+
+    async def play() -> tuple[int, list[Any]]:
+        ended = asyncio.Event()
+        beating = asyncio.ensure_future(beats(ended))
+        calls: list[Any] = [client.asend_message("a"), client.asend_message("b"), client.aget_embedding("c")]
+        calls.append(streamed(client, "a"))
+        with llmcall.scope("trial"):
+            calls.append(client.asend_message("a"))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        ended.set()
+        return await beating, outcomes
+
+    assert mortal.process is not None
+    mortal.process.send_signal(signal.SIGSTOP)
+    try:
+        count, outcomes = asyncio.run(play())
+    finally:
+        mortal.process.send_signal(signal.SIGCONT)
+    assert [type(outcome) for outcome in outcomes] == [CacheError] * 5
+    assert all(f"the Redis server unix://{mortal.socket}" in str(outcome) for outcome in outcomes)
+    assert count > 10  # a second's worth; of a loop that stands still there would be one for each call
+
+
+async def streamed(client: ScriptedClient, text: str) -> str:
+    """Return the answer to a text, as it comes."""
+    return "".join([piece async for piece in client.astream_message(text)])

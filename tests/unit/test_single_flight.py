@@ -35,7 +35,7 @@ class Gate:
 def following(client: ScriptedClient) -> int:
     """Count the callers who wait for the one call that is under way."""
     (flight,) = client.cache.flights._flights.values()
-    return len(flight.outcome._condition._waiters)  # type: ignore[attr-defined]
+    return flight.leader.followers
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
+from functools import lru_cache
 
 from .annotations import TYPE_CHECKING, Any
 from .tuples import NamedTuple
@@ -20,6 +21,7 @@ __all__ = ["Meter", "Usage", "cost_of", "count", "count_hit", "process_meter", "
 
 COLUMNS = ("calls", "cached_calls", "retries", "errors", "input_tokens", "output_tokens", "cost", "saved")
 CACHED_CALLS, SAVED = COLUMNS.index("cached_calls"), COLUMNS.index("saved")
+ITEM = r"/[0-9a-f]{16}(?:~\d+)?(?=/|$)"  # of fanout/items.py: a digest, and which of several equal items it is
 TOKENS_PER_PRICE = 1_000_000  # prices are USD per million tokens
 
 
@@ -36,7 +38,8 @@ class Usage(NamedTuple):
     :param cost: USD of the billed tokens; ``None`` where a price is unknown.
     :param saved: USD that the cached calls cost when they were made, likewise.
     :param by_model: the same for each model.
-    :param by_scope: the same for each scope path (``""`` outside any).
+    :param by_scope: the same for each scope path (``""`` outside any); the items of a map without a key, whose names
+        are digests, count in the scope around them.
     :param priced_by: whose prices the cost is made of: ``"[Prices]"``, or the package, its version, and the day whose
         price it is.
     """
@@ -74,6 +77,21 @@ def cost_of(tokens: TokenUsage, price: tuple[float, float] | None) -> float | No
     return (tokens.input_tokens * price[0] + (tokens.output_tokens or 0) * price[1]) / TOKENS_PER_PRICE
 
 
+def named(scope: str) -> str:
+    """Return a scope path as far as a user gave it its names: to the first item of a map that names none.
+
+    What was counted for each of a million items would otherwise be kept as long as the process runs.
+    """
+    return _named(scope) if "/" in scope else scope
+
+
+@lru_cache(maxsize=1024)
+def _named(scope: str) -> str:
+    import re
+
+    return re.split(ITEM, scope, maxsplit=1)[0]
+
+
 # One for all meters: it is never held for long. A stream that the garbage collector ends may count at any moment.
 _lock = threading.RLock()
 
@@ -99,6 +117,7 @@ class Meter:
 
     def add(self, model: str, scope: str, amounts: Amounts) -> None:
         """Add amounts, by the name of their column; ``None`` is unknown, and a text says whose price was taken."""
+        scope = named(scope)
         with _lock:
             sums = self._sums.get((model, scope)) or self._begun((model, scope))
             for name, amount in amounts.items():

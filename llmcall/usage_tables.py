@@ -19,8 +19,6 @@ __all__ = ["as_html", "as_text"]
 
 MOST_SCOPES = 10  # with a row of their own: as many as are taken in at a glance
 MOST_SOURCES = 3  # of prices: a package has one for each day
-# The scope that a map gives an item without a key: a digest (fanout/items.py). Nobody can tell one from another.
-ITEM = re.compile(r"[0-9a-f]{16}(~\d+)?")
 OUTSIDE = "(no scope)"
 HTML = (
     "<table>{% for section in sections %}"
@@ -33,8 +31,8 @@ HTML = (
 def as_text(usage: Usage, names: Sequence[str]) -> str:
     """Return a table with a row for each model and each outermost scope, aligned, and the note on prices below.
 
-    Scopes that lie in one and the same are told apart by the next name of their path; the items of a ``map`` count in
-    the scope around them, and beyond the ten largest one row sums up the others.
+    Scopes that lie in one and the same are told apart by the next name of their path, and beyond the ten largest one
+    row sums up the others.
 
     :param names: those of the columns.
     """
@@ -82,7 +80,7 @@ def _notes(usage: Usage) -> list[str]:
 
 def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, list[Usage]]]:
     """Return the scopes that have a row, with what is summed up in it; none where no call had a scope."""
-    paths = {scope: _named(scope) for scope in by_scope}
+    paths = {scope: tuple(scope.split("/")) if scope else () for scope in by_scope}
     depth = 1 + _shared([path for path in paths.values() if path])
     groups: dict[tuple[str, ...], list[Usage]] = {}
     for scope, usage in by_scope.items():
@@ -101,13 +99,6 @@ def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, list[Usage]]]:
 def _shared(paths: Sequence[tuple[str, ...]]) -> int:
     """Return how many names all paths begin with."""
     return len(list(takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))))
-
-
-def _named(scope: str) -> tuple[str, ...]:
-    """Return the path of a scope as far as a user gave it its names: to the first item of a map."""
-    path = tuple(scope.split("/")) if scope else ()
-    items = [depth for depth, name in enumerate(path) if depth and ITEM.fullmatch(name)]
-    return path[: items[0]] if items else path
 
 
 def _natural(path: Iterable[str]) -> list[list[tuple[int, str]]]:

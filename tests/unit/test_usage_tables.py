@@ -49,7 +49,7 @@ def test_a_map_s_own_items() -> None:
     client = ScriptedClient(lambda messages: "yes")
     with llmcall.track() as usage:
         llmcall.map(client.send_message, [str(number) for number in range(12)], scope="village", repeats=2)
-    assert len(usage.by_scope) == 24
+    assert {name: part.calls for name, part in usage.by_scope.items()} == {"village": 24}
     assert scopes(usage) == {"village": "24"}
 
 

@@ -19,7 +19,7 @@ from llmcall.storage.cache import ResponseCache
 from llmcall.types import Record
 
 DATA = Path(__file__).parent / "data"
-VERSIONS = ["0.1.0"]
+VERSIONS = ["0.1.0", "0.2.0"]
 MINI, BIG, EMBEDDING, SAMPLE = "gpt-4o-mini", "gpt-4-32k", "text-embedding-3-small", "trial/lisa#0"
 LONG = "A rule of the market. " * 40
 PICTURE = "data:image/png;sha256,4c4b6a3be1314ab86138bef4314dde022e600960d8689a2c8f8631802d20dab6"

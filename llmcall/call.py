@@ -264,6 +264,7 @@ def llm(function: Any = None, /, **params: Any) -> Any:
     """
 
     def made(decorated: Any) -> Any:
+        """Make a function that asks of the decorated one."""
         return LLMFunction(decorated, LLMCall(**call_arguments(decorated, params)))
 
     return made if function is None else made(function)

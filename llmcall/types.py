@@ -229,9 +229,10 @@ class Reply(dict[str, Any]):
     @property
     def raw(self) -> dict[str, Data]:
         """Return the response as the API gave it."""
-        if callable(self._raw):
-            self._raw = self._raw()
-        return self._raw  # type: ignore[no-any-return]
+        raw = self._raw  # once: another thread may read it meanwhile
+        if callable(raw):
+            raw = self._raw = raw()
+        return raw  # type: ignore[no-any-return]
 
     @property
     def content(self) -> str | None:

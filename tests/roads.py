@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,6 +34,16 @@ class Clock:
 
 CLOCK = Clock()
 OPEN: list[Road] = []  # what a test leaves on the way is closed after it
+
+
+def on_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the road a clock that only its waits move, and close what is left of it."""
+    monkeypatch.setattr(CLOCK, "now", 1000.0)  # the same for each: what it rounds to depends on it
+    monkeypatch.setattr("llmcall.road.flow.time", CLOCK)
+    monkeypatch.setattr("llmcall.road.calls.time", CLOCK)
+    yield
+    while OPEN:
+        OPEN.pop().flow.close()
 
 
 class Road:

@@ -22,12 +22,12 @@ LAYERS = {
     1: """config config.* notices tables metering functions
           usage_tables models models.facts models.tokens models.vocabularies
           requests requests.* prompts prompts.* answers answers.*
-          replay.draws road.sockets road.stops""",
+          replay.draws road.flights road.sockets road.stops road.waiting""",
     2: """storage storage.* lines lines.* misses misses.*
           replay.cassettes replay.headers replay.reels replay.results replay.scopes replay.tapes replay.unrecorded
           admission.accounts admission.budgets admission.demands admission.ledgers admission.limits admission.pools
-          admission.rate_headers admission.redis_ledgers admission.reservations models.prices
-          road.flights road.retry road.waiting""",
+          admission.rate_headers admission.redis_ledgers admission.reservations admission.tickets models.prices
+          road.retry""",
     3: "replay replay.* admission admission.* road road.*",
     4: "clients clients.*",
     5: "registry",

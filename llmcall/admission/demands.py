@@ -75,7 +75,10 @@ def _texts(given: Any) -> Iterable[str]:
 
 
 def used_by(response: Mapping[str, Any], kind: str, body: Mapping[str, Any], known: Capabilities) -> TokenUsage:
-    """Return the tokens that an answer used: as the server reported them, else as they are counted here."""
+    """Return the tokens that an answer used: as the server reported them, else as they are counted here.
+
+    :param response: the server's, or as much of one as :func:`begun_with` returns; the others as of :func:`demand_of`.
+    """
     told = TokenUsage.of(response)
     if told.input_tokens is not None and (told.output_tokens is not None or kind == "embedding"):
         return told._replace(output_tokens=told.output_tokens or 0)
@@ -87,7 +90,7 @@ def used_by(response: Mapping[str, Any], kind: str, body: Mapping[str, Any], kno
 def begun_with(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return, of the chunks of an answer whose reader left, as much of a response as :func:`used_by` looks at.
 
-    What a model thought without a word of it is not known, so the count of its answer is the least that it can be.
+    Reasoning of which the server sends no text cannot be counted, so the answer may have had more tokens.
     """
     texts: dict[int, list[str]] = {}
     for chunk in chunks:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..road.effects import Do, Until
+from ..road.waiting import LONGEST_LOOK
 from ..types import TokenUsage
 from . import budgets
 from .demands import begun_with, demand_of, used_by
-from .limits import Limits, Ticket
+from .limits import WINDOW, Limits
 from .rate_headers import told_by
 from .reservations import Reservation
+from .tickets import Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Admission"]
 
-LONG = 60.0  # seconds: who waits longer finds in the log why
+SECONDS_EACH = 0.01  # of those who wait: so often they look in vain, all together
+LONG = WINDOW  # seconds: who waits longer than for [Limits] alone finds in the log why
 NEVER = float("inf")
 
 
@@ -56,7 +59,7 @@ class Admission:
         self._price = price
         self._deadline_at = deadline_at
         self._now = now
-        self._demand: Demand | None = None
+        self._counted: Demand | None = None
         self._ticket = Ticket()
         self._reservation: Reservation | None = None
         self._heard: list[Mapping[str, Any]] = []
@@ -70,50 +73,62 @@ class Admission:
         :raises RateLimitError, RequestTimeoutError: where the wait would pass the deadline.
         """
         if self._limits.tokens is not None or budgets.counts_tokens():
-            self._demand = demand_of(self._request.kind, self._request.body, self._known)
+            self._counted = demand_of(self._request.kind, self._request.body, self._known)
         if budgets.any_open():
             yield from self._reserved()
         return (yield from self._placed())
 
-    def _reserved(self) -> Flow[None]:
-        reservation = self._reservation = Reservation()
-        demand = self._demand
+    def _demand(self) -> Demand | None:
+        """Return what the call may use, as its server counts by what is known of it now."""
+        counted = self._counted
+        if counted is None:
+            return None
+        more = self._pool.surplus(self._request.model, counted.input_tokens)
+        return counted._replace(input_tokens=counted.input_tokens + more)
+
+    def _need(self) -> Spending:
+        demand = self._demand()
         amounts = (demand.input_tokens, demand.output_tokens) if demand is not None else (0, 0)
         budgets.check_price(self._request.model, self._price(amounts[0]))
-        need = self._spending(*amounts)
+        return self._spending(*amounts)
+
+    def _reserved(self) -> Flow[None]:
+        reservation = self._reservation = Reservation()
         while True:
             if budgets.shared_open():
-                seconds = yield Do(lambda: budgets.reserve(reservation, need))
+                seconds = yield Do(lambda: budgets.reserve(reservation, self._need()))
             else:
-                seconds = budgets.reserve(reservation, need)
+                seconds = budgets.reserve(reservation, self._need())
             if seconds is None:
                 return
             yield self._until(reservation.ticket, seconds, "calls under way settle what they reserved of a budget")
 
     def _placed(self) -> Flow[Endpoint]:
-        model = self._request.model
+        model, ticket = self._request.model, self._ticket
         while True:
-            endpoint, seconds, least = self._pool.enter(self._ticket, self._limits, self._demand, model, self._now)
+            waits = bool(ticket.queues)
+            endpoint, seconds, least = self._pool.enter(ticket, self._limits, self._demand(), model, self._now)
             if endpoint is not None:
                 return endpoint
-            self._check_wait(least)
-            yield self._until(self._ticket, seconds, "an endpoint has a place for another call")
+            self._check_wait(least, first=not waits)
+            look = max(LONGEST_LOOK, SECONDS_EACH * ticket.queued())
+            yield self._until(ticket, min(seconds, look), "an endpoint has a place for another call")
 
-    def _check_wait(self, seconds: float) -> None:
+    def _check_wait(self, seconds: float, *, first: bool) -> None:
         left = self._left()
         if left is not None and seconds > left:
             raise _final(
                 RateLimitError(f"no endpoint of {self._names()} may be asked for {seconds:.1f} s, past the deadline")
             )
-        if seconds > LONG:
+        if first and seconds > LONG:
             _log().warning("%s: no call may begin for %.0f s", self._names(), seconds)
 
     def _until(self, ticket: Ticket, seconds: float, what: str) -> Until:
         left = self._left()
         if left is not None and left <= 0:
             raise _final(RequestTimeoutError(f"the call's deadline passed before {what}"))
-        longest = min(seconds, NEVER if left is None else left)
         assert ticket.called is not None  # it waits
+        longest = min(seconds, NEVER if left is None else left)
         return Until(ticket.called, None if longest == NEVER else longest)
 
     def _left(self) -> float | None:
@@ -164,6 +179,8 @@ class Admission:
         if gate is not None and entry is not None:
             with self._pool.room.lock:
                 gate.settle(entry, sum(tokens))
+                if self._counted is not None:
+                    gate.compare(self._request.model, self._counted.input_tokens, tokens[0])
         if self._reservation is not None:
             self._reservation.used = self._spending(*tokens)._replace(calls=calls)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import CacheError
+from ..storage.databases import make_directory
 from ..storage.locks import alone
 from .accounts import NOTHING, Spending, check
 
@@ -75,6 +76,7 @@ class Ledger:
         """
 
         def reserve(database: sqlite3.Connection) -> str | None:
+            """Do it in a transaction."""
             self._count_the_dead(database)
             if not check(self.title, limit, self._sum(database), self._reserved(database), need):
                 return None
@@ -92,6 +94,7 @@ class Ledger:
         """
 
         def settle(database: sqlite3.Connection) -> None:
+            """Do it in a transaction."""
             found = database.execute("DELETE FROM Reserved WHERE id = ?", (key,)).rowcount
             # Where it is gone, another process took this one for dead and counted it as spent.
             database.execute(ADD, (self.name, *(used if found else used.plus(reserved, -1))))
@@ -109,6 +112,7 @@ class Ledger:
             return NOTHING
 
         def spent(database: sqlite3.Connection) -> Spending:
+            """Read it in a transaction."""
             self._count_the_dead(database)
             return self._sum(database)
 
@@ -179,7 +183,7 @@ class Ledger:
         return self._connection
 
     def _made(self) -> sqlite3.Connection:
-        _make_private(self.directory)
+        make_directory(self.directory)
         made = sqlite3.connect(
             self.directory / DATABASE, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -189,13 +193,6 @@ class Ledger:
                 made.execute(table)
         made.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing committed
         return made
-
-
-def _make_private(directory: Path) -> None:
-    """Make the cache's directory as the cache does, private and out of git, where there is none."""
-    if not directory.exists():
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (directory / ".gitignore").write_text("*\n", encoding="utf-8")
 
 
 def is_running(process: int, since: float) -> bool:

@@ -10,22 +10,26 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict, deque
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 from .rate_headers import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from concurrent.futures import Future
 
     from ..config.endpoints import Endpoint
     from ..config.settings import Settings
     from .demands import Demand
     from .rate_headers import Quota
+    from .tickets import Ticket
 
-__all__ = ["NO_LIMITS", "WINDOW", "Entry", "Gate", "Limits", "Room", "Ticket", "address", "forget", "process_room"]
+__all__ = ["NO_LIMITS", "WINDOW", "Entry", "Gate", "Limits", "Room", "address", "forget", "process_room"]
 
-WINDOW = 60.0  # seconds: the limits are per minute
+# Seconds: the limits are per minute, which servers count as calls arrive; by the last second one may have been longer
+# on its way than those of the next minute.
+WINDOW = 61.0
+MOST_TOLD = 32  # limits of a model that a server may name; the documented ones have ten
 NEVER = float("inf")  # nothing but the end of a running call helps
 
 
@@ -55,31 +59,31 @@ NO_LIMITS = Limits()
 class Entry:
     """Be one call that was let in, or one that ended less than 60 seconds ago."""
 
-    __slots__ = ("begun", "counted", "model", "running", "tokens")
+    __slots__ = ("begun", "counted", "model", "tokens")
 
     def __init__(self, begun: float, model: str, tokens: int) -> None:
         self.begun = begun
         self.model = model
         self.tokens = tokens
         self.counted = True  # while it is among those of the last 60 seconds
-        self.running = True
 
 
 class Gate:
     """Know what one endpoint has been asked. Whoever holds its room's lock may use it.
 
-    :ivar running: how many calls are under way.
+    :ivar running: the calls that are under way, each with its ticket.
     :ivar rested_until: the monotonic time until which it is not asked, after a 429.
     :ivar queue: those who wait for it, in order.
     """
 
     def __init__(self) -> None:
-        self.running = 0
+        self.running: dict[Entry, Ticket] = {}
         self.rested_until = 0.0
         self.queue: OrderedDict[Ticket, None] = OrderedDict()
         self._log: deque[Entry] = deque()  # those of the last 60 seconds, oldest first
         self._tokens = 0  # their sum
         self._told: dict[str, dict[str, Told]] = {}  # by model and by the header that says so
+        self._surplus: dict[str, tuple[int, float]] = {}  # by model
 
     def wait(self, limits: Limits, demand: Demand | None, model: str, now: float) -> float:
         """Return the seconds until a call may begin, as far as time alone decides; infinite where it does not.
@@ -88,7 +92,7 @@ class Gate:
         :param now: the monotonic time.
         """
         self._drop_old(now)
-        if limits.calls is not None and self.running >= limits.calls:
+        if limits.calls is not None and len(self.running) >= limits.calls:
             return NEVER
         waits = (
             self.rested_until - now,
@@ -123,19 +127,23 @@ class Gate:
         return 0.0
 
     def wait_as_told(self, demand: Demand | None, model: str, now: float) -> float:
-        """Return the seconds until the server has enough left for a call, as far as it said."""
+        """Return the seconds until the server has enough left for a call, as far as it said; arguments as of wait."""
         told = self._told.get(model)
         if not told:
             return 0.0
         needed = {"requests": 1, "tokens": max(1, demand.stated if demand is not None else 1)}
         return max(each.wait(needed[each.unit], now) for each in told.values())
 
-    def enter(self, demand: Demand | None, model: str, now: float) -> Entry:
-        """Let a call begin; :meth:`wait` was 0."""
+    def enter(self, demand: Demand | None, model: str, now: float, ticket: Ticket) -> Entry:
+        """Let a call begin for which :meth:`wait` was 0; arguments as there.
+
+        :param ticket: the call's.
+        :returns: what :meth:`settle` and :meth:`leave` take.
+        """
         entry = Entry(now, model, demand.tokens if demand is not None else 0)
         self._log.append(entry)
         self._tokens += entry.tokens
-        self.running += 1
+        self.running[entry] = ticket
         used = {"requests": 1, "tokens": demand.stated if demand is not None else 0}
         told = self._told.get(model, {})
         for name, each in told.items():
@@ -150,48 +158,46 @@ class Gate:
 
     def leave(self, entry: Entry, *, answered: bool) -> None:
         """End a call; one that has no answer used no tokens."""
-        if entry.running:
-            entry.running = False
-            self.running -= 1
-            if not answered:
-                self.settle(entry, 0)
+        if self.running.pop(entry, None) is not None and not answered:
+            self.settle(entry, 0)
+
+    def sweep(self, limits: Limits) -> None:
+        """Leave for calls that Ctrl-C ended before they could do so themselves, where others wait for them."""
+        for entry, ticket in list(self.running.items() if limits.calls is not None else ()):
+            if ticket.is_gone():
+                self.leave(entry, answered=False)
+        while (first := next(iter(self.queue), None)) is not None and first.is_gone():
+            self.queue.pop(first, None)
 
     def rest(self, until: float) -> None:
         """Ask nothing until a monotonic time; an earlier wish for a longer rest stands."""
         self.rested_until = max(until, self.rested_until)
 
     def hear(self, model: str, quotas: Mapping[str, Quota], now: float) -> None:
-        """Take in what the headers of a response say is left."""
+        """Take in what a server says is left.
+
+        :param quotas: by the name of the header that says so, from :func:`~llmcall.admission.rate_headers.told_by`.
+        :param now: the monotonic time.
+        """
+        told = self._told.setdefault(model, {})
         for name, quota in quotas.items():
-            self._told.setdefault(model, {})[name] = Told.of(quota, now)
+            if name in told or len(told) < MOST_TOLD:
+                told[name] = Told.of(quota, now)
 
+    def compare(self, model: str, counted: int, reported: int) -> None:
+        """Take in how many tokens a prompt was counted to have here, and by its server."""
+        tokens, ratio = self._surplus.get(model, (0, 0.0))
+        more = reported - counted
+        self._surplus[model] = max(tokens, more), max(ratio, more / max(1, counted))
 
-class Ticket:
-    """Be one attempt's place in the queues of the endpoints that may serve it.
+    def surplus(self, model: str, counted: int) -> int:
+        """Return how many tokens the server may count beyond those that were counted here.
 
-    :ivar called: is done when there is reason to look again.
-    :ivar entry: the call, once it was let in, and ``gate`` where.
-    """
-
-    __slots__ = ("called", "entry", "gate", "queues")
-
-    def __init__(self) -> None:
-        self.called: Future[None] | None = None
-        self.entry: Entry | None = None
-        self.gate: Gate | None = None
-        self.queues: tuple[Gate, ...] = ()
-
-    def call(self) -> None:
-        """Tell whoever holds it to look again."""
-        if self.called is not None and not self.called.done():
-            self.called.set_result(None)
-
-    def call_later(self) -> None:
-        """Make ready for the next :meth:`call`."""
-        from concurrent.futures import Future
-
-        self.called = Future()
-        self.called.set_running_or_notify_cancel()  # a task that is cancelled must not cancel it
+        So many as it did before, at most, and of a short prompt in proportion: a server's template may begin each
+        prompt with sentences of its own, and the vocabulary of its model may not be known.
+        """
+        tokens, ratio = self._surplus.get(model, (0, 0.0))
+        return min(tokens, ceil(ratio * counted))
 
 
 class Room:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from ..config.current import Endpoint
     from .demands import Demand
-    from .limits import Ticket
     from .rate_headers import Quota
+    from .tickets import Ticket
 
 __all__ = ["Pool"]
 
@@ -61,13 +61,16 @@ class Pool:
             time, gates = now(), {}
 
             def wait(endpoint: Endpoint) -> float:
+                """Return the seconds that an endpoint lets the call wait: for ever where others queue before it."""
                 gate = gates[endpoint] = self.room.gate(endpoint)
+                if ticket.queues:  # it waited in vain
+                    gate.sweep(limits)
                 return gate.wait(limits, demand, model, time) if next(iter(gate.queue), ticket) is ticket else NEVER
 
             endpoint, seconds = self.choose(time, wait)
             if seconds <= 0:
                 ticket.gate = gates[endpoint]
-                ticket.entry = ticket.gate.enter(demand, model, time)
+                ticket.entry = ticket.gate.enter(demand, model, time, ticket)
                 self.room.unqueue(ticket)
                 return endpoint, 0.0, 0.0
             self.room.queue(ticket, tuple(gates.values()))
@@ -77,10 +80,12 @@ class Pool:
     def leave(self, ticket: Ticket, *, answered: bool) -> None:
         """Give a place back, in a queue or at an endpoint; a second time changes nothing."""
         with self.room.lock:
+            ticket.left = True
             self.room.unqueue(ticket)
             if ticket.entry is not None and ticket.gate is not None:
                 ticket.gate.leave(ticket.entry, answered=answered)
                 self.room.call_first(ticket.gate)
+            ticket.leader.leave()
 
     def rest(self, endpoint: Endpoint, until: float) -> bool:
         """Let an endpoint rest until a monotonic time; return whether another one is free before that."""
@@ -98,6 +103,11 @@ class Pool:
             gate = self.room.gate(endpoint)
             gate.hear(model, quotas, now)
             return gate.wait_as_told(demand, model, now)
+
+    def surplus(self, model: str, counted: int) -> int:
+        """Return how many tokens of a prompt any endpoint may count beyond those that were counted here."""
+        with self.room.lock:
+            return max(self.room.gate(endpoint).surplus(model, counted) for endpoint in self.endpoints)
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested.

@@ -85,6 +85,7 @@ class RedisLedger:
         key = os.urandom(16).hex()
 
         def reserve(pipe: Any) -> bool:
+            """Do it in a transaction; return whether it is reserved."""
             held, lost = self._sorted(pipe)
             if key in held:  # it was done, but the server's answer was lost
                 pipe.multi()
@@ -106,6 +107,7 @@ class RedisLedger:
         """
 
         def settle(pipe: Any) -> None:
+            """Do it in a transaction."""
             is_held, is_given_up = pipe.hexists(self._reserved, key), pipe.hexists(self._given_up, key)
             pipe.multi()
             pipe.hdel(self._reserved, key)
@@ -124,6 +126,7 @@ class RedisLedger:
         """Return what is settled, by this and by earlier runs, and what killed processes had reserved."""
 
         def spent(pipe: Any) -> Spending:
+            """Read it in a transaction, and count what is lost."""
             _, lost = self._sorted(pipe)
             settled = self._settled(pipe)
             pipe.multi()
@@ -136,6 +139,7 @@ class RedisLedger:
         """Count from nothing again; what running calls have reserved stays reserved."""
 
         def forget(pipe: Any) -> None:
+            """Do it in a transaction."""
             pipe.multi()
             pipe.delete(self._spent, self._given_up)
 
@@ -176,6 +180,7 @@ class RedisLedger:
         keys = self._spent, self._reserved, self._given_up
 
         def change(redis: Any) -> T:
+            """Repeat the action until nobody else changed the keys meanwhile."""
             found: T = redis.transaction(action, *keys, value_from_callable=True)
             return found
 

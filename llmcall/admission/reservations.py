@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from .accounts import NOTHING
-from .limits import Ticket
+from .tickets import Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -146,14 +146,17 @@ class _Text:
         self._pieces: list[str] = []
 
     def add(self, piece: Any, place: str) -> None:
+        """Take the next piece in."""
         self._pieces.append(_expect(str, piece, place))
 
     def whole(self) -> str:
+        """Return the text so far."""
         return "".join(self._pieces)
 
 
 class _Base64(_Text):
     def whole(self) -> str:
+        """Return the pieces, each of which was encoded by itself, as one."""
         from base64 import b64decode, b64encode
 
         try:
@@ -167,9 +170,11 @@ class _List:
         self._items: list[Any] = []
 
     def add(self, piece: Any, place: str) -> None:
+        """Take the next items in."""
         self._items.extend(_expect(list, piece, place))
 
     def whole(self) -> list[Any]:
+        """Return the items so far."""
         return self._items
 
 
@@ -184,9 +189,11 @@ class _Object:
         self._fields: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:
+        """Return a field as it was put together so far, or ``None``."""
         return self._fields.get(name)
 
     def add(self, piece: Any, place: str) -> None:
+        """Take the next fields in: some grow, of the others the last counts."""
         for name, value in _expect(dict, piece, place).items():
             known = self._fields.get(name)
             if value is not None and name in self._parts:
@@ -197,6 +204,7 @@ class _Object:
                 self._fields[name] = value
 
     def whole(self) -> dict[str, Any]:
+        """Return the fields so far."""
         fields = self._fields.items()
         return {name: value.whole() if name in self._parts and value is not None else value for name, value in fields}
 
@@ -216,6 +224,7 @@ class _ToolCalls:
         self._next_index = 0
 
     def add(self, pieces: Any, place: str) -> None:
+        """Take pieces of calls in."""
         for piece in _expect(list, pieces, place):
             self._add_piece(_expect(dict, piece, "tool call"))
 
@@ -250,6 +259,7 @@ class _ToolCalls:
         return None if _is_named(piece) or not self._calls else self._calls[-1][1]
 
     def whole(self) -> list[dict[str, Any]]:
+        """Return the calls so far, by their index."""
         return [_whole_call(call.whole()) for _, call in sorted(self._calls, key=lambda numbered: numbered[0])]
 
 

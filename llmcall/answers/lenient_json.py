@@ -97,6 +97,7 @@ class _Broken(Exception):
         self.problem = problem
 
     def describe(self, text: str) -> str:
+        """Return what is wrong with a text, and where."""
         line = text.count("\n", 0, self.position) + 1
         column = self.position - text.rfind("\n", 0, self.position)
         return f"its JSON is broken at line {line}, column {column}: {self.problem}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ServiceError
+from .sizes import LARGEST, LARGEST_REFUSAL, too_large
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -13,12 +13,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-__all__ = ["LARGEST", "LARGEST_REFUSAL", "SECRET_NAMES", "chat_completion", "chat_completion_stream"]
-
-# Bytes, after the decoding of gzip. It is what a line of a cassette may have; 2,048 embeddings of 3,072 numbers, the
-# most that OpenAI gives at once, have about half of it.
-LARGEST = 256 * 2**20
-LARGEST_REFUSAL = 2**20  # bytes: FastAPI's servers repeat the request in theirs, and its message comes first
+__all__ = ["SECRET_NAMES", "chat_completion", "chat_completion_stream"]
 
 SECRET_NAMES = ("auth", "key", "token", "secret", "cookie", "password", "credential", "signature", "sig")
 SHORTEST_SECRET = 6  # characters; masking shorter values would blot out ordinary words
@@ -91,7 +86,7 @@ async def _pieces(reader: Any, response: httpx.Response) -> AsyncGenerator[str, 
         async for data in received:
             size += len(data)
             if size > LARGEST:
-                raise ServiceError(f"the answer is larger than {LARGEST >> 20} MiB, and was read no further")
+                raise too_large(LARGEST)
             for piece in reader.feed(data):
                 yield piece
             if reader.done:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import current as config
 from ..errors import ConfigError
-from .bearer import signed_in
+from .bearer import Hidden, signed_in
 from .sdk import SDKTransport, fitting
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def azure_transport(endpoint: Endpoint, settings: Settings, http_client: Any) ->
     bare, headers = signed_in(address)
 
     def make(asynchronous: bool) -> Any:
+        """Make an SDK client."""
         import openai
 
         return (openai.AsyncAzureOpenAI if asynchronous else openai.AzureOpenAI)(
@@ -60,10 +61,10 @@ def _key(endpoint: Endpoint, settings: Settings) -> Any:
     """Return how to sign in: a function that gives tokens, or the SDK's argument for a key or a token."""
     key = endpoint.key() or config.key_for(settings, "azure")
     if key:
-        return key if callable(key) else {"api_key": key}
+        return key if callable(key) else {"api_key": Hidden(key)}
     if settings.azure_ad_token_provider:
         return settings.azure_ad_token_provider
-    return {"azure_ad_token": settings.azure_ad_token} if settings.azure_ad_token else _entra(endpoint)
+    return {"azure_ad_token": Hidden(settings.azure_ad_token)} if settings.azure_ad_token else _entra(endpoint)
 
 
 def _entra(endpoint: Endpoint) -> Any:

@@ -208,6 +208,7 @@ class LLMClient(ClientRoad):
 
     def _finish(self, asked: Asked, stream: Stream | AsyncStream) -> Callable[[Answer], None]:
         def finish(found: Answer) -> None:
+            """Give the stream its reply."""
             stream.reply = self._reply(found, asked)
 
         return finish

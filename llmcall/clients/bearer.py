@@ -10,7 +10,7 @@ from ..errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["abearer", "bearer", "signed_in"]
+__all__ = ["Hidden", "abearer", "bearer", "signed_in"]
 
 
 def bearer(key: Callable[[], Any] | None) -> dict[str, str]:
@@ -33,10 +33,19 @@ async def abearer(key: Callable[[], Any] | None) -> dict[str, str]:
     return _header(await token if inspect.isawaitable(token) else token)
 
 
+class Hidden(str):
+    """Be a text that does not show: what reports a failed test may print the local variables of every function."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+
 def _header(token: Any) -> dict[str, str]:
     if not isinstance(token, str) or not token:
         raise ConfigError(f"the api_key function returned {type(token).__name__}; it must return the token as a text")
-    return {"Authorization": f"Bearer {token}"}
+    return {"Authorization": Hidden(f"Bearer {token}")}
 
 
 def _run(awaitable: Any) -> Any:
@@ -45,6 +54,7 @@ def _run(awaitable: Any) -> Any:
     from concurrent.futures import ThreadPoolExecutor
 
     async def awaited() -> Any:
+        """Await it in an event loop of its own."""
         return await awaitable
 
     with ThreadPoolExecutor(1) as executor:
@@ -67,4 +77,4 @@ def signed_in(address: str) -> tuple[str, dict[str, str]]:
         return address, {}
     name, _, password = user.partition(":")
     encoded = b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode()
-    return parts._replace(netloc=host).geturl(), {"Authorization": f"Basic {encoded}"}
+    return parts._replace(netloc=host).geturl(), {"Authorization": Hidden(f"Basic {encoded}")}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Any
 
-from ..answers.raw_stream import LARGEST, LARGEST_REFUSAL
-from ..errors import ServiceError
-from .redirects import OF_THE_SDK
+from ..answers.sizes import LARGEST, LARGEST_REFUSAL, too_large
+from .redirects import OF_THE_SDK, hooked
 
-__all__ = ["LARGEST", "Body", "bounding", "is_cut", "too_large"]
+__all__ = ["Body", "bounding", "is_cut"]
 
 
 class Body:
@@ -28,14 +27,7 @@ class Body:
         """
         self.data += piece
         if len(self.data) > LARGEST:
-            raise too_large()
-
-
-def too_large() -> ServiceError:
-    """Return the error of an answer that does not end; asking again would not help."""
-    error = ServiceError(f"the answer is larger than {LARGEST >> 20} MiB, and was read no further")
-    error.retryable = False
-    return error
+            raise too_large(LARGEST)
 
 
 def bounding(sdk: Any, *, asynchronous: bool = False) -> Any:
@@ -44,11 +36,7 @@ def bounding(sdk: Any, *, asynchronous: bool = False) -> Any:
     The SDK reads a refusal whole before anybody can look at it, and its HTTP library a redirect. What of it has been
     read then is all that they know of.
     """
-    hooks = sdk._client.event_hooks["response"]
-    read = _aread_start if asynchronous else _read_start
-    if read not in hooks:
-        hooks.append(read)
-    return sdk
+    return hooked(sdk, "response", _aread_start if asynchronous else _read_start)
 
 
 def _read_start(response: Any) -> None:

@@ -123,7 +123,10 @@ class ClientCore:
         return cls.model_named is ClientCore.model_named and cls.default_model is ClientCore.default_model
 
     def make_transport(self, endpoint: Endpoint) -> Any:
-        """Return what speaks to an endpoint."""
+        """Return what speaks to an endpoint.
+
+        :raises ConfigError: where neither a subclass nor ``transport=`` gives it.
+        """
         given = self.transport
         if given is None:
             given = self

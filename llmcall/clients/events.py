@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..answers.event_stream import LineReader
-from .bodies import LARGEST, too_large
+from ..answers.sizes import LARGEST, too_large
 from .failures import answered
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class EventDecoder:
         """
         self._size += len(data)
         if self._size > LARGEST:
-            raise too_large()
+            raise too_large(LARGEST)
         return self._chunks(self._lines.feed(data))
 
     def close(self) -> Iterator[dict[str, Any]]:

@@ -123,6 +123,7 @@ class LocalTransport:
         fixed = {name: value for name, value in body.items() if name != "dimensions"}
 
         def work(receive: Receive) -> None:
+            """Ask for one text after the other, until the caller has left."""
             for text in texts:
                 if receive(server.handle_embeddings({**fixed, "input": text})):
                     return
@@ -200,6 +201,7 @@ def _pieces(work: Callable[[Receive], None], name: str, expiry: float | None) ->
 
 def _work(work: Callable[[Receive], None], put: Callable[[Any], None], left: threading.Event) -> None:
     def receive(piece: Any) -> bool:
+        """Hand a piece on; return whether its reader has left."""
         put(piece)
         return left.is_set()
 

@@ -118,6 +118,7 @@ class OpenAIClient(LLMClient):
         address, headers = signed_in(endpoint.base_url or ADDRESS)
 
         def make(asynchronous: bool) -> Any:
+            """Make an SDK client."""
             import openai
 
             return (openai.AsyncOpenAI if asynchronous else openai.OpenAI)(

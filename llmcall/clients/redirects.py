@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ServiceError
 
-__all__ = ["at_home"]
+__all__ = ["OF_THE_SDK", "at_home", "hooked"]
 
 MEANT = "llmcall.meant"  # a request's extension, which its redirects inherit: the address that it was made for
 OF_THE_SDK = "x-stainless-lang"  # a header of all of the SDK's requests; a user's HTTP client may make others
@@ -19,10 +19,17 @@ def at_home(sdk: Any, *, asynchronous: bool = False) -> Any:
     HTTP libraries follow a redirect with the whole body, and keep the headers that they do not know to be credentials:
     Azure's ``api-key``, or those that a user adds.
     """
-    hooks = sdk._client.event_hooks["request"]
-    check = _acheck if asynchronous else _check
-    if check not in hooks:
-        hooks.append(check)
+    return hooked(sdk, "request", _acheck if asynchronous else _check)
+
+
+def hooked(sdk: Any, event: str, hook: Any) -> Any:
+    """Let an SDK client's HTTP client call a hook at each event, once where a user lends it several times; return it.
+
+    :param event: ``"request"`` or ``"response"``.
+    """
+    hooks = sdk._client.event_hooks[event]
+    if hook not in hooks:
+        hooks.append(hook)
     return sdk
 
 

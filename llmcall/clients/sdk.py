@@ -19,7 +19,7 @@ from .failures import answered, request_id
 from .heads import Head
 from .posts import body_of, posted
 from .redirects import at_home
-from .sdk_errors import MASK, failures, hide_keys, mapped_error, raise_mapped, unmistakable_keys
+from .sdk_errors import failures, hide_keys, mapped_error, raise_mapped, unmistakable_keys, without_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -273,9 +273,7 @@ def _echoes_of(events: EventDecoder) -> EchoFilter:
 
 
 def _response(answer: Any, body: bytearray) -> Response:
-    for key in unmistakable_keys(answer.request):
-        body = body.replace(key, MASK.encode())
-    return _told(answered(body, "answer"), answer)
+    return _told(answered(without_keys(body, answer.request), "answer"), answer)
 
 
 def _told(data: dict[str, Any], answer: Any) -> Response:

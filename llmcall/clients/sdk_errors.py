@@ -8,12 +8,16 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from ..answers.nesting import is_deep
-from ..answers.raw_stream import LARGEST_REFUSAL, SECRET_NAMES
+from ..answers.raw_stream import SECRET_NAMES
+from ..answers.sizes import LARGEST_REFUSAL
 from ..errors import APIError, RequestTimeoutError, ServiceError
 from .bodies import is_cut
 from .failures import failure
 
-__all__ = ["MASK", "failures", "hide_keys", "mapped_error", "raise_mapped", "transport_errors", "unmistakable_keys"]
+__all__ = [
+    "MASK", "failures", "hide_keys", "mapped_error", "raise_mapped", "transport_errors", "unmistakable_keys",
+    "without_keys",
+]  # fmt: skip
 
 MASK = "…"
 SHORTEST = 6  # characters; masking a shorter key would blot out ordinary words
@@ -132,6 +136,13 @@ def unmistakable_keys(request: Any) -> list[bytes]:
     """
     found = _longest_first(request, UNMISTAKABLE)
     return [key.encode() for key in found if any(map(str.isdigit, key)) and any(map(str.isalpha, key))]
+
+
+def without_keys(body: bytearray, request: Any) -> bytearray:
+    """Return an answer without those keys of its request that a server repeated."""
+    for key in unmistakable_keys(request):
+        body = body.replace(key, MASK.encode())
+    return body
 
 
 def raise_mapped(error: BaseException, endpoint: str) -> NoReturn:

@@ -67,6 +67,7 @@ def _where(model: str | None, scope: str | None, since: str | None) -> Callable[
     begin = _moment(since) if since else None
 
     def where(record: Record) -> bool:
+        """Tell whether a record is among those that are meant."""
         path = (record.sample or "").partition("#")[0]
         return (
             (model is None or record.request.get("model") == model)

@@ -34,7 +34,6 @@ __all__ = [
     "key_variable",
     "keyed_settings",
     "layer_of",
-    "override_layer",
     "pop_layer",
     "push_layer",
     "refresh",
@@ -223,16 +222,6 @@ def pop_layer(token: object) -> None:
         if len(left) != len(_stack.pushed):
             _stack.pushed = left
             _stack.changed()
-
-
-@contextmanager
-def override_layer(values: Mapping[str, Any], origin: str) -> Iterator[None]:
-    """Keep a layer up while a block runs; arguments as of ``push_layer``."""
-    token = push_layer(values, origin)
-    try:
-        yield
-    finally:
-        pop_layer(token)
 
 
 def force_api_type(api_type: str | None) -> None:

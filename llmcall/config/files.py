@@ -204,6 +204,8 @@ def _parser() -> configparser.RawConfigParser:
     import configparser
 
     class Parser(configparser.RawConfigParser):
+        """Read keys that are names of models, with their colons and capitals."""
+
         # A colon ends a key only before a space or where no "=" follows: names of models hold colons (gemma3:1b).
         # Whether one follows is found out once, so that no line takes long.
         OPTCRE = re.compile(
@@ -211,6 +213,7 @@ def _parser() -> configparser.RawConfigParser:
         )
 
         def optionxform(self, optionstr: str) -> str:
+            """Return a key as it is."""
             return optionstr  # names of models keep their case
 
     return Parser(inline_comment_prefixes=("#", ";"), default_section="\0", interpolation=None)

@@ -27,6 +27,7 @@ def expand(text: str, where: str, lookup: Callable[[str], str | None]) -> str:
     """
 
     def value_of(match: re.Match[str]) -> str:
+        """Return what stands in place of a match."""
         if match[1]:
             return match[0][1:]
         if not _VARIABLE.fullmatch(match[2]):

@@ -53,6 +53,7 @@ class _Reader:
         self.values: Layer = {}
 
     def layer(self) -> Layer:
+        """Return what all sections say."""
         self.put_ancestors()
         for section in self.file.sections:
             if section in _TABLES:
@@ -64,9 +65,11 @@ class _Reader:
         return self.values
 
     def place(self, section: str, key: str = "") -> str:
+        """Return how messages name a section or a key."""
         return f"{self.file.where}, [{section}] {key}".rstrip()
 
     def put(self, row: Setting, value: Any, place: str) -> None:
+        """Check a value and put it into the layer."""
         put_setting(self.values, row, value, Origin(self.rank, place), self.folder)
 
     def value(self, row: Setting, text: str, place: str) -> str | KeyReference:
@@ -76,6 +79,7 @@ class _Reader:
         return expand(text, place, self.lookup)
 
     def put_section(self, section: str) -> None:
+        """Put what a section says, key by key."""
         rows = in_section(section)
         for key, text in self.file.sections[section].items():
             place = self.place(section, key)
@@ -87,12 +91,14 @@ class _Reader:
                 _warn_of_key(place, key, rows)
 
     def put_table(self, section: str) -> None:
+        """Put a section whose keys are names of the user's."""
         place = self.place(section)
         texts = self.file.sections[section]
         values = {name: expand(text, f"{place} {name}", self.lookup) for name, text in texts.items()}
         self.put(SETTINGS[_TABLES[section]], values, place)
 
     def put_endpoints(self) -> None:
+        """Put what the sections [Endpoint …] say."""
         endpoints = []
         for section, name in self.named("Endpoint"):
             fields = self.fields(ENDPOINT_KEYS, section)
@@ -103,6 +109,7 @@ class _Reader:
             self.put(SETTINGS["endpoints"], endpoints, self.file.where)
 
     def put_models(self) -> None:
+        """Put what the sections [Model …] say."""
         models = {name: self.fields(CAPABILITIES, section) for section, name in self.named("Model")}
         if models:
             self.put(SETTINGS["models"], models, self.file.where)

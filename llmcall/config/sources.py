@@ -96,6 +96,7 @@ def _put_file(
     asked: dict[str, None] = {}
 
     def lookup(name: str) -> str | None:
+        """Return a variable's value, and remember that it was asked for."""
         asked[name] = None
         return environment.get(name) or dotenv.get(name)
 

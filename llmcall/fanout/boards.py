@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ..errors import CacheError
 from ..notices import warn_once
 from ..storage.cache import shared_cache
+from ..storage.databases import make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ __all__ = ["HALT", "STOP", "UNHEARD", "Board", "board_at", "new_board"]
 
 STOP = "stop"  # once the map is interrupted
 HALT = "halt"  # once no task may begin any more
-FOLDER = "maps"  # in the cache's directory
+FOLDER = "maps-"  # in the cache's directory; what follows tells it from that of another machine, at the same path
 KNOWN = 32  # boards of which a worker keeps the connections
 WRITING = ("auto", "refresh")  # modes in which a cache's directory is made
 UNHEARD = "meanwhile Ctrl-C may not reach the workers of a map"
@@ -69,34 +70,30 @@ class Board(Protocol):
 def new_board(settings: Settings) -> Board:
     """Make a board beside the answers; in this machine's folder for temporary files where no directory takes it."""
     place, name = settings.cache_path, os.urandom(8).hex()
-    if "://" not in place:
-        directory = Path(shared_cache(place).path)
-        may_be_made = settings.cache_mode in WRITING
-        place = _folder_in(directory) if may_be_made or directory.is_dir() else _temporary()
-        os.mkdir(os.path.join(place, name))
-    return board_at(place, name)
+    if "://" in place:
+        return board_at(place, name)
+    directory = Path(shared_cache(place).path)
+    if settings.cache_mode in WRITING or directory.is_dir():
+        with suppress(OSError):  # the disk may be full, or read only
+            return _board_in(_folder_in(directory), name)
+    return _board_in(Path(tempfile.mkdtemp(prefix="llmcall-map-")), name)
 
 
-def _folder_in(directory: Path) -> str:
+def _board_in(folder: Path, name: str) -> Board:
+    (folder / name).mkdir()
+    return board_at(str(folder), name)
+
+
+def _folder_in(directory: Path) -> Path:
     """Return the folder of the boards in a cache's directory, free of those whose maps were killed."""
-    folder = directory / FOLDER
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not any(directory.iterdir()):  # as a cache begins, which makes no more of a directory that it finds in use
-            directory.chmod(0o700)
-            (directory / ".gitignore").write_text("*\n", encoding="utf-8")
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for each in folder.iterdir():
-            with suppress(FileNotFoundError):  # its map has ended meanwhile
-                if time.time() - each.stat().st_mtime > LEFT_FOR:
-                    shutil.rmtree(each)
-    except OSError:  # it may be read only
-        return _temporary()
-    return str(folder) if os.access(folder, os.W_OK) else _temporary()
-
-
-def _temporary() -> str:
-    return tempfile.mkdtemp(prefix="llmcall-map-")
+    make_directory(directory)  # now, since a cache leaves a directory that it finds in use as it is
+    folder = min(directory.glob(f"{FOLDER}*"), default=directory / f"{FOLDER}{os.urandom(8).hex()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for each in directory.glob(f"{FOLDER}*/*"):
+        with suppress(FileNotFoundError):  # its map has ended meanwhile
+            if time.time() - each.stat().st_mtime > LEFT_FOR:
+                shutil.rmtree(each)
+    return folder
 
 
 @lru_cache(maxsize=KNOWN)
@@ -155,7 +152,7 @@ class FolderBoard:
     def remove(self) -> None:
         """End it: whoever comes later may not begin."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        if os.path.basename(self.place) != FOLDER:
+        if not os.path.basename(self.place).startswith(FOLDER):
             shutil.rmtree(self.place, ignore_errors=True)
 
 
@@ -208,6 +205,7 @@ class RedisBoard:
         """Make changes, all or none, and return the answer to the last."""
 
         def changed(redis: Any) -> Any:
+            """Make them, and let the marks stay for a while."""
             with redis.pipeline() as pipe:
                 change(pipe)
                 pipe.expire(self._key, LEFT_FOR)

@@ -63,6 +63,7 @@ def key_function(key: Any) -> Callable[[Any], Any] | None:
         raise TypeError(f"key is {key!r}; it must be a function of the item, or the name of a column")
 
     def column(item: Any) -> Any:
+        """Return what an item has in the column."""
         if not isinstance(item, Mapping):
             raise TypeError(f"key={key!r} names a column, but an item is {type(item).__name__}, not a row (a dict)")
         if key not in item:

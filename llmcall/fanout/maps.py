@@ -149,7 +149,7 @@ def imap(
 
     Items are taken as results are asked for, a few ahead, so that a million of them take no more memory than a hundred.
     (With ``scope="name"`` outside any scope, some 20 bytes stay of each, by which equal ones are told apart; inside a
-    scope, some 100 bytes of each draw as well, since its block may come back to them; and the usage of each scope.)
+    scope, some 100 bytes of each draw as well, since its block may come back to them; with ``key=``, each one's usage.)
     With ``repeats``, a result is a list, yielded when all of it is there. A failed item's exception is raised after the
     results of all that had begun; that of Ctrl-C has those not yielded yet in ``.results``, a list of index and result.
     """

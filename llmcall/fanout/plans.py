@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..admission.demands import demand_of
+from ..metering import TOKENS_PER_PRICE
 from ..replay.current import current_cassette
 from ..road.fallbacks import followed
 from ..types import Reply
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from .tasks import Task
 
 __all__ = ["Plan", "Planner"]
-
-PER_PRICE = 1_000_000  # prices are USD per million tokens
 
 
 class Plan(NamedTuple):
@@ -118,9 +117,9 @@ class Planner:
             self._is_priced = False
             return
         self._priced_by.add(price.source)
-        low = demand.input_tokens * price.input / PER_PRICE
+        low = demand.input_tokens * price.input / TOKENS_PER_PRICE
         self._low += low
-        self._high += low + demand.output_tokens * price.output / PER_PRICE
+        self._high += low + demand.output_tokens * price.output / TOKENS_PER_PRICE
 
     def _keeps(self, params: dict[str, Any]) -> bool:
         """Return whether an answer is there for the next one that asks the same."""

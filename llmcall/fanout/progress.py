@@ -12,7 +12,7 @@ from .. import metering
 from ..storage.long_work import is_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 __all__ = ["Bar", "in_notebook", "is_shown", "progress_bar"]
 
@@ -52,7 +52,7 @@ class Bar:
         self._tokens: int | None = 0
         self._cost: float | None = 0.0
 
-    def add(self, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
+    def add(self, model: str, scope: str, amounts: metering.Amounts) -> None:
         """Take in what calls used, as a meter does."""
         with self._lock:
             self._cached += int(amounts.get("cached_calls") or 0)
@@ -78,7 +78,7 @@ class Bar:
         return f"cached={self._cached:,}, tokens={tokens}, cost={cost}"
 
 
-def _sum(total: Any, amount: float | None) -> Any:
+def _sum(total: Any, amount: Any) -> Any:
     """Return a sum, which is unknown, ``None``, as soon as one of its parts is."""
     return None if total is None or amount is None else total + amount
 

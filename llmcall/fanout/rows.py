@@ -58,6 +58,7 @@ class Mapped(Asker):
             map_options["on_error"] = "return"  # the column error has it
 
         def ask(items: Iterable[Any]) -> list[list[Any]]:
+            """Return the answers of each item in a list."""
             answers = mapped(job, items, repeats=repeats, **map_options)
             return [[answer] for answer in answers] if repeats == 1 else answers
 

@@ -200,29 +200,50 @@ class Task:
         work = self.work
         board, packed = work.away()
         counts = work.counts(self.stand.name)
-        parts = workers.here(), packed, board.place, board.name, work.job, self.item, self.stand, counts
-        return _arrived, parts
+        return _arrived, (
+            Parcel(workers.here(), packed, board.place, board.name, work.job, self.item, self.stand, counts),
+        )
 
     def __repr__(self) -> str:
         return f"Task({self.stand})"
 
 
+class Parcel(NamedTuple):
+    """Hold what of a task goes to another process.
+
+    :param home: the map's process.
+    :param luggage: what a worker is to stand on, pickled.
+    :param place: that of the map's board.
+    :param board: its name.
+    :param counts: the draws that were made in the item's scopes before the map began.
+    """
+
+    home: tuple[int, bytes]
+    luggage: bytes
+    place: str
+    board: str
+    job: Any
+    item: Any
+    stand: Stand
+    counts: Counts
+
+
 class RemoteTask:
     """Be a task of another process."""
 
-    def __init__(self, *parts: Any) -> None:
-        self._parts = parts  # a scheduler may unpickle them, and has neither board nor clients
+    def __init__(self, parcel: Parcel) -> None:
+        self._parcel = parcel  # a scheduler may unpickle it, and has neither board nor clients
 
     def run(self) -> Outcome:
         """Run it here, where settings, cassette and budgets of the map's process hold meanwhile."""
-        _, packed, place, name, job, item, stand, counts = self._parts
-        board = boards.board_at(place, name)
-        if not board.begin(stand.mark):
+        parcel = self._parcel
+        board = boards.board_at(parcel.place, parcel.board)
+        if not board.begin(parcel.stand.mark):
             return Outcome(error=HaltedError())
-        with workers.working_with(packed, board) as desk:
-            draws = Draws(counts)
-            with workers.watched(board) as stop, stops.under(stop), stand.inside(draws):
-                outcome = _outcome(_known(name, job), item, stop)
+        with workers.working_with(parcel.luggage, board) as desk:
+            draws = Draws(parcel.counts)
+            with workers.watched(board) as stop, stops.under(stop), parcel.stand.inside(draws):
+                outcome = _outcome(_known(parcel.board, parcel.job), parcel.item, stop)
             returned = Returned(draws.counts(), desk.cargo())
         error = outcome.error
         if error is None:
@@ -230,10 +251,10 @@ class RemoteTask:
         return Outcome(None, portable(error), returned, traceback_of(error))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, self._parts  # as where a scheduler passes it on
+        return _arrived, (self._parcel,)  # as where a scheduler passes it on
 
     def __repr__(self) -> str:
-        return f"RemoteTask({self._parts[-2]})"
+        return f"RemoteTask({self._parcel.stand})"
 
 
 def run(task: Task | RemoteTask) -> Outcome:
@@ -255,11 +276,10 @@ def _known(board: str, job: Callable[[Any], Any]) -> Callable[[Any], Any]:
 _works: WeakValueDictionary[str, Work] = WeakValueDictionary()  # of this process, by the name of the board
 
 
-def _arrived(*parts: Any) -> Task | RemoteTask:
+def _arrived(parcel: Parcel) -> Task | RemoteTask:
     """Return a task that was pickled: for this process, where it never left it."""
-    home, _, _, name, _, item, stand, _ = parts
-    work = _works.get(name) if home == workers.here() else None
-    return RemoteTask(*parts) if work is None else Task(work, item, stand, work.draws())
+    work = _works.get(parcel.board) if parcel.home == workers.here() else None
+    return RemoteTask(parcel) if work is None else Task(work, parcel.item, parcel.stand, work.draws())
 
 
 def _outcome(job: Callable[[Any], Any], item: Any, stop: Stop) -> Outcome:

@@ -28,7 +28,7 @@ from .boards import STOP
 from .carried import CarriedCassette, Event, retell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from ..replay.cassettes import Cassette
     from ..replay.tapes import Place
@@ -73,7 +73,7 @@ class Cargo(NamedTuple):
     :param failures: why calls left no record, how many in each scope, and the first of them in words.
     """
 
-    usage: list[tuple[str, str, Mapping[str, float | None]]]
+    usage: list[tuple[str, str, metering.Amounts]]
     events: list[Event]
     failures: list[tuple[str, dict[str, int], str]]
 
@@ -108,9 +108,9 @@ class _Receipts:
     """Be a meter that keeps each addition."""
 
     def __init__(self) -> None:
-        self.kept: deque[tuple[str, str, Mapping[str, float | None]]] = deque()
+        self.kept: deque[tuple[str, str, metering.Amounts]] = deque()
 
-    def add(self, model: str, scope: str, amounts: Mapping[str, float | None]) -> None:
+    def add(self, model: str, scope: str, amounts: metering.Amounts) -> None:
         """Keep an addition."""
         self.kept.append((model, scope, dict(amounts)))
 

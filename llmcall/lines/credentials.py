@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..types import Data
 
-__all__ = ["Match", "find", "find_in", "refuse"]
+__all__ = ["Match", "find", "refuse"]
 
 FEWEST_CHARACTERS = 8  # of 16 random capitals and digits, fewer than 8 differ once in 20,000 times
 SHOWN_CHARACTERS = 4
@@ -140,21 +140,14 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     return None
 
 
-def find_in(data: Data, allow: Sequence[str] = ()) -> tuple[str, str] | None:
-    """Return the place and the kind of a credential in plain data, keys included, or ``None``.
-
-    A place is written like ``request.messages[2].content``. Bytes are not searched.
-    """
-    found = _located(data, allow, set())
-    return None if found is None else (found[0], found[1].kind)
-
-
 def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | None = None) -> None:
-    """Raise a ``CacheError`` if plain data holds what looks like a credential.
+    """Look for what looks like a credential in plain data, keys included; bytes are not searched.
 
     :param allow: see :func:`find`.
     :param where: what the error calls the data, e.g. ``record 3``.
     :param searched: texts that are known to hold none; those of the data are added.
+    :raises CacheError: where there is one, naming its place, such as ``request.messages[2].content``.
+    :raises ConfigError: as of :func:`find`.
     """
     found = _located(data, allow, set() if searched is None else searched)
     if found is not None:

@@ -143,6 +143,7 @@ def _bpe_openai(name: str) -> Callable[[str], int] | None:
         count: Callable[[str], int] = import_module("bpe_openai._bindings").tokenizer_for_encoding(name).count
 
     def count_any(text: str) -> int:
+        """Count also texts with lone surrogates."""
         try:
             return count(text)
         except UnicodeEncodeError:  # lone surrogates: as tiktoken does

@@ -41,6 +41,7 @@ def compiled(
     template = environment.template_class.from_code(environment, code, environment.make_globals(None))
 
     def render(variables: Mapping[str, Any]) -> str:
+        """Render it with variables."""
         with _explained(place, variables):
             return template.render(variables)
 
@@ -81,6 +82,7 @@ def _environment(place: _Place) -> jinja2.Environment:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def loaded(name: str) -> tuple[str, str, None] | None:
+        """Return another template's source as Jinja2 takes it."""
         try:
             path, source = place.load(name)
         except TemplateError:
@@ -126,6 +128,8 @@ def _undefined_type() -> type[jinja2.StrictUndefined]:
             self.name = name
 
     class Undefined(StrictUndefined):
+        """Say of a missing variable where it is missing."""
+
         __slots__ = ()
 
         def __init__(self, hint: Any = None, obj: Any = missing, name: Any = None, exc: Any = UndefinedError) -> None:

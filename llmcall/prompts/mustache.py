@@ -32,6 +32,7 @@ def compiled(
     partials = {key: text for key, (_, text) in parts.items()}
 
     def render(given: Mapping[str, Any]) -> str:
+        """Render it with variables."""
         from pystache import Renderer  # type: ignore[import-not-found, import-untyped, unused-ignore]
         from pystache.context import KeyNotFoundError  # type: ignore[import-not-found, import-untyped, unused-ignore]
 

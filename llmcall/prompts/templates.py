@@ -55,6 +55,7 @@ class Template:
         """
 
         def load(other: str) -> tuple[str, str]:
+            """Return another file's path and text."""
             path = find(other, folder, suffixes)
             return path, _source(path, folder)
 

@@ -37,6 +37,7 @@ def normalizer(names: Sequence[str]) -> Callable[[str], str] | None:
     patterns = [(NORMALIZERS.get(name) or _compiled(name), name if name in NORMALIZERS else "…") for name in names]
 
     def normalize(text: str) -> str:
+        """Replace each match by its name."""
         for pattern, name in patterns:
             text = pattern.sub(f"<{name}>".replace("\\", r"\\"), text)
         return text

@@ -78,12 +78,14 @@ class _Normalizer:
         self.names: dict[str, str] = {}
 
     def schema(self, node: Any) -> Any:
+        """Return the form of a schema."""
         if not isinstance(node, Mapping):
             return node
         node = _stable(node)
         return {keyword: self.keyword(keyword, node[keyword]) for keyword in sorted(node)}
 
     def keyword(self, keyword: str, value: Any) -> Any:
+        """Return the form of a keyword's value."""
         if keyword in _NAMED_SCHEMAS:
             return {name: self.schema(item) for name, item in value.items()}
         if keyword in _SCHEMA_LISTS:

@@ -171,6 +171,7 @@ def _generator() -> Any:
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  as pydantic declares it
 
         def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+            """Leave out the docstring that nobody wrote."""
             found = super().dataclass_schema(schema)  # the docstring is the description since 2.12
             name, text = schema["cls"].__name__, schema["cls"].__doc__ or ""
             if text.startswith(f"{name}("):  # what @dataclass writes where there is none
@@ -180,6 +181,7 @@ def _generator() -> Any:
             return found
 
         def decimal_schema(self, schema: Any) -> dict[str, Any]:
+            """Leave out the pattern that only some versions write."""
             found = super().decimal_schema(schema)
             for alternative in found.get("anyOf", ()):
                 alternative.pop("pattern", None)  # written by 2.12 and 2.13 alone

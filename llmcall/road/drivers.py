@@ -76,7 +76,7 @@ def _next(effect: Next) -> Any:
     return chunk
 
 
-def _awaited(wait: Wait, until: Callable[[Any, float | None], None] | None = None) -> Any:
+def _awaited(wait: Wait, until: Callable[[Any, float | None], None] = wait_in_thread) -> Any:
     if wait.flight.is_mine() and not wait.flight.has_ended():
         return ALONE
     follow_in_thread(wait.flight, wait.timeout, until)

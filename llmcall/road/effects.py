@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from concurrent.futures import Future
 
     from ..storage.cache import ResponseCache
     from ..types import Request
@@ -70,9 +69,12 @@ class Wait(NamedTuple):
 
 
 class Until(NamedTuple):
-    """Wait until a future is done, whatever it holds, but not longer than some seconds."""
+    """Wait until a future is done, whatever it holds, but not longer than some seconds.
 
-    future: Future[None]
+    :param future: as of :mod:`llmcall.road.waiting`.
+    """
+
+    future: Any
     seconds: float | None
 
 

@@ -83,7 +83,7 @@ class Outcome:
 
     def __init__(self) -> None:
         self._found: list[tuple[Any, BaseException | None]] = []  # the first one counts
-        self._told: list[Callable[[], object]] = []
+        self._told: list[Callable[[Outcome], object]] = []
 
     def done(self) -> bool:
         """Return whether there is an outcome."""
@@ -103,13 +103,18 @@ class Outcome:
         """Set the outcome, unless there is one, and tell those who wait."""
         self._found.append((value, error))
         for tell in tuple(self._told):
-            tell()
+            tell(self)
 
-    def on_settled(self, tell: Callable[[], object]) -> None:
+    def add_done_callback(self, tell: Callable[[Outcome], object]) -> None:
         """Let something be called once or twice when there is an outcome, from any thread."""
         self._told.append(tell)
         if self._found:
-            tell()
+            tell(self)
+
+    def remove_done_callback(self, tell: Callable[[Outcome], object]) -> None:
+        """Let it be called no more, if it was to be."""
+        if tell in self._told:
+            self._told.remove(tell)
 
 
 class Flight(NamedTuple):

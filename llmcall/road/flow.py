@@ -20,7 +20,6 @@ from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait,
 from .retry import RetryPolicy, retrying
 
 if TYPE_CHECKING:
-
     from ..config.current import Endpoint
     from .effects import Flow
     from .flights import Flight

@@ -40,6 +40,7 @@ class _Queue:
         self._is_served = False
 
     def put(self, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Let a function run when its turn comes; its result goes to the event loop."""
         future = loop.create_future()
         with self._lock:
             if not self._is_served:

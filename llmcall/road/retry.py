@@ -58,6 +58,7 @@ def retrying(policy: RetryPolicy, sleep: Callable[[float], Any], now: Callable[[
     waits: dict[int, float] = {}
 
     def wait(state: RetryCallState) -> float:
+        """Return the seconds before the next attempt, the same however often it is asked."""
         # Up to tenacity 8.2 stop is asked before wait, later on after it: whoever comes first draws the jitter.
         number = state.attempt_number
         if number not in waits:
@@ -65,6 +66,7 @@ def retrying(policy: RetryPolicy, sleep: Callable[[float], Any], now: Callable[[
         return waits[number]
 
     def stop(state: RetryCallState) -> bool:
+        """Tell whether there is no further attempt, or no time for one."""
         too_late = policy.deadline_at is not None and now() + wait(state) > policy.deadline_at
         return too_late or state.attempt_number >= policy.max_attempts
 

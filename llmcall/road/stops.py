@@ -8,11 +8,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import APIError
+from .flights import Outcome
 from .sockets import shut_down
+from .waiting import wait_for_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
 
     Result = TypeVar("Result")
 
@@ -31,9 +32,7 @@ class Stop:
     """
 
     def __init__(self, outer: Stop | None = None) -> None:
-        from concurrent.futures import Future
-
-        self._set: Future[None] = Future()  # what a thread can wait for together with another future
+        self._set = Outcome()  # what a thread can wait for together with another one
         self._lock = threading.RLock()
         self._outer = outer
         self._inner: list[Stop] = []
@@ -59,9 +58,7 @@ class Stop:
 
     def set(self) -> None:
         """Let no call begin, wait on or be tried again."""
-        with self._lock:
-            if not self._set.done():
-                self._set.set_result(None)
+        self._set.settle(None, None)
         for inner in tuple(self._inner):
             inner.set()
 
@@ -86,14 +83,13 @@ class Stop:
         self.wait(None, seconds)
         self.check()
 
-    def wait(self, future: Future[Any] | None, timeout: float | None) -> None:
+    def wait(self, future: Any, timeout: float | None) -> None:
         """Wait until a future is done or the timeout has passed, unless the calls are to end.
 
+        :param future: as of :mod:`llmcall.road.waiting`; ``None`` where there is none.
         :param timeout: seconds.
         """
-        from concurrent.futures import FIRST_COMPLETED, wait
-
-        wait([self._set] if future is None else [self._set, future], timeout, FIRST_COMPLETED)
+        wait_for_any((self._set,) if future is None else (self._set, future), timeout)
         if future is None or not future.done():
             self.check()
 

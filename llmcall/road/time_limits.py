@@ -99,6 +99,7 @@ class _Watch:
         self._sooner: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def add(self, limit: Limit) -> None:
+        """Watch a limit, too."""
         with self._lock:
             self._limits.add(limit)
             if self._thread is None or not self._thread.is_alive():
@@ -114,6 +115,7 @@ class _Watch:
             self._thread = None  # the interpreter ends and starts no thread: the timeout of each read still holds
 
     def remove(self, limit: Limit) -> None:
+        """Watch it no longer."""
         with self._lock:
             self._limits.discard(limit)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .stores import Change
 
-__all__ = ["MADE_IN", "file_identity", "make_database", "remove_left", "rewrite", "transaction"]
+__all__ = ["MADE_IN", "file_identity", "make_database", "make_directory", "remove_left", "rewrite", "transaction"]
 
 ASIDE = "~"  # before a new key until all old ones are gone; no key begins with it
 MOVE = f"UPDATE Cache SET key = '{ASIDE}' || ?, value = ? WHERE key = ? AND raw = 1"
@@ -28,15 +28,22 @@ IGNORED = ".gitignore"
 def make_database(database: Path) -> None:
     """Make a directory and diskcache's database in it, where another process has made none.
 
-    :param database: the file; its folder, if it is new or empty, becomes private (mode 0700) and gets a ``.gitignore``.
+    :param database: the file; see :func:`make_directory` for its folder.
     :raises OSError: where that is not possible.
     """
-    directory = database.parent
+    make_directory(database.parent)
+    _create(database)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a cache's directory where there is none; one that is new or empty becomes private and is left out of git.
+
+    :raises OSError: where that is not possible.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if _is_fresh(directory):
         directory.chmod(0o700)
         (directory / IGNORED).write_text("*\n", encoding="utf-8")
-    _create(database)
 
 
 def _is_fresh(directory: Path) -> bool:

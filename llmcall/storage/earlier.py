@@ -31,6 +31,6 @@ def parts_of(body: bytes) -> tuple[list[Any], Any, Any]:
 def _is_head(values: Mapping[str, Any]) -> bool:
     return (
         type(values.get("kind")) is str
-        and isinstance(values.get("cost", 0.0), (int, float))
+        and type(values.get("cost", 0.0)) in (int, float, type(None))
         and all(type(values.get(name, "")) is str for name in TEXTS)
     )

@@ -1,7 +1,7 @@
 """The operations of a pickle, looked at before any is carried out.
 
 An unpickler that can build nothing but plain data still does what a stranger's bytes say, and a few of them can cost
-any time or memory: a place in the memo whose number is in the billions reserves memory for all that come before it
+hours or gigabytes: a place in the memo whose number is in the billions reserves memory for all that come before it
 (CPython before the mending of its issue 115952); keys that are tuples which hold one another twice, sixty deep, take
 2^60 steps to hash, and such a million deep overflow the stack; integers that differ by multiples of 2^61 - 1 have one
 hash, so that as keys each is compared with all others. What :mod:`llmcall.storage.plain_pickles` writes needs none of

@@ -18,12 +18,13 @@ from ..tuples import NamedTuple
 from ..types import Record
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
 
-__all__ = ["REMEDY", "Head", "head_of", "pack", "packed", "response_of", "unpack"]
+__all__ = ["REMEDY", "Head", "head_of", "pack", "packed", "response_of", "unpack", "unpack_keyed"]
 
 CHECKSUM_BYTES = 4
-RESIDUE = 0x2144DF1C  # the CRC-32 of any data with its own CRC-32 behind it, the lowest byte first
+# The CRC-32 of any data with its own CRC-32 behind it, the lowest byte first, whatever it was begun with.
+RESIDUE = 0x2144DF1C
 FRAME = b"\x80\x04\x95"  # the operations PROTO, of protocol 4, and FRAME; the frame's length follows in eight bytes
 FRAME_BYTES, LENGTH_BYTES = 8, 4
 LIST, TEXT, BYTES, END = b"](", b"X", b"B", b"e."  # a list and a mark, BINUNICODE, BINBYTES, the list's end and all's
@@ -62,7 +63,7 @@ class Head(NamedTuple):
 
 
 def pack(record: Record) -> bytes:
-    """Return a record as bytes; its key and time of storing are kept beside them, not in them.
+    """Return a record as bytes, whose checksum is one of its key as well; key and time of storing stand beside them.
 
     :raises TypeError: where the record holds what is no plain data and has no plain form, naming its place.
     """
@@ -82,7 +83,7 @@ def packed(record: Record) -> tuple[bytes, Record]:
     request, asked = _part("request", record.request)
     parts = b"".join((LIST, head, response, request, END))
     body = FRAME + len(parts).to_bytes(FRAME_BYTES, "little") + parts
-    return body + crc32(body).to_bytes(CHECKSUM_BYTES, "little"), _record(
+    return body + crc32(body, _begun(record.cache_key)).to_bytes(CHECKSUM_BYTES, "little"), _record(
         record.cache_key, Head._make(values), rest, asked, record.stored_at
     )
 
@@ -109,7 +110,10 @@ def _head_part(values: list[Any]) -> tuple[bytes, list[Any]]:
         text = _written(values)
     except TypeError:
         return _head_part([plain(value, name) for name, value in zip(Head._fields, values, strict=True)])
-    return _counted(TEXT, text.encode("utf-8", "surrogatepass")), _read_json(text)[0]
+    read = _read_json(text)[0]
+    if tuple(map(type, read)) not in SHAPES:
+        raise TypeError(f"a record of {read} could not be read again: cost is a number, all others are texts")
+    return _counted(TEXT, text.encode("utf-8", "surrogatepass")), read
 
 
 def _part(name: str, value: Any) -> tuple[bytes, Any]:
@@ -132,6 +136,23 @@ def unpack(cache_key: str, packed: bytes, stored_at: float | None = None) -> Rec
     :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a record of plain data.
     """
     _check_sum(cache_key, packed)
+    return _parsed(cache_key, packed, stored_at)
+
+
+def unpack_keyed(packed: bytes, keys: tuple[Callable[[Record], str], ...], stored_at: float | None = None) -> Record:
+    """Return the record that :func:`pack` made bytes of, and whose key is not known for certain.
+
+    :param keys: each makes a key that it may have.
+    :raises CacheCorruptError: as of :func:`unpack`, for each of the keys; also what making them raises.
+    """
+    record = _parsed("", packed, stored_at)
+    for key in (make(record) for make in keys):
+        if _adds_up(key, packed):
+            return record._replace(cache_key=key)
+    raise _damaged("")
+
+
+def _parsed(cache_key: str, packed: bytes, stored_at: float | None) -> Record:
     try:
         if not packed.startswith(BEGINNING, PARTS_AT):
             from .earlier import parts_of
@@ -174,9 +195,23 @@ def response_of(cache_key: str, packed: bytes) -> dict[str, Any]:
     return unpack(cache_key, packed).response
 
 
+def _begun(cache_key: str) -> int:
+    """Return what a checksum begins with, so that one record's bytes are never taken for another's."""
+    return crc32(cache_key.encode("utf-8", "replace"))
+
+
+def _adds_up(cache_key: str, packed: bytes) -> bool:
+    # Records of 0.1.0 have a checksum of their bytes alone.
+    return crc32(packed, _begun(cache_key) if packed.startswith(BEGINNING, PARTS_AT) else 0) == RESIDUE
+
+
 def _check_sum(cache_key: str, packed: bytes) -> None:
-    if crc32(packed) != RESIDUE:
-        raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}")
+    if not _adds_up(cache_key, packed):
+        raise _damaged(cache_key)
+
+
+def _damaged(cache_key: str) -> CacheCorruptError:
+    return CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}")
 
 
 def _unreadable(cache_key: str, error: Exception) -> CacheCorruptError:

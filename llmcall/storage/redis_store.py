@@ -113,6 +113,7 @@ class RedisStore:
         given = [[key, TIME.pack(times.get(key, now)) + value, int(replace)] for key, value, replace in rows]
 
         def store(redis: Any) -> int:
+            """Store all in one go."""
             script = redis.register_script(STORE)
             with redis.pipeline() as pipeline:
                 for each in given:
@@ -126,6 +127,7 @@ class RedisStore:
         deleted = list(keys)
 
         def delete(redis: Any) -> int:
+            """Delete all in one go."""
             with redis.pipeline() as pipeline:
                 for begin in range(0, len(deleted), PAGE):
                     pipeline.hdel(ROWS, *deleted[begin : begin + PAGE])
@@ -138,6 +140,7 @@ class RedisStore:
         """Delete all rows; return how many there were."""
 
         def clear(redis: Any) -> int:
+            """Delete all in one go."""
             with redis.pipeline() as pipeline:
                 pipeline.hlen(ROWS).unlink(ROWS, ORDER)
                 return int(pipeline.execute()[0])

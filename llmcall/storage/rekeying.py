@@ -90,7 +90,8 @@ def _change(store: Store, key: str, moves: Mapping[str, str], settings: Settings
     record = _pointing(unpack(key, *found), moves)
     if key in moves:
         record = record._replace(request=asked_now(record.kind, record.request, settings))
-    return key, moves.get(key, key), pack(record)
+    record = record._replace(cache_key=moves.get(key, key))
+    return key, record.cache_key, pack(record)
 
 
 def _pointing(record: Record, moves: Mapping[str, str]) -> Record:

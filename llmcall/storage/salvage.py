@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CacheCorruptError, CacheError
 from ..requests.keys import key_of
 from .long_work import with_bar
-from .packing import CHECKSUM_BYTES, FRAME, FRAME_BYTES, pack, unpack
+from .packing import CHECKSUM_BYTES, FRAME, FRAME_BYTES, pack, unpack, unpack_keyed
 from .pages import Pages
 from .store import DATABASE
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["damaged", "salvage"]
 
-STORE_TIME = 3  # diskcache's column of that name, 5.6.3; the value is the last one
+KEY, STORE_TIME = 1, 3  # diskcache's columns of these names, 5.6.3; the value is the last one
 BATCH = 500  # records stored at a time
 
 
@@ -42,11 +42,14 @@ def _sound(key: str, packed: bytes | None) -> bool:
         record = unpack(key, packed or b"")
     except CacheCorruptError:
         return False
-    return key_of(record.kind, record.request, record.sample) == key or "fallback" in record.response
+    return _key_of(record) == key or "fallback" in record.response
 
 
 def salvage(cache: ResponseCache, to: str | os.PathLike[str]) -> int:
-    """Write every record that can still be read to a new cache. See :meth:`ResponseCache.salvage`."""
+    """Write every record that can still be read to a new cache. See :meth:`ResponseCache.salvage`.
+
+    :raises CacheError: where there is no cache, or the new place is the old one.
+    """
     if not cache.exists():
         raise CacheError(f"{cache.path} holds no cache; name the damaged one's place")
     with type(cache)(to) as target:
@@ -84,8 +87,8 @@ def _records(store: Store) -> Iterator[Record]:
     """Yield all readable records, in the order of storing as far as the database itself can be read."""
     read = lost = 0
     try:
-        for _, packed, stored_at in with_bar(store.rows(), len(store), "reading records"):
-            record = _readable(packed, stored_at)
+        for key, packed, stored_at in with_bar(store.rows(), len(store), "reading records"):
+            record = _readable(packed, stored_at, key)
             read, lost = read + 1, lost + (record is None)
             if record is not None:
                 yield record
@@ -134,8 +137,9 @@ def _records_in_page(pages: Pages, number: int) -> Iterator[Record]:
 
 
 def _record_in(columns: list[Any]) -> Record | None:
-    stored_at = columns[STORE_TIME] if len(columns) > STORE_TIME else None
-    return _readable(columns[-1], stored_at if isinstance(stored_at, float) else None)
+    key, stored_at = (columns[KEY], columns[STORE_TIME]) if len(columns) > STORE_TIME else (None, None)
+    name = key.decode("utf-8", "replace") if isinstance(key, bytes) else ""
+    return _readable(columns[-1], stored_at if isinstance(stored_at, float) else None, name)
 
 
 def _framed_records(page: bytes) -> Iterator[Record]:
@@ -150,13 +154,20 @@ def _framed_records(page: bytes) -> Iterator[Record]:
         begin = page.find(FRAME, begin + 1)
 
 
-def _readable(packed: bytes | None, stored_at: float | None) -> Record | None:
-    """Return the record in some bytes, its key made anew from its request; ``None`` where they hold none."""
+def _readable(packed: bytes | None, stored_at: float | None, key: str = "") -> Record | None:
+    """Return the record in some bytes, its key made anew from its request; ``None`` where they hold none.
+
+    :param key: under which they stand, if it is known; a damaged one does no harm.
+    """
     try:
-        record = unpack("", packed or b"", stored_at)
-        return record._replace(cache_key=key_of(record.kind, record.request, record.sample))
+        record = unpack_keyed(packed or b"", (lambda _: key, _key_of), stored_at)
+        return record._replace(cache_key=_key_of(record))
     except (CacheCorruptError, ValueError, TypeError):
         return None
+
+
+def _key_of(record: Record) -> str:
+    return key_of(record.kind, record.request, record.sample)
 
 
 def _log() -> Any:

@@ -151,6 +151,7 @@ class DiskStore:
         times, now = stored_at or {}, time.time()
 
         def store(writer: sqlite3.Connection) -> int:
+            """Store all in one go."""
             return sum(
                 _stored(writer, SET if replace else ADD, key, times.get(key, now), value)
                 for key, value, replace in rows
@@ -166,6 +167,7 @@ class DiskStore:
         """Delete keys, all or none; return how many were there."""
 
         def remove(writer: sqlite3.Connection) -> int:
+            """Delete all in one go."""
             return sum(writer.execute(DELETE, (key,)).rowcount for key in keys)
 
         return self._change(remove) if self.exists() else 0

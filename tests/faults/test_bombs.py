@@ -1,4 +1,4 @@
-"""Pickles of a few hundred bytes that would take any time or memory: each is refused before it is carried out."""
+"""Short pickles that would take hours or gigabytes: each is refused before it is carried out."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from llmcall.errors import CacheCorruptError
 from llmcall.storage.cache import ResponseCache, forget_shared
 from llmcall.storage.packing import pack
 from llmcall.storage.store import DATABASE, DiskStore
+from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
@@ -98,6 +99,33 @@ def test_an_index_that_leads_to_another_row(tmp_path: Path) -> None:
             with pytest.raises(CacheCorruptError, match=r"another key.*salvage"):
                 use()
     assert [(key, value) for key, value, _ in store.rows()] == [(key, key[:1].encode()) for key in keys]
+
+
+@pytest.mark.parametrize("mode", ["auto", "replay"])
+def test_two_answers_whose_ends_are_swapped(mode: str, tmp_path: Path) -> None:
+    """Pages in each other's place make one answer of another, whole: it belongs to its key, and is not given."""
+    beginning = "Thank you for your question. " * 150
+
+    def answer(messages: Any) -> str:
+        return f"{beginning}{messages[-1]['content']}, then; {'yes ' * 10}"
+
+    given: dict[str, Any] = {"cache_path": str(tmp_path / "cache"), "on_error": "raise"}
+    with ScriptedClient(answer, cache_mode="auto", **given) as client:
+        answers = {question: client.send_message(question).content for question in ("one", "two")}
+        client.cache.close()
+    database = tmp_path / "cache" / DATABASE
+    data = bytearray(database.read_bytes())
+    first, second = (data.index(f"{question}, then".encode()) // PAGE * PAGE for question in answers)
+    swap(data, slice(first, first + PAGE), slice(second, second + PAGE))
+    database.write_bytes(data)
+    forget_shared()
+    client = ScriptedClient(lambda messages: "anew", cache_mode=mode, **given)
+    for question in answers:
+        if mode == "auto":
+            assert client.send_message(question).content == "anew"
+        else:
+            with pytest.raises(CacheCorruptError, match="llmcall cache salvage"):
+                client.send_message(question)
 
 
 @pytest.mark.parametrize("mode", ["auto", "replay"])

@@ -82,13 +82,28 @@ def test_ctrl_c_on_the_network(name: str, tmp_path: Path) -> None:
     assert set(told) <= stored(tmp_path)
 
 
-def test_no_follower_waits_for_an_interrupted_leader(tmp_path: Path) -> None:
-    """Whoever shares a call gets the answer, at whichever instant Ctrl-C ended the one who made it."""
+def interrupted(program: str, folder: Path) -> int:
+    """Run a program that interrupts itself again and again; return how often it did."""
     seed = seeded().randrange(2**32)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "faulthandler", str(HERE / "followed.py"), str(seed)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
+        [sys.executable, "-W", "error", "-X", "faulthandler", str(HERE / program), str(seed)],
+        cwd=folder, capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
     )  # fmt: skip
-    interrupted, _, word = done.stdout.strip().partition(" ")
+    count, _, word = done.stdout.strip().partition(" ")
     assert (done.returncode, word) == (0, "interrupted"), done.stderr
-    assert int(interrupted) > 0
+    return int(count)
+
+
+def test_no_follower_waits_for_an_interrupted_leader(tmp_path: Path) -> None:
+    """Whoever shares a call gets the answer, at whichever instant Ctrl-C ended the one who made it."""
+    assert interrupted("followed.py", tmp_path) > 0
+
+
+def test_no_wait_leaves_a_lock_behind(tmp_path: Path) -> None:
+    """At whichever instant Ctrl-C ends a wait, nobody who ends it otherwise waits, and no other error comes of it."""
+    assert interrupted("waited.py", tmp_path) > 0
+
+
+def test_no_place_stays_taken_by_an_interrupted_call(tmp_path: Path) -> None:
+    """Where calls queue for an endpoint, the others go on, at whichever instant Ctrl-C ended one of them."""
+    assert interrupted("queued.py", tmp_path) > 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import read_only, small
 from redis_servers import RedisProcess
 
 import llmcall
@@ -72,7 +74,7 @@ def test_where_it_is(mode: str, exists: bool, there: bool) -> None:
     if exists:
         Path("cache").mkdir()
     board = made(cache_path="cache", cache_mode=mode)
-    assert (board.place == os.path.abspath("cache/maps")) == there
+    assert (os.path.dirname(board.place) == os.path.abspath("cache")) == there
     assert Path("cache").exists() == (exists or there)
     assert board.begin("begun-0-0")
     board.remove()
@@ -89,6 +91,17 @@ def test_a_place_that_takes_nothing() -> None:
     assert not Path(board.place).exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is mounted there")
+def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
+    """A board is elsewhere where the cache's disk is read only, also where others stood on it before."""
+    with small(tmp_path / "small") as disk:
+        made(cache_path=disk / "cache").remove()
+        with read_only(disk):
+            board = made(cache_path=disk / "cache")
+    assert (board.begin("begun-0-0"), disk in Path(board.place).parents) == (True, False)
+    board.remove()
+
+
 def test_a_cache_s_directory_begins_as_ever() -> None:
     """It is private and out of git, also where a board comes first; a cache works there, and a board is no record."""
     board = made(cache_path="cache")
@@ -99,10 +112,22 @@ def test_a_cache_s_directory_begins_as_ever() -> None:
     board.remove()
 
 
-def test_a_board_that_another_machine_does_not_see() -> None:
-    """All may begin there, and nothing is told."""
-    board = board_at(os.path.abspath("nowhere"), "name")
+@pytest.mark.parametrize("has_its_own", [False, True])
+def test_a_board_that_another_machine_does_not_see(has_its_own: bool) -> None:
+    """All may begin there, and nothing is told, also where a cache of its own stands at the same path."""
+    here = made(cache_path="cache")
+    Path("cache").rename("elsewhere")
+    if has_its_own:
+        made(cache_path="cache").remove()
+    board = board_at(here.place, here.name)
     assert (board.begin("begun-0-0"), board.has(STOP), board.read(STOP), board.marks()) == (True, False, None, set())
+
+
+def test_maps_share_a_folder() -> None:
+    """However many run, one after the other or at once, the cache's directory has one folder for them."""
+    first, second = made(cache_path="cache"), made(cache_path="cache")
+    second.remove()
+    assert made(cache_path="cache").place == second.place == first.place
 
 
 def test_what_a_killed_map_left_is_removed() -> None:

@@ -94,14 +94,26 @@ def test_failed_attempts_are_given_back() -> None:
 
 def test_it_reserves_before_and_settles_after() -> None:
     """Before a call the prompt's count and max_tokens must fit; afterwards what was used counts."""
-    client = metered(10, 5)
-    prompt = int(client.count_tokens([{"role": "user", "content": "Hello"}]))
+    prompt = int(metered(0, 0).count_tokens([{"role": "user", "content": "Hello"}]))
+    client, used = metered(prompt, 5), prompt + 5
     with llmcall.budget(tokens=prompt + 50) as budget:
         client.send_message("Hello", max_tokens=50)
-        assert (budget.spent.tokens, budget.left.tokens) == (15, prompt + 35)
-        with pytest.raises(BudgetExceededError, match=f"allows {prompt + 50} tokens; 15 tokens spent so far"):
-            client.send_message("Hello", max_tokens=36)
-        client.send_message("Hello", max_tokens=35)
+        assert (budget.spent.tokens, budget.left.tokens) == (used, 45)
+        with pytest.raises(BudgetExceededError, match=f"allows {prompt + 50} tokens; {used} tokens spent so far"):
+            client.send_message("Hello", max_tokens=46 - prompt)
+        client.send_message("Hello", max_tokens=45 - prompt)
+
+
+@pytest.mark.parametrize("limit", [{"tokens": 100}, {"usd": 100e-6}], ids=["tokens", "usd"])
+def test_a_server_that_counts_more_tokens_than_are_counted_here(limit: dict[str, Any]) -> None:
+    """What a server adds to each prompt, as chat templates do, is reserved for the calls after the first."""
+    client = metered(40, 3, prices={"m": (1.0, 1.0)})
+    with llmcall.budget(**limit) as budget:
+        for question in ("a", "b"):
+            client.send_message(question, max_tokens=3)
+        with pytest.raises(BudgetExceededError, match=r"8\.6e-05|86"):
+            client.send_message("c", max_tokens=3)
+    assert budget.spent == (pytest.approx(86e-6), 86, 2)
 
 
 def test_a_smaller_budget_under_a_used_name() -> None:

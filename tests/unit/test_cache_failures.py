@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import mount
+from disks import read_only, small
 from programs import ran, start
 
 from llmcall.errors import CacheCorruptError, CacheError, CacheMissError
@@ -25,11 +24,8 @@ MEBIBYTE = 1 << 20
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one mebibyte."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount(place, "-t", "tmpfs", "-o", "size=1m", "none")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small(tmp_path / "small") as place:
+        yield place
 
 
 @pytest.fixture
@@ -39,10 +35,8 @@ def frozen(tmp_path: Path) -> Iterator[Path]:
     with ScriptedClient(["recorded"], cache_mode="auto", cache_path=place) as client:
         client.send_message("Hello")
         client.cache.close()
-    mount(place, "--bind", str(place))
-    subprocess.run(["mount", "-o", "remount,ro,bind", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with read_only(place):
+        yield place
 
 
 def client_at(path: Path, answers: Any = ("one", "two", "three"), mode: str = "auto") -> ScriptedClient:

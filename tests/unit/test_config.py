@@ -39,7 +39,7 @@ def test_each_layer_is_above_those_before_it(highest: int, monkeypatch: pytest.M
         if "configure" in layers:
             config.configure(api_type="configure")
         if "cassette" in layers:
-            stack.enter_context(config.override_layer({"api_type": "cassette"}, "a cassette"))
+            stack.callback(config.pop_layer, config.push_layer({"api_type": "cassette"}, "a cassette"))
         found = config.settings()
         if "argument" in layers:
             found = found.replace(api_type="argument")

@@ -5,48 +5,16 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packed_records import ANSWERED, KEY, PLAIN, RECORD, Planted, signed
 
 from llmcall.errors import CacheCorruptError
 from llmcall.storage.packing import head_of, response_of, unpack
-from llmcall.types import Record
-
-KEY = "0123456789abcdef" * 4
-ASKED = {"model": "m", "messages": [{"role": "user", "content": "Käse 🧀"}], "temperature": 0.5}
-ANSWERED = {"choices": [{"message": {"role": "assistant", "content": "3", "tool_calls": None}}]}
-RECORD = Record(KEY, "chat", "trial/lisa#0", ASKED, ANSWERED, 0.0125, "openai", "api.openai.com", "0.1", 12.5)
-PLAIN = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text(max_size=8)
-    | st.binary(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=12,
-)
-
 
 FIELDS = ("kind", "sample", "request", "response", "cost", "api_type", "host", "version")
-
-
-class Planted:
-    """Write a file when unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.write_text, (self.path, "it ran")
-
-
-def signed(body: bytes) -> bytes:
-    """Put a fitting checksum behind any bytes."""
-    return body + crc32(body).to_bytes(4, "little")
 
 
 def packed(value: Any, protocol: int = 4) -> bytes:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from roads import CLOCK, OPEN, POLICY, Road
+from roads import CLOCK, POLICY, Road, on_clock
 from servers import completion
 
 from llmcall.config.endpoints import Endpoint
@@ -44,15 +43,7 @@ def unsupported(name: str, code: str = "unsupported_parameter") -> InvalidReques
     return error
 
 
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give the road a clock that only its waits move, and close what is left of it."""
-    monkeypatch.setattr(CLOCK, "now", 1000.0)  # the same for each: what it rounds to depends on it
-    monkeypatch.setattr("llmcall.road.flow.time", CLOCK)
-    monkeypatch.setattr("llmcall.road.calls.time", CLOCK)
-    yield
-    while OPEN:
-        OPEN.pop().flow.close()
+clock = pytest.fixture(autouse=True)(on_clock)
 
 
 @pytest.fixture

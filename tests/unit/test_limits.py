@@ -11,9 +11,10 @@ from hypothesis import given
 
 import llmcall
 from llmcall.admission.demands import Demand
-from llmcall.admission.limits import NO_LIMITS, WINDOW, Entry, Limits, Room, Ticket, process_room
+from llmcall.admission.limits import NO_LIMITS, WINDOW, Entry, Limits, Room, process_room
 from llmcall.admission.pools import Pool
 from llmcall.admission.rate_headers import LONGEST_WAIT, told_by
+from llmcall.admission.tickets import Ticket
 from llmcall.config.endpoints import Endpoint
 
 INFINITE = float("inf")
@@ -99,6 +100,39 @@ def test_no_minute_holds_more_requests_than_the_limit(limit: int, steps: list[tu
         elif running:
             door.leave(running.pop(0), used=1 if what == "answer" else None)
     assert all(sum(start <= each < start + WINDOW for each in begun) <= limit for start in begun)
+
+
+@given(limit=LIMITS, delays=st.lists(st.floats(0, 1), min_size=20, max_size=20))
+def test_calls_arrive_within_the_limit(limit: int, delays: list[float]) -> None:
+    """By the clock of a server that is up to a second away no 60 seconds hold more arrivals than the limit."""
+    door, arrivals = Door(Limits(requests=limit)), []
+    for delay in delays:
+        if len(arrivals) >= limit and len(arrivals) % limit == 0:
+            door.now += door.refused()
+        door.leave(door.entered(), used=1)
+        arrivals.append(door.now + delay)
+    assert all(sum(start <= each < start + 60 for each in arrivals) <= limit for start in arrivals)
+
+
+SURPLUSES = [
+    ([], 10, 0),
+    ([(10, 40)], 10, 30),  # a template's own sentences
+    ([(10, 40)], 2000, 30),
+    ([(10, 40)], 5, 15),
+    ([(100, 300)], 20, 40),  # a vocabulary that takes more tokens
+    ([(100, 300), (10, 12)], 20, 40),
+    ([(10, 9)], 10, 0),
+    ([(0, 3)], 10, 3),
+]
+
+
+@pytest.mark.parametrize(("seen", "counted", "more"), SURPLUSES)
+def test_what_a_server_counts_beyond_our_count(seen: list[tuple[int, int]], counted: int, more: int) -> None:
+    """It is as much as was seen, in proportion to a shorter prompt; each model has its own, and no prompt gets less."""
+    gate = Door().pool.room.gate(Endpoint("a"))
+    for ours, its in seen:
+        gate.compare("m", ours, its)
+    assert (gate.surplus("m", counted), gate.surplus("other", counted)) == (more, 0)
 
 
 SIZES = st.lists(st.tuples(st.integers(1, 10), st.integers(0, 10)), min_size=40)
@@ -425,3 +459,20 @@ def test_reset_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     llmcall.reset()
     assert called(waiting)
     assert door.enter(waiting)[0] == "a"
+
+
+def test_a_server_cannot_name_limits_without_end() -> None:
+    """However many headers it makes up, a gate remembers some of them, and those that it knows go on being heard."""
+    gate = Room().gate(Endpoint("a"))
+    for number in range(1000):
+        gate.hear("m", told_by(told_headers(f"requests-{number}", 5)), 0.0)
+    assert gate.wait_as_told(None, "m", 0.0) == 0.0
+    gate.hear("m", told_by(told_headers("requests-0", 0)), 0.0)
+    assert gate.wait_as_told(None, "m", 0.0) == 30.0
+    gate.hear("m", told_by(told_headers("requests-0", 5) | told_headers("requests-999", 0)), 0.0)
+    assert gate.wait_as_told(None, "m", 0.0) == 0.0
+
+
+def told_headers(what: str, left: int) -> dict[str, str]:
+    """Return the headers that say how many are left for 30 seconds."""
+    return {f"x-ratelimit-remaining-{what}": str(left), f"x-ratelimit-reset-{what}": "30"}

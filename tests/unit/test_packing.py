@@ -15,33 +15,13 @@ from zlib import crc32
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packed_records import ANSWERED, ASKED, KEY, MESSAGE, PLAIN, RECORD, Planted, signed
 
 from llmcall.errors import CacheCorruptError
 from llmcall.storage.packing import head_of, pack, packed, response_of, unpack
 from llmcall.storage.rows import Rows, reply_of
 from llmcall.types import Record
 
-KEY = "0123456789abcdef" * 4
-ASKED = {
-    "model": "m",
-    "messages": [{"role": "user", "content": "Käse 🧀"}],
-    "temperature": 0.5,
-    "n": 2,
-    "logprobs": True,
-}
-MESSAGE = {"role": "assistant", "content": "3", "tool_calls": None}
-ANSWERED: dict[str, Any] = {"choices": [{"message": MESSAGE}], "usage": {"prompt_tokens": 2**40}}
-RECORD = Record(KEY, "chat", "trial/lisa#0", ASKED, ANSWERED, 0.0125, "openai", "api.openai.com", "0.1", 12.5)
-PLAIN = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text(max_size=8)
-    | st.binary(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=12,
-)
 DICTS = st.dictionaries(st.text(max_size=5), PLAIN, max_size=4)
 
 
@@ -56,21 +36,6 @@ ODD = [
     {"bytes": b"\x00\xff"}, {"tuple": (1, 2)}, {1: "a"}, {None: 1}, {True: 1}, {"nan": float("nan")},
 ]  # fmt: skip
 HEAD = ["chat", None, None, None, None, None, None, None]
-
-
-class Planted:
-    """Write a file when unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.write_text, (self.path, "it ran")
-
-
-def signed(body: bytes) -> bytes:
-    """Put a fitting checksum behind any bytes."""
-    return body + crc32(body).to_bytes(4, "little")
 
 
 def laid_out(*parts: bytes, end: bytes = b"e.") -> bytes:
@@ -102,9 +67,26 @@ def test_round_trip(asked: dict[str, Any], answered: dict[str, Any], sample: str
     assert repr(again) == repr(record)
 
 
-def test_key_and_time_are_kept_beside() -> None:
-    """Key and time of storing are no part of the bytes."""
-    assert unpack("another", pack(RECORD), 99.0) == RECORD._replace(cache_key="another", stored_at=99.0)
+def test_the_time_is_kept_beside() -> None:
+    """The time of storing is no part of the bytes."""
+    assert unpack(KEY, pack(RECORD._replace(stored_at=1.0)), 99.0) == RECORD._replace(stored_at=99.0)
+
+
+def test_a_record_belongs_to_its_key() -> None:
+    """The bytes of one record do not pass for those of another, also where their checksum is of themselves alone."""
+    for read in (unpack, head_of, response_of):
+        with pytest.raises(CacheCorruptError, match=r"another.*checksum"):
+            read("another", pack(RECORD))
+        body = pack(RECORD)[:-4]
+        with pytest.raises(CacheCorruptError, match="checksum"):
+            read(KEY, body + crc32(body).to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize("field", ["cost", "kind", "sample", "host", "version"])
+def test_a_head_that_nobody_could_read_is_not_written(field: str) -> None:
+    """What is no text or number is refused before it is stored."""
+    with pytest.raises(TypeError, match="could not be read"):
+        pack(RECORD._replace(**{field: True}))
 
 
 def test_same_bytes_for_the_same_record() -> None:
@@ -187,7 +169,7 @@ def test_a_hit_reads_the_head_alone() -> None:
         ({"role": "assistant", "content": "a", "tool_calls": [{}]}, None, None),
         ({"role": "assistant", "content": "a", "refusal": "no"}, None, None),
         ({"role": "assistant", "content": ["a"]}, None, None), ({"role": 1, "content": "a"}, None, None),
-            ],
+    ],
 )  # fmt: skip
 def test_what_is_a_text_and_nothing_else(message: Any, role: str | None, content: str | None) -> None:
     """Only such an answer stands in the head; every answer is read as it was written."""

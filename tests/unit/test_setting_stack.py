@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import llmcall
 from llmcall.config import current as config
 from llmcall.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmcall.replay.cassettes import Cassette
+
+
+def recorded_with(**settings: Any) -> Cassette:
+    """Return a cassette in whose header some settings stand."""
+    Path("recorded.jsonl").write_text(json.dumps({"llmcall": 1, "settings": settings}) + "\n")
+    return llmcall.cassette("recorded.jsonl", mode="none")
 
 
 def test_a_pushed_layer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +51,7 @@ def test_a_wrong_layer_is_not_put_up(values: dict[str, Any], error: type[Excepti
 
 def test_reset_keeps_the_layers_of_open_cassettes() -> None:
     """What was configured and forced is forgotten; an open cassette's layer stays until it closes."""
-    with config.configured(model="a"), config.override_layer({"temperature": 1}, "a cassette"):
+    with config.configured(model="a"), recorded_with(temperature=1):
         config.force_api_type("azure")
         config.reset()
         found = config.settings()
@@ -57,7 +68,7 @@ def test_settings_of_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.settings_for(base).model == "environment"
     assert config.settings_for(None, {}).model == "configured"
     config.force_api_cache(True, "cache")
-    with config.override_layer({"model": "recorded", "temperature": 1}, "a cassette"):
+    with recorded_with(model="recorded", temperature=1):
         found = config.settings_for(base, {"cache_mode": "replay"})
     assert (found.model, found.temperature, found.cache_mode) == ("recorded", 0.25, "replay")
     assert found.cache_path == str(Path.cwd() / "cache")

@@ -80,8 +80,8 @@ def test_items(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_forms_of_a_name(name: str, attribute: str) -> None:
     """origin() takes a name as code, file and environment write it."""
     value = {"cache_mode": "replay", "retry_max_attempts": 2, "prices": {}}.get(attribute, "x")
-    with config.override_layer({attribute: value}, "here"):
-        assert config.settings().origin(name) == "here"
+    with config.configured(**{attribute: value}):
+        assert config.settings().origin(name) == "configured()"
 
 
 @pytest.mark.parametrize(

@@ -214,11 +214,11 @@ class Reply(dict[str, Any]):
 
     @classmethod
     def recalled(
-        cls, cache_key: str, sample: str | None, cost: float | None, message: Mapping[str, Any], raw: Callable[[], Any]
+        cls, cache_key: str, sample: str | None, cost: float | None, message: Mapping[str, Any], raw: tuple[Any, ...]
     ) -> Reply:
         """Return the reply of a record of which only this much was read.
 
-        :param raw: reads the response when it is asked for.
+        :param raw: a function that reads the response when it is asked for, and its arguments.
         """
         reply = cls(message)
         reply._raw, reply.cached, reply.latency = raw, True, 0.0
@@ -230,8 +230,9 @@ class Reply(dict[str, Any]):
     def raw(self) -> dict[str, Data]:
         """Return the response as the API gave it."""
         raw = self._raw  # once: another thread may read it meanwhile
-        if callable(raw):
-            raw = self._raw = raw()
+        if type(raw) is tuple:
+            read, *arguments = raw
+            raw = self._raw = read(*arguments)
         return raw  # type: ignore[no-any-return]
 
     @property

@@ -34,6 +34,9 @@ __all__ = ["ShortWay"]
 PLAIN = 2  # the version of marshal's format in which equal data are equal bytes, whoever else refers to them
 MOST = 4096  # calls that a client remembers
 MOST_BYTES = 4 * 2**20  # that their arguments take
+# The arguments of a call that gives none but its messages: as many as base.ARGUMENTS, and the dict of further ones.
+BARE: tuple[Any, ...] = (*(None,) * 23, {})
+BARE_PACKED = dumps(BARE, PLAIN)  # one object, whose hash is known
 READING = ("auto", "replay")
 UNSEEN: Any = object()
 
@@ -92,7 +95,7 @@ class ShortWay:
         if not self._is_open or is_any_open() or not is_outside():
             return None
         try:
-            packed, asked = dumps(values, PLAIN), dumps(messages, PLAIN)
+            packed, asked = BARE_PACKED if values == BARE else dumps(values, PLAIN), dumps(messages, PLAIN)
             shape = self._shapes.get(packed, UNSEEN)
             if shape is UNSEEN:
                 shape = self._remembered(client, packed, names)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from ..annotations import TYPE_CHECKING, Any
 from ..errors import CacheCorruptError
 from ..types import Reply
@@ -53,7 +51,7 @@ class Rows:
         head = kept[1] if kept is not None and kept[0] == packed else self._learned(key, packed)
         if head.role is not None:
             message = {"role": head.role, "content": head.content}
-            return head, Reply.recalled(key, head.sample, head.cost, message, partial(response_of, key, packed))
+            return head, Reply.recalled(key, head.sample, head.cost, message, (response_of, key, packed))
         record = unpack(key, packed)
         return (head, reply_of(record)) if "choices" in record.response else None
 

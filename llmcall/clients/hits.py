@@ -85,6 +85,7 @@ class ShortWay:
         reads = settings.cache_mode in READING and config.settings().cassette_path is None
         self._is_open = reads and client._is_keyed_by_settings()
         self._shapes: dict[bytes, Shape | None] = {}
+        self._asked_once: set[int] = set()  # hashes of arguments
         self._count = self._size = 0
 
     def reply(self, client: ClientRoad, messages: Any, names: Sequence[str], values: tuple[Any, ...]) -> Reply | None:
@@ -114,7 +115,12 @@ class ShortWay:
         return shape
 
     def _key(self, shape: Shape, messages: Any, asked: bytes) -> str:
-        key = shape.plain_key(messages)
+        key, mark = shape.plain_key(messages), hash(asked)
+        if key is not None and mark not in self._asked_once:  # who asks for each once is not kept up by remembering
+            if len(self._asked_once) >= MOST:
+                self._asked_once = set()
+            self._asked_once.add(mark)
+            return key
         if key is None or dumps(messages, PLAIN) != asked:  # somebody may change them meanwhile
             key = shape.key(loads(asked))
         self._make_room(len(asked))

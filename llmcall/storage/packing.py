@@ -136,7 +136,8 @@ def unpack(cache_key: str, packed: bytes, stored_at: float | None = None) -> Rec
 
     :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a record of plain data.
     """
-    _check_sum(cache_key, packed)
+    if not _adds_up(cache_key, packed):
+        raise _damaged(cache_key)
     return _parsed(cache_key, packed, stored_at)
 
 
@@ -205,11 +206,6 @@ def _begun(cache_key: str) -> int:
 def _adds_up(cache_key: str, packed: bytes) -> bool:
     # Records of 0.1.0 have a checksum of their bytes alone.
     return crc32(packed, _begun(cache_key) if packed.startswith(BEGINNING, PARTS_AT) else 0) == RESIDUE
-
-
-def _check_sum(cache_key: str, packed: bytes) -> None:
-    if not _adds_up(cache_key, packed):
-        raise _damaged(cache_key)
 
 
 def _damaged(cache_key: str) -> CacheCorruptError:

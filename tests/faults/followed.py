@@ -15,6 +15,8 @@ import threading
 import time
 from typing import Any
 
+from alarms import interrupt_of
+
 from llmcall.testing import ScriptedClient
 
 CALLS = 1500
@@ -52,15 +54,7 @@ def span() -> float:
 def lead(key: str, seconds: float) -> KeyboardInterrupt | None:
     """Ask, interrupted after some seconds; return the interrupt."""
     keys.put(key)
-    try:
-        try:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            client.send_message(key, on_error="raise")
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except KeyboardInterrupt as error:
-        return error
-    return None
+    return interrupt_of(lambda: client.send_message(key, on_error="raise"), seconds)
 
 
 def main(seed: int) -> None:

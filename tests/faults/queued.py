@@ -14,6 +14,8 @@ import threading
 import time
 from typing import Any
 
+from alarms import interrupt_of
+
 from llmcall.testing import ScriptedClient
 
 CALLS = 1500
@@ -40,15 +42,7 @@ def go_on(name: int) -> None:
 
 def ask(seconds: float) -> KeyboardInterrupt | None:
     """Ask, interrupted after some seconds; return the interrupt."""
-    try:
-        try:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            client.send_message("a question", on_error="raise")
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except KeyboardInterrupt as error:
-        return error
-    return None
+    return interrupt_of(lambda: client.send_message("a question", on_error="raise"), seconds)
 
 
 def main(seed: int) -> None:

@@ -13,6 +13,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+from alarms import interrupt_of
+
 from llmcall.road.flights import Outcome
 from llmcall.road.stops import Stop
 
@@ -23,16 +25,13 @@ LONGEST = 0.0002  # seconds before the signal
 
 def wait(seconds: float, outcome: Outcome, stop: Stop) -> KeyboardInterrupt | None:
     """Wait for an outcome, interrupted by the stop, or after some seconds; return the interrupt."""
-    try:
-        try:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            stop.wait(outcome, SECONDS)
-            stop.check()
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except KeyboardInterrupt as error:
-        return error
-    return None
+
+    def act() -> None:
+        """Wait, and end as what waits in a map does."""
+        stop.wait(outcome, SECONDS)
+        stop.check()
+
+    return interrupt_of(act, seconds)
 
 
 def main(seed: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
-from .annotations import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .admission.budgets import budget
-    from .ancestors import chatcompletion_request
-    from .call import Answer, LLMCall, llm
+    from .cache.cache import ResponseCache
+    from .calls import Answer, LLMCall, llm
+    from .cassettes.cassette import Cassette, cassette
     from .clients.azure import AzureClient
     from .clients.base import LLMClient
     from .clients.local import LocalClient
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .clients.stream import AsyncStream, Stream
     from .clients.transport import AsyncTransport, Transport
     from .config.current import Endpoint, Settings, configure, configured, force_api_cache, force_api_type
+    from .engine.budgets import budget
+    from .engine.usage import Usage, track
     from .errors import (
         APIError,
         AuthenticationError,
@@ -37,25 +40,23 @@ if TYPE_CHECKING:
         ServiceError,
         TemplateError,
     )
-    from .fanout.maps import imap, map
-    from .fanout.plans import Plan
-    from .metering import Usage, track
-    from .misses.miss import Miss
+    from .explain.miss import Miss
+    from .legacy import chatcompletion_request
+    from .parallel.maps import imap, map
+    from .parallel.plans import Plan
     from .process import count_tokens, reset, settings, usage
     from .registry import client, register_client
-    from .replay.cassettes import Cassette, cassette
     from .replay.recording import recorded
     from .replay.scopes import bind, scope
-    from .storage.cache import ResponseCache
     from .types import Record, Reply, Request, TokenUsage
 
 # Where each name lives; it is imported when first used, so that importing the package costs next to nothing.
 _HOMES = {
-    "ancestors": ("chatcompletion_request",),
-    "admission.budgets": ("budget",),
-    "storage.cache": ("ResponseCache",),
-    "replay.cassettes": ("Cassette", "cassette"),
-    "call": ("Answer", "LLMCall", "llm"),
+    "legacy": ("chatcompletion_request",),
+    "engine.budgets": ("budget",),
+    "cache.cache": ("ResponseCache",),
+    "cassettes.cassette": ("Cassette", "cassette"),
+    "calls": ("Answer", "LLMCall", "llm"),
     "clients.azure": ("AzureClient",),
     "clients.base": ("LLMClient",),
     "clients.local": ("LocalClient",),
@@ -69,10 +70,10 @@ _HOMES = {
         "LLMCallError", "OutputError", "QuotaExceededError", "RateLimitError", "RequestTimeoutError", "ScopeError",
         "ServiceError", "TemplateError",
     ),
-    "fanout.maps": ("imap", "map"),
-    "metering": ("Usage", "track"),
-    "misses.miss": ("Miss",),
-    "fanout.plans": ("Plan",),
+    "parallel.maps": ("imap", "map"),
+    "engine.usage": ("Usage", "track"),
+    "explain.miss": ("Miss",),
+    "parallel.plans": ("Plan",),
     "process": ("count_tokens", "reset", "settings", "usage"),
     "replay.recording": ("recorded",),
     "registry": ("client", "register_client"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .ancestors import answering, asking, dumped, is_stand_in, sdk_error
-from .answers.raw_stream import chat_completion, chat_completion_stream
+from .engine.drivers import adrive
 from .errors import APIError, InvalidRequestError
+from .legacy import answering, asking, dumped, is_stand_in, sdk_error
 from .registry import client as shared_client
-from .road.drivers import adrive
+from .responses.raw_stream import chat_completion, chat_completion_stream
 
 __all__ = ["chat_completion", "chat_completion_stream", "chatcompletion_request", "embedding_request"]
 

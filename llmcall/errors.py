@@ -25,13 +25,13 @@ Only an ``APIError`` may become ``None`` at the public edge (``on_error="none"``
 
 from __future__ import annotations
 
-from .annotations import TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from .misses.miss import Miss
+    from .explain.miss import Miss
 
 __all__ = [
     "APIError",
@@ -175,7 +175,7 @@ class CacheMissError(CacheError):
     """Report that nothing is recorded for a request and that the mode forbids a call.
 
     :param message: what is missing, in a line.
-    :param explain: gives the :class:`llmcall.misses.miss.Miss` whose text is the message. It is called when that is
+    :param explain: gives the :class:`llmcall.explain.miss.Miss` whose text is the message. It is called when that is
         first looked at: the nearest record takes time to find, and who catches a thousand of these may read none.
     """
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .call import Answer, LLMCall
+    from .calls import Answer, LLMCall
 
 __all__ = ["LLMFunction", "call_arguments"]
 

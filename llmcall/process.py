@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from .admission import limits
-from .annotations import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
+
+from .cache import cache
+from .cassettes.current import close_named
+from .cassettes.unrecorded import process_failures
 from .config import current as config
-from .metering import process_meter
+from .engine import limits
+from .engine.usage import process_meter
 from .models.facts import resolve
 from .registry import forget_clients
 from .replay import scopes
-from .replay.current import close_named
-from .replay.unrecorded import process_failures
-from .storage import cache
 
 if TYPE_CHECKING:
     from .config.current import Settings
-    from .metering import Usage
+    from .engine.usage import Usage
     from .models.tokens import TokenCount
 
 __all__ = ["count_tokens", "reset", "settings", "usage"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING, Any
 
-from .annotations import TYPE_CHECKING, Any
 from .clients.base import LLMClient
 from .config import current as config
 from .errors import ConfigError

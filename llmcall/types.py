@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 from ._version import __version__
-from .annotations import TYPE_CHECKING, Any
-from .tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

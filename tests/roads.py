@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from llmcall.admission.pools import Pool
+from llmcall.cache.cache import ResponseCache
 from llmcall.config.endpoints import Endpoint
+from llmcall.engine.calls import Call
+from llmcall.engine.effects import Do, Send, Sleep, Until
+from llmcall.engine.flow import Answer, answer
+from llmcall.engine.pools import Pool
+from llmcall.engine.retry import RetryPolicy
 from llmcall.errors import APIError
 from llmcall.models.facts import Capabilities
-from llmcall.road.calls import Call
-from llmcall.road.effects import Do, Send, Sleep, Until
-from llmcall.road.flow import Answer, answer
-from llmcall.road.retry import RetryPolicy
-from llmcall.storage.cache import ResponseCache
 from llmcall.types import Request
 
 POLICY = RetryPolicy(max_attempts=5, waiting_time=1.0, factor=2.0, max_waiting_time=60.0)
@@ -39,8 +39,8 @@ OPEN: list[Road] = []  # what a test leaves on the way is closed after it
 def on_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give the road a clock that only its waits move, and close what is left of it."""
     monkeypatch.setattr(CLOCK, "now", 1000.0)  # the same for each: what it rounds to depends on it
-    monkeypatch.setattr("llmcall.road.flow.time", CLOCK)
-    monkeypatch.setattr("llmcall.road.calls.time", CLOCK)
+    monkeypatch.setattr("llmcall.engine.flow.time", CLOCK)
+    monkeypatch.setattr("llmcall.engine.calls.time", CLOCK)
     yield
     while OPEN:
         OPEN.pop().flow.close()

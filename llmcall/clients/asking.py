@@ -6,24 +6,24 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..admission.limits import Limits
-from ..answers.completeness import cut_by_context, looks_cut
+from ..engine import flow
+from ..engine.calls import Call
+from ..engine.effects import look
+from ..engine.embeddings import embed, vector
+from ..engine.fallbacks import larger, tried_in_turn
+from ..engine.limits import Limits
+from ..engine.retry import RetryPolicy
+from ..engine.usage import cost_of
 from ..errors import ContextLengthError
-from ..metering import cost_of
-from ..road import flow
-from ..road.calls import Call
-from ..road.effects import look
-from ..road.embeddings import embed, vector
-from ..road.fallbacks import larger, tried_in_turn
-from ..road.retry import RetryPolicy
+from ..responses.completeness import cut_by_context, looks_cut
 from ..types import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..config.current import Settings
+    from ..engine.effects import Flow
     from ..models.tokens import TokenCount
-    from ..road.effects import Flow
     from ..types import Answer, Request
     from .asked import Asked
     from .options import Options
@@ -36,7 +36,7 @@ def answer(client: ClientRoad, asked: Asked, **how: Any) -> Flow[Answer]:
     """Answer a call that is not recorded, and put the answer on the cassette; arguments as of :func:`_in_turn`."""
     found = yield from _in_turn(client, asked, **how)
     if not found.whole:
-        from ..replay.unrecorded import CUT
+        from ..cassettes.unrecorded import CUT
 
         client._note_unrecorded(asked, CUT)
     return asked.kept(found)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..annotations import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, overload
+
 from ..errors import APIError
 from .road import ClientRoad
 
@@ -115,7 +116,7 @@ class LLMClient(ClientRoad):
                 return recalled
             found = self._recorded(asked)
             if found is None:
-                from ..road.drivers import drive
+                from ..engine.drivers import drive
 
                 found = drive(self._answer(asked))
             return self._reply(found, asked)
@@ -139,7 +140,7 @@ class LLMClient(ClientRoad):
                 return recalled
             found = await self._looked_up(self._recorded, asked)
             if found is None:
-                from ..road.drivers import adrive
+                from ..engine.drivers import adrive
 
                 found = await adrive(self._answer(asked))
             return self._reply(found, asked)
@@ -173,8 +174,8 @@ class LLMClient(ClientRoad):
         return AsyncStream(lambda stream: self._apieces(asked, stream), asked.give_back)
 
     def _pieces(self, asked: Asked, stream: Stream) -> Generator[str, None, None]:
-        from ..answers.assembly import text_pieces
-        from ..road.drivers import drive_stream
+        from ..engine.drivers import drive_stream
+        from ..responses.assembly import text_pieces
 
         try:
             found = self._recorded(asked)
@@ -189,8 +190,8 @@ class LLMClient(ClientRoad):
     async def _apieces(self, asked: Asked, stream: AsyncStream) -> AsyncGenerator[str, None]:
         from contextlib import aclosing
 
-        from ..answers.assembly import text_pieces
-        from ..road.drivers import adrive_stream
+        from ..engine.drivers import adrive_stream
+        from ..responses.assembly import text_pieces
 
         try:
             found = await self._looked_up(self._recorded, asked)
@@ -231,7 +232,7 @@ class LLMClient(ClientRoad):
         :returns: one list of numbers, each rounded to float32, or one list for each text; ``None`` where the call
             failed for good and ``on_error`` is ``"none"``.
         """
-        from ..road.drivers import drive
+        from ..engine.drivers import drive
         from .asked import embeddings_prepared
         from .asking import embedded
 
@@ -253,7 +254,7 @@ class LLMClient(ClientRoad):
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop; as :meth:`get_embedding`."""
-        from ..road.drivers import adrive
+        from ..engine.drivers import adrive
         from .asked import embeddings_prepared
         from .asking import embedded
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Any
 
-from ..answers.sizes import LARGEST, LARGEST_REFUSAL, too_large
+from ..responses.sizes import LARGEST, LARGEST_REFUSAL, too_large
 from .redirects import OF_THE_SDK, hooked
 
 __all__ = ["Body", "bounding", "is_cut"]

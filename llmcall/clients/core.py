@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from ..annotations import TYPE_CHECKING, Any
+from ..cache.cache import shared_cache
 from ..config import current as config
+from ..engine.usage import Meter, count
 from ..errors import ConfigError
-from ..metering import Meter, count
-from ..storage.cache import shared_cache
 
 if TYPE_CHECKING:
     from typing import ClassVar
 
     from typing_extensions import Self
 
-    from ..admission.pools import Pool
+    from ..cache.cache import ResponseCache
     from ..config.current import Endpoint, Settings
-    from ..metering import Amounts, Usage
+    from ..engine.pools import Pool
+    from ..engine.usage import Amounts, Usage
     from ..models.facts import Capabilities
-    from ..storage.cache import ResponseCache
     from .hits import ShortWay
     from .transport import Transport
 
@@ -153,8 +153,8 @@ class ClientCore:
         """Return the endpoints that serve a model, as one takes its turn among them."""
         pool = self._pools.get(model)
         if pool is None:
-            from ..admission.limits import process_room
-            from ..admission.pools import Pool
+            from ..engine.limits import process_room
+            from ..engine.pools import Pool
 
             pool = self._pools.setdefault(model, Pool(self.endpoints(model), process_room))
         return pool

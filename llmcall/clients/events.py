@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..answers.event_stream import LineReader
-from ..answers.sizes import LARGEST, too_large
+from ..responses.event_stream import LineReader
+from ..responses.sizes import LARGEST, too_large
 from .failures import answered
 
 if TYPE_CHECKING:

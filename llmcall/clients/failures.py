@@ -6,9 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..admission.rate_headers import LONGEST_WAIT, date_in, sent_at, told_by
-from ..answers.nesting import DEPTH, is_deep
-from ..answers.surrogates import may_have_surrogates, without_surrogates
+from ..engine.rate_headers import LONGEST_WAIT, date_in, sent_at, told_by
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -19,6 +17,8 @@ from ..errors import (
     RateLimitError,
     ServiceError,
 )
+from ..outputs.nesting import DEPTH, is_deep
+from ..responses.surrogates import may_have_surrogates, without_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from hashlib import sha256
 from marshal import dumps, loads
+from typing import TYPE_CHECKING, Any
 
-from ..annotations import TYPE_CHECKING, Any
+from ..cache.cache import shared_cache
+from ..cassettes.tapes import is_any_open
 from ..config import current as config
+from ..engine.usage import count_hit
 from ..errors import CacheCorruptError
-from ..metering import count_hit
 from ..replay.scopes import is_outside
-from ..replay.tapes import is_any_open
 from ..requests.keys import around, canonical
 from ..requests.messages import asked_messages, check_messages, plain_messages
-from ..storage.cache import shared_cache
 from .options import split
 from .requests import keyed_parameters, normalizer_of
 

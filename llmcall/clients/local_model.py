@@ -7,8 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..engine import stops
 from ..errors import APIError, ConfigError, InvalidRequestError, RequestTimeoutError
-from ..road import stops
 from .failures import failure
 from .local_server import shared_server
 
@@ -103,7 +103,7 @@ class LocalTransport:
         yield from self._chunks(request.body, expiry)
 
     def _answer(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
-        from ..answers.assembly import Assembler
+        from ..responses.assembly import Assembler
 
         assembler = Assembler()
         for chunk in self._chunks(body, expiry):

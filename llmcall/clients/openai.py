@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ..annotations import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
+
+from ..cassettes import tapes
 from ..config import current as config
 from ..config.layers import CONFIGURED
 from ..errors import ConfigError
-from ..replay import tapes
 from .base import LLMClient
 
 if TYPE_CHECKING:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-
-from ..annotations import TYPE_CHECKING, Any
-from ..tuples import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING, Any
 
-from ..annotations import TYPE_CHECKING, Any
 from ..replay.scopes import Draw, draw
 from ..requests.keys import identity, sampled_key
 from ..requests.messages import asked_messages, check_messages

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ..annotations import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
+
+from ..cache.rows import reply_of
 from ..config import current as config
 from ..errors import APIError, CacheCorruptError
-from ..storage.rows import reply_of
 from ..types import Answer, Reply
 from .core import ClientCore
 from .hits import READING, ShortWay
@@ -13,8 +14,8 @@ from .hits import READING, ShortWay
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..engine.effects import Flow
     from ..models.prices import Price
-    from ..road.effects import Flow
     from ..types import Record
     from .asked import Asked
 
@@ -88,7 +89,7 @@ class ClientRoad(ClientCore):
     def _check_leave(self, asked: Asked) -> None:
         """Refuse to ask where the cassette does not allow it or, where none is open, the mode."""
         if not asked.tape.cassette.asks if asked.tape else self._mode() == "replay":
-            from ..misses.miss import missed
+            from ..explain.miss import missed
 
             raise missed(
                 asked.request,
@@ -170,15 +171,15 @@ class ClientRoad(ClientCore):
         """Give the draw of a call back that ended in an error; where it failed for good, note it."""
         asked.give_back()
         if isinstance(error, APIError):
-            from ..replay.unrecorded import FAILED
+            from ..cassettes.unrecorded import FAILED
 
             self._note_unrecorded(asked, FAILED, f": {type(error).__name__}")
 
     def _note_unrecorded(self, asked: Asked, why: str, ending: str = "") -> None:
         """Note, where calls are recorded, one that is not."""
         if asked.tape or self._mode() != "off":
+            from ..cassettes.unrecorded import process_failures
             from ..replay.scopes import standing
-            from ..replay.unrecorded import process_failures
 
             failures = asked.tape.cassette.failures if asked.tape else process_failures
             what = f"{asked.request.kind} request to {asked.request.model}{ending}"
@@ -208,7 +209,7 @@ def _followed(record: Record | None, find: Callable[[str], Record | None]) -> Re
     """Return a record, or the one that it points to, as far as ``find`` gives that."""
     if record is None or "fallback" not in record.response:
         return record
-    from ..road.fallbacks import followed
+    from ..engine.fallbacks import followed
 
     return followed(record, find)
 

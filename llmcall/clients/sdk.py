@@ -8,8 +8,8 @@ from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary, finalize
 
+from ..engine.time_limits import limited
 from ..errors import RequestTimeoutError, ServiceError
-from ..road.time_limits import limited
 from ..types import Response
 from .bearer import abearer, bearer
 from .bodies import Body, bounding

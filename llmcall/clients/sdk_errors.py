@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from ..answers.nesting import is_deep
-from ..answers.raw_stream import SECRET_NAMES
-from ..answers.sizes import LARGEST_REFUSAL
 from ..errors import APIError, RequestTimeoutError, ServiceError
+from ..outputs.nesting import is_deep
+from ..responses.raw_stream import SECRET_NAMES
+from ..responses.sizes import LARGEST_REFUSAL
 from .bodies import is_cut
 from .failures import failure
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from ..annotations import TYPE_CHECKING, Any
 from ..notices import warn_once
 from .endpoints import Endpoint, host_of, is_loopback
 from .layers import DOTENV, ENVIRONMENT, FOUND_FILE, Origin

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from ..annotations import TYPE_CHECKING, Any
 from .layers import CONFIGURED, FORCED, PUSHED, Origin
 from .settings import Settings
 from .stack import Entry, Stack, complete_layer, entry_of

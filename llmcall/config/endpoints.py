@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from ..annotations import Any
-from ..tuples import NamedTuple
 from .addresses import host_of, is_loopback
 from .references import KeyReference
 from .values import MASK, without_password

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
-from ..annotations import TYPE_CHECKING
 from ..errors import ConfigError
 from .names import SECTIONS, nearest, own_section
 

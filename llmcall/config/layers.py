@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..annotations import Any
+from typing import Any
+
 from .names import Setting
 from .values import UNSET, check_value
 

@@ -6,7 +6,7 @@ table.
 
 from __future__ import annotations
 
-from ..annotations import Any
+from typing import Any
 
 __all__ = [
     "ANCESTOR_KEYS",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from ..annotations import Any
 from ..notices import inform_once, warn_once
 from .files import ConfigFile
 from .layers import Layer, Origin, put_setting

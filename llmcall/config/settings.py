@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from ..annotations import TYPE_CHECKING, Any
 from .layers import ARGUMENT, Layer, Origin, check_setting
 from .names import HIDDEN, SETTINGS, Setting, find_setting, setting_named
 from .values import MASK, UNSET, without_password

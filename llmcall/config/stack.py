@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from ..annotations import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .layers import Layer, Origin, check_setting
 from .names import setting_named

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
-from ..annotations import Any
 from ..errors import ConfigError
 from .endpoints import Endpoint
 from .names import CAPABILITIES, ENDPOINT_KEYS, Setting, nearest

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from ..annotations import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .names import Setting, nearest
 

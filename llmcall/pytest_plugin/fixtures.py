@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..replay import tapes
+from ..cassettes import tapes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..replay.cassettes import Cassette
+    from ..cassettes.cassette import Cassette
     from .network import Network
     from .runs import Recorder, Run
 

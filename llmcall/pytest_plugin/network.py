@@ -9,7 +9,7 @@ from ..errors import CacheMissError
 from ..replay.guards import guards
 
 if TYPE_CHECKING:
-    from ..replay.current import Tape
+    from ..cassettes.current import Tape
 
 __all__ = ["OPTION", "Network"]
 

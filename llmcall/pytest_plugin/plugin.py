@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from ..replay.cassettes import Cassette
+    from ..cassettes.cassette import Cassette
     from .replay import Replay
 
 __all__ = ["llm_cassette", "llm_cassette_name"]

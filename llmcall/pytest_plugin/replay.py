@@ -19,7 +19,7 @@ from .turns import Turns, make_folder, remove_folder
 if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
 
-    from ..replay.cassettes import Cassette
+    from ..cassettes.cassette import Cassette
 
 __all__ = ["Replay"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..replay import tapes
-from ..replay.cassettes import Cassette
+from ..cassettes import tapes
+from ..cassettes.cassette import Cassette
 from .tally import unused_in
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..replay.cassettes import Cassette
+    from ..cassettes.cassette import Cassette
 
 __all__ = ["Tally", "unused_in"]
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-
-from ..annotations import TYPE_CHECKING
-from ..tuples import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,22 +8,22 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..cassettes.unrecorded import process_failures
 from ..config import current as config
+from ..engine.effects import ALONE, Do, Send, Wait, look
 from ..errors import APIError, LLMCallError
-from ..road.effects import ALONE, Do, Send, Wait, look
 from ..types import record_of
 from .results import recordable
 from .scopes import Scope
-from .unrecorded import process_failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..road.effects import Flow
-    from ..road.flights import Flight
-    from ..storage.cache import ResponseCache
+    from ..cache.cache import ResponseCache
+    from ..cassettes.current import Tape
+    from ..engine.effects import Flow
+    from ..engine.flights import Flight
     from ..types import Record, Request
-    from .current import Tape
     from .scopes import Draw
 
 __all__ = ["FunctionCall", "answered"]
@@ -119,7 +119,7 @@ def answered(call: FunctionCall) -> Flow[Record]:
     if found is not None:
         return _kept(call, found)
     if not call.may_run:
-        from ..misses.miss import missed
+        from ..explain.miss import missed
 
         cassette = call.tape.cassette if call.tape else None
         raise missed(call.request, settings=config.settings(), cache=call.cache, cassette=cassette)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .current import Tape
+    from ..cassettes.current import Tape
 
     Guard = Callable[[object, Tape | None], None]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from ..cache.cache import shared_cache
+from ..cassettes.current import open_tape
 from ..config import current as config
+from ..engine.drivers import adrive, drive
 from ..requests.keys import identity, sampled_key
 from ..requests.messages import plain
 from ..requests.normalizers import normalizer
-from ..road.drivers import adrive, drive
-from ..storage.cache import shared_cache
 from ..types import Request
-from .current import open_tape
 from .function_calls import FunctionCall, answered
 from .scopes import draw
 

@@ -7,7 +7,7 @@ from math import isfinite
 from numbers import Integral, Rational, Real
 from typing import TYPE_CHECKING, Any
 
-from ..lines.references import check_unicode, ordered
+from ..cassettes.references import check_unicode, ordered
 
 if TYPE_CHECKING:
     from ..types import Data

@@ -12,10 +12,9 @@ import threading
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..annotations import TYPE_CHECKING, Any
 from ..errors import ScopeError
-from ..tuples import NamedTuple
 from .draws import Draw, Draws, key_of
 
 if TYPE_CHECKING:

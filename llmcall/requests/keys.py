@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-
-from ..annotations import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,8 +6,7 @@ import json.encoder
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-
-from ..annotations import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

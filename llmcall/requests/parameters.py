@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..annotations import TYPE_CHECKING, Any
-from ..tuples import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 from .messages import plain
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from ..answers.choices import is_choice, labels
+from ..outputs.choices import is_choice, labels
 from .schema_forms import canonical, rooted, strict, types_of
 from .typed_dicts import readable
 

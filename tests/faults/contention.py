@@ -15,7 +15,7 @@ from typing import Any
 
 from workers import Journal, client_at, digest, is_answer_to
 
-from llmcall.storage.cache import ResponseCache
+from llmcall.cache.cache import ResponseCache
 from llmcall.types import Record
 
 MODES = ("auto", "refresh")

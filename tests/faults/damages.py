@@ -11,10 +11,10 @@ from typing import Any
 
 from workers import Journal
 
+from llmcall.cache.cache import ResponseCache, forget_shared
+from llmcall.cache.packing import pack
+from llmcall.cache.store import DATABASE
 from llmcall.errors import CacheCorruptError, CacheMissError
-from llmcall.storage.cache import ResponseCache, forget_shared
-from llmcall.storage.packing import pack
-from llmcall.storage.store import DATABASE
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 import llmcall
-from llmcall.cli import main
-from llmcall.storage.cache import ResponseCache
+from llmcall.cache.cache import ResponseCache
+from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 YEAR = 365 * 86400.0

@@ -14,10 +14,10 @@ from processes import Nursery, Worker, pause, seeded
 from workers import digest, is_answer_to
 
 import llmcall
-from llmcall.lines import records as lines
+from llmcall.cache.cache import ResponseCache
+from llmcall.cache.store import DATABASE
+from llmcall.cassettes import records as lines
 from llmcall.requests.keys import key_of
-from llmcall.storage.cache import ResponseCache
-from llmcall.storage.store import DATABASE
 from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

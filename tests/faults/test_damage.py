@@ -16,10 +16,10 @@ from processes import Nursery, seeded
 from test_crashes import fill
 from workers import client_at
 
+from llmcall.cache.cache import ResponseCache, forget_shared
+from llmcall.cache.packing import pack
+from llmcall.cache.store import DATABASE, DiskStore
 from llmcall.errors import CacheCorruptError
-from llmcall.storage.cache import ResponseCache, forget_shared
-from llmcall.storage.packing import pack
-from llmcall.storage.store import DATABASE, DiskStore
 from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -20,8 +20,8 @@ from test_crashes import fill, keys_of, stored
 from workers import client_at, is_answer_to
 
 import llmcall
+from llmcall.cache.cache import ResponseCache, forget_shared
 from llmcall.errors import CacheCorruptError, CacheError
-from llmcall.storage.cache import ResponseCache, forget_shared
 from llmcall.testing import ScriptedClient
 
 PART = "x" * (1 << 17)  # an eighth of the small disk

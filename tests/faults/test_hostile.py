@@ -30,20 +30,20 @@ from streaming import WAYS, chunks_of, event
 
 import llmcall
 from llmcall import CacheCorruptError, OpenAIClient, Reply
-from llmcall.answers import values
-from llmcall.answers.event_stream import EventReader
+from llmcall.cache import pickles, tinytroupe
+from llmcall.cache.packing import pack, unpack
+from llmcall.cassettes import credentials, records
 from llmcall.clients.events import EventDecoder
 from llmcall.clients.failures import failure, seconds_to_wait
 from llmcall.config.files import LARGEST, read_config, read_dotenv
 from llmcall.config.layers import FOUND_FILE
 from llmcall.config.sections import file_layer
 from llmcall.errors import APIError, CacheError, ConfigError, LLMCallError, OutputError, ServiceError, TemplateError
-from llmcall.lines import credentials, records
+from llmcall.outputs import values
 from llmcall.prompts.templates import Template
 from llmcall.requests.keys import key_of
 from llmcall.requests.normalizers import NORMALIZERS, normalizer
-from llmcall.storage import pickles, tinytroupe
-from llmcall.storage.packing import pack, unpack
+from llmcall.responses.event_stream import EventReader
 from llmcall.types import Record
 
 DEEP = 100_000  # levels of nesting
@@ -399,7 +399,7 @@ def test_a_line_that_never_ends() -> None:
 @pytest.mark.slow
 def test_many_tool_calls_in_one_chunk() -> None:
     """A hundred thousand calls take time in proportion to their number."""
-    from llmcall.answers.assembly import Assembler
+    from llmcall.responses.assembly import Assembler
 
     for first in ({"index": 0}, {}):
         calls = [{"id": f"call-{n}", "function": {"name": "f"}} | dict.fromkeys(first, n) for n in range(100_000)]
@@ -499,7 +499,7 @@ def test_damaged_cassettes(tmp_path: Path) -> None:
 
 def test_a_short_line_that_means_a_long_one(tmp_path: Path) -> None:
     """A megabyte of references to a megabyte of text would be a terabyte: it is refused."""
-    from llmcall.lines.references import digest_of
+    from llmcall.cassettes.references import digest_of
 
     text = "x" * 1_000_000
     digest = digest_of(text)
@@ -746,7 +746,7 @@ READ_SPARINGLY = """
 import resource, sys
 import llmcall
 from llmcall.config.files import read_config, read_dotenv
-from llmcall.storage.cache import ResponseCache
+from llmcall.cache.cache import ResponseCache
 import diskcache, dotenv, configparser, pickletools
 
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)

@@ -34,7 +34,7 @@ from llmcall import (
     ServiceError,
 )
 from llmcall.clients import bodies, events
-from llmcall.road import time_limits
+from llmcall.engine import time_limits
 
 SOON = 0.3  # seconds: what a call is given that would never end by itself
 NO_MORE = 3600  # seconds: a timeout that ends nothing here

@@ -19,11 +19,11 @@ from processes import SECONDS, seeded
 from test_upgrades import DATA, VERSIONS, played
 
 import llmcall
+from llmcall.cache.cache import ResponseCache, forget_shared
+from llmcall.cache.packing import pack
+from llmcall.cache.rows import Rows, reply_of
+from llmcall.cache.store import DATABASE
 from llmcall.errors import CacheCorruptError
-from llmcall.storage.cache import ResponseCache, forget_shared
-from llmcall.storage.packing import pack
-from llmcall.storage.rows import Rows, reply_of
-from llmcall.storage.store import DATABASE
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record, Reply
 

@@ -23,7 +23,7 @@ from streaming import HEAD, WAYS, chunk, chunks_of, event, streams
 
 import llmcall
 from llmcall import AzureClient, OpenAIClient
-from llmcall.cli import main
+from llmcall.cli.main import main
 
 KEY = "SESAME-open-1234567890-SESAME"  # like no provider's: nothing but our care keeps it back
 TWICE = f"you sent {KEY}, and Bearer {KEY}"
@@ -321,7 +321,7 @@ def test_a_key_travels_in_memory_alone(told: Told, tmp_path: Path, monkeypatch: 
 def test_what_comes_home_from_a_worker_has_no_key() -> None:
     """An executor may keep results on disk: what a worker notes of a cassette's settings is without keys."""
     from llmcall.config.endpoints import Endpoint
-    from llmcall.fanout.carried import CarriedCassette
+    from llmcall.parallel.carried import CarriedCassette
 
     with RawServer(answers()) as server, llmcall.cassette("tape.jsonl"):
         by_argument(server.base_url).send_message("x", on_error="raise")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import llmcall
-from llmcall.lines import records as lines
+from llmcall.cache.cache import ResponseCache
+from llmcall.cassettes import records as lines
 from llmcall.requests.keys import key_of
-from llmcall.storage.cache import ResponseCache
 from llmcall.types import Record
 
 DATA = Path(__file__).parent / "data"

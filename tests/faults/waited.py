@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 from alarms import interrupt_of
 
-from llmcall.road.flights import Outcome
-from llmcall.road.stops import Stop
+from llmcall.engine.flights import Outcome
+from llmcall.engine.stops import Stop
 
 WAITS = 5000
 SECONDS = 100.0  # on the slowest of machines

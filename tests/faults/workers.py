@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import Any
 
 import llmcall
-from llmcall.storage.cache import ResponseCache
+from llmcall.cache.cache import ResponseCache
 from llmcall.testing import ScriptedClient
 
 LONG = 40_000  # characters: over ten pages of the database
@@ -171,7 +171,7 @@ def damage(journal: Journal, sound: str, folder: str, seed: int, first: int, cou
 
 def hold_a_draft(journal: Journal, folder: str, name: str) -> None:
     """Be in the middle of writing a file until the process is killed."""
-    from llmcall.storage.drafts import draft
+    from llmcall.cache.drafts import draft
 
     with draft(folder, name, 0o600) as path:
         journal.write(path)
@@ -205,8 +205,8 @@ def hold_a_new_cache(journal: Journal, folder: str) -> None:
     """Be in the middle of making a cache until the process is killed."""
     from tempfile import TemporaryDirectory
 
-    from llmcall.storage.databases import MADE_IN
-    from llmcall.storage.locks import alone
+    from llmcall.cache.databases import MADE_IN
+    from llmcall.cache.locks import alone
 
     with TemporaryDirectory(prefix=MADE_IN, dir=folder) as made, alone(made):
         with open(os.path.join(made, "cache.db"), "wb") as file:

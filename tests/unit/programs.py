@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PREAMBLE = """
 import os, sys, threading
 import llmcall
-from llmcall.storage.cache import ResponseCache
+from llmcall.cache.cache import ResponseCache
 from llmcall.testing import ScriptedClient
 """
 

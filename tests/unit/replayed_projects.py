@@ -9,8 +9,9 @@ import jinja2
 import pydantic
 import pytest
 
-from llmcall import call, testing
-from llmcall.lines import records as lines
+from llmcall import calls as call
+from llmcall import testing
+from llmcall.cassettes import records as lines
 from llmcall.prompts import jinja
 from llmcall.pytest_plugin import replay as pytest_replay
 from llmcall.replay import recording

@@ -12,8 +12,8 @@ import pytest
 from streaming import USAGE, chunk, chunks_of
 
 import llmcall
+from llmcall.engine.effects import Emit, Next, Open
 from llmcall.errors import ServiceError
-from llmcall.road.effects import Emit, Next, Open
 
 PRICES = {"gpt-4o-mini": (1.0, 2.0)}
 PIECES = ("one", " two", " three")

@@ -18,16 +18,16 @@ from servers import OK, Answer, ScriptedServer, client_for, completion, refusal
 from streaming import WAYS
 
 import llmcall
-from llmcall.admission import reservations
-from llmcall.admission.demands import LONGEST_ANSWER, Demand, demand_of
-from llmcall.admission.entrance import Admission
-from llmcall.admission.limits import WINDOW, Limits, process_room
-from llmcall.admission.pools import Pool
 from llmcall.clients.failures import failure
 from llmcall.config.endpoints import Endpoint
+from llmcall.engine import reservations
+from llmcall.engine.demands import LONGEST_ANSWER, Demand, demand_of
+from llmcall.engine.effects import END, Emit, Next, Open, Send, Until
+from llmcall.engine.entrance import Admission
+from llmcall.engine.limits import WINDOW, Limits, process_room
+from llmcall.engine.pools import Pool
 from llmcall.errors import BudgetExceededError, EmptyAnswerError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.facts import Capabilities
-from llmcall.road.effects import END, Emit, Next, Open, Send, Until
 from llmcall.testing import ScriptedClient
 from llmcall.types import Request
 

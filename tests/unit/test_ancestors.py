@@ -14,7 +14,7 @@ from servers import OK, QUESTION, Answer, ScriptedServer, completion, embeddings
 
 import llmcall
 from llmcall import aio
-from llmcall.ancestors import dumped
+from llmcall.legacy import dumped
 
 Ask = Callable[..., dict[str, Any]]
 Serve = Callable[..., ScriptedServer]

@@ -13,7 +13,7 @@ from disks import read_only, small
 from redis_servers import RedisProcess
 
 import llmcall
-from llmcall.fanout.boards import HALT, LEFT_FOR, STOP, Board, board_at, new_board
+from llmcall.parallel.boards import HALT, LEFT_FOR, STOP, Board, board_at, new_board
 
 
 def made(**settings: object) -> Board:

@@ -19,10 +19,10 @@ from hypothesis import given
 from programs import ran, start
 
 import llmcall
-from llmcall.admission import budgets, reservations
-from llmcall.admission.accounts import PICO, Account, Amounts, Spending
-from llmcall.admission.ledgers import Ledger
-from llmcall.admission.reservations import Reservation, reserve
+from llmcall.engine import budgets, reservations
+from llmcall.engine.accounts import PICO, Account, Amounts, Spending
+from llmcall.engine.ledgers import Ledger
+from llmcall.engine.reservations import Reservation, reserve
 from llmcall.errors import APIError, BudgetExceededError, ConfigError, InvalidRequestError, ServiceError
 from llmcall.testing import ScriptedClient
 

@@ -11,9 +11,9 @@ import pytest
 from golden_requests import asked
 
 import llmcall
+from llmcall.cache.cache import MODES, ResponseCache, shared_cache
+from llmcall.cache.store import DATABASE
 from llmcall.errors import CacheCorruptError
-from llmcall.storage.cache import MODES, ResponseCache, shared_cache
-from llmcall.storage.store import DATABASE
 from llmcall.types import Record, Request
 
 ANSWER = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "3"}, "finish_reason": "stop"}]}

@@ -13,9 +13,9 @@ import pytest
 from disks import read_only, small
 from programs import ran, start
 
+from llmcall.cache.cache import ResponseCache
+from llmcall.cache.store import DATABASE
 from llmcall.errors import CacheCorruptError, CacheError, CacheMissError
-from llmcall.storage.cache import ResponseCache
-from llmcall.storage.store import DATABASE
 from llmcall.testing import ScriptedClient
 
 MEBIBYTE = 1 << 20

@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 
 import llmcall
-from llmcall.errors import (
-    CacheMissError,
-    ConfigError,
-    ContentFilterError,
-    EmptyAnswerError,
-    InvalidRequestError,
-)
-from llmcall.storage.cache import ResponseCache
+from llmcall.cache.cache import ResponseCache
+from llmcall.errors import CacheMissError, ConfigError, ContentFilterError, EmptyAnswerError, InvalidRequestError
 from llmcall.testing import ScriptedClient
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import llmcall
+from llmcall.cache.cache import ResponseCache
 from llmcall.errors import CacheCorruptError, CacheError
-from llmcall.storage.cache import ResponseCache
 from llmcall.testing import ScriptedClient
 
 

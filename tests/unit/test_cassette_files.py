@@ -19,7 +19,7 @@ from programs import ran, start
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, cassette, recorded, scope
-from llmcall.storage.cache import shared_cache
+from llmcall.cache.cache import shared_cache
 from llmcall.testing import ScriptedClient
 
 PATH = Path("tape.jsonl")
@@ -193,7 +193,7 @@ def test_records_stand_by_scope_path_and_then_as_called() -> None:
 
 def test_the_places_of_a_map() -> None:
     """Calls that are told their place stand there, whenever they are made: those of a map in the order of its items."""
-    from llmcall.replay import tapes
+    from llmcall.cassettes import tapes
 
     client = echoing()
     with cassette(PATH) as tape:

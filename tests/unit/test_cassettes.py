@@ -20,7 +20,7 @@ from servers import OK, ScriptedServer, client_for, completion, embeddings, refu
 import llmcall
 from llmcall import CacheError, CacheMissError, ConfigError, LLMClient, OpenAIClient, cassette, scope
 from llmcall.aio import chatcompletion_request as achatcompletion_request
-from llmcall.storage.cache import shared_cache
+from llmcall.cache.cache import shared_cache
 from llmcall.testing import ScriptedClient
 
 PATH = "tape.jsonl"

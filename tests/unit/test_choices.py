@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.answers.choices import choice, is_choice, labels, verdict
 from llmcall.errors import OutputError
+from llmcall.outputs.choices import choice, is_choice, labels, verdict
 
 YES = [
     "yes",

@@ -15,7 +15,7 @@ from pytest_httpserver import HTTPServer
 from servers import QUESTION, Answer, ScriptedServer, refusal
 
 import llmcall
-from llmcall.cli import main
+from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 COMMANDS = [
@@ -236,5 +236,5 @@ def test_the_reader_has_seen_enough() -> None:
 def test_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo is run as a script, with all that follows."""
     script = written("market.py", "import sys; print(__name__, sys.argv[1:])")
-    monkeypatch.setattr("llmcall.cli._demo_script", lambda: Path(script))
+    monkeypatch.setattr("llmcall.cli.main._demo_script", lambda: Path(script))
     assert run("demo", "--live", "-h").output == "__main__ ['--live', '-h']\n"

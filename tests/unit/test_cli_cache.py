@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import llmcall
-from llmcall.cli import main
+from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 TOOLS = [{"id": "call_1", "type": "function", "function": {"name": "sell", "arguments": "{}"}}]

@@ -16,9 +16,9 @@ from conversations import HOSTILE, chat, conversation, embedding, function
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.cli import main
-from llmcall.commands.merging import merge
-from llmcall.lines import records as lines
+from llmcall.cassettes import records as lines
+from llmcall.cli.main import main
+from llmcall.cli.merging import merge
 from llmcall.requests.keys import key_of
 from llmcall.review.comparison import compare
 from llmcall.types import Record

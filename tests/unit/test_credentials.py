@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmcall.cassettes import credentials
 from llmcall.errors import CacheError, ConfigError
-from llmcall.lines import credentials
 
 LETTERS_DIGITS = string.ascii_letters + string.digits
 URL_SAFE = LETTERS_DIGITS + "-_"

@@ -17,8 +17,8 @@ from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, refusal, refusing
 
 import llmcall
-from llmcall.cli import main
-from llmcall.commands.doctor import Check, checks
+from llmcall.cli.doctor import Check, checks
+from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 Serve = Callable[[Answer], ScriptedServer]

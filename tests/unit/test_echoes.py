@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from streaming import chunk
 
-from llmcall.answers.assembly import Assembler
 from llmcall.clients.echoes import HARMLESS, EchoFilter
+from llmcall.responses.assembly import Assembler
 
 KEY = "sk-proj-sk-0123456789"  # it begins anew inside itself
 BOTH = [f"Bearer {KEY}", KEY]

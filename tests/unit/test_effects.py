@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from llmcall.engine.drivers import adrive, adrive_stream, drive, drive_stream
+from llmcall.engine.effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
+from llmcall.engine.flights import Flight, Flights, Leader, Outcome
 from llmcall.errors import RequestTimeoutError, ServiceError
-from llmcall.road.drivers import adrive, adrive_stream, drive, drive_stream
-from llmcall.road.effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
-from llmcall.road.flights import Flight, Flights, Leader, Outcome
 from llmcall.types import Request
 
 REQUEST = Request("chat", "m", {}, {"model": "m", "messages": []}, {}, None, "0" * 64)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from llmcall.engine import embeddings
 from llmcall.errors import InvalidRequestError
-from llmcall.road import embeddings
 from llmcall.testing import ScriptedClient
 
 Texts = list[str]

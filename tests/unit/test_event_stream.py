@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.answers.event_stream import EventReader, LineReader, text_in
 from llmcall.errors import ServiceError
+from llmcall.responses.event_stream import EventReader, LineReader, text_in
 
 
 def event(content: str, **fields: Any) -> str:

@@ -11,9 +11,9 @@ import pytest
 
 import llmcall
 from llmcall import ContextLengthError, Reply
+from llmcall.cache.cache import record_of
+from llmcall.engine.fallbacks import asked_of, followed, larger, tried_in_turn
 from llmcall.errors import InvalidRequestError
-from llmcall.road.fallbacks import asked_of, followed, larger, tried_in_turn
-from llmcall.storage.cache import record_of
 from llmcall.testing import ScriptedClient
 
 SMALL, MIDDLE, LARGE = "gpt-4", "gpt-4-32k", "gpt-4-turbo"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from llmcall.engine.drivers import adrive, drive
+from llmcall.engine.effects import Do, Send
+from llmcall.engine.flights import Flight, Flights
 from llmcall.errors import ServiceError
-from llmcall.road.drivers import adrive, drive
-from llmcall.road.effects import Do, Send
-from llmcall.road.flights import Flight, Flights
 
 if TYPE_CHECKING:
-    from llmcall.road.effects import Flow
+    from llmcall.engine.effects import Flow
 
 
 def test_the_first_leads() -> None:

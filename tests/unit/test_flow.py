@@ -11,7 +11,10 @@ import pytest
 from roads import CLOCK, POLICY, Road, on_clock
 from servers import completion
 
+from llmcall.cache.cache import ResponseCache
 from llmcall.config.endpoints import Endpoint
+from llmcall.engine.effects import ALONE, Send, Wait
+from llmcall.engine.retry import JITTER
 from llmcall.errors import (
     APIError,
     AuthenticationError,
@@ -24,9 +27,6 @@ from llmcall.errors import (
     ServiceError,
 )
 from llmcall.models.facts import capabilities
-from llmcall.road.effects import ALONE, Send, Wait
-from llmcall.road.retry import JITTER
-from llmcall.storage.cache import ResponseCache
 
 BUSY = [ServiceError("busy") for _ in range(9)]
 

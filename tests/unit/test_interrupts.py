@@ -18,9 +18,9 @@ from servers import Answer, RawServer, answers, client_for, completion, http, re
 
 import llmcall
 from llmcall import imap, map, scope
-from llmcall.fanout import workers
-from llmcall.road.flights import Outcome
-from llmcall.road.stops import Stop, current, under
+from llmcall.engine.flights import Outcome
+from llmcall.engine.stops import Stop, current, under
+from llmcall.parallel import workers
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.fanout.items import ItemNames, digest, key_function
+from llmcall.parallel.items import ItemNames, digest, key_function
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmcall.answers.lenient_json import MAX_DEPTH, containers, fenced_blocks, scalar
 from llmcall.errors import OutputError
+from llmcall.outputs.lenient_json import MAX_DEPTH, containers, fenced_blocks, scalar
 
 MENDED = [
     ('{"a": 1,}', {"a": 1}),

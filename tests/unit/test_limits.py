@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 
 import llmcall
-from llmcall.admission.demands import Demand
-from llmcall.admission.limits import NO_LIMITS, WINDOW, Entry, Limits, Room, process_room
-from llmcall.admission.pools import Pool
-from llmcall.admission.rate_headers import LONGEST_WAIT, told_by
-from llmcall.admission.tickets import Ticket
 from llmcall.config.endpoints import Endpoint
+from llmcall.engine.demands import Demand
+from llmcall.engine.limits import NO_LIMITS, WINDOW, Entry, Limits, Room, process_room
+from llmcall.engine.pools import Pool
+from llmcall.engine.rate_headers import LONGEST_WAIT, told_by
+from llmcall.engine.tickets import Ticket
 
 INFINITE = float("inf")
 LIMITS = st.integers(1, 5)

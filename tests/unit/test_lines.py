@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmcall.cassettes import records as lines
+from llmcall.cassettes.references import Decoder, ordered
 from llmcall.errors import CacheCorruptError, CacheError
-from llmcall.lines import records as lines
-from llmcall.lines.references import Decoder, ordered
 from llmcall.types import Record, Request
 
 if TYPE_CHECKING:
@@ -374,7 +374,7 @@ def test_not_utf8_is_refused() -> None:
 
 def test_too_long_a_line_is_refused_unread(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line over the limit is not read to its end."""
-    for module in ("llmcall.lines.records", "llmcall.lines.entries"):
+    for module in ("llmcall.cassettes.records", "llmcall.cassettes.entries"):
         monkeypatch.setattr(f"{module}.LINE_BYTES", 100)
     (tmp_path / "f").write_text(HEADER + "x" * 1000)
     with pytest.raises(CacheCorruptError, match=r":2: the line is longer than 100 bytes"):

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
+from llmcall.engine.usage import COLUMNS, Meter, Usage, cost_of
 from llmcall.errors import EmptyAnswerError, InvalidRequestError, ServiceError
-from llmcall.metering import COLUMNS, Meter, Usage, cost_of
 from llmcall.testing import ScriptedClient
 from llmcall.types import TokenUsage
 

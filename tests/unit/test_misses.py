@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.cli import main
-from llmcall.misses.differences import differences
-from llmcall.misses.miss import Miss
-from llmcall.misses.passages import masked, passages
-from llmcall.storage.cache import ResponseCache
+from llmcall.cache.cache import ResponseCache
+from llmcall.cli.main import main
+from llmcall.explain.differences import differences
+from llmcall.explain.miss import Miss
+from llmcall.explain.passages import masked, passages
 from llmcall.testing import ScriptedClient
 from llmcall.types import Request
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.answers.numerals import number, whole_number
 from llmcall.errors import OutputError
+from llmcall.outputs.numerals import number, whole_number
 
 READ = [
     ("7", 7),

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from programs import ran
 
-from llmcall.storage.operations import MOST_TUPLES, check
-from llmcall.storage.packing import UNREADABLE
-from llmcall.storage.plain_pickles import dumps, loads
+from llmcall.cache.operations import MOST_TUPLES, check
+from llmcall.cache.packing import UNREADABLE
+from llmcall.cache.plain_pickles import dumps, loads
 
 DEEP = 1_000_000
 PLAIN = st.recursive(
@@ -35,7 +35,7 @@ NESTING = {
 def test_deep_keys_are_refused(how: str) -> None:
     """In a process of its own, lest a crash take all other tests along."""
     program = f"""
-        from llmcall.storage.plain_pickles import loads
+        from llmcall.cache.plain_pickles import loads
         DEEP = {DEEP}
         try:
             loads(b"\\x80\\x04}}" + {NESTING[how]} + b"Ns.")
@@ -49,7 +49,7 @@ def test_deep_keys_are_refused(how: str) -> None:
 def test_no_depth_below_crashes(depth: int) -> None:
     """What is not refused fits onto the smallest stack that Python runs on."""
     program = """
-        from llmcall.storage.plain_pickles import loads
+        from llmcall.cache.plain_pickles import loads
         body = b"\\x80\\x04})" + b"\\x85" * int(sys.argv[1]) + b"Ns."
         threading.stack_size(256 * 1024)
         thread = threading.Thread(target=lambda: print(len(loads(body))))

@@ -184,7 +184,7 @@ def test_a_hit_imports_no_sdk() -> None:
     """Where the SDK was never imported nothing has replaced it: a recorded answer needs no import of it."""
     program = """
 import sys, llmcall
-from llmcall.storage.cache import shared_cache
+from llmcall.cache.cache import shared_cache
 client = llmcall.client()
 client.cache.put(client.build_request("Hello"), {"choices": [{"message": {"content": "Hi."}}]})
 assert llmcall.chatcompletion_request(prompt="Hello")["choices"][0]["message"]["content"] == "Hi."

@@ -16,7 +16,7 @@ import pydantic
 import pytest
 from hypothesis import given
 
-from llmcall.storage.pickles import Room, Unbuilt, plain, read
+from llmcall.cache.pickles import Room, Unbuilt, plain, read
 
 DATA = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text("abcäß€😀"),

@@ -8,8 +8,8 @@ from collections import Counter
 import hypothesis.strategies as st
 from hypothesis import given
 
-from llmcall.admission.pools import Pool
 from llmcall.config.endpoints import Endpoint
+from llmcall.engine.pools import Pool
 
 NAMES = ("a", "b", "c")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmcall import map
-from llmcall.fanout.presses import Presses
+from llmcall.parallel.presses import Presses
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
 

@@ -14,7 +14,7 @@ from dice import Dice, ask, sample
 
 import llmcall
 from llmcall import imap, map
-from llmcall.fanout.progress import Bar, in_notebook, is_shown, progress_bar
+from llmcall.parallel.progress import Bar, in_notebook, is_shown, progress_bar
 from llmcall.testing import ScriptedClient
 
 

@@ -307,7 +307,7 @@ def test_all_is_as_it_was_after_the_run(project: Project) -> None:
     "source", ["def test_one(): pass\n", "import pytest\n\n@pytest.mark.llm\ndef test_one(): pass\n"]
 )
 def test_the_import_costs_nothing(project: Project, source: str) -> None:
-    """Collecting tests, in a project that does not use it or does, imports four small modules and nothing heavy."""
+    """Collecting tests, in a project that does not use it or does, imports its own small modules and nothing heavy."""
     project.write("tests/test_market.py", source, header="")
     look = "import sys, pytest; pytest.main(['-q', '--co', *sys.argv[1:]]); print('\\n' + repr(sorted(sys.modules)))"
     arguments = [sys.executable, "-c", look, "tests", "-p"]
@@ -318,7 +318,6 @@ def test_the_import_costs_nothing(project: Project, source: str) -> None:
     assert loaded[1] - loaded[0] - {"test_market"} == {
         "llmcall",
         "llmcall._version",
-        "llmcall.annotations",
         "llmcall.pytest_plugin",
         "llmcall.pytest_plugin.plugin",
     }

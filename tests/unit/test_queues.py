@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmcall.road.queues import do_in_turn
+from llmcall.engine.queues import do_in_turn
 
 
 def test_each_gets_its_own_outcome() -> None:

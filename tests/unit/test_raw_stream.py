@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from llmcall.answers import raw_stream
-from llmcall.answers.raw_stream import chat_completion, chat_completion_stream
 from llmcall.errors import ServiceError
+from llmcall.responses import raw_stream
+from llmcall.responses.raw_stream import chat_completion, chat_completion_stream
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"

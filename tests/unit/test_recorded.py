@@ -24,8 +24,8 @@ from programs import ran
 
 import llmcall
 from llmcall import CacheMissError, cassette, recorded, scope
+from llmcall.cache.cache import shared_cache
 from llmcall.replay.results import recordable
-from llmcall.storage.cache import shared_cache
 from llmcall.testing import ScriptedClient
 
 CALLS: list[Any] = []

@@ -19,9 +19,9 @@ from programs import ran, start
 from redis_servers import RedisProcess
 
 import llmcall
-from llmcall.admission import budgets, redis_ledgers
-from llmcall.admission.accounts import Amounts, Spending
-from llmcall.admission.redis_ledgers import RedisLedger
+from llmcall.engine import budgets, redis_ledgers
+from llmcall.engine.accounts import Amounts, Spending
+from llmcall.engine.redis_ledgers import RedisLedger
 from llmcall.errors import BudgetExceededError, CacheError
 from llmcall.testing import ScriptedClient
 

@@ -17,10 +17,10 @@ from programs import ran, start
 from redis_servers import RedisProcess
 
 import llmcall
-from llmcall.cli import main
-from llmcall.commands.doctor import checks
+from llmcall.cache.cache import ResponseCache
+from llmcall.cli.doctor import checks
+from llmcall.cli.main import main
 from llmcall.errors import CacheCorruptError, CacheError, CacheMissError
-from llmcall.storage.cache import ResponseCache
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from programs import ran, start
 from redis_servers import RedisProcess
 
+from llmcall.cache.redis_store import RedisStore
+from llmcall.cache.store import DiskStore
+from llmcall.cache.stores import Store
 from llmcall.errors import CacheError, ConfigError
-from llmcall.storage.redis_store import RedisStore
-from llmcall.storage.store import DiskStore
-from llmcall.storage.stores import Store
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_many_threads_share_one_store(empty: RedisProcess) -> None:
 def test_processes_share_a_store(empty: RedisProcess) -> None:
     """Of processes that store the same keys at the same time, one stores each."""
     program = """
-        from llmcall.storage.redis_store import RedisStore
+        from llmcall.cache.redis_store import RedisStore
         store = RedisStore(sys.argv[1])
         sys.stdin.readline()
         print(sum(store.add(str(key), sys.argv[2].encode()) for key in range(50)))
@@ -233,7 +233,7 @@ def test_processes_share_a_store(empty: RedisProcess) -> None:
 def test_fork(empty: RedisProcess) -> None:
     """A forked child reads, lists and writes through connections of its own, also while another thread is writing."""
     program = """
-        from llmcall.storage.redis_store import RedisStore
+        from llmcall.cache.redis_store import RedisStore
         import warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
         store = RedisStore(sys.argv[1])

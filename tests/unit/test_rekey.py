@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.cli import main
+from llmcall.cache import rekeying
+from llmcall.cache.cache import ResponseCache
+from llmcall.cli.main import main
+from llmcall.engine.fallbacks import followed
 from llmcall.requests import keys
-from llmcall.road.fallbacks import followed
-from llmcall.storage import rekeying
-from llmcall.storage.cache import ResponseCache
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 

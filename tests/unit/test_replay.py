@@ -73,7 +73,7 @@ def test_any_interleaving_replays_any_other(program: Any, seed: int, ways: list[
             live = run(ways[0], program, seed, inside=inside, mode="auto")
         assert run(ways[1], program, seed + 1, inside=inside, mode="replay") == live
         shutil.rmtree(path.parent / "cache", ignore_errors=True)
-        llmcall.storage.cache.forget_shared()
+        llmcall.cache.cache.forget_shared()
         with cassette(path, mode="none") as again:
             assert run(ways[2], program, seed + 2, inside=inside, mode="auto") == live
         assert (again.recorded, again.unused(), tape.replayed >= 0) == (0, [], True)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 
 from llmcall import errors
+from llmcall.engine.retry import JITTER, RetryPolicy, retrying
 from llmcall.errors import APIError, CacheError, InvalidRequestError, RateLimitError, ServiceError
-from llmcall.road.retry import JITTER, RetryPolicy, retrying
 
 SECONDS = st.floats(0, 1000)
 POLICIES = st.builds(

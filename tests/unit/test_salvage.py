@@ -14,11 +14,11 @@ from golden_requests import asked
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llmcall.cli import main
+from llmcall.cache.cache import ResponseCache
+from llmcall.cache.packing import pack
+from llmcall.cache.store import DATABASE
+from llmcall.cli.main import main
 from llmcall.errors import CacheCorruptError, CacheError
-from llmcall.storage.cache import ResponseCache
-from llmcall.storage.packing import pack
-from llmcall.storage.store import DATABASE
 from llmcall.types import Record
 
 PAGE = 4096

@@ -13,7 +13,7 @@ from llmcall.config import current as config
 from llmcall.errors import ConfigError
 
 if TYPE_CHECKING:
-    from llmcall.replay.cassettes import Cassette
+    from llmcall.cassettes.cassette import Cassette
 
 
 def recorded_with(**settings: Any) -> Cassette:

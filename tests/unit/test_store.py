@@ -10,9 +10,9 @@ from typing import Any
 import diskcache
 import pytest
 
+from llmcall.cache.statements import RAW
+from llmcall.cache.store import DATABASE, DiskStore
 from llmcall.errors import CacheCorruptError, CacheError
-from llmcall.storage.statements import RAW
-from llmcall.storage.store import DATABASE, DiskStore
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llmcall.storage.databases import transaction
-from llmcall.storage.store import DATABASE, DiskStore
+from llmcall.cache.databases import transaction
+from llmcall.cache.store import DATABASE, DiskStore
 
 
 def test_a_change_takes_its_turn_before_it_begins(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import diskcache
 import pytest
 from programs import ran, start
 
-from llmcall.storage.store import DiskStore
+from llmcall.cache.store import DiskStore
 
 
 def test_many_threads_share_one_store(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_many_threads_share_one_store(tmp_path: Path) -> None:
 def test_processes_that_start_together_share_a_new_store(tmp_path: Path) -> None:
     """No process ever meets a database that another one is still making; each key is stored once."""
     program = """
-        from llmcall.storage.store import DiskStore
+        from llmcall.cache.store import DiskStore
         sys.stdin.readline()
         store = DiskStore(sys.argv[1])
         assert store.get("0") is None or True
@@ -86,7 +86,7 @@ def test_a_forgotten_store_closes_its_handles(tmp_path: Path) -> None:
 def test_fork(tmp_path: Path) -> None:
     """A forked child reads, lists and writes through handles of its own, also while another thread is writing."""
     program = """
-        from llmcall.storage.store import DiskStore
+        from llmcall.cache.store import DiskStore
         import warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
         store = DiskStore(sys.argv[1])

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.fanout.tallies import SMALLEST, Tally
+from llmcall.parallel.tallies import SMALLEST, Tally
 
 # Many that meet at one place of the table, and any others.
 digests = st.integers(0, 6).map(lambda number: number * 2**32) | st.integers(0, 2**64 - 1)

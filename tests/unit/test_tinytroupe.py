@@ -16,8 +16,8 @@ from servers import OK, ScriptedServer, completion
 
 import llmcall
 from llmcall import CacheCorruptError, LLMCall
-from llmcall.cli import main
-from llmcall.storage import tinytroupe
+from llmcall.cache import tinytroupe
+from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 MESSAGES = [

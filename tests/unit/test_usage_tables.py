@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.fanout.items import digest
-from llmcall.metering import COLUMNS, Meter, Usage
+from llmcall.engine.usage import COLUMNS, Meter, Usage
+from llmcall.parallel.items import digest
 from llmcall.testing import ScriptedClient
 
 ITEMS = [digest(f"persona {number}", number) for number in range(240)]

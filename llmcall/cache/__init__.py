@@ -1,0 +1,1 @@
+"""The response cache: records in a directory or a Redis server."""

@@ -1,0 +1,1 @@
+"""Cassettes: recorded runs as files made for review."""

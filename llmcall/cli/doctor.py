@@ -1,0 +1,198 @@
+"""Check what a call needs, one thing after the other, and say how to mend what is wrong."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..cache.store import DATABASE
+from ..errors import APIError, AuthenticationError, CacheError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..cache.cache import ResponseCache
+    from ..clients.base import LLMClient
+    from ..config.current import Endpoint
+
+__all__ = ["Check", "checks"]
+
+SECONDS = 10.0  # for the one request that an endpoint is asked
+MOST = "most addresses end in /v1"
+NAMED = 8  # models that a remedy names at most
+OK = 200
+UNLISTED = (404, 405)  # of a server that answers, but has no list of models
+
+
+class Check(NamedTuple):
+    """Hold what was found of one thing.
+
+    :param name: the thing.
+    :param ok: whether a call can do with it as it is.
+    :param found: what was found.
+    :param remedy: how to mend or better it; empty where there is nothing to do.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+def checks() -> Iterator[Check]:
+    """Yield what was found of the settings, the keys, the endpoints, the model, the cache, the tokenizer, the price."""
+    from ..registry import client
+
+    try:
+        asked = client()
+        model = asked.model_named(None)
+        endpoints = asked.endpoints(model)
+    except ConfigError as error:
+        yield Check("settings", False, str(error), "'llmcall config' shows where each setting comes from")
+        return
+    yield Check("settings", True, f"{asked.api_type}, model {model} ({asked.settings.origin('MODEL')})")
+    if asked.settings.cache_mode == "replay":
+        yield Check("key", True, "none is needed: [Cache] MODE is replay, which never calls")
+    else:
+        for endpoint in endpoints:
+            yield from _endpoint(asked, endpoint, model)
+    yield _cache(asked)
+    yield _tokenizer(asked, model)
+    yield _price(asked, model)
+
+
+def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Check]:
+    try:
+        transport = asked.make_transport(endpoint)
+    except ConfigError as error:
+        yield Check(
+            "key", False, str(error), "or replay recorded answers, which needs no key: LLMCALL_CACHE_MODE=replay"
+        )
+        return
+    yield Check("key", True, f"{endpoint.name}: {_key(asked, endpoint)}")
+    if hasattr(transport, "models"):
+        yield from _answering(transport, endpoint, model)
+    if hasattr(transport, "close"):
+        transport.close()
+
+
+def _key(asked: LLMClient, endpoint: Endpoint) -> str:
+    if endpoint.api_key is None:
+        return "no key, and none is needed"
+    if endpoint in asked.settings.endpoints:
+        return f"[Endpoint {endpoint.name}] gives one"
+    return f"one from {asked.settings.key_and_origin(endpoint.api_type)[1].text}"
+
+
+def _answering(transport: Any, endpoint: Endpoint, model: str) -> Iterator[Check]:
+    name = endpoint.name
+    try:
+        models = transport.models(SECONDS)
+    except APIError as error:
+        yield _unlisted(name) if error.status_code in UNLISTED else _refused(name, error)
+        return
+    yield Check("endpoint", True, f"{name} answers and takes the key")
+    if endpoint.api_type == "azure":  # lists what could be deployed, not what is
+        deployment = endpoint.deployment or model
+        yield Check("model", True, f"{name}: whether there is a deployment {deployment} shows at the first call")
+    else:
+        yield _model(name, models, model)
+
+
+def _model(name: str, models: Sequence[str], model: str) -> Check:
+    if model in models:
+        return Check("model", True, f"{name} has {model}")
+    if not models:
+        return Check("model", True, f"{name} lists no models: whether it has {model} is open")
+    from difflib import get_close_matches
+
+    near = get_close_matches(model, models, NAMED, 0.4) or sorted(models)[:NAMED]
+    return Check("model", False, f"{name} lists no {model}", f"[OpenAI] MODEL may be {', '.join(near)}")
+
+
+def _unlisted(name: str) -> Check:
+    return Check("endpoint", True, f"{name} answers, and has no list of models", f"if calls fail too: {MOST}")
+
+
+def _refused(name: str, error: APIError) -> Check:
+    if error.status_code == OK:  # with a body that is something else
+        return Check("endpoint", False, f"{name} answers, but not as a model's API", f"is BASE_URL right? {MOST}")
+    return Check("endpoint", False, f"{name}: {type(error).__name__}: {error}", _remedy(error))
+
+
+def _remedy(error: APIError) -> str:
+    if isinstance(error, AuthenticationError):
+        return "the key is refused: look at 'llmcall config' for where it comes from"
+    if error.status_code is None:
+        return "is the server running, and BASE_URL right? 'llmcall config' shows it"
+    return "the server answers, but fails; its own log, or the provider's status page, may tell why"
+
+
+def _cache(asked: LLMClient) -> Check:
+    try:
+        found = asked.cache
+    except ConfigError as error:
+        return Check("cache", False, str(error), "'llmcall config' shows where [Cache] PATH comes from")
+    return _directory(found, found.path) if isinstance(found.path, Path) else _server(found)
+
+
+def _server(found: ResponseCache) -> Check:
+    from ..cache.redis_store import RedisStore
+
+    assert isinstance(found.store, RedisStore)
+    try:
+        return Check("cache", True, f"{found.path}: {len(found):,} records", "; ".join(found.store.risks()))
+    except CacheError as error:
+        return Check("cache", False, str(error), "no answer is found or kept until then")
+
+
+def _directory(found: ResponseCache, directory: Path) -> Check:
+    try:
+        count = len(found)
+        _try_to_write(directory)
+    except (CacheError, sqlite3.Error) as error:
+        return Check("cache", False, str(error), f"'llmcall cache verify', or another [Cache] PATH than {directory}")
+    except OSError as error:
+        remedy = "mend its rights, or name another [Cache] PATH: answers are not kept there"
+        return Check("cache", False, f"{directory} cannot be written: {error}", remedy)
+    state = f"{count:,} records" if directory.exists() else "made at the first call"
+    return Check("cache", True, f"{directory}: {state}")
+
+
+def _try_to_write(directory: Path) -> None:
+    """Write nothing that stays: a file without a name in the directory, or where it would be made.
+
+    :raises OSError: where that, or writing to the database, is not allowed.
+    """
+    with tempfile.TemporaryFile(dir=_existing(directory)):
+        pass
+    database = directory / DATABASE
+    if database.exists():
+        database.open("r+b").close()
+
+
+def _existing(path: os.PathLike[str]) -> str:
+    folder = os.path.abspath(path)
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def _price(asked: LLMClient, model: str) -> Check:
+    found = asked.dated_price(model)
+    if found is not None:
+        each = f"${found.input:g} in and ${found.output:g} out per million tokens"
+        return Check("price", True, f"{model}: {each}, by {found.source}")
+    remedy = f"{model} = IN, OUT in [Prices] (USD per million tokens); the extra 'prices' knows those of many"
+    return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)
+
+
+def _tokenizer(asked: LLMClient, model: str) -> Check:
+    count = asked.count_tokens("How many tokens?")
+    if not count.estimated:
+        return Check("tokenizer", True, f"exact for {model}")
+    remedy = "the extra 'offline' (bpe-openai) counts OpenAI's models exactly, without network"
+    return Check("tokenizer", True, f"estimated for {model}", remedy if asked.capabilities(model).encoding else "")

@@ -1,0 +1,171 @@
+"""The command line: ask, count, check, play the demo; ``cache`` and ``config`` have modules of their own."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .._version import __version__
+from ..errors import LLMCallError
+from .cache import cache
+from .cassette import cassette
+from .config import show_config
+from .explain import explain
+
+if TYPE_CHECKING:
+    from ..clients.base import LLMClient
+
+__all__ = ["main"]
+
+DEMO = "market_day.py"
+# So small a model is at its best with the words that it finds most likely, and may not know when to stop.
+LOCAL: dict[str, Any] = {"temperature": 0, "max_tokens": 200}
+LOCAL_SYSTEM = "You are a helpful assistant."  # without a system message it wanders off, in other languages too
+
+
+class Commands(click.Group):
+    """Turn llmcall's errors into a message on standard error and the exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:
+            raise  # whoever read the output has seen enough: click ends in silence
+        except (LLMCallError, OSError) as error:
+            raise click.ClickException(f"{type(error).__name__}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise click.UsageError(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="llmcall")
+def main() -> None:
+    """Call language models, and look after their recorded answers.
+
+    Exit codes: 0 done, 1 the thing failed, 2 wrong usage.
+    """
+
+
+cache.add_command(explain)
+main.add_command(cache)
+main.add_command(cassette)
+main.add_command(show_config)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+@main.command()
+@click.argument("text")
+@click.option("-s", "--system", help="The system message.")
+@click.option("-m", "--model", help="The model, instead of the configured one.")
+@click.option("--local", is_flag=True, help="Ask a small model in this process: no key, no network (extra 'local').")
+def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
+    """Ask a model, and print its answer as it comes.
+
+    TEXT is the question; "-" reads it from standard input. The answer is recorded: the same question costs nothing the
+    next time.
+    """
+    question = sys.stdin.read() if text == "-" else text
+    if not question.strip():
+        raise click.UsageError("there is no question")
+    if local and system is None:
+        system = LOCAL_SYSTEM
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": question})
+    params = LOCAL if local else {}
+    with _client(local).stream_message(messages, model=model, on_error="raise", **params) as stream:
+        for piece in stream:
+            click.echo(piece, nl=False)
+    click.echo(stream.reply.refusal if stream.reply and stream.reply.content is None else "")
+
+
+def _client(local: bool) -> LLMClient:
+    from ..registry import client
+
+    return client("local" if local else None)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.File("r", encoding="utf-8"))
+@click.option("-m", "--model", help="Whose tokenizer counts; the configured model's, if not given.")
+@as_json
+def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
+    """Count the tokens of texts.
+
+    FILES are UTF-8; "-" is standard input. "~" marks an estimate.
+    """
+    from ..process import count_tokens
+    from ..tables import columns
+
+    counts = [(file.name, count_tokens(_text_of(file), model)) for file in files]
+    if as_json:
+        rows = [{"file": name, "tokens": int(count), "estimated": count.estimated} for name, count in counts]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    lines = [(repr(count), name) for name, count in counts]
+    if len(counts) > 1:
+        mark = "~" if any(count.estimated for _, count in counts) else ""
+        lines.append((f"{mark}{sum(count for _, count in counts)}", "all"))
+    click.echo(columns(lines, right=[0]))
+
+
+def _text_of(file: Any) -> str:
+    try:
+        return str(file.read())
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{file.name} is no UTF-8 text: byte {error.start}") from error
+
+
+@main.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Check what a call needs, and say how to mend it.
+
+    That is: the key, the endpoint, the model, the cache directory and the tokenizer. The exit code is 1 where something
+    is wrong.
+    """
+    from .doctor import checks
+
+    found = list(checks())
+    if as_json:
+        click.echo(json.dumps([check._asdict() for check in found], indent=2, ensure_ascii=False))
+    else:
+        for check in found:
+            mark = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red")
+            click.echo(f"{mark}  {check.name:<10} {check.found}")
+            if check.remedy:
+                click.echo(f"      {'':<10} → {check.remedy}")
+    if not all(check.ok for check in found):
+        raise click.exceptions.Exit(1)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def demo(arguments: tuple[str, ...]) -> None:
+    """Play a day at the market, without key or network.
+
+    It is played from recorded answers. "llmcall demo --help" shows its options.
+    """
+    script = _demo_script()
+    before, sys.argv = sys.argv, [str(script), *arguments]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        sys.argv = before
+
+
+def _demo_script() -> Path:
+    import sysconfig
+
+    installed = Path(sysconfig.get_path("data")) / "share" / "llmcall" / DEMO
+    checkout = Path(__file__).resolve().parents[2] / "examples" / DEMO
+    for script in (installed, checkout):
+        if script.is_file():
+            return script
+    raise LLMCallError(f"the demo is missing: neither {installed} nor {checkout} is there; install the package again")

@@ -1,5 +1,0 @@
-"""The commands of ``llmcall``."""
-
-from __future__ import annotations
-
-__all__: list[str] = []

@@ -1,0 +1,148 @@
+"""``chatcompletion_request``, as XAgent's users call it, on the same road and records as everything else."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .clients.openai import NO_KEY, OpenAIClient
+from .clients.patched import PatchedTransport, is_patched
+from .engine.drivers import drive
+from .errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
+from .registry import client as shared_client
+
+if TYPE_CHECKING:
+    from .clients.base import LLMClient
+    from .config.current import Endpoint
+    from .engine.effects import Flow
+    from .engine.flow import Answer
+
+__all__ = ["answering", "asking", "chatcompletion_request", "dumped", "is_stand_in", "sdk_error"]
+
+NOWHERE = "http://localhost/chat/completions"  # the address in an SDK error that no response of a server stands behind
+ACCEPTED = ("schema_error_retry",)  # XAgent passes it along; it says nothing to a model
+
+# The fields that the SDK's model_dump() has beside those that the API sent (openai 3.51).
+LOGPROBS = ("content", "refusal")
+MESSAGE = ("content", "refusal", "role", "annotations", "audio", "function_call", "tool_calls")
+CHOICE = ("finish_reason", "index", "logprobs", "message")
+USAGE = ("completion_tokens", "prompt_tokens", "total_tokens", "completion_tokens_details", "prompt_tokens_details")
+RESPONSE = (
+    "id", "choices", "created", "model", "object", "metadata", "moderation", "service_tier", "system_fingerprint",
+    "usage",
+)  # fmt: skip
+
+
+def chatcompletion_request(
+    *, max_lenght_fallback: bool = True, request_timeout: float | None = 60, prompt: str | None = None, **kwargs: Any
+) -> dict[str, Any]:
+    """Ask a model and return the whole response as a dict, in the shape of the SDK's ``model_dump()``.
+
+    :param max_lenght_fallback: where the context is too long, ask the next model of ``[Fallbacks]``.
+    :param request_timeout: seconds for one attempt.
+    :param prompt: one user message, instead of ``messages``.
+    :param kwargs: ``messages``, ``model`` and the other arguments of :meth:`LLMClient.send_message`, also ``cache``.
+    :raises openai.BadRequestError: for a bad request, also where the context is too long and no fallback is left.
+    :raises openai.OpenAIError: for other failures that remain after the retries.
+    """
+    client = answering("OpenAI", "AzureOpenAI")
+    flow = asking(client, max_lenght_fallback, request_timeout, prompt, kwargs)
+    try:
+        return dumped(drive(flow).record.response, as_it_is=is_stand_in(client))
+    except APIError as error:
+        raise sdk_error(error) from error
+
+
+def answering(*names: str) -> LLMClient:
+    """Return the shared client; where a test has replaced the SDK, one that sends through what stands in its place.
+
+    :param names: the SDK's classes that the function is known to use.
+    """
+    client = shared_client()
+    if not isinstance(client, OpenAIClient) or not is_patched(*names):
+        return client
+    # The same settings, pools and meter, so not copy.copy(), which makes a client that begins anew.
+    stand_in: Any = object.__new__(type(client))
+    stand_in.__dict__.update(client.__dict__, _transports={}, make_transport=patched_transport)
+    return stand_in  # type: ignore[no-any-return]
+
+
+def is_stand_in(client: LLMClient) -> bool:
+    """Return whether a client sends through what stands in the SDK's place: its answers are no records."""
+    return getattr(client, "make_transport", None) is patched_transport
+
+
+def asking(
+    client: LLMClient, fallback: bool, timeout: float | None, prompt: str | None, arguments: dict[str, Any]
+) -> Flow[Answer]:
+    """Return the flow that answers a request; the same for both drivers.
+
+    :raises TypeError: where both ``prompt`` and ``messages`` are given, or neither.
+    """
+    given = {name: value for name, value in arguments.items() if name not in ACCEPTED}
+    messages = given.pop("messages", None)
+    if (messages is None) == (prompt is None):
+        raise TypeError("give either messages= or prompt=, which is one user message")
+    asked = prompt if messages is None else messages
+    return client.responding(asked, fallback, {"timeout": timeout, **given}, fresh=is_stand_in(client))
+
+
+def patched_transport(endpoint: Endpoint) -> PatchedTransport:
+    """Return the transport through the class that is there at the time; an endpoint with an API version is Azure."""
+    azure = endpoint.api_type == "azure" or endpoint.azure_api_version is not None
+    arguments: dict[str, Any] = {"api_key": endpoint.key() or NO_KEY, "organization": endpoint.organization}
+    if azure:
+        address = endpoint.azure_endpoint or endpoint.base_url
+        arguments |= {"azure_endpoint": address, "api_version": endpoint.azure_api_version}
+        arguments |= {"azure_deployment": endpoint.deployment} if endpoint.deployment else {}
+    else:
+        arguments |= {"base_url": endpoint.base_url}
+    return PatchedTransport("AzureOpenAI" if azure else "OpenAI", arguments, endpoint.name)
+
+
+def dumped(response: dict[str, Any], *, as_it_is: bool = False) -> dict[str, Any]:
+    """Return a response in the shape of ``model_dump()``: fields that the API left out are ``None``."""
+    if as_it_is:
+        return response
+    choices = [_filled(CHOICE, choice, message=MESSAGE, logprobs=LOGPROBS) for choice in response["choices"]]
+    return {**_filled(RESPONSE, response, usage=USAGE), "choices": choices}
+
+
+def _filled(names: tuple[str, ...], given: dict[str, Any], **inner: tuple[str, ...]) -> dict[str, Any]:
+    """Return fields with those that are missing as ``None``; the same of the fields inside that are objects."""
+    filled = {**dict.fromkeys(names), **given}
+    for name, inside in inner.items():
+        if isinstance(filled[name], dict):
+            filled[name] = _filled(inside, filled[name])
+    return filled
+
+
+def sdk_error(error: APIError) -> Exception:
+    """Return the SDK's error behind one of ours, and log a bad request; ours where the SDK raised none."""
+    import logging
+
+    import openai
+
+    if isinstance(error, InvalidRequestError):
+        logging.getLogger("llmcall").error("bad request: %s", error)
+    if isinstance(error.__cause__, openai.OpenAIError):
+        return error.__cause__
+    if isinstance(error, RequestTimeoutError):
+        return openai.APITimeoutError(request=_http().Request("POST", NOWHERE))
+    return _bad_request(error) if isinstance(error, ContextLengthError) else error
+
+
+def _bad_request(error: ContextLengthError) -> Exception:
+    """Return the error that the SDK would have raised, had the server said what was found out here."""
+    import openai
+
+    response = _http().Response(400, request=_http().Request("POST", NOWHERE))
+    body = {"message": f"maximum context length exceeded: {error}", "code": "context_length_exceeded"}
+    return openai.BadRequestError(body["message"], response=response, body=body)
+
+
+def _http() -> Any:
+    """Return the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x."""
+    import openai
+
+    return sys.modules[openai.DefaultHttpxClient.__base__.__module__.partition(".")[0]]

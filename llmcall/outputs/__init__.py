@@ -1,0 +1,1 @@
+"""Answers parsed into types."""

@@ -12,7 +12,7 @@ from llmcall.config.endpoints import Endpoint
 from llmcall.engine.calls import Call
 from llmcall.engine.effects import Do, Send, Sleep, Until
 from llmcall.engine.flow import Answer, answer
-from llmcall.engine.pools import Pool
+from llmcall.engine.limits import Pool
 from llmcall.engine.retry import RetryPolicy
 from llmcall.errors import APIError
 from llmcall.models.facts import Capabilities

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..config.current import Endpoint, Settings
-    from ..engine.pools import Pool
-    from ..engine.usage import Amounts, Usage
+    from ..engine.limits import Pool
+    from ..engine.usage import Usage, UsageDelta
     from ..models.facts import Capabilities
     from .hits import ShortWay
     from .transport import Transport
@@ -153,8 +153,7 @@ class ClientCore:
         """Return the endpoints that serve a model, as one takes its turn among them."""
         pool = self._pools.get(model)
         if pool is None:
-            from ..engine.limits import process_room
-            from ..engine.pools import Pool
+            from ..engine.limits import Pool, process_room
 
             pool = self._pools.setdefault(model, Pool(self.endpoints(model), process_room))
         return pool
@@ -169,7 +168,7 @@ class ClientCore:
     def _count(self, model: str, scope: str, **amounts: float | None) -> None:
         count(self._meter, model, scope, amounts)
 
-    def count_usage(self, model: str, scope: str, amounts: Amounts) -> None:
+    def count_usage(self, model: str, scope: str, amounts: UsageDelta) -> None:
         """Count what calls of this client used in another process."""
         count(self._meter, model, scope, amounts)
 

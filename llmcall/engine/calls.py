@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..config.current import Endpoint
     from ..models.facts import Capabilities
     from ..types import Request
-    from .pools import Pool
+    from .limits import Pool
     from .retry import RetryPolicy
 
 __all__ = ["Call", "time_left"]

@@ -15,7 +15,7 @@ from ..responses import completeness as answers
 from ..types import Answer, Response, Sent, record_of
 from .calls import Call, time_left
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, look
-from .entrance import Admission
+from .limits import Admission
 from .recourse import another_way
 from .retry import RetryPolicy, retrying
 
@@ -135,7 +135,7 @@ def _attempt(call: Call, body: dict[str, Any], number: int) -> Flow[Sent]:
     renewed: set[str] = set()
     while True:
         with _admission(call, body) as admission:
-            endpoint = yield from admission.enter()
+            endpoint = yield from admission.acquire()
             begun = time.monotonic()
             try:
                 response = yield from _sent(call, endpoint, body, admission)
@@ -154,7 +154,7 @@ def _attempt(call: Call, body: dict[str, Any], number: int) -> Flow[Sent]:
 
 def _count_left(call: Call, admission: Admission, number: int) -> None:
     """Count a call whose caller leaves while it is answered: a model answered, and what it said is billed."""
-    used = admission.left()
+    used = admission.abandon()
     if used is not None:
         call.count(used, retries=number - 1)
 
@@ -189,7 +189,7 @@ def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admis
         request = request._replace(body=whole)
     response = yield Send(transport, request, timeout)
     _check(call, response, admission)
-    yield from admission.answered(response)
+    yield from admission.settle(response)
     if call.stream:
         from ..responses.assembly import text_pieces
 
@@ -207,13 +207,13 @@ def _streamed(call: Call, chunks: Any, timeout: float | None, admission: Admissi
                 head = chunk
                 continue
             text = assembler.add(chunk)
-            admission.hear(chunk)
+            admission.observe(chunk)
             if text:
                 begun = True
                 yield Emit(text)
         response = Response(assembler.response(), head.request_id, head.headers)
         _check(call, response, admission)
-        yield from admission.answered(response)
+        yield from admission.settle(response)
     except APIError as error:
         if begun:
             error.retryable = False  # the reader has the first half already

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["LONGEST_WAIT", "Quota", "Told", "date_in", "sent_at", "told_by"]
+__all__ = ["LONGEST_WAIT", "Quota", "ServerQuota", "date_in", "sent_at", "told_by"]
 
 LONGEST_WAIT = 366 * 86400.0  # seconds; what no clock of the system can wait for would be an error of its own
 EPOCH = 1e9  # a number of seconds that is a date
@@ -63,7 +63,7 @@ class Quota(NamedTuple):
     limit: int | None = None
 
 
-class Told(NamedTuple):
+class ServerQuota(NamedTuple):
     """Hold what a server said is left, and what has gone and come back since.
 
     :param unit: ``"requests"`` or ``"tokens"``.
@@ -82,7 +82,7 @@ class Told(NamedTuple):
     most: float
 
     @classmethod
-    def of(cls, quota: Quota, now: float) -> Told:
+    def of(cls, quota: Quota, now: float) -> ServerQuota:
         """Return what a quota says at a monotonic time."""
         until = now + quota.seconds
         if quota.limit is None or quota.seconds <= 0:
@@ -97,7 +97,7 @@ class Told(NamedTuple):
         ends = self.since + short / self.rate if self.rate else self.until
         return max(0.0, round(ends - now, 6))  # else a wait could end a rounding error before what it waits for
 
-    def less(self, used: int, now: float) -> Told:
+    def less(self, used: int, now: float) -> ServerQuota:
         """Return it without those that a call uses."""
         left = min(self.most, self.left + self.rate * (now - self.since))
         return self._replace(left=left - used, since=now)

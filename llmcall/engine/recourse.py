@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..errors import APIError
     from .calls import Call
-    from .pools import Pool
+    from .limits import Pool
 
 __all__ = ["another_way"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..types import TokenUsage
 
-    Amounts = Mapping[str, float | str | None]
+    UsageDelta = Mapping[str, float | str | None]
 
 __all__ = ["Meter", "Usage", "cost_of", "count", "count_hit", "process_meter", "track", "watching"]
 
@@ -113,7 +113,7 @@ class Meter:
         self._unknown: dict[tuple[str, str], list[int]] = {}
         self._priced_by: dict[tuple[str, str], tuple[str, ...]] = {}
 
-    def add(self, model: str, scope: str, amounts: Amounts) -> None:
+    def add(self, model: str, scope: str, amounts: UsageDelta) -> None:
         """Add amounts, by the name of their column; ``None`` is unknown, and a text says whose price was taken."""
         scope = named(scope)
         with _lock:
@@ -167,7 +167,7 @@ process_meter = Meter()
 _tracking: list[Any] = []
 
 
-def count(own: Meter, model: str, scope: str, amounts: Amounts) -> None:
+def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked."""
     own.add(model, scope, amounts)
     process_meter.add(model, scope, amounts)

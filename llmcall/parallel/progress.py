@@ -52,7 +52,7 @@ class Bar:
         self._tokens: int | None = 0
         self._cost: float | None = 0.0
 
-    def add(self, model: str, scope: str, amounts: metering.Amounts) -> None:
+    def add(self, model: str, scope: str, amounts: metering.UsageDelta) -> None:
         """Take in what calls used, as a meter does."""
         with self._lock:
             self._cached += int(amounts.get("cached_calls") or 0)

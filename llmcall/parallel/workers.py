@@ -73,7 +73,7 @@ class Cargo(NamedTuple):
     :param failures: why calls left no record, how many in each scope, and the first of them in words.
     """
 
-    usage: list[tuple[str, str, metering.Amounts]]
+    usage: list[tuple[str, str, metering.UsageDelta]]
     events: list[Event]
     failures: list[tuple[str, dict[str, int], str]]
 
@@ -108,9 +108,9 @@ class _Receipts:
     """Be a meter that keeps each addition."""
 
     def __init__(self) -> None:
-        self.kept: deque[tuple[str, str, metering.Amounts]] = deque()
+        self.kept: deque[tuple[str, str, metering.UsageDelta]] = deque()
 
-    def add(self, model: str, scope: str, amounts: metering.Amounts) -> None:
+    def add(self, model: str, scope: str, amounts: metering.UsageDelta) -> None:
         """Keep an addition."""
         self.kept.append((model, scope, dict(amounts)))
 

@@ -23,9 +23,7 @@ from llmcall.config.endpoints import Endpoint
 from llmcall.engine import reservations
 from llmcall.engine.demands import LONGEST_ANSWER, Demand, demand_of
 from llmcall.engine.effects import END, Emit, Next, Open, Send, Until
-from llmcall.engine.entrance import Admission
-from llmcall.engine.limits import WINDOW, Limits, process_room
-from llmcall.engine.pools import Pool
+from llmcall.engine.limits import WINDOW, Admission, Limits, Pool, process_room
 from llmcall.errors import BudgetExceededError, EmptyAnswerError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.facts import Capabilities
 from llmcall.testing import ScriptedClient
@@ -442,7 +440,7 @@ class House:
         body = {"model": "m", "messages": MESSAGES, "max_tokens": most}
         request = Request("chat", "m", body, body, {}, None, "0" * 64)
         admission = Admission(request, Capabilities(), self.pool, self.limits, lambda _: None, None, lambda: self.now)
-        self._step(key, admission, admission.enter())
+        self._step(key, admission, admission.acquire())
 
     def _step(self, key: int, admission: Admission, flow: Any) -> None:
         try:
@@ -464,7 +462,7 @@ class House:
             self.answered += 1
             tokens[0] = min(tokens[0], int(share * most) + 1)
             usage = {"prompt_tokens": 1, "completion_tokens": tokens[0] - 1}
-            assert list(admission.answered({**completion(), "usage": usage})) == []
+            assert list(admission.settle({**completion(), "usage": usage})) == []
         else:
             tokens[0] = 0
         error = {"ok": None, "fails": ServiceError("busy"), "leaves": KeyboardInterrupt()}[how]

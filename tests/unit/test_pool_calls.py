@@ -19,7 +19,7 @@ from servers import OK, Answer, ScriptedServer, completion, refusal
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient, Reply
-from llmcall.engine.pools import Pool
+from llmcall.engine.limits import Pool
 
 NAMES = ("east", "west", "north")
 MODEL = "gpt-4o"

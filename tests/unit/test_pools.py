@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from llmcall.config.endpoints import Endpoint
-from llmcall.engine.pools import Pool
+from llmcall.engine.limits import Pool
 
 NAMES = ("a", "b", "c")
 

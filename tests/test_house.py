@@ -31,9 +31,9 @@ def tree_files() -> list[Path]:
 
 
 def hidden(path: Path) -> bool:
-    """Tell whether a path lies in a folder that a tool made, or holds somebody's keys."""
+    """Tell whether a path lies in a folder that a tool made, is a worktree's link to git, or holds somebody's keys."""
     made = {"__pycache__", ".llmcall", ".hypothesis", ".ipynb_checkpoints"}
-    return path.name == ".env" or any(part in made or part.endswith("_cache") for part in path.parts)
+    return path.name in (".env", ".git") or any(part in made or part.endswith("_cache") for part in path.parts)
 
 
 FILES = tree_files()

@@ -89,11 +89,12 @@ def _is_recorded(collector: pytest.Collector) -> bool:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin where the project replays."""
+    """Begin where the project replays; last, since a ``conftest.py`` may add marks in this hook."""
     begun = config.pluginmanager.has_plugin(NAME)
-    if begun or (config.stash.get(USED, False) and not config.getoption("collectonly")):
+    used = config.stash.get(USED, False) or any(map(_uses, items))
+    if begun or (used and not config.getoption("collectonly")):
         _replay(config).prepare(items)
 
 
@@ -102,7 +103,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     """Take over what a worker of pytest-xdist counted; the controller collects no tests itself."""
     counted = getattr(node, "workeroutput", {}).get(NAME)
     if counted is not None:
-        _replay(node.config).tally.take(counted)
+        _replay(node.config).report.merge(counted)
 
 
 def _replay(config: pytest.Config) -> Replay:
@@ -131,6 +132,6 @@ def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Cass
 @pytest.fixture
 def llm_cassette_name(request: pytest.FixtureRequest) -> str:
     """Name the test's cassette, in the folder of its module's cassettes; override it to name another."""
-    from .names import item_name
+    from .replay import item_name
 
     return item_name(request.node)

@@ -2,29 +2,394 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import sqlite3
+import tempfile
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from ..cassettes import tapes
+from ..cassettes.cassette import Cassette
 from ..errors import CacheMissError
 from ..replay import scopes
-from .fixtures import LiveFixture, ReplayedFixture
-from .names import fixture_path, item_name, item_path
-from .network import OPTION, Network
-from .runs import Recorder, Run
-from .tally import Tally
-from .turns import Turns, make_folder, remove_folder
+from ..replay.guards import guards
+from .report import RunReport, unused_in
 
 if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
 
-    from ..cassettes.cassette import Cassette
+    from ..cassettes.current import Tape
 
 __all__ = ["Replay"]
 
+OPTION = "--llm-record"
+
+# The names of cassettes: readable, the same in every run, good on every file system
+
+FOLDER = "cassettes"
+SUFFIX = ".jsonl"
+LONGEST_NAME = 100  # characters
+DIGITS = 8
+UNSAFE = re.compile(r"[^A-Za-z0-9_.,=+\[\]-]+")
+UPPER_PARAMETER = re.compile(r"\[.*[A-Z].*\]")
+# How pytest names the fixtures that it makes of setup functions (pytest 8 and 9).
+SETUP_FIXTURE = re.compile(r"_(?:xunit|unittest)_(\w+?)_fixture_")
+
+
+def safe_name(name: str, *, ambiguous: bool = False) -> str:
+    """Return a file's name, without suffix, for a test's or fixture's name.
+
+    Where something had to be replaced, or another name could be the same in a file system that ignores case, a digest
+    of the name is added.
+
+    :param name: such as ``TestMarket.test_buys[bread-3]``.
+    :param ambiguous: whether another name differs in case alone.
+    """
+    safe = UNSAFE.sub("_", name)
+    changed = safe != name or len(name) > LONGEST_NAME or UPPER_PARAMETER.search(name)
+    if not changed and not ambiguous:
+        return safe
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+    return f"{safe[: LONGEST_NAME - DIGITS - 1]}-{digest}"
+
+
+def item_name(item: pytest.Item) -> str:
+    """Return the name of a test's cassette: its classes, its name and its parameters."""
+    nodes = [node for node in item.listchain() if isinstance(node, pytest.Class)] + [item]
+    return safe_name(".".join(node.name for node in nodes), ambiguous=any(map(_has_twin, nodes))) + SUFFIX
+
+
+def _has_twin(node: Any) -> bool:
+    """Return whether something beside a test or class has a name that differs in case alone."""
+    name = getattr(node, "originalname", None) or node.name
+    around = dir(getattr(node.parent, "obj", None))
+    return any(other != name and other.casefold() == name.casefold() for other in around)
+
+
+def item_path(item: pytest.Item, name: str) -> Path:
+    """Return the file of a test's cassette.
+
+    :param name: what the marker, a fixture or :func:`item_name` calls it.
+    :raises pytest.UsageError: where it is no name.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise pytest.UsageError(f"{item.nodeid}: a cassette's name must be a text, not {name!r}")
+    return _folder(item.config, item.path) / (name if Path(name).suffix else name + SUFFIX)
+
+
+def _folder(config: pytest.Config, module: Path) -> Path:
+    """Return the folder of a test module's cassettes."""
+    named = config.getini("llm_cassette_dir")
+    if not named:
+        return module.parent / FOLDER / module.stem
+    root = config.rootpath
+    beside = module.with_suffix("")
+    inside = beside.relative_to(root) if beside.is_relative_to(root) else Path(beside.name)
+    return root / str(named) / inside
+
+
+def fixture_path(fixture: pytest.FixtureDef[Any], request: SubRequest) -> Path:
+    """Return the file of a wider fixture's cassette: beside what it is set up for, a session's where it is defined."""
+    name = _fixture_name(fixture, request)
+    node = request.node
+    if isinstance(node, pytest.Session):
+        return _defined(request.config, fixture.baseid) / (safe_name(name) + SUFFIX)
+    if isinstance(node, pytest.Package):
+        folder = node.path if node.path.is_dir() else node.path.parent
+        return _folder(request.config, folder / "conftest.py") / (safe_name(name) + SUFFIX)
+    classes = [each.name for each in node.listchain() if isinstance(each, pytest.Class)]
+    return _folder(request.config, node.path) / (safe_name(".".join([*classes, name])) + SUFFIX)
+
+
+def _defined(config: pytest.Config, baseid: str) -> Path:
+    place = config.rootpath / baseid.partition("::")[0]
+    return _folder(config, place if place.suffix == ".py" else place / "conftest.py")
+
+
+def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
+    made = SETUP_FIXTURE.match(fixture.argname)
+    name = made[1] if made else fixture.argname
+    if not hasattr(request, "param"):
+        return name
+    ids = fixture.ids
+    given = ids[request.param_index] if isinstance(ids, (list, tuple)) else request.param
+    plain = isinstance(given, (str, int, float, bool)) or given is None
+    return f"{name}[{given if plain else request.param_index}]"
+
+
+# The network
+
+
+OPTION = "--llm-record"
+
+
+class Network:
+    """Stand between the calls of all clients and their models, from :meth:`close` to :meth:`open`.
+
+    Clients that never leave the process may go on: the scripted one and the one of a local model.
+
+    :param recording: whether calls may be recorded; then those that have a cassette reach the model.
+    :ivar live: whether the test or fixture that runs now may reach the model.
+    :ivar test: the node identifier of the test that runs now.
+    """
+
+    def __init__(self, *, recording: bool) -> None:
+        self.live = False
+        self.test = ""
+        self._recording = recording
+
+    def close(self) -> None:
+        """Check every call that no record answers.
+
+        The cassettes that code opens itself may record, so neither they nor a cache mode can say no to all calls.
+        """
+        guards.append(self._check)
+
+    def open(self) -> None:
+        """Check no more."""
+        guards.remove(self._check)
+
+    def _check(self, client: object, tape: Tape | None) -> None:
+        __tracebackhide__ = True
+        has_leave = self._recording and tape is not None
+        if self.live or has_leave or _stays_inside(client):
+            return
+        raise CacheMissError(self._unmarked() if tape is None else self._unrecorded(tape.cassette.path))
+
+    def _unmarked(self) -> str:
+        return (
+            "this test has no cassette, and without one its calls reach no model. Mark it with @pytest.mark.llm and "
+            f"record it with {self.command('once')}; or let it reach the model with @pytest.mark.llm(live=True); or "
+            "use llmcall.testing.ScriptedClient, whose answers are written in the test"
+        )
+
+    def _unrecorded(self, path: Any) -> str:
+        return f"no answer is recorded in {path}, and nothing is recorded in this run; {self.command('once')} does"
+
+    def command(self, mode: str) -> str:
+        """Return the command that records the test that runs now."""
+        return f"pytest {OPTION}={mode} {shlex.quote(self.test)}".rstrip()
+
+
+def _stays_inside(client: object) -> bool:
+    from ..clients.local import LocalClient
+    from ..testing import ScriptedClient
+
+    return isinstance(client, (LocalClient, ScriptedClient))
+
+
+# Several workers of one run record a cassette one after the other, each on top of the last
+
+LONGEST_WAIT = 3600.0  # seconds: another worker's test may take long
+
+
+class CassetteLocks:
+    """Let one worker at a time record a cassette.
+
+    :param folder: where the workers of the run meet; ``None`` where there is one process alone.
+    """
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
+        self._recorded: set[str] = set()
+
+    def acquire(self, path: Path) -> CassetteLock:
+        """Wait until no other worker records a cassette, and return the lock that keeps the others waiting."""
+        file = os.path.realpath(path)
+        if self._folder is None:
+            return CassetteLock(file, self._recorded, None)
+        os.makedirs(self._folder, exist_ok=True)
+        return CassetteLock(file, self._recorded, os.path.join(self._folder, hashlib.sha256(file.encode()).hexdigest()))
+
+
+class CassetteLock:
+    """Hold one cassette while it is recorded.
+
+    :ivar recorded: whether a test of this run has recorded the cassette already, so that another one adds to it.
+    """
+
+    def __init__(self, file: str, recorded: set[str], lock: str | None) -> None:
+        self._file = file
+        self._all_recorded = recorded
+        self.recorded = file in recorded
+        self._connection: sqlite3.Connection | None = None
+        if lock is not None:
+            # SQLite's lock ends with its process, on every system, however the process ends.
+            self._connection = sqlite3.connect(
+                lock, timeout=LONGEST_WAIT, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("BEGIN EXCLUSIVE")
+            self.recorded = bool(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def mark_recorded(self) -> None:
+        """Note that this run has recorded the cassette."""
+        self._all_recorded.add(self._file)
+        if self._connection is not None:
+            self._connection.execute("PRAGMA user_version = 1")
+
+    def release(self) -> None:
+        """Let the next worker record it."""
+        if self._connection is not None:
+            self._connection.execute("COMMIT")
+            self._connection.close()
+            self._connection = None
+
+
+def make_folder() -> str:
+    """Return a new folder in which the workers of a run meet."""
+    return tempfile.mkdtemp(prefix="llmcall-")
+
+
+def remove_folder(folder: str) -> None:
+    """Remove the folder of a run that is over."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+# One run of a test, or of a wider fixture, with its cassette
+
+
+class Recorder:
+    """Open cassettes, and take note of what became of them.
+
+    :param mode: the mode of every cassette.
+    :param root: the project's root, from which the summary names files.
+    :param locks: of the cassettes that are recorded.
+    :param report: where calls and unused records are counted.
+    """
+
+    def __init__(self, mode: str, root: Path, locks: CassetteLocks, report: RunReport) -> None:
+        self.mode = mode
+        self.report = report
+        self._root = root
+        self._locks = locks
+
+    def open(self, path: Path, *, shared: bool = False) -> CassetteRun:
+        """Open the cassette of a test or fixture; one that this run has begun is added to.
+
+        :param shared: whether tests besides this one may use it.
+        """
+        lock = self._locks.acquire(path) if self.mode != "none" else None
+        cassette = Cassette(path, "new" if lock and lock.recorded else self.mode, write=False)
+        try:
+            cassette.open()
+        except BaseException:
+            if lock:
+                lock.release()
+            raise
+        return CassetteRun(self, cassette, lock, shared)
+
+    def open_own(self, path: Path) -> CassetteRun:
+        """Open the cassette of one test alone, whose last run is the one that counts."""
+        self.report.forget(self.name(path))
+        return self.open(path)
+
+    def name(self, path: Path) -> str:
+        """Return what the summary calls a file."""
+        inside = path.is_relative_to(self._root)
+        return (path.relative_to(self._root) if inside else path).as_posix()
+
+
+class CassetteRun:
+    """Be one run with its cassette, which counts between :meth:`begin` and :meth:`end`."""
+
+    def __init__(self, recorder: Recorder, cassette: Cassette, lock: CassetteLock | None, shared: bool) -> None:
+        self.cassette = cassette
+        self._recorder = recorder
+        self._lock = lock
+        self._shared = shared
+
+    def begin(self) -> None:
+        """Let the cassette answer."""
+        tapes.begin(self.cassette)
+
+    def end(self) -> None:
+        """Let it answer no more."""
+        tapes.end(self.cassette)
+
+    def close(self, passed: bool) -> None:
+        """Write the cassette where all passed, and only then.
+
+        :raises CacheError: where it cannot be written; see :meth:`Cassette.write`.
+        """
+        cassette = self.cassette
+        cassette.write_at_end = passed
+        unrecorded = cassette.failures.counts() if passed else {}
+        written = False
+        try:
+            cassette.close()
+            written = passed and cassette.recorded > 0
+            if self._lock and written:
+                self._lock.mark_recorded()
+        finally:
+            if self._lock:
+                self._lock.release()
+            self._count(passed, written)
+            self._recorder.report.miss(self._recorder.name(cassette.path), unrecorded)
+
+    def _count(self, passed: bool, written: bool) -> None:
+        report, name = self._recorder.report, self._recorder.name(self.cassette.path)
+        report.add(self.cassette, written=written)
+        report.judge(name, unused_in(self.cassette) if passed else None, shared=self._shared)
+
+
+class ReplayedFixture:
+    """Be one fixture whose calls are replayed."""
+
+    def __init__(self, recorder: Recorder, path: Path) -> None:
+        self._recorder = recorder
+        self._path = path
+        self._run: CassetteRun | None = None
+
+    def begin(self) -> None:
+        """Open its cassette, at set-up and again at tear-down."""
+        self._run = self._recorder.open(self._path)
+        self._run.begin()
+
+    def end(self, passed: bool = True) -> None:
+        """Close its cassette, if it is open."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.end()
+            run.close(passed)
+
+
+class LiveFixture:
+    """Be one fixture whose calls reach the model."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._before: tuple[bool, Cassette | None] | None = None
+
+    def begin(self) -> None:
+        """Open the network, and let no test's cassette count."""
+        around = tapes.innermost()
+        self._before = self._network.live, around
+        self._network.live = True
+        if around is not None:
+            tapes.end(around)
+
+    def end(self, passed: bool = True) -> None:
+        """Let hold what held before."""
+        before, self._before = self._before, None
+        if before is not None:
+            self._network.live, around = before
+            if around is not None:
+                tapes.begin(around)
+
+
+# The plugin
+
 FIXTURE = "llm_cassette"
-RUN = pytest.StashKey[Run]()
+RUN = pytest.StashKey[CassetteRun]()
 OUTCOMES = pytest.StashKey[list[tuple[str, str]]]()  # when, and what became of it
 
 
@@ -69,10 +434,10 @@ class Replay:
         self.config = config
         self.mode = mode
         self.name = name
-        self.tally = Tally()
+        self.report = RunReport()
         self._folder: str | None = None  # where the workers of this controller meet
-        turns = Turns(getattr(config, "workerinput", {}).get(name))
-        self._recorder = Recorder(mode, config.rootpath, turns, self.tally)
+        locks = CassetteLocks(getattr(config, "workerinput", {}).get(name))
+        self._recorder = Recorder(mode, config.rootpath, locks, self.report)
         self._network = Network(recording=mode != "none")
         self._network.close()
 
@@ -90,7 +455,7 @@ class Replay:
 
     def prepare(self, items: list[pytest.Item]) -> None:
         """Let every test that replays have its cassette before its other fixtures."""
-        self.tally.complete = all(map(self._is_folder, self.config.args))
+        self.report.complete = all(map(self._is_folder, self.config.args))
         for item in items:
             mark = mark_of(item)
             names = getattr(item, "fixturenames", None)
@@ -105,7 +470,7 @@ class Replay:
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         """Take note that not all tests run that may share a cassette."""
         if any(map(_replays, items)):
-            self.tally.complete = False
+            self.report.complete = False
 
     def open(self, item: pytest.Item, name: str) -> Cassette:
         """Open a test's cassette, for the fixture.
@@ -168,7 +533,7 @@ class Replay:
 
     def _close(self, item: pytest.Item, passed: bool) -> None:
         if not passed and _replays(item):
-            self.tally.complete = False
+            self.report.complete = False
         run = item.stash.get(RUN, None)
         if run is not None:
             del item.stash[RUN]
@@ -214,16 +579,18 @@ class Replay:
         """Hand a worker's counts to its controller; let the run fail where records are unused and may not be."""
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if session.shouldstop or session.shouldfail or not ended:
-            self.tally.complete = False
+            self.report.complete = False
         output = getattr(self.config, "workeroutput", None)
         if output is not None:
-            output[self.name] = self.tally.dump()
-        elif self.config.getoption("llm_unused") == "fail" and self.tally.unused() and exitstatus == pytest.ExitCode.OK:
+            output[self.name] = self.report.dump()
+            return
+        fails = self.config.getoption("llm_unused") == "fail" and exitstatus == pytest.ExitCode.OK
+        if fails and self.report.unused():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say what was replayed and recorded, and what was not used."""
-        for number, line in enumerate(self.tally.lines()):
+        for number, line in enumerate(self.report.lines()):
             terminalreporter.write_line(line, yellow=number > 0)
 
 

@@ -396,3 +396,17 @@ def test_the_example(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     (project.path / "cinema.py").write_text(changed, encoding="utf-8")
     printed = project.run(passed=3, failed=1)
     assert "CacheMissError" in printed and "--llm-record=new" in printed
+
+
+def test_marks_that_a_conftest_adds(project: Project) -> None:
+    """A conftest that marks tests in pytest_collection_modifyitems gives them cassettes."""
+    project.write(
+        "conftest.py",
+        "def pytest_collection_modifyitems(items):\n    for item in items:\n        item.add_marker(pytest.mark.llm)\n",
+        header="import pytest\n",
+    )
+    project.write("tests/test_market.py", "def test_one():\n    ask('bread')\n")
+    project.run("--llm-record=once", passed=1)
+    assert project.calls() == ["bread"]
+    project.run(passed=1)
+    assert project.calls() == [] and project.cassettes() == ["tests/cassettes/test_market/test_one.jsonl"]

@@ -7,63 +7,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from replayed_projects import Project, names_of
 
-from llmcall.pytest_plugin.names import LONGEST, safe_name
-
 pytest_plugins = "pytester"
-
-# What Windows allows in no name ("Naming Files, Paths, and Namespaces", Microsoft Learn).
-RESERVED = set('<>:"/\\|?*') | {chr(code) for code in range(32)}
-DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
-names = st.text(min_size=1) | st.from_regex(r"test_[a-z]{1,3}\[[a-zA-Z0-9./ \\-]{0,8}\]", fullmatch=True)
-
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Make a project."""
     return Project(pytester, monkeypatch)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("test_one", "test_one"),
-        ("TestMarket.test_buys[bread-3]", "TestMarket.test_buys[bread-3]"),
-        ("test_price[0.5-a,b=c+d]", "test_price[0.5-a,b=c+d]"),
-        ("test_path[a/b]", "test_path[a_b]-{digest}"),
-        ("test_text[What? Now: *]", "test_text[What_Now_]-{digest}"),
-        ("test_case[GPT-4]", "test_case[GPT-4]-{digest}"),
-        ("test_word[ü]", "test_word[_]-{digest}"),
-        ("aux", "aux-{digest}"),
-        ("Con.test", "Con.test-{digest}"),
-        ("x" * 100, "x" * 100),
-        ("x" * 101, "x" * 91 + "-{digest}"),
-    ],
-)
-def test_safe_name(name: str, expected: str) -> None:
-    """An ordinary name stays as it is; another one stays readable and gains a digest."""
-    pattern = re.escape(expected).replace(r"\{digest\}", "[0-9a-f]{8}")
-    assert re.fullmatch(pattern, safe_name(name))
-
-
-@given(names)
-def test_safe_names_are_safe(name: str) -> None:
-    """Whatever a test is called, its cassette's name is short, ASCII, and reserved nowhere."""
-    safe = safe_name(name) + ".jsonl"
-    assert len(safe) <= LONGEST + len(".jsonl") and safe.isascii() and safe.isprintable()
-    assert not set(safe) & RESERVED and " " not in safe
-    assert safe.partition(".")[0].casefold() not in DEVICES
-
-
-@given(names, names)
-def test_safe_names_differ(one: str, other: str) -> None:
-    """Two tests have two names, also where case does not count; those that differ in case alone are told apart."""
-    ambiguous = one != other and one.casefold() == other.casefold()
-    safe = [safe_name(name, ambiguous=ambiguous).casefold() for name in (one, other)]
-    assert (safe[0] == safe[1]) == (one == other)
 
 
 SOURCE = """

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import textwrap
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from replayed_projects import Project, names_of, summary
-
-from llmcall.pytest_plugin.tally import Tally
-from llmcall.pytest_plugin.turns import Turns
 
 pytest_plugins = "pytester"
 
@@ -71,43 +65,3 @@ def test_workers_rewrite(project: Project) -> None:
     project.run(*TWO, "--llm-record=rewrite", passed=12)
     assert sorted(project.calls()) == sorted([*"abcdef", *"012345", "world", "bye"])
     assert sorted(shared.read_bytes().splitlines()) == sorted(before.splitlines())
-
-
-@pytest.mark.parametrize("folder", [None, "meeting"])
-def test_turns(tmp_path: Path, folder: str | None) -> None:
-    """A run that has begun a cassette is remembered, by every worker that meets the others."""
-    here = None if folder is None else str(tmp_path / folder)
-    turns = Turns(here)
-    first = turns.take(Path("a.jsonl"))
-    assert not first.begun
-    other = turns.take(Path("b.jsonl"))
-    first.begin()
-    first.end()
-    other.end()
-    worker = turns if here is None else Turns(here)
-    for name, begun in (("a.jsonl", True), ("./x/../a.jsonl", True), ("b.jsonl", False)):
-        turn = worker.take(Path(name))
-        assert turn.begun == begun
-        turn.end()
-
-
-judged = st.tuples(
-    st.sampled_from(["own", "shared"]), st.none() | st.dictionaries(st.sampled_from("abc"), st.just("x")), st.booleans()
-)
-
-
-@given(st.lists(judged), st.lists(judged))
-def test_tallies_add_up(
-    one: list[tuple[str, dict[str, str] | None, bool]], other: list[tuple[str, dict[str, str] | None, bool]]
-) -> None:
-    """Two processes come to the same verdict as one would."""
-    tallies = [Tally(), Tally(), Tally()]
-    for tally, verdicts in zip(tallies, (one, other, one + other), strict=True):
-        for name, unused, complete in verdicts:
-            tally.judge(name, unused, shared=name == "shared")
-            tally.complete = tally.complete and complete
-            tally.replayed += 1
-            tally.miss(name, dict.fromkeys(unused or (), 1))
-    tallies[0].take(tallies[1].dump())
-    assert tallies[0].unused() == tallies[2].unused()
-    assert list(tallies[0].lines()) == list(tallies[2].lines())

@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Cassette
 
-__all__ = ["Tally", "unused_in"]
+__all__ = ["RunReport", "unused_in"]
 
 SHOWN = 3  # unused records that the summary names for each cassette
 WORDS = 40
 
 
-class Tally:
+class RunReport:
     """Count calls, and know which left no record and which records answered none.
 
     :ivar replayed: calls that a cassette answered.
@@ -75,7 +75,7 @@ class Tally:
         }
 
     def dump(self) -> dict[str, Any]:
-        """Return all as plain data, for :meth:`take` in another process."""
+        """Return all as plain data, for :meth:`merge` in another process."""
         return {
             "replayed": self.replayed,
             "recorded": self.recorded,
@@ -86,7 +86,7 @@ class Tally:
             "shared": sorted(self._shared),
         }
 
-    def take(self, dumped: dict[str, Any]) -> None:
+    def merge(self, dumped: dict[str, Any]) -> None:
         """Add what another process counted."""
         self.replayed += dumped["replayed"]
         self.recorded += dumped["recorded"]

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
         ServiceError,
         TemplateError,
     )
-    from .explain.miss import Miss
+    from .explain.report import Miss
     from .legacy import chatcompletion_request
-    from .parallel.maps import imap, map
+    from .parallel.map import imap, map
     from .parallel.plans import Plan
     from .process import count_tokens, reset, settings, usage
     from .registry import client, register_client
@@ -70,9 +70,9 @@ _HOMES = {
         "LLMCallError", "OutputError", "QuotaExceededError", "RateLimitError", "RequestTimeoutError", "ScopeError",
         "ServiceError", "TemplateError",
     ),
-    "parallel.maps": ("imap", "map"),
+    "parallel.map": ("imap", "map"),
     "engine.usage": ("Usage", "track"),
-    "explain.miss": ("Miss",),
+    "explain.report": ("Miss",),
     "parallel.plans": ("Plan",),
     "process": ("count_tokens", "reset", "settings", "usage"),
     "replay.recording": ("recorded",),

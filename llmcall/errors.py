@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from .explain.miss import Miss
+    from .explain.report import Miss
 
 __all__ = [
     "APIError",
@@ -175,7 +175,7 @@ class CacheMissError(CacheError):
     """Report that nothing is recorded for a request and that the mode forbids a call.
 
     :param message: what is missing, in a line.
-    :param explain: gives the :class:`llmcall.explain.miss.Miss` whose text is the message. It is called when that is
+    :param explain: gives the :class:`llmcall.explain.report.Miss` whose text is the message. It is called when that is
         first looked at: the nearest record takes time to find, and who catches a thousand of these may read none.
     """
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..engine.flights import Flights
-    from ..explain.miss import Miss
+    from ..explain.report import Miss
     from ..types import Record, Reply, Request
     from .packing import Head
     from .stats import CacheStats
@@ -235,7 +235,7 @@ class ResponseCache:
 
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a report."""
-        from ..explain.miss import explain
+        from ..explain.report import explain
 
         return explain(self, request)
 

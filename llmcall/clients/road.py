@@ -89,7 +89,7 @@ class ClientRoad(ClientCore):
     def _check_leave(self, asked: Asked) -> None:
         """Refuse to ask where the cassette does not allow it or, where none is open, the mode."""
         if not asked.tape.cassette.asks if asked.tape else self._mode() == "replay":
-            from ..explain.miss import missed
+            from ..explain.report import missed
 
             raise missed(
                 asked.request,

@@ -9,8 +9,9 @@ from collections import Counter
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
+from ..text import printable
 from .differences import brief
-from .passages import masked, pieces, printable, shortened
+from .passages import masked, pieces, shortened
 from .similarity import conversation, said, strings_in
 from .volatile import holds, volatile
 

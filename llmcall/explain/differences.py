@@ -6,7 +6,8 @@ import difflib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .passages import Passage, masked, passages, printable, shortened, shown
+from ..text import printable
+from .passages import Passage, masked, passages, shortened, shown
 from .similarity import said
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes import credentials
+from ..text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Passage", "masked", "passages", "pieces", "printable", "shortened", "shown"]
+__all__ = ["Passage", "masked", "passages", "pieces", "shortened", "shown"]
 
 # A word with what joins it (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or one other character.
 TOKEN = re.compile(r"\s+|[\w'’.:/@+\\-]{0,200}\w|.", re.DOTALL)
@@ -115,15 +116,6 @@ def masked(text: str) -> str:
         text = text[: match.start] + "*" * (match.end - match.start) + text[match.end :]
         match = credentials.find(text)
     return text
-
-
-def printable(text: str) -> str:
-    """Return a text in one line, what cannot be seen written as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
 
 
 def shortened(text: str, width: int) -> str:

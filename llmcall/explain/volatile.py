@@ -7,7 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..requests.normalizers import NORMALIZERS
-from .passages import pieces, printable, shortened
+from ..text import printable
+from .passages import pieces, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

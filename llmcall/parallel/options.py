@@ -20,7 +20,7 @@ ON_ERROR = ("raise", "none", "return")
 
 
 class MapOptions(NamedTuple):
-    """Hold the arguments of a map, checked; see :func:`llmcall.parallel.maps.map`."""
+    """Hold the arguments of a map, checked; see :func:`llmcall.parallel.map.map`."""
 
     key: Callable[[Any], Any] | None
     repeats: int

@@ -25,13 +25,13 @@ class Mapped(Asker):
         :param map_options: those of :func:`llmcall.map`.
         :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`Plan`.
         """
-        from .maps import map as mapped
+        from .map import map as mapped
 
         return mapped(self, rows, **map_options)
 
     def map_function(self, function: LLMFunction[Any, Any], rows: Iterable[Any], map_options: dict[str, Any]) -> Any:
         """Ask about each row with the arguments and defaults of an ``@llm`` function; as :meth:`map`."""
-        from .maps import map as mapped
+        from .map import map as mapped
 
         return mapped(function, rows, **map_options)
 
@@ -48,7 +48,7 @@ class Mapped(Asker):
         :raises ValueError: where a column has one of those names.
         """
         from .frames import answer_table
-        from .maps import map as mapped
+        from .map import map as mapped
 
         job = CallJob(self, whole=True)
         if dry_run:

@@ -119,7 +119,7 @@ def answered(call: FunctionCall) -> Flow[Record]:
     if found is not None:
         return _kept(call, found)
     if not call.may_run:
-        from ..explain.miss import missed
+        from ..explain.report import missed
 
         cassette = call.tape.cassette if call.tape else None
         raise missed(call.request, settings=config.settings(), cache=call.cache, cassette=cassette)

@@ -16,7 +16,7 @@ import llmcall
 from llmcall.cache.cache import ResponseCache
 from llmcall.cli.main import main
 from llmcall.explain.differences import differences
-from llmcall.explain.miss import Miss
+from llmcall.explain.report import Miss
 from llmcall.explain.passages import masked, passages
 from llmcall.testing import ScriptedClient
 from llmcall.types import Request

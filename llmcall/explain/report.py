@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import current as config
 from ..errors import CacheError, CacheMissError
+from ..text import printable
 from .causes import causes_of, causes_of_differences
 from .differences import Difference, differences
 from .nearest import Nearest, nearest
-from .passages import masked, printable
+from .passages import masked
 from .places import cause_of_sample, cause_of_scope, scope_words
 from .similarity import conversation, said, split_sample
 from .sources import CacheSource, CassetteSource

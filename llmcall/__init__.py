@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .clients.openai import OpenAIClient
     from .clients.stream import AsyncStream, Stream
     from .clients.transport import AsyncTransport, Transport
-    from .config.current import Endpoint, Settings, configure, configured, force_api_cache, force_api_type
+    from .config.resolve import configure, configured, force_api_cache, force_api_type
+    from .config.settings import Endpoint, Settings
     from .engine.budgets import budget
     from .engine.usage import Usage, track
     from .errors import (
@@ -63,7 +64,8 @@ _HOMES = {
     "clients.openai": ("OpenAIClient",),
     "clients.stream": ("AsyncStream", "Stream"),
     "clients.transport": ("AsyncTransport", "Transport"),
-    "config.current": ("Endpoint", "Settings", "configure", "configured", "force_api_cache", "force_api_type"),
+    "config.resolve": ("configure", "configured", "force_api_cache", "force_api_type"),
+    "config.settings": ("Endpoint", "Settings"),
     "errors": (
         "APIError", "AuthenticationError", "BudgetExceededError", "CacheCorruptError", "CacheError", "CacheMissError",
         "ConfigError", "ContentFilterError", "ContextLengthError", "EmptyAnswerError", "InvalidRequestError",

@@ -13,7 +13,7 @@ from .registry import client as shared_client
 
 if TYPE_CHECKING:
     from .clients.base import LLMClient
-    from .config.current import Endpoint
+    from .config.settings import Endpoint
     from .engine.effects import Flow
     from .engine.flow import Answer
 

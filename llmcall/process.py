@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from .cache import cache
 from .cassettes.current import close_named
 from .cassettes.unrecorded import process_failures
-from .config import current as config
+from .config import resolve as config
 from .engine import limits
 from .engine.usage import process_meter
-from .models.facts import resolve
+from .models.capabilities import resolve
 from .registry import forget_clients
 from .replay import scopes
 
 if TYPE_CHECKING:
-    from .config.current import Settings
+    from .config.settings import Settings
     from .engine.usage import Usage
     from .models.tokens import TokenCount
 
@@ -61,6 +61,6 @@ def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:
 
 
 def _encoding(name: str, now: Settings) -> str | None:
-    from .models.facts import capabilities
+    from .models.capabilities import capabilities
 
     return capabilities(name, now.models).encoding

@@ -7,13 +7,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .clients.base import LLMClient
-from .config import current as config
+from .config import resolve as config
 from .errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .config.current import Settings
+    from .config.settings import Settings
 
 __all__ = ["client", "forget_clients", "known_api_types", "register_client"]
 

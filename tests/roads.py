@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from llmcall.cache.cache import ResponseCache
-from llmcall.config.endpoints import Endpoint
+from llmcall.config.settings import Endpoint
 from llmcall.engine.calls import Call
 from llmcall.engine.effects import Do, Send, Sleep, Until
 from llmcall.engine.flow import Answer, answer
 from llmcall.engine.limits import Pool
 from llmcall.engine.retry import RetryPolicy
 from llmcall.errors import APIError
-from llmcall.models.facts import Capabilities
+from llmcall.models.capabilities import Capabilities
 from llmcall.types import Request
 
 POLICY = RetryPolicy(max_attempts=5, waiting_time=1.0, factor=2.0, max_waiting_time=60.0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..config import current as config
+from ..config import resolve as config
 from ..errors import CacheCorruptError
-from ..models.facts import resolve
+from ..models.capabilities import resolve
 from ..requests.keys import key_of
 from .long_work import with_bar
 from .packing import pack, unpack
@@ -14,7 +14,7 @@ from .packing import pack, unpack
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..config.current import Settings
+    from ..config.settings import Settings
     from ..types import Record
     from .cache import ResponseCache
     from .stores import Change, Store

@@ -13,9 +13,9 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..config import current as config
+from ..config import resolve as config
 from ..errors import APIError, CacheCorruptError
-from ..models.facts import resolve
+from ..models.capabilities import resolve
 from ..requests.keys import key_of
 from ..requests.messages import asked_messages, check_messages
 from ..requests.normalizers import normalizer
@@ -26,7 +26,7 @@ from .pickles import DEPTH, Room, plain
 from .pickles import read as read_pickle
 
 if TYPE_CHECKING:
-    from ..config.current import Settings
+    from ..config.settings import Settings
 
 __all__ = ["read", "readable", "recognized"]
 

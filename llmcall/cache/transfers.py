@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cassettes import records as lines
 from ..cassettes.headers import header_of
-from ..config import current as config
+from ..config import resolve as config
 from ..config.values import without_password
 from ..errors import CacheCorruptError, CacheError
 from ..requests.keys import key_of

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cache.locks import alone
-from ..config import current as config
+from ..config import resolve as config
 from ..errors import CacheError, ConfigError
 from ..notices import warn_once
 from ..requests.keys import key_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from ..config.current import Settings
+    from ..config.settings import Settings
     from ..types import Record, Request
     from .tapes import Place
 

@@ -7,11 +7,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config import current as config
+from ..config import resolve as config
 from . import tapes
 
 if TYPE_CHECKING:
-    from ..config.current import Settings
+    from ..config.settings import Settings
     from ..types import Record, Request
     from .cassette import Cassette
     from .tapes import Place

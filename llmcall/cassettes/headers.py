@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..config import current as config
-from ..config.layers import CONFIGURED
+from ..config import resolve as config
+from ..config.settings import CONFIGURED
 from . import tapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..config.current import Settings
+    from ..config.settings import Settings
 
 __all__ = ["NAMESPACES", "differences", "header_of", "layer_of"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..clients.base import LLMClient
-    from ..config.current import Endpoint
+    from ..config.settings import Endpoint
 
 __all__ = ["Check", "checks"]
 

@@ -21,7 +21,7 @@ from ..types import TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..config.current import Settings
+    from ..config.settings import Settings
     from ..engine.effects import Flow
     from ..models.tokens import TokenCount
     from ..types import Answer, Request

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..config import current as config
+from ..config import resolve as config
 from .azure_transport import azure_transport
 from .openai import OpenAIClient
 
 if TYPE_CHECKING:
-    from ..config.current import Endpoint, Settings
+    from ..config.settings import Endpoint, Settings
 
 __all__ = ["AzureClient"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..config import current as config
+from ..config import resolve as config
 from ..errors import ConfigError
 from .bearer import Hidden, signed_in
 from .sdk import SDKTransport, fitting
 
 if TYPE_CHECKING:
-    from ..config.current import Endpoint, Settings
+    from ..config.settings import Endpoint, Settings
 
 __all__ = ["azure_transport"]
 

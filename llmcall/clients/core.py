@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from ..cache.cache import shared_cache
-from ..config import current as config
+from ..config import resolve as config
 from ..engine.usage import Meter, count
 from ..errors import ConfigError
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..cache.cache import ResponseCache
-    from ..config.current import Endpoint, Settings
+    from ..config.settings import Endpoint, Settings
     from ..engine.limits import Pool
     from ..engine.usage import Usage, UsageDelta
-    from ..models.facts import Capabilities
+    from ..models.capabilities import Capabilities
     from .hits import ShortWay
     from .transport import Transport
 
@@ -99,13 +99,13 @@ class ClientCore:
             raise TypeError(f"model is {name!r}; it must be a string")
         if not settings.aliases:
             return name
-        from ..models.facts import resolve
+        from ..models.capabilities import resolve
 
         return resolve(name, settings.aliases)
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model."""
-        from ..models.facts import capabilities
+        from ..models.capabilities import capabilities
 
         return capabilities(model, self.settings.models)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cache.cache import shared_cache
 from ..cassettes.tapes import is_any_open
-from ..config import current as config
+from ..config import resolve as config
 from ..engine.usage import count_hit
 from ..errors import CacheCorruptError
 from ..replay.scopes import is_outside

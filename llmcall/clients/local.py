@@ -9,8 +9,8 @@ from .base import LLMClient
 from .local_model import LocalTransport, find_model
 
 if TYPE_CHECKING:
-    from ..config.current import Endpoint
-    from ..models.facts import Capabilities
+    from ..config.settings import Endpoint
+    from ..models.capabilities import Capabilities
 
 __all__ = ["LocalClient"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..cassettes import tapes
-from ..config import current as config
-from ..config.layers import CONFIGURED
+from ..config import resolve as config
+from ..config.settings import CONFIGURED
 from ..errors import ConfigError
 from .base import LLMClient
 
 if TYPE_CHECKING:
     from typing import ClassVar
 
-    from ..config.current import Endpoint, Settings
+    from ..config.settings import Endpoint, Settings
     from .sdk import SDKTransport
 
 __all__ = ["OpenAIClient"]
@@ -58,7 +58,7 @@ class OpenAIClient(LLMClient):
         url = settings.azure_endpoint if self.api_type == "azure" else settings.base_url
         if url is None:
             return HOST
-        from ..config.addresses import host_of
+        from ..config.values import host_of
 
         return host_of(url)
 
@@ -96,7 +96,7 @@ class OpenAIClient(LLMClient):
 
     def host(self, endpoint: Endpoint) -> str:
         """Return the host of an endpoint, without port or credentials."""
-        from ..config.addresses import host_of
+        from ..config.values import host_of
 
         return host_of(endpoint.azure_endpoint or endpoint.base_url or ADDRESS)
 

@@ -14,7 +14,7 @@ from ..types import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..config.current import Settings
+    from ..config.settings import Settings
     from .options import Options
 
 __all__ = ["chat_request", "embedding_request", "keyed_parameters", "normalizer_of", "texts_of"]

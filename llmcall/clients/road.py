@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..cache.rows import reply_of
-from ..config import current as config
+from ..config import resolve as config
 from ..errors import APIError, CacheCorruptError
 from ..types import Answer, Reply
 from .core import ClientCore

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .addresses import host_of, is_loopback
 from .references import KeyReference
-from .values import MASK, without_password
+from .values import MASK, host_of, is_loopback, without_password
 
 __all__ = ["Endpoint", "host_of", "is_loopback"]
 
@@ -56,4 +55,3 @@ class Endpoint(NamedTuple):
     def __repr__(self) -> str:
         shown = self.masked()
         return f"Endpoint({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, shown, strict=True))})"
-

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .layers import ARGUMENT, Layer, Origin, check_setting
+from .endpoints import Endpoint
+from .layers import ARGUMENT, CONFIGURED, Layer, Origin, check_setting
 from .names import HIDDEN, SETTINGS, Setting, find_setting, setting_named
 from .values import MASK, UNSET, without_password
 
-if TYPE_CHECKING:
-    from .endpoints import Endpoint
-
-__all__ = ["Settings", "thawed"]
+__all__ = ["CONFIGURED", "Endpoint", "Settings", "thawed"]
 
 _FROM_ARGUMENT = Origin(ARGUMENT, "argument")
 _SLOTS = {name: "_own_key" if name == "api_key" else name for name in (*SETTINGS, *HIDDEN)}

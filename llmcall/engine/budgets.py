@@ -7,7 +7,7 @@ import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config import current as config
+from ..config import resolve as config
 from ..errors import ConfigError
 from . import reservations
 from .accounts import PICO, Account, Amounts, Spending

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..cache.cache import ResponseCache
-    from ..config.current import Endpoint
-    from ..models.facts import Capabilities
+    from ..config.settings import Endpoint
+    from ..models.capabilities import Capabilities
     from ..types import Request
     from .limits import Pool
     from .retry import RetryPolicy

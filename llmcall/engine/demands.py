@@ -11,7 +11,7 @@ from ..types import TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ..models.facts import Capabilities
+    from ..models.capabilities import Capabilities
 
 __all__ = ["LONGEST_ANSWER", "Demand", "begun_with", "demand_of", "used_by"]
 

@@ -20,7 +20,7 @@ from .recourse import another_way
 from .retry import RetryPolicy, retrying
 
 if TYPE_CHECKING:
-    from ..config.current import Endpoint
+    from ..config.settings import Endpoint
     from .effects import Flow
     from .flights import Flight
 

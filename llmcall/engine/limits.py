@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from ..config.endpoints import Endpoint
-    from ..config.settings import Settings
-    from ..models.facts import Capabilities
+    from ..config.settings import Endpoint, Settings
+    from ..models.capabilities import Capabilities
     from ..types import Request
     from .accounts import Spending
     from .demands import Demand

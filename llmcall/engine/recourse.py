@@ -9,7 +9,7 @@ from ..notices import warn_once
 from .demands import demand_of
 
 if TYPE_CHECKING:
-    from ..config.endpoints import Endpoint
+    from ..config.settings import Endpoint
     from ..errors import APIError
     from .calls import Call
     from .limits import Pool

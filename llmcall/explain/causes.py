@@ -18,7 +18,7 @@ from .volatile import holds, volatile
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..config.current import Settings
+    from ..config.settings import Settings
     from ..types import Data, Record
     from .differences import Difference
 

@@ -8,7 +8,7 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config import current as config
+from ..config import resolve as config
 from ..errors import CacheError, CacheMissError
 from ..text import printable
 from .causes import causes_of, causes_of_differences
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
-    from ..config.current import Settings
+    from ..config.settings import Settings
     from ..types import Record, Request
     from .sources import Source
 

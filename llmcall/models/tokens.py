@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from .facts import capabilities
+from .capabilities import capabilities
 from .vocabularies import counter, forget
 
 if TYPE_CHECKING:

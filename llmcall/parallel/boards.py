@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..cache.redis_servers import RedisServer
-    from ..config.current import Settings
+    from ..config.settings import Settings
 
     T = TypeVar("T")
 

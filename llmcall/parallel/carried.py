@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.cassette import Cassette
-from ..config.travel import without_keys
+from ..config.resolve import without_keys
 from ..replay import scopes
 from ..replay.draws import Draws
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..cassettes.tapes import Place
-    from ..config.current import Settings
+    from ..config.settings import Settings
     from ..types import Record, Request
 
 __all__ = ["CarriedCassette", "Event", "retell"]

@@ -9,7 +9,7 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..cassettes import current, tapes
-from ..config import current as config
+from ..config import resolve as config
 from ..engine import stops
 from ..engine import usage as metering
 from ..engine.stops import Stop

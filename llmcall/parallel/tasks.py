@@ -7,7 +7,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from ..config import current as config
+from ..config import resolve as config
 from ..engine import stops
 from ..notices import warn_once
 from ..replay.draws import Draws, path_of

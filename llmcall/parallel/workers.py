@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cache import packing
 from ..cassettes import tapes
 from ..cassettes.unrecorded import process_failures
-from ..config import current as config
-from ..config import travel as setting_travel
+from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
 from ..engine.stops import Stop
@@ -94,7 +93,7 @@ def pack(cassette: Cassette | None, board: Board) -> bytes:
         seeds = [(record.cache_key, b64encode(packing.pack(record)).decode(), place) for record, place in gained]
         board.post(SEEDS, json.dumps(seeds).encode())
     carried = None if cassette is None else (os.path.realpath(cassette.path), cassette.mode)
-    luggage = Luggage(root(), setting_travel.pack(), budgets.travelling(), carried)
+    luggage = Luggage(root(), config.pack(), budgets.travelling(), carried)
     try:
         return pickle.dumps(luggage)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -127,7 +126,7 @@ class Desk:
         self._cassette: CarriedCassette | None = None
         self._closing = ExitStack()
         _clear_tapes()
-        setting_travel.unpack(luggage.settings)
+        config.unpack(luggage.settings)
         with ExitStack() as opened:
             opened.enter_context(budgets.opened(luggage.budgets))
             opened.enter_context(metering.watching(self._receipts))

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.unrecorded import process_failures
-from ..config import current as config
+from ..config import resolve as config
 from ..engine.effects import ALONE, Do, Send, Wait, look
 from ..errors import APIError, LLMCallError
 from ..types import record_of

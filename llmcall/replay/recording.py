@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ..cache.cache import shared_cache
 from ..cassettes.current import open_tape
-from ..config import current as config
+from ..config import resolve as config
 from ..engine.drivers import adrive, drive
 from ..requests.keys import identity, sampled_key
 from ..requests.messages import plain

@@ -9,8 +9,8 @@ from .messages import plain
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..config.current import Settings
-    from ..models.facts import Capabilities
+    from ..config.settings import Settings
+    from ..models.capabilities import Capabilities
 
 __all__ = ["CONFIGURED", "UNKEYED", "asked_parameters", "check_names", "given_parameters", "sent_body"]
 
@@ -70,7 +70,7 @@ def check_names(params: Mapping[str, Any], *, embedding: bool = False) -> None:
     """
     if params.keys() <= KNOWN and not embedding:
         return
-    from ..models import facts as models
+    from ..models import capabilities as models
 
     table = models.EMBEDDING_PARAMETERS | {"model"} if embedding else models.CHAT_PARAMETERS | KNOWN
     for name in params.keys() - table - ACCEPTED:

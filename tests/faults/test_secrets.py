@@ -320,7 +320,7 @@ def test_a_key_travels_in_memory_alone(told: Told, tmp_path: Path, monkeypatch: 
 
 def test_what_comes_home_from_a_worker_has_no_key() -> None:
     """An executor may keep results on disk: what a worker notes of a cassette's settings is without keys."""
-    from llmcall.config.endpoints import Endpoint
+    from llmcall.config.settings import Endpoint
     from llmcall.parallel.carried import CarriedCassette
 
     with RawServer(answers()) as server, llmcall.cassette("tape.jsonl"):

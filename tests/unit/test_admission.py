@@ -19,13 +19,13 @@ from streaming import WAYS
 
 import llmcall
 from llmcall.clients.failures import failure
-from llmcall.config.endpoints import Endpoint
+from llmcall.config.settings import Endpoint
 from llmcall.engine import reservations
 from llmcall.engine.demands import LONGEST_ANSWER, Demand, demand_of
 from llmcall.engine.effects import END, Emit, Next, Open, Send, Until
 from llmcall.engine.limits import WINDOW, Admission, Limits, Pool, process_room
 from llmcall.errors import BudgetExceededError, EmptyAnswerError, RateLimitError, RequestTimeoutError, ServiceError
-from llmcall.models.facts import Capabilities
+from llmcall.models.capabilities import Capabilities
 from llmcall.testing import ScriptedClient
 from llmcall.types import Request
 

@@ -12,7 +12,7 @@ from roads import CLOCK, POLICY, Road, on_clock
 from servers import completion
 
 from llmcall.cache.cache import ResponseCache
-from llmcall.config.endpoints import Endpoint
+from llmcall.config.settings import Endpoint
 from llmcall.engine.effects import ALONE, Send, Wait
 from llmcall.engine.retry import JITTER
 from llmcall.errors import (
@@ -26,7 +26,7 @@ from llmcall.errors import (
     RequestTimeoutError,
     ServiceError,
 )
-from llmcall.models.facts import capabilities
+from llmcall.models.capabilities import capabilities
 
 BUSY = [ServiceError("busy") for _ in range(9)]
 

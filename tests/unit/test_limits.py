@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 import llmcall
-from llmcall.config.endpoints import Endpoint
+from llmcall.config.settings import Endpoint
 from llmcall.engine.demands import Demand
 from llmcall.engine.limits import NO_LIMITS, WINDOW, Entry, Limits, Pool, Room, process_room
 from llmcall.engine.rate_headers import LONGEST_WAIT, told_by

@@ -16,8 +16,8 @@ import llmcall
 from llmcall.cache.cache import ResponseCache
 from llmcall.cli.main import main
 from llmcall.explain.differences import differences
-from llmcall.explain.report import Miss
 from llmcall.explain.passages import masked, passages
+from llmcall.explain.report import Miss
 from llmcall.testing import ScriptedClient
 from llmcall.types import Request
 

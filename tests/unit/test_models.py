@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall.errors import ConfigError
-from llmcall.models import facts as models
-from llmcall.models.facts import Capabilities, capabilities, resolve
+from llmcall.models import capabilities as models
+from llmcall.models.capabilities import Capabilities, capabilities, resolve
 
 SAMPLING = {"temperature", "top_p", "logprobs", "top_logprobs"}
 PENALTIES = {"presence_penalty", "frequency_penalty", "logit_bias"}
@@ -267,7 +267,7 @@ def test_unknown_attribute() -> None:
 def test_import_reads_no_table() -> None:
     """Importing the module opens no file; the first question opens one."""
     code = (
-        "import sys, llmcall.models.facts as m; assert m._data.cache_info().currsize == 0;"
+        "import sys, llmcall.models.capabilities as m; assert m._data.cache_info().currsize == 0;"
         "m.capabilities('gpt-4o'); m.capabilities('o1'); assert m._data.cache_info().misses == 1;"
         "assert not {'openai', 'tiktoken', 'difflib', 'dataclasses', 'logging', 'inspect'} & set(sys.modules)"
     )

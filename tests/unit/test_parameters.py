@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 import llmcall
-from llmcall.models.facts import CHAT_PARAMETERS, EMBEDDING_PARAMETERS, Capabilities, capabilities
+from llmcall.models.capabilities import CHAT_PARAMETERS, EMBEDDING_PARAMETERS, Capabilities, capabilities
 from llmcall.requests.parameters import UNKEYED, asked_parameters, check_names, given_parameters, sent_body
 from llmcall.testing import ScriptedClient
 

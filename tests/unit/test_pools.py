@@ -8,7 +8,7 @@ from collections import Counter
 import hypothesis.strategies as st
 from hypothesis import given
 
-from llmcall.config.endpoints import Endpoint
+from llmcall.config.settings import Endpoint
 from llmcall.engine.limits import Pool
 
 NAMES = ("a", "b", "c")

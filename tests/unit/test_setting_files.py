@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from llmcall.config import current as config
-from llmcall.config.current import Endpoint, Settings
+from llmcall.config import resolve as config
+from llmcall.config.settings import Endpoint, Settings
 from llmcall.errors import ConfigError
 from llmcall.notices import forget_notices, inform_once, warn_once
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llmcall.config import current as config
-from llmcall.config.current import Endpoint, announce_key_destination, is_loopback, key_for, key_variable
+from llmcall.config import resolve as config
+from llmcall.config.resolve import Endpoint, announce_key_destination, is_loopback, key_for, key_variable
 from llmcall.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from project_files import written
 
-from llmcall.config import current as config
+from llmcall.config import resolve as config
 from llmcall.config.names import SETTINGS, VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]

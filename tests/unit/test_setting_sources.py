@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from project_files import written, written_anew
 
-from llmcall.config import current as config
+from llmcall.config import resolve as config
 from llmcall.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import llmcall
-from llmcall.config import current as config
+from llmcall.config import resolve as config
 from llmcall.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from llmcall.config import current as config
-from llmcall.config.current import Settings
+from llmcall.config import resolve as config
 from llmcall.config.names import SETTINGS
+from llmcall.config.settings import Settings
 from llmcall.errors import ConfigError
 
 SECRET = "sk-very-secret"

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .layers import CONFIGURED, FORCED, PUSHED, Origin
-from .settings import Settings
+from .layers import CONFIGURED, FORCED, PUSHED, Layer, Origin
+from .names import HIDDEN, SETTINGS
+from .settings import Endpoint, Settings, thawed
+from .sources import Sources
 from .stack import Entry, Stack, complete_layer, entry_of
-from .values import directory_named
+from .values import directory_named, is_loopback
 
 if TYPE_CHECKING:
     from .api_keys import announce_key_destination, key_for, key_variable
-    from .endpoints import Endpoint, is_loopback
 
 __all__ = [
     "Endpoint",
@@ -34,6 +35,7 @@ __all__ = [
     "key_variable",
     "keyed_settings",
     "layer_of",
+    "pack",
     "pop_layer",
     "push_layer",
     "refresh",
@@ -41,13 +43,13 @@ __all__ = [
     "settings",
     "settings_for",
     "stack",
+    "unpack",
+    "without_keys",
 ]
 
 # What a call needs and a hit does not is imported when it is first asked for.
 _LATER = {
-    "Endpoint": "endpoints",
     "announce_key_destination": "api_keys",
-    "is_loopback": "endpoints",
     "key_for": "api_keys",
     "key_variable": "api_keys",
 }
@@ -287,3 +289,56 @@ def reset() -> None:
     with _stack.lock:
         _stack.forget()
     forget_notices()
+
+
+# Defaults, files and environment; what cassettes recorded; what code configured; what it forced.
+Luggage = tuple[Layer, tuple[Entry, ...], tuple[Entry, ...], Entry]
+
+
+class _Brought(Sources):
+    """Be what defaults, files and environment say in another process."""
+
+    __slots__ = ()
+
+    def changed(self) -> bool:
+        """Tell that nothing changes: what is here does not count."""
+        return False
+
+
+def pack() -> Luggage:
+    """Return all that the settings of this process are made of, keys included, to be pickled."""
+    stack = _stack
+    with stack.lock:
+        stack.made()
+        assert stack.sources is not None
+        pushed, configured = tuple(map(_entry, stack.pushed)), tuple(map(_entry, stack.configured))
+        return _layer(stack.sources.values), pushed, configured, _entry(stack.forced)
+
+
+def _entry(entry: Entry) -> Entry:
+    return Entry(_layer(entry.values), entry.withdrawn)
+
+
+def _layer(layer: Layer) -> Layer:
+    """Return a layer without read-only mappings, which cannot be pickled."""
+    return {name: (thawed(value), origin) for name, (value, origin) in layer.items()}
+
+
+def unpack(luggage: Luggage) -> None:
+    """Let the settings of another process hold in this one."""
+    stack = _stack
+    with stack.lock:
+        values, stack.pushed, stack.configured, stack.forced = luggage
+        stack.read_again(_Brought(values, None, (), ()))
+
+
+def without_keys(settings: Settings) -> Settings:
+    """Return settings without their keys, for what goes home with a result: an executor may keep results on disk."""
+    layer = _layer(settings.layer())
+    for name, (value, origin) in layer.items():
+        kind = {**SETTINGS, **HIDDEN}[name].kind
+        if kind == "secret":
+            layer[name] = (None, origin)
+        elif kind == "endpoints":
+            layer[name] = (tuple(endpoint._replace(api_key=None) for endpoint in value), origin)
+    return Settings(layer)

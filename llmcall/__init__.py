@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .parallel.plans import Plan
     from .process import count_tokens, reset, settings, usage
     from .registry import client, register_client
-    from .replay.recording import recorded
+    from .replay.recorded import recorded
     from .replay.scopes import bind, scope
     from .types import Record, Reply, Request, TokenUsage
 
@@ -77,7 +77,7 @@ _HOMES = {
     "explain.report": ("Miss",),
     "parallel.plans": ("Plan",),
     "process": ("count_tokens", "reset", "settings", "usage"),
-    "replay.recording": ("recorded",),
+    "replay.recorded": ("recorded",),
     "registry": ("client", "register_client"),
     "replay.scopes": ("bind", "scope"),
     "types": ("Record", "Reply", "Request", "TokenUsage"),

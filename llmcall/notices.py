@@ -1,13 +1,15 @@
-"""What the user is told in the log, once in a process however often the reason for it comes up."""
+"""What the user is told in the log: once in a process, or at the end of a run."""
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Iterable
 
-__all__ = ["forget_notices", "inform_once", "warn_once"]
+__all__ = ["CUT", "FAILED", "Failures", "forget_notices", "inform_once", "process_failures", "warn_once"]
 
 _said: set[object] = set()
 
@@ -43,3 +45,92 @@ def _logger() -> logging.Logger:
     import logging  # costs 4 ms, which a run without notices need not pay
 
     return logging.getLogger("llmcall")
+
+
+FAILED = "failed for good"
+CUT = "got an answer to a cut prompt"
+REASONS = {FAILED: "A failure", CUT: "Such an answer"}
+REMEDIES = {
+    FAILED: "run it again, and only what is missing is asked",
+    CUT: "let the server take longer prompts, or send a shorter one, and run it again",
+}
+NAMED = 5  # scopes that a warning lists
+
+
+class Failures:
+    """Gather the calls of one run that left no record, for a warning at its end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[str, dict[str, int]] = {}
+        self._first: dict[str, str] = {}
+
+    def add(self, scope: str, what: str, why: str = FAILED) -> None:
+        """Take in a call that left no record.
+
+        :param scope: its scope path; empty outside any.
+        :param what: the call and its error, in words that hold no secret.
+        :param why: ``FAILED`` or ``CUT``.
+        """
+        with self._lock:
+            self._first.setdefault(why, what)
+            scopes = self._found.setdefault(why, {})
+            scopes[scope] = scopes.get(scope, 0) + 1
+
+    def take(self) -> list[tuple[str, dict[str, int], str]]:
+        """Return, for each reason, how many there were in each scope, and the first in words, and begin anew."""
+        with self._lock:
+            found = [(why, scopes, self._first[why]) for why, scopes in sorted(self._found.items(), reverse=True)]
+            self._found, self._first = {}, {}
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Return how many there were for each reason."""
+        with self._lock:
+            return {why: sum(scopes.values()) for why, scopes in self._found.items()}
+
+    def warn(self, replay: str) -> None:
+        """Log one warning for each reason that there was, and begin anew.
+
+        :param replay: what will not go as this run did.
+        """
+        for why, scopes, first in self.take():
+            count = sum(scopes.values())
+            import logging
+
+            logging.getLogger("llmcall").warning(
+                "%d %s %s (%s; the first: %s). %s is not recorded, so a %s will not go as this run did: %s",
+                count, "call" if count == 1 else "calls", why, _listed(scopes.items()), first,
+                REASONS[why], replay, REMEDIES[why],
+            )  # fmt: skip
+
+    def forget(self) -> None:
+        """Begin anew without a warning."""
+        self.take()
+
+
+def _listed(scopes: Iterable[tuple[str, int]]) -> str:
+    counted = sorted(scopes)
+    named = [f"{count} in scope {scope!r}" if scope else f"{count} outside any scope" for scope, count in counted]
+    return ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} scopes more" if len(named) > NAMED else "")
+
+
+class _ProcessFailures(Failures):
+    """Gather those of the whole process, and warn when it ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._registered = False
+
+    def add(self, scope: str, what: str, why: str = FAILED) -> None:
+        """Take in a call that left no record; see :meth:`Failures.add`."""
+        if not self._registered:
+            import atexit
+            import logging  # its own end comes after ours, if it is imported before
+
+            self._registered = bool(logging)
+            atexit.register(self.warn, "replay")
+        super().add(scope, what, why)
+
+
+process_failures = _ProcessFailures()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .cache import cache
-from .cassettes.current import close_named
-from .cassettes.unrecorded import process_failures
+from .cassettes.cassette import close_named
 from .config import resolve as config
 from .engine import limits
 from .engine.usage import process_meter
 from .models.capabilities import resolve
+from .notices import process_failures
 from .registry import forget_clients
 from .replay import scopes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..cassettes import records as lines
-from ..cassettes.headers import header_of
+from ..cassettes import format as lines
+from ..cassettes.cassette import header_of
 from ..config import resolve as config
 from ..config.values import without_password
 from ..errors import CacheCorruptError, CacheError

@@ -1,4 +1,4 @@
-"""Cassettes: the answers of a stretch of code in one file, made for review and for git."""
+"""Cassettes: the answers of a stretch of code in one file, made for review and for git; and which one is open."""
 
 from __future__ import annotations
 
@@ -6,31 +6,136 @@ import functools
 import hashlib
 import itertools
 import os
+import re
+import sys
 import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.locks import alone
+from ..cache.packing import pack, unpack
 from ..config import resolve as config
+from ..config.settings import CONFIGURED
 from ..errors import CacheError, ConfigError
-from ..notices import warn_once
+from ..forks import after_fork_in_child
+from ..notices import Failures, warn_once
+from ..replay import scopes
 from ..requests.keys import key_of
-from . import headers, tapes
-from . import records as lines
-from .reels import Reel
-from .unrecorded import Failures
+from ..types import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from ..config.settings import Settings
-    from ..types import Record, Request
-    from .tapes import Place
+    from ..types import Record
+    from .format import Lines
 
-__all__ = ["MODES", "Cassette", "cassette"]
+__all__ = [
+    "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "at_position", "cassette", "close_named",
+    "current_cassette", "guards", "header_of", "innermost", "is_any_open", "named_cassette", "open_cassettes", "pop",
+    "position", "push", "set_named",
+]  # fmt: skip
 
+Place = tuple[int, ...]  # in the order of the calls
 MODES = ("none", "once", "new", "rewrite")
+
+
+class _Gained(NamedTuple):
+    """Hold a record as bytes, so that nobody shares it, and the first of the calls that it answered.
+
+    The first by the callers' scope paths, then by their places: no matter which thread came first.
+    """
+
+    packed: bytes
+    first: tuple[tuple[str, ...], Place]
+
+
+class RecordTable:
+    """Hold records by their keys.
+
+    :ivar stored: the records of the file, or ``None`` where there is none.
+    """
+
+    def __init__(self, stored: Lines | None) -> None:
+        self.lock = threading.Lock()
+        self.stored = stored
+        self._gained: dict[str, _Gained] = {}
+        self._used: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._gained) + (0 if self.stored is None else len(self.stored))
+
+    def __iter__(self) -> Iterator[Record]:
+        yield from self.stored or ()
+        for record, _ in self.gained():
+            yield record
+
+    def find(self, request: Request, place: Place) -> Record | None:
+        """Return the record of a request, or ``None``.
+
+        :param place: of the call that it answers.
+        """
+        with self.lock:
+            found = None if self.stored is None else self.stored.get(request)
+            return self._mark(found or self._gained_as(request.cache_key, place))
+
+    def find_key(self, cache_key: str, place: Place) -> Record | None:
+        """Return the record of a key, or ``None``."""
+        with self.lock:
+            found = None if self.stored is None else self.stored.find(cache_key)
+            return self._mark(found or self._gained_as(cache_key, place))
+
+    def _mark(self, found: Record | None) -> Record | None:
+        if found is not None:
+            self._used.add(found.cache_key)
+        return found
+
+    def _gained_as(self, key: str, place: Place) -> Record | None:
+        gained = self._gained.get(key)
+        if gained is None:
+            return None
+        self._gained[key] = gained._replace(first=min(gained.first, _standing(place)))
+        return unpack(key, gained.packed)
+
+    def add(self, record: Record, place: Place) -> Record:
+        """Take in an answer, and return the one that counts: whatever was recorded first.
+
+        :param place: of the call that it answers.
+        """
+        key = record.cache_key
+        with self.lock:
+            self._used.add(key)
+            found = (None if self.stored is None else self.stored.get(_request(record))) or self._gained_as(key, place)
+            if found is None:
+                self._gained[key] = _Gained(pack(record), _standing(place))
+        return found or record
+
+    def gained(self) -> list[tuple[Record, Place]]:
+        """Return the records that it gained, each with its place, in the order of the calls."""
+        with self.lock:
+            ordered = sorted(self._gained.items(), key=lambda item: item[1].first)
+        return [(unpack(key, gained.packed), gained.first[1]) for key, gained in ordered]
+
+    def count_gained(self) -> int:
+        """Return how many records it gained."""
+        return len(self._gained)
+
+    def unused(self) -> list[Record]:
+        """Return the records of the file that answered no call."""
+        return [record for record in self.stored or () if record.cache_key not in self._used]
+
+
+def _request(record: Record) -> Request:
+    """Return the request that a record answers, as far as it is looked up by."""
+    return Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
+
+
+def _standing(place: Place) -> tuple[tuple[str, ...], Place]:
+    return tuple(filter(None, scopes.standing().split("/"))), place
 
 
 class Cassette:
@@ -64,7 +169,7 @@ class Cassette:
         self.file = file
         self._is_read = self.mode != "rewrite" and os.path.exists(file)
         self._digest = _digest(file) if self.asks else None  # only what is written must be known
-        self._reel = Reel(None)
+        self._table = RecordTable(None)
         self._header: dict[str, Any] = {}
         self._layer: object = None
         self._orders = itertools.count()
@@ -76,13 +181,13 @@ class Cassette:
 
     def __enter__(self) -> Cassette:
         self.open()
-        tapes.begin(self)
+        push(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        tapes.end(self)
+        pop(self)
         self.close(error)
 
     def open(self) -> None:
@@ -97,17 +202,19 @@ class Cassette:
             self._depth += 1
 
     def _open(self, file: str) -> None:
-        if any(each.file == file and each.is_mine() for each in tapes.all_open()):
+        if any(each.file == file and each.is_mine() for each in open_cassettes()):
             raise CacheError(f"{self.path} is open already in this process; use one cassette for both, or two files")
         self._begin(file)
         if not self._is_read:
-            self._header = headers.header_of()
+            self._header = header_of()
             return
-        stored = lines.read(file, key_of)
+        from . import format
+
+        stored = format.read(file, key_of)
         self._header = stored.settings
-        self._reel = Reel(stored)
-        self._layer = config.push_layer(headers.layer_of(self._header), f"cassette {self.path}")
-        self.namespaces = self._header.get(headers.NAMESPACES, {})
+        self._table = RecordTable(stored)
+        self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
+        self.namespaces = self._header.get(NAMESPACES, {})
 
     def close(self, error: BaseException | None = None) -> None:
         """Write what it gained, at the last closing; a ``rewrite`` that failed leaves the old file.
@@ -142,7 +249,9 @@ class Cassette:
                     f"{self.path} was written by another process while it was being recorded here; nothing of it is "
                     "overwritten. The answers are in the disk cache: record again, one process at a time"
                 )
-            lines.write(self.file, self._header, self._reel, allow=config.settings().cassette_allow)
+            from . import format
+
+            format.write(self.file, self._header, self._table, allow=config.settings().cassette_allow)
             self._digest = _digest(self.file)
 
     def is_mine(self) -> bool:
@@ -151,7 +260,7 @@ class Cassette:
 
     def leave_parent(self) -> None:
         """Stand in a forked process, where the threads that may have held the locks are gone."""
-        self._opening, self._reel.lock = threading.RLock(), threading.Lock()
+        self._opening, self._table.lock = threading.RLock(), threading.Lock()
 
     # What may answer
 
@@ -168,17 +277,17 @@ class Cassette:
     @property
     def records(self) -> int:
         """Return how many records it holds now."""
-        return len(self._reel)
+        return len(self._table)
 
     @property
     def recorded(self) -> int:
         """Return how many records it gained."""
-        return self._reel.count_gained()
+        return self._table.count_gained()
 
     @property
-    def stored(self) -> lines.Lines | None:
+    def stored(self) -> Lines | None:
         """Return the records of its file, or ``None`` where none was read."""
-        return self._reel.stored
+        return self._table.stored
 
     def agree(self, base: Settings | None) -> None:
         """Let the first caller's settings stand in the header, and the others' be the same.
@@ -189,11 +298,11 @@ class Cassette:
         asking = None if base is None else id(base), config.generation()
         if asking in self._agreed:
             return
-        header = headers.header_of(base)
+        header = header_of(base)
         with self._opening:
             if not self._agreed and not self._is_read:
                 self._header = header
-            different = headers.differences(self._header, header)
+            different = differences(self._header, header)
             if different:
                 raise ConfigError(
                     f"{self.path} holds one set of settings for all its records, but the clients that it records "
@@ -205,22 +314,22 @@ class Cassette:
 
     def place(self) -> Place:
         """Return the next call's place in the order of the calls."""
-        return (*tapes.position(), next(self._orders))
+        return (*position(), next(self._orders))
 
     def find(self, request: Request, place: Place) -> Record | None:
         """Return the recorded answer of a request, or ``None``.
 
         :param place: of the call that it answers.
         """
-        return self._reel.find(request, place)
+        return self._table.find(request, place)
 
     def find_key(self, cache_key: str, place: Place) -> Record | None:
         """Return the record of a key, or ``None``."""
-        return self._reel.find_key(cache_key, place)
+        return self._table.find_key(cache_key, place)
 
     def count_replay(self) -> None:
         """Count a call that it answered."""
-        with self._reel.lock:
+        with self._table.lock:
             self.replayed += 1
 
     def add(self, record: Record, place: Place) -> Record:
@@ -231,15 +340,15 @@ class Cassette:
         if not self._depth:
             warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
             return record
-        return self._reel.add(record, place)
+        return self._table.add(record, place)
 
     def gained(self) -> list[tuple[Record, Place]]:
         """Return the records that it gained, each with its place, in the order of the calls."""
-        return self._reel.gained()
+        return self._table.gained()
 
     def unused(self) -> list[Record]:
         """Return the records of the file that answered no call."""
-        return self._reel.unused()
+        return self._table.unused()
 
     # The decorator
 
@@ -287,3 +396,229 @@ def _digest(path: str) -> bytes | None:
             return hashlib.sha256(file.read()).digest()
     except FileNotFoundError:
         return None
+
+
+NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
+MODEL_FILE = ".gguf"
+
+
+def header_of(base: Settings | None = None) -> dict[str, Any]:
+    """Return the settings that decide keys, as JSON data: as environment, files and defaults say them, not code.
+
+    A model's file is known by its name, wherever it lies.
+
+    :param base: the settings that a client was given, or ``None`` for the process's.
+    """
+    found = config.keyed_settings(base)
+    for name in ("model", "embedding_model"):
+        if str(found.get(name, "")).lower().endswith(MODEL_FILE):
+            found[name] = _file_name(found[name])
+    spaces = _namespaces(base)
+    return {**found, NAMESPACES: spaces} if spaces else found
+
+
+def _file_name(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
+
+
+def _namespaces(base: Settings | None) -> dict[str, str]:
+    held = header_namespaces()
+    if held is not None:
+        return held
+    settings = base or config.settings()
+    if settings.origin_of("endpoints").rank >= CONFIGURED:
+        return {}
+    return {model: each.namespace for each in settings.endpoints if each.namespace for model in each.models}
+
+
+def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a header says as a layer of settings; a model's file that lies here stays where it is.
+
+    :raises ConfigError: where a name is none of a setting that decides keys.
+    """
+    layer = config.layer_of({name: value for name, value in header.items() if name != NAMESPACES})
+    settings = config.settings()
+    for name in ("model", "embedding_model"):
+        here = getattr(settings, name)
+        if name in layer and str(here).lower().endswith(MODEL_FILE) and _file_name(here) == layer[name]:
+            layer[name] = here
+    return layer
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return in words what two headers say differently; empty where they agree."""
+    names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    return ", ".join(f"{name} ({one.get(name)!r} and {other.get(name)!r})" for name in names)
+
+
+_open: list[Cassette] = []
+_named: list[Cassette] = []  # the one that the settings name, which stands under those that code opens
+_lock = threading.RLock()
+_position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default=())
+
+
+def push(opened: Cassette) -> None:
+    """Let a cassette count until it ends, or until one begins inside it."""
+    with _lock:
+        _open.append(opened)
+
+
+def pop(closed: Cassette) -> None:
+    """Let a cassette count no more; of one that began several times, the last beginning ends."""
+    with _lock:
+        last = max(index for index, each in enumerate(_open) if each is closed)
+        del _open[last]
+
+
+def set_named(cassette: Cassette | None) -> None:
+    """Let a cassette count wherever code opens none; ``None`` lets none."""
+    _named[:] = [] if cassette is None else [cassette]
+
+
+def named_cassette() -> Cassette | None:
+    """Return the cassette that counts wherever code opens none, or ``None``."""
+    return _named[0] if _named else None
+
+
+def innermost() -> Cassette | None:
+    """Return the cassette that code opened last, or ``None`` where it opened none."""
+    return _open[-1] if _open else None
+
+
+def open_cassettes() -> tuple[Cassette, ...]:
+    """Return the cassettes that are open, the innermost last; one that began several times stands there as often."""
+    return (*_named, *_open)
+
+
+def is_any_open() -> bool:
+    """Return whether a cassette is open, in code or by the settings."""
+    return bool(_open or _named)
+
+
+def header_namespaces() -> dict[str, str] | None:
+    """Return the namespaces of models that an open cassette's header holds, or ``None`` where no header was read."""
+    for each in reversed(open_cassettes()):
+        if each.namespaces is not None:
+            return each.namespaces
+    return None
+
+
+def position() -> Place:
+    """Return where in the order of the calls the present context stands: empty, or an item of a ``map``."""
+    return _position.get()
+
+
+@contextmanager
+def at_position(place: Place) -> Iterator[None]:
+    """Let the calls of a block stand at a place in the order of the calls, whenever they are made.
+
+    :param place: the place of the whole, from :meth:`Cassette.place`, and in it the item's.
+    """
+    token = _position.set(place)
+    try:
+        yield
+    finally:
+        _position.reset(token)
+
+
+_at_exit: list[Any] = []
+
+
+class ActiveCassette(NamedTuple):
+    """Be the cassette that counts for one call, and the call's place in it."""
+
+    cassette: Cassette
+    place: Place
+
+    def find(self, request: Request) -> Record | None:
+        """Return the recorded answer of the call's request, or ``None``."""
+        return self.cassette.find(request, self.place)
+
+    def find_key(self, cache_key: str) -> Record | None:
+        """Return the record of a key, or ``None``."""
+        return self.cassette.find_key(cache_key, self.place)
+
+    def keep(self, record: Record) -> Record:
+        """Take in an answer and return the one that counts: whatever was recorded first."""
+        return self.cassette.add(record, self.place)
+
+
+def active_cassette(base: Settings | None = None) -> ActiveCassette | None:
+    """Return the cassette that counts and the call's place in it, or ``None`` where none does.
+
+    It comes before the settings of the call are looked at: a cassette's own stand above them.
+
+    :param base: the settings that the calling client was given, or ``None``.
+    :raises ConfigError: where the client disagrees with the cassette that it is recorded on.
+    """
+    found = current_cassette()
+    if found is None:
+        return None
+    if found.asks:
+        found.agree(base)
+    return ActiveCassette(found, found.place())
+
+
+def current_cassette() -> Cassette | None:
+    """Return the cassette that counts, or ``None`` where none is open and ``[Cassette] PATH`` names none."""
+    opened = innermost()
+    if opened is not None:
+        return opened
+    settings = config.settings()
+    named = named_cassette()
+    if settings.cassette_path is None and named is None:
+        return None
+    return _renamed(settings)
+
+
+def _renamed(settings: Settings) -> Cassette | None:
+    """Open what the settings name, in place of what they named before."""
+    path, mode = settings.cassette_path, settings.cassette_mode
+    with _lock:
+        named = named_cassette()
+        if named is not None and path is not None and (str(named.path), named.mode) == (path, mode):
+            return named
+        close_named()
+        if path is None:
+            return None
+        made = Cassette(path, mode)
+        made.open()
+        set_named(made)
+        _close_at_exit()
+        return made
+
+
+def _close_at_exit() -> None:
+    if not _at_exit:
+        import atexit
+        import logging  # its own end comes after ours, if it is imported before
+
+        _at_exit.append(logging)
+        atexit.register(lambda: close_named(getattr(sys, "last_value", None)))
+
+
+def close_named(error: BaseException | None = None) -> None:
+    """Close the cassette that the settings name, and write it; the next call opens what they name then.
+
+    :param error: what ended the run, or ``None``.
+    """
+    with _lock:
+        named = named_cassette()
+        if named is not None:
+            set_named(None)
+            named.close(error)
+
+
+guards: list[Callable[[object, ActiveCassette | None], None]] = []
+"""Each is given the client and the active cassette of a call that no record answers, and raises what forbids it."""
+
+
+def _leave_parent() -> None:
+    """Begin anew in a forked process: other threads may have held the locks, and the files are the parent's."""
+    global _lock
+    _lock = threading.RLock()
+    for each in open_cassettes():
+        each.leave_parent()
+
+
+after_fork_in_child(_leave_parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,10 +14,10 @@ from ..errors import CacheCorruptError, CacheError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..cassettes.records import Lines
+    from ..cassettes.format import Lines
     from ..review.conversations import Group
     from ..review.text import Line
-    from .merging import Conflict
+    from ..types import Record
 
 __all__ = ["cassette"]
 
@@ -45,7 +45,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 
 
 def _read(file: str) -> Lines:
-    from ..cassettes import records as lines
+    from ..cassettes import format as lines
     from ..requests.keys import key_of
 
     return lines.read(file, key_of)
@@ -168,10 +168,9 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 
     The settings in their headers must be the same.
     """
-    from ..cassettes import records as lines
+    from ..cassettes import format as lines
     from ..process import settings
     from ..review.comparison import settings_changes
-    from .merging import merge as merged
 
     first, second = _read(one), _read(other)
     different = [name for name, *_ in settings_changes(first.settings, second.settings)]
@@ -197,3 +196,39 @@ def _conflict(conflict: Conflict) -> str:
     calls = [grouped([record])[0].calls[0] for record in conflict]
     answers = [block.text for call in calls for said in call.answers[:1] for block in said.blocks[:1]]
     return f"{named(calls[0])}: {visible(' | '.join(json.dumps(text, ensure_ascii=False) for text in answers))}"
+
+
+class Conflict(NamedTuple):
+    """Be two answers to one request."""
+
+    kept: Record
+    other: Record
+
+
+def merged(one: Iterable[Record], other: Iterable[Record], choice: str = "keep") -> tuple[list[Record], list[Conflict]]:
+    """Return the records of two files, and the requests to which they hold different answers.
+
+    :param one: records in the order of the calls; they come first, and the other's stand after what they followed
+        there, so that the calls of a scope stay in order.
+    :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
+    """
+    found: dict[str, Record] = {record.cache_key: record for record in one}
+    from ..review.comparison import same_answer
+
+    followers: dict[str | None, list[Record]] = {}
+    conflicts = []
+    last = None
+    for record in other:
+        earlier = found.get(record.cache_key)
+        if earlier is None:
+            followers.setdefault(last, []).append(record)
+            continue
+        last = record.cache_key
+        if not same_answer(earlier, record):
+            conflicts.append(Conflict(earlier, record))
+            if choice == "replace":
+                found[last] = record
+    ordered = list(followers.get(None, ()))
+    for key, record in found.items():
+        ordered += [record, *followers.get(key, ())]
+    return ordered, conflicts

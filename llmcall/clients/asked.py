@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.current import open_tape
+from ..cassettes.cassette import active_cassette
 from ..types import Answer, record_of
 from .options import split
 from .requests import chat_request, embedding_request, texts_of
@@ -12,7 +12,7 @@ from .requests import chat_request, embedding_request, texts_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..cassettes.current import Tape
+    from ..cassettes.cassette import ActiveCassette
     from ..replay.scopes import Draw
     from ..types import Request
     from .options import Options
@@ -33,7 +33,7 @@ class Asked(NamedTuple):
     options: Options
     drawn: Draw | None = None
     parse: Callable[[str], Any] | None = None
-    tape: Tape | None = None
+    tape: ActiveCassette | None = None
 
     def give_back(self) -> None:
         """Make the draw's number free again."""
@@ -76,7 +76,7 @@ def prepared(client: ClientRoad, messages: Any, arguments: dict[str, Any]) -> As
     :raises TypeError, ValueError: for a wrong argument.
     """
     options, params = split(arguments)
-    tape = open_tape(client._base)
+    tape = active_cassette(client._base)
     parse = _reader_of(params.get("response_format"))
     model = client.model_named(params.pop("model", None))
     request, drawn = chat_request(messages, model, params, client.settings, options, client.namespace(model))
@@ -91,11 +91,11 @@ def embeddings_prepared(client: ClientRoad, text: Any, model: str | None, argume
     options, params = split(arguments)
     if options.sample is not None:
         raise TypeError("embeddings take no sample: the same text has the same embedding")
-    first = open_tape(client._base)
+    first = active_cassette(client._base)
     settings = client.settings
     name = client.model_named(model or client.default_embedding_model())
     requests = embedding_request(texts_of(text), name, params, settings, client.namespace(name))
-    tapes = [first, *(open_tape(client._base) for _ in requests[1:])]
+    tapes = [first, *(active_cassette(client._base) for _ in requests[1:])]
     return [Asked(request, options, tape=tape) for request, tape in zip(requests, tapes, strict=False)]
 
 

@@ -36,7 +36,7 @@ def answer(client: ClientRoad, asked: Asked, **how: Any) -> Flow[Answer]:
     """Answer a call that is not recorded, and put the answer on the cassette; arguments as of :func:`_in_turn`."""
     found = yield from _in_turn(client, asked, **how)
     if not found.whole:
-        from ..cassettes.unrecorded import CUT
+        from ..notices import CUT
 
         client._note_unrecorded(asked, CUT)
     return asked.kept(found)

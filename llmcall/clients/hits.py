@@ -13,7 +13,7 @@ from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from ..cache.cache import shared_cache
-from ..cassettes.tapes import is_any_open
+from ..cassettes.cassette import is_any_open
 from ..config import resolve as config
 from ..engine.usage import count_hit
 from ..errors import CacheCorruptError

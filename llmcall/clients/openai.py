@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..cassettes import tapes
+from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..config.settings import CONFIGURED
 from ..errors import ConfigError
@@ -88,7 +88,7 @@ class OpenAIClient(LLMClient):
 
     def _namespaces(self, model: str) -> set[str]:
         """Return those of the model's endpoints, or what a cassette's header holds in place of files."""
-        held = tapes.namespaces()
+        held = cassettes.header_namespaces()
         by_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
         if held is None or by_code or self.settings.origin_of("endpoints").rank >= CONFIGURED:
             return {endpoint.namespace or "" for endpoint in self._pooled(model)} or {""}

@@ -98,7 +98,7 @@ class ClientRoad(ClientCore):
                 cassette=asked.tape.cassette if asked.tape else None,
                 past_cache=asked.options.cache is False,
             )
-        from ..replay.guards import guards
+        from ..cassettes.cassette import guards
 
         for guard in guards:
             guard(self, asked.tape)
@@ -171,14 +171,14 @@ class ClientRoad(ClientCore):
         """Give the draw of a call back that ended in an error; where it failed for good, note it."""
         asked.give_back()
         if isinstance(error, APIError):
-            from ..cassettes.unrecorded import FAILED
+            from ..notices import FAILED
 
             self._note_unrecorded(asked, FAILED, f": {type(error).__name__}")
 
     def _note_unrecorded(self, asked: Asked, why: str, ending: str = "") -> None:
         """Note, where calls are recorded, one that is not."""
         if asked.tape or self._mode() != "off":
-            from ..cassettes.unrecorded import process_failures
+            from ..notices import process_failures
             from ..replay.scopes import standing
 
             failures = asked.tape.cassette.failures if asked.tape else process_failures

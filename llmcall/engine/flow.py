@@ -8,7 +8,7 @@ import time
 from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from ..cassettes.references import ordered
+from ..cassettes.format import ordered
 from ..errors import APIError, ContextLengthError, RequestTimeoutError
 from ..requests.parameters import sent_body
 from ..responses import completeness as answers

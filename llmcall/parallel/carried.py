@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cassettes.cassette import Cassette
 from ..config.resolve import without_keys
 from ..replay import scopes
-from ..replay.draws import Draws
+from ..replay.scopes import Draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..cassettes.tapes import Place
+    from ..cassettes.cassette import Place
     from ..config.settings import Settings
     from ..types import Record, Request
 

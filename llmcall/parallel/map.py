@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..cassettes import current, tapes
+from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..engine import stops
 from ..engine import usage as metering
@@ -214,7 +214,7 @@ def _run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterato
     """Prepare a run and its tasks, and clear up after it."""
     with ExitStack() as stack:
         active = stack.enter_context(_stand(context, options))
-        cassette = context.run(current.current_cassette)
+        cassette = context.run(cassettes.current_cassette)
         stop = Stop(context.run(stops.current))
         stack.enter_context(stop.attached())
         work = Work(job, context, active, stop, cassette, comes_back=not _is_own(options, active))
@@ -223,7 +223,7 @@ def _run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterato
             check_picklable(job)
         if _is_elsewhere(options.executor):
             work.away()  # what cannot travel is said now: an executor would wrap it in an error of its own
-        place = cassette.place() if cassette is not None else tapes.position()
+        place = cassette.place() if cassette is not None else cassettes.position()
         total = frames.length_of(items)
         bar = stack.enter_context(progress_bar(options.shown, None if total is None else total * options.repeats))
         executor, workers = _executor(options)

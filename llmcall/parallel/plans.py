@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.current import current_cassette
+from ..cassettes.cassette import current_cassette
 from ..engine.demands import demand_of
 from ..engine.fallbacks import followed
 from ..engine.usage import TOKENS_PER_PRICE

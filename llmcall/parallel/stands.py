@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..cassettes import tapes
+from ..cassettes import cassette as cassettes
 from ..replay import scopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..replay.draws import Draws
+    from ..replay.scopes import Draws
 
 __all__ = ["Stand"]
 
@@ -49,6 +49,6 @@ class Stand(NamedTuple):
         path = f"{self.path}/{self.name}" if self.path else ""  # empty: none is meant, whatever is open elsewhere
         if self.repeat:
             path = f"{path}/{self.repeat}" if path else str(self.repeat)
-        with tapes.at(self.place), scopes.inside(path, draws) as active:
+        with cassettes.at_position(self.place), scopes.inside(path, draws) as active:
             yield
             active.check_is_inmost()

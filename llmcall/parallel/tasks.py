@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from ..config import resolve as config
 from ..engine import stops
 from ..notices import warn_once
-from ..replay.draws import Draws, path_of
+from ..replay.scopes import Draws, path_of
 from . import boards, workers
 from .task_errors import HaltedError, WorkerError, portable, traceback_of
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Cassette
     from ..engine.stops import Stop
-    from ..replay.draws import Counts
-    from ..replay.scopes import Active
+    from ..replay.scopes import Active, Counts
     from .boards import Board
     from .stands import Stand
     from .workers import Cargo

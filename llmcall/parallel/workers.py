@@ -17,20 +17,19 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache import packing
-from ..cassettes import tapes
-from ..cassettes.unrecorded import process_failures
+from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
 from ..engine.stops import Stop
+from ..notices import process_failures
 from .boards import STOP
 from .carried import CarriedCassette, Event, retell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..cassettes.cassette import Cassette
-    from ..cassettes.tapes import Place
+    from ..cassettes.cassette import Cassette, Place
     from ..types import Record
     from .boards import Board
 
@@ -156,9 +155,9 @@ class Desk:
 
 def _clear_tapes() -> None:
     """Let no cassette count that a forked process has from its parent."""
-    tapes.name(None)
-    while (opened := tapes.innermost()) is not None:
-        tapes.end(opened)
+    cassettes.set_named(None)
+    while (opened := cassettes.innermost()) is not None:
+        cassettes.pop(opened)
 
 
 def _seeds(board: Board) -> Iterator[tuple[Record, Place]]:

@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from ..cassettes import tapes
-from ..cassettes.cassette import Cassette
+from ..cassettes import cassette as cassettes
+from ..cassettes.cassette import Cassette, guards
 from ..errors import CacheMissError
 from ..replay import scopes
-from ..replay.guards import guards
 from .report import RunReport, unused_in
 
 if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
 
-    from ..cassettes.current import Tape
+    from ..cassettes.cassette import ActiveCassette
 
 __all__ = ["Replay"]
 
@@ -157,7 +156,7 @@ class Network:
         """Check no more."""
         guards.remove(self._check)
 
-    def _check(self, client: object, tape: Tape | None) -> None:
+    def _check(self, client: object, tape: ActiveCassette | None) -> None:
         __tracebackhide__ = True
         has_leave = self._recording and tape is not None
         if self.live or has_leave or _stays_inside(client):
@@ -309,11 +308,11 @@ class CassetteRun:
 
     def begin(self) -> None:
         """Let the cassette answer."""
-        tapes.begin(self.cassette)
+        cassettes.push(self.cassette)
 
     def end(self) -> None:
         """Let it answer no more."""
-        tapes.end(self.cassette)
+        cassettes.pop(self.cassette)
 
     def close(self, passed: bool) -> None:
         """Write the cassette where all passed, and only then.
@@ -371,11 +370,11 @@ class LiveFixture:
 
     def begin(self) -> None:
         """Open the network, and let no test's cassette count."""
-        around = tapes.innermost()
+        around = cassettes.innermost()
         self._before = self._network.live, around
         self._network.live = True
         if around is not None:
-            tapes.end(around)
+            cassettes.pop(around)
 
     def end(self, passed: bool = True) -> None:
         """Let hold what held before."""
@@ -383,7 +382,7 @@ class LiveFixture:
         if before is not None:
             self._network.live, around = before
             if around is not None:
-                tapes.begin(around)
+                cassettes.push(around)
 
 
 # The plugin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.records import VOLATILE
+from ..cassettes.format import VOLATILE
 from .conversations import grouped
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import functools
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.references import INLINE_CHARACTERS
+from ..cassettes.format import INLINE_CHARACTERS
 from .conversations import brief, first_words, shown_data
 from .text import OUTSIDE, visible
 

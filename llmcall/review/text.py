@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.references import INLINE_CHARACTERS
+from ..cassettes.format import INLINE_CHARACTERS
 from .conversations import brief, first_words, shown_data
 
 if TYPE_CHECKING:

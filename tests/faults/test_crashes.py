@@ -16,7 +16,7 @@ from workers import digest, is_answer_to
 import llmcall
 from llmcall.cache.cache import ResponseCache
 from llmcall.cache.store import DATABASE
-from llmcall.cassettes import records as lines
+from llmcall.cassettes import format as lines
 from llmcall.requests.keys import key_of
 from llmcall.testing import ScriptedClient
 

@@ -32,7 +32,8 @@ import llmcall
 from llmcall import CacheCorruptError, OpenAIClient, Reply
 from llmcall.cache import pickles, tinytroupe
 from llmcall.cache.packing import pack, unpack
-from llmcall.cassettes import credentials, records
+from llmcall.cassettes import format as records
+from llmcall.cassettes import secrets as credentials
 from llmcall.clients.events import EventDecoder
 from llmcall.clients.failures import failure, seconds_to_wait
 from llmcall.config.files import LARGEST, read_config, read_dotenv
@@ -499,7 +500,7 @@ def test_damaged_cassettes(tmp_path: Path) -> None:
 
 def test_a_short_line_that_means_a_long_one(tmp_path: Path) -> None:
     """A megabyte of references to a megabyte of text would be a terabyte: it is refused."""
-    from llmcall.cassettes.references import digest_of
+    from llmcall.cassettes.format import digest_of
 
     text = "x" * 1_000_000
     digest = digest_of(text)

@@ -14,7 +14,7 @@ import pytest
 
 import llmcall
 from llmcall.cache.cache import ResponseCache
-from llmcall.cassettes import records as lines
+from llmcall.cassettes import format as lines
 from llmcall.requests.keys import key_of
 from llmcall.types import Record
 

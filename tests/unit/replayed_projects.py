@@ -11,7 +11,7 @@ import pytest
 
 from llmcall import calls as call
 from llmcall import testing
-from llmcall.cassettes import records as lines
+from llmcall.cassettes import format as lines
 from llmcall.prompts import jinja
 from llmcall.pytest_plugin import replay as pytest_replay
 from llmcall.replay import recording

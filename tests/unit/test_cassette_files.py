@@ -193,7 +193,7 @@ def test_records_stand_by_scope_path_and_then_as_called() -> None:
 
 def test_the_places_of_a_map() -> None:
     """Calls that are told their place stand there, whenever they are made: those of a map in the order of its items."""
-    from llmcall.cassettes import tapes
+    from llmcall.cassettes import cassette as cassettes
 
     client = echoing()
     with cassette(PATH) as tape:
@@ -201,7 +201,7 @@ def test_the_places_of_a_map() -> None:
         place = tape.place()
         client.send_message("after")
         for index in (2, 0, 1):
-            with tapes.at((*place, index)):
+            with cassettes.at_position((*place, index)):
                 client.send_message(f"item {index}")
                 client.send_message(f"item {index}, again")
     asked = [section["request"]["messages"][0]["content"] for section in sections()]

@@ -16,9 +16,9 @@ from conversations import HOSTILE, chat, conversation, embedding, function
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.cassettes import records as lines
+from llmcall.cassettes import format as lines
+from llmcall.cli.cassette import merged as merge
 from llmcall.cli.main import main
-from llmcall.cli.merging import merge
 from llmcall.requests.keys import key_of
 from llmcall.review.comparison import compare
 from llmcall.types import Record

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.cassettes import records as lines
-from llmcall.cassettes.references import Decoder, ordered
+from llmcall.cassettes import format as lines
+from llmcall.cassettes.format import Decoder, ordered
 from llmcall.errors import CacheCorruptError, CacheError
 from llmcall.types import Record, Request
 
@@ -374,7 +374,7 @@ def test_not_utf8_is_refused() -> None:
 
 def test_too_long_a_line_is_refused_unread(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line over the limit is not read to its end."""
-    for module in ("llmcall.cassettes.records", "llmcall.cassettes.entries"):
+    for module in ("llmcall.cassettes.format", "llmcall.cassettes.format"):
         monkeypatch.setattr(f"{module}.LINE_BYTES", 100)
     (tmp_path / "f").write_text(HEADER + "x" * 1000)
     with pytest.raises(CacheCorruptError, match=r":2: the line is longer than 100 bytes"):

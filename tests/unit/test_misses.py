@@ -247,7 +247,7 @@ def test_a_given_sample_may_hold_the_mark_of_draws() -> None:
 
 def test_a_recorded_function() -> None:
     """A function's call is explained by its arguments."""
-    from llmcall.replay.recording import recorded
+    from llmcall.replay.recorded import recorded
 
     @recorded(name="market.price")
     def price(item: str, day: int) -> int:
@@ -272,7 +272,7 @@ def test_a_recorded_function() -> None:
 )
 def test_a_recorded_function_under_another_name(name: str, says: str) -> None:
     """A function of a script that is imported has another name; the message says what finds it again."""
-    from llmcall.replay.recording import recorded
+    from llmcall.replay.recorded import recorded
 
     def price(item: str) -> int:
         return len(item)

@@ -25,7 +25,7 @@ from programs import ran
 import llmcall
 from llmcall import CacheMissError, cassette, recorded, scope
 from llmcall.cache.cache import shared_cache
-from llmcall.replay.results import recordable
+from llmcall.replay.recorded import recordable
 from llmcall.testing import ScriptedClient
 
 CALLS: list[Any] = []

@@ -59,7 +59,7 @@ def test_an_alias_that_came_later() -> None:
 
 def test_a_namespace_that_came_and_went() -> None:
     """The present namespace stands in every key, in those of functions too, or in none."""
-    from llmcall.replay.recording import recorded
+    from llmcall.replay.recorded import recorded
 
     @recorded(name="clock")
     def clock() -> int:

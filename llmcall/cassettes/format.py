@@ -1,0 +1,763 @@
+"""Read and write records as JSON Lines, the form of cassettes and of exported caches, made for review and for git.
+
+Version 1 of the form. A file is UTF-8; each line is one JSON object, and one of these three::
+
+    {"llmcall": 1, "settings": {…}}              the header, first; equal ones may follow anywhere
+    {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
+    {"kind": …, "sample": …, "request": {…}, "response": {…}, "cost": …}
+                                                 a record; sample and cost where there are any
+
+A text is written once, before its first use; requests and responses refer to it, and a request refers to the messages
+that it has in common with an earlier one. So a conversation's file grows
+linearly with it, and no line depends on a later one. Blank lines, a byte order mark and carriage returns at line ends
+are accepted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import threading
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable
+from hashlib import sha256
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..cache.drafts import draft
+from ..errors import CacheCorruptError, CacheError
+from ..types import Data, Record
+from . import secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from ..types import Request
+
+__all__ = [
+    "INLINE_CHARACTERS", "VOLATILE", "Lines", "check_unicode", "decode", "encode", "ordered", "read", "sort_key",
+    "write",
+]  # fmt: skip
+
+KeyOf = Callable[[str, dict[str, Data], str | None], str]
+
+VERSION = 1
+LINE_BYTES = 256 * 1024 * 1024
+KINDS = ("chat", "embedding", "function")
+RECORD = frozenset(("kind", "sample", "request", "response", "cost"))
+RESTORE = "take the line from version control, or remove it and record again"
+
+_INVISIBLE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")  # these break or reorder lines
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
+
+_write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def header(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the first entry of a file."""
+    return {"llmcall": VERSION, "settings": settings}
+
+
+def line_of(entry: dict[str, Any]) -> str:
+    """Return an entry as one line of JSON with its newline; what cannot be seen in a text is escaped."""
+    line = _write_json(entry) + "\n"
+    return _INVISIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
+def entry_of(line: bytes) -> dict[str, Any]:
+    """Return the header, text or record that a line holds.
+
+    :raises CacheCorruptError: where it holds none of them, or a damaged one, with what is wrong and the remedy.
+    :raises CacheError: for the header of a newer version.
+    """
+    entry = _parsed(line)
+    if not isinstance(entry, dict):
+        raise _damaged("the line is no JSON object")
+    if "kind" in entry:
+        _check_record(entry)
+    elif "text" in entry:
+        _check_text(entry)
+    elif "llmcall" in entry:
+        _check_header(entry)
+    else:
+        raise _damaged("the line is neither a record nor a text nor the header")
+    return entry
+
+
+def _damaged(what: str) -> CacheCorruptError:
+    return CacheCorruptError(f"{what}; {RESTORE}")
+
+
+def _parsed(line: bytes) -> Any:
+    if len(line) > LINE_BYTES:
+        raise _damaged(f"the line is longer than {LINE_BYTES} bytes")
+    try:
+        entry = _read_json(line.decode())
+        if b"\\u" in line and _SURROGATE.search(line):
+            _write_json(entry).encode()
+    except RecursionError:
+        raise _damaged("the line is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise _damaged("the line is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise _damaged("the line holds a lone surrogate, which is no text") from None
+    except ValueError as error:
+        raise _not_json(line, error) from None
+    return entry
+
+
+def _not_json(line: bytes, error: ValueError) -> CacheCorruptError:
+    if line.startswith(_CONFLICT):
+        return CacheCorruptError(
+            "the line is a conflict marker of an unresolved merge; keep one side's lines or both, without markers"
+        )
+    cut = "" if line.endswith(b"\n") else ", and seems cut off"
+    return _damaged(f"the line is not JSON{cut} ({error})")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise ValueError(f"the number {digits[:20]} is too large")
+    return number
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number)
+
+
+def _read_json(text: str) -> Any:
+    value, end = _decoder.raw_decode(text) if text.startswith("{") else (None, 0)
+    return value if text[end:] in ("\n", "") else _decoder.decode(text)
+
+
+def _check_header(entry: dict[str, Any]) -> None:
+    version = entry["llmcall"]
+    if type(version) is not int or version < 1:
+        raise _damaged("the version in the header is no positive whole number")
+    if version > VERSION:
+        raise CacheError(
+            f"the file is written in version {version} of the format, and this llmcall reads up to version {VERSION}; "
+            "upgrade llmcall, or record again with this one"
+        )
+    _check_names(entry, {"llmcall", "settings"})
+    if not isinstance(entry.get("settings"), dict):
+        raise _damaged("the header has no settings, which must be an object")
+
+
+def _check_text(entry: dict[str, Any]) -> None:
+    _check_names(entry, {"text", "lines"})
+    lines = entry.get("lines")
+    texts = [entry["text"], *lines] if isinstance(lines, list) and lines else [None]
+    if not all(isinstance(item, str) for item in texts):
+        raise _damaged("the line must hold the digest of a text and the list of its lines")
+
+
+def _check_record(entry: dict[str, Any]) -> None:
+    _check_names(entry, RECORD)
+    if entry["kind"] not in KINDS:
+        raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
+    if not isinstance(entry.get("request"), dict) or not isinstance(entry.get("response"), dict):
+        raise _damaged("the record must have a request and a response, both objects")
+    if not isinstance(entry.get("sample", ""), str):
+        raise _damaged("the record's sample must be a text")
+    cost = entry.get("cost", 0)
+    if not isinstance(cost, (int, float)) or isinstance(cost, bool):
+        raise _damaged("the record's cost must be a number")
+
+
+def _check_names(entry: dict[str, Any], names: set[str] | frozenset[str]) -> None:
+    if not entry.keys() <= names:
+        unknown = min(entry.keys() - names)
+        raise CacheCorruptError(f"the line has an unknown field {unknown[:40]!r}; remove it, or upgrade llmcall")
+
+
+INLINE_CHARACTERS = 500
+FEWEST_MESSAGES = 4
+CHANGED = "a line was changed by hand or removed: take it from version control, or record again"
+NESTED = (dict, list)
+SYSTEM_ROLES = ("system", "developer")
+
+_canonical = json.JSONEncoder(sort_keys=True).encode
+
+
+def digest_of(text: str) -> str:
+    """Return the first 32 hexadecimal digits of the SHA-256 of a text's UTF-8."""
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+def ordered(data: Data) -> Data:
+    """Copy plain data, each object's names in the order of the file: sorted, but a message's role and content first."""
+    if isinstance(data, dict):
+        parts = {name: data[name] for name in _names(data)}
+        return {name: ordered(part) if isinstance(part, NESTED) else part for name, part in parts.items()}
+    return [ordered(item) for item in data] if isinstance(data, list) else data
+
+
+def _names(data: dict[str, Data]) -> list[str]:
+    if "role" in data:
+        return sorted(data, key=lambda name: (name != "role", name != "content", name))
+    return sorted(data)
+
+
+def _stands_for_another(data: dict[str, Any]) -> bool:
+    return len(data) == 1 and next(iter(data)).startswith("$")
+
+
+def _reference(item: Any) -> str | None:
+    """Return the digest of ``{"$messages": digest}``, and ``None`` of anything else."""
+    digest = item.get("$messages") if isinstance(item, dict) and len(item) == 1 else None
+    return digest if isinstance(digest, str) else None
+
+
+def is_inline(messages: list[Any]) -> bool:
+    """Tell whether a request's messages are so few that they neither hold references nor are referred to."""
+    return len(messages) < FEWEST_MESSAGES and not any(map(_reference, messages))
+
+
+def _after_system(messages: list[Any]) -> int:
+    for place, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in SYSTEM_ROLES:
+            return place
+    return 0
+
+
+def _chains(messages: list[Any]) -> Iterator[tuple[str, int, int, str]]:
+    """Yield the runs that others may refer to: digest, begin and end here, and the digest of what it goes on from."""
+    begin = _after_system(messages)
+    reference = _reference(messages[begin])
+    heads = {(begin + 1, reference)} if reference is not None else {(0, ""), (begin, "")}
+    for first, before in sorted(heads):
+        digest = before
+        for end in range(first, len(messages)):
+            digest = digest_of(digest + _canonical(messages[end]))
+            yield digest, first, end + 1, before
+
+
+class Encoder:
+    """Encode the data of one file; ``new_texts`` gathers the digest and text of each text when it is first used."""
+
+    def __init__(self) -> None:
+        self.new_texts: list[tuple[str, str]] = []
+        self._digests: dict[str, str] = {}
+        self._runs: set[str] = set()
+
+    def request(self, request: dict[str, Data]) -> dict[str, Any]:
+        """Encode the request of a chat, referring to the messages that it has in common with an earlier one."""
+        encoded = self._object(request, "request")
+        messages = encoded.get("messages")
+        if isinstance(messages, list) and not is_inline(messages):
+            encoded["messages"] = shared = self._shared(messages)
+            self._runs.update(digest for digest, *_ in _chains(shared))
+        return encoded
+
+    def data(self, data: Data, place: str) -> Any:
+        """Encode plain data.
+
+        :param data: dict with text keys, list, str, int, float, bool, None or bytes.
+        :param place: where it stands, for the errors.
+        :raises TypeError: for anything else.
+        :raises ValueError: for NaN, an infinity or a lone surrogate.
+        """
+        if isinstance(data, str):
+            return self._text(data, place)
+        if isinstance(data, dict):
+            return self._object(data, place)
+        if isinstance(data, list):
+            return [self.data(item, f"{place}[{index}]") for index, item in enumerate(data)]
+        if isinstance(data, bytes):
+            return {"$bytes": b2a_base64(data, newline=False).decode("ascii")}
+        if isinstance(data, float) and not isfinite(data):
+            raise ValueError(f"{place} is {data}, which JSON cannot hold; use None or a text")
+        if data is None or isinstance(data, (int, float)):
+            return data
+        raise TypeError(
+            f"{place} is of type {type(data).__name__}; "
+            "only dict, list, str, int, float, bool, None and bytes can be recorded"
+        )
+
+    def _object(self, data: dict[str, Data], place: str) -> dict[str, Any]:
+        for name in data:
+            if not isinstance(name, str):
+                raise TypeError(f"{place} has a key of type {type(name).__name__}; only text keys can be recorded")
+            check_unicode(name, f"a key of {place}")
+        encoded = {name: self.data(data[name], f"{place}.{name}") for name in _names(data)}
+        return {"$data": encoded} if _stands_for_another(data) else encoded
+
+    def _text(self, text: str, place: str) -> Any:
+        check_unicode(text, place)
+        if len(text) <= INLINE_CHARACTERS:
+            return text
+        if text not in self._digests:
+            self._digests[text] = digest_of(text)
+            self.new_texts.append((self._digests[text], text))
+        return {"$text": self._digests[text]}
+
+    def _shared(self, messages: list[Any]) -> list[Any]:
+        """Put a reference in the place of the longest known run, the last message apart."""
+        longest, begin, end = "", 0, 1
+        for digest, first, after, _ in _chains(messages[:-1]):
+            if digest in self._runs and after - first > end - begin:
+                longest, begin, end = digest, first, after
+        return [*messages[:begin], {"$messages": longest}, *messages[end:]] if longest else messages
+
+
+def check_unicode(text: str, place: str) -> None:
+    """Refuse a text with a lone surrogate by a ``ValueError`` that names its place."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{place} has a lone surrogate at index {error.start}, which is no text") from None
+
+
+class Decoder:
+    """Decode the data of one file, whose texts were made known to it in any order.
+
+    What it is given to decode is never changed; what it returns is always new.
+
+    :param requests: yields the encoded requests of the chats that others may refer to; read as far as needed.
+    :ivar texts: those that were made known, by their digests.
+    """
+
+    def __init__(self, requests: Iterator[dict[str, Any]]) -> None:
+        self.texts: dict[str, str] = {}
+        self._requests = requests
+        self._reading = threading.Lock()
+        self._runs: dict[str, tuple[list[Any], int, int, str]] = {}
+
+    def add_text(self, digest: str, text: str) -> None:
+        """Make a text known.
+
+        :raises CacheCorruptError: where the digest is not the text's.
+        """
+        if digest_of(text) != digest:
+            raise CacheCorruptError(f"the text does not have the digest {digest[:64]}; {CHANGED}")
+        self.texts[digest] = text
+
+    def request(self, encoded: dict[str, Any]) -> Data:
+        """Decode the request of a chat with all its messages.
+
+        :raises CacheCorruptError: for a reference to what the file does not hold, or that is none of version 1.
+        """
+        messages = encoded.get("messages")
+        if isinstance(messages, list) and messages:
+            place = _after_system(messages)
+            reference = _reference(messages[place])
+            if reference is not None:
+                full = [*messages[:place], *self._run(reference), *messages[place + 1 :]]
+                encoded = {**encoded, "messages": full}
+        return self.data(encoded)
+
+    def data(self, encoded: Any) -> Data:
+        """Decode data other than a chat's request; see :meth:`request`."""
+        return self._data(encoded, [LINE_BYTES])
+
+    def _data(self, encoded: Any, room: list[int]) -> Data:
+        if isinstance(encoded, dict):
+            if _stands_for_another(encoded):
+                return self._meant(*next(iter(encoded.items())), room)
+            return {name: self._data(item, room) for name, item in encoded.items()}
+        return [self._data(item, room) for item in encoded] if isinstance(encoded, list) else encoded
+
+    def _meant(self, sign: str, value: Any, room: list[int]) -> Data:
+        """Return what an object stands for.
+
+        :param room: the characters that texts may still have: a short line can refer to a long one many times.
+        """
+        if sign == "$text" and isinstance(value, str):
+            if value not in self.texts:
+                raise CacheCorruptError(f"it refers to the text {value[:64]}, which no line holds; {CHANGED}")
+            room[0] -= len(self.texts[value])
+            if room[0] < 0:
+                raise CacheCorruptError(f"the texts it refers to have more than {LINE_BYTES} characters; {CHANGED}")
+            return self.texts[value]
+        if sign == "$bytes" and isinstance(value, str):
+            return _bytes(value)
+        if sign == "$data" and isinstance(value, dict) and _stands_for_another(value):
+            return {name: self._data(item, room) for name, item in value.items()}
+        raise CacheCorruptError(f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}')
+
+    def _run(self, digest: str) -> list[Any]:
+        """Collect the messages of a run, which may go on from another one, and that from a third."""
+        messages, begin, end, before = self._known(digest)
+        pieces = [messages[begin:end]]
+        while before:
+            messages, begin, end, before = self._known(before)
+            pieces.append(messages[begin:end])
+        return [message for piece in reversed(pieces) for message in piece]
+
+    def _known(self, digest: str) -> tuple[list[Any], int, int, str]:
+        if digest not in self._runs:
+            with self._reading:
+                self._read_to(digest)
+        return self._runs[digest]
+
+    def _read_to(self, digest: str) -> None:
+        while digest not in self._runs:
+            encoded = next(self._requests, None)
+            if encoded is None:
+                raise CacheCorruptError(f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}")
+            messages = encoded.get("messages")
+            if isinstance(messages, list) and not is_inline(messages):
+                for run, begin, end, before in _chains(messages):
+                    self._runs.setdefault(run, (messages, begin, end, before))
+
+
+def _bytes(base64: str) -> bytes:
+    try:
+        decoded = a2b_base64(base64)
+    except ValueError:
+        decoded = b""
+    if b2a_base64(decoded, newline=False) != base64.encode():
+        raise CacheCorruptError(f"it holds bytes that are not Base64; {CHANGED}")
+    return decoded
+
+
+RESPONSE = b', "response": '  # what stands between a record's request and its response, as it is written here
+
+_sorted_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+
+
+class Lines:
+    """Hold the records of a file: ``len()``, iteration in the order of the file, and :meth:`get`.
+
+    A record is built anew each time it is asked for, so it is the caller's own.
+    """
+
+    settings: dict[str, Data]
+
+    def __init__(self, lines: Iterable[bytes], name: str, key_of: KeyOf) -> None:
+        self._name = name
+        self._key_of = key_of
+        self._decoder = Decoder(self._requests())
+        self._resolving = 0  # the position of the record whose references are followed
+        self._headed_at: int | None = None  # the number of the header's line
+        self._entries: list[tuple[int, bytes]] = []  # the line's number, and the line
+        self._heads: dict[int, int] = {}  # hash of all before the response -> first position in the entries
+        # What tells it -> positions of records without keys yet; made when the beginnings of the lines do not tell.
+        self._unkeyed: dict[int, list[int]] | None = None
+        self._positions: dict[str, int] = {}
+        self._load(lines)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Record]:
+        for position in range(len(self._entries)):
+            record = self.record(position)
+            if self._first(record.cache_key, position) == position:
+                yield record
+
+    def get(self, request: Request) -> Record | None:
+        """Return the record with a request's key, or ``None`` where there is none."""
+        written = self._heads.get(hash(_head(request)))
+        if written is not None and self._key([written]) == [request.cache_key]:
+            return self.record(written)
+        part = Encoder().data(_telling_part(request.kind, request.asked), "request")
+        self._key(self._told().pop(_telling(request.kind, request.sample, part), ()))
+        return self._at_key(request.cache_key)
+
+    def find(self, cache_key: str) -> Record | None:
+        """Return the record of a key, or ``None`` where there is none; it reads all requests through, once."""
+        self._key(sorted(position for positions in self._told().values() for position in positions))
+        self._unkeyed = {}
+        return self._at_key(cache_key)
+
+    def _told(self) -> dict[int, list[int]]:
+        if self._unkeyed is None:
+            found: dict[int, list[int]] = {}
+            for position in range(len(self)):
+                entry = self.encoded(position)
+                part = _telling_part(entry["kind"], entry["request"])
+                found.setdefault(_telling(entry["kind"], entry.get("sample"), part), []).append(position)
+            self._unkeyed = found
+        return self._unkeyed
+
+    def _at_key(self, key: str) -> Record | None:
+        found = self._positions.get(key)
+        return None if found is None else self.record(found)
+
+    def _key(self, positions: Iterable[int]) -> list[str]:
+        keys = [self._key_at(position, *self.asked(position)) for position in positions]
+        for key, position in zip(keys, positions, strict=True):
+            self._first(key, position)
+        return keys
+
+    def records(self) -> list[Record]:
+        """Return all records in the order of the file."""
+        return list(self)
+
+    def _load(self, lines: Iterable[bytes]) -> None:
+        number = 1
+        try:
+            for number, line in enumerate(lines, 1):
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                if line and not line.isspace():
+                    self._add(number, line, entry_of(line))
+            if self._headed_at is None:
+                raise _no_header()
+        except CacheError as error:
+            raise self._at(number, error) from None
+        except RecursionError:
+            raise self._at(number, _too_deep()) from None
+
+    def _at(self, number: int, error: CacheError) -> CacheError:
+        return type(error)(f"{self._name}:{number}: {error}")
+
+    def _add(self, number: int, line: bytes, entry: dict[str, Any]) -> None:
+        if "llmcall" in entry:
+            self._add_header(number, entry["settings"])
+        elif self._headed_at is None:
+            raise _no_header()
+        elif "kind" in entry:
+            self._add_record(number, line, entry)
+        else:
+            self._decoder.add_text(entry["text"], "\n".join(entry["lines"]))
+
+    def _add_header(self, number: int, settings: dict[str, Data]) -> None:
+        if self._headed_at is None:
+            self.settings, self._headed_at = settings, number
+        names = self.settings.keys() | settings.keys()
+        different = sorted(name for name in names if _differ(self.settings, settings, name))
+        if different:
+            raise CacheCorruptError(
+                f"this header differs from line {self._headed_at} in {', '.join(different)}: the records were made "
+                "under different settings; keep one header and its records, and record the others again"
+            )
+
+    def _add_record(self, number: int, line: bytes, entry: dict[str, Any]) -> None:
+        position = self._heads.setdefault(hash(line.partition(RESPONSE)[0]), len(self._entries))
+        if position < len(self._entries):
+            same = self.encoded(position)
+            if all(same.get(name) == entry.get(name) for name in ("kind", "sample", "request")):
+                if same["response"] != entry["response"]:
+                    raise _two_answers(self._entries[position][0])
+                return
+        self._entries.append((number, line))
+
+    def _requests(self) -> Iterator[dict[str, Any]]:
+        """Yield the requests of the chats, for those that refer to them.
+
+        In turn from the record that is resolved backwards, since a history goes on from the one before, and from the
+        first on, since there stands what many begin with.
+        """
+        read = bytearray(len(self))
+        while (first := read.find(0)) >= 0:
+            before = read.rfind(0, first, self._resolving)
+            for position in {max(before, first), first}:
+                read[position] = 1
+                entry = self.encoded(position)
+                if entry["kind"] == "chat":
+                    yield entry["request"]
+
+    def encoded(self, position: int) -> dict[str, Any]:
+        """Return a record as it is written, by its position in the file."""
+        return entry_of(self._entries[position][1])
+
+    def line(self, position: int) -> bytes:
+        """Return the line of a record, by its position in the file."""
+        return self._entries[position][1]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Return the texts that stand on lines of their own, by their digests."""
+        return self._decoder.texts
+
+    def asked(self, position: int) -> tuple[str, dict[str, Data], str | None]:
+        """Return kind, request and sample of a record, by its position in the file."""
+        return self._asked(position, self.encoded(position))
+
+    def _asked(self, position: int, entry: dict[str, Any]) -> tuple[str, dict[str, Data], str | None]:
+        decode = self._decoder.request if entry["kind"] == "chat" else self._decoder.data
+        return entry["kind"], self._decoded(position, decode, entry["request"]), entry.get("sample")
+
+    def record(self, position: int) -> Record:
+        """Return a record, by its position in the file."""
+        entry = self.encoded(position)
+        kind, request, sample = self._asked(position, entry)
+        response = self._decoded(position, self._decoder.data, entry["response"])
+        key = self._key_at(position, kind, request, sample)
+        return Record(key, kind, sample, request, response, entry.get("cost"))
+
+    def _key_at(self, position: int, kind: str, request: dict[str, Data], sample: str | None) -> str:
+        try:
+            return self._key_of(kind, request, sample)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._at(self._entries[position][0], CacheCorruptError(f"its request is none: {error}")) from None
+
+    def _decoded(self, position: int, decode: Callable[[Any], Data], encoded: dict[str, Any]) -> Data:
+        number, self._resolving = self._entries[position][0], position
+        try:
+            return decode(encoded)
+        except CacheError as error:
+            raise self._at(number, error) from None
+        except RecursionError:
+            raise self._at(number, _too_deep()) from None
+
+    def _first(self, key: str, position: int) -> int:
+        """Return the first known position of a key; there the same answer must stand."""
+        first = self._positions.setdefault(key, position)
+        if first != position and self.record(first).response != self.record(position).response:
+            raise self._at(self._entries[position][0], _two_answers(self._entries[first][0]))
+        return first
+
+
+def _no_header() -> CacheCorruptError:
+    return CacheCorruptError('there is no header {"llmcall": …} before this; take the file from version control')
+
+
+def _too_deep() -> CacheCorruptError:
+    return CacheCorruptError("the line is nested too deeply")
+
+
+def _two_answers(line: int) -> CacheCorruptError:
+    return CacheCorruptError(f"line {line} has another answer to the same request; remove one of the two lines")
+
+
+def _differ(one: dict[str, Data], other: dict[str, Data], name: str) -> bool:
+    return name not in one or name not in other or one[name] != other[name]
+
+
+def _head(request: Request) -> bytes:
+    """Return how the line of a request begins that is written here and refers to no other one."""
+    encoder = Encoder()
+    asked = dict(request.asked)
+    encoded = encoder.request(asked) if request.kind == "chat" else encoder.data(asked, "request")
+    entry = {"kind": request.kind, "sample": request.sample, "request": encoded}
+    written = line_of({name: value for name, value in entry.items() if value is not None})
+    return written.encode().rstrip(b"\n").removesuffix(b"}")
+
+
+def _telling_part(kind: str, request: Mapping[str, Any]) -> Any:
+    """Return what tells a request, encoded or not, from most others and never stands behind a reference to messages."""
+    messages = request.get("messages") if kind == "chat" else None
+    if isinstance(messages, list) and messages:
+        return messages if is_inline(messages) else messages[-1]
+    return dict(request)
+
+
+def _telling(kind: str, sample: str | None, part: Any) -> int:
+    """Return a hash of what tells a request, however its line is written: in another order, a long text in it."""
+    written = _sorted_json(part)
+    if len(written) > INLINE_CHARACTERS:
+        written = _sorted_json(_by_digest(part))
+    return hash((kind, sample, written))
+
+
+def _by_digest(encoded: Any) -> Any:
+    """Put references in the places of long texts."""
+    if isinstance(encoded, dict):
+        return {name: _by_digest(item) for name, item in encoded.items()}
+    if isinstance(encoded, list):
+        return [_by_digest(item) for item in encoded]
+    is_long = isinstance(encoded, str) and len(encoded) > INLINE_CHARACTERS
+    return {"$text": digest_of(encoded)} if is_long else encoded
+
+
+VOLATILE = ("id", "created", "system_fingerprint")  # fields of a model's response that are new in each
+
+
+def sort_key(record: Record) -> tuple[str, ...]:
+    """Return what records are sorted by: the names of their scope path; those without a sample come first."""
+    return () if record.sample is None else tuple(record.sample.partition("#")[0].split("/"))
+
+
+def encode(settings: Mapping[str, Data], records: Iterable[Record], *, allow: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the lines of a file, each with its newline.
+
+    :param settings: the settings that entered the keys, as JSON data.
+    :param records: the records in the order of the calls; they are written by scope path.
+    :param allow: regular expressions of what is no secret though it looks like a credential.
+    :raises ValueError: for NaN, an infinity, a lone surrogate or too deep a nesting, with its place.
+    :raises TypeError: for anything but plain data, with its place.
+    :raises CacheError: for text that looks like a credential, with its place.
+    """
+    secrets.refuse({"settings": dict(settings)}, allow, "the header")
+    first = line_of(header(ordered(dict(settings))))
+    check_unicode(first, "the settings")
+    yield first
+    encoder = Encoder()
+    searched: set[str] = set()
+    for number, record in enumerate(sorted(records, key=sort_key), 1):
+        where = f"record {number}" + ("" if record.sample is None else f" (sample {record.sample!r})")
+        encoded = _encoded(encoder, record, where)
+        shown = {"sample": record.sample, "request": record.request, "response": record.response}
+        secrets.refuse(shown, allow, where, searched)
+        for digest, text in encoder.new_texts:
+            yield line_of({"text": digest, "lines": text.split("\n")})
+        encoder.new_texts.clear()
+        yield line_of(encoded)
+
+
+def _encoded(encoder: Encoder, record: Record, where: str) -> dict[str, Any]:
+    request, response = record.request, record.response
+    if record.kind != "function":
+        response = {name: value for name, value in response.items() if name not in VOLATILE}
+    try:
+        check_unicode(record.sample or "", "sample")
+        entry = {
+            "kind": record.kind,
+            "sample": record.sample,
+            "request": encoder.request(request) if record.kind == "chat" else encoder.data(request, "request"),
+            "response": encoder.data(response, "response"),
+            "cost": encoder.data(record.cost, "cost"),
+        }
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{where}: its request or response is nested too deeply to be recorded") from None
+    return {name: value for name, value in entry.items() if value is not None}
+
+
+def write(
+    path: str | os.PathLike[str],
+    settings: Mapping[str, Data],
+    records: Iterable[Record],
+    *,
+    allow: tuple[str, ...] = (),
+) -> None:
+    """Write a file whole or not at all, and the folders above it; see :func:`encode` for what it raises.
+
+    A file that exists keeps its mode; a new one has what the umask leaves.
+    """
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    os.makedirs(folder, exist_ok=True)
+    mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
+    with draft(folder, name, 0o666 if mode is None else 0o600) as temporary:
+        with open(temporary, "wb") as file:
+            file.writelines(line.encode() for line in encode(settings, records, allow=allow))
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(temporary, mode)
+        os.replace(temporary, target)
+
+
+def read(path: str | os.PathLike[str], key_of: KeyOf) -> Lines:
+    """Read a file; see :func:`decode`."""
+    with open(path, "rb") as file:
+        small = os.fstat(file.fileno()).st_size <= LINE_BYTES
+        lines = file if small else iter(lambda: file.readline(LINE_BYTES + 1), b"")
+        return decode(lines, os.fspath(path), key_of)
+
+
+def decode(lines: Iterable[bytes], name: str, key_of: KeyOf) -> Lines:
+    """Read the lines of a file; its records are resolved when they are asked for.
+
+    :param lines: the lines as bytes.
+    :param name: what errors call the file.
+    :param key_of: gives the cache key of a kind, a request and a sample.
+    :raises CacheCorruptError: for a damaged line, with its number; for a dangling reference, and for two answers to one
+        key whose requests are written differently, only when they are resolved.
+    :raises CacheError: for a file of a newer version.
+    """
+    return Lines(lines, name, key_of)

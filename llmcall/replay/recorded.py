@@ -1,0 +1,390 @@
+"""Functions whose results are recorded as a model's answers are: a clock, a random draw, a search, a tool."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import isfinite
+from numbers import Integral, Rational, Real
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
+
+from ..cache.cache import shared_cache
+from ..cassettes.cassette import active_cassette
+from ..cassettes.format import check_unicode, ordered
+from ..config import resolve as config
+from ..engine.drivers import adrive, drive
+from ..engine.effects import ALONE, Do, Send, Wait, look
+from ..errors import APIError, LLMCallError
+from ..notices import process_failures
+from ..requests.keys import identity, sampled_key
+from ..requests.messages import plain
+from ..requests.normalizers import normalizer
+from ..types import Request, record_of
+from .scopes import Scope, draw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..cache.cache import ResponseCache
+    from ..cassettes.cassette import ActiveCassette
+    from ..engine.effects import Flow
+    from ..engine.flights import Flight
+    from ..types import Data, Record
+    from .scopes import Draw
+
+__all__ = ["recorded"]
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+OBJECTS = ("self", "cls")  # the names of a first parameter that stands for an object or class
+SCRIPTS = {"__mp_main__": "__main__"}  # multiprocessing's name of the script, in a spawned worker, is not the parent's
+
+
+@overload
+def recorded(function: Callable[Arguments, Result], /) -> Callable[Arguments, Result]: ...
+@overload
+def recorded(
+    *, name: str | None = None, version: str | int | None = None
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]: ...
+
+
+def recorded(function: Any = None, /, *, name: str | None = None, version: str | int | None = None) -> Any:
+    """Record a function's results, and replay them: a decorator, also of async functions and of methods.
+
+    A result is found again by the function's name and version, the arguments (defaults applied) and the scope: in the
+    cache and in cassettes, by the same modes and draws as a model's answers. Results and arguments are plain data; a
+    tuple among them becomes a list, and an object's names are sorted, so that live equals replay. ``[Cache] NORMALIZE``
+    holds for the texts of arguments. A method's ``self`` (or ``cls``) enters only where it is plain data itself: two
+    objects that ask the same share an answer, unless each has its scope. An exception is not recorded. Models that the
+    function calls stand in a scope of its own below the present one, since a replay does not run it.
+
+    :param name: what it is recorded under; ``None`` means module and qualified name. Of two functions of one name, each
+        gets the other's results.
+    :param version: tells its results from those of an earlier version.
+    :returns: the function, recorded; it raises TypeError for an argument or a result that is not plain data, and
+        CacheMissError where nothing is recorded and there is no leave to run it.
+    :raises TypeError: where it is no function, or a generator function, or has no name of its own.
+    """
+    if function is None:
+        return lambda decorated: recorded(decorated, name=name, version=version)  # type: ignore[call-overload]
+    return _decorated(_Function(function, _name_of(function, name), _version(version)))
+
+
+def _name_of(function: Any, name: str | None) -> str:
+    from inspect import isasyncgenfunction, isclass, isgeneratorfunction
+
+    if not callable(function) or isclass(function):
+        hint = "; put it below @classmethod" if isinstance(function, classmethod) else ""
+        raise TypeError(f"@recorded takes a function, not {function!r}{hint}")
+    if isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise TypeError(f"{function.__qualname__} is a generator function; return a list, which can be recorded")
+    if name is None:
+        qualified = getattr(function, "__qualname__", "<lambda>")
+        if qualified.endswith("<lambda>"):
+            raise TypeError(f"{function!r} has no name of its own; give it one: recorded(name=…)")
+        name = f"{SCRIPTS.get(function.__module__, function.__module__)}.{qualified}"
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name is {name!r}; it must be a text")
+    return name
+
+
+def _version(version: Any) -> Any:
+    if isinstance(version, bool) or not isinstance(version, (str, int, type(None))):
+        raise TypeError(f"version is {version!r}; it must be a text or a whole number")
+    return version
+
+
+def _decorated(function: _Function) -> Any:
+    from inspect import iscoroutinefunction
+
+    if iscoroutinefunction(function.function):
+
+        @functools.wraps(function.function)
+        async def arun(*args: Any, **kwargs: Any) -> Any:
+            call = function.call(args, kwargs)
+            try:
+                return call.ended(await adrive(answered(call)))
+            except BaseException:
+                call.give_back()
+                raise
+
+        return arun
+
+    @functools.wraps(function.function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        call = function.call(args, kwargs)
+        try:
+            return call.ended(drive(answered(call)))
+        except BaseException:
+            call.give_back()
+            raise
+
+    return run
+
+
+class _Function:
+    """Hold a function and what it is recorded under."""
+
+    def __init__(self, function: Callable[..., Any], name: str, version: Any) -> None:
+        self.function = function
+        self.name = name
+        self.version = version
+
+    @functools.cached_property
+    def _bind(self) -> Callable[..., Any]:
+        from inspect import signature
+
+        return signature(self.function).bind
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall:
+        """Return a call as it is looked up; it takes its draw."""
+        tape = active_cassette()
+        settings = config.settings()
+        asked = {"function": self.name, "arguments": self._arguments(args, kwargs, settings.cache_normalize)}
+        if self.version is not None:
+            asked["version"] = self.version
+        if settings.cache_namespace:
+            asked["namespace"] = settings.cache_namespace
+        identified = identity("function", asked)
+        drawn = draw(identified)
+        assert not isinstance(drawn, str)
+        sample = drawn.sample if drawn else None
+        request = Request("function", "", asked, {}, {}, sample, sampled_key(identified, sample))
+        cache = shared_cache(settings.cache_path)
+        return FunctionCall(
+            self.name, self.function, args, kwargs, request, drawn, tape, cache, settings.cache_mode
+        )  # fmt: skip
+
+    def _arguments(self, args: Any, kwargs: Any, normalize: tuple[str, ...]) -> dict[str, Any]:
+        try:
+            bound = self._bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        first = next(iter(given), None)
+        if first in OBJECTS and not _is_plain(given[first]):
+            del given[first]
+        replace = _normalizer(normalize)
+        return {name: _replaced(plain(value, f"{self.name}: {name}"), replace) for name, value in given.items()}
+
+
+_normalizer = functools.lru_cache(maxsize=32)(normalizer)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, list, tuple, dict))
+
+
+def _replaced(value: Any, replace: Callable[[str], str] | None) -> Any:
+    if replace is None:
+        return value
+    if isinstance(value, str):
+        return replace(value)
+    if isinstance(value, dict):
+        return {name: _replaced(item, replace) for name, item in value.items()}
+    return [_replaced(item, replace) for item in value] if isinstance(value, list) else value
+
+
+class FunctionCall(NamedTuple):
+    """Hold one call of a recorded function; it is the transport that its own request is sent through."""
+
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    request: Request
+    drawn: Draw | None
+    tape: ActiveCassette | None
+    cache: ResponseCache
+    mode: str
+
+    @property
+    def reads_cache(self) -> bool:
+        """Return whether the disk cache may supply the result."""
+        return self.tape is None or self.tape.cassette.reads_cache
+
+    @property
+    def may_run(self) -> bool:
+        """Return whether the function may be run where nothing is recorded."""
+        return self.tape.cassette.asks if self.tape else self.mode != "replay"
+
+    @property
+    def storing(self) -> str:
+        """Return how the disk cache stores."""
+        again = self.tape is not None and self.tape.cassette.mode == "rewrite"
+        return "rewrite" if again and self.mode != "off" else self.mode
+
+    @property
+    def scope(self) -> str:
+        """Return the scope path of the call, empty outside any scope."""
+        return self.request.sample.partition("#")[0] if self.request.sample else ""
+
+    def give_back(self) -> None:
+        """Make the draw's number free again."""
+        if self.drawn is not None:
+            self.drawn.give_back()
+
+    def ended(self, found: Record) -> Any:
+        """Return the value of a result: the call has ended."""
+        if self.drawn is not None:
+            self.drawn.end()
+        return found.response["value"]
+
+    def send(self, request: Request, timeout: float | None) -> Any:
+        """Run the function."""
+        with self._inside():
+            return self.function(*self.args, **self.kwargs)
+
+    async def asend(self, request: Request, timeout: float | None) -> Any:
+        """Run the asynchronous function."""
+        with self._inside():
+            return await self.function(*self.args, **self.kwargs)
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Stand in a scope of this call alone, so that a replay, which skips it, moves no draw outside."""
+        if self.drawn is not None:
+            with Scope(f"{_as_scope(self.name)}.{self.request.cache_key[:8]}"):
+                yield
+            return
+        token = _running.set(_running.get() | {self.request.cache_key})
+        try:
+            yield
+        finally:
+            _running.reset(token)
+
+
+_running: ContextVar[frozenset[str]] = ContextVar("llmcall functions that run here", default=frozenset())
+
+
+def _as_scope(name: str) -> str:
+    return name.replace("/", ".").replace("#", ".")
+
+
+def answered(call: FunctionCall) -> Flow[Record]:
+    """Return what is recorded, or run the function where there is leave.
+
+    :raises CacheMissError: where there is none and no leave.
+    """
+    found = call.tape.find(call.request) if call.tape else None
+    if call.tape and found is not None:
+        call.tape.cassette.count_replay()
+        return found
+    if call.reads_cache:
+        found = yield from look(call.cache, functools.partial(call.cache.get, call.request, mode=call.mode))
+    if found is not None:
+        return _kept(call, found)
+    if not call.may_run:
+        from ..explain.report import missed
+
+        cassette = call.tape.cassette if call.tape else None
+        raise missed(call.request, settings=config.settings(), cache=call.cache, cassette=cassette)
+    return (yield from _joined(call))
+
+
+def _kept(call: FunctionCall, record: Record) -> Record:
+    return call.tape.keep(record) if call.tape else record
+
+
+def _joined(call: FunctionCall) -> Flow[Record]:
+    """Run the function, or share the result of an identical call that is under way."""
+    if call.mode == "off":
+        return (yield from _run(call))
+    while True:
+        leads, flight = call.cache.flights.join(call.request.cache_key)
+        if leads:
+            return (yield from _led(call, flight))
+        # Whoever calls itself would wait for itself.
+        alone = call.request.cache_key in _running.get()
+        shared: Any = ALONE if alone else (yield Wait(flight, None))
+        if shared is ALONE:
+            return (yield from _run(call))
+        if shared is not None:
+            return _kept(call, copy.deepcopy(shared))
+
+
+def _led(call: FunctionCall, flight: Flight) -> Flow[Record]:
+    outcome: Record | None = None
+    try:
+        # Another one may have ended since it was looked up.
+        get = functools.partial(call.cache.get, call.request, mode=call.mode)
+        record = (yield from look(call.cache, get)) if call.reads_cache else None
+        record = (yield from _run(call)) if record is None else _kept(call, record)
+        outcome = copy.deepcopy(record)
+        return record
+    finally:
+        call.cache.flights.land(flight, outcome)
+
+
+def _run(call: FunctionCall) -> Flow[Record]:
+    try:
+        result = yield Send(call, call.request, None)
+    except Exception as error:
+        if isinstance(error, APIError) or not isinstance(error, LLMCallError):
+            failures = call.tape.cassette.failures if call.tape else process_failures
+            failures.add(call.scope, f"{call.name}: {type(error).__name__}")
+        raise
+    record = record_of(call.request, {"value": recordable(result, call.name)})
+    if call.mode != "off":
+        record = yield Do(functools.partial(call.cache.keep, record, mode=call.storing))
+    return _kept(call, record)
+
+
+INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number of more than 4,300
+
+
+def recordable(result: Any, function: str) -> Data:
+    """Return a copy of a result as a replay gives it: lists for tuples, an object's names in the order of the file.
+
+    :param result: dicts with text keys, lists, tuples, strings, numbers, booleans, bytes and ``None``, nested.
+    :param function: the function's name, for the errors.
+    :raises TypeError: for anything else, naming the function and the place.
+    :raises ValueError: for what no file can hold: NaN, an infinity, a lone surrogate, too deep a nesting.
+    """
+    try:
+        return ordered(_copied(result, f"{function}: the result"))
+    except RecursionError:
+        raise ValueError(f"{function}: the result is nested too deeply to be recorded") from None
+
+
+def _copied(value: Any, place: str) -> Data:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        check_unicode(value, place)
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes(value)
+    if isinstance(value, Mapping):
+        return {_key(name, place): _copied(item, f"{place}.{name}") for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copied(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    return _number(value, place)
+
+
+def _number(value: Any, place: str) -> int | float:
+    if isinstance(value, Integral):
+        if int(value).bit_length() > INTEGER_BITS:
+            raise ValueError(f"{place} is a number of too many digits to be recorded")
+        return int(value)
+    if not isinstance(value, Real) or isinstance(value, Rational):
+        raise TypeError(
+            f"{place} is of type {type(value).__name__}; "
+            "only dict, list, str, int, float, bool, None and bytes can be recorded"
+        )
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError(f"{place} is {number}, which JSON cannot hold; use None or a text")
+    return number
+
+
+def _key(name: Any, place: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{place} has a key of type {type(name).__name__}; only text keys can be recorded")
+    check_unicode(name, f"a key of {place}")
+    return str.__str__(name)

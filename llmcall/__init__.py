@@ -10,12 +10,10 @@ if TYPE_CHECKING:
     from .cache.cache import ResponseCache
     from .calls import Answer, LLMCall, llm
     from .cassettes.cassette import Cassette, cassette
-    from .clients.azure import AzureClient
     from .clients.base import LLMClient
     from .clients.local import LocalClient
-    from .clients.openai import OpenAIClient
+    from .clients.openai import AzureClient, OpenAIClient
     from .clients.stream import AsyncStream, Stream
-    from .clients.transport import AsyncTransport, Transport
     from .config.resolve import configure, configured, force_api_cache, force_api_type
     from .config.settings import Endpoint, Settings
     from .engine.budgets import budget
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
     from .registry import client, register_client
     from .replay.recorded import recorded
     from .replay.scopes import bind, scope
-    from .types import Record, Reply, Request, TokenUsage
+    from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
 
 # Where each name lives; it is imported when first used, so that importing the package costs next to nothing.
 _HOMES = {
@@ -58,12 +56,10 @@ _HOMES = {
     "cache.cache": ("ResponseCache",),
     "cassettes.cassette": ("Cassette", "cassette"),
     "calls": ("Answer", "LLMCall", "llm"),
-    "clients.azure": ("AzureClient",),
     "clients.base": ("LLMClient",),
     "clients.local": ("LocalClient",),
-    "clients.openai": ("OpenAIClient",),
+    "clients.openai": ("AzureClient", "OpenAIClient"),
     "clients.stream": ("AsyncStream", "Stream"),
-    "clients.transport": ("AsyncTransport", "Transport"),
     "config.resolve": ("configure", "configured", "force_api_cache", "force_api_type"),
     "config.settings": ("Endpoint", "Settings"),
     "errors": (
@@ -80,7 +76,7 @@ _HOMES = {
     "replay.recorded": ("recorded",),
     "registry": ("client", "register_client"),
     "replay.scopes": ("bind", "scope"),
-    "types": ("Record", "Reply", "Request", "TokenUsage"),
+    "types": ("AsyncTransport", "Record", "Reply", "Request", "TokenUsage", "Transport"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -41,9 +41,15 @@ def _openai(settings: Settings) -> LLMClient:
 
 
 def _azure(settings: Settings) -> LLMClient:
-    from .clients.azure import AzureClient
+    from .clients.openai import AzureClient
 
     return AzureClient()
+
+
+def _ollama(settings: Settings) -> LLMClient:
+    from .clients.openai import OllamaClient
+
+    return OllamaClient()
 
 
 def _local(settings: Settings) -> LLMClient:
@@ -52,7 +58,9 @@ def _local(settings: Settings) -> LLMClient:
     return LocalClient()
 
 
-BUILT_IN: dict[str, Callable[[Settings], LLMClient]] = {"openai": _openai, "azure": _azure, "local": _local}
+BUILT_IN: dict[str, Callable[[Settings], LLMClient]] = {
+    "openai": _openai, "azure": _azure, "ollama": _ollama, "local": _local,
+}  # fmt: skip
 
 
 def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMClient]) -> None:

@@ -31,7 +31,7 @@ ARGUMENTS = (
 class LLMClient(ClientRoad):
     """Call a model, or give back what it answered before.
 
-    A client of one's own subclasses it and gives a :class:`~llmcall.clients.transport.Transport`: by the argument
+    A client of one's own subclasses it and gives a :class:`~llmcall.Transport`: by the argument
     ``transport``, by a ``transport`` attribute, or by being one itself, with a method ``send``.
 
     :param settings: what the client stands on instead of the process's settings.
@@ -175,7 +175,7 @@ class LLMClient(ClientRoad):
 
     def _pieces(self, asked: Asked, stream: Stream) -> Generator[str, None, None]:
         from ..engine.drivers import drive_stream
-        from ..responses.assembly import text_pieces
+        from ..responses.streaming import text_pieces
 
         try:
             found = self._recorded(asked)
@@ -191,7 +191,7 @@ class LLMClient(ClientRoad):
         from contextlib import aclosing
 
         from ..engine.drivers import adrive_stream
-        from ..responses.assembly import text_pieces
+        from ..responses.streaming import text_pieces
 
         try:
             found = await self._looked_up(self._recorded, asked)
@@ -275,4 +275,3 @@ class LLMClient(ClientRoad):
 
         name = self.model_named(model)
         return count_tokens(messages_or_text, name, encoding=self.capabilities(name).encoding)
-

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..engine.limits import Pool
     from ..engine.usage import Usage, UsageDelta
     from ..models.capabilities import Capabilities
+    from ..types import Transport
     from .hits import ShortWay
-    from .transport import Transport
 
 __all__ = ["ClientCore"]
 

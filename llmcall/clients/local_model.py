@@ -103,7 +103,7 @@ class LocalTransport:
         yield from self._chunks(request.body, expiry)
 
     def _answer(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
-        from ..responses.assembly import Assembler
+        from ..responses.streaming import Assembler
 
         assembler = Assembler()
         for chunk in self._chunks(body, expiry):

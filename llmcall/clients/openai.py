@@ -1,8 +1,8 @@
-"""The client of OpenAI's API and of every server compatible with it."""
+"""The clients of OpenAI's API, of Azure OpenAI, and of every server compatible with them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
     from ..config.settings import Endpoint, Settings
-    from .sdk import SDKTransport
+    from .sdk_transport import SDKTransport
 
-__all__ = ["OpenAIClient"]
+__all__ = ["AzureClient", "OllamaClient", "OpenAIClient"]
 
-HOST = "api.openai.com"
-ADDRESS = f"https://{HOST}/v1"  # openai 3.51, OpenAI.__init__
+ADDRESSES = {"openai": "https://api.openai.com/v1", "ollama": "http://localhost:11434/v1"}  # openai 3.52, Ollama 0.12
+ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"  # Azure OpenAI documentation, "Microsoft Entra ID"
 NO_KEY = "no key needed"  # what a loopback server is sent; the SDK insists on a text
 
 
@@ -27,7 +27,8 @@ class OpenAIClient(LLMClient):
     """Call OpenAI, or any OpenAI-compatible server through ``base_url``.
 
     :param settings: what the client stands on instead of the process's settings.
-    :param http_client: the SDK's HTTP client (``httpx2.Client`` for openai 3.x, ``httpx.Client`` for 2.x).
+    :param http_client: the SDK's HTTP client (``httpx2.Client`` for openai 3.x, ``httpx.Client`` for 2.x, or their
+        asynchronous twins); whoever made it closes it.
     :param overrides: settings by name, above the process's: ``model=``, ``api_key=``, ``base_url=``, ….
     """
 
@@ -47,31 +48,36 @@ class OpenAIClient(LLMClient):
             return []
         return [endpoint for endpoint in settings.endpoints if model in endpoint.models]
 
-    def hosts(self, model: str) -> set[str]:
-        """Return the hosts of the endpoints that serve a model."""
-        pooled = self._pooled(model)
-        return {self.host(endpoint) for endpoint in pooled} if pooled else {self._own_host()}
-
-    def _own_host(self) -> str:
-        """Return the host of the one endpoint of the settings, without making that, which takes longer."""
-        settings = self.settings
-        url = settings.azure_endpoint if self.api_type == "azure" else settings.base_url
-        if url is None:
-            return HOST
-        from ..config.values import host_of
-
-        return host_of(url)
-
     def _configured(self, settings: Settings, model: str) -> Endpoint:
+        azure = self.api_type == "azure"
         endpoint = config.Endpoint(
             name=self.api_type,
             models=(model,),
             api_type=self.api_type,
             api_key=config.key_for(settings, self.api_type),
-            base_url=settings.base_url,
+            base_url=None if azure else settings.base_url,
+            azure_endpoint=settings.azure_endpoint if azure else None,
+            azure_api_version=settings.azure_api_version if azure else None,
             organization=settings.organization,
         )
-        return endpoint._replace(name=self.host(endpoint))
+        return endpoint._replace(name=self.host(endpoint) or self.api_type)
+
+    def hosts(self, model: str) -> set[str]:
+        """Return the hosts of the endpoints that serve a model."""
+        pooled = self._pooled(model)
+        if pooled:
+            return {self.host(endpoint) for endpoint in pooled}
+        settings = self.settings
+        own = settings.azure_endpoint if self.api_type == "azure" else settings.base_url
+        return {_host_of(own or self._default_address())}
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return the host of an endpoint, without port or credentials."""
+        return _host_of(endpoint.azure_endpoint or endpoint.base_url or self._default_address(endpoint))
+
+    def _default_address(self, endpoint: Endpoint | None = None) -> str:
+        api_type = (endpoint.api_type if endpoint else None) or self.api_type
+        return "" if api_type == "azure" else ADDRESSES.get(api_type, ADDRESSES["openai"])
 
     def namespace(self, model: str) -> str:
         """Return the namespace of the model's endpoints, else the cache's.
@@ -94,55 +100,168 @@ class OpenAIClient(LLMClient):
             return {endpoint.namespace or "" for endpoint in self._pooled(model)} or {""}
         return {held.get(model, "")}
 
-    def host(self, endpoint: Endpoint) -> str:
-        """Return the host of an endpoint, without port or credentials."""
-        from ..config.values import host_of
-
-        return host_of(endpoint.azure_endpoint or endpoint.base_url or ADDRESS)
-
     def make_transport(self, endpoint: Endpoint) -> Any:
-        """Return what speaks to an endpoint through the SDK."""
+        """Return what speaks to an endpoint through the SDK.
+
+        :raises ConfigError: where its address is none, or the key or another part of what it needs is missing.
+        """
         if self.transport is not None:
             return super().make_transport(endpoint)
-        if endpoint.api_type == "azure" and self.api_type != "azure":
-            from .azure_transport import azure_transport
-
-            return azure_transport(endpoint, self.settings, self._http_client)
-        return self._openai_transport(endpoint)
-
-    def _openai_transport(self, endpoint: Endpoint) -> SDKTransport:
-        from .bearer import signed_in
-        from .sdk import SDKTransport, fitting
-
+        if (endpoint.api_type or self.api_type) == "azure":
+            return self._azure_transport(endpoint)
+        address = _address(endpoint.base_url or self._default_address(endpoint), "BASE_URL")
         key = self._key(endpoint)
+        function = key if callable(key) else None
+        arguments = {
+            "api_key": header_value(key, "the API key") if key and not function else NO_KEY,
+            "base_url": address.url,
+        }
+        return self._sdk_transport(endpoint, "OpenAI", address, arguments, function)
+
+    def _sdk_transport(
+        self, endpoint: Endpoint, sdk_class: str, address: Address, arguments: dict[str, Any], key: Any
+    ) -> SDKTransport:
+        from .bearer import Hidden
+        from .sdk_transport import SDKTransport, fitting
+
         config.announce_key_destination(self.settings, endpoint)
-        address, headers = signed_in(endpoint.base_url or ADDRESS)
+        organization = endpoint.organization and header_value(endpoint.organization, "the organization")
+        headers = {name: Hidden(value) for name, value in address.headers.items()}
 
         def make(asynchronous: bool) -> Any:
             """Make an SDK client."""
             import openai
 
-            return (openai.AsyncOpenAI if asynchronous else openai.OpenAI)(
-                api_key=NO_KEY if callable(key) or not key else key,
-                base_url=address,
+            return getattr(openai, f"Async{sdk_class}" if asynchronous else sdk_class)(
+                **arguments,
+                organization=organization,
                 default_headers=headers,
-                organization=endpoint.organization,
+                default_query=address.query,
                 max_retries=0,
                 http_client=fitting(self._http_client, asynchronous),
             )
 
-        return SDKTransport(make, endpoint.name, key if callable(key) else None, lent=self._http_client)
+        return SDKTransport(make, endpoint.name, key, lent=self._http_client)
 
     def _key(self, endpoint: Endpoint) -> Any:
-        key = endpoint.key() or self._fresh_key()
-        if not key and not config.is_loopback(endpoint.base_url or ADDRESS):
+        """Return the key of an endpoint, or the function that gives it; ``None`` where a server needs none."""
+        key = endpoint.key()
+        if not key:  # whoever is told in a notebook that a key is missing sets it there, and calls once more
+            config.refresh()
+            key = config.key_for(self.settings, self.api_type)
+        if not key and not config.is_loopback(endpoint.base_url or self._default_address(endpoint)):
             raise ConfigError(
                 f"no key for {self.host(endpoint)}: set the environment variable "
                 f"{config.key_variable(self.api_type)}, or pass api_key="
             )
         return key
 
-    def _fresh_key(self) -> Any:
-        """Look again: whoever is told in a notebook that a key is missing sets it there, and calls once more."""
-        config.refresh()
-        return config.key_for(self.settings, self.api_type)
+    def _azure_transport(self, endpoint: Endpoint) -> SDKTransport:
+        url = endpoint.azure_endpoint or endpoint.base_url
+        version = endpoint.azure_api_version or self.settings.azure_api_version
+        if not url:
+            raise ConfigError("no Azure endpoint: set AZURE_OPENAI_ENDPOINT, or AZURE_ENDPOINT in config.ini")
+        if not version:
+            raise ConfigError(
+                f"no API version for {endpoint.name}: set OPENAI_API_VERSION, or AZURE_API_VERSION in config.ini "
+                "(such as 2024-10-21)"
+            )
+        address = _address(url, "AZURE_ENDPOINT")
+        name, key = self._azure_sign_in(endpoint)
+        function = key if callable(key) else None
+        arguments = {
+            # A token goes into each request's header; the SDK still insists on one of its own.
+            name: "asked before each attempt" if function else header_value(key, "the key of Azure"),
+            "azure_endpoint": address.url,
+            "api_version": version,
+            "azure_deployment": endpoint.deployment,
+        }
+        return self._sdk_transport(endpoint, "AzureOpenAI", address, arguments, function)
+
+    def _azure_sign_in(self, endpoint: Endpoint) -> tuple[str, Any]:
+        """Return the name of the SDK's argument for a key or a token, and the key, the token or what gives it."""
+        key = endpoint.key() or config.key_for(self.settings, "azure")
+        if key:
+            return ("azure_ad_token" if callable(key) else "api_key"), key
+        settings = self.settings
+        return "azure_ad_token", settings.azure_ad_token_provider or settings.azure_ad_token or _entra(endpoint)
+
+
+class AzureClient(OpenAIClient):
+    """Call Azure OpenAI with a key, or with Entra ID (extra ``azure``, or ``azure_ad_token_provider=``)."""
+
+    api_type: ClassVar[str] = "azure"
+
+
+class OllamaClient(OpenAIClient):
+    """Call the Ollama of this machine at ``http://localhost:11434/v1``, which needs no key, or that of ``base_url``."""
+
+    api_type: ClassVar[str] = "ollama"
+
+
+class Address(NamedTuple):
+    """Hold where a server is: its URL without credentials and query, the header that signs in, and the query."""
+
+    url: str
+    headers: dict[str, str]
+    query: dict[str, str]
+
+
+def _address(url: str, setting: str) -> Address:
+    """Take an address apart. HTTP libraries write it into their logs, so user and password become a header.
+
+    :param setting: which setting names it.
+    :raises ConfigError: where no server can have it.
+    """
+    from base64 import b64encode
+    from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
+
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        (parts.hostname or "").encode("idna")
+        wrong = "" if url.isprintable() else "it holds control characters"
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            wrong = "it must begin with http:// or https:// and a host"
+    except ValueError as error:
+        wrong = str(error.__cause__ or error)
+    if wrong:
+        raise ConfigError(f"{setting} is no address of a server: {wrong}")
+    user, at, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    encoded = b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode()
+    return Address(
+        parts._replace(netloc=host, query="", fragment="").geturl(),
+        {"Authorization": f"Basic {encoded}"} if at else {},
+        dict(parse_qsl(parts.query, keep_blank_values=True)),
+    )
+
+
+def _host_of(url: str) -> str:
+    from ..config.values import host_of
+
+    return host_of(url)
+
+
+def header_value(text: str, what: str) -> str:
+    """Return a text without blanks around it.
+
+    :param what: what it is, for the error, which does not show it.
+    :raises ConfigError: where an HTTP header cannot carry it.
+    """
+    stripped = text.strip()
+    if not (stripped.isascii() and stripped.isprintable()):
+        raise ConfigError(f"{what} holds control characters or letters that are no ASCII, which no HTTP header carries")
+    return stripped
+
+
+def _entra(endpoint: Endpoint) -> Any:
+    """Return the function that gives tokens of Entra ID."""
+    try:
+        from azure.identity import DefaultAzureCredential, get_bearer_token_provider
+    except ImportError as error:
+        raise ConfigError(
+            f"no way to sign in to {endpoint.name}: set AZURE_OPENAI_API_KEY, pass azure_ad_token_provider=, "
+            "or install the extra 'azure' (azure-identity) for Entra ID"
+        ) from error
+    return get_bearer_token_provider(DefaultAzureCredential(), ENTRA_SCOPE)

@@ -96,9 +96,7 @@ def _asked(call: Call) -> Flow[Answer]:
 
 def _recorded(call: Call, sent: Sent) -> Answer:
     response = ordered(sent.response)  # as a cassette gives it back: a prompt may quote it
-    record = record_of(
-        call.request, response, cost=call.count(sent.response), api_type=call.api_type, host=sent.host
-    )
+    record = record_of(call.request, response, cost=call.count(sent.response), api_type=call.api_type, host=sent.host)
     if not call.whole(sent.response):
         return Answer(record, sent, whole=False)
     return Answer(record if call.cache is None else call.cache.keep(record, mode=call.mode), sent)
@@ -191,14 +189,14 @@ def _sent(call: Call, endpoint: Endpoint, body: dict[str, Any], admission: Admis
     _check(call, response, admission)
     yield from admission.settle(response)
     if call.stream:
-        from ..responses.assembly import text_pieces
+        from ..responses.streaming import text_pieces
 
         yield Emit("".join(text_pieces(response)))
     return response
 
 
 def _streamed(call: Call, chunks: Any, timeout: float | None, admission: Admission) -> Flow[Any]:
-    from ..responses.assembly import Assembler
+    from ..responses.streaming import Assembler
 
     assembler, begun, head, collected = Assembler(), False, Response({}), False
     try:

@@ -400,7 +400,7 @@ def test_a_line_that_never_ends() -> None:
 @pytest.mark.slow
 def test_many_tool_calls_in_one_chunk() -> None:
     """A hundred thousand calls take time in proportion to their number."""
-    from llmcall.responses.assembly import Assembler
+    from llmcall.responses.streaming import Assembler
 
     for first in ({"index": 0}, {}):
         calls = [{"id": f"call-{n}", "function": {"name": "f"}} | dict.fromkeys(first, n) for n in range(100_000)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcall.responses.assembly import Assembler
+from llmcall.responses.streaming import Assembler
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 NAMES = {"id": "chatcmpl-1", "created": 1700000000, "model": "gpt-4o-mini"}

@@ -10,7 +10,7 @@ from hypothesis import given
 from streaming import chunk
 
 from llmcall.clients.echoes import HARMLESS, EchoFilter
-from llmcall.responses.assembly import Assembler
+from llmcall.responses.streaming import Assembler
 
 KEY = "sk-proj-sk-0123456789"  # it begins anew inside itself
 BOTH = [f"Bearer {KEY}", KEY]

@@ -77,8 +77,8 @@ def text(client: Any, message: str = "hello") -> str:
 
 
 def test_built_in_clients() -> None:
-    """openai, azure and local are known, and openai is the configured one."""
-    assert known_api_types()[:3] == ["azure", "local", "openai"]
+    """openai, azure, ollama and local are known, and openai is the configured one."""
+    assert known_api_types()[:4] == ["azure", "local", "ollama", "openai"]
     assert type(llmcall.client("openai")) is llmcall.OpenAIClient
     assert type(llmcall.client("azure")) is llmcall.AzureClient
     assert type(llmcall.client("local")) is llmcall.LocalClient
@@ -274,7 +274,8 @@ def test_an_unknown_api_type(ask: Any) -> None:
     """An unknown name lists the known ones and suggests the nearest."""
     llmcall.register_client("mine", EchoClient())
     with pytest.raises(
-        ConfigError, match=r"unknown api_type 'opnai'; did you mean 'openai'\? Known are azure, local, mine, openai"
+        ConfigError,
+        match=r"unknown api_type 'opnai'; did you mean 'openai'\? Known are azure, local, mine, ollama, openai",
     ):
         ask()
     with pytest.raises(ConfigError, match=r"unknown api_type 'zzz'\. Known are"):

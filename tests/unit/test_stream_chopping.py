@@ -10,7 +10,7 @@ from chunks import NAMES, USAGE, call, choice, chunk, piece, response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.responses.assembly import Assembler
+from llmcall.responses.streaming import Assembler
 
 texts = st.text(max_size=12)
 names = st.text(alphabet="abcdef_", min_size=1, max_size=8)

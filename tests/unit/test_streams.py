@@ -8,7 +8,7 @@ import pytest
 from chunks import USAGE, assembled, choice, chunk, piece, response
 
 from llmcall.errors import RateLimitError, ServiceError
-from llmcall.responses.assembly import Assembler, text_pieces
+from llmcall.responses.streaming import Assembler, text_pieces
 
 
 def test_openai_text() -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError
 from ..types import record_of
-from .packing import REMEDY, pack, unpack
+from .record import REMEDY, pack, unpack
 from .rows import Rows
-from .store import DiskStore
+from .sqlite import SqliteStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from ..engine.flights import Flights
     from ..explain.report import Miss
     from ..types import Record, Reply, Request
-    from .packing import Head
+    from .record import Head
     from .stats import CacheStats
-    from .stores import Store
+    from .storage import Storage
 
     Where = Callable[[Record], bool]
 
-__all__ = ["MODES", "ResponseCache", "forget_shared", "record_of", "shared_cache"]
+__all__ = ["MODES", "ResponseCache", "forget_shared", "shared_cache"]
 
 MODES = ("auto", "replay", "refresh", "off")
 
@@ -43,7 +43,7 @@ class ResponseCache:
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
-        self._store = _store_at(os.fspath(path))
+        self._storage = _storage_at(os.fspath(path))
         self.mode = mode
         self._flights: Flights | None = None
         self._unstored: dict[str, bytes] = {}  # paid answers that the store did not take
@@ -66,12 +66,12 @@ class ResponseCache:
     @property
     def path(self) -> Path | str:
         """Return the directory, absolute, or the server's address without its password."""
-        return self._store.place
+        return self._storage.place
 
     @property
-    def store(self) -> Store:
+    def storage(self) -> Storage:
         """Return what keeps the records' bytes."""
-        return self._store
+        return self._storage
 
     def get(self, request: Request, *, mode: str | None = None) -> Record | None:
         """Return the recorded answer of a request, or ``None`` where there is none.
@@ -82,7 +82,7 @@ class ResponseCache:
         if mode in ("off", "rewrite") or (mode == "refresh" and key not in self._refreshed):
             return None
         try:
-            return self.find(key)
+            return self.lookup(key)
         except CacheCorruptError as error:
             if mode == "replay":
                 raise
@@ -91,7 +91,7 @@ class ResponseCache:
             warn_once(f"{self.path}: {error}; the request is asked anew")
             return None
 
-    def find(self, cache_key: str) -> Record | None:
+    def lookup(self, cache_key: str) -> Record | None:
         """Return the record of a key, or ``None``.
 
         :raises CacheCorruptError: where the record or the database is damaged.
@@ -104,12 +104,12 @@ class ResponseCache:
 
         :raises CacheCorruptError: where the record or the database is damaged.
         """
-        found = self._packed(cache_key) if self._unstored else self._store.get(cache_key)
+        found = self._packed(cache_key) if self._unstored else self._storage.get(cache_key)
         return None if found is None else self._rows.reply(cache_key, found[0])
 
     def _packed(self, cache_key: str) -> tuple[bytes, float | None] | None:
         unstored = self._unstored.get(cache_key) if self._unstored else None
-        return self._store.get(cache_key) if unstored is None else (unstored, None)
+        return self._storage.get(cache_key) if unstored is None else (unstored, None)
 
     def put(self, request: Request, response: Mapping[str, Any], *, cost: float | None = None) -> Record:
         """Record an answer and return the record that counts: whatever was stored first.
@@ -118,9 +118,9 @@ class ResponseCache:
         :param cost: USD, or ``None`` where the price is unknown.
         """
         record = record_of(request, response, cost=cost)
-        return self.keep(unpack(record.cache_key, pack(record)))  # a copy of what is the caller's
+        return self.store(unpack(record.cache_key, pack(record)))  # a copy of what is the caller's
 
-    def keep(self, record: Record, *, mode: str | None = None) -> Record:
+    def store(self, record: Record, *, mode: str | None = None) -> Record:
         """Store a record and return the one that counts: whatever was stored first.
 
         A store that fails loses no answer: it is kept in memory until the store takes it, and a warning says so once.
@@ -136,14 +136,14 @@ class ResponseCache:
         return keep(self, record, overwrite=again or mode == "rewrite")
 
     def __len__(self) -> int:
-        return len(self._store)
+        return len(self._storage)
 
     def __bool__(self) -> bool:
         return True
 
     def exists(self) -> bool:
         """Return whether anything was ever stored in the directory."""
-        return self._store.exists()
+        return self._storage.exists()
 
     def records(self, *, where: Where | None = None) -> Iterator[Record]:
         """Yield the records in the order in which they were stored, read a page at a time.
@@ -151,7 +151,7 @@ class ResponseCache:
         :param where: which ones.
         :raises CacheCorruptError: at a damaged one.
         """
-        for key, packed, stored_at in self._store.rows():
+        for key, packed, stored_at in self._storage.rows():
             if packed is None:
                 raise CacheCorruptError(f"{self.path}: the row {key[:12]!r} is none that llmcall stores; {REMEDY}")
             record = unpack(key, packed, stored_at)
@@ -168,7 +168,7 @@ class ResponseCache:
         """Return the path, the number of records and the bytes on the disk; its cost does not grow with the cache."""
         from .stats import CacheStats
 
-        return CacheStats(str(self.path), len(self), self._store.size())
+        return CacheStats(str(self.path), len(self), self._storage.size())
 
     def delete(self, *, where: Where | None = None, keys: Iterable[str] | None = None) -> int:
         """Delete the records that ``where`` is true of, or those of some keys; return how many.
@@ -181,11 +181,13 @@ class ResponseCache:
             raise TypeError("give either where= or keys=; clear() deletes all records")
         if isinstance(keys, str):
             raise TypeError(f"keys is {keys!r}; it must be a sequence of keys")
-        return self._store.delete([record.cache_key for record in self.records(where=where)] if keys is None else keys)
+        return self._storage.delete(
+            [record.cache_key for record in self.records(where=where)] if keys is None else keys
+        )
 
     def clear(self) -> int:
         """Delete all records; return how many."""
-        return self._store.clear()
+        return self._storage.clear()
 
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
         """Write the records as JSON Lines, the form of a cassette; return how many.
@@ -212,7 +214,9 @@ class ResponseCache:
 
         :param replaced: the keys of those that go in place of what is there; the others leave it alone.
         """
-        return self._store.add_all((record.cache_key, pack(record), record.cache_key in replaced) for record in records)
+        return self._storage.add_all(
+            (record.cache_key, pack(record), record.cache_key in replaced) for record in records
+        )
 
     def salvage(self, to: str | os.PathLike[str]) -> int:
         """Write every record that can still be read to a cache in another directory; return how many there were.
@@ -241,7 +245,7 @@ class ResponseCache:
 
     def close(self) -> None:
         """Close the handles; the next use opens them again."""
-        self._store.close()
+        self._storage.close()
 
     def __enter__(self) -> ResponseCache:
         return self
@@ -253,12 +257,12 @@ class ResponseCache:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
 
 
-def _store_at(path: str) -> Store:
+def _storage_at(path: str) -> Storage:
     if "://" not in path:
-        return DiskStore(path)
-    from .redis_store import RedisStore
+        return SqliteStorage(path)
+    from .redis import RedisStorage
 
-    return RedisStore(path)
+    return RedisStorage(path)
 
 
 _caches: weakref.WeakSet[ResponseCache] = weakref.WeakSet()

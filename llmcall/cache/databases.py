@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from .stores import Change
+    from .storage import Change
 
 __all__ = ["MADE_IN", "file_identity", "make_database", "make_directory", "remove_left", "rewrite", "transaction"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError, CacheError
-from .packing import packed as packed_record
-from .packing import unpack
+from .record import packed as packed_record
+from .record import unpack
 
 if TYPE_CHECKING:
     from ..types import Record
@@ -16,7 +16,7 @@ __all__ = ["keep"]
 
 
 def keep(cache: ResponseCache, record: Record, *, overwrite: bool) -> Record:
-    """Store a record and return the one that counts. See :meth:`ResponseCache.keep`."""
+    """Store a record and return the one that counts. See :meth:`ResponseCache.store`."""
     key = record.cache_key
     mine, record = packed_record(record)
     try:
@@ -53,20 +53,20 @@ def _counting(cache: ResponseCache, record: Record, mine: bytes) -> Record | Non
 
 def _store(cache: ResponseCache, key: str, packed: bytes, *, overwrite: bool) -> None:
     if overwrite:
-        cache.store.set(key, packed)
+        cache.storage.set(key, packed)
         cache._unstored.pop(key, None)
-    elif key not in cache._unstored and not cache.store.add(key, packed):
+    elif key not in cache._unstored and not cache.storage.add(key, packed):
         _contest(cache, key, packed)
 
 
 def _contest(cache: ResponseCache, key: str, packed: bytes) -> None:
     """Overwrite what stands under the key already, but only where it cannot be read."""
     try:
-        if cache.find(key) is not None:
+        if cache.lookup(key) is not None:
             return
     except CacheCorruptError:
         pass
-    cache.store.set(key, packed)
+    cache.storage.set(key, packed)
 
 
 def _store_unstored(cache: ResponseCache) -> None:
@@ -74,10 +74,10 @@ def _store_unstored(cache: ResponseCache) -> None:
     for key, packed in list(cache._unstored.items()):
         try:
             if key in cache._refreshed:
-                cache.store.set(key, packed)
+                cache.storage.set(key, packed)
             else:
-                cache.store.add(key, packed)
-            if cache.store.get(key) is None:
+                cache.storage.add(key, packed)
+            if cache.storage.get(key) is None:
                 return
         except (OSError, CacheError):  # as before, so they stay where they are
             return

@@ -9,7 +9,7 @@ from ..errors import CacheCorruptError
 from ..models.capabilities import resolve
 from ..requests.keys import key_of
 from .long_work import with_bar
-from .packing import pack, unpack
+from .record import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..types import Record
     from .cache import ResponseCache
-    from .stores import Change, Store
+    from .storage import Change, Storage
 
 __all__ = ["asked_now", "rekey"]
 
 
 def rekey(cache: ResponseCache) -> int:
     """Recompute every key, all or none; return how many records changed. See :meth:`ResponseCache.rekey`."""
-    store, settings = cache.store, config.settings()
+    store, settings = cache.storage, config.settings()
     return store.rewrite(lambda: _changes(store, settings)) if store.exists() else 0
 
 
@@ -44,7 +44,7 @@ def asked_now(kind: str, asked: Mapping[str, Any], settings: Settings) -> dict[s
     return now
 
 
-def _changes(store: Store, settings: Settings) -> Iterator[Change]:
+def _changes(store: Storage, settings: Settings) -> Iterator[Change]:
     """Yield what changes, while the store shows its rows as they were."""
     wanted: dict[str, str] = {}
     pointers: dict[str, str] = {}
@@ -84,7 +84,7 @@ def _moves(wanted: Mapping[str, str]) -> dict[str, str]:
         moving = left
 
 
-def _change(store: Store, key: str, moves: Mapping[str, str], settings: Settings) -> Change:
+def _change(store: Storage, key: str, moves: Mapping[str, str], settings: Settings) -> Change:
     found = store.get(key)
     assert found is not None
     record = _pointing(unpack(key, *found), moves)
@@ -100,7 +100,7 @@ def _pointing(record: Record, moves: Mapping[str, str]) -> Record:
     return record._replace(response={"fallback": new}) if new else record
 
 
-def _warn(store: Store, unread: int, kept: int) -> None:
+def _warn(store: Storage, unread: int, kept: int) -> None:
     import logging
 
     log = logging.getLogger("llmcall")

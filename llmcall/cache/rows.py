@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError
 from ..types import Reply
-from .packing import head_of, response_of, unpack
+from .record import head_of, response_of, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..types import Record
-    from .packing import Head
+    from .record import Head
 
 __all__ = ["Rows", "reply_of"]
 

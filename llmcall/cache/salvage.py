@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CacheCorruptError, CacheError
 from ..requests.keys import key_of
 from .long_work import with_bar
-from .packing import CHECKSUM_BYTES, FRAME, FRAME_BYTES, pack, unpack, unpack_keyed
 from .pages import Pages
-from .store import DATABASE
+from .record import CHECKSUM_BYTES, FRAME, FRAME_BYTES, pack, unpack, unpack_keyed
+from .sqlite import DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..types import Record
     from .cache import ResponseCache
-    from .stores import Store
+    from .storage import Storage
 
 __all__ = ["damaged", "salvage"]
 
@@ -33,7 +33,7 @@ BATCH = 500  # records stored at a time
 
 def damaged(cache: ResponseCache) -> list[str]:
     """Return the keys of damaged records. See :meth:`ResponseCache.verify`."""
-    rows = with_bar(cache.store.rows(), len(cache.store), "verifying")
+    rows = with_bar(cache.storage.rows(), len(cache.storage), "verifying")
     return [key for key, packed, _ in rows if not _sound(key, packed)]
 
 
@@ -55,14 +55,14 @@ def salvage(cache: ResponseCache, to: str | os.PathLike[str]) -> int:
     with type(cache)(to) as target:
         if _resolved(target.path) == _resolved(cache.path):
             raise CacheError(f"{cache.path} cannot be salvaged into itself; name a new directory")
-        return _stored(_records(cache.store), target.store)
+        return _stored(_records(cache.storage), target.store)
 
 
 def _resolved(place: Path | str) -> Path | str:
     return place.resolve() if isinstance(place, Path) else place
 
 
-def _stored(records: Iterable[Record], target: Store) -> int:
+def _stored(records: Iterable[Record], target: Storage) -> int:
     """Store records, a batch at a time; return how many different ones there were."""
     seen: set[str] = set()
     batch: list[Record] = []
@@ -78,12 +78,12 @@ def _stored(records: Iterable[Record], target: Store) -> int:
     return len(seen)
 
 
-def _add(target: Store, batch: list[Record]) -> None:
+def _add(target: Storage, batch: list[Record]) -> None:
     rows = [(record.cache_key, pack(record), False) for record in batch]
     target.add_all(rows, {record.cache_key: record.stored_at or 0.0 for record in batch})
 
 
-def _records(store: Store) -> Iterator[Record]:
+def _records(store: Storage) -> Iterator[Record]:
     """Yield all readable records, in the order of storing as far as the database itself can be read."""
     read = lost = 0
     try:

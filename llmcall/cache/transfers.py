@@ -69,7 +69,7 @@ def _records_in(cache: ResponseCache) -> list[Record]:
 
 
 def _conflicts(record: Record, cache: ResponseCache) -> bool:
-    here = cache.find(record.cache_key)
+    here = cache.lookup(record.cache_key)
     return here is not None and _answer(here) != _answer(record)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.locks import alone
-from ..cache.packing import pack, unpack
+from ..cache.record import pack, unpack
 from ..config import resolve as config
 from ..config.settings import CONFIGURED
 from ..errors import CacheError, ConfigError

@@ -177,7 +177,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
 
     KEY is a record's key, or the beginning of one.
     """
-    record = found.find(_whole_key(found, key))
+    record = found.lookup(_whole_key(found, key))
     assert record is not None
     if as_json:
         click.echo(json.dumps(record._asdict(), indent=2, ensure_ascii=False, default=lambda data: data.hex()))
@@ -199,7 +199,7 @@ def _parts(record: Record) -> list[tuple[str, str]]:
 
 
 def _whole_key(found: ResponseCache, prefix: str) -> str:
-    keys = found.store.starting(prefix.rstrip("…"), COUNTED)
+    keys = found.storage.starting(prefix.rstrip("…"), COUNTED)
     if len(keys) != 1:
         problem = f"{len(keys)} keys begin" if keys else "no key begins"
         raise CacheError(f"{problem} with {prefix!r} in {found.path}; 'llmcall cache ls' shows the keys")

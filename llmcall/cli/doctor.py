@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.store import DATABASE
+from ..cache.sqlite import DATABASE
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError
 
 if TYPE_CHECKING:
@@ -140,11 +140,11 @@ def _cache(asked: LLMClient) -> Check:
 
 
 def _server(found: ResponseCache) -> Check:
-    from ..cache.redis_store import RedisStore
+    from ..cache.redis import RedisStorage
 
-    assert isinstance(found.store, RedisStore)
+    assert isinstance(found.store, RedisStorage)
     try:
-        return Check("cache", True, f"{found.path}: {len(found):,} records", "; ".join(found.store.risks()))
+        return Check("cache", True, f"{found.path}: {len(found):,} records", "; ".join(found.storage.risks()))
     except CacheError as error:
         return Check("cache", False, str(error), "no answer is found or kept until then")
 

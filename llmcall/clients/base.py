@@ -149,7 +149,7 @@ class LLMClient(ClientRoad):
 
     async def _looked_up(self, look: Callable[..., T], *arguments: Any) -> T:
         """Call what looks into the cache: in line where that takes microseconds, else in a thread."""
-        if self.cache.store.is_near:
+        if self.cache.storage.is_near:
             return look(*arguments)
         import asyncio
 

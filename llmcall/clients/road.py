@@ -80,7 +80,7 @@ class ClientRoad(ClientCore):
         if asked.options.cache is False or (asked.tape and not asked.tape.cassette.reads_cache):
             return None
         cache = self.cache
-        record = _followed(cache.get(asked.request, mode=self._mode()), cache.find)
+        record = _followed(cache.get(asked.request, mode=self._mode()), cache.lookup)
         if record is None:
             return None
         self._check_host(record.request.get("model", ""), record.host)

@@ -96,7 +96,7 @@ class Emit(NamedTuple):
 
 def look(cache: ResponseCache, function: Callable[[], T]) -> Flow[T]:
     """Call what looks into a cache: at once where that takes microseconds, as an effect where it may wait."""
-    return function() if cache.store.is_near else (yield Do(function))
+    return function() if cache.storage.is_near else (yield Do(function))
 
 
 Effect = Sleep | Send | Open | Next | Close | Wait | Until | Do | Emit

@@ -9,10 +9,9 @@ import sys
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from ..cache.cache import record_of
 from ..errors import APIError, RequestTimeoutError, ServiceError
 from ..models.tokens import shares
-from ..types import TokenUsage
+from ..types import TokenUsage, record_of
 from .calls import Call, time_left
 from .effects import ALONE, Do, Wait, look
 from .flow import Answer, Sent, exchange, shareable
@@ -141,7 +140,7 @@ def _kept(call: Call, sent: Sent, embedding: bytes, tokens: int | None, cost: fl
     if tokens is not None:
         response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
     record = record_of(call.request, response, cost=cost, api_type=call.api_type, host=sent.host)
-    return record if call.cache is None else call.cache.keep(record, mode=call.mode)
+    return record if call.cache is None else call.cache.store(record, mode=call.mode)
 
 
 def _packed(embedding: Any) -> bytes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..cache.cache import record_of
 from ..errors import ContextLengthError
 from ..requests.keys import key_of
+from ..types import record_of
 from .effects import Do
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def tried_in_turn(
 
 
 def _pointing(pointer: Record, cache: ResponseCache, mode: str) -> Do:
-    return Do(lambda: cache.keep(pointer, mode=mode))
+    return Do(lambda: cache.store(pointer, mode=mode))
 
 
 def followed(record: Record | None, find: Callable[[str], Record | None]) -> Record | None:

@@ -90,7 +90,7 @@ def _asked(call: Call) -> Flow[Answer]:
     if call.wants_room and answers.cut_by_context(sent.response, call.request.asked.get("max_tokens")):
         call.count(sent.response)
         raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
-    in_turn = call.cache is not None and call.cache.store.takes_one_at_a_time
+    in_turn = call.cache is not None and call.cache.storage.takes_one_at_a_time
     return (yield Do(lambda: _recorded(call, sent), in_turn))  # type: ignore[no-any-return]
 
 
@@ -99,7 +99,7 @@ def _recorded(call: Call, sent: Sent) -> Answer:
     record = record_of(call.request, response, cost=call.count(sent.response), api_type=call.api_type, host=sent.host)
     if not call.whole(sent.response):
         return Answer(record, sent, whole=False)
-    return Answer(record if call.cache is None else call.cache.keep(record, mode=call.mode), sent)
+    return Answer(record if call.cache is None else call.cache.store(record, mode=call.mode), sent)
 
 
 def exchange(call: Call) -> Flow[Sent]:

@@ -108,4 +108,3 @@ def _natural(path: Iterable[str]) -> list[list[tuple[int, str]]]:
 
 def _size(usages: Iterable[Usage]) -> int:
     return sum(usage.calls + usage.cached_calls + usage.errors for usage in usages)
-

@@ -163,7 +163,7 @@ def missed(
     """
     source: Source | None = None if cassette is None else CassetteSource(cassette)
     if source is None and not past_cache:
-        source = CacheSource(cache.store)
+        source = CacheSource(cache.storage)
     aside = None if isinstance(source, CacheSource) else cache
     remedy = _remedy(settings, cassette, past_cache=past_cache)
     return CacheMissError(
@@ -176,7 +176,7 @@ def missed(
 def explain(cache: ResponseCache, request: Request) -> Miss:
     """Return the nearest record to a request, and what differs. See :meth:`ResponseCache.explain`."""
     settings = config.settings()
-    return _explained(request, CacheSource(cache.store), settings, _remedy(settings, None, past_cache=False), None)
+    return _explained(request, CacheSource(cache.storage), settings, _remedy(settings, None, past_cache=False), None)
 
 
 def _explained(
@@ -229,7 +229,7 @@ def _elsewhere(search: Nearest, asked: dict[str, Any], key: str) -> tuple[Record
 def _aside(request: Request, cache: ResponseCache | None) -> list[str]:
     """Say where the disk cache, which was not asked, has the answer."""
     try:
-        found = cache is not None and cache.find(request.cache_key) is not None
+        found = cache is not None and cache.lookup(request.cache_key) is not None
     except CacheError:
         found = False
     return [f"the cache {cache.path} has the answer, but was not asked"] if found and cache else []

@@ -8,11 +8,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..cache.packing import unpack
+from ..cache.record import unpack
 from ..errors import CacheCorruptError
 
 if TYPE_CHECKING:
-    from ..cache.stores import Store
+    from ..cache.storage import Storage
     from ..cassettes.cassette import Cassette
     from ..types import Record
 
@@ -63,7 +63,7 @@ class CacheSource:
     :param store: where the cache keeps them.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Storage) -> None:
         self._store = store
 
     def name(self) -> str:

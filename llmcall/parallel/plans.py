@@ -102,7 +102,7 @@ class Planner:
         if past_cache or (cassette is not None and not cassette.reads_cache):
             return None
         cache = self._client.cache
-        return followed(cache.get(request, mode=self._client.settings.cache_mode), cache.find)
+        return followed(cache.get(request, mode=self._client.settings.cache_mode), cache.lookup)
 
     def _count(self, request: Request, params: dict[str, Any]) -> None:
         if request.cache_key in self._asked and self._keeps(params):

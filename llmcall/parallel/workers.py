@@ -16,7 +16,7 @@ from collections import deque
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache import packing
+from ..cache import record as packing
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..engine import budgets

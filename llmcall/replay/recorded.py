@@ -331,7 +331,7 @@ def _run(call: FunctionCall) -> Flow[Record]:
         raise
     record = record_of(call.request, {"value": recordable(result, call.name)})
     if call.mode != "off":
-        record = yield Do(functools.partial(call.cache.keep, record, mode=call.storing))
+        record = yield Do(functools.partial(call.cache.store, record, mode=call.storing))
     return _kept(call, record)
 
 

@@ -18,6 +18,7 @@ __all__ = ["KEY_VERSION", "around", "canonical", "identity", "key_of", "sampled_
 KEY_VERSION = 1
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
+
 def canonical(value: Any, place: str = "request") -> bytes:
     """Return plain data as canonical JSON in UTF-8.
 

@@ -12,8 +12,8 @@ from typing import Any
 from workers import Journal
 
 from llmcall.cache.cache import ResponseCache, forget_shared
-from llmcall.cache.packing import pack
-from llmcall.cache.store import DATABASE
+from llmcall.cache.record import pack
+from llmcall.cache.sqlite import DATABASE
 from llmcall.errors import CacheCorruptError, CacheMissError
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
@@ -252,5 +252,3 @@ class Listening(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep it."""
         self.messages.append(record.getMessage())
-
-

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import seeded
 
-from llmcall.cache.packing import UNREADABLE
 from llmcall.cache.plain_pickles import NotPlainError, dumps, loads
+from llmcall.cache.record import UNREADABLE
 
 BEGIN = b"\x80\x04"
 PRIME = 2**61 - 1  # CPython's numbers are hashed modulo this, on 64 bits

@@ -15,7 +15,7 @@ from workers import digest, is_answer_to
 
 import llmcall
 from llmcall.cache.cache import ResponseCache
-from llmcall.cache.store import DATABASE
+from llmcall.cache.sqlite import DATABASE
 from llmcall.cassettes import format as lines
 from llmcall.requests.keys import key_of
 from llmcall.testing import ScriptedClient

@@ -17,8 +17,8 @@ from test_crashes import fill
 from workers import client_at
 
 from llmcall.cache.cache import ResponseCache, forget_shared
-from llmcall.cache.packing import pack
-from llmcall.cache.store import DATABASE, DiskStore
+from llmcall.cache.record import pack
+from llmcall.cache.sqlite import DATABASE, SqliteStorage
 from llmcall.errors import CacheCorruptError
 from llmcall.testing import ScriptedClient
 
@@ -60,9 +60,7 @@ def test_damage_anywhere(cases: int, sound: Path, tmp_path: Path) -> None:
     """Each damaged cache gives right answers, or asks anew, or says what to do; salvage gives back what is whole."""
     seed = seeded().randrange(2**31)
     with Nursery(tmp_path) as nursery:
-        workers = [
-            nursery.start("damage", sound, tmp_path, seed, half * cases // 2, cases // 2) for half in range(2)
-        ]
+        workers = [nursery.start("damage", sound, tmp_path, seed, half * cases // 2, cases // 2) for half in range(2)]
         counts: Counter[str] = Counter()
         for worker in workers:
             assert worker.end() == 0, worker.lines()[-2:]
@@ -81,7 +79,7 @@ def swap(data: bytearray, one: slice, other: slice) -> None:
 def test_an_index_that_leads_to_another_row(tmp_path: Path) -> None:
     """SQLite finds the row of another key and notices nothing; neither is its answer given nor is it overwritten."""
     keys = ("a" * 64, "b" * 64)
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     for key in keys:
         store.add(key, key[:1].encode())
     store.close()

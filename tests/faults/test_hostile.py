@@ -31,7 +31,7 @@ from streaming import WAYS, chunks_of, event
 import llmcall
 from llmcall import CacheCorruptError, OpenAIClient, Reply
 from llmcall.cache import pickles, tinytroupe
-from llmcall.cache.packing import pack, unpack
+from llmcall.cache.record import pack, unpack
 from llmcall.cassettes import format as records
 from llmcall.cassettes import secrets as credentials
 from llmcall.clients.events import EventDecoder

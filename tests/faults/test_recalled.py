@@ -20,9 +20,9 @@ from test_upgrades import DATA, VERSIONS, played
 
 import llmcall
 from llmcall.cache.cache import ResponseCache, forget_shared
-from llmcall.cache.packing import pack
+from llmcall.cache.record import pack
 from llmcall.cache.rows import Rows, reply_of
-from llmcall.cache.store import DATABASE
+from llmcall.cache.sqlite import DATABASE
 from llmcall.errors import CacheCorruptError
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record, Reply
@@ -158,14 +158,14 @@ def test_changed_records_under_a_right_checksum(records: int, tmp_path: Path) ->
     dice = seeded()
     client = ScriptedClient(["one"], cache_mode="auto", cache_path=str(tmp_path / "cache"), on_error="raise")
     key, packed = client.send_message("question").cache_key, b""
-    found = client.cache.store.get(key)
+    found = client.cache.storage.get(key)
     assert found is not None
     packed = found[0]
     refused = 0
     with llmcall.configured(cache_mode="replay"):
         client = ScriptedClient(cache_mode="replay", cache_path=str(tmp_path / "cache"), on_error="raise")
         for _ in range(records):
-            client.cache.store.set(key, changed(packed, dice, key))
+            client.cache.storage.set(key, changed(packed, dice, key))
             try:
                 reply = client.send_message("question")
             except (CacheCorruptError, llmcall.CacheMissError) as error:

@@ -167,8 +167,6 @@ def damage(journal: Journal, sound: str, folder: str, seed: int, first: int, cou
     damages.try_all(journal, sound, folder, seed, range(first, first + count))
 
 
-
-
 def hold_a_draft(journal: Journal, folder: str, name: str) -> None:
     """Be in the middle of writing a file until the process is killed."""
     from llmcall.cache.drafts import draft

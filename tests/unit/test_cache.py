@@ -12,7 +12,7 @@ from golden_requests import asked
 
 import llmcall
 from llmcall.cache.cache import MODES, ResponseCache, shared_cache
-from llmcall.cache.store import DATABASE
+from llmcall.cache.sqlite import DATABASE
 from llmcall.errors import CacheCorruptError
 from llmcall.types import Record, Request
 
@@ -124,8 +124,8 @@ def test_delete_by_key(cache: ResponseCache, monkeypatch: pytest.MonkeyPatch) ->
     """Records are deleted by their keys without reading any; what is meant must be said, and in one way."""
     requests = filled(cache, 5)
     with monkeypatch.context() as patched:
-        patched.setattr(cache.store, "page", None)
-        patched.setattr(cache.store, "get", None)
+        patched.setattr(cache.storage, "page", None)
+        patched.setattr(cache.storage, "get", None)
         assert cache.delete(keys=[requests[1].cache_key, requests[3].cache_key, "0" * 64]) == 2
     assert [cache.get(request) is None for request in requests] == [False, True, False, True, False]
     for arguments in ({}, {"where": bool, "keys": []}, {"keys": requests[0].cache_key}):

@@ -14,7 +14,7 @@ from disks import read_only, small
 from programs import ran, start
 
 from llmcall.cache.cache import ResponseCache
-from llmcall.cache.store import DATABASE
+from llmcall.cache.sqlite import DATABASE
 from llmcall.errors import CacheCorruptError, CacheError, CacheMissError
 from llmcall.testing import ScriptedClient
 

@@ -70,7 +70,7 @@ FORMS = {
     "postgres": ("postgresql+psycopg://app:" + fake(10) + "@10.0.0.3:5432/market", "password in a URL"),
     "redis": ("redis://:" + fake(16) + "@cache:6379/0", "password in a URL"),
     "azure": ("api-" + "key: " + fake(32, HEX), "API key"),
-    "azure in code": ('AZURE_OPENAI_API_' + 'KEY="' + fake(84) + '"', "API key"),
+    "azure in code": ("AZURE_OPENAI_API_" + 'KEY="' + fake(84) + '"', "API key"),
     "azure storage": ("AccountName=a;Account" + "Key=" + fake(86, LETTERS_DIGITS + "+/") + "==", "Azure key"),
     "azure bus": ("SharedAccess" + "Key=" + fake(43) + "=", "Azure key"),
     "azure signature": ("SharedAccessSignature sr=x&" + "sig=" + fake(43) + "%3D&se=1", "Azure signature"),
@@ -181,7 +181,13 @@ def test_thousand_identifiers_pass() -> None:
     [
         ((), False),
         ((r"sk-proj-\w+",), True),
-        (("nothing", r"key=sk-\S*",), True),
+        (
+            (
+                "nothing",
+                r"key=sk-\S*",
+            ),
+            True,
+        ),
         ((r"sk-proj-",), False),
         ((r"",), False),
     ],

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packed_records import ANSWERED, KEY, PLAIN, RECORD, Planted, signed
 
-from llmcall.cache.packing import head_of, response_of, unpack
+from llmcall.cache.record import head_of, response_of, unpack
 from llmcall.errors import CacheCorruptError
 
 FIELDS = ("kind", "sample", "request", "response", "cost", "api_type", "host", "version")

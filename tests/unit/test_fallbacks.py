@@ -11,10 +11,10 @@ import pytest
 
 import llmcall
 from llmcall import ContextLengthError, Reply
-from llmcall.cache.cache import record_of
 from llmcall.engine.fallbacks import asked_of, followed, larger, tried_in_turn
 from llmcall.errors import InvalidRequestError
 from llmcall.testing import ScriptedClient
+from llmcall.types import record_of
 
 SMALL, MIDDLE, LARGE = "gpt-4", "gpt-4-32k", "gpt-4-turbo"
 CHAIN = {SMALL: (MIDDLE, LARGE)}
@@ -110,7 +110,7 @@ def test_the_records() -> None:
     """The answer is stored under its model, and the first request's record points to it; both count."""
     client = Servers()
     reply = ask_sync(client, LONG)
-    answer, pointer = client.cache.find(reply.cache_key), client.cache.get(client.build_request(LONG))
+    answer, pointer = client.cache.lookup(reply.cache_key), client.cache.get(client.build_request(LONG))
     assert answer is not None and pointer is not None and len(client.cache) == 2
     assert answer.request == {**pointer.request, "model": LARGE}
     assert pointer.request["model"] == SMALL and pointer.response == {"fallback": reply.cache_key}
@@ -231,7 +231,7 @@ def test_pointers_that_lead_in_a_circle() -> None:
     client = Servers(cache_mode="replay")
     one, two = client.build_request("one"), client.build_request("two")
     for request, other in ((one, two), (two, one)):
-        client.cache.keep(record_of(request, {"fallback": other.cache_key}), mode="auto")
+        client.cache.store(record_of(request, {"fallback": other.cache_key}), mode="auto")
     with pytest.raises(llmcall.CacheMissError):
         client.send_message("one")
 
@@ -241,11 +241,11 @@ def test_a_chain_of_pointers() -> None:
     client = Servers()
     first = record_of(client.build_request("one"), {"fallback": client.build_request("two").cache_key})
     for record in (first, record_of(client.build_request("two"), {"fallback": "0" * 64})):
-        client.cache.keep(record)
-    find = client.cache.find
+        client.cache.store(record)
+    find = client.cache.lookup
     assert followed(first, find) is None
     answer = record_of(client.build_request("three"), {"choices": []})._replace(cache_key="0" * 64)
-    kept = client.cache.keep(answer)
+    kept = client.cache.store(answer)
     assert followed(kept, find) == followed(first, find) == find("0" * 64)
     assert followed(None, find) is None
 

@@ -233,7 +233,7 @@ def replaced(folder: Path, record: Record) -> None:
     """Put another answer in place of a record, as another process would."""
     response = {"choices": [{"message": {"role": "assistant", "content": "replaced"}}]}
     with ResponseCache(folder) as other:
-        other.keep(record._replace(response=response), mode="rewrite")
+        other.store(record._replace(response=response), mode="rewrite")
 
 
 def removed(folder: Path, record: Record) -> None:
@@ -266,8 +266,8 @@ def test_damage_is_seen(hits_before: int, tmp_path: Path, caplog: pytest.LogCapt
     for _ in range(hits_before):
         client.send_message(MESSAGES)
         replaying.send_message(MESSAGES)
-    packed, _ = client.cache.store.get(first.cache_key) or (b"", 0.0)
-    client.cache.store.set(first.cache_key, packed[:20] + b"?" + packed[21:])
+    packed, _ = client.cache.storage.get(first.cache_key) or (b"", 0.0)
+    client.cache.storage.set(first.cache_key, packed[:20] + b"?" + packed[21:])
     with pytest.raises(CacheCorruptError):
         replaying.send_message(MESSAGES)
     assert client.send_message(MESSAGES).content == "answer 1"  # type: ignore[union-attr]
@@ -363,7 +363,7 @@ def test_a_pointer_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     client = client_of(tmp_path)
     there = client.send_message("Bread?", model="larger")
     assert there is not None
-    client.cache.keep(record_of(client.build_request("Bread?", model="small"), {"fallback": there.cache_key}))
+    client.cache.store(record_of(client.build_request("Bread?", model="small"), {"fallback": there.cache_key}))
     taken = long_way(monkeypatch, client)
     assert [client.send_message("Bread?", model="small") for _ in range(3)] == [there] * 3
     assert len(taken) == 3

@@ -326,7 +326,7 @@ def test_other_processes_are_cut(method: str, tmp_path: Any) -> None:
     assert printed == "interrupted: 2 answers of 8, 4 requests"
 
 
-PROCESSES = '''
+PROCESSES = """
 import http.client, multiprocessing, os, signal, socket, sys, threading
 from concurrent.futures import ProcessPoolExecutor
 import llmcall
@@ -371,7 +371,7 @@ if __name__ == "__main__":
         except KeyboardInterrupt as error:
             answers = [each for each in error.results if each == "Two coins."]
             print(f"interrupted: {len(answers)} answers of {len(error.results)}, {heard} requests")
-'''
+"""
 
 
 def test_whoever_asked_imap_is_gone() -> None:

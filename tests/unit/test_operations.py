@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from programs import ran
 
 from llmcall.cache.operations import MOST_TUPLES, check
-from llmcall.cache.packing import UNREADABLE
 from llmcall.cache.plain_pickles import dumps, loads
+from llmcall.cache.record import UNREADABLE
 
 DEEP = 1_000_000
 PLAIN = st.recursive(

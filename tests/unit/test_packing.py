@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packed_records import ANSWERED, ASKED, KEY, MESSAGE, PLAIN, RECORD, Planted, signed
 
-from llmcall.cache.packing import head_of, pack, packed, response_of, unpack
+from llmcall.cache.record import head_of, pack, packed, response_of, unpack
 from llmcall.cache.rows import Rows, reply_of
 from llmcall.errors import CacheCorruptError
 from llmcall.types import Record

@@ -78,11 +78,11 @@ def without_time(records: Any) -> list[Record]:
 
 def test_records_are_those_of_the_disk(cache: ResponseCache, tmp_path: Path) -> None:
     """The same keys hold the same bytes as in a directory, in the same order, back and forth."""
-    with ResponseCache(tmp_path / "disk") as disk, ResponseCache(cache.store.place[:-1] + "1") as back:  # type: ignore[operator]
+    with ResponseCache(tmp_path / "disk") as disk, ResponseCache(cache.storage.place[:-1] + "1") as back:  # type: ignore[operator]
         assert disk.load(str(cache.path)) == 3
         assert back.load(tmp_path / "disk") == 3
-        for key, packed, _ in disk.store.rows():
-            assert cache.store.get(key)[0] == back.store.get(key)[0] == packed  # type: ignore[index]
+        for key, packed, _ in disk.storage.rows():
+            assert cache.storage.get(key)[0] == back.storage.get(key)[0] == packed  # type: ignore[index]
         assert without_time(disk.records()) == without_time(cache.records()) == without_time(back.records())
         assert client_at(tmp_path / "disk", mode="replay").send_message("a") == {"role": "assistant", "content": "one"}
 
@@ -146,7 +146,7 @@ def test_what_a_cache_can_do(cache: ResponseCache, tmp_path: Path) -> None:
     assert cache.load(tmp_path / "all.jsonl") == 1
     assert cache.load(tmp_path / "all.jsonl", on_conflict="replace") == 0
     first = next(iter(cache.records()))
-    assert cache.store.starting(first.cache_key[:12], 10) == [first.cache_key]
+    assert cache.storage.starting(first.cache_key[:12], 10) == [first.cache_key]
     miss = cache.explain(client_at(cache.path).build_request("b", temperature=0.7))
     assert miss.nearest is not None
     assert str(cache.path) in str(miss)
@@ -186,9 +186,9 @@ def test_damage(cache: ResponseCache, server: RedisProcess, tmp_path: Path, capl
 
 
 def _sound(cache: ResponseCache) -> Iterator[Record]:
-    for key, _, _ in cache.store.rows():
+    for key, _, _ in cache.storage.rows():
         try:
-            record = cache.find(key)
+            record = cache.lookup(key)
         except CacheCorruptError:
             continue
         assert record is not None
@@ -230,7 +230,7 @@ def test_a_server_that_stops_during_a_call(mortal: RedisProcess, caplog: pytest.
 def test_a_server_that_stops_when_it_has_stored(mortal: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the answer is stored and the server stops before it is read again, the answer is returned."""
     client = client_at(f"unix://{mortal.socket}")
-    store = client.cache.store
+    store = client.cache.storage
     add = store.add
 
     def add_and_stop(key: str, value: bytes) -> bool:
@@ -318,7 +318,7 @@ def test_the_password_is_said_nowhere(guarded: RedisProcess, tmp_path: Path, mon
             result = CliRunner().invoke(main, command)
             said.append(result.output)
         assert sum("cannot be reached" in text for text in said) >= 9
-        for call in (lambda: client.send_message("c"), lambda: budget.spent, lambda: client.cache.find("a")):
+        for call in (lambda: client.send_message("c"), lambda: budget.spent, lambda: client.cache.lookup("a")):
             with pytest.raises(CacheError) as caught:
                 call()
             said.append(repr(caught.value))

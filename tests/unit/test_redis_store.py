@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from programs import ran, start
 from redis_servers import RedisProcess
 
-from llmcall.cache.redis_store import RedisStore
-from llmcall.cache.store import DiskStore
-from llmcall.cache.stores import Store
+from llmcall.cache.redis import RedisStorage
+from llmcall.cache.sqlite import SqliteStorage
+from llmcall.cache.storage import Storage
 from llmcall.errors import CacheError, ConfigError
 
 
@@ -51,28 +51,28 @@ def mortal() -> Iterator[RedisProcess]:
 
 
 @pytest.fixture(params=["disk", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     """A store of each kind."""
     if request.param == "disk":
-        made: Store = DiskStore(tmp_path / "cache")
+        made: Storage = SqliteStorage(tmp_path / "cache")
     else:
-        made = RedisStore(request.getfixturevalue("empty").url)
+        made = RedisStorage(request.getfixturevalue("empty").url)
     yield made
     made.close()
 
 
-def listed(store: Store) -> list[tuple[str, bytes | None]]:
+def listed(store: Storage) -> list[tuple[str, bytes | None]]:
     """List keys and bytes in the order of storing."""
     return [(key, value) for key, value, _ in store.rows()]
 
 
-def test_an_empty_store(store: Store) -> None:
+def test_an_empty_store(store: Storage) -> None:
     """Where nothing was stored nothing is found, and asking leaves nothing."""
     assert (store.get("key"), len(store), list(store.rows()), store.page(0, 5), store.last()) == (None, 0, [], [], 0)
     assert (store.starting("", 5), store.delete(["key"]), store.clear(), store.exists()) == ([], 0, 0, False)
 
 
-def test_first_writer_wins(store: Store) -> None:
+def test_first_writer_wins(store: Storage) -> None:
     """A second value is not added; set replaces it, and moves neither its place nor the count."""
     assert store.add("key", b"value")
     assert not store.add("key", b"other")
@@ -84,7 +84,7 @@ def test_first_writer_wins(store: Store) -> None:
     assert (len(store), store.exists()) == (3, True)
 
 
-def test_rows_are_read_a_page_at_a_time(store: Store) -> None:
+def test_rows_are_read_a_page_at_a_time(store: Storage) -> None:
     """More rows than a page holds come in the order of storing, none twice, also while some are added and deleted."""
     assert store.add_all((f"{number:05}", b"v", False) for number in range(1203)) == 1203
     found = []
@@ -98,7 +98,7 @@ def test_rows_are_read_a_page_at_a_time(store: Store) -> None:
     assert len(found) == len(set(found))
 
 
-def test_pages(store: Store) -> None:
+def test_pages(store: Storage) -> None:
     """A page begins after a place, and the last place is the last row's."""
     store.add_all((name, name.encode(), False) for name in "abcde")
     first = store.page(0, 2)
@@ -108,7 +108,7 @@ def test_pages(store: Store) -> None:
     assert store.page(store.last(), 1) == []
 
 
-def test_all_or_none(store: Store) -> None:
+def test_all_or_none(store: Storage) -> None:
     """Where one row of many cannot be made, none is stored."""
     store.add("key", b"value")
 
@@ -122,7 +122,7 @@ def test_all_or_none(store: Store) -> None:
     assert (store.get("key")[0], store.get("a"), len(store)) == (b"3", (b"1", 7.5), 2)  # type: ignore[index]
 
 
-def test_delete_and_clear(store: Store) -> None:
+def test_delete_and_clear(store: Storage) -> None:
     """Deleting tells how many were there; clearing leaves nothing, and what is stored later comes later."""
     store.add_all([(name, b"", False) for name in "abcd"])
     before = store.last()
@@ -132,7 +132,7 @@ def test_delete_and_clear(store: Store) -> None:
     assert (len(store), listed(store), store.exists()) == (0, [], True)
     store.add("later", b"")
     assert listed(store) == [("later", b"")]
-    assert isinstance(store, DiskStore) or store.last() > before
+    assert isinstance(store, SqliteStorage) or store.last() > before
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_delete_and_clear(store: Store) -> None:
     [("", ["*a", "[x]", "a", "a-b", "ab"]), ("a", ["a", "a-b", "ab"]), ("*", ["*a"]), ("[x", ["[x]"]), ("a-", ["a-b"]),
      ("?", []), ("abc", [])],
 )  # fmt: skip
-def test_keys_that_begin_with(store: Store, prefix: str, expected: list[str]) -> None:
+def test_keys_that_begin_with(store: Storage, prefix: str, expected: list[str]) -> None:
     """Signs that mean something in a pattern mean themselves; the keys are sorted, and at most as many as asked for."""
     store.add_all([(key, b"", False) for key in ("ab", "a", "a-b", "*a", "[x]")])
     assert store.starting(prefix, 9) == expected
     assert store.starting(prefix, 1) == expected[:1]
 
 
-def test_rewrite(store: Store) -> None:
+def test_rewrite(store: Storage) -> None:
     """Rows change places with each other, or their bytes only; each keeps its place and time."""
     store.add_all([(key, b"old", False) for key in "abcd"], {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
     assert store.rewrite(lambda: [("a", "b", b"A"), ("b", "a", b"B"), ("c", "c", b"C")]) == 3
@@ -155,7 +155,7 @@ def test_rewrite(store: Store) -> None:
     assert store.rewrite(list) == 0
 
 
-def test_a_rewrite_that_fails_changes_nothing(store: Store) -> None:
+def test_a_rewrite_that_fails_changes_nothing(store: Storage) -> None:
     """Whatever happens while the changes are made up, none of them stays."""
     store.add("a", b"1")
 
@@ -185,7 +185,7 @@ def test_both_stores_do_the_same(server: RedisProcess, tmp_path_factory: pytest.
     """Whatever is stored, replaced and deleted, each step returns the same, and the same is there at the end."""
     with server.client() as client:
         client.flushall()
-    disk, redis = DiskStore(tmp_path_factory.mktemp("disk") / "cache"), RedisStore(server.url)
+    disk, redis = SqliteStorage(tmp_path_factory.mktemp("disk") / "cache"), RedisStorage(server.url)
     for name, *given_to in steps:
         assert getattr(disk, name)(*given_to) == getattr(redis, name)(*given_to), (name, given_to)
     assert (listed(disk), len(disk)) == (listed(redis), len(redis))
@@ -196,7 +196,7 @@ def test_both_stores_do_the_same(server: RedisProcess, tmp_path_factory: pytest.
 
 def test_many_threads_share_one_store(empty: RedisProcess) -> None:
     """Threads that write the same keys store each once, more of them than redis-py has connections by default."""
-    store = RedisStore(empty.url)
+    store = RedisStorage(empty.url)
     stored: list[bool] = []
     barrier = threading.Barrier(120)
 
@@ -216,15 +216,15 @@ def test_many_threads_share_one_store(empty: RedisProcess) -> None:
 def test_processes_share_a_store(empty: RedisProcess) -> None:
     """Of processes that store the same keys at the same time, one stores each."""
     program = """
-        from llmcall.cache.redis_store import RedisStore
-        store = RedisStore(sys.argv[1])
+        from llmcall.cache.redis import RedisStorage
+        store = RedisStorage(sys.argv[1])
         sys.stdin.readline()
         print(sum(store.add(str(key), sys.argv[2].encode()) for key in range(50)))
     """
     processes = [start(program, empty.url, number) for number in range(3)]
     results = [process.communicate("go\n", timeout=300) for process in processes]
     assert [complaints for _, complaints in results] == [""] * 3
-    store = RedisStore(empty.url)
+    store = RedisStorage(empty.url)
     assert sum(int(printed) for printed, _ in results) == len(store) == len(listed(store)) == 50
     store.close()
 
@@ -233,10 +233,10 @@ def test_processes_share_a_store(empty: RedisProcess) -> None:
 def test_fork(empty: RedisProcess) -> None:
     """A forked child reads, lists and writes through connections of its own, also while another thread is writing."""
     program = """
-        from llmcall.cache.redis_store import RedisStore
+        from llmcall.cache.redis import RedisStorage
         import warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
-        store = RedisStore(sys.argv[1])
+        store = RedisStorage(sys.argv[1])
         store.add("parent", b"1")
         writing = threading.Thread(target=lambda: [store.add(str(number), b"") for number in range(300)])
         writing.start()
@@ -264,7 +264,7 @@ def commands(server: RedisProcess) -> dict[str, int]:
 
 def test_neither_looking_up_nor_storing_grows_with_the_cache(empty: RedisProcess) -> None:
     """One row in five thousand costs the commands of one row in three."""
-    store = RedisStore(empty.url)
+    store = RedisStorage(empty.url)
     store.add("first", b"")
     costs = []
     for size in (3, 5000):
@@ -284,7 +284,7 @@ def test_other_data_in_the_database_stays(empty: RedisProcess) -> None:
     """Only what is ours is listed, counted and deleted."""
     with empty.client() as client:
         client.set("theirs", b"1")
-        store = RedisStore(empty.url)
+        store = RedisStorage(empty.url)
         store.add("ours", b"2")
         assert (len(store), store.clear()) == (1, 1)
         assert client.get("theirs") == b"1"
@@ -293,7 +293,7 @@ def test_other_data_in_the_database_stays(empty: RedisProcess) -> None:
 
 def test_databases_are_apart(empty: RedisProcess) -> None:
     """The number in the address names the database."""
-    stores = [RedisStore(empty.url), RedisStore(empty.url[:-1] + "1"), RedisStore(f"unix://{empty.socket}?db=1")]
+    stores = [RedisStorage(empty.url), RedisStorage(empty.url[:-1] + "1"), RedisStorage(f"unix://{empty.socket}?db=1")]
     assert [store.add("key", str(number).encode()) for number, store in enumerate(stores)] == [True, True, False]
     assert [store.get("key")[0] for store in stores] == [b"0", b"1", b"1"]  # type: ignore[index]
     for store in stores:
@@ -302,7 +302,7 @@ def test_databases_are_apart(empty: RedisProcess) -> None:
 
 def test_a_row_that_is_none(empty: RedisProcess) -> None:
     """What somebody else put among the rows, or took from them, is shown as unreadable."""
-    store = RedisStore(empty.url)
+    store = RedisStorage(empty.url)
     store.add_all([("a", b"1", False), ("b", b"2", False), ("c", b"3", False)])
     with empty.client() as client:
         client.hset("llmcall:rows", "a", b"short")
@@ -313,7 +313,7 @@ def test_a_row_that_is_none(empty: RedisProcess) -> None:
 
 def test_a_rewrite_waits_for_nobody(empty: RedisProcess) -> None:
     """What is stored while changes are made up lets them be made up again; if that goes on, nothing is changed."""
-    store, other = RedisStore(empty.url), RedisStore(empty.url)
+    store, other = RedisStorage(empty.url), RedisStorage(empty.url)
     store.add("a", b"1")
     disturbing = iter(range(1))
 
@@ -339,7 +339,7 @@ def test_a_rewrite_waits_for_nobody(empty: RedisProcess) -> None:
 
 def test_a_restart_of_the_server(mortal: RedisProcess) -> None:
     """While the server is away each use says so; when it is back, the same store goes on, with what it held."""
-    store = RedisStore(f"unix://{mortal.socket}")
+    store = RedisStorage(f"unix://{mortal.socket}")
     store.add("before", b"1")
     for _ in range(2):
         mortal.stop()
@@ -367,7 +367,7 @@ def test_a_server_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and listens to nobody
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        store = RedisStore(f"redis://lisa:sesame@{address}/0")
+        store = RedisStorage(f"redis://lisa:sesame@{address}/0")
         with pytest.raises(CacheError) as caught:
             store.get("key")
     assert f"the Redis server redis://***@{address}/0 cannot be reached" in str(caught.value)
@@ -409,7 +409,7 @@ def answering(answer: bytes) -> Iterator[str]:
 def test_a_server_that_never_answers() -> None:
     """A server that hangs is given up after the time that the address allows."""
     with answering(b"") as address:
-        store = RedisStore(f"redis://:sesame@{address}/0?socket_timeout=0.1")
+        store = RedisStorage(f"redis://:sesame@{address}/0?socket_timeout=0.1")
         with pytest.raises(CacheError, match=r"cannot be reached \(Timeout") as caught:
             store.get("key")
         assert "sesame" not in told(caught.value)
@@ -419,7 +419,7 @@ def test_a_server_that_never_answers() -> None:
 def test_a_server_that_repeats_the_password() -> None:
     """A password that a server quotes in its complaint is not handed on, by the message or by its cause."""
     with answering(b"-ERR unknown command 'AUTH', with args beginning with: 'sesame'\r\n") as address:
-        store = RedisStore(f"redis://:sesame@{address}/0")
+        store = RedisStorage(f"redis://:sesame@{address}/0")
         with pytest.raises(CacheError, match=r"beginning with: '\*\*\*'") as caught:
             store.get("key")
         assert "sesame" not in told(caught.value)
@@ -430,11 +430,11 @@ def test_passwords() -> None:
     """The right password opens; without it, or with another, the error says where it belongs and shows none."""
     with RedisProcess(requirepass="a/b@c:d?e") as server:
         address = f"127.0.0.1:{server.port}/0"
-        right = RedisStore(f"redis://:a%2Fb%40c%3Ad%3Fe@{address}")
+        right = RedisStorage(f"redis://:a%2Fb%40c%3Ad%3Fe@{address}")
         assert right.add("key", b"1")
         right.close()
         for url in (f"redis://{address}", f"redis://:other-word@{address}", f"redis://{address}?password=other-word"):
-            store = RedisStore(url)
+            store = RedisStorage(url)
             with pytest.raises(CacheError, match=r"refuses access \(.*\): user and password stand in") as caught:
                 store.get("key")
             assert "other-word" not in told(caught.value)
@@ -451,7 +451,7 @@ def test_an_address_that_is_none(address: str) -> None:
     """It is refused before anything is asked, with the forms that there are, and its password stays unsaid."""
     pytest.importorskip("redis")
     with pytest.raises(ConfigError, match=r"redis://\[\[USER\]:PASSWORD@\]HOST") as caught:
-        RedisStore(address)
+        RedisStorage(address)
     if "@" in address:
         assert "same" not in told(caught.value)
         assert "ses/" not in told(caught.value)
@@ -492,7 +492,7 @@ def test_a_server_that_evicts_is_warned_of(empty: RedisProcess, caplog: pytest.L
     with empty.client() as client:
         client.config_set("maxmemory", "100mb")
         client.config_set("maxmemory-policy", "allkeys-lru")
-    store = RedisStore(empty.url)
+    store = RedisStorage(empty.url)
     store.get("a")
     assert not caplog.records
     store.add("a", b"")
@@ -507,7 +507,7 @@ def test_a_server_that_evicts_is_warned_of(empty: RedisProcess, caplog: pytest.L
 
 def test_a_server_that_takes_nothing_more(empty: RedisProcess) -> None:
     """Of many rows that do not fit into the server's memory none is stored, and what is there can be read."""
-    store = RedisStore(empty.url)
+    store = RedisStorage(empty.url)
     store.add("there", b"1")
     with empty.client() as client:
         client.config_set("maxmemory", "1")
@@ -524,10 +524,10 @@ def test_tls(tmp_path: Path) -> None:
     files = {"tls-cert-file": certificate, "tls-key-file": key, "tls-ca-cert-file": certificate}
     with RedisProcess(**files, **{"tls-auth-clients": "no"}) as server:
         address = f"rediss://localhost:{server.port}/0"
-        store = RedisStore(f"{address}?ssl_ca_certs={certificate}")
+        store = RedisStorage(f"{address}?ssl_ca_certs={certificate}")
         assert store.add("key", b"1")
         store.close()
-        stranger = RedisStore(address)
+        stranger = RedisStorage(address)
         with pytest.raises(CacheError, match=r"cannot be reached \(.*[Cc]ertificate"):
             stranger.get("key")
         stranger.close()

@@ -141,7 +141,7 @@ def test_pointers_follow(alias: dict[str, str], tmp_path: Path) -> None:
         assert cache.rekey() == (2 if "other" in alias else 1)
         found = cache.get(asked("Bread?", model=alias.get("old", "old")))
         assert found is not None and "fallback" in found.response
-        answer = followed(found, cache.find)
+        answer = followed(found, cache.lookup)
         assert answer is not None and answer.response == {"answer": 1}
 
 

@@ -206,7 +206,7 @@ def test_a_run_that_is_interrupted_goes_on() -> None:
     assert simulate(None) == [f"answer {number}" for number in range(1, 7)]
 
 
-MODULE = '''
+MODULE = """
 from llmcall import recorded, scope
 from llmcall.testing import ScriptedClient
 import os
@@ -222,7 +222,7 @@ def act(name):
         with scope(name):
             told += [client.send_message("Hi").content, client.send_message("Hi").sample, chance()]
     return told
-'''
+"""
 
 POOLED = """
     import json, multiprocessing

@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmcall.cache.cache import ResponseCache
-from llmcall.cache.packing import pack
-from llmcall.cache.store import DATABASE
+from llmcall.cache.record import pack
+from llmcall.cache.sqlite import DATABASE
 from llmcall.cli.main import main
 from llmcall.errors import CacheCorruptError, CacheError
 from llmcall.types import Record

@@ -10,15 +10,15 @@ from typing import Any
 import diskcache
 import pytest
 
+from llmcall.cache.sqlite import DATABASE, SqliteStorage
 from llmcall.cache.statements import RAW
-from llmcall.cache.store import DATABASE, DiskStore
 from llmcall.errors import CacheCorruptError, CacheError
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> DiskStore:
+def store(tmp_path: Path) -> SqliteStorage:
     """A store with one row."""
-    made = DiskStore(tmp_path / "cache")
+    made = SqliteStorage(tmp_path / "cache")
     assert made.add("key", b"value")
     return made
 
@@ -33,14 +33,14 @@ def columns(database: Path, table: str) -> list[tuple[str, str]]:
 
 def test_opens_nothing_until_used(tmp_path: Path) -> None:
     """Making, reading, listing, clearing and closing an absent store leave no trace."""
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     assert store.get("key") is None
     assert (len(store), list(store.rows()), store.size(), store.delete(["key"]), store.clear()) == (0, [], 0, 0, 0)
     store.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_directory_is_private_and_out_of_git(store: DiskStore) -> None:
+def test_directory_is_private_and_out_of_git(store: SqliteStorage) -> None:
     """The directory has mode 0700 and a .gitignore that covers itself."""
     assert stat.S_IMODE(store.directory.stat().st_mode) == 0o700
     assert (store.directory / ".gitignore").read_text() == "*\n"
@@ -58,12 +58,12 @@ def test_an_empty_directory_becomes_private_and_another_keeps_its_mode(tmp_path:
         (tmp_path / name).mkdir(mode=0o755)
         if name == "used":
             (tmp_path / name / "other.txt").write_text("mine")
-        DiskStore(tmp_path / name).add("key", b"value")
+        SqliteStorage(tmp_path / name).add("key", b"value")
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == modes
     assert not (tmp_path / "used" / ".gitignore").exists()
 
 
-def test_diskcache_loses_and_runs_nothing(store: DiskStore) -> None:
+def test_diskcache_loses_and_runs_nothing(store: SqliteStorage) -> None:
     """Opened by diskcache itself, the directory evicts, culls and limits nothing, and holds the bytes as they are."""
     store.close()
     with diskcache.Cache(str(store.directory)) as opened:
@@ -76,7 +76,7 @@ def test_diskcache_loses_and_runs_nothing(store: DiskStore) -> None:
         assert len(opened) == 1
 
 
-def test_settings_stay_after_diskcache_wrote(store: DiskStore) -> None:
+def test_settings_stay_after_diskcache_wrote(store: SqliteStorage) -> None:
     """What diskcache itself adds through the same directory evicts nothing, and we read its bytes."""
     store.close()
     with diskcache.Cache(str(store.directory)) as opened:
@@ -108,7 +108,7 @@ def test_layout_of_diskcache_that_we_lean_on(tmp_path: Path) -> None:
     assert (count, journal) == ((2,), ("wal",))
 
 
-def test_first_writer_wins(store: DiskStore) -> None:
+def test_first_writer_wins(store: SqliteStorage) -> None:
     """A second value is not added; set replaces it, and moves neither its place nor the count."""
     assert not store.add("key", b"other")
     assert store.add("more", b"m")
@@ -120,7 +120,7 @@ def test_first_writer_wins(store: DiskStore) -> None:
 
 def test_rows_are_read_a_page_at_a_time(tmp_path: Path) -> None:
     """More rows than a page holds come in the order of storing, none twice, also while some are added."""
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     assert store.add_all((f"{number:05}", b"v", False) for number in range(1203)) == 1203
     listed = []
     for key, _, _ in store.rows():
@@ -130,7 +130,7 @@ def test_rows_are_read_a_page_at_a_time(tmp_path: Path) -> None:
     assert listed == [*(f"{number:05}" for number in range(1203)), "late"]
 
 
-def test_all_or_none(store: DiskStore) -> None:
+def test_all_or_none(store: SqliteStorage) -> None:
     """Where one row of many cannot be made, none is stored."""
 
     def rows() -> Any:
@@ -143,7 +143,7 @@ def test_all_or_none(store: DiskStore) -> None:
     assert (store.get("key")[0], len(store)) == (b"3", 2)  # type: ignore[index]
 
 
-def test_delete_and_clear(store: DiskStore) -> None:
+def test_delete_and_clear(store: SqliteStorage) -> None:
     """Deleting tells how many were there; clearing leaves nothing and the count agrees."""
     store.add_all([(name, b"", False) for name in "abc"])
     assert store.delete(["a", "b", "never"]) == 2
@@ -157,7 +157,7 @@ def test_delete_and_clear(store: DiskStore) -> None:
 )
 def test_paths_with_odd_letters(name: str, tmp_path: Path) -> None:
     """Whatever letters a path has, the database lies in it and diskcache finds it there."""
-    store = DiskStore(tmp_path / name / "cache")
+    store = SqliteStorage(tmp_path / name / "cache")
     assert store.add("key", b"value")
     assert store.get("key") is not None
     store.close()
@@ -169,8 +169,8 @@ def test_paths_with_odd_letters(name: str, tmp_path: Path) -> None:
 def test_home_and_variables_are_expanded_as_diskcache_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """~ and $NAME mean what they mean to diskcache; a relative path is one of the working directory of then."""
     monkeypatch.setenv("SHELF", "shelf")
-    assert DiskStore("~/$SHELF").directory == tmp_path / "shelf"
-    relative = DiskStore("here")
+    assert SqliteStorage("~/$SHELF").directory == tmp_path / "shelf"
+    relative = SqliteStorage("here")
     monkeypatch.chdir("/")
     assert relative.directory == tmp_path / "here"
 
@@ -178,18 +178,18 @@ def test_home_and_variables_are_expanded_as_diskcache_does(tmp_path: Path, monke
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     """A path that is a file is an error with its remedy before anything is asked, and an OSError when storing."""
     (tmp_path / "cache").write_text("mine")
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     with pytest.raises(CacheError, match=r"is a file; \[Cache\] PATH must name a directory"):
         store.get("key")
     with pytest.raises(OSError, match="must name a directory"):
         store.add("key", b"value")
     with pytest.raises(OSError):
-        DiskStore(tmp_path / "cache" / "inside").add("key", b"value")
+        SqliteStorage(tmp_path / "cache" / "inside").add("key", b"value")
     assert (tmp_path / "cache").read_text() == "mine"
 
 
 @pytest.mark.parametrize("damage", ["garbage", "another database", "a directory", "cut"])
-def test_a_damaged_database_names_the_remedy(damage: str, tmp_path: Path, store: DiskStore) -> None:
+def test_a_damaged_database_names_the_remedy(damage: str, tmp_path: Path, store: SqliteStorage) -> None:
     """What is no database of ours is a CacheCorruptError that names the file and the command."""
     store.close()
     database = store.directory / DATABASE
@@ -209,11 +209,11 @@ def test_a_damaged_database_names_the_remedy(damage: str, tmp_path: Path, store:
         assert str(database) in str(caught.value)
 
 
-def test_a_deleted_directory_is_made_again(store: DiskStore) -> None:
+def test_a_deleted_directory_is_made_again(store: SqliteStorage) -> None:
     """What is stored after somebody deleted the directory is in the new one, on the disk."""
     for path in store.directory.iterdir():
         path.unlink()
     store.directory.rmdir()
     assert store.add("later", b"value")
-    assert DiskStore(store.directory).get("later") is not None
+    assert SqliteStorage(store.directory).get("later") is not None
     assert (store.get("key"), len(store)) == (None, 1)

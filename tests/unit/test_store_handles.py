@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from llmcall.cache.databases import transaction
-from llmcall.cache.store import DATABASE, DiskStore
+from llmcall.cache.sqlite import DATABASE, SqliteStorage
 
 
 def test_a_change_takes_its_turn_before_it_begins(tmp_path: Path) -> None:
     """No other process writes between what a change reads and what it writes."""
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     store.add("k", b"1")
     mine, other = (
         sqlite3.connect(tmp_path / "cache" / DATABASE, timeout=0, isolation_level=None) for _ in range(2)
@@ -39,7 +39,7 @@ def test_a_change_takes_its_turn_before_it_begins(tmp_path: Path) -> None:
 
 def test_a_change_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
     """What it wrote before is not there, and the connection goes on."""
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     store.add("there", b"0")
 
     def rows() -> Iterator[tuple[str, bytes, bool]]:
@@ -60,7 +60,7 @@ def test_a_change_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
 def test_no_handle_stays_open_of_a_cache_that_is_gone(tmp_path: Path) -> None:
     """What was stored before it vanished is not read from its ghost, and its space is given back."""
     folder = tmp_path / "cache"
-    store = DiskStore(folder)
+    store = SqliteStorage(folder)
     store.add("before", b"1")
     assert store.get("before") is not None
     shutil.rmtree(folder)

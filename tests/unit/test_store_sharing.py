@@ -14,12 +14,12 @@ import diskcache
 import pytest
 from programs import ran, start
 
-from llmcall.cache.store import DiskStore
+from llmcall.cache.sqlite import SqliteStorage
 
 
 def test_many_threads_share_one_store(tmp_path: Path) -> None:
     """Eight threads that write the same keys store each once, and all read the same."""
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     stored: list[bool] = []
     barrier = threading.Barrier(8)
 
@@ -33,27 +33,27 @@ def test_many_threads_share_one_store(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (sum(stored), len(stored), len(store)) == (25, 200, 25)
-    assert DiskStore(tmp_path / "cache").get("0") == store.get("0")
+    assert SqliteStorage(tmp_path / "cache").get("0") == store.get("0")
 
 
 def test_processes_that_start_together_share_a_new_store(tmp_path: Path) -> None:
     """No process ever meets a database that another one is still making; each key is stored once."""
     program = """
-        from llmcall.cache.store import DiskStore
+        from llmcall.cache.sqlite import SqliteStorage
         sys.stdin.readline()
-        store = DiskStore(sys.argv[1])
+        store = SqliteStorage(sys.argv[1])
         assert store.get("0") is None or True
         print(sum(store.add(str(key), sys.argv[2].encode()) for key in range(20)))
     """
     processes = [start(program, tmp_path / "cache", number) for number in range(5)]
     results = [process.communicate("go\n", timeout=60) for process in processes]
     assert [complaints for _, complaints in results] == [""] * 5
-    assert sum(int(printed) for printed, _ in results) == len(DiskStore(tmp_path / "cache")) == 20
+    assert sum(int(printed) for printed, _ in results) == len(SqliteStorage(tmp_path / "cache")) == 20
 
 
 def test_whoever_makes_the_database_first_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that another process made meanwhile stays, with what is in it."""
-    others = [DiskStore(tmp_path / "cache")]
+    others = [SqliteStorage(tmp_path / "cache")]
 
     class Slow(diskcache.Cache):  # type: ignore[misc]
         def close(self) -> None:
@@ -62,7 +62,7 @@ def test_whoever_makes_the_database_first_makes_it(tmp_path: Path, monkeypatch: 
                 assert others.pop().add("first", b"1")
 
     monkeypatch.setattr(diskcache, "Cache", Slow)
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     assert store.add("second", b"2")
     assert [key for key, _, _ in store.rows()] == ["first", "second"]
     assert {path.name for path in store.directory.iterdir() if path.is_dir()} == set()
@@ -70,7 +70,7 @@ def test_whoever_makes_the_database_first_makes_it(tmp_path: Path, monkeypatch: 
 
 def test_a_forgotten_store_closes_its_handles(tmp_path: Path) -> None:
     """Nothing stays open of a store that nobody holds any more."""
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     store.add("key", b"value")
     store.get("key")
     handles = [store._reader, store._writer]
@@ -86,10 +86,10 @@ def test_a_forgotten_store_closes_its_handles(tmp_path: Path) -> None:
 def test_fork(tmp_path: Path) -> None:
     """A forked child reads, lists and writes through handles of its own, also while another thread is writing."""
     program = """
-        from llmcall.cache.store import DiskStore
+        from llmcall.cache.sqlite import SqliteStorage
         import warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
-        store = DiskStore(sys.argv[1])
+        store = SqliteStorage(sys.argv[1])
         store.add("parent", b"1")
         writing = threading.Thread(target=lambda: [store.add(str(number), b"") for number in range(300)])
         writing.start()
@@ -115,7 +115,7 @@ def test_rows_that_are_not_ours_are_unreadable(tmp_path: Path) -> None:
         theirs["number"] = 7
         theirs[("a", "tuple")] = b"bytes under a pickled key"
     files = sorted(path for path in (tmp_path / "cache").rglob("*.val"))
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     assert [store.get(key) for key in ("pickled", "file", "text", "number")] == [None] * 4
     assert [value for _, value, _ in store.rows()] == [None] * 5
     store.set("file", b"ours")
@@ -142,7 +142,7 @@ def test_diskcache_would_have_run_what_is_planted(tmp_path: Path) -> None:
         theirs["file"] = (Planted("from the file"), "x" * 20_000)
     for path in tmp_path.glob("from*"):
         path.unlink()
-    store = DiskStore(tmp_path / "cache")
+    store = SqliteStorage(tmp_path / "cache")
     planted_key = pickle.dumps(Planted("from the key"))
     assert [store.get(key) for key in ("value", "file")] == [None, None]
     assert len(list(store.rows())) == len(store) == 3

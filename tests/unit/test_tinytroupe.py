@@ -101,7 +101,7 @@ def replayed(path: str, messages: Any, **arguments: Any) -> str | None:
     """Return what ``send_message`` finds among a file's records, where it may not call."""
     client = ScriptedClient(cache_mode="replay")
     for record in tinytroupe.read(path)[0]:
-        client.cache.keep(record)
+        client.cache.store(record)
     reply = client.send_message(messages, **arguments)
     return reply and reply.content
 

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     # Of a row that changes: its key, its key from now on, and its bytes from now on.
     Change = tuple[str, str, bytes]
 
-__all__ = ["Store", "each_row"]
+__all__ = ["Storage", "each_row"]
 
 PAGE = 500  # rows read at a time
 
 
-class Store(Protocol):
+class Storage(Protocol):
     """Keep bytes under keys, in the order of storing, for many threads and processes.
 
     What is stored is there for everybody when the method returns, and stays whatever happens to the process. A method
@@ -89,7 +89,7 @@ class Store(Protocol):
         """Close what is open; the next use opens it again."""
 
 
-def each_row(store: Store) -> Iterator[tuple[str, bytes | None, float]]:
+def each_row(store: Storage) -> Iterator[tuple[str, bytes | None, float]]:
     """Yield key, bytes and time of every row of a store, a page after the other."""
     last = 0
     while page := store.page(last, PAGE):

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from .stores import Change, Row
+    from .storage import Change, Row
 
-__all__ = ["DiskStore"]
+__all__ = ["SqliteStorage"]
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
 UNQUOTED = frozenset("%?#\\")  # signs that mean something in an address of SQLite's
@@ -33,12 +33,12 @@ PAGES = 8192  # of 4 KiB, kept in memory at most: diskcache.core.DEFAULT_SETTING
 ANOTHER_ROW = "its index leads to the row of another key"
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes a damaged name
 
-_stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
+_stores: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
 _forking = threading.Lock()
-_held: list[DiskStore] = []  # while the process is being forked
+_held: list[SqliteStorage] = []  # while the process is being forked
 
 
-class DiskStore:
+class SqliteStorage:
     """Keep bytes under keys in a directory that many threads and processes share. Opens nothing until used."""
 
     takes_one_at_a_time = is_near = True
@@ -233,7 +233,7 @@ class DiskStore:
 
     def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
         """Yield key, bytes and time of every row, in the order of storing; the bytes are ``None`` where unreadable."""
-        from .stores import each_row
+        from .storage import each_row
 
         return each_row(self)
 

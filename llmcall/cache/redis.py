@@ -19,9 +19,9 @@ from .redis_servers import RedisServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from .stores import Change, Row
+    from .storage import Change, Row
 
-__all__ = ["RedisStore"]
+__all__ = ["RedisStorage"]
 
 ROWS, ORDER, STORED = KEYS = ("llmcall:rows", "llmcall:order", "llmcall:stored")
 ASIDE = "llmcall:aside"  # there within a transaction only
@@ -66,7 +66,7 @@ redis.call('HDEL', KEYS[4], 'row ' .. ARGV[1], 'place ' .. ARGV[1])
 """
 
 
-class RedisStore:
+class RedisStorage:
     """Keep bytes under keys in a database of a Redis server. Opens nothing until used.
 
     :param address: ``redis://…``, ``rediss://…`` or ``unix://…``.
@@ -166,7 +166,7 @@ class RedisStore:
 
     def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
         """Yield key, bytes and time of every row, in the order of storing; the bytes are ``None`` where unreadable."""
-        from .stores import each_row
+        from .storage import each_row
 
         return each_row(self)
 

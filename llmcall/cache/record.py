@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from ..errors import CacheCorruptError
-from ..requests.messages import plain
+from ..requests.plain_data import plain
 from ..types import Record
 
 if TYPE_CHECKING:

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ..config import resolve as config
 from ..errors import APIError, CacheCorruptError
 from ..models.capabilities import resolve
-from ..requests.keys import key_of
+from ..requests.keys import key_of, normalizer
 from ..requests.messages import asked_messages, check_messages
-from ..requests.normalizers import normalizer
 from ..requests.parameters import asked_parameters, check_names, given_parameters
-from ..responses.completeness import check_chat
+from ..responses.validate import check_chat
 from ..types import Record
 from .pickles import DEPTH, Room, plain
 from .pickles import read as read_pickle

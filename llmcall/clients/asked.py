@@ -105,6 +105,6 @@ def _reader_of(response_format: Any) -> Callable[[str], Any] | None:
         return None
     from functools import partial
 
-    from ..outputs.values import read_structured
+    from ..outputs.parse import read_structured
 
     return partial(read_structured, output_type=response_format)

@@ -15,7 +15,7 @@ from ..engine.limits import Limits
 from ..engine.retry import RetryPolicy
 from ..engine.usage import cost_of
 from ..errors import ContextLengthError
-from ..responses.completeness import cut_by_context, looks_cut
+from ..responses.validate import cut_by_context, looks_cut
 from ..types import TokenUsage
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ..errors import (
     RateLimitError,
     ServiceError,
 )
-from ..outputs.nesting import DEPTH, is_deep
+from ..requests.plain_data import DEPTH, is_deep
 from ..responses.surrogates import may_have_surrogates, without_surrogates
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ def normalizer_of(settings: Settings) -> Callable[[str], str] | None:
 
 @functools.lru_cache(maxsize=32)
 def _normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
-    from ..requests.normalizers import normalizer
+    from ..requests.keys import normalizer
 
     return normalizer(names)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from ..errors import APIError, RequestTimeoutError, ServiceError
-from ..outputs.nesting import is_deep
+from ..requests.plain_data import is_deep
 from ..responses.raw_stream import SECRET_NAMES
 from ..responses.sizes import LARGEST_REFUSAL
 from .bodies import is_cut

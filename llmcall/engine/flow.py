@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..cassettes.format import ordered
 from ..errors import APIError, ContextLengthError, RequestTimeoutError
 from ..requests.parameters import sent_body
-from ..responses import completeness as answers
+from ..responses import validate as answers
 from ..types import Answer, Response, Sent, record_of
 from .calls import Call, time_left
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, look

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..requests.normalizers import NORMALIZERS
+from ..requests.keys import NORMALIZERS
 from ..text import printable
 from .passages import pieces, shortened
 

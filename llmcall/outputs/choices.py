@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from ..errors import OutputError
-from .numerals import number
+from ..requests.schemas import label_of, labels
 
-__all__ = ["bare", "choice", "is_choice", "labels", "verdict"]
+__all__ = ["bare", "choice", "number", "verdict", "whole_number"]
 
 _WRAPPING = " \t\r\n\ufeff\u200b*_`~\"'“”‘’«»„.!,:;#>()[]"
 _VERDICTS = {"yes": True, "yeah": True, "yep": True, "true": True, "no": False, "nope": False, "false": False}
@@ -78,25 +78,6 @@ def verdict(text: str) -> bool:
     return values.pop()
 
 
-def is_choice(output_type: Any) -> bool:
-    """Tell whether a type is a ``Literal`` or an ``Enum``."""
-    from enum import Enum
-
-    return get_origin(output_type) is Literal or (isinstance(output_type, type) and issubclass(output_type, Enum))
-
-
-def labels(output_type: Any) -> dict[str, Any]:
-    """Map the text by which a model names an option to the option.
-
-    :param output_type: a ``Literal`` (an option's JSON text, a string's own), or an ``Enum`` (a member's value
-        where it is a string, else its name).
-    :raises TypeError: for a ``Literal`` of bytes.
-    """
-    if get_origin(output_type) is Literal:
-        return {_label(option): option for option in get_args(output_type)}
-    return {_label(member): member for member in output_type}
-
-
 def choice(text: str, output_type: Any) -> Any:
     """Read the one option that an answer names, in any case; an ``Enum``'s member also by its name.
 
@@ -147,20 +128,6 @@ def _refuse_doubt(text: str, match: re.Match[str]) -> None:
         raise OutputError(f"{(negation[0] + match[0])!r} is a negation")
 
 
-def _label(option: Any) -> str:
-    from enum import Enum
-
-    if isinstance(option, Enum):
-        return option.value if isinstance(option.value, str) else option.name
-    if isinstance(option, bytes):
-        raise TypeError("a Literal of bytes cannot be an output type: a model answers in text")
-    return (
-        option
-        if isinstance(option, str)
-        else {"True": "true", "False": "false", "None": "null"}.get(repr(option), repr(option))
-    )
-
-
 def _normal(text: str) -> str:
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text.replace("’", "'")).strip().lower()
 
@@ -168,11 +135,11 @@ def _normal(text: str) -> str:
 def _spellings(options: Mapping[str, Any], output_type: Any) -> dict[str, list[str]]:
     """Map each spelling, in lower case, to the labels that it may mean: more than one where only case tells."""
     spellings: dict[str, list[str]] = {}
-    for label in options:
-        spellings.setdefault(_normal(label), []).append(label)
+    for option in options:
+        spellings.setdefault(_normal(option), []).append(option)
     for name, member in getattr(output_type, "__members__", {}).items():
         for other in (name, str(member.value)):
-            spellings.setdefault(_normal(other), [_label(member)])
+            spellings.setdefault(_normal(other), [label_of(member)])
     return spellings
 
 
@@ -225,3 +192,95 @@ def _refuse_negation(masked: str, label: str) -> None:
             raise OutputError(f"it names {label} in a negation")
         if mark and "?" in end:
             raise OutputError(f"it names {label} in a question")
+
+
+_PLAIN = str.maketrans({"−": "-", "’": "'", "\u00a0": " ", "\u2009": " ", "\u202f": " "})
+_GROUPS = 40  # of three digits, as in _NUMBER: longer numbers are not read, so that no run of groups takes long
+_MAX_DIGITS = 4000  # Python refuses to convert more than 4,300 (sys.int_info.default_max_str_digits)
+_NUMBER = re.compile(
+    r"""
+    (?<![\w.,'+/^×–—-])
+    (?P<sign>[-+]?) (?:[$€£¥₹]\ ?)? (?P<second_sign>[-+]?)
+    (?P<digits>
+        (?: [1-9][0-9]{0,2} (?P<separator>[,_\ ]) [0-9]{3} (?:(?P=separator)[0-9]{3}){0,40} (?![0-9])
+          | [0-9]+ (?=[^0-9]|$) )
+        (?P<fraction>\.[0-9]+)?
+      | \.[0-9]+ )
+    (?P<exponent>[eE][-+]?[0-9]+)?
+    """,
+    re.VERBOSE,
+)
+_REFUSED_AFTER = re.compile(
+    r"""
+    \s?[-–—:/*^×÷+=x]\s?[$€£¥₹]?[.0-9] | [.,'_][0-9]     # joined to another number
+  | \s?\\?[%‰]  | \s?[¼-¾⅐-⅞²³¹⁰⁴-⁹]                    # not the number itself
+  | (?:k|m|b|t|bn|mn|mm|tn|st|nd|rd|th|x|d|am|pm)\b      # ordinals, multiples, times, 3D
+  | \s*(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|grand|per\s?cent|point|and\s+(?:a|one|three))\b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_NUMBER_NEGATION = re.compile(r"\b(?:not|never|cannot|neither|nor|minus|negative)\b|n't\b", re.IGNORECASE)
+_LOOSE_DASH = re.compile(r"(?:^|[^\w\s])\s*-\s+$")
+
+
+def number(text: str) -> int | float:
+    """Return the one number in a text.
+
+    :param text: the answer.
+    :returns: an ``int`` where the number is written without fraction and exponent, else a finite ``float``.
+    :raises OutputError: where there is none, more than one, or one that can be read in two ways.
+    """
+    text = text.translate(_PLAIN)
+    if not re.search(r"\d", text):
+        raise OutputError("it holds no number in digits")
+    if negation := _NUMBER_NEGATION.search(text):
+        raise OutputError(f"the word {negation[0]!r} leaves open which number is meant")
+    values = [_value(text, match) for match in _NUMBER.finditer(text)]
+    if re.search(r"\d", _NUMBER.sub("", text)) or not values:
+        raise OutputError("it holds digits that can be read in more than one way")
+    if any(value != values[0] for value in values):
+        raise OutputError(f"it holds different numbers, {_listed(values)}")
+    return values[0]
+
+
+def whole_number(text: str) -> int:
+    """Return the one number in a text, which must be whole; ``3.0`` and ``1e3`` are.
+
+    :raises OutputError: as :func:`number` does, and for a fraction.
+    """
+    value = number(text)
+    if isinstance(value, float) and (not value.is_integer() or abs(value) >= 2**53):
+        raise OutputError(f"{value!r} is no whole number, or not exactly one")
+    return int(value)
+
+
+def _value(text: str, match: re.Match[str]) -> int | float:
+    if after := _REFUSED_AFTER.match(text, match.end()):
+        shown = text[match.start() : after.end()] + re.split(r"[^\w.,]", text[after.end() : after.end() + 10])[0]
+        raise OutputError(f"{shown[-40:]!r} can be read in more than one way")
+    if _LOOSE_DASH.search(text[max(0, match.start() - 40) : match.start()]):
+        raise OutputError("the dash before the number may be a minus sign")
+    if match["sign"] and match["second_sign"]:
+        raise OutputError("the number has two signs")
+    return _converted(match)
+
+
+def _converted(match: re.Match[str]) -> int | float:
+    if match["separator"] and match["digits"].count(match["separator"]) > _GROUPS:
+        raise OutputError("it holds a number of more than 40 groups of digits")
+    digits = re.sub("[,_ ]", "", match["digits"])
+    if len(digits) > _MAX_DIGITS:
+        raise OutputError(f"it holds a number of {len(digits)} digits")
+    sign = match["sign"] or match["second_sign"]
+    if match["exponent"] or "." in digits:
+        value = float(sign + digits + (match["exponent"] or ""))
+    else:
+        return int(sign + digits)
+    if value in (float("inf"), float("-inf")):
+        raise OutputError("it holds a number too large to read")
+    return value
+
+
+def _listed(values: list[int | float]) -> str:
+    shown = list(dict.fromkeys(str(value)[:20] for value in values))
+    return ", ".join(shown[:3]) + (", …" if len(shown) > 3 else "")

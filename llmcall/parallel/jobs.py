@@ -6,8 +6,6 @@ import pickle
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..functions import LLMFunction
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -59,7 +57,7 @@ class CallJob:
     :param whole: whether the answer is wanted whole, with its reply and messages.
     """
 
-    def __init__(self, call: Asker, function: LLMFunction[Any, Any] | None = None, *, whole: bool = False) -> None:
+    def __init__(self, call: Asker, function: Any = None, *, whole: bool = False) -> None:
         self.call = call
         self.function = function
         self.whole = whole
@@ -74,7 +72,7 @@ class CallJob:
         :raises TypeError: where it is no row.
         """
         if self.function is not None:
-            return self.function.variables(item)
+            return self.function.variables(item)  # type: ignore[no-any-return]
         if not isinstance(item, Mapping):
             raise TypeError(f"a row is {type(item).__name__}; it must be a dict of the templates' variables")
         unnamed = [name for name in item if not isinstance(name, str)]
@@ -105,8 +103,8 @@ def job_of(function: Any) -> Job:
         return function
     if isinstance(function, Asker):
         return CallJob(function)
-    if isinstance(function, LLMFunction):
-        return CallJob(function.llm_call, function)
+    if isinstance(call := getattr(function, "llm_call", None), Asker):
+        return CallJob(call, function)
     if not callable(function):
         raise TypeError(f"fn is {function!r}; it must be a function, an LLMCall or an @llm function")
     if iscoroutinefunction(function):

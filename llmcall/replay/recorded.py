@@ -19,9 +19,8 @@ from ..engine.drivers import adrive, drive
 from ..engine.effects import ALONE, Do, Send, Wait, look
 from ..errors import APIError, LLMCallError
 from ..notices import process_failures
-from ..requests.keys import identity, sampled_key
-from ..requests.messages import plain
-from ..requests.normalizers import normalizer
+from ..requests.keys import identity, normalizer, sampled_key
+from ..requests.plain_data import plain
 from ..types import Request, record_of
 from .scopes import Scope, draw
 

@@ -7,13 +7,16 @@ number in its shortest form. ``request`` is the whole of what was asked, the nam
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from ..errors import ConfigError
 
-__all__ = ["KEY_VERSION", "around", "canonical", "identity", "key_of", "sampled_key"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["KEY_VERSION", "NORMALIZERS", "around", "canonical", "identity", "key_of", "normalizer", "sampled_key"]
 
 KEY_VERSION = 1
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -78,3 +81,46 @@ def sampled_key(identified: bytes, sample: str | None) -> str:
 def key_of(kind: str, asked: Mapping[str, Any], sample: str | None) -> str:
     """Return the key, 64 hexadecimal digits, of a stored request."""
     return sampled_key(identity(kind, asked), sample)
+
+
+# What each named normalizer takes out of a text, and what it leaves in its place.
+NORMALIZERS = {
+    "times": re.compile(
+        r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?(?:Z|[+-]\d{2}:?\d{2}))?)?\b"
+        r"|\b\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\b\.?)?"
+    ),
+    "uuids": re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
+    "addresses": re.compile(r"\b0x[0-9a-fA-F]{4,16}\b"),
+    "temporary_paths": re.compile(
+        r"(?:/private)?(?:/var/folders/[^/\s]+/[^/\s]+/T|/var/tmp|/tmp|[A-Za-z]:\\[^\s\"']{0,260}?\\Temp)[/\\][^\s\"',;)\]}]+"
+    ),
+}
+
+
+def normalizer(names: Sequence[str]) -> Callable[[str], str] | None:
+    """Return what replaces the parts of a text that do not matter, or ``None`` where there is nothing to replace.
+
+    :param names: ``times``, ``uuids``, ``addresses``, ``temporary_paths``, or regular expressions.
+    :raises ConfigError: where an expression is none.
+    """
+    if not names:
+        return None
+    patterns = [(NORMALIZERS.get(name) or _compiled(name), name if name in NORMALIZERS else "…") for name in names]
+
+    def normalize(text: str) -> str:
+        """Replace each match by its name."""
+        for pattern, name in patterns:
+            text = pattern.sub(f"<{name}>".replace("\\", r"\\"), text)
+        return text
+
+    return normalize
+
+
+def _compiled(expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        known = ", ".join(NORMALIZERS)
+        raise ConfigError(
+            f"[Cache] NORMALIZE: {expression!r} is neither one of {known} nor a regular expression: {error}"
+        ) from error

@@ -5,77 +5,22 @@ from __future__ import annotations
 import json.encoder
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from .plain_data import a, map_leaves, plain
 
-__all__ = ["ROLES", "asked_messages", "check_messages", "plain", "plain_messages"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ROLES", "asked_messages", "check_messages", "plain_messages"]
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-DATA_URL = r"data:([^,;]*)((?:;[^,;]*)*?);base64,"
+PLAIN_FIELDS = 2  # of a message with a role and a text, as most are
+DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,")
 # What stands in place of media; it is no text, so nothing in it is normalised.
-DIGEST = r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$"
-PLAIN_FIELDS = 2
-LONG = 4000  # characters; a longer system prompt is not remembered
+DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
 _quoted = json.encoder.encode_basestring
-_quoted_again = lru_cache(maxsize=64)(_quoted)  # few system prompts serve many calls
-
-
-def plain(value: Any, place: str) -> Any:
-    """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
-
-    :param value: dicts with string keys, lists, tuples, strings, numbers, booleans and ``None``, nested.
-    :param place: how messages name the value, e.g. ``messages[2].content``.
-    :raises TypeError: for anything else, naming its place.
-    :raises ValueError: for NaN and the infinities, or where the nesting is too deep.
-    """
-    try:
-        return _plain(value, place)
-    except RecursionError:
-        raise ValueError(f"{place} is nested too deeply") from None
-
-
-def _plain(value: Any, place: str) -> Any:
-    kind = type(value)
-    if kind is str or kind is bool or kind is int or value is None:
-        return value
-    if kind is float:
-        return _number(value, place)
-    if isinstance(value, Mapping):
-        return {_key(name, place): _plain(item, f"{place}.{name}") for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, str):
-        return str.__str__(value)
-    return _plain_number(value, place)
-
-
-def _plain_number(value: Any, place: str) -> int | float:
-    import numbers
-
-    if isinstance(value, numbers.Real):
-        return int(value) if isinstance(value, numbers.Integral) else _number(float(value), place)
-    raise TypeError(f"{place} is {_a(value)}; it must be plain data (dict, list, str, number, bool or None)")
-
-
-def _number(value: float, place: str) -> int | float:
-    if value != value or value in (float("inf"), float("-inf")):
-        raise ValueError(f"{place} is {value}, which JSON cannot hold")
-    return int(value) if value == int(value) else value
-
-
-def _key(name: Any, place: str) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"{place} has the key {name!r}; keys must be strings")
-    return name
-
-
-def _a(value: Any) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any]]:
@@ -87,43 +32,42 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
     :raises ValueError: where a role or a content is missing or unknown, naming them likewise.
     """
     if isinstance(messages, str):
-        messages = ({"role": "user", "content": messages},)
+        messages = [{"role": "user", "content": messages}]
     elif not isinstance(messages, (list, tuple)):
-        raise TypeError(f"messages is {_a(messages)}; it must be a list of messages, or one string")
+        raise TypeError(f"messages is {a(messages)}; it must be a list of messages, or one string")
     if not messages:
         raise ValueError("messages is empty; at least one message is needed")
-    checked = [_message(message, index) for index, message in enumerate(messages)]
-    return _dedented(checked) if dedent else checked
+    checked = [_checked(message, index) for index, message in enumerate(messages)]
+    for message in checked if dedent else ():
+        if message.get("content"):
+            message["content"] = _dedented(message["content"])
+    return checked
 
 
-def _message(message: Any, index: int) -> dict[str, Any]:
+def _checked(message: Any, index: int) -> dict[str, Any]:
     if isinstance(message, Mapping):
         role, content = message.get("role"), message.get("content")
-        if type(role) is str and role in ROLES and type(content) is str and len(message) == PLAIN_FIELDS:
+        if len(message) == PLAIN_FIELDS and type(role) is str and role in ROLES and type(content) is str:
             return {"role": role, "content": content}
-    return _unusual_message(message, f"messages[{index}]")
-
-
-def _unusual_message(message: Any, place: str) -> dict[str, Any]:
+    place = f"messages[{index}]"
     if not isinstance(message, Mapping):
-        raise TypeError(f"{place} is {_a(message)}; it must be a dict with role and content")
-    _check_role(message, place)
+        raise TypeError(f"{place} is {a(message)}; it must be a dict with role and content")
+    _check_role(message.get("role"), place)
     _check_content(message, place)
     name = message.get("name")
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"{place}.name is {_a(name)}; it must be a string")
-    copied: dict[str, Any] = plain(message, place)
-    return copied
+        raise TypeError(f"{place}.name is {a(name)}; it must be a string")
+    return plain(message, place)  # type: ignore[no-any-return]
 
 
-def _check_role(message: Mapping[str, Any], place: str) -> None:
-    role = message.get("role")
+def _check_role(role: Any, place: str) -> None:
+    known = f"it must be one of {', '.join(sorted(ROLES))}"
     if role is None:
-        raise ValueError(f"{place} has no role; it must be one of {', '.join(sorted(ROLES))}")
+        raise ValueError(f"{place} has no role; {known}")
     if not isinstance(role, str):
-        raise TypeError(f"{place}.role is {_a(role)}; it must be a string")
+        raise TypeError(f"{place}.role is {a(role)}; it must be a string")
     if role not in ROLES:
-        raise ValueError(f"{place}.role is {role!r}; it must be one of {', '.join(sorted(ROLES))}")
+        raise ValueError(f"{place}.role is {role!r}; {known}")
 
 
 def _check_content(message: Mapping[str, Any], place: str) -> None:
@@ -134,33 +78,27 @@ def _check_content(message: Mapping[str, Any], place: str) -> None:
     elif isinstance(content, (list, tuple)):
         if not content:
             raise ValueError(f"{place}.content is empty; at least one part is needed")
-        _check_parts(content, f"{place}.content")
+        for index, part in enumerate(content):
+            _check_part(part, f"{place}.content[{index}]")
     elif not isinstance(content, str):
-        raise TypeError(f"{place}.content is {_a(content)}; it must be a string or a list of parts")
+        raise TypeError(f"{place}.content is {a(content)}; it must be a string or a list of parts")
 
 
-def _check_parts(parts: Sequence[Any], place: str) -> None:
-    for index, part in enumerate(parts):
-        if not isinstance(part, Mapping):
-            raise TypeError(f"{place}[{index}] is {_a(part)}; a part must be a dict with a type")
-        if not isinstance(part.get("type"), str):
-            raise ValueError(f"{place}[{index}] has no type, such as 'text' or 'image_url'")
-        if part["type"] == "text" and not isinstance(part.get("text"), str):
-            raise TypeError(f"{place}[{index}].text is {_a(part.get('text'))}; it must be a string")
+def _check_part(part: Any, place: str) -> None:
+    if not isinstance(part, Mapping):
+        raise TypeError(f"{place} is {a(part)}; a part must be a dict with a type")
+    if not isinstance(part.get("type"), str):
+        raise ValueError(f"{place} has no type, such as 'text' or 'image_url'")
+    if part["type"] == "text" and not isinstance(part.get("text"), str):
+        raise TypeError(f"{place}.text is {a(part.get('text'))}; it must be a string")
 
 
-def _dedented(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    import textwrap
+def _dedented(content: Any) -> Any:
+    from textwrap import dedent
 
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, str):
-            message["content"] = textwrap.dedent(content)
-        elif content:
-            message["content"] = [
-                {**part, "text": textwrap.dedent(part["text"])} if part["type"] == "text" else part for part in content
-            ]
-    return messages
+    if isinstance(content, list):
+        return [{**part, "text": dedent(part["text"])} if part["type"] == "text" else part for part in content]
+    return dedent(content) if isinstance(content, str) else content
 
 
 def plain_messages(messages: Any) -> bytes | None:
@@ -181,7 +119,7 @@ def plain_messages(messages: Any) -> bytes | None:
         role, content = message.get("role"), message.get("content")
         if type(role) is not str or role not in ROLES or type(content) is not str:
             return None
-        quoted = _quoted_again(content) if role == "system" and len(content) <= LONG else _quoted(content)
+        quoted = _quoted(content)
         texts.append(f'{{"content":{quoted},"role":"{role}"}}')
     return f"[{','.join(texts)}]".encode()
 
@@ -192,10 +130,10 @@ def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], st
     :param messages: what :func:`check_messages` returned; not changed.
     :param normalize: what replaces the parts of a text that do not matter, or ``None``.
     """
-    return [_asked_message(message, normalize) for message in messages]
+    return [_asked(message, normalize) for message in messages]
 
 
-def _asked_message(message: dict[str, Any], normalize: Callable[[str], str] | None) -> dict[str, Any]:
+def _asked(message: dict[str, Any], normalize: Callable[[str], str] | None) -> dict[str, Any]:
     if normalize is None and len(message) == PLAIN_FIELDS and type(message.get("content")) is str:
         return message
     asked = {name: value for name, value in message.items() if value is not None}
@@ -205,31 +143,27 @@ def _asked_message(message: dict[str, Any], normalize: Callable[[str], str] | No
 
 
 def _normalized(value: Any, normalize: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return value if re.match(DIGEST, value) else normalize(value)
     if isinstance(value, dict):
         return {
             name: item if name in ("role", "type") else _normalized(item, normalize) for name, item in value.items()
         }
-    return [_normalized(item, normalize) for item in value] if isinstance(value, list) else value
-
-
-def _digested(value: Any) -> Any:
-    """Replace the base64 of data URLs and of ``input_audio`` by the digest of their bytes."""
-    if isinstance(value, dict):
-        data = value.get("data")
-        if "format" in value and isinstance(data, str):
-            return {**value, "data": _digest_of(data) or data}
-        return {name: _digested(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_digested(item) for item in value]
-    return _digested_url(value) if isinstance(value, str) and value.startswith("data:") else value
+        return [_normalized(item, normalize) for item in value]
+    return normalize(value) if isinstance(value, str) and not DIGEST.match(value) else value
 
 
-def _digested_url(url: str) -> str:
-    head = re.match(DATA_URL, url)
-    digest = _digest_of(url[head.end() :]) if head else None
-    return f"data:{head[1].lower()}{head[2]};{digest}" if head and digest else url
+def _digested(part: dict[str, Any]) -> Any:
+    """Replace the base64 of data URLs and of ``input_audio`` by the digest of their bytes."""
+    audio = part.get("input_audio")
+    if isinstance(audio, dict) and isinstance(audio.get("data"), str):
+        part = {**part, "input_audio": {**audio, "data": _digest_of(audio["data"]) or audio["data"]}}
+    return map_leaves(part, _digested_url)
+
+
+def _digested_url(leaf: Any) -> Any:
+    head = DATA_URL.match(leaf) if isinstance(leaf, str) else None
+    digest = head and _digest_of(leaf[head.end() :])
+    return f"data:{head[1].lower()}{head[2]};{digest}" if head and digest else leaf
 
 
 def _digest_of(text: str) -> str | None:

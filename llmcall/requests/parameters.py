@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .messages import plain
+from .plain_data import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

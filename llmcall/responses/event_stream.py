@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
-from ..outputs.nesting import is_deep
+from ..requests.plain_data import is_deep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

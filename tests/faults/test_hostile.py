@@ -40,10 +40,9 @@ from llmcall.config.files import LARGEST, read_config, read_dotenv
 from llmcall.config.layers import FOUND_FILE
 from llmcall.config.sections import file_layer
 from llmcall.errors import APIError, CacheError, ConfigError, LLMCallError, OutputError, ServiceError, TemplateError
-from llmcall.outputs import values
-from llmcall.prompts.templates import Template
-from llmcall.requests.keys import key_of
-from llmcall.requests.normalizers import NORMALIZERS, normalizer
+from llmcall.outputs import parse as values
+from llmcall.prompts import Template
+from llmcall.requests.keys import NORMALIZERS, key_of, normalizer
 from llmcall.responses.event_stream import EventReader
 from llmcall.types import Record
 

@@ -9,7 +9,7 @@ from typing_extensions import assert_type
 
 import llmcall
 from llmcall import Answer, LLMCall, LLMClient, Reply, Request, ResponseCache, llm
-from llmcall.functions import LLMFunction
+from llmcall.calls import LLMFunction
 
 
 class Person:

@@ -10,9 +10,9 @@ import pydantic
 import pytest
 
 from llmcall import calls as call
+from llmcall import prompts as jinja
 from llmcall import testing
 from llmcall.cassettes import format as lines
-from llmcall.prompts import jinja
 from llmcall.pytest_plugin import replay as pytest_replay
 from llmcall.replay import recording
 from llmcall.requests import keys

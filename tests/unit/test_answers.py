@@ -12,7 +12,7 @@ from pytest_httpserver import HTTPServer
 from servers import QUESTION, Answer, ScriptedServer, client_for, completion, embeddings
 
 from llmcall import APIError, ContentFilterError, EmptyAnswerError, Reply, ServiceError
-from llmcall.responses.completeness import check_chat, check_embeddings, cut_by_context
+from llmcall.responses.validate import check_chat, check_embeddings, cut_by_context
 from llmcall.types import Record, Response, TokenUsage
 
 CHAT_NAMES = ["choices", "message", "content", "role", "tool_calls", "refusal", "finish_reason", "error", "usage"]

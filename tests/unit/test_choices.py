@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall.errors import OutputError
-from llmcall.outputs.choices import choice, is_choice, labels, verdict
+from llmcall.outputs.choices import choice, verdict
+from llmcall.requests.schemas import is_choice, labels
 
 YES = [
     "yes",

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from llmcall.errors import ConfigError
 from llmcall.requests import keys
-from llmcall.requests.messages import plain
-from llmcall.requests.normalizers import normalizer
+from llmcall.requests.keys import normalizer
+from llmcall.requests.plain_data import plain
 from llmcall.testing import ScriptedClient
 
 ROOT = Path(__file__).resolve().parents[2]

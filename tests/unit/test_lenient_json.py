@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcall.errors import OutputError
-from llmcall.outputs.lenient_json import MAX_DEPTH, containers, fenced_blocks, scalar
+from llmcall.outputs.json_scan import MAX_DEPTH, containers, fenced_blocks, scalar
 
 MENDED = [
     ('{"a": 1,}', {"a": 1}),

@@ -16,7 +16,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from llmcall.requests.messages import ROLES, asked_messages, check_messages, plain
+from llmcall.requests.messages import ROLES, asked_messages, check_messages
+from llmcall.requests.plain_data import plain
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 PARTS = st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXT}), min_size=1, max_size=3)

@@ -10,7 +10,7 @@ from golden_requests import asked, embedded
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.requests.normalizers import NORMALIZERS, normalizer
+from llmcall.requests.keys import NORMALIZERS, normalizer
 from llmcall.testing import ScriptedClient
 
 SAME: dict[str, list[tuple[str, str]]] = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall.errors import OutputError
-from llmcall.outputs.numerals import number, whole_number
+from llmcall.outputs.choices import number, whole_number
 
 READ = [
     ("7", 7),

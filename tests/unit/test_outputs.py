@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from llmcall.errors import OutputError
-from llmcall.outputs.values import correction, describe, read, read_structured
+from llmcall.outputs.parse import correction, describe, read, read_structured
 from llmcall.requests.schemas import response_format
 
 Action = Literal["buy", "sell", "wait"]
@@ -379,7 +379,7 @@ def test_unknown_types_are_type_errors(unreadable: Any) -> None:
 def test_simple_types_import_no_pydantic() -> None:
     """Reading, describing and asking for simple types costs no import of pydantic."""
     code = (
-        "import sys\nfrom typing import Literal\nfrom llmcall.outputs.values import describe, read\n"
+        "import sys\nfrom typing import Literal\nfrom llmcall.outputs.parse import describe, read\n"
         "from llmcall.requests.schemas import response_format\n"
         "for kind, text in ((str, 'a'), (bool, 'yes'), (int, '1'), (float, '1'), (Literal['a'], 'a'), (list, '[]'),"
         " (list[int], '[1]'), (dict, '{}')):\n    read(text, kind), describe(kind), response_format(kind)\n"

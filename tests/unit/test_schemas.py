@@ -21,8 +21,16 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, RootModel
 from typing_extensions import NotRequired, TypedDict
 
-from llmcall.requests.schema_forms import canonical
-from llmcall.requests.schemas import format_of, is_wrapped, model_schema, response_format, schema, strict, tool_of
+from llmcall.requests.schemas import (
+    canonical,
+    format_of,
+    is_wrapped,
+    model_schema,
+    response_format,
+    schema,
+    strict,
+    tool_of,
+)
 
 
 def named(value: object) -> str:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llmcall.config.names import SETTINGS, Setting
 from llmcall.config.values import NORMALIZERS, UNSET, check_value, directory_named, read_boolean, without_password
 from llmcall.errors import ConfigError
-from llmcall.requests import normalizers
+from llmcall.requests import keys as normalizers
 
 ANY_NUMBER = Setting("x", "S", "X", "number")
 ANY_INTEGER = Setting("x", "S", "X", "integer")

@@ -11,8 +11,7 @@ from pydantic import Field
 from typing_extensions import NotRequired, Required
 
 import llmcall
-from llmcall.requests.schemas import model_schema, response_format, tool_of
-from llmcall.requests.typed_dicts import readable
+from llmcall.requests.schemas import model_schema, readable, response_format, tool_of
 from llmcall.testing import ScriptedClient
 
 

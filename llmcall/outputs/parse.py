@@ -13,9 +13,9 @@ from typing import Annotated, Any, get_args, get_origin
 
 from ..errors import OutputError
 from ..requests import schemas
-from .choices import bare, choice, is_choice, labels, verdict
-from .lenient_json import containers, scalar
-from .numerals import number, whole_number
+from ..requests.schemas import is_choice, labels
+from .choices import bare, choice, number, verdict, whole_number
+from .json_scan import containers, scalar
 
 __all__ = ["correction", "describe", "read", "read_structured"]
 

@@ -1,0 +1,412 @@
+"""Prompts from templates: Jinja2 in its sandbox, or Mustache.
+
+A template's text is kept as it is, but for the blank lines around it and the indentation that all its lines share. A
+variable that is missing is an error, never an empty string; a variable's own text is never rendered as a template. An
+error names template and line, and no variable's value.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, TemplateError
+
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["Template", "dedented"]
+
+SUFFIXES = ("", ".md", ".txt", ".j2", ".jinja", ".jinja2", ".mustache")  # tried in this order
+MUSTACHE_SUFFIXES = ("", ".mustache", *SUFFIXES[1:-1])  # of a partial
+SHOWN_NAMES = 20  # in an error message; a table may have hundreds of columns
+# What an expression in a template raises by itself.
+RUNTIME_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+Load = Callable[[str], tuple[str, str]]  # from the name of an included template to its path and text
+Render = Callable[[Mapping[str, Any]], str]
+
+
+class Template:
+    """Render one prompt; compiled once.
+
+    :ivar name: the file's path under its folder, or the name given to a text.
+    :ivar text: the template itself.
+    :ivar variables: the names that the template takes, those of its includes among them; not of what it includes by a
+        computed name.
+    """
+
+    __slots__ = ("_render", "name", "text", "variables")
+
+    def __init__(self, name: str, text: str, compiled: tuple[Iterable[str], Render]) -> None:
+        self.name, self.text = name, text
+        self.variables, self._render = frozenset(compiled[0]), compiled[1]
+
+    @classmethod
+    def from_text(cls, text: str, *, name: str = "<text>") -> Template:
+        """Make a template of a Jinja2 text.
+
+        :param text: the template itself; it can include no other.
+        :param name: how errors name it.
+        :raises TemplateError: for a syntax error, naming the line (counted from the first that is not blank).
+        """
+        text = dedented(text)
+        return cls(name, text, _jinja(name, text, _no_file))
+
+    @classmethod
+    def from_file(cls, name: str, folder: str | os.PathLike[str]) -> Template:
+        """Make a template of a file, read now; what it includes or extends is sought in the same folder.
+
+        :param name: the file's path under the folder; without suffix, ``.md``, ``.txt``, ``.j2``, ``.jinja``,
+            ``.jinja2`` and ``.mustache`` are tried in this order. A file that ends in ``.mustache`` is rendered as
+            Mustache (the extra ``mustache``), any other as Jinja2.
+        :param folder: where the templates are; nothing outside it is read.
+        :raises TemplateError: for a missing file, naming the folder and the nearest files, and for a syntax error.
+        :raises ConfigError: where the library for Mustache is missing.
+        """
+        path = _find(name, folder, SUFFIXES)
+        text = _read(path, folder)
+        is_mustache = path.endswith(".mustache")
+
+        def load(other: str) -> tuple[str, str]:
+            """Return another file's path and text."""
+            found = _find(other, folder, MUSTACHE_SUFFIXES if is_mustache else SUFFIXES)
+            return found, _read(found, folder)
+
+        return cls(path, text, (_mustache if is_mustache else _jinja)(path, text, load))
+
+    def render(self, /, **variables: Any) -> str:
+        """Return the prompt.
+
+        :param variables: what the template takes; more than it takes is no error.
+        :raises TemplateError: for a missing variable and for any error in the template, naming template and line
+            (counted from the first that is not blank); its cause is what the engine raised.
+        """
+        return self._render(variables)
+
+    def __repr__(self) -> str:
+        return f"Template({self.name!r})"
+
+
+def dedented(text: str) -> str:
+    """Return a text without the blank lines around it and without the indentation that all its lines share."""
+    from textwrap import dedent
+
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    filled = [index for index, line in enumerate(lines) if line.strip()]
+    return dedent("\n".join(lines[filled[0] : filled[-1] + 1])) if filled else ""
+
+
+def _no_file(name: str) -> tuple[str, str]:
+    raise TemplateError(f"a template given as text has no folder to take {name!r} from; put it into a file")
+
+
+def _find(name: str, folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> str:
+    """Return the path under a folder, suffix included, of the file that a template's name means.
+
+    :raises TemplateError: for a name that leads out of the folder, and for a missing file, naming the nearest.
+    """
+    steps = os.fspath(name).replace(os.sep, "/").split("/")
+    if any(step in ("", ".", "..") or "\0" in step or ":" in step for step in steps):
+        raise TemplateError(f"{name!r} is no template's name: it must name a file under {os.fspath(folder)}")
+    for suffix in suffixes:
+        path = "/".join(steps) + suffix
+        if os.path.isfile(os.path.join(folder, path)):
+            return path
+    nearest = _nearest_files("/".join(steps), folder)
+    raise TemplateError(f"there is no template {name!r} in {os.fspath(folder)}{nearest}")
+
+
+def _nearest_files(name: str, folder: str | os.PathLike[str]) -> str:
+    from difflib import get_close_matches
+
+    if not os.path.isdir(folder):
+        return ", which is no folder (template_path= and [Templates] PATH name it)"
+    files = sorted(
+        os.path.relpath(os.path.join(place, file), folder).replace(os.sep, "/")
+        for place, _, found in os.walk(folder)
+        for file in found
+    )
+    names = {os.path.splitext(file)[0]: file for file in files} | {file: file for file in files}
+    nearest = list(dict.fromkeys(names[close] for close in get_close_matches(name, names, 6)))[:3]
+    return f"; the nearest: {', '.join(nearest)}" if nearest else f", nor one of a like name among its {len(files)}"
+
+
+def _read(path: str, folder: str | os.PathLike[str]) -> str:
+    try:
+        with open(os.path.join(folder, path), encoding="utf-8-sig") as file:
+            return dedented(file.read())
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateError(f"the template {path} in {os.fspath(folder)} cannot be read: {error}") from error
+
+
+def _missing(name: str, given: Iterable[str]) -> str:
+    """Say that a variable is missing, which given one is nearest to it, and which are given."""
+    from difflib import get_close_matches
+
+    names = sorted(given)
+    nearest = get_close_matches(name, names, 1)
+    hint = f" (the nearest is {nearest[0]!r})" if nearest else ""
+    more = f" and {len(names) - SHOWN_NAMES} more" if names[SHOWN_NAMES:] else ""
+    return f"the variable {name!r} is missing; given: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}{hint}"
+
+
+# Jinja2
+
+
+def _jinja(name: str, source: str, load: Load) -> tuple[Iterable[str], Render]:
+    """Compile a Jinja2 template, and return the variables that it takes and what renders it with them.
+
+    :raises TemplateError: for a syntax error; rendering raises it for a missing variable and any other error.
+    """
+    if not any(mark in source for mark in ("{{", "{%", "{#")):  # a plain text needs no Jinja2 (30 ms to import)
+        return (), lambda variables: source
+    sources = _Sources(name, source, load)
+    environment = _environment(sources)
+    with _explained(sources, ()):
+        code = environment.compile(source, name, name)
+        variables = _jinja_variables(environment, sources, name, source, {name})
+    template = environment.template_class.from_code(environment, code, environment.make_globals(None))
+
+    def render(variables: Mapping[str, Any]) -> str:
+        """Render it with variables."""
+        with _explained(sources, variables):
+            return template.render(variables)
+
+    return variables, render
+
+
+class _Sources:
+    """Hold the texts of a template and of what it includes, to tell where an error is."""
+
+    def __init__(self, name: str, source: str, load: Load) -> None:
+        self.name = name
+        self.texts = {name: source}
+        self._load = load
+
+    def load(self, name: str) -> tuple[str, str]:
+        """Return the path and the text of an included template."""
+        path, source = self._load(name)
+        self.texts[path] = source
+        return path, source
+
+    def line_of(self, error: BaseException) -> str:
+        """Return the template and line where an exception arose: the innermost of its traceback."""
+        found, trace = self.name, error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename in self.texts:
+                found = f"{trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
+            trace = trace.tb_next
+        return found
+
+    def shown(self, name: Any) -> str:
+        """Return a name that stands in the template; one that was computed may be a value, and is not told."""
+        is_written = isinstance(name, str) and any(name in source for source in self.texts.values())
+        return repr(name) if is_written else "of a computed name"
+
+
+def _environment(sources: _Sources) -> jinja2.Environment:
+    from jinja2 import FunctionLoader
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def loaded(name: str) -> tuple[str, str, None] | None:
+        """Return another template's source as Jinja2 takes it."""
+        try:
+            path, source = sources.load(name)
+        except TemplateError:
+            return None  # Jinja2 then tries the next name, ignores it as told, or raises TemplateNotFound
+        return source, path, None
+
+    # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
+    environment = ImmutableSandboxedEnvironment(
+        undefined=_undefined_type(), loader=FunctionLoader(loaded), finalize=_printable, keep_trailing_newline=True
+    )
+    del environment.filters["random"], environment.globals["lipsum"]  # the same variables give the same prompt
+    return environment
+
+
+class _UnprintableError(TypeError):
+    pass
+
+
+def _printable(value: Any) -> Any:
+    """Refuse to print what Python shows by its address, which is another one in each process."""
+    from types import BuiltinFunctionType, FunctionType, MethodType
+
+    kind: Any = type(value)
+    if kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__:
+        raise _UnprintableError(f"it prints a {kind.__name__}, which has no text of its own (no __str__)")
+    if isinstance(value, (BuiltinFunctionType, FunctionType, MethodType)):
+        raise _UnprintableError("it prints a function; was a call meant?")
+    return value
+
+
+@lru_cache(maxsize=1)
+def _undefined_type() -> type[jinja2.StrictUndefined]:
+    from jinja2 import StrictUndefined, UndefinedError
+    from jinja2.utils import missing
+
+    class Failure(UndefinedError):
+        """Carry the name that is undefined and the type it was sought in, and no value."""
+
+        def __init__(self, hint: str | None, owner: str | None, name: Any, message: str) -> None:
+            super().__init__(hint or "undefined")
+            self.hint, self.owner, self.name = hint, owner, name
+
+    class Undefined(StrictUndefined):
+        """Say of a missing variable where it is missing."""
+
+        __slots__ = ()
+
+        def __init__(self, hint: Any = None, obj: Any = missing, name: Any = None, exc: Any = UndefinedError) -> None:
+            owner = None if obj is missing else type(obj).__name__
+            super().__init__(hint, obj, name, partial(Failure, hint, owner, name) if exc is UndefinedError else exc)  # type: ignore[arg-type]
+
+    return Undefined
+
+
+def _jinja_variables(
+    environment: jinja2.Environment, sources: _Sources, name: str, source: str, seen: set[str]
+) -> set[str]:
+    """List the undeclared variables of a template and of all that it names to include."""
+    from jinja2 import meta, nodes
+
+    tree = environment.parse(source, name, name)
+    # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
+    called = {id(call.node) for call in tree.find_all(nodes.Call)}
+    loaded = [node for node in tree.find_all(nodes.Name) if node.ctx == "load" and id(node) not in called]
+    found = meta.find_undeclared_variables(tree) | {node.name for node in loaded if node.name in environment.globals}
+    for other in meta.find_referenced_templates(tree):
+        if other is None or other in seen:
+            continue
+        seen.add(other)
+        try:
+            found |= _jinja_variables(environment, sources, *sources.load(other), seen)
+        except TemplateError:  # it may be one of several, or optional; if it is needed, rendering reports it
+            continue
+    return found
+
+
+@contextmanager
+def _explained(sources: _Sources, given: Iterable[str]) -> Iterator[None]:
+    """Raise whatever goes wrong in a template as a ``TemplateError``."""
+    import jinja2
+
+    try:
+        yield
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"{error.name or sources.name}, line {error.lineno}: {error.message}") from error
+    except (jinja2.TemplateError, *RUNTIME_ERRORS) as error:
+        raise TemplateError(f"{sources.line_of(error)}: {_problem(sources, error, given)}") from error
+
+
+def _problem(sources: _Sources, error: Any, given: Iterable[str]) -> str:
+    import jinja2
+
+    if isinstance(error, jinja2.TemplateNotFound):
+        return _not_found(sources, error)
+    if isinstance(error, jinja2.UndefinedError):
+        undefined: Any = error
+        if undefined.owner is None:
+            return undefined.hint or _missing(str(undefined.name), given)
+        return undefined.hint or f"the {undefined.owner} has no attribute or item {sources.shown(undefined.name)}"
+    if isinstance(error, jinja2.TemplateError):  # the sandbox's and the filters' own
+        return "the sandbox forbids this" if type(error).__name__ == "SecurityError" else "it cannot be rendered"
+    return str(error) if isinstance(error, _UnprintableError) else f"an expression raises {type(error).__name__}"
+
+
+def _not_found(sources: _Sources, error: jinja2.TemplateNotFound) -> str:
+    shown = sources.shown(error.name)
+    if shown == repr(error.name):
+        try:
+            sources.load(str(error.name))
+        except TemplateError as reason:
+            return str(reason)
+    return f"there is no template {shown}"
+
+
+# Mustache
+
+
+def _mustache(name: str, source: str, load: Load) -> tuple[Iterable[str], Render]:
+    """Compile a Mustache template: strict about missing names, and without HTML escapes.
+
+    :returns: as of :func:`_jinja`; the names inside sections too, which an item of the section may give.
+    :raises TemplateError: for sections that do not match; rendering raises it for a missing variable or partial.
+    :raises ConfigError: where pystache is not installed.
+    """
+    parts = {name: (name, source)}
+    tree = _parsed(name, source)
+    variables = set(_mustache_names(name, parts, load))
+    partials = {key: text for key, (_, text) in parts.items()}
+
+    def render(given: Mapping[str, Any]) -> str:
+        """Render it with variables."""
+        from pystache import Renderer  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        from pystache.context import KeyNotFoundError  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+        try:
+            return str(Renderer(escape=str, missing_tags="strict", partials=partials).render(tree, dict(given)))
+        except KeyNotFoundError as error:
+            raise TemplateError(f"{_line_of_tag(parts, error.key)}: {_missing(error.key, given)}") from error
+        except RecursionError as error:
+            raise TemplateError(f"{name}: its partials include one another without end") from error
+
+    return variables, render
+
+
+def _parsed(name: str, source: str) -> Any:
+    try:
+        from pystache.parser import ParsingError, parse  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the template {name} is Mustache, which needs the library pystache (0.6.8 or later; the extra 'mustache')"
+        ) from error
+    try:
+        return parse(source, raise_on_mismatch=True)
+    except ParsingError as error:
+        info = error.info
+        line = source.count("\n", 0, info.position) + 1
+        raise TemplateError(f"{name}, line {line}: {{{{{info.tag_type}{info.tag_key}}}}} has no match") from error
+    except IndexError as error:
+        raise TemplateError(f"{name}: a change of delimiters needs two of them, as in {{{{=<% %>=}}}}") from error
+
+
+def _mustache_names(key: str, parts: dict[str, tuple[str, str]], load: Load) -> Iterator[str]:
+    """Yield the first steps of all names in a template and in its partials, which are loaded into ``parts``.
+
+    :param parts: the path and the text of each part, by the name in its tag.
+    """
+    for node in _nodes(_parsed(*parts[key])):
+        name = getattr(node, "key", ".")
+        if type(node).__name__ == "_PartialNode":
+            if name not in parts:
+                parts[name] = load(name)
+                yield from _mustache_names(name, parts, load)
+        elif any(step.startswith("_") for step in name.split(".")):
+            raise TemplateError(f"{_line_of_tag({key: parts[key]}, name)}: {name!r} is private")
+        elif name != ".":
+            yield name.partition(".")[0]
+
+
+def _nodes(tree: Any) -> Iterator[Any]:
+    # pystache shows its tree nowhere else; a test pins these names
+    for node in tree._parse_tree:
+        yield node
+        inside = getattr(node, "parsed", getattr(node, "parsed_section", None))
+        if inside is not None:
+            yield from _nodes(inside)
+
+
+def _line_of_tag(parts: Mapping[str, tuple[str, str]], name: str) -> str:
+    """Return the path and line of the first tag that bears a name."""
+    tag = re.compile(rf"\{{\{{[{{&#^]?\s*{re.escape(name)}\s*\}}")
+    found = [(path, source, match) for path, source in parts.values() if (match := tag.search(source))]
+    if not found:  # written between other delimiters
+        return next(iter(parts.values()))[0]
+    path, source, match = found[0]
+    return f"{path}, line {source.count(chr(10), 0, match.start()) + 1}"

@@ -1,5 +1,0 @@
-"""Prompts rendered from templates."""
-
-from __future__ import annotations
-
-__all__: list[str] = []

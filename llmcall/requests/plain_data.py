@@ -1,0 +1,111 @@
+"""Plain data: dicts with string keys, lists, strings, numbers, booleans and ``None``; checked, copied and walked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["DEPTH", "a", "is_deep", "leaves", "map_leaves", "plain", "without_surrogates"]
+
+DEPTH = 100  # levels; a response of the API has about ten
+
+
+def plain(value: Any, place: str) -> Any:
+    """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
+
+    :param value: plain data, in which mappings, tuples and other kinds of numbers may stand for its own.
+    :param place: how messages name the value, e.g. ``messages[2].content``.
+    :raises TypeError: for anything else, naming its place.
+    :raises ValueError: for NaN and the infinities, or where the nesting is too deep.
+    """
+    try:
+        return _plain(value, place)
+    except RecursionError:
+        raise ValueError(f"{place} is nested too deeply") from None
+
+
+def _plain(value: Any, place: str) -> Any:
+    kind = type(value)
+    if kind is str or kind is bool or kind is int or value is None:
+        return value
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise TypeError(f"{place} has the key {name!r}; keys must be strings")
+        return {str.__str__(name): _plain(item, f"{place}.{name}") for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    return str.__str__(value) if isinstance(value, str) else _number(value, place)
+
+
+def _number(value: Any, place: str) -> int | float:
+    if type(value) is not float:
+        from numbers import Integral, Real
+
+        if isinstance(value, Integral):
+            return int(value)
+        if not isinstance(value, Real):
+            raise TypeError(f"{place} is {a(value)}; it must be plain data (dict, list, str, number, bool or None)")
+        value = float(value)
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"{place} is {value}, which JSON cannot hold")
+    return int(value) if value.is_integer() else value
+
+
+def a(value: Any) -> str:
+    """Name a value's type with its article, for an error message."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each string, number, boolean and ``None`` in plain data with its place, such as ``messages[2].content``.
+
+    The names of a dict come as strings too, at the place of the dict.
+    """
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield place, name
+            yield from leaves(item, f"{place}.{name}" if place else name)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{place}[{index}]")
+    else:
+        yield place, value
+
+
+def map_leaves(value: Any, change: Callable[[Any], Any], *, names: bool = False) -> Any:
+    """Return a copy of plain data in which each string, number, boolean and ``None`` has been changed.
+
+    :param change: takes and returns one of these.
+    :param names: whether the names in dicts are changed as well.
+    """
+    if isinstance(value, dict):
+        return {change(name) if names else name: map_leaves(item, change, names=names) for name, item in value.items()}
+    return [map_leaves(item, change, names=names) for item in value] if isinstance(value, list) else change(value)
+
+
+def without_surrogates(value: Any) -> Any:
+    """Return plain data with U+FFFD in the place of each lone surrogate, as of bytes that are no UTF-8."""
+    return map_leaves(value, _mended, names=True)
+
+
+def _mended(leaf: Any) -> Any:
+    return leaf.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if isinstance(leaf, str) else leaf
+
+
+def is_deep(value: Any) -> bool:
+    """Return whether plain data is nested more than ``DEPTH`` levels deep: it can neither be copied nor recorded."""
+    level = _nested([value])
+    for _ in range(DEPTH):
+        if not level:
+            return False
+        level = [inner for each in level for inner in _nested(each.values() if isinstance(each, dict) else each)]
+    return bool(level)
+
+
+def _nested(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, (dict, list))]

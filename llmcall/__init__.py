@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .clients.base import LLMClient
     from .clients.local import LocalClient
     from .clients.openai import AzureClient, OpenAIClient
-    from .clients.stream import AsyncStream, Stream
+    from .clients.registry import client, count_tokens, register_client, reset, settings, usage
+    from .clients.streams import AsyncStream, Stream
     from .config.resolve import configure, configured, force_api_cache, force_api_type
     from .config.settings import Endpoint, Settings
     from .engine.budgets import budget
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from .legacy import chatcompletion_request
     from .parallel.map import imap, map
     from .parallel.plans import Plan
-    from .process import count_tokens, reset, settings, usage
-    from .registry import client, register_client
     from .replay.recorded import recorded
     from .replay.scopes import bind, scope
     from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
@@ -59,7 +58,8 @@ _HOMES = {
     "clients.base": ("LLMClient",),
     "clients.local": ("LocalClient",),
     "clients.openai": ("AzureClient", "OpenAIClient"),
-    "clients.stream": ("AsyncStream", "Stream"),
+    "clients.registry": ("client", "count_tokens", "register_client", "reset", "settings", "usage"),
+    "clients.streams": ("AsyncStream", "Stream"),
     "config.resolve": ("configure", "configured", "force_api_cache", "force_api_type"),
     "config.settings": ("Endpoint", "Settings"),
     "errors": (
@@ -72,9 +72,7 @@ _HOMES = {
     "engine.usage": ("Usage", "track"),
     "explain.report": ("Miss",),
     "parallel.plans": ("Plan",),
-    "process": ("count_tokens", "reset", "settings", "usage"),
     "replay.recorded": ("recorded",),
-    "registry": ("client", "register_client"),
     "replay.scopes": ("bind", "scope"),
     "types": ("AsyncTransport", "Record", "Reply", "Request", "TokenUsage", "Transport"),
 }  # fmt: skip

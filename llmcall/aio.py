@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .clients.registry import client as shared_client
 from .engine.drivers import adrive
 from .errors import APIError, InvalidRequestError
 from .legacy import answering, asking, dumped, is_stand_in, sdk_error
-from .registry import client as shared_client
 from .responses.raw_stream import chat_completion, chat_completion_stream
 
 __all__ = ["chat_completion", "chat_completion_stream", "chatcompletion_request", "embedding_request"]

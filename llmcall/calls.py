@@ -12,11 +12,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
+from .clients.registry import client as shared_client
 from .errors import OutputError
 from .outputs.parse import correction, describe, read, read_structured
 from .parallel.jobs import Asker, CallJob
 from .prompts import Template
-from .registry import client as shared_client
 from .requests.schemas import response_format
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from .clients.openai import NO_KEY, OpenAIClient
 from .clients.patched import PatchedTransport, is_patched
+from .clients.registry import client as shared_client
 from .engine.drivers import drive
 from .errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
-from .registry import client as shared_client
 
 if TYPE_CHECKING:
     from .clients.base import LLMClient

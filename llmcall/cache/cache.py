@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from ..engine.flights import Flights
     from ..explain.report import Miss
     from ..types import Record, Reply, Request
     from .record import Head
@@ -45,23 +44,12 @@ class ResponseCache:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
         self._storage = _storage_at(os.fspath(path))
         self.mode = mode
-        self._flights: Flights | None = None
         self._unstored: dict[str, bytes] = {}  # paid answers that the store did not take
         self._refreshed: set[str] = set()
         self._rows = Rows()
         self._warned = False
         self._lock = threading.Lock()
         _caches.add(self)
-
-    @property
-    def flights(self) -> Flights:
-        """Return the calls that are under way."""
-        if self._flights is None:
-            from ..engine.flights import Flights
-
-            with self._lock:
-                self._flights = self._flights or Flights()
-        return self._flights
 
     @property
     def path(self) -> Path | str:
@@ -275,7 +263,6 @@ def _begin_anew() -> None:
     global _shared_lock
     _shared_lock = threading.Lock()
     for cache in list(_caches):
-        cache._flights = None
         cache._lock = threading.Lock()
 
 

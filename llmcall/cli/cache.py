@@ -34,7 +34,7 @@ WORDS = 48  # characters of a question that a table shows
 def cache(context: click.Context, path: str | None) -> None:
     """Look at, move and delete recorded answers."""
     from ..cache.cache import ResponseCache
-    from ..process import settings
+    from ..clients.registry import settings
 
     context.obj = context.with_resource(ResponseCache(path or settings().cache_path))
 

@@ -169,7 +169,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     The settings in their headers must be the same.
     """
     from ..cassettes import format as lines
-    from ..process import settings
+    from ..clients.registry import settings
     from ..review.comparison import settings_changes
 
     first, second = _read(one), _read(other)

@@ -17,7 +17,7 @@ def show_config(as_json: bool) -> None:
 
     Secrets are masked.
     """
-    from ..process import settings
+    from ..clients.registry import settings
     from ..tables import columns
 
     found = [(section, key, _data(value), origin) for _, section, key, value, origin in settings().items()]

@@ -44,7 +44,7 @@ class Check(NamedTuple):
 
 def checks() -> Iterator[Check]:
     """Yield what was found of the settings, the keys, the endpoints, the model, the cache, the tokenizer, the price."""
-    from ..registry import client
+    from ..clients.registry import client
 
     try:
         asked = client()

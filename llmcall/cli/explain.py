@@ -45,7 +45,7 @@ def _read(file: IO[str]) -> tuple[Any, dict[str, Any]]:
 
 
 def _request(messages: Any, arguments: dict[str, Any], scope: str | None) -> Request:
-    from ..registry import client
+    from ..clients.registry import client
     from ..replay.scopes import scope as opened
 
     with ExitStack() as stack:

@@ -86,7 +86,7 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
 
 
 def _client(local: bool) -> LLMClient:
-    from ..registry import client
+    from ..clients.registry import client
 
     return client("local" if local else None)
 
@@ -100,7 +100,7 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
 
     FILES are UTF-8; "-" is standard input. "~" marks an estimate.
     """
-    from ..process import count_tokens
+    from ..clients.registry import count_tokens
     from ..tables import columns
 
     counts = [(file.name, count_tokens(_text_of(file), model)) for file in files]

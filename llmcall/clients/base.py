@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..models.tokens import TokenCount
     from ..types import Answer, Reply, Request
     from .asked import Asked
-    from .stream import AsyncStream, Stream
+    from .streams import AsyncStream, Stream
 
     T = TypeVar("T")
 
@@ -161,14 +161,14 @@ class LLMClient(ClientRoad):
         :returns: an iterator of the text's pieces; its ``.reply`` is there at the end. A recorded answer comes
             word by word. With ``on_error="none"`` a failure is logged, the stream ends, and ``.reply`` is ``None``.
         """
-        from .stream import Stream
+        from .streams import Stream
 
         asked = self._prepared(current_messages, arguments)
         return Stream(lambda stream: self._pieces(asked, stream), asked.give_back)
 
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
         """Ask a model and hand on its answer as it comes, without blocking the event loop: :meth:`stream_message`."""
-        from .stream import AsyncStream
+        from .streams import AsyncStream
 
         asked = self._prepared(current_messages, arguments)
         return AsyncStream(lambda stream: self._apieces(asked, stream), asked.give_back)

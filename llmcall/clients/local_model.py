@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..engine import stops
+from ..engine import interrupts
 from ..errors import APIError, ConfigError, InvalidRequestError, RequestTimeoutError
 from .failures import failure
 from .local_server import shared_server
@@ -216,7 +216,7 @@ def _work(work: Callable[[Receive], None], put: Callable[[Any], None], left: thr
 def _next(pieces: Any, name: str, expiry: float | None) -> Any:
     import queue
 
-    stop = stops.current()
+    stop = interrupts.current()
     while True:
         left = None if expiry is None else max(0.0, expiry - time.monotonic())
         try:

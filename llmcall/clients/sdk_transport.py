@@ -8,7 +8,7 @@ from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary, finalize
 
-from ..engine.time_limits import limited
+from ..engine.interrupts import limited
 from ..errors import RequestTimeoutError, ServiceError
 from ..types import Response
 from .bearer import abearer, bearer

@@ -6,31 +6,39 @@ They alone perform effects; tests feed them by hand instead.
 from __future__ import annotations
 
 import copy
+import threading
 import time
+from collections import deque
+from concurrent.futures import wait as wait_for_futures
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from ..errors import APIError, RequestTimeoutError
-from . import stops
+from . import interrupts
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Until, Wait
-from .flights import driver
-from .time_limits import TOO_LATE, limited, too_late
-from .waiting import follow_in_loop, follow_in_thread, wait_in_loop, wait_in_thread
+from .interrupts import TOO_LATE, limited, too_late
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncGenerator, Callable, Iterator
+    from concurrent.futures import Future
+    from contextvars import Context
 
     from .effects import Flow
-    from .stops import Stop
+    from .interrupts import Stop
 
     T = TypeVar("T")
+    Item = tuple[Context, Callable[[], Any], asyncio.Future[Any]]
 
 __all__ = ["adrive", "adrive_stream", "drive", "drive_stream"]
 
 TOO_LONG = "the call's deadline passed while an identical call was under way"
+MOST_IN_TURN = 16  # functions that are run in turn, after which the event loop is told at the latest
 
 
 def _perform(effect: Any) -> Any:
-    stop = stops.current()
+    stop = interrupts.current()
     return _performed(effect) if stop is None else _stoppable(effect, stop)
 
 
@@ -57,15 +65,19 @@ def _performed(effect: Any) -> Any:
     if isinstance(effect, Sleep):
         return time.sleep(effect.seconds)
     if isinstance(effect, Wait):
-        return _awaited(effect)
+        return _awaited(effect, _wait)
     if isinstance(effect, Until):
-        return wait_in_thread(effect.future, effect.seconds)
+        return _wait(effect.future, effect.seconds)
     if isinstance(effect, Open):
         transport = effect.transport
         return iter(transport.stream(effect.request, effect.timeout)) if hasattr(transport, "stream") else None
     if isinstance(effect, Next):
         return _next(effect)
     return effect.chunks.close() if hasattr(effect.chunks, "close") else None
+
+
+def _wait(future: Future[Any], seconds: float | None) -> None:
+    wait_for_futures([future], seconds)
 
 
 def _next(effect: Next) -> Any:
@@ -76,29 +88,25 @@ def _next(effect: Next) -> Any:
     return chunk
 
 
-def _awaited(wait: Wait, until: Callable[[Any, float | None], None] = wait_in_thread) -> Any:
-    if wait.flight.is_mine() and not wait.flight.has_ended():
+def _awaited(effect: Wait, wait: Callable[[Future[Any], float | None], None]) -> Any:
+    if effect.flight.is_mine():
         return ALONE
-    follow_in_thread(wait.flight, wait.timeout, until)
-    return _outcome(wait)
+    wait(effect.flight.outcome, effect.timeout)
+    return _outcome(effect)
 
 
-def _outcome(wait: Wait) -> Any:
-    if not wait.flight.outcome.done():
+def _outcome(effect: Wait) -> Any:
+    outcome = effect.flight.outcome
+    if not outcome.done():
         raise RequestTimeoutError(TOO_LONG)
-    try:
-        return wait.flight.outcome.result()
-    except APIError as error:
-        raise _own(error) from error.__cause__
-
-
-def _own(error: APIError) -> APIError:
-    """Return a copy of an error that several callers share: each raises it, with a traceback of its own."""
-    return copy.copy(error)
+    error = outcome.exception()
+    if isinstance(error, APIError):  # each raises a copy, with a traceback of its own
+        raise copy.copy(error) from error.__cause__
+    return outcome.result()
 
 
 async def _aperform(effect: Any) -> Any:
-    stop = stops.current()
+    stop = interrupts.current()
     if stop is None or isinstance(effect, (Do, Close)):
         return await _aperformed(effect)
     with stop.cancelling():
@@ -111,13 +119,14 @@ async def _aperformed(effect: Any) -> Any:
     if isinstance(effect, Send):
         return await _asent(effect)
     if isinstance(effect, Do):
-        return await _adone(effect)
+        return await (_do_in_turn(effect.function) if effect.in_turn else asyncio.to_thread(effect.function))
     if isinstance(effect, Sleep):
         return await asyncio.sleep(effect.seconds)
     if isinstance(effect, Wait):
-        return await _aawaited(effect)
+        await _await(effect.flight.outcome, effect.timeout)
+        return _outcome(effect)
     if isinstance(effect, Until):
-        return await wait_in_loop(effect.future, effect.seconds)
+        return await _await(effect.future, effect.seconds)
     if isinstance(effect, Open):
         return _aopened(effect)
     if isinstance(effect, Next):
@@ -125,14 +134,23 @@ async def _aperformed(effect: Any) -> Any:
     return await effect.chunks.aclose() if hasattr(effect.chunks, "aclose") else None
 
 
-async def _adone(effect: Do) -> Any:
-    if effect.in_turn:
-        from .queues import do_in_turn
-
-        return await do_in_turn(effect.function)
+async def _await(future: Future[Any], seconds: float | None) -> None:
+    """Wait until a future is done, whatever it holds, but not longer than some seconds."""
     import asyncio
 
-    return await asyncio.to_thread(effect.function)
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def tell(_: object) -> None:
+        """Wake the one who waits, unless the event loop has ended by then."""
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(done.set)
+
+    future.add_done_callback(tell)
+    try:
+        await asyncio.wait_for(done.wait(), seconds)
+    except asyncio.TimeoutError:
+        return
 
 
 async def _asent(send: Send) -> Any:
@@ -174,9 +192,71 @@ async def _anext(effect: Next) -> Any:
         raise RequestTimeoutError(TOO_LATE) from None
 
 
-async def _aawaited(wait: Wait) -> Any:
-    await follow_in_loop(wait.flight, wait.timeout)
-    return _outcome(wait)
+async def _do_in_turn(function: Callable[[], Any]) -> Any:
+    """Run a function in a thread, after those that were given before it in the same event loop.
+
+    A thread for each would wait for the others at the store's lock, and wake the loop each time. It is run even where
+    its caller is cancelled meanwhile.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    queue = _queues.get(loop) or _queues.setdefault(loop, _Queue())
+    return await queue.put(loop, function)
+
+
+class _Queue:
+    """Hold what the tasks of an event loop have to store, and know whether a thread is at it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._items: deque[Item] = deque()
+        self._is_served = False
+
+    def put(self, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Let a function run when its turn comes; its result goes to the event loop."""
+        future = loop.create_future()
+        with self._lock:
+            if not self._is_served:
+                loop.run_in_executor(None, self._serve, loop)
+                self._is_served = True
+            self._items.append((copy_context(), function, future))
+        return future
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        while items := self._taken():
+            outcomes = [(future, *_run(context, function)) for context, function, future in items]
+            try:
+                loop.call_soon_threadsafe(_settle, outcomes)
+            except RuntimeError:  # the loop has ended, and nobody waits for it
+                if not loop.is_closed():
+                    raise
+
+    def _taken(self) -> list[Item]:
+        with self._lock:
+            taken = [self._items.popleft() for _ in range(min(MOST_IN_TURN, len(self._items)))]
+            self._is_served = bool(taken)
+            return taken
+
+
+_queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
+
+
+def _run(context: Context, function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return context.run(function), None
+    except BaseException as error:
+        return None, error
+
+
+def _settle(outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+    for future, result, error in outcomes:
+        if future.done():  # its caller was cancelled
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
 
 class _AbandonedError(BaseException):
@@ -202,7 +282,6 @@ class _Steps:
             del error  # else it would refer to itself by this frame
 
 
-@driver
 def drive(flow: Flow[T]) -> T:
     """Perform a flow's effects and return its result."""
     steps = _Steps(flow)
@@ -220,7 +299,6 @@ def drive(flow: Flow[T]) -> T:
         flow.close()  # which Ctrl-C between two effects has left where it was
 
 
-@driver
 async def adrive(flow: Flow[T]) -> T:
     """Perform a flow's effects in the running event loop and return its result."""
     steps = _Steps(flow)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..types import Request
-    from .flights import Flight
+    from .single_flight import Flight
 
     T = TypeVar("T")
     Flow = Generator["Effect", Any, T]
@@ -71,7 +71,7 @@ class Wait(NamedTuple):
 class Until(NamedTuple):
     """Wait until a future is done, whatever it holds, but not longer than some seconds.
 
-    :param future: as of :mod:`llmcall.engine.waiting`.
+    :param future: a ``concurrent.futures.Future``.
     """
 
     future: Any

@@ -15,13 +15,14 @@ from ..types import TokenUsage, record_of
 from .calls import Call, time_left
 from .effects import ALONE, Do, Wait, look
 from .flow import Answer, Sent, exchange, shareable
+from .single_flight import process_flights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..types import Record
     from .effects import Flow
-    from .flights import Flight
+    from .single_flight import Flight
 
 __all__ = ["embed", "vector"]
 
@@ -68,7 +69,7 @@ def _join(
         if call.cache is None or call.mode == "off":
             led.append((call, None))
             continue
-        leads, flight = call.cache.flights.join(key)
+        leads, flight = process_flights.join((call.cache.path, key))
         if not leads:
             followed.append((call, flight))
             continue
@@ -82,7 +83,7 @@ def _land(led: list[tuple[Call, Flight | None]], answers: dict[str, Answer], err
     for call, flight in led:
         if flight is not None and call.cache is not None:
             answer = answers.get(call.request.cache_key)
-            call.cache.flights.land(flight, answer, None if answer or error is None else shareable(error))
+            process_flights.land(flight, answer, None if answer or error is None else shareable(error))
 
 
 def _batches(calls: list[Call]) -> Iterator[list[Call]]:

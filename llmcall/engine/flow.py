@@ -18,11 +18,12 @@ from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait,
 from .limits import Admission
 from .recourse import another_way
 from .retry import RetryPolicy, retrying
+from .single_flight import process_flights
 
 if TYPE_CHECKING:
     from ..config.settings import Endpoint
     from .effects import Flow
-    from .flights import Flight
+    from .single_flight import Flight
 
 __all__ = ["Answer", "Sent", "answer", "exchange", "shareable"]
 
@@ -32,7 +33,7 @@ def answer(call: Call) -> Flow[Answer]:
     if call.cache is None or call.mode == "off" or call.stream:
         return (yield from _asked(call))
     while True:
-        leads, flight = call.cache.flights.join(call.request.cache_key)
+        leads, flight = process_flights.join((call.cache.path, call.request.cache_key))
         if leads:
             return (yield from _led(call, flight))
         shared = yield Wait(flight, time_left(call.policy))
@@ -59,7 +60,7 @@ def _led(call: Call, flight: Flight) -> Flow[Answer]:
         shared = None if _own_deadline(call.policy) else shareable(error)
         raise
     finally:
-        call.cache.flights.land(flight, outcome, shared, _shared)
+        process_flights.land(flight, outcome and (_shared(outcome) if flight.followers else None), shared)
     return outcome
 
 

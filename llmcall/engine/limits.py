@@ -21,7 +21,6 @@ from .effects import Do, Until
 from .rate_headers import ServerQuota, told_by
 from .reservations import Reservation
 from .tickets import Ticket
-from .waiting import LONGEST_LOOK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -179,9 +178,9 @@ class Gate:
     def sweep(self, limits: Limits) -> None:
         """Leave for calls that Ctrl-C ended before they could do so themselves, where others wait for them."""
         for entry, ticket in list(self.running.items() if limits.calls is not None else ()):
-            if ticket.is_gone():
+            if ticket.left:
                 self.leave(entry, answered=False)
-        while (first := next(iter(self.queue), None)) is not None and first.is_gone():
+        while (first := next(iter(self.queue), None)) is not None and first.left:
             self.queue.pop(first, None)
 
     def rest(self, until: float) -> None:
@@ -355,7 +354,6 @@ class Pool:
             if ticket.entry is not None and ticket.gate is not None:
                 ticket.gate.leave(ticket.entry, answered=answered)
                 self.room.call_first(ticket.gate)
-            ticket.leader.leave()
 
     def rest(self, endpoint: Endpoint, until: float) -> bool:
         """Let an endpoint rest until a monotonic time; return whether another one is free before that."""
@@ -396,6 +394,7 @@ class Pool:
             return bool(others)
 
 
+LONGEST_LOOK = 2.0  # seconds until one who waits looks again at the latest
 SECONDS_EACH = 0.01  # of those who wait: so often they look in vain, all together
 LONG = WINDOW  # seconds: who waits longer than for [Limits] alone finds in the log why
 

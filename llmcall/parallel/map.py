@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
-from ..engine import stops
+from ..engine import interrupts
 from ..engine import usage as metering
-from ..engine.stops import Stop
+from ..engine.interrupts import Stop
 from ..replay import scopes
 from . import frames
 from .gathered import Gathered, attach
@@ -215,7 +215,7 @@ def _run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterato
     with ExitStack() as stack:
         active = stack.enter_context(_stand(context, options))
         cassette = context.run(cassettes.current_cassette)
-        stop = Stop(context.run(stops.current))
+        stop = Stop(context.run(interrupts.current))
         stack.enter_context(stop.attached())
         work = Work(job, context, active, stop, cassette, comes_back=not _is_own(options, active))
         stack.callback(work.end)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from ..config import resolve as config
-from ..engine import stops
+from ..engine import interrupts
 from ..notices import warn_once
 from ..replay.scopes import Draws, path_of
 from . import boards, workers
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ..cassettes.cassette import Cassette
-    from ..engine.stops import Stop
+    from ..engine.interrupts import Stop
     from ..replay.scopes import Active, Counts
     from .boards import Board
     from .stands import Stand
@@ -192,7 +192,7 @@ class Task:
         return outcome
 
     def _run(self) -> Outcome:
-        with stops.under(self.work.stop), self.stand.inside(self.draws):
+        with interrupts.under(self.work.stop), self.stand.inside(self.draws):
             return _outcome(self.work.job, self.item, self.work.stop)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -241,7 +241,7 @@ class RemoteTask:
             return Outcome(error=HaltedError())
         with workers.working_with(parcel.luggage, board) as desk:
             draws = Draws(parcel.counts)
-            with workers.watched(board) as stop, stops.under(stop), parcel.stand.inside(draws):
+            with workers.watched(board) as stop, interrupts.under(stop), parcel.stand.inside(draws):
                 outcome = _outcome(_known(parcel.board, parcel.job), parcel.item, stop)
             returned = Returned(draws.counts(), desk.cargo())
         error = outcome.error

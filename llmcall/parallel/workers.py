@@ -21,7 +21,7 @@ from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
-from ..engine.stops import Stop
+from ..engine.interrupts import Stop
 from ..notices import process_failures
 from .boards import STOP
 from .carried import CarriedCassette, Event, retell

@@ -17,6 +17,7 @@ from ..cassettes.format import check_unicode, ordered
 from ..config import resolve as config
 from ..engine.drivers import adrive, drive
 from ..engine.effects import ALONE, Do, Send, Wait, look
+from ..engine.single_flight import process_flights
 from ..errors import APIError, LLMCallError
 from ..notices import process_failures
 from ..requests.keys import identity, normalizer, sampled_key
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import ActiveCassette
     from ..engine.effects import Flow
-    from ..engine.flights import Flight
+    from ..engine.single_flight import Flight
     from ..types import Data, Record
     from .scopes import Draw
 
@@ -295,7 +296,7 @@ def _joined(call: FunctionCall) -> Flow[Record]:
     if call.mode == "off":
         return (yield from _run(call))
     while True:
-        leads, flight = call.cache.flights.join(call.request.cache_key)
+        leads, flight = process_flights.join((call.cache.path, call.request.cache_key))
         if leads:
             return (yield from _led(call, flight))
         # Whoever calls itself would wait for itself.
@@ -317,7 +318,7 @@ def _led(call: FunctionCall, flight: Flight) -> Flow[Record]:
         outcome = copy.deepcopy(record)
         return record
     finally:
-        call.cache.flights.land(flight, outcome)
+        process_flights.land(flight, outcome)
 
 
 def _run(call: FunctionCall) -> Flow[Record]:

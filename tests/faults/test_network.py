@@ -34,7 +34,8 @@ from llmcall import (
     ServiceError,
 )
 from llmcall.clients import bodies, events
-from llmcall.engine import time_limits
+from llmcall.engine import interrupts as time_limits
+from llmcall.engine.single_flight import process_flights
 
 SOON = 0.3  # seconds: what a call is given that would never end by itself
 NO_MORE = 3600  # seconds: a timeout that ends nothing here
@@ -115,7 +116,7 @@ def test_a_storm(way: str) -> None:
         assert storm.all_left()
         assert len(client.cache) == client.usage.calls == len(answered)
         assert client.usage.errors == len(ITEMS) - len(answered)
-        assert client.cache.flights._flights == {}
+        assert process_flights._flights == {}
     assert len(storm.faults) > len(FAULTS) / 2
     assert threads() == before
     assert sockets() <= open_before

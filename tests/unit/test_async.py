@@ -13,6 +13,7 @@ import pytest
 from servers import RawServer, answers, completion, http
 
 import llmcall
+from llmcall.engine.single_flight import process_flights
 from llmcall.errors import InvalidRequestError, RequestTimeoutError
 from llmcall.testing import ScriptedClient
 
@@ -143,7 +144,7 @@ def test_cancellation() -> None:
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            assert (client.cancelled, len(client.cache), client.cache.flights._flights) == (["x"], 0, {})
+            assert (client.cancelled, len(client.cache), process_flights._flights) == (["x"], 0, {})
             client.open.set()
             return await client.asend_message("x")
 
@@ -170,7 +171,7 @@ def test_a_cancelled_leader_hands_over() -> None:
     outcomes = asyncio.run(main())
     assert [type(outcome).__name__ for outcome in outcomes] == ["CancelledError", "Reply", "CancelledError", "Reply"]
     assert client.come == ["x", "x"]
-    assert client.cache.flights._flights == {}
+    assert process_flights._flights == {}
 
 
 def test_a_timeout_of_asyncio() -> None:

@@ -11,6 +11,7 @@ from servers import QUESTION, RawServer
 from streaming import TWO_COINS, Paused, streams
 
 import llmcall
+from llmcall.engine.single_flight import process_flights
 from llmcall.testing import ScriptedClient
 
 
@@ -61,7 +62,7 @@ def test_leaving_a_stream_early(how: str) -> None:
                 reading.cancel()
             outcome = (await asyncio.gather(reading, return_exceptions=True))[0]
             assert await asyncio.to_thread(server.left.wait, 5)
-            assert (len(client.cache), client.cache.flights._flights) == (0, {})
+            assert (len(client.cache), process_flights._flights) == (0, {})
             assert client.build_request(QUESTION).sample == "a#0"
             await client.aclose()
             return outcome

@@ -11,7 +11,7 @@ import pytest
 
 from llmcall.engine.drivers import adrive, adrive_stream, drive, drive_stream
 from llmcall.engine.effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait
-from llmcall.engine.flights import Flight, Flights, Leader, Outcome
+from llmcall.engine.single_flight import Flight, SingleFlight
 from llmcall.errors import RequestTimeoutError, ServiceError
 from llmcall.types import Request
 
@@ -89,7 +89,9 @@ async def collected(stream: AsyncGenerator[str, None]) -> list[str]:
 
 def led_elsewhere() -> Flight:
     """Return a flight that another thread leads."""
-    return Flight("k", Outcome(), -1, Leader())
+    flight = Flight("k")
+    flight.thread = -1
+    return flight
 
 
 def test_effects_are_performed() -> None:
@@ -167,7 +169,7 @@ def test_waiting_for_a_flight() -> None:
     flight, outcomes = led_elsewhere(), []
     follower = threading.Thread(target=lambda: outcomes.append(drive(waiting(flight))))
     follower.start()
-    Flights().land(flight, "shared")
+    SingleFlight().land(flight, "shared")
     follower.join()
     assert outcomes == ["shared"]
 
@@ -183,7 +185,7 @@ def test_waiting_for_a_flight_in_an_event_loop() -> None:
         cancelled.cancel()
         await asyncio.gather(cancelled, return_exceptions=True)
         assert not flight.outcome.done()
-        Flights().land(flight, "shared")
+        SingleFlight().land(flight, "shared")
         return await follower
 
     assert asyncio.run(follow()) == "shared"
@@ -191,7 +193,7 @@ def test_waiting_for_a_flight_in_an_event_loop() -> None:
 
 def test_waiting_for_oneself() -> None:
     """A synchronous call on the thread that leads the flight would wait for ever, so it goes alone."""
-    assert drive(waiting(Flights().join("k")[1])) is ALONE
+    assert drive(waiting(SingleFlight().join("k")[1])) is ALONE
 
 
 def test_waiting_has_an_end() -> None:
@@ -208,7 +210,7 @@ def test_followers_get_an_error_of_their_own() -> None:
     flight = led_elsewhere()
     shared = ServiceError("502", status_code=502)
     shared.__cause__ = OSError("the line")
-    Flights().land(flight, error=shared)
+    SingleFlight().land(flight, error=shared)
     caught: list[ServiceError] = []
     for run in (drive, drive, lambda flow: asyncio.run(adrive(flow))):
         with pytest.raises(ServiceError) as raised:

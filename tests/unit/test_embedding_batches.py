@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llmcall.engine import embeddings
+from llmcall.engine.single_flight import process_flights
 from llmcall.errors import InvalidRequestError
 from llmcall.testing import ScriptedClient
 
@@ -91,7 +92,7 @@ def test_lists_that_overlap_share_what_is_under_way() -> None:
         found = [future.result(30) for future in (first, second, *others)]
     assert found == [[of(text) for text in texts] for texts in lists]
     assert sorted(text for texts in asked(client) for text in texts) == ["a", "b", "c"]
-    assert not client.cache.flights._flights
+    assert not process_flights._flights
 
 
 def test_lists_in_opposite_order_from_many_threads() -> None:
@@ -126,8 +127,8 @@ def test_a_failure_is_shared_by_those_who_wait() -> None:
         first = executor.submit(client.get_embedding, ["a"], on_error="return")
         come.wait(30)
         second = executor.submit(client.get_embedding, ["a"], on_error="return")
-        (flight,) = client.cache.flights._flights.values()
-        while not flight.leader.followers:
+        (flight,) = process_flights._flights.values()
+        while not flight.followers:
             threading.Event().wait(0.005)
         gate.set()
     assert [str(future.result()) for future in (first, second)] == ["no such model"] * 2

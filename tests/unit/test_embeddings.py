@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
+from llmcall.engine.single_flight import process_flights
 from llmcall.errors import APIError, CacheMissError, InvalidRequestError, ServiceError
 from llmcall.testing import ScriptedClient
 
@@ -166,7 +167,7 @@ def test_malformed_answers(response: Any) -> None:
     with pytest.raises(ServiceError, match="malformed"):
         client.get_embedding(["a", "b"], on_error="raise")
     assert len(client.cache) == 0
-    assert not client.cache.flights._flights
+    assert not process_flights._flights
 
 
 def test_base64_answers() -> None:

@@ -18,8 +18,7 @@ from servers import Answer, RawServer, answers, client_for, completion, http, re
 
 import llmcall
 from llmcall import imap, map, scope
-from llmcall.engine.flights import Outcome
-from llmcall.engine.stops import Stop, current, under
+from llmcall.engine.interrupts import Stop, current, under
 from llmcall.parallel import workers
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
@@ -442,17 +441,3 @@ def test_an_outer_stop_stops_the_inner() -> None:
     with late.attached():
         assert late.is_set()
     assert not ended.is_set()
-
-
-def test_a_stop_forgets_who_waited() -> None:
-    """A map of any length takes no memory for waits that are over, whatever ended them."""
-    stop, outcome = Stop(), Outcome()
-    for _ in range(3):
-        stop.sleep(0)
-        stop.wait(outcome, 0)
-    outcome.settle(None, None)
-    stop.wait(outcome, None)
-    assert stop._set._told == outcome._told == []
-    stop.set()
-    with pytest.raises(KeyboardInterrupt):
-        stop.sleep(60)

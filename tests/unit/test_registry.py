@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import llmcall
+from llmcall.clients.registry import known_api_types
 from llmcall.errors import ConfigError, RateLimitError
-from llmcall.registry import known_api_types
 from llmcall.testing import ScriptedClient
 
 

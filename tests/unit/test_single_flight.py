@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llmcall.engine.single_flight import process_flights
 from llmcall.errors import InvalidRequestError
 from llmcall.testing import ScriptedClient
 
@@ -34,8 +35,8 @@ class Gate:
 
 def following(client: ScriptedClient) -> int:
     """Count the callers who wait for the one call that is under way."""
-    (flight,) = client.cache.flights._flights.values()
-    return flight.leader.followers
+    (flight,) = process_flights._flights.values()
+    return flight.followers
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -69,7 +70,7 @@ def test_threads_share_one_call() -> None:
     assert (client.usage.calls, client.usage.cached_calls) == (1, CALLERS - 1)
     assert len(client.cache) == 1
     assert len({id(reply.raw) for reply in replies}) == CALLERS
-    assert not client.cache.flights._flights
+    assert not process_flights._flights
 
 
 def test_threads_share_an_error() -> None:
@@ -129,7 +130,7 @@ def test_many_quick_threads_make_one_call() -> None:
 def test_a_late_comer_finds_the_answer(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller who looked the answer up before another's came, and only then joins, makes no second call."""
     client = ScriptedClient(["the answer" if ask == "send_message" else [1.0]] * 2, cache_mode="auto")
-    flights = client.cache.flights
+    flights = process_flights
     join = flights.join
 
     def late(key: str) -> Any:

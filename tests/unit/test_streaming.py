@@ -11,6 +11,7 @@ from servers import OK, QUESTION, RawServer, answers, client_for, refusal, sends
 from streaming import HEAD, TWO_COINS, Paused, astream_call, chunk, chunks_of, event, stream_call, streams
 
 import llmcall
+from llmcall.engine.single_flight import process_flights
 from llmcall.errors import ContentFilterError, EmptyAnswerError, RateLimitError, ServiceError
 
 PRICES = {"gpt-4o-mini": (0.15, 0.6)}
@@ -92,7 +93,7 @@ def test_leaving_early_closes_the_connection_and_stores_nothing() -> None:
             assert server.left.wait(5)
             assert stream.reply is None
             assert list(stream) == []
-            assert (len(client.cache), client.cache.flights._flights) == (0, {})
+            assert (len(client.cache), process_flights._flights) == (0, {})
             assert read(client)[1].sample == "a#0"
     assert len(client.cache) == 1
 
@@ -177,7 +178,7 @@ def test_errors_inside_a_stream(name: str, caplog: pytest.LogCaptureFixture) -> 
         assert got == pieces
         assert read(client, on_error="none") == (pieces, None)
     assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
-    assert (len(client.cache), client.cache.flights._flights) == (0, {})
+    assert (len(client.cache), process_flights._flights) == (0, {})
     assert client.usage.errors == 2
 
 

@@ -1,21 +1,30 @@
-"""Which client speaks for which api_type; one shared instance of each."""
+"""Which client speaks for which api_type, one shared instance of each; and what holds for the whole process."""
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .clients.base import LLMClient
-from .config import resolve as config
-from .errors import ConfigError
+from ..cache.cache import forget_shared
+from ..cassettes.cassette import close_named
+from ..config import resolve as config
+from ..engine import limits
+from ..engine.usage import process_meter
+from ..errors import ConfigError
+from ..forks import after_fork_in_child
+from ..models.capabilities import capabilities, resolve
+from ..notices import process_failures
+from ..replay import scopes
+from .base import LLMClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .config.settings import Settings
+    from ..config.settings import Settings
+    from ..engine.usage import Usage
+    from ..models.tokens import TokenCount
 
-__all__ = ["client", "forget_clients", "known_api_types", "register_client"]
+__all__ = ["client", "count_tokens", "known_api_types", "register_client", "reset", "settings", "usage"]
 
 ENTRY_POINTS = "llmcall.clients"
 
@@ -30,30 +39,29 @@ def _renew_lock() -> None:
     _lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+after_fork_in_child(_renew_lock)
 
 
 def _openai(settings: Settings) -> LLMClient:
-    from .clients.openai import OpenAIClient
+    from .openai import OpenAIClient
 
     return OpenAIClient()
 
 
 def _azure(settings: Settings) -> LLMClient:
-    from .clients.openai import AzureClient
+    from .openai import AzureClient
 
     return AzureClient()
 
 
 def _ollama(settings: Settings) -> LLMClient:
-    from .clients.openai import OllamaClient
+    from .openai import OllamaClient
 
     return OllamaClient()
 
 
 def _local(settings: Settings) -> LLMClient:
-    from .clients.local import LocalClient
+    from .local import LocalClient
 
     return LocalClient()
 
@@ -140,11 +148,44 @@ def known_api_types() -> list[str]:
     return sorted({*BUILT_IN, *_registered, *(point.name for point in _entry_points())})
 
 
-def forget_clients() -> None:
-    """Close and forget the shared clients, and what was registered."""
+def settings() -> Settings:
+    """Return the settings as they are now: environment and files are read again where they changed."""
+    config.refresh()
+    return config.settings()
+
+
+def reset() -> None:
+    """Forget the shared clients and caches, what was configured and forced, and what was read of environment and files.
+
+    Usage totals stay. The cassette that ``[Cassette] PATH`` names is written and closed.
+    """
+    close_named()
+    process_failures.forget()
     with _lock:
         clients = list(_shared.values())
         _shared.clear()
         _registered.clear()
     for shared in clients:
         shared.close()
+    forget_shared()
+    scopes.forget()
+    limits.forget()
+    config.reset()
+
+
+def usage() -> Usage:
+    """Return what all calls of the process used."""
+    return process_meter.usage()
+
+
+def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:
+    """Return the tokens of a text, or of messages with their framing; ``.estimated`` where it is not exact.
+
+    :param messages_or_text: a string, or messages as :meth:`LLMClient.send_message` takes them.
+    :param model: whose tokenizer counts; ``None`` means the configured model. An unknown one is estimated.
+    """
+    from ..models.tokens import count_tokens as count
+
+    now = settings()
+    name = resolve(model or now.model, now.aliases)
+    return count(messages_or_text, name, encoding=capabilities(name, now.models).encoding)

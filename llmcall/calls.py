@@ -17,6 +17,7 @@ from .errors import OutputError
 from .outputs.parse import correction, describe, read, read_structured
 from .parallel.jobs import Asker, CallJob
 from .prompts import Template
+from .requests.parameters import UncheckedFormat
 from .requests.schemas import response_format
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ class LLMCall(Asker):
             return self.model_params, False
         if self._structured is None:
             wanted = response_format(self.output_type)
-            self._structured = {**self.model_params, **({"response_format": wanted} if wanted else {})}
+            self._structured = {**self.model_params, **({"response_format": UncheckedFormat(wanted)} if wanted else {})}
         return self._structured, "response_format" in self._structured
 
     def _value(self, reply: Reply, structured: bool) -> Any:

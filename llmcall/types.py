@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer", "AsyncTransport", "Record", "Reply", "Request", "Response", "Sent", "TokenUsage", "Transport",
-    "message_of", "record_of",
+    "message_of", "record_of", "text_of",
 ]  # fmt: skip
 
 Data = Any  # JSON-like plain data: dict, list, str, int, float, bool, None, bytes
@@ -54,6 +54,8 @@ class Request(NamedTuple):
     :param headers: extra HTTP headers; no part of the key.
     :param sample: which draw this is (``"trial-3/lisa#0"``), or ``None``.
     :param cache_key: the SHA-256 of all that identifies the request, in hexadecimal digits.
+    :param expected: what its answer has to fit to be stored: the class that ``response_format`` was, a strict JSON
+        schema, or ``None``; no part of the key.
     """
 
     kind: str
@@ -63,6 +65,7 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     sample: str | None
     cache_key: str
+    expected: Any = None
 
     @property
     def messages(self) -> list[Data]:
@@ -320,8 +323,15 @@ class Reply(dict[str, Any]):
 def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
     """Return the message of a choice, as a reply holds it."""
     given = choice["message"]
-    message = {"role": given.get("role") or "assistant", "content": given.get("content")}
+    message = {"role": given.get("role") or "assistant", "content": text_of(given.get("content"))}
     for name in ("tool_calls", "refusal"):
         if given.get(name):
             message[name] = given[name]
     return message
+
+
+def text_of(content: Data) -> str | None:
+    """Return the text of a message's content: of a list of parts, that of its text parts."""
+    if not isinstance(content, list):
+        return content  # type: ignore[no-any-return]
+    return "".join(part["text"] for part in content if part["type"] == "text") or None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..replay.scopes import Draw, draw
 from ..requests.keys import identity, sampled_key
 from ..requests.messages import asked_messages, check_messages
-from ..requests.parameters import UNKEYED, asked_parameters, check_names, given_parameters
+from ..requests.parameters import UNKEYED, asked_parameters, check_names, expected_answer, given_parameters
 from ..types import Request
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def chat_request(
     drawn = draw(identified, options.sample)
     sample = drawn.sample if isinstance(drawn, Draw) else drawn
     body = {"model": model, "messages": checked, **given}
-    request = Request("chat", model, asked, body, headers, sample, sampled_key(identified, sample))
+    key, expected = sampled_key(identified, sample), expected_answer(params.get("response_format"))
+    request = Request("chat", model, asked, body, headers, sample, key, expected)
     return request, drawn if isinstance(drawn, Draw) else None
 
 

@@ -231,6 +231,8 @@ def _check(call: Call, response: Any, admission: Admission) -> None:
     try:
         if call.request.kind == "chat":
             answers.check_chat(response)
+            if not (call.wants_room and answers.cut_by_context(response, call.request.asked.get("max_tokens"))):
+                answers.check_fits(call.request, response)
         else:
             answers.check_embeddings(response, len(call.request.body["input"]))
     except APIError:

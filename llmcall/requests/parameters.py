@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..models.capabilities import Capabilities
 
-__all__ = ["CONFIGURED", "UNKEYED", "asked_parameters", "check_names", "given_parameters", "sent_body"]
+__all__ = [
+    "CONFIGURED",
+    "UNKEYED",
+    "UncheckedFormat",
+    "asked_parameters",
+    "check_names",
+    "expected_answer",
+    "given_parameters",
+    "sent_body",
+]
 
 # Parameters that [OpenAI] gives a default to.
 CONFIGURED = ("temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", "reasoning_effort")
@@ -137,6 +146,23 @@ def _tool(tool: Any, place: str) -> Any:
     from . import schemas
 
     return schemas.tool_of(tool)
+
+
+class UncheckedFormat(dict[str, Any]):
+    """Be a ``response_format`` whose answers its maker reads itself, those that do not fit included."""
+
+
+def expected_answer(response_format: Any) -> Any:
+    """Return what an answer has to fit to be stored: a class, a strict JSON schema, or ``None`` where nothing is.
+
+    :param response_format: as the caller gave it.
+    """
+    if not isinstance(response_format, dict):
+        return response_format
+    described = response_format.get("json_schema")
+    if isinstance(response_format, UncheckedFormat) or not isinstance(described, dict):
+        return None
+    return described.get("schema") if described.get("strict") is True else None
 
 
 def asked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ServiceError
+from ..types import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,7 +94,7 @@ def text_pieces(response: Mapping[str, Any]) -> list[str]:
 
     How the network cut the text when it was recorded is no part of the record.
     """
-    return WORDS.findall(response["choices"][0]["message"].get("content") or "")
+    return WORDS.findall(text_of(response["choices"][0]["message"].get("content")) or "")
 
 
 def _whole_choice(index: int, choice: _Object) -> dict[str, Any]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
+import re
 import sys
 from array import array
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import APIError, ContentFilterError, EmptyAnswerError, ServiceError
-from ..types import Response
+from ..errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
+from ..types import Response, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["check_chat", "check_embeddings", "cut_by_context", "looks_cut"]
+    from ..types import Request
+
+__all__ = ["check_chat", "check_embeddings", "check_fits", "cut_by_context", "looks_cut"]
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
-ANSWERS = ("content", "tool_calls", "refusal", "function_call", "audio")
+ANSWERS = ("tool_calls", "refusal", "function_call", "audio")
 OK = 200  # the SDK raises for any status from 300 on
 
 
@@ -34,19 +38,32 @@ def check_chat(response: Any) -> None:
         _check_choice(choice, response)
     if any(choice.get("finish_reason") == "content_filter" for choice in choices):
         _refuse(ContentFilterError, "the provider filtered the answer (finish_reason content_filter)", response)
-    if not any(choice["message"].get(name) for choice in choices for name in ANSWERS):
+    if not any(_is_answer(choice["message"]) for choice in choices):
         _refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
+
+
+def _is_answer(message: Mapping[str, Any]) -> bool:
+    return bool(text_of(message.get("content"))) or any(message.get(name) for name in ANSWERS)
 
 
 def _check_choice(choice: Any, response: Any) -> None:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         _refuse(ServiceError, f"a malformed answer: a choice without a message ({_brief(choice)})", response)
-    if not isinstance(message.get("content"), (str, list, type(None))):
+    if not _is_content(message.get("content")):
         _refuse(ServiceError, f"a malformed answer: a content that is no text ({_brief(message)})", response)
     # OpenRouter reports a provider that failed halfway like this, with the half that came.
     if choice.get("finish_reason") == "error" or choice.get("error"):
         _refuse(ServiceError, f"the answer broke off: {_brief(choice.get('error') or choice)}", response)
+
+
+def _is_content(content: Any) -> bool:
+    if not isinstance(content, list):
+        return content is None or isinstance(content, str)
+    return all(
+        isinstance(part, dict) and isinstance(part.get("text") if part.get("type") == "text" else part.get("type"), str)
+        for part in content
+    )
 
 
 def _check_usage(response: Mapping[str, Any]) -> None:
@@ -66,6 +83,57 @@ def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
         thought = f" ({spent} of them on reasoning)" if spent else ""
         return f"the answer is empty: the token limit was used up{thought} before any text; raise max_tokens"
     return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
+
+
+def check_fits(request: Request, response: Mapping[str, Any]) -> None:
+    """Refuse an answer that does not fit its own ``response_format``, so that it is asked for again and not stored.
+
+    :param response: what :func:`check_chat` passed. What the context window cut is for the fallbacks to judge first.
+    :raises ServiceError: saying where it does not fit. It is worth another attempt.
+    """
+    if request.expected is None:
+        return
+    for choice in response["choices"]:
+        text = text_of(choice["message"].get("content"))
+        if not text:  # a refusal, or a tool call
+            continue
+        problem = _misfit(text, request.expected)
+        if problem is not None:
+            cut = "; it was cut at the token limit: raise max_tokens" if choice.get("finish_reason") == "length" else ""
+            _refuse(ServiceError, f"the answer does not fit its response_format: {problem}{cut}", response)
+
+
+def _misfit(text: str, expected: Any) -> str | None:
+    """Return where an answer does not fit a class, which reads it, or a JSON schema, whose user does."""
+    if not isinstance(expected, dict):
+        from ..outputs.parse import read_structured
+
+        try:
+            read_structured(text, expected)
+        except OutputError as error:
+            return str(error)
+        return None
+    try:
+        return _schema_misfit(json.loads(text), expected)
+    except ValueError as error:
+        return f"it is no JSON ({error})"
+    except RecursionError:
+        return "it is nested too deeply"
+
+
+def _schema_misfit(value: Any, schema: dict[str, Any]) -> str | None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import UnknownType, best_match
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    # With a registry of its own, nothing that a schema refers to is fetched from the network.
+    validator = Draft202012Validator(schema, registry=Registry())
+    try:
+        error = best_match(validator.iter_errors(value))
+    except (UnknownType, Unresolvable, re.error):  # a schema that says what no validator here knows
+        return None
+    return None if error is None else f"{error.json_path}: {_brief(error.message)}"
 
 
 def check_embeddings(response: Any, count: int) -> None:

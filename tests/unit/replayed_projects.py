@@ -14,11 +14,11 @@ from llmcall import prompts as jinja
 from llmcall import testing
 from llmcall.cassettes import format as lines
 from llmcall.pytest_plugin import replay as pytest_replay
-from llmcall.replay import recording
+from llmcall.replay import recorded
 from llmcall.requests import keys
 
 # pytester forgets what was first imported while it ran; what has a state is imported before, and so only once.
-STATEFUL = [call, jinja, jinja2, pydantic, pytest_replay, recording, testing]
+STATEFUL = [call, jinja, jinja2, pydantic, pytest_replay, recorded, testing]
 
 PLUGIN = ("-p", "llmcall.pytest_plugin", "-p", "no:cacheprovider")
 # A client of one's own, as the plugin sees a client that reaches a model over the network; it notes each call.

@@ -1,39 +1,58 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays.
 
 Draws are counted in the outermost scope object, by scope path and request, so that a changed or added call moves no
-other draw. A scope belongs to the context (task, thread) that opened it.
+other draw. A scope belongs to the context (task, thread) that opened it. What a garbage collector may run here (the end
+of a scope in a dropped generator, a draw that is given back) takes no lock.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
-from contextlib import contextmanager, nullcontext
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from heapq import heapify, heappop, heappush
+from types import CoroutineType, FrameType, TracebackType
+from typing import Any, NamedTuple
 
 from ..errors import ScopeError
 from ..forks import after_fork_in_child
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
-    from types import TracebackType
-
-    Counts = Mapping[bytes, tuple[int, list[int]]]  # by key: the next number, and the free ones below it
+from ..notices import warn_once
+from ..types import Request
 
 __all__ = [
-    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "draw", "forget", "here", "inside", "is_outside", "path",
-    "path_of", "scope", "standing",
+    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "draw", "forget", "here", "inside", "is_made_name",
+    "is_outside", "made_name", "note_served", "path", "path_of", "scope", "standing",
 ]  # fmt: skip
+
+ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
+IN_A_THREAD = (
+    "a call from a thread that has no scope, while a scope is open in another thread: which draw it is would be "
+    "left to chance. Carry the scope into the thread with llmcall.bind(function), open one in it with "
+    "llmcall.scope(name), make the other thread's scope that of all threads with scope(name, process=True), "
+    "or say with llmcall.scope(None) that none is meant"
+)
+IN_A_PROCESS = (
+    "a call from a process that has no scope, while a scope is open in the process that started it: its draws would "
+    "be counted twice. Carry the scope into it with llmcall.bind(function), run the function with llmcall.map(…, "
+    "executor=…), open a scope in it with llmcall.scope(name), or say with llmcall.scope(None) that none is meant"
+)
+IN_A_GENERATOR = (
+    "a generator that opens a scope leaves it open in whoever runs it, between its steps, too, so that samples go "
+    "wrong. Open the scope around each step, or run each generator to its end before the next"
+)
+
+# Draws
 
 DIGEST_BYTES = 8  # of a request's SHA-256; among a million requests in one scope, two share them once in 40 million
 
-# One for all that is counted here: it is never held for long. A generator that the garbage collector closes meanwhile
-# may give a draw back.
-_draws_lock = threading.RLock()
+_lock = threading.RLock()  # of what is counted here; held for microseconds, and never while code of others runs
+
+Counts = Mapping[bytes, tuple[int, list[int]]]  # by key: the next number, and the free ones below it
 
 
 def draw_key(path: str, identified: bytes) -> bytes:
@@ -55,111 +74,144 @@ def path_of(key: bytes) -> str:
 class Draws:
     """Count the draws of one outermost scope, by scope path and request: see :func:`draw_key`."""
 
-    __slots__ = ("_free", "_next", "_under_way")
+    __slots__ = ("_free", "_next", "_returned", "_under_way")
 
     def __init__(self, counts: Counts | None = None) -> None:
-        self._next: dict[bytes, int] = {}
-        self._free: dict[bytes, list[int]] = {}
-        self._under_way: dict[bytes, int] = {}  # the thread that took the last draw, until its call ends
-        if counts:
-            self.put(counts)
+        self._next = {key: number for key, (number, _) in (counts or {}).items()}
+        self._free = {key: list(free) for key, (_, free) in (counts or {}).items() if free}
+        self._returned: deque[tuple[bytes, int]] = deque()  # given back, and not yet among the free ones
+        self._under_way: dict[bytes, tuple[int, int]] = {}  # the thread and task of the last draw, until its call ends
 
     def take(self, key: bytes) -> int:
-        """Return the lowest number not taken yet; warn where another thread's call for the same is under way."""
-        thread = threading.get_ident()
-        with _draws_lock:
-            other = self._under_way.get(key, thread)
-            self._under_way[key] = thread
-            number = self._take(key)
-        if other != thread:
-            from ..notices import warn_once
-
+        """Return the lowest free number; warn where a call for the same is under way in another thread or task."""
+        caller = threading.get_ident(), id(_task())
+        with _lock:
+            other = self._under_way.get(key, caller)
+            self._under_way[key] = caller
+            self._accept_returned()
+            free = self._free.get(key)
+            number = heappop(free) if free else self._next.get(key, 0)
+            if not free:
+                self._next[key] = max(self._next.get(key, 0), number + 1)
+        if other != caller:
+            who = "threads" if other[0] != caller[0] else "tasks"
             warn_once(
-                f"the same request is under way from two threads in the scope {path_of(key)!r}: "
+                f"the same request is under way from two {who} in the scope {path_of(key)!r}: "
                 "which of them gets which draw is left to chance, and a replay may exchange their answers. "
-                "Give each thread a scope of its own"
+                f"Give each {who[:-1]} a scope of its own"
             )
         return number
 
-    def _take(self, key: bytes) -> int:
-        free = self._free.get(key)
-        if free:
-            from heapq import heappop
+    def _accept_returned(self) -> None:
+        while self._returned:
+            key, number = self._returned.popleft()
+            heappush(self._free.setdefault(key, []), number)
 
-            return heappop(free)
-        number = self._next.get(key, 0)
-        self._next[key] = number + 1
-        return number
+    def claim(self, key: bytes, number: int) -> None:
+        """Count a number that was taken elsewhere, as in a worker process."""
+        with _lock:
+            self._accept_returned()
+            free = self._free.setdefault(key, [])
+            following = self._next.get(key, 0)
+            for skipped in range(following, number):
+                heappush(free, skipped)
+            self._next[key] = max(following, number + 1)
+            if number in free:
+                free.remove(number)
+                heapify(free)
 
     def end(self, key: bytes) -> None:
         """Note that the call of the last draw has ended."""
-        with _draws_lock:
-            self._under_way.pop(key, None)
+        self._under_way.pop(key, None)
 
     def give_back(self, key: bytes, number: int) -> None:
-        """Make a number free again: its call failed."""
-        from heapq import heappush
-
-        with _draws_lock:
-            self._under_way.pop(key, None)
-            heappush(self._free.setdefault(key, []), number)
+        """Make a number free again, once for each time that it was taken."""
+        self._under_way.pop(key, None)
+        self._returned.append((key, number))
 
     def counts(self) -> dict[bytes, tuple[int, list[int]]]:
         """Return what is counted, for another process to go on from."""
-        with _draws_lock:
+        with _lock:
+            self._accept_returned()
             return {key: (number, list(self._free.get(key, ()))) for key, number in self._next.items()}
 
     def put(self, counts: Counts) -> None:
         """Let counts stand in place of those of the same paths and requests."""
-        with _draws_lock:
+        with _lock:
             for key, (number, free) in counts.items():
                 self._next[key] = number
-                self._free.pop(key, None)
-                if free:
-                    self._free[key] = list(free)
+                self._free[key] = list(free)
 
 
-class Draw(NamedTuple):
-    """Be one draw: its sample, and the way to give its number back."""
+class Draw:
+    """One draw: its sample, and the way to give its number back.
 
-    sample: str
-    draws: Draws
-    key: bytes
-    number: int
+    Its methods may be called from any thread and as often as one likes: what came first holds.
 
-    def give_back(self) -> None:
-        """Make the draw's number free again."""
-        self.draws.give_back(self.key, self.number)
+    :ivar sample: scope path and number, ``"trial/lisa#0"``.
+    """
+
+    __slots__ = ("_draws", "_kept", "_pending", "key", "number", "sample")
+
+    def __init__(self, path: str, draws: Draws, key: bytes, number: int) -> None:
+        self.sample = f"{path}#{number}"
+        self.key = key
+        self.number = number
+        self._draws = draws
+        self._pending, self._kept = [True], [True]  # emptied by whoever settles it, which is atomic
+
+    @property
+    def is_kept(self) -> bool:
+        """Return whether its number was not given back."""
+        return bool(self._kept)
 
     def end(self) -> None:
-        """Note that its call has ended."""
-        self.draws.end(self.key)
+        """Note that its call has its answer: the number stays taken."""
+        if _emptied(self._pending):
+            self._draws.end(self.key)
+
+    def give_back(self) -> None:
+        """Make its number free again, unless its call has its answer."""
+        if _emptied(self._pending):
+            self.withdraw()
+
+    def withdraw(self) -> None:
+        """Make its number free again, also where its call has its answer: what it belongs to is repeated as a whole."""
+        if _emptied(self._kept):
+            self._draws.give_back(self.key, self.number)
 
 
-ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
-REMEDIES = (
-    "a call from a thread that has no scope, while a scope is open in another thread: which draw it is would be "
-    "left to chance. Carry the scope into the thread with llmcall.bind(function), open one in it with "
-    "llmcall.scope(name), make the other thread's scope that of all threads with scope(name, process=True), "
-    "or say with llmcall.scope(None) that none is meant"
-)
-INTERLEAVED = (
-    "a generator that opens a scope leaves it open in whoever runs it, between its steps, too, so that samples go "
-    "wrong. Open the scope around each step, or run each generator to its end before the next"
-)
+def _emptied(flag: list[bool]) -> bool:
+    try:
+        return flag.pop()
+    except IndexError:
+        return False
 
 
-_lock = threading.Lock()  # of what is counted here: it is never held for long
+# Scopes
 
 
-class Active(NamedTuple):
-    """Be what a context stands in: a path and the draws counted for it, and what it stood in before."""
+class Active:
+    """Where a context stands: a path, the draws counted for it, and what it stood in before.
 
-    path: str
-    draws: Draws
-    outer: Active | None
-    scope: Scope | None = None
-    thread: int = 0
+    :ivar generators: the generators, each with its task, that opened it or a scope around it.
+    :ivar journal: takes in each draw made in it; ``None`` where nobody asks.
+    """
+
+    __slots__ = ("draws", "generators", "journal", "outer", "path", "process", "scope")
+
+    def __init__(
+        self,
+        path: str,
+        draws: Draws,
+        outer: Active | None = None,
+        scope: Scope | None = None,
+        generators: tuple[_Generator, ...] = (),
+        journal: list[Draw] | None = None,
+    ) -> None:
+        self.path, self.draws, self.outer, self.scope = path, draws, outer, scope
+        self.generators, self.journal = generators, journal
+        self.process = _this_process
 
     def check_is_inmost(self) -> None:
         """Refuse to end before a scope that was opened after this one.
@@ -167,18 +219,37 @@ class Active(NamedTuple):
         :raises ScopeError: naming it.
         """
         if _current.get() is not self:
-            raise ScopeError(f"the scope {self.path!r} ends before one that was opened after it: {INTERLEAVED}")
+            raise ScopeError(f"the scope {self.path!r} ends before one that was opened after it: {IN_A_GENERATOR}")
+
+    def check_generators(self) -> None:
+        """Refuse what would be drawn between two steps of a generator that opened the scope or one around it.
+
+        :raises ScopeError: naming the generator.
+        """
+        for frame, task in self.generators:
+            if frame.f_back is None and task is _task():  # nobody runs it: it stands at a yield
+                raise ScopeError(
+                    f"the scope {self.path!r} was left open by the generator {frame.f_code.co_name} at its yield "
+                    f"(line {frame.f_lineno}): {IN_A_GENERATOR}"
+                )
 
 
-_none_meant = Active("", Draws(), None)
+class _Generator(NamedTuple):
+    frame: FrameType
+    task: object
+
+
+_this_process = object()  # a forked process has another: what stood in its parent does not stand in it
+_none_meant = Draws()
 _current: ContextVar[Active | None] = ContextVar("llmcall scope", default=None)
-_open_in: dict[int, int] = {}  # thread identifier → scopes that it has open
+_open: dict[Active, int] = {}  # the scopes that are open, each with the thread that opened it
 _process: list[Active] = []  # the scope opened with process=True
 _roots: list[Active | None] = []  # what LLMCALL_SCOPE names, once it was read
+_served: set[int] = set()  # hashes of the keys whose answers were given outside any scope
 
 
 class Scope:
-    """Be a scope: a context manager that can be entered again and goes on counting."""
+    """A scope: a context manager that can be entered again and goes on counting."""
 
     def __init__(self, name: str | None, *, process: bool = False) -> None:
         self.name = name
@@ -187,23 +258,24 @@ class Scope:
         self._entered: list[Active] = []
 
     def __enter__(self) -> Scope:
-        active = self._inside(_current.get())
+        active = self._inside(_own(), _generator_above(sys._getframe(1)))
         if self.process:
             _enter_process(active)
         _current.set(active)
         self._entered.append(active)
-        if self.name is not None:
-            _count(active.thread, +1)
+        if active.path:
+            _opened(active)
         return self
 
-    def _inside(self, outer: Active | None) -> Active:
-        thread = threading.get_ident()
+    def _inside(self, outer: Active | None, generator: _Generator | None) -> Active:
         if self.name is None:
-            return Active("", _none_meant.draws, outer, self, thread)
+            return Active("", _none_meant, outer, self)
         around = outer or _shared()
+        own = () if generator is None else (generator,)
         if around is None or not around.path:
-            return Active(self.name, self._draws, outer, self, thread)
-        return Active(f"{around.path}/{self.name}", around.draws, outer, self, thread)
+            return Active(self.name, self._draws, outer, self, own)
+        generators = (*around.generators, *own)
+        return Active(f"{around.path}/{self.name}", around.draws, outer, self, generators, around.journal)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -211,10 +283,9 @@ class Scope:
         found = next((each for each in _outwards(_current.get()) if each.scope is self), None)
         active = found or self._entered[-1]  # entered by a generator that another context brings to its end
         self._entered.remove(active)
-        if self.process:
-            _process.clear()
-        if self.name is not None:
-            _count(active.thread, -1)
+        if active in _process:
+            _process.remove(active)
+        _closed(active)
         if found is not None:
             try:
                 if kind is None:
@@ -226,10 +297,10 @@ class Scope:
         return f"scope({self.name!r})"
 
 
-def scope(name: str | None, *, process: bool = False) -> Scope:
+def scope(name: str | float | None, *, process: bool = False) -> Scope:
     """Open a scope: inside it, a repeated request is a new draw.
 
-    :param name: one level of the path, such as an actor's name; ``None`` says that no scope is meant.
+    :param name: one level of the path, such as an actor's name or a number; ``None`` says that no scope is meant.
     :param process: make it the scope of every thread that has none of its own; one at a time.
     :raises ValueError: for an empty name, or one with ``/`` or ``#`` in it.
     """
@@ -240,10 +311,32 @@ def scope(name: str | None, *, process: bool = False) -> Scope:
 
 def _checked(name: Any, what: str) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"{what} must be a string, not {type(name).__name__}")
+        from numbers import Real
+
+        if isinstance(name, bool) or not isinstance(name, Real):
+            raise TypeError(f"{what} must be a string or a number, not {type(name).__name__}")
+        name = str(name)
     if not name or "/" in name or "#" in name:
         raise ValueError(f"{what} {name!r} is empty or holds '/' or '#', which divide a sample's parts")
+    if is_made_name(name):
+        raise ValueError(f"{what} {name!r} is one that llmcall.map gives to items and repeats; leave the '~' out")
     return str.__str__(name)  # of a string enumeration's member, what it is worth
+
+
+def made_name(name: str | int) -> str:
+    """Return a name of a scope that a ``map`` makes, which no user's scope can have.
+
+    :param name: an item's digest, or the number of a repeat.
+    """
+    return f"~{name}"
+
+
+def is_made_name(name: str) -> bool:
+    """Return whether a name is one that a ``map`` makes: ``~``, hexadecimal digits, and which of equal items it is."""
+    digits, divider, occurrence = name[1:].partition("~")
+    if name[:1] != "~" or not digits or digits.strip("0123456789abcdef"):
+        return False
+    return occurrence.isdecimal() if divider else True
 
 
 def _outwards(active: Active | None) -> Iterator[Active]:
@@ -255,66 +348,64 @@ def _outwards(active: Active | None) -> Iterator[Active]:
 def _enter_process(active: Active) -> None:
     with _lock:
         if _process:
-            raise ScopeError(f"the scope {_process[0].path!r} holds for the whole process already; one at a time can")
+            raise ScopeError(
+                f"the scope {_process[0].path!r} holds for the whole process already; one at a time can. Leave it "
+                f"first, or open {active.path!r} without process=True and carry it into threads with llmcall.bind"
+            )
         _process.append(active)
 
 
-def _count(thread: int, change: int) -> None:
-    with _lock:
-        left = _open_in.get(thread, 0) + change
-        if left:
-            _open_in[thread] = left
-        else:
-            _open_in.pop(thread, None)
+def _own() -> Active | None:
+    """Return what the present context stands in, opened in this process."""
+    active = _current.get()
+    return active if active is None or active.process is _this_process else None
 
 
-def _begin_anew() -> None:
-    """Forget, in a forked process, the threads that stayed behind."""
-    global _lock, _draws_lock
-    _lock, _draws_lock = threading.Lock(), threading.RLock()
-    for thread in _open_in.keys() - {threading.get_ident()}:
-        del _open_in[thread]
-
-
-after_fork_in_child(_begin_anew)
+def _shared() -> Active | None:
+    """Return the scope of threads that have none of their own."""
+    return _process[0] if _process else _root()
 
 
 def _root() -> Active | None:
     """Return the root scope that LLMCALL_SCOPE names, the same for the whole process."""
     if not _roots:
         name = os.environ.get(ENVIRONMENT_VARIABLE)
-        root = Active(_checked(name, ENVIRONMENT_VARIABLE), Draws(), None) if name else None
+        root = Active(_checked(name, ENVIRONMENT_VARIABLE), Draws()) if name and not _is_worker() else None
         with _lock:
             _roots.append(root)
     return _roots[0]
 
 
-def _shared() -> Active | None:
-    return _process[0] if _process else _root()
-
-
 def forget() -> None:
-    """Read LLMCALL_SCOPE again at the next call, and start its draws at 0."""
+    """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget what was served outside scopes."""
     _roots.clear()
+    _served.clear()
 
 
 def here() -> Active | None:
     """Return where the present context stands, or ``None`` outside any scope.
 
-    :raises ScopeError: in a thread without a scope while one is open elsewhere.
+    :raises ScopeError: in a thread or worker process without a scope while one is open elsewhere, and where a generator
+        left it open.
     """
-    active = _current.get() or _shared()
+    active = _own() or _shared()
     if active is None:
-        if _open_in and threading.get_ident() not in _open_in:
-            raise ScopeError(REMEDIES)
+        if _open and threading.get_ident() not in tuple(_open.values()):
+            raise ScopeError(IN_A_THREAD)
+        if _is_open_in_parent():
+            raise ScopeError(IN_A_PROCESS)
         return None
+    if active.generators:
+        active.check_generators()
     return active if active.path else None
 
 
 def is_outside() -> bool:
     """Return whether the present context is known to stand outside any scope."""
-    active = _current.get() or _shared()
-    return not active.path if active else not _open_in or threading.get_ident() in _open_in
+    active = _own() or _shared()
+    if active is not None:
+        return not active.path
+    return (not _open or threading.get_ident() in tuple(_open.values())) and not _is_open_in_parent()
 
 
 def path() -> str | None:
@@ -325,7 +416,7 @@ def path() -> str | None:
 
 def standing() -> str:
     """Return the scope path of the present context; empty outside any scope, whatever is open elsewhere."""
-    active = _current.get() or _shared()
+    active = _own() or _shared()
     return active.path if active else ""
 
 
@@ -335,7 +426,7 @@ def draw(identified: bytes, sample: str | None = None) -> Draw | str | None:
     :param identified: what :func:`llmcall.requests.keys.identity` returned.
     :param sample: given by the caller: it stands for the number, and no count moves.
     :returns: the draw; or the given sample with its path; or ``None`` outside any scope.
-    :raises ScopeError: in a thread without a scope while one is open elsewhere.
+    :raises ScopeError: as of :func:`here`.
     """
     active = here()
     if sample is not None:
@@ -343,36 +434,62 @@ def draw(identified: bytes, sample: str | None = None) -> Draw | str | None:
     if active is None:
         return None
     key = draw_key(active.path, identified)
-    number = active.draws.take(key)
-    return Draw(f"{active.path}#{number}", active.draws, key, number)
+    drawn = Draw(active.path, active.draws, key, active.draws.take(key))
+    if active.journal is not None:
+        active.journal.append(drawn)
+    return drawn
 
 
 @contextmanager
-def inside(path: str, draws: Draws) -> Iterator[Active]:
+def inside(path: str, draws: Draws, journal: list[Draw] | None = None) -> Iterator[Active]:
     """Let a scope hold for a block, whatever holds around it.
 
     :param path: the scope's; empty says that none is meant.
     :param draws: count what is drawn in it.
+    :param journal: takes in each draw that is made in it.
     """
-    before, thread = _current.get(), threading.get_ident()
-    active = Active(path, draws, before)
+    before = _current.get()
+    active = Active(path, draws, before, journal=journal)
     _current.set(active)
     if path:
-        _count(thread, +1)
+        _opened(active)
     try:
         yield active
     finally:
-        if path:
-            _count(thread, -1)
+        _closed(active)
         _current.set(before)
 
 
-class Bound:
-    """Be a function (or coroutine function) that runs in the scope in which it was bound, in any thread or process."""
+def note_served(request: Request) -> None:
+    """Warn, once in a process, where one answer serves the same request twice outside any scope.
 
-    def __init__(self, function: Callable[..., Any], active: Active | None) -> None:
+    To be called with each chat that was answered from a record or gave one.
+    """
+    if request.sample is not None or request.kind != "chat" or request.asked.get("temperature") == 0:
+        return
+    known = hash(request.cache_key)
+    if known not in _served:
+        if len(_served) < 100_000:
+            _served.add(known)
+        return
+    warn_once(
+        "outside any scope, one recorded answer serves every identical request, whoever asks: give each actor a "
+        "scope (with llmcall.scope(name): …) or each draw a number (sample=1) where each is to have its own answer",
+        about=note_served,
+    )
+
+
+# Threads and processes
+
+
+class Bound:
+    """A function (or coroutine function) that runs in the scope in which it was bound, in any thread or process."""
+
+    def __init__(self, function: Callable[..., Any], path: str | None, draws: Draws | None = None) -> None:
         self.function = function
-        self._active = active
+        self._path = path
+        self._draws = draws or Draws()
+        self._process = _this_process
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -385,14 +502,14 @@ class Bound:
             return await result
 
     def _standing(self) -> AbstractContextManager[Active | None]:
-        return nullcontext() if self._active is None else inside(self._active.path, self._active.draws)
+        if self._path is None:
+            return nullcontext()
+        if self._process is not _this_process:  # forked: it counts as one that was pickled
+            self._process, self._draws = _this_process, Draws()
+        return inside(self._path, self._draws)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _bound_again, (self.function, self._active and self._active.path)
-
-
-def _bound_again(function: Callable[..., Any], path: str | None) -> Bound:
-    return Bound(function, None if path is None else Active(path, Draws(), None))
+        return Bound, (self.function, self._path)
 
 
 def bind(function: Callable[..., Any]) -> Bound:
@@ -400,5 +517,153 @@ def bind(function: Callable[..., Any]) -> Bound:
 
     :param function: picklable where it goes to another process.
     :returns: a callable with the same arguments. In another process its draws are counted from 0 again.
+    :raises ScopeError: between two steps of a generator that left the scope open.
     """
-    return Bound(function, _current.get() or _shared())
+    active = _own() or _shared()
+    if active is None:
+        return Bound(function, None)
+    active.check_generators()
+    return Bound(function, active.path, active.draws)
+
+
+def _task() -> object:
+    """Return the task of asyncio that runs, or ``None``."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+GENERATORS = 0x20 | 0x200  # of a code's flags: inspect.CO_GENERATOR and CO_ASYNC_GENERATOR, whose import takes long
+ENTERING = ("__enter__", "__aenter__", "enter_context", "enter_async_context")
+FIXTURES = ("_pytest.", "pytest_", "anyio.")  # modules that run fixtures
+
+
+def _generator_above(frame: FrameType | None) -> _Generator | None:
+    """Return the generator whose ``yield`` leaves a scope open that is entered here, or ``None``.
+
+    One that a context manager runs is not: its scope is open for the block of the context manager, so it is asked of
+    the function in which that block stands. Nor is a fixture, whose scope is open for a test.
+    """
+    while frame is not None:
+        if frame.f_code.co_flags & GENERATORS:
+            runner = frame.f_back
+            while runner is not None and runner.f_code.co_flags & GENERATORS:  # yield from
+                runner = runner.f_back
+            if runner is None or runner.f_globals.get("__name__", "").startswith(FIXTURES):
+                return None
+            if runner.f_code.co_name not in ENTERING:
+                return _Generator(frame, _task())
+            frame = runner
+        elif frame.f_code.co_name not in ENTERING:
+            return None
+        frame = frame.f_back
+    return None
+
+
+# A worker process sees by a byte in a file of its parent's whether a scope is open there, however it was started.
+
+_flag: Any = None  # the file of this process, mapped into memory, once a scope was open while multiprocessing was used
+_parent_flag: Any = None
+_was_open = False  # whether a scope was open in the process from which this one was forked
+
+
+def _opened(active: Active) -> None:
+    global _flag
+    _open[active] = threading.get_ident()
+    if _flag is None and "multiprocessing" in sys.modules:
+        _flag = _made_flag()
+    if _flag:
+        _flag[0] = 1
+
+
+def _closed(active: Active) -> None:
+    if _open.pop(active, None) is not None and _flag and not _open:
+        _flag[0] = 0
+
+
+def _flag_path(process: int) -> str:
+    from tempfile import gettempdir
+
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return os.path.join(gettempdir(), f"llmcall-{user}-{process}.scopes")
+
+
+def _made_flag() -> Any:
+    import atexit
+    from mmap import mmap
+
+    file, process = _flag_path(os.getpid()), os.getpid()
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(file)  # left by a process of this number that was killed
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError:
+        return b""
+    os.write(handle, b"\0")
+    made = mmap(handle, 1)
+    os.close(handle)
+    atexit.register(_remove_flag, file, process)
+    return made
+
+
+def _remove_flag(file: str, process: int) -> None:
+    if os.getpid() == process:
+        with suppress(OSError):
+            os.unlink(file)
+
+
+def _is_worker() -> bool:
+    """Return whether multiprocessing, or a fork, made this process."""
+    return _was_forked or _parent_number() is not None
+
+
+def _parent_number() -> int | None:
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    parent = multiprocessing.parent_process() if multiprocessing is not None else None
+    return None if parent is None else int(parent.pid)
+
+
+def _is_open_in_parent() -> bool:
+    """Return whether a scope is open in the process that started this one, or LLMCALL_SCOPE gives it one."""
+    global _parent_flag
+    if not _is_worker():
+        return False
+    if os.environ.get(ENVIRONMENT_VARIABLE):
+        return True
+    if _parent_flag is None:
+        _parent_flag = _found_flag()
+    return bool(_parent_flag[0]) if _parent_flag else _was_open
+
+
+def _found_flag() -> Any:
+    from mmap import ACCESS_READ, mmap
+
+    process = _parent_number()
+    if process is None:
+        return None
+    try:
+        with open(_flag_path(process), "rb") as file:
+            return mmap(file.fileno(), 1, access=ACCESS_READ)
+    except (OSError, ValueError):
+        return None
+
+
+_was_forked = False
+
+
+def _begin_anew() -> None:
+    """Stand outside any scope in a forked process, as a spawned one does."""
+    global _lock, _this_process, _flag, _parent_flag, _was_open, _was_forked
+    _lock, _this_process = threading.RLock(), object()
+    _was_forked, _was_open = True, bool(_open or _process)
+    _flag, _parent_flag = None, _flag or None
+    _open.clear()
+    _process.clear()
+    _roots.clear()
+
+
+after_fork_in_child(_begin_anew)

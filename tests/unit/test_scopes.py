@@ -166,10 +166,10 @@ def test_names_that_would_be_read_wrong(name: str) -> None:
         scope(name)
 
 
-@pytest.mark.parametrize("name", [1, b"a", True, ["a"], 1.0])
+@pytest.mark.parametrize("name", [b"a", True, ["a"], 1j])
 def test_names_that_are_none(name: Any) -> None:
     """A name that is no string is a TypeError."""
-    with pytest.raises(TypeError, match="must be a string"):
+    with pytest.raises(TypeError, match="must be a string or a number"):
         scope(name)
 
 
@@ -251,25 +251,10 @@ def interleaved(name: str) -> Iterator[str | None]:
             yield sample()
 
 
-def test_generators_that_keep_a_scope_open() -> None:
-    """A generator whose scope another one interleaves is told when it ends; what comes after is right again."""
-
-    def once(name: str) -> Iterator[str | None]:
-        with scope(name):
-            yield sample()
-
-    first, second = once("a"), once("b")
-    assert (next(first), next(second)) == ("a#0", "a/b#0")
-    with pytest.raises(ScopeError, match="generator"):
-        next(first)
-    second.close()
-    assert (path(), in_a_thread(sample)) == (None, None)
-
-
 def test_a_generator_that_is_dropped_or_ends_elsewhere() -> None:
     """A generator that is left open, or is brought to its end in another thread, leaves nothing open."""
     dropped = interleaved("a")
-    assert [next(dropped), next(dropped), path()] == ["a#0", "a#1", "a"]
+    assert [next(dropped), next(dropped)] == ["a#0", "a#1"]
     dropped.close()
     assert path() is None
     elsewhere = interleaved("b")

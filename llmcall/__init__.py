@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .parallel.plans import Plan
     from .replay.recorded import recorded
     from .replay.scopes import bind, scope
+    from .review.comparison import Comparison, compare
     from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
 
 # Where each name lives; it is imported when first used, so that importing the package costs next to nothing.
@@ -74,6 +75,7 @@ _HOMES = {
     "parallel.plans": ("Plan",),
     "replay.recorded": ("recorded",),
     "replay.scopes": ("bind", "scope"),
+    "review.comparison": ("Comparison", "compare"),
     "types": ("AsyncTransport", "Record", "Reply", "Request", "TokenUsage", "Transport"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -90,6 +92,7 @@ __all__ = [
     "CacheError",
     "CacheMissError",
     "Cassette",
+    "Comparison",
     "ConfigError",
     "ContentFilterError",
     "ContextLengthError",
@@ -125,6 +128,7 @@ __all__ = [
     "cassette",
     "chatcompletion_request",
     "client",
+    "compare",
     "configure",
     "configured",
     "count_tokens",

@@ -279,6 +279,10 @@ class Cassette:
         """Return how many records it holds now."""
         return len(self._table)
 
+    def all_records(self) -> list[Record]:
+        """Return the records that it holds now."""
+        return list(self._table)
+
     @property
     def recorded(self) -> int:
         """Return how many records it gained."""

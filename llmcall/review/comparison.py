@@ -1,160 +1,519 @@
-"""Two recordings of one program compared: which calls came, went and changed, and where two runs part."""
+"""Runs of one program compared: for each actor, the call at which two runs part, and why."""
 
 from __future__ import annotations
 
+import difflib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.format import VOLATILE
-from .conversations import grouped
+from ..errors import CacheError
+from ..explain.passages import passages, pieces
+from ..text import printable
+from ..types import Record
+from .conversations import brief
+from .runs import Run, answer_of, first_level, load, prompt_of, same_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    import pandas
 
-    from ..types import Record
-    from .conversations import Call, Group
+__all__ = ["Comparison", "Parting", "Row", "Spread", "compare"]
 
-__all__ = ["Change", "Comparison", "Parting", "compare", "same_answer", "settings_changes"]
+Align = Callable[[str], str] | Mapping[str, str]
+
+WINDOW = 12  # characters: so long an answer must be to be looked for inside another text
+WORDS = 60  # characters of a text in a line
+SCOPES_SHOWN = 4
+CHANGES_SHOWN = 3
+WORD = re.compile(r"[\w'-]+")
+WHY = {
+    "prompt": "the prompt changed",
+    "parameters": "the parameters changed",
+    "model": "the model changed",
+    "draw": "another draw of the same request",
+    "missing": "the other run ends, or leaves this call out",
+    "added": "the other run has a call more",
+}
 
 
-class Change(NamedTuple):
-    """Be one call that differs.
+class Row(NamedTuple):
+    """Hold one call of the runs.
 
-    :param kind: ``"came"``, ``"went"``, ``"answer"`` (the same request, answered differently) or ``"request"``.
-    :param before: the call in the first file, or ``None``.
-    :param after: the call in the second file, or ``None``.
-    """
-
-    kind: str
-    before: Call | None
-    after: Call | None
-
-
-class Parting(NamedTuple):
-    """Be what differs in one scope, and the call at which the two runs first part there.
-
-    :param scope: its path; empty outside any scope.
-    :param place: which call of the scope it is, from 1.
-    :param calls: how many calls the scope has in the first and in the second file.
-    :param first: the change there.
-    :param changes: all changes of the scope, in the order of the calls.
+    :param scope: the actor's scope path, without the level that names the whole run.
+    :param place: its place in the actor's run, from 0: in the first run, or in the other one where it was added.
+    :param status: ``"same"``, ``"changed"``, ``"added"`` or ``"missing"`` (of the other run).
+    :param prompt: the last message that was asked, in the first run; ``None`` where it has no such call.
+    :param answer: its answer, likewise.
+    :param other_prompt: the same in the other run.
+    :param other_answer: the same in the other run.
+    :param run: which of the other runs it is, from 1.
     """
 
     scope: str
     place: int
-    calls: tuple[int, int]
-    first: Change
-    changes: list[Change]
+    status: str
+    prompt: str | None
+    answer: str | None
+    other_prompt: str | None
+    other_answer: str | None
+    run: int = 1
 
 
-class Comparison(NamedTuple):
-    """Be all that differs between two files.
+class Parting(NamedTuple):
+    """Hold the first call at which an actor's runs part.
 
-    :param same: how many records are the same.
-    :param settings: the settings in the headers that differ: name, before and after (``None`` where absent).
-    :param partings: the scopes that differ; those of both files first, the earliest parting first.
+    :param scope: the actor's scope path, without the level that names the whole run.
+    :param place: the call's place in the actor's run, from 0.
+    :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or ``"added"``.
+    :param before: what differs, as it is in the first run: the message, the parameters, the model, the answer, or the
+        prompt of the call; ``None`` where there is none.
+    :param after: the same in the other run.
+    :param run: which of the other runs it is, from 1.
     """
 
-    same: int
-    settings: list[tuple[str, Any, Any]]
-    partings: list[Parting]
+    scope: str
+    place: int
+    why: str
+    before: str | None
+    after: str | None
+    run: int = 1
+
+
+class Spread(NamedTuple):
+    """Hold the answers of several runs to one question.
+
+    :param scope: the actor's scope path.
+    :param place: the call's place in the actor's run, from 0.
+    :param prompt: the last message that was asked.
+    :param answers: how many runs gave each answer, the most frequent first.
+    """
+
+    scope: str
+    place: int
+    prompt: str | None
+    answers: dict[str, int]
+
+
+class Pair(NamedTuple):
+    """Hold a call of the first run and the call of the other one that belongs to it; either may be missing."""
+
+    place: int
+    one: Record | None
+    other: Record | None
+
+
+class Comparison:
+    """Hold what two or more runs have in common, and where they part; ``str()`` of it is a report.
+
+    :ivar rows: one :class:`Row` for each call.
+    :ivar parted: one :class:`Parting` for each actor whose runs part.
+    :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the first one's.
+    """
+
+    def __init__(
+        self, rows: Sequence[Row], parted: Sequence[Parting], renamed: Mapping[str, str], names: Sequence[str]
+    ) -> None:
+        self.rows = list(rows)
+        self.parted = list(parted)
+        self.renamed = dict(renamed)
+        self._names = list(names)
+        self._counts = Counter(row.status for row in self.rows)
 
     @property
-    def changes(self) -> list[Change]:
-        """Return all changes."""
-        return [change for parting in self.partings for change in parting.changes]
+    def same(self) -> int:
+        """Return the number of calls with the same request and the same answer."""
+        return self._counts["same"]
+
+    @property
+    def changed(self) -> int:
+        """Return the number of calls of which the request or the answer differs."""
+        return self._counts["changed"]
+
+    @property
+    def added(self) -> int:
+        """Return the number of calls that only the other run has."""
+        return self._counts["added"]
+
+    @property
+    def missing(self) -> int:
+        """Return the number of calls that only the first run has."""
+        return self._counts["missing"]
+
+    @cached_property
+    def spread(self) -> list[Spread]:
+        """Return, for each question of the first run, how many runs gave each answer.
+
+        JSON answers are counted by their value, texts as they are.
+        """
+        answers: dict[tuple[str, int], Counter[str]] = {}
+        prompts: dict[tuple[str, int], str | None] = {}
+        for row in self.rows:
+            question = row.scope, row.place
+            if row.status == "added":
+                continue
+            if question not in answers:
+                answers[question] = Counter([_value(row.answer)])
+                prompts[question] = row.prompt
+            if row.status != "missing":
+                answers[question][_value(row.other_answer)] += 1
+        return [Spread(*question, prompts[question], dict(found.most_common())) for question, found in answers.items()]
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the rows as a pandas DataFrame."""
+        import pandas
+
+        return pandas.DataFrame(self.rows, columns=list(Row._fields))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain data, for JSON."""
+        return {
+            "same": self.same,
+            "changed": self.changed,
+            "added": self.added,
+            "missing": self.missing,
+            "renamed": self.renamed,
+            "parted": [parting._asdict() for parting in self.parted],
+            "rows": [row._asdict() for row in self.rows],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def __repr__(self) -> str:
+        return (
+            f"Comparison(same={self.same}, changed={self.changed}, added={self.added}, missing={self.missing}, "
+            f"parted={len(self.parted)})"
+        )
+
+    def _repr_html_(self) -> str:
+        head, *rest = self._lines()
+        items = "".join(f"<li>{escape(line.strip())}</li>" for line in rest)
+        return f"<div><b>{escape(head)}</b><ul>{items}</ul></div>"
+
+    def _lines(self) -> Iterator[str]:
+        yield (
+            f"{len(self.rows):,} calls: {self.same:,} the same, {self.changed:,} changed, "
+            f"{self.added:,} added, {self.missing:,} missing"
+        )
+        if self.rows and not self.same and not self.changed:
+            yield "The runs have no actor in common: their scopes and their prompts differ."
+            return
+        for other, one in sorted(self.renamed.items()):
+            yield f"{_named(one)} is called {_named(other)} in the other run (matched by its first prompt)"
+        if not self.parted:
+            yield "No actor's runs part."
+            return
+        alike: dict[tuple[Any, ...], list[Parting]] = {}
+        for parting in self.parted:
+            alike.setdefault((parting.run, parting.why, _what_differs(parting)), []).append(parting)
+        for (run, why, what), partings in alike.items():
+            which = f" of {self._names[run]}" if len(self._names) > 2 else ""
+            scopes = ", ".join(_named(parting.scope) for parting in partings[:SCOPES_SHOWN])
+            if len(partings) > 1:
+                more = f" and {len(partings) - SCOPES_SHOWN} more" if len(partings) > SCOPES_SHOWN else ""
+                yield f"the same change in {len(partings)} scopes{which} ({scopes}{more}): {WHY[why]}: {what}"
+            else:
+                yield f"{scopes}, call {partings[0].place}{which}: {WHY[why]}: {what}"
 
 
-def same_answer(one: Record, other: Record) -> bool:
-    """Tell whether two records hold the same answer, apart from what is new in each response."""
-    return _lasting(one) == _lasting(other)
+def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
+    """Compare a run with others of the same program.
 
+    Actors are matched by their scope paths, without a first level that names the whole run; the calls of an actor by
+    the longest common run of equal requests, and where requests differ by their place. A change that only repeats an
+    earlier answer in its history is no parting of its own.
 
-def _lasting(record: Record) -> dict[str, Any]:
-    if record.kind == "function":
-        return record.response
-    return {name: value for name, value in record.response.items() if name not in VOLATILE}
+    :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or its directory, or
+        ``(cache, "scope")`` for one scope of it.
+    :param others: the other runs, at least one.
+    :param align: says what an actor of another run is called in the first: a dict of scope paths, or a function.
+    :returns: the comparison.
+    :raises CacheError: where a run holds no record.
+    :raises TypeError: where there is no other run, or something is no run.
 
+    Example::
 
-def settings_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return the settings that differ: name, before and after."""
-    names = sorted({*before, *after})
-    return [(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)]
-
-
-def compare(
-    before: Iterable[Record],
-    after: Iterable[Record],
-    settings: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
-) -> Comparison:
-    """Compare the records of two files.
-
-    :param settings: what stands in their headers.
+        comparison = llmcall.compare("before.jsonl", "after.jsonl")
+        print(comparison)
     """
-    first = {group.scope: group for group in grouped(before)}
-    second = {group.scope: group for group in grouped(after)}
-    partings = []
-    changed = 0
-    for scope in {**first, **second}:
-        one, other = _calls(first.get(scope)), _calls(second.get(scope))
-        changes = list(_changes(one, other))
-        changed += sum(change.kind != "went" for change in changes)
-        if changes:
-            partings.append(_parting(scope, one, other, changes))
-    partings.sort(key=lambda parting: (0 in parting.calls, parting.place))
-    total = sum(len(group.calls) for group in second.values())
-    return Comparison(total - changed, settings_changes(*settings), partings)
+    if not others:
+        raise TypeError("compare() takes at least two runs")
+    first = load(run)
+    rows: list[Row] = []
+    parted: list[Parting] = []
+    renamed: dict[str, str] = {}
+    names = [first.name]
+    for number, each in enumerate(others, 1):
+        other = load(each)
+        names.append(other.name)
+        found_rows, found_parted, found_renamed = _compared(first, other, align, number)
+        rows += found_rows
+        parted += found_parted
+        renamed.update(found_renamed)
+    return Comparison(rows, parted, renamed, names)
 
 
-def _calls(group: Group | None) -> list[Call]:
-    return group.calls if group else []
+def _compared(
+    run: Run, other: Run, align: Align | None, number: int
+) -> tuple[list[Row], list[Parting], dict[str, str]]:
+    for each in (run, other):
+        if not each.records:
+            raise CacheError(f"nothing is recorded in {each.name}")
+    ours, theirs = _actors(run, other, align)
+    renamed = _renamed(ours, theirs)
+    for before, after in renamed.items():
+        theirs[after] = theirs.pop(before)
+    pairs = {scope: list(_paired(ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}}
+    repeats = EarlierAnswers(pair for found in pairs.values() for pair in found)
+    rows, parted = [], []
+    for scope, found in pairs.items():
+        rows += [_row(scope, pair, number) for pair in found]
+        parting = _parting(scope, found, repeats, number)
+        if parting is not None:
+            parted.append(parting)
+    return rows, parted, renamed
 
 
-def _changes(before: list[Call], after: list[Call]) -> Iterator[Change]:
-    """Yield what differs in one scope: calls of one key belong together, and others that stand at the same place."""
-    from difflib import SequenceMatcher
+# Actors
 
-    one, other = _keys(before), _keys(after)
-    shared = set(one) & set(other)
-    at = dict(zip(one, before, strict=True))
-    for kind, i, i_end, j, j_end in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
-        gone = [call for call in before[i:i_end] if call.record.cache_key not in shared]
-        if kind == "equal" or not gone:
-            yield from _arrived(after[j:j_end], at)
+
+def _actors(run: Run, other: Run, align: Align | None) -> tuple[dict[str, list[Record]], dict[str, list[Record]]]:
+    """Return the records of each actor, of both runs, by the names under which they have most actors in common."""
+    given = align.get if isinstance(align, Mapping) else align
+
+    def named(scope: str) -> str:
+        """Return what an actor of the other run is called in the first."""
+        return (given(scope) or scope) if given else scope
+
+    one, two = first_level(run.scopes), first_level(other.scopes)
+    choices = [(False, False)]
+    if one is not None and two is not None and one != two:
+        choices = [(True, True), *choices]
+    choices += [(True, False)] * (one is not None) + [(False, True)] * (two is not None)
+
+    def in_common(choice: tuple[bool, bool]) -> int:
+        """Return how many actors have one name in both runs."""
+        ours, theirs = choice
+        return len(
+            {_without(scope, ours) for scope in run.scopes} & {named(_without(scope, theirs)) for scope in other.scopes}
+        )
+
+    ours, theirs = max(choices, key=in_common)
+    return run.by_actor(lambda scope: _without(scope, ours)), other.by_actor(
+        lambda scope: named(_without(scope, theirs))
+    )
+
+
+def _without(scope: str, first_level: bool) -> str:
+    return scope.partition("/")[2] if first_level else scope
+
+
+def _renamed(ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]]) -> dict[str, str]:
+    """Return the actors of the other run that begin with the prompt of one actor of the first that it lacks."""
+    left, new = (
+        _by_first_prompt(one, [scope for scope in one if scope not in other])
+        for one, other in ((ours, theirs), (theirs, ours))
+    )
+    return {new[prompt]: left[prompt] for prompt in new if prompt in left}
+
+
+def _by_first_prompt(records: Mapping[str, list[Record]], scopes: Iterable[str]) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for scope in scopes:
+        found.setdefault(_digest(records[scope][0]), []).append(scope)
+    return {prompt: scopes[0] for prompt, scopes in found.items() if len(scopes) == 1}
+
+
+# Calls
+
+
+def _paired(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[Pair]:
+    """Yield the calls of one actor in pairs."""
+    place = 0
+    for one, other in zip(ours, theirs, strict=False):
+        if not _same_request(one, other):
+            break
+        yield Pair(place, one, other)
+        place += 1
+    ours, theirs, begin = ours[place:], theirs[place:], place
+    matcher = difflib.SequenceMatcher(None, list(map(_digest, ours)), list(map(_digest, theirs)), autojunk=False)
+    for kind, i, i_end, j, j_end in matcher.get_opcodes():
+        if kind == "equal":
+            yield from (Pair(begin + i + step, ours[i + step], theirs[j + step]) for step in range(i_end - i))
             continue
-        yield from _replaced(gone, after[j:j_end], at)
+        while i < i_end and j < j_end and _alike(ours[i], theirs[j]):
+            yield Pair(begin + i, ours[i], theirs[j])
+            i, j = i + 1, j + 1
+        yield from (Pair(begin + place, ours[place], None) for place in range(i, i_end))
+        yield from (Pair(begin + place, None, theirs[place]) for place in range(j, j_end))
 
 
-def _keys(calls: list[Call]) -> list[str]:
-    return [call.record.cache_key for call in calls]
+def _same_request(one: Record, other: Record) -> bool:
+    return one.cache_key == other.cache_key or (one.kind == other.kind and one.request == other.request)
 
 
-def _arrived(calls: Sequence[Call], at: Mapping[str, Call]) -> Iterator[Change]:
-    for call in calls:
-        earlier = at.get(call.record.cache_key)
-        if earlier is None:
-            yield Change("came", None, call)
-        elif not same_answer(earlier.record, call.record):
-            yield Change("answer", earlier, call)
+def _alike(one: Record, other: Record) -> bool:
+    return one.kind == other.kind and one.request.get("function") == other.request.get("function")
 
 
-def _replaced(gone: list[Call], calls: Sequence[Call], at: Mapping[str, Call]) -> Iterator[Change]:
-    for call in calls:
-        if call.record.cache_key not in at and gone and _alike(gone[0], call):
-            yield Change("request", gone.pop(0), call)
-        else:
-            yield from _arrived([call], at)
-    for call in gone:
-        yield Change("went", call, None)
+def _digest(record: Record) -> str:
+    return json.dumps([record.kind, record.request], sort_keys=True, default=repr)
 
 
-def _alike(one: Call, other: Call) -> bool:
-    named = one.record.kind == "function"
-    return one.record.kind == other.record.kind and (not named or one.title == other.title)
+def _row(scope: str, pair: Pair, number: int) -> Row:
+    one, other = pair.one, pair.other
+    if one is None or other is None:
+        status = "added" if one is None else "missing"
+    else:
+        status = "same" if _same_request(one, other) and same_answer(one, other) else "changed"
+    prompt, answer = _told(one)
+    other_prompt, other_answer = (prompt, answer) if status == "same" else _told(other)
+    return Row(scope, pair.place, status, prompt, answer, other_prompt, other_answer, number)
 
 
-def _parting(scope: str, before: list[Call], after: list[Call], changes: list[Change]) -> Parting:
-    """Return where the calls of a scope part: at the first of its changes."""
-    standing = {id(call): place for calls in (before, after) for place, call in enumerate(calls, 1)}
-    places = [min(standing[id(call)] for call in change[1:] if call is not None) for change in changes]
-    place = min(places)
-    return Parting(scope, place, (len(before), len(after)), changes[places.index(place)], changes)
+def _told(record: Record | None) -> tuple[str | None, str | None]:
+    return (None, None) if record is None else (prompt_of(record), answer_of(record))
+
+
+# Where two runs part
+
+
+def _parting(scope: str, pairs: Sequence[Pair], repeats: EarlierAnswers, number: int) -> Parting | None:
+    for place, one, other in pairs:
+        if one is None or other is None:
+            why = "added" if one is None else "missing"
+            return Parting(scope, place, why, _told(one)[0], _told(other)[0], number)
+        if _same_request(one, other):
+            if not same_answer(one, other):
+                return Parting(scope, place, "draw", answer_of(one), answer_of(other), number)
+            continue
+        if repeats.normalized(one.request) != repeats.normalized(other.request):
+            return Parting(scope, place, *_difference(one.request, other.request), number)
+    return None
+
+
+def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return why two requests differ, and what differs in each."""
+    if one.get("model") != other.get("model"):
+        return "model", str(one.get("model")), str(other.get("model"))
+    for name in ("messages", "input", "arguments"):
+        before, after = one.get(name), other.get(name)
+        if before != after:
+            return "prompt", *_first_difference(before, after)
+    names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+    before, after = (", ".join(f"{name}={_text(each.get(name))}" for name in names) for each in (one, other))
+    return "parameters", before, after
+
+
+def _first_difference(before: Any, after: Any) -> tuple[str, str]:
+    """Return the first message, or the first value, that differs, as text."""
+    if isinstance(before, list) and isinstance(after, list):
+        for one, other in zip(before, after, strict=False):
+            if one != other:
+                return _first_difference(one, other)
+        longer = max(before, after, key=len)[min(len(before), len(after))]
+        texts = _text(longer), ""
+        return texts if len(before) > len(after) else (texts[1], texts[0])
+    return _text(before), _text(after)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict) and isinstance(value.get("content"), str):
+        return str(value["content"])
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+
+
+class EarlierAnswers:
+    """Take the answers that two runs gave at the same place for one another, in the prompts that repeat them.
+
+    :param pairs: all calls of both runs.
+    """
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        self._same_as: dict[str, str] = {}
+        for _, one, other in pairs:
+            if one is not None and other is not None:
+                ours, theirs = self._first(answer_of(one)), self._first(answer_of(other))
+                if ours != theirs:
+                    self._same_as[theirs] = ours
+        answers = {*self._same_as, *self._same_as.values()} - {""}
+        self._answers = {answer: self._first(answer) for answer in answers}
+        self._has_short = any(len(answer) < WINDOW for answer in answers)
+        self._beginnings: dict[str, list[str]] = {}
+        for answer in sorted(answers, key=len, reverse=True):
+            if len(answer) >= WINDOW:
+                self._beginnings.setdefault(answer[:WINDOW], []).append(answer)
+        self._known: dict[str, str] = {}
+
+    def _first(self, answer: str) -> str:
+        while answer in self._same_as:
+            answer = self._same_as[answer]
+        return answer
+
+    def normalized(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a request in whose texts one answer stands for all that were given at the same place."""
+        found: Mapping[str, Any] = self._replaced(request) if self._answers else request
+        return found
+
+    def _replaced(self, value: Any) -> Any:
+        if isinstance(value, str):
+            found = self._known.get(value)
+            if found is None:
+                found = self._known[value] = self._answers.get(value) or self._in_text(value)
+            return found
+        if isinstance(value, Mapping):
+            return {name: self._replaced(each) for name, each in value.items()}
+        return [self._replaced(each) for each in value] if isinstance(value, list) else value
+
+    def _in_text(self, text: str) -> str:
+        pieces, begin, place = [], 0, 0
+        while place <= len(text) - WINDOW:
+            for answer in self._beginnings.get(text[place : place + WINDOW], ()):
+                if text.startswith(answer, place):
+                    pieces += [text[begin:place], self._answers[answer]]
+                    begin = place = place + len(answer)
+                    break
+            else:
+                place += 1
+        text = "".join([*pieces, text[begin:]])
+        return WORD.sub(lambda word: self._answers.get(word[0], word[0]), text) if self._has_short else text
+
+
+# In words
+
+
+def _what_differs(parting: Parting) -> str:
+    before, after = parting.before, parting.after
+    if before is None or after is None:
+        return f'"{brief(before or after or "", WORDS)}"'
+    if parting.why == "prompt":
+        return _word_changes(before, after)
+    return f'"{brief(before, WORDS)}" → "{brief(after, WORDS)}"'
+
+
+def _word_changes(before: str, after: str) -> str:
+    """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-] {+after+}``."""
+    found = []
+    for passage in passages(before, after)[:CHANGES_SHOWN]:
+        gone, new = (printable(brief(piece, WORDS)) for piece in pieces(passage, before, after))
+        found.append(" ".join([f"[-{gone}-]"] * bool(gone) + [f"{{+{new}+}}"] * bool(new)))
+    return " … ".join(found)
+
+
+def _named(scope: str) -> str:
+    return printable(scope) or "outside any scope"
+
+
+def _value(answer: str | None) -> str:
+    """Return an answer as it is counted: JSON by its value, a text without the blanks around it."""
+    text = (answer or "").strip()
+    if text[:1] not in ("{", "[", '"'):
+        return text
+    try:
+        return json.dumps(json.loads(text), sort_keys=True, ensure_ascii=False)
+    except ValueError:
+        return text

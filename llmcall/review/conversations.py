@@ -8,14 +8,16 @@ import sys
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..text import printable
 from ..types import TokenUsage
+from .runs import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ..types import Record
 
-__all__ = ["Block", "Call", "Group", "Said", "brief", "first_words", "grouped", "scope_of", "shown_data"]
+__all__ = ["Block", "Call", "Group", "Said", "brief", "first_words", "grouped", "named", "shown_data"]
 
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
 NUMBERS_SHOWN = 3  # of an embedding
@@ -100,11 +102,6 @@ def grouped(records: Iterable[Record]) -> list[Group]:
         group = groups.setdefault(scope, Group(scope, []))
         group.calls.append(_call(number, record, histories.setdefault(scope, _Histories())))
     return list(groups.values())
-
-
-def scope_of(record: Record) -> str:
-    """Return the scope path of a record; empty outside any scope."""
-    return (record.sample or "").partition("#")[0]
 
 
 class _Histories:
@@ -293,3 +290,9 @@ def brief(text: str, limit: int) -> str:
     """Return a text on one line, cut where it is longer than so many characters."""
     flat = SPACE.sub(" ", text[: 4 * limit]).strip()
     return flat if len(flat) <= limit and len(text) <= 4 * limit else flat[: limit - 1].rstrip() + "…"
+
+
+def named(call: Call) -> str:
+    """Return what a call is called in a list: its sample, its model or function, and its first words."""
+    sample = f"{call.record.sample} " if call.record.sample else ""
+    return printable(f'{sample}{call.title} "{first_words(call)}"')

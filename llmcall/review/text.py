@@ -9,11 +9,11 @@ from ..cassettes.format import INLINE_CHARACTERS
 from .conversations import brief, first_words, shown_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .conversations import Block, Call, Group, Said
 
-__all__ = ["OUTSIDE", "Line", "call_lines", "text_lines", "visible"]
+__all__ = ["OUTSIDE", "Line", "call_lines", "round_lines", "text_lines", "visible"]
 
 INDENT = "    "
 OUTSIDE = "outside any scope"
@@ -61,6 +61,23 @@ def text_lines(settings: Mapping[str, Any], groups: Iterable[Group]) -> Iterator
             yield BLANK
             yield from call_lines(call, before, seen)
             before = call
+
+
+def round_lines(groups: Sequence[Group]) -> Iterator[Line]:
+    """Yield the n-th call of each actor beside the others', round by round.
+
+    :param groups: the calls of each actor.
+    """
+    rounds = max((len(group.calls) for group in groups), default=0)
+    for number in range(rounds):
+        if number:
+            yield BLANK
+        yield Line("scope", f"=== round {number}")
+        for group in groups:
+            if number < len(group.calls):
+                yield BLANK
+                yield Line("scope", f"{visible(group.scope) or OUTSIDE}")
+                yield from call_lines(group.calls[number], group.calls[number - 1] if number else None)
 
 
 def call_lines(call: Call, before: Call | None = None, seen: set[str] | None = None) -> Iterator[Line]:

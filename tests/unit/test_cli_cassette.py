@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from conversations import HOSTILE, chat, conversation, embedding, function
+from conversations import HOSTILE, chat, conversation, embedding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,19 +20,18 @@ from llmcall.cassettes import format as lines
 from llmcall.cli.cassette import merged as merge
 from llmcall.cli.main import main
 from llmcall.requests.keys import key_of
-from llmcall.review.comparison import compare
 from llmcall.types import Record
 
 TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No."), ("For 4?", "Perhaps.")]
 SETTINGS = {"model": "m"}
 # The two lines that let git compare cassettes as conversations: of .gitattributes, and of the configuration.
 ATTRIBUTES = "**/cassettes/**/*.jsonl text eol=lf merge=union diff=llmcall\n"
-TEXTCONV = ("diff.llmcall.textconv", "llmcall cassette show --textconv")
+TEXTCONV = ("diff.llmcall.textconv", "llmcall show")
 
 
 def run(*arguments: object) -> Result:
-    """Run ``llmcall cassette`` in this process."""
-    return CliRunner().invoke(main, ["cassette", *map(str, arguments)])
+    """Run ``llmcall`` in this process."""
+    return CliRunner().invoke(main, [*map(str, arguments)])
 
 
 def written(name: str, records: list[Record], settings: dict[str, Any] = SETTINGS) -> Path:
@@ -63,22 +62,10 @@ def test_show(market: Path) -> None:
 
 def test_show_in_the_coding_of_files(market: Path) -> None:
     """What goes to a file or a pipe is UTF-8 with plain line ends, whatever the terminal's coding."""
-    command = [sys.executable, "-m", "llmcall", "cassette", "show", str(market)]
+    command = [sys.executable, "-m", "llmcall", "show", str(market)]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "FORCE_COLOR": "1"}
     printed = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
     assert "→ assistant".encode() in printed and b"\r" not in printed and b"\x1b" not in printed
-
-
-def test_show_to_a_file(market: Path) -> None:
-    """-o writes what would be printed."""
-    assert run("show", market, "-o", "shown.txt").output == ""
-    assert Path("shown.txt").read_text(encoding="utf-8") == run("show", market).output
-
-
-def test_show_html(market: Path) -> None:
-    """--html prints the page."""
-    page = run("show", market, "--html").output
-    assert page.startswith("<!DOCTYPE html>") and page.endswith("</html>\n") and "Perhaps." in page
 
 
 def test_show_json(market: Path) -> None:
@@ -93,11 +80,9 @@ def test_show_json(market: Path) -> None:
     ("arguments", "code", "complaint"),
     [
         (["show", "none.jsonl"], 2, "does not exist"),
-        (["show", "broken.jsonl"], 1, "broken.jsonl:2: the line is not JSON"),
-        (["show", "market.jsonl", "--html", "--json"], 2, "exclude each other"),
         (["diff", "market.jsonl", "broken.jsonl"], 1, "broken.jsonl:2"),
-        (["merge", "market.jsonl", "market.jsonl"], 2, "Missing option '-o'"),
-        (["merge", "market.jsonl", "warmer.jsonl", "-o", "x"], 1, "recorded under different settings: temperature"),
+        (["cassette", "merge", "market.jsonl", "market.jsonl"], 2, "Missing option '-o'"),
+        (["cassette", "merge", "market.jsonl", "warmer.jsonl", "-o", "x"], 1, "under different settings: temperature"),
     ],
 )
 def test_failures(market: Path, arguments: list[str], code: int, complaint: str) -> None:
@@ -158,88 +143,9 @@ def test_git_merges_two_branches(repository: Path) -> None:
         git("commit", "-q", "-a", "-m", branch)
         Path(f"{branch}.jsonl").write_bytes(repository.read_bytes())
     git("merge", "-q", "-m", "both", "left")
-    assert run("merge", "left.jsonl", "right.jsonl", "-o", "both.jsonl").exit_code == 0
+    assert run("cassette", "merge", "left.jsonl", "right.jsonl", "-o", "both.jsonl").exit_code == 0
     assert len(read(Path("both.jsonl"))) == 9
     assert {each.cache_key for each in read(repository)} == {each.cache_key for each in read(Path("both.jsonl"))}
-
-
-# diff
-
-
-def test_diff_of_the_same(market: Path) -> None:
-    """Two equal files differ in nothing."""
-    done = run("diff", market, market, "--exit-code")
-    assert (done.exit_code, done.output) == (0, "4 the same, 0 came, 0 went, 0 changed.\n")
-
-
-def test_diff(market: Path) -> None:
-    """diff says what came, went and changed, and at which call of which scope the runs part, with its difference."""
-    turns = [TURNS[0], ("And for 6?", "No."), ("And for 7?", "No!"), ("And?", "…")]
-    after = [*conversation("day/lisa#0", turns), chat("?", "Well.", "day/bart#0"), chat("New?", "Yes.", "day/nora#0")]
-    written("after.jsonl", after, {**SETTINGS, "temperature": 1})
-    done = run("diff", market, "after.jsonl")
-    assert done.exit_code == 0
-    assert done.output.splitlines() == [
-        "1 the same, 2 came, 0 went, 3 changed.",
-        "~ setting temperature: null → 1",
-        "The runs first part at call 1 of scope day/bart (the same request, answered differently).",
-        "",
-        "=== day/bart, from call 1 on",
-        '~ answer to day/bart#0 m "?"',
-        "     → assistant",
-        f"    -    {HOSTILE.encode('unicode_escape').decode()}",
-        "    +    Well.",
-        "",
-        "=== day/lisa, from call 2 on",
-        '~ request day/lisa#0 m "And for 5?"',
-        "     user",
-        "    -    And for 5?",
-        "    +    And for 6?",
-        "     → assistant",
-        '~ request day/lisa#0 m "For 4?"',
-        '+ day/lisa#0 m "And?"',
-        "",
-        "=== day/nora, from call 1 on",
-        '+ day/nora#0 m "New?"',
-    ]
-    assert run("diff", market, "after.jsonl", "--exit-code").exit_code == 1
-
-
-def test_diff_of_a_draw() -> None:
-    """Where the same question is another draw, diff says which."""
-    for name, draw in (("one", 1), ("other", 2)):
-        written(f"{name}.jsonl", [chat("?", "Well.", "day#0"), chat("?", "Yes.", f"day#{draw}")])
-    assert run("diff", "one.jsonl", "other.jsonl").output.splitlines()[-5:] == [
-        "=== day, from call 2 on",
-        '~ request day#1 m "?"',
-        "    -sample=day#1",
-        "    +sample=day#2",
-        "     user",
-    ]
-
-
-def test_diff_json(market: Path) -> None:
-    """--json gives the same as data."""
-    written("after.jsonl", conversation("day/lisa#0", TURNS[:2]))
-    found = json.loads(run("diff", market, "after.jsonl", "--json").output)
-    assert found["same"] == 2 and found["settings"] == []
-    assert [(each["scope"], each["call"]) for each in found["partings"]] == [("day/lisa", 3), ("day/bart", 1)]
-    change = found["partings"][0]["changes"][0]
-    assert (change["change"], change["before"]["asked"], change["after"]) == ("went", "For 4?", None)
-
-
-def test_a_moved_call_is_no_change() -> None:
-    """The order in which two calls of a scope stand makes no record another."""
-    one, other = chat("a", "1", "s#0"), chat("b", "2", "s#0")
-    assert compare([one, other], [other, one]).partings == []
-
-
-def test_only_like_is_compared_with_like() -> None:
-    """A function's result in the place of another's, or of a model's answer, came; the old one went."""
-    before = [chat("a", "1", "s#0"), function("f", {"x": 1}, 2, "s#0"), function("g", {}, 3, "s#0")]
-    after = [function("f", {"x": 2}, 2, "s#0"), chat("b", "1", "s#0"), function("h", {}, 3, "s#0")]
-    kinds = [(change.kind, (change.before or change.after).title) for change in compare(before, after).changes]  # type: ignore[union-attr]
-    assert sorted(kinds) == [("came", "f"), ("came", "h"), ("request", "m"), ("went", "f"), ("went", "g")]
 
 
 answers = st.dictionaries(st.tuples(st.sampled_from("ab"), st.sampled_from("xyzw")), st.sampled_from("12"))
@@ -250,19 +156,6 @@ def recorded(made: dict[tuple[str, str], str]) -> list[Record]:
     return [chat(question, answer, f"{scope}#0") for (scope, question), answer in made.items()]
 
 
-@given(answers, answers)
-def test_changes_account_for_every_record(before: dict[Any, str], after: dict[Any, str]) -> None:
-    """Each record is the same, or part of exactly one change; nothing is the same that differs."""
-    found = compare(recorded(before), recorded(after))
-    olds = [change.before for change in found.changes if change.before]
-    news = [change.after for change in found.changes if change.after]
-    assert found.same == len(before.items() & after.items())
-    assert (found.same + len(olds), found.same + len(news)) == (len(before), len(after))
-    assert len({call.record.cache_key for call in olds}) == len(olds)
-    assert bool(found.partings) == (before != after)
-    assert {parting.scope for parting in found.partings} == {key[0] for key, _ in before.items() ^ after.items()}
-
-
 # merge
 
 
@@ -271,7 +164,7 @@ def test_merge(market: Path) -> None:
     calls = [chat(text, "!", "s#0") for text in "abcde"]
     written("one.jsonl", [calls[1], calls[3]])
     written("other.jsonl", [calls[0], calls[1], calls[2], calls[3], calls[4]])
-    done = run("merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
+    done = run("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
     assert done.exit_code == 0 and "5 records written to both.jsonl" in done.output
     assert Path("both.jsonl").read_bytes() == Path("other.jsonl").read_bytes()
 
@@ -281,11 +174,11 @@ def test_merge_of_conflicts(choice: str, answer: str) -> None:
     """Conflicts are listed and nothing is written, unless it is said which answer counts."""
     written("one.jsonl", [chat("a", "1", "s#0"), chat("b", "0", "s#0")])
     written("other.jsonl", [chat("a", "2", "s#0"), chat("b", "0", "s#0")])
-    done = run("merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl")
+    done = run("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl")
     assert done.exit_code == 1 and 'conflict: s#0 m "a": "1" | "2"' in done.output
     assert "answer 1 request differently, and nothing was written" in done.output
     assert len(read(Path("one.jsonl"))) == 2
-    done = run("merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl", "--on-conflict", choice)
+    done = run("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl", "--on-conflict", choice)
     assert done.exit_code == 0 and "conflict: " in done.output
     assert [each.response["choices"][0]["message"]["content"] for each in read(Path("one.jsonl"))] == [answer, "0"]
 
@@ -308,5 +201,5 @@ def test_a_credential_is_not_merged() -> None:
     Path("other.jsonl").write_text(
         Path("one.jsonl").read_text(encoding="utf-8").replace('"a"', f'"{secret}"'), encoding="utf-8"
     )
-    done = run("merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
+    done = run("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
     assert done.exit_code == 1 and "looks like an OpenAI API key" in done.output and not Path("both.jsonl").exists()

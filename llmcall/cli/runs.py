@@ -1,0 +1,135 @@
+"""``llmcall show``, ``diff`` and ``report``: runs looked at and compared."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import CacheError
+
+if TYPE_CHECKING:
+    from ..review.runs import Run
+    from ..review.text import Line
+
+__all__ = ["diff", "report", "show"]
+
+STYLES: dict[str, dict[str, Any]] = {
+    "scope": {"bold": True},
+    "call": {"fg": "cyan"},
+    "role": {"fg": "blue"},
+    "answer": {"fg": "green"},
+    "note": {"dim": True},
+    "settings": {"dim": True},
+}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+in_scope = click.option("--scope", help="Only this scope; without RUN, of the configured cache.")
+
+
+def _load(run: str | None, scope: str | None) -> Run:
+    """Return the run that the arguments name."""
+    from ..clients.registry import settings
+    from ..review.runs import load, scope_of
+
+    if run is None:
+        if scope is None:
+            raise click.UsageError("name a run: a cassette, an exported file, or --scope NAME of the cache")
+        return load((settings().cache_path, scope))
+    if not Path(run).exists():
+        raise click.UsageError(f"{run} does not exist")
+    found = load(run)
+    if scope is None:
+        return found
+    below = [record for record in found.records if f"{scope_of(record)}/".startswith(f"{scope}/")]
+    return found._replace(records=below, name=f"the scope {scope!r} of {found.name}")
+
+
+@click.command()
+@click.argument("run", required=False)
+@in_scope
+@click.option(
+    "--by",
+    type=click.Choice(["actor", "round"]),
+    default="actor",
+    show_default=True,
+    help="Each actor's calls together, or the n-th call of each actor beside the others'.",
+)
+@as_json
+def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
+    """Show what was asked and answered, as conversations.
+
+    RUN is a cassette, an exported file or a cache's directory. The text is the same each time, so git can compare it:
+    "llmcall show" is a textconv. A file that cannot be read is shown as it is, after the reason.
+    """
+    from ..review.conversations import grouped
+    from ..review.text import Line, round_lines, text_lines, visible
+
+    try:
+        found = _load(run, scope)
+    except CacheError as error:
+        if run is None or not Path(run).is_file():
+            raise
+        raw = visible(Path(run).read_bytes().decode("utf-8", errors="replace")).splitlines()
+        _write(Line("plain", line) for line in [f"cannot be read: {error}", *raw])
+        return
+    if as_json:
+        records = [record._asdict() for record in found.records]
+        click.echo(json.dumps(records, indent=2, ensure_ascii=False, default=bytes.hex))
+    else:
+        groups = grouped(found.records)
+        _write(round_lines(groups) if by == "round" else text_lines(found.settings, groups))
+
+
+def _write(lines: Iterable[Line]) -> None:
+    """Write lines in UTF-8; colours only to a terminal."""
+    if sys.stdout.isatty():
+        for line in lines:
+            click.echo(click.style(line.text, **STYLES.get(line.kind, {})))
+    else:
+        click.echo("".join(f"{line.text}\n" for line in lines).encode(), nl=False)
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.argument("other", required=False)
+@click.option("--scope", help="The scope of RUN that is meant; without RUN, of the configured cache.")
+@click.option("--with", "other_scope", help="The scope of OTHER that is meant; without OTHER, where RUN is.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 where the two differ.")
+@as_json
+def diff(
+    run: str | None, other: str | None, scope: str | None, other_scope: str | None, exit_code: bool, as_json: bool
+) -> None:
+    """Say where two runs part, for each actor, and why.
+
+    RUN and OTHER are cassettes, exported files or directories of caches. The exit code is 0, also where they differ,
+    unless --exit-code is given (as with git diff).
+    """
+    from ..review.comparison import compare
+
+    if other is None and other_scope is None:
+        raise click.UsageError("name two runs: RUN OTHER, or --scope NAME --with NAME")
+    found = compare(_load(run, scope), _load(other or run, other_scope or (scope if other else None)))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        click.echo(str(found))
+    if exit_code and found.same != len(found.rows):
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("run", required=False)
+@in_scope
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The HTML file to write.")
+def report(run: str | None, scope: str | None, output: str) -> None:
+    """Write one HTML page of a run, which needs no other file and loads nothing."""
+    from ..review.conversations import grouped
+    from ..review.page import page
+
+    found = _load(run, scope)
+    Path(output).write_text(page(found.name, found.settings, grouped(found.records)), encoding="utf-8")

@@ -1,0 +1,144 @@
+"""Runs: the records of a cassette, an export, or a scope of a cache, in the order of the calls."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..cache.cache import ResponseCache, shared_cache
+from ..cassettes.cassette import Cassette
+from ..cassettes.format import VOLATILE
+from ..cassettes.format import read as read_records
+from ..requests.keys import key_of
+from ..types import Record
+
+__all__ = ["Run", "answer_of", "first_level", "load", "prompt_of", "same_answer", "scope_of", "settings_changes"]
+
+
+
+class Run(NamedTuple):
+    """Hold the records of one run.
+
+    :param name: what messages call it.
+    :param records: in the order of the calls of each scope.
+    :param settings: those of the file's header.
+    """
+
+    name: str
+    records: list[Record]
+    settings: dict[str, Any]
+
+    @property
+    def scopes(self) -> set[str]:
+        """Return the scope paths of the records; ``""`` stands for those outside any scope."""
+        return {scope_of(record) for record in self.records}
+
+    def by_actor(self, named: Callable[[str], str] = lambda scope: scope) -> dict[str, list[Record]]:
+        """Return the records by scope path.
+
+        :param named: gives the name of a scope path.
+        """
+        found: dict[str, list[Record]] = {}
+        names: dict[str, str] = {}
+        for record in self.records:
+            scope = scope_of(record)
+            name = names.get(scope)
+            if name is None:
+                name = names[scope] = named(scope)
+            found.setdefault(name, []).append(record)
+        return found
+
+
+def load(run: Any) -> Run:
+    """Return the run that is meant.
+
+    :param run: a :class:`Run`; the path of a cassette, of an exported file or of a cache's directory; a
+        :class:`Cassette`; a :class:`ResponseCache`; or a cache (or its directory) and a scope path in a tuple.
+    :raises TypeError: where it is none of these.
+    :raises CacheError: where the file is damaged or nothing is recorded in the scope.
+    """
+    if isinstance(run, Run):
+        return run
+    if isinstance(run, tuple) and len(run) == 2:
+        cache, scope = run
+        cache = cache if isinstance(cache, ResponseCache) else shared_cache(cache)
+        records = list(cache.records(where=lambda record: _is_below(scope_of(record), scope)))
+        return Run(f"the scope {scope!r} of {cache.path}", records, {})
+    if isinstance(run, Cassette):
+        return Run(str(run.path), run.all_records(), dict(run.stored.settings) if run.stored else {})
+    if isinstance(run, ResponseCache):
+        return Run(str(run.path), list(run.records()), {})
+    if not isinstance(run, (str, os.PathLike)):
+        raise TypeError(f"{run!r} is no run: give a path, a Cassette, a cache, or (cache, scope)")
+    if Path(run).is_dir():
+        return load(ResponseCache(run))
+    found = read_records(run, key_of)
+    return Run(os.fspath(run), list(found), dict(found.settings))
+
+
+def _is_below(scope: str, above: str) -> bool:
+    return scope == above or scope.startswith(f"{above}/")
+
+
+def scope_of(record: Record) -> str:
+    """Return the scope path of a record; empty outside any scope."""
+    return (record.sample or "").partition("#")[0]
+
+
+def first_level(scopes: Collection[str]) -> str | None:
+    """Return the name with which all scope paths begin, or ``None`` where they begin with several."""
+    names = {scope.partition("/")[0] for scope in scopes}
+    return names.pop() if len(names) == 1 and "" not in names else None
+
+
+def prompt_of(record: Record) -> str:
+    """Return the last message that a call asked, the text of an embedding, or a function's arguments."""
+    request = record.request
+    if record.kind == "embedding":
+        return _as_text(request.get("input"))
+    messages = request.get("messages")
+    if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
+        return _as_text(messages[-1].get("content"))
+    return _as_text(request.get("arguments", request.get("body")))
+
+
+def answer_of(record: Record) -> str:
+    """Return a call's answer as text: its content, else its tool calls, a function's value, as JSON."""
+    response = record.response
+    choices = response.get("choices")
+    if isinstance(choices, list) and choices:
+        message = choices[0].get("message") or {}
+        content = message.get("content")
+        if content is None:
+            content = message.get("refusal") or message.get("tool_calls")
+        return _as_text(content)
+    if "embedding" in response:
+        return f"{len(response['embedding']) // 4} numbers"
+    return _as_text(response.get("value", response))
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
+
+
+def same_answer(one: Record, other: Record) -> bool:
+    """Tell whether two records hold the same answer, apart from what is new in each response."""
+    if one.response == other.response:
+        return True
+    if one.kind == "function":
+        return False
+    lasting = [
+        {name: value for name, value in record.response.items() if name not in VOLATILE} for record in (one, other)
+    ]
+    return lasting[0] == lasting[1]
+
+
+def settings_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return the settings that differ: name, before and after (``None`` where absent)."""
+    names = sorted({*before, *after})
+    return [(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)]

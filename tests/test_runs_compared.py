@@ -1,0 +1,245 @@
+"""Runs compared: where two recordings of one program part, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import llmcall
+from llmcall.cli.main import main
+from llmcall.testing import ScriptedClient
+
+ACTORS = ("lisa", "emma", "bart")
+Say = Callable[[str, int, str], str]
+
+
+def agreed(name: str, number: int, heard: str) -> str:
+    """Answer the same in every run."""
+    return f"{name} says {number}, having heard {len(heard)} letters"
+
+
+def play(
+    path: str, say: Say = agreed, *, scope: str = "", word: str = "thrifty", actors: tuple[str, ...] = ACTORS,
+    rounds: int = 3, hears: bool = True, **params: Any,
+) -> str:  # fmt: skip
+    """Record some rounds in which each actor hears what the one before said; the bart of every run is calm."""
+    said: list[str] = []
+    client = ScriptedClient(lambda messages: said.pop())
+    with llmcall.cassette(path, mode="rewrite"), llmcall.scope(scope or None):
+        heard = "nothing"
+        for number in range(rounds):
+            for name in actors:
+                said.append(say(name, number, heard))
+                about = "calm" if name == "bart" else word
+                messages = [
+                    {"role": "system", "content": f"You are {name}, a {about} buyer."},
+                    {"role": "user", "content": f"Round {number}. You heard: {heard if hears else 'nothing'}"},
+                ]
+                with llmcall.scope(name):
+                    heard = client.send_message(messages, temperature=1, on_error="raise", **params).content or ""
+    return path
+
+
+def counts(found: llmcall.Comparison) -> tuple[int, int, int, int]:
+    """Return the counts of a comparison."""
+    return found.same, found.changed, found.added, found.missing
+
+
+def test_equal_runs() -> None:
+    """Two equal runs part nowhere, also where a first scope names each of them."""
+    one, other = play("rep-1.jsonl", scope="rep-1"), play("rep-2.jsonl", scope="rep-2")
+    for pair in ((one, one), (one, other), (play("bare.jsonl"), other)):
+        found = llmcall.compare(*pair)
+        assert counts(found) == (9, 0, 0, 0) and not found.parted
+        assert {row.scope for row in found.rows} >= {"lisa"} or pair == (one, one)
+    assert str(found).splitlines() == ["9 calls: 9 the same, 0 changed, 0 added, 0 missing", "No actor's runs part."]
+
+
+def test_a_changed_prompt_is_told_once() -> None:
+    """The same changed word of several actors is one line; who only hears their other answers does not part."""
+
+    def louder(name: str, number: int, heard: str) -> str:
+        return agreed(name, number, heard) + "!"
+
+    found = llmcall.compare(play("a.jsonl"), play("b.jsonl", louder, word="generous"))
+    assert counts(found) == (0, 9, 0, 0)
+    assert [each[:3] for each in found.parted] == [("emma", 0, "prompt"), ("lisa", 0, "prompt")]
+    assert found.parted[0].before == "You are emma, a thrifty buyer."
+    assert str(found).splitlines()[1:] == [
+        "the same change in 2 scopes (emma, lisa): the prompt changed: [-thrifty-] {+generous+}"
+    ]
+
+
+def test_only_the_first_cause_parts() -> None:
+    """An actor parts where its answer to the same request differs, and not again where histories repeat it."""
+
+    def other(name: str, number: int, heard: str) -> str:
+        return "I changed my mind" if (name, number) == ("emma", 1) else agreed(name, number, heard)
+
+    found = llmcall.compare(play("a.jsonl"), play("b.jsonl", other))
+    assert [(each.scope, each.place, each.why) for each in found.parted] == [("emma", 1, "draw")]
+    assert found.parted[0].after == "I changed my mind"
+    changed = [(row.scope, row.place) for row in found.rows if row.status == "changed"]
+    assert changed[:2] == [("bart", 1), ("emma", 1)]  # bart heard it
+
+
+@pytest.mark.parametrize(
+    ("params", "why", "before", "after"),
+    [
+        ({"model": "gpt-4o"}, "model", "gpt-4o-mini", "gpt-4o"),
+        ({"top_p": 0.5}, "parameters", "top_p=null", "top_p=0.5"),
+    ],
+)
+def test_why_runs_part(params: dict[str, Any], why: str, before: str, after: str) -> None:
+    """A changed model and changed parameters are told from changed prompts."""
+    one = play("a.jsonl", model="gpt-4o-mini")
+    found = llmcall.compare(one, play("b.jsonl", **{"model": "gpt-4o-mini", **params}))
+    assert {(each.why, each.before, each.after) for each in found.parted} == {(why, before, after)}
+
+
+def test_added_and_missing_calls() -> None:
+    """A round more, and an actor less, are added and missing calls."""
+    one = play("a.jsonl", hears=False)
+    found = llmcall.compare(one, play("b.jsonl", actors=("lisa", "emma"), rounds=4, hears=False))
+    assert counts(found) == (6, 0, 2, 3)
+    assert {(each.scope, each.place, each.why) for each in found.parted} == {
+        ("lisa", 3, "added"), ("emma", 3, "added"), ("bart", 0, "missing"),
+    }  # fmt: skip
+
+
+def test_renamed_actors() -> None:
+    """An actor under another name is matched by its first prompt, or by what the caller says."""
+
+    def record(path: str, scope: str, question: str = "Bread?") -> str:
+        with llmcall.cassette(path, mode="rewrite"), llmcall.scope("day"), llmcall.scope(scope):
+            ScriptedClient(["Yes"]).send_message(question, on_error="raise")
+        return path
+
+    one, other = record("a.jsonl", "lisa"), record("b.jsonl", "elisabeth")
+    found = llmcall.compare(one, other)
+    assert counts(found) == (1, 0, 0, 0) and set(found.renamed) and "elisabeth" in str(found)
+    changed = record("b.jsonl", "elisabeth", "Cheese?")
+    assert llmcall.compare(one, changed).changed == 0
+    assert "no actor in common" in str(llmcall.compare(one, changed))
+    assert llmcall.compare(one, changed, align={"day/elisabeth": "day/lisa"}).changed == 1
+
+
+def test_the_spread_of_several_runs() -> None:
+    """Several runs compared give each question's answers and their counts; JSON is counted by its value."""
+
+    def say(answer: str) -> Say:
+        return lambda name, number, heard: answer
+
+    runs = [
+        play(f"{index}.jsonl", say(answer), rounds=1, hears=False)
+        for index, answer in enumerate(['{"buy": true, "n": 1}', '{"n": 1, "buy": true}', '{"buy": false}'])
+    ]
+    spread = llmcall.compare(*runs).spread
+    assert len(spread) == 3
+    assert spread[0].answers == {'{"buy": true, "n": 1}': 2, '{"buy": false}': 1}
+
+
+def test_what_a_run_may_be(tmp_path: Path) -> None:
+    """A cassette, an export, a cache, its directory, and a scope of it are runs."""
+    client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")
+    for name in ("rep-1", "rep-2"):
+        with llmcall.scope(name), llmcall.scope("lisa"):
+            client.send_message("Bread?", temperature=1, on_error="raise")
+    cache = client.cache
+    cache.export(tmp_path / "all.jsonl")
+    assert counts(llmcall.compare((cache, "rep-1"), (cache, "rep-2"))) == (1, 0, 0, 0)
+    assert counts(llmcall.compare(cache, tmp_path / "all.jsonl")) == (2, 0, 0, 0)
+    with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("rep-1"), llmcall.scope("lisa"):
+        client.send_message("Bread?", temperature=1, on_error="raise")
+        assert counts(llmcall.compare(tape, (cache.path, "rep-1"))) == (1, 0, 0, 0)
+    with pytest.raises(llmcall.CacheError, match="nothing is recorded in the scope 'rep-9'"):
+        llmcall.compare(cache, (cache, "rep-9"))
+    with pytest.raises(TypeError, match="at least two runs"):
+        llmcall.compare(cache)
+    with pytest.raises(TypeError, match="is no run"):
+        llmcall.compare(cache, 3)
+
+
+def test_what_a_comparison_shows() -> None:
+    """A comparison is a data frame, JSON, and HTML in which hostile text is inert."""
+    found = llmcall.compare(play("a.jsonl"), play("b.jsonl", lambda *_: "<script>alert(1)</script>"))
+    frame = found.to_frame()
+    assert list(frame.columns)[:4] == ["scope", "place", "status", "prompt"] and len(frame) == 9
+    assert json.loads(json.dumps(found.to_dict()))["changed"] == found.changed
+    assert "<script>" not in found._repr_html_() and "&lt;script&gt;" in found._repr_html_()
+    assert repr(found) == "Comparison(same=0, changed=9, added=0, missing=0, parted=1)"
+
+
+calls = st.tuples(st.sampled_from("ab"), st.sampled_from("xyzw"))
+questions = st.dictionaries(calls, st.sampled_from("12"), min_size=1)
+
+
+@settings(max_examples=40)
+@given(questions, questions)
+def test_every_call_has_one_row(one: dict[tuple[str, str], str], other: dict[tuple[str, str], str]) -> None:
+    """Each call of both runs stands in exactly one row, and nothing is the same that differs."""
+    for path, made in (("one.jsonl", one), ("other.jsonl", other)):
+        with llmcall.cassette(path, mode="rewrite"):
+            for (actor, question), answer in sorted(made.items()):
+                with llmcall.scope(actor):
+                    ScriptedClient([answer]).send_message(question, temperature=1, on_error="raise")
+    found = llmcall.compare("one.jsonl", "other.jsonl")
+    assert found.same + found.changed + found.missing == len(one)
+    assert found.same + found.changed + found.added == len(other)
+    if {actor for actor, _ in one} == {actor for actor, _ in other}:  # else one name may be the whole run's
+        assert bool(found.parted) == (one != other)
+        assert found.same == len(one.items() & other.items())
+
+
+# The command line
+
+
+def run(*arguments: object) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+def test_diff() -> None:
+    """diff prints the comparison, or JSON; the exit code tells of differences only where it is asked to."""
+    one, other = play("a.jsonl"), play("b.jsonl", word="generous")
+    assert run("diff", one, one, "--exit-code").exit_code == 0
+    done = run("diff", one, other)
+    assert done.exit_code == 0 and "[-thrifty-] {+generous+}" in done.output
+    assert run("diff", one, other, "--exit-code").exit_code == 1
+    assert json.loads(run("diff", one, other, "--json").output)["parted"][0]["why"] == "prompt"
+    assert run("diff", one).exit_code == 2
+    assert run("diff", one, "none.jsonl").exit_code == 2
+    Path("broken.jsonl").write_bytes(Path(one).read_bytes() + b"{broken\n")
+    done = run("diff", one, "broken.jsonl")
+    assert done.exit_code == 1 and "broken.jsonl:" in done.output and "Traceback" not in done.output
+
+
+def test_diff_of_scopes() -> None:
+    """Two scopes of the configured cache, or of one file, are compared by their names."""
+    client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")
+    for name in ("rep-1", "rep-2"):
+        with llmcall.scope(name), llmcall.scope("lisa"):
+            client.send_message("Bread?", temperature=1, on_error="raise")
+    done = run("diff", "--scope", "rep-1", "--with", "rep-2")
+    assert done.exit_code == 0 and done.output.startswith("1 calls: 1 the same")
+    client.cache.export("all.jsonl")
+    assert run("diff", "all.jsonl", "--scope", "rep-1", "--with", "rep-2").output == done.output
+    empty = run("diff", "--scope", "rep-1", "--with", "rep-9")
+    assert empty.exit_code == 1 and "nothing is recorded in the scope 'rep-9'" in empty.output
+
+
+def test_show_by_round() -> None:
+    """show prints each actor's calls together, or the n-th call of each beside the others'."""
+    path = play("a.jsonl")
+    by_actor = run("show", path).output
+    assert by_actor.index("=== bart") < by_actor.index("=== emma") < by_actor.index("=== lisa")
+    by_round = run("show", path, "--by", "round").output
+    assert [line for line in by_round.splitlines() if line.startswith("=== ")] == [f"=== round {n}" for n in range(3)]
+    assert by_round.index("lisa says 0") < by_round.index("bart says 1")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import aclosing, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from .clients.registry import client as shared_client
 from .engine.drivers import adrive
-from .errors import APIError, InvalidRequestError
+from .errors import APIError, InvalidRequestError, ServiceError
 from .legacy import answering, asking, dumped, is_stand_in, sdk_error
-from .responses.raw_stream import chat_completion, chat_completion_stream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+    import httpx
 
 __all__ = ["chat_completion", "chat_completion_stream", "chatcompletion_request", "embedding_request"]
+
+LOGGED = 2**20  # bytes of a refusal; FastAPI's servers repeat the request in theirs, and the message comes first
 
 
 async def chatcompletion_request(
@@ -38,3 +45,118 @@ async def embedding_request(text: str) -> list[float] | None:
         return None
     except APIError as error:
         raise sdk_error(error) from error
+
+
+async def chat_completion_stream(
+    url: str,
+    chat_data: Mapping[str, Any],
+    client: httpx.AsyncClient | None = None,
+    headers: Mapping[str, Any] = {},
+    timeout: float | None = 60,
+    caller: Callable[[str], Awaitable[None] | None] | None = None,
+) -> AsyncGenerator[str, None]:
+    """Post a chat request and yield the text of its answer piece by piece, as the server-sent events bring it.
+
+    Nothing is cached, retried or counted here. Closing the generator (``aclose()``) closes the connection.
+
+    :param url: the full address, or a path below the ``base_url`` of ``client``.
+    :param chat_data: the JSON body, with ``"stream": True`` for an answer in pieces.
+    :param client: the client that posts, left open; by default one of its own, closed at the end.
+    :param headers: HTTP headers.
+    :param timeout: seconds for connecting, and for each read.
+    :param caller: awaited with each piece before it is yielded; a plain function is called.
+    :raises httpx.RequestError: where the status is not 200 (its body is in the log), the connection fails, an event is
+        malformed or reports an error, or the answer has more than 256 MiB.
+    """
+    import httpx
+
+    async with (
+        httpx.AsyncClient() if client is None else nullcontext(client) as opened,
+        opened.stream("POST", url, headers=dict(headers), json=chat_data, timeout=timeout) as response,
+    ):
+        if response.status_code != 200:
+            await _log_refusal(response)
+            raise httpx.RequestError(f"Request failed with status {response.status_code}", request=response.request)
+        async with aclosing(_pieces(response)) as pieces:
+            async for piece in pieces:
+                told = caller(piece) if caller is not None else None
+                if told is not None:
+                    await told
+                yield piece
+
+
+async def chat_completion(
+    url: str,
+    chat_data: Mapping[str, Any],
+    client: httpx.AsyncClient | None = None,
+    headers: Mapping[str, Any] = {},
+    timeout: float | None = 60,
+    caller: Callable[[str], Awaitable[None] | None] | None = None,
+) -> str:
+    """Post a chat request and return the whole text of its answer.
+
+    The arguments, and what is raised, are those of :func:`chat_completion_stream`.
+    """
+    async with aclosing(chat_completion_stream(url, chat_data, client, headers, timeout, caller)) as pieces:
+        return "".join([piece async for piece in pieces])
+
+
+async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """Yield the texts of a body that are not empty."""
+    import httpx
+
+    from .responses.streaming import EventStreamDecoder
+
+    decoder = EventStreamDecoder()
+    try:
+        async with aclosing(response.aiter_bytes()) as received:  # type: ignore[type-var]
+            async for data in received:
+                for event in decoder.feed(data):
+                    if text := _text_in(event):
+                        yield text
+                if decoder.done:
+                    return
+        for event in decoder.close():
+            if text := _text_in(event):
+                yield text
+    except ServiceError as error:
+        raise httpx.RequestError(str(error), request=response.request) from error
+
+
+def _text_in(event: dict[str, Any] | str) -> str:
+    """Return the text that an event, or a line that belongs to none, carries; ``""`` where there is none.
+
+    It is ``choices[0].delta.content`` (chat completions), ``choices[0].text`` (the older completions), or ``text``
+    where ``error_code`` is not zero (DB-GPT, whose clients show it in place of an answer).
+    """
+    if isinstance(event, str):
+        return event
+    if event.get("error_code"):
+        return str(event.get("text") or event)
+    error, choices = event.get("error"), event.get("choices")
+    if error:
+        message = error.get("message") if isinstance(error, dict) else error
+        raise ServiceError(f"the server sent an error inside the stream: {message or error}")
+    if not choices:
+        return ""  # only the usage, or Azure's verdict on the prompt
+    choice = choices[0] if isinstance(choices, list) else None
+    source = choice.get("delta") or {"content": choice.get("text")} if isinstance(choice, dict) else None
+    text = source.get("content") or "" if isinstance(source, dict) else None
+    if not isinstance(text, str):
+        raise ServiceError(f"a malformed event in the stream: choices is {choices!r:.200}")
+    return text
+
+
+async def _log_refusal(response: httpx.Response) -> None:
+    import logging
+
+    from .clients.api_errors import masked, secrets_of
+
+    body = bytearray()
+    async with aclosing(response.aiter_bytes()) as received:  # type: ignore[type-var]
+        async for data in received:
+            body += data
+            if len(body) > LOGGED:
+                break
+    text = masked(body[:LOGGED].decode("utf-8", "replace"), secrets_of(response.request))
+    logging.getLogger("llmcall").error("Request failed with status %d. Error: %s", response.status_code, text)

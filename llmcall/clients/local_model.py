@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine import interrupts
 from ..errors import APIError, ConfigError, InvalidRequestError, RequestTimeoutError
-from .failures import failure
+from .api_errors import failure
 from .local_server import shared_server
 
 if TYPE_CHECKING:

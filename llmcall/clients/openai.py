@@ -112,36 +112,37 @@ class OpenAIClient(LLMClient):
         address = _address(endpoint.base_url or self._default_address(endpoint), "BASE_URL")
         key = self._key(endpoint)
         function = key if callable(key) else None
-        arguments = {
-            "api_key": header_value(key, "the API key") if key and not function else NO_KEY,
-            "base_url": address.url,
-        }
+        arguments = {"api_key": NO_KEY if function or not key else key, "base_url": address.url}
         return self._sdk_transport(endpoint, "OpenAI", address, arguments, function)
 
     def _sdk_transport(
         self, endpoint: Endpoint, sdk_class: str, address: Address, arguments: dict[str, Any], key: Any
     ) -> SDKTransport:
-        from .bearer import Hidden
-        from .sdk_transport import SDKTransport, fitting
+        from .sdk_transport import SDKTransport, TokenFunction, header_value
 
         config.announce_key_destination(self.settings, endpoint)
         organization = endpoint.organization and header_value(endpoint.organization, "the organization")
-        headers = {name: Hidden(value) for name, value in address.headers.items()}
+        given = self._http_client
+        for name in ("api_key", "azure_ad_token"):
+            if name in arguments:
+                arguments[name] = header_value(arguments[name], "the key")
 
         def make(asynchronous: bool) -> Any:
             """Make an SDK client."""
             import openai
 
+            fits = given is not None and hasattr(given, "aclose") == asynchronous
             return getattr(openai, f"Async{sdk_class}" if asynchronous else sdk_class)(
                 **arguments,
                 organization=organization,
-                default_headers=headers,
+                default_headers=address.headers,
                 default_query=address.query,
                 max_retries=0,
-                http_client=fitting(self._http_client, asynchronous),
+                http_client=given if fits else None,
             )
 
-        return SDKTransport(make, endpoint.name, key, lent=self._http_client)
+        token = TokenFunction(key) if key is not None else None
+        return SDKTransport(make, endpoint.name, address.url, token=token, http_client=given)
 
     def _key(self, endpoint: Endpoint) -> Any:
         """Return the key of an endpoint, or the function that gives it; ``None`` where a server needs none."""
@@ -171,7 +172,7 @@ class OpenAIClient(LLMClient):
         function = key if callable(key) else None
         arguments = {
             # A token goes into each request's header; the SDK still insists on one of its own.
-            name: "asked before each attempt" if function else header_value(key, "the key of Azure"),
+            name: "asked before each attempt" if function else key,
             "azure_endpoint": address.url,
             "api_version": version,
             "azure_deployment": endpoint.deployment,
@@ -241,18 +242,6 @@ def _host_of(url: str) -> str:
     from ..config.values import host_of
 
     return host_of(url)
-
-
-def header_value(text: str, what: str) -> str:
-    """Return a text without blanks around it.
-
-    :param what: what it is, for the error, which does not show it.
-    :raises ConfigError: where an HTTP header cannot carry it.
-    """
-    stripped = text.strip()
-    if not (stripped.isascii() and stripped.isprintable()):
-        raise ConfigError(f"{what} holds control characters or letters that are no ASCII, which no HTTP header carries")
-    return stripped
 
 
 def _entra(endpoint: Endpoint) -> Any:

@@ -1,32 +1,27 @@
-"""The room that sends through the openai SDK; :mod:`llmcall.clients.sdk_errors` maps its errors to the tree."""
+"""Requests through the openai SDK: the only module that knows how to send with it."""
 
 from __future__ import annotations
 
-import sys
 import threading
-from contextlib import aclosing, closing, contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
-from weakref import WeakKeyDictionary, finalize
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from ..engine.interrupts import limited
-from ..errors import RequestTimeoutError, ServiceError
+from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
+from ..responses.streaming import EventStreamDecoder, append, read_object
 from ..types import Response
-from .bearer import abearer, bearer
-from .bodies import Body, bounding
-from .echoes import EchoFilter
-from .events import EventDecoder
-from .failures import answered, request_id
-from .heads import Head
-from .posts import body_of, posted
-from .redirects import at_home
-from .sdk_errors import failures, hide_keys, mapped_error, raise_mapped, unmistakable_keys, without_keys
+from .api_errors import http_errors, mapped_error, masked, read_answer, refuse_reported, request_id, secrets_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    import asyncio
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from ..types import Request
 
-__all__ = ["SDKTransport", "fitting"]
+__all__ = ["SDKTransport", "TokenFunction", "header_value"]
+
+OWN = ("model", "messages", "input")  # what an extra body does not replace
+LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
 
 
 class SDKTransport:
@@ -35,262 +30,324 @@ class SDKTransport:
     :param make: returns an ``openai.OpenAI`` or ``openai.AzureOpenAI``, or, where its argument is true, the
         asynchronous twin; the SDK is imported there.
     :param name: the endpoint's name, for errors.
-    :param key: a function that gives a token for every attempt, or ``None``.
-    :param lent: the HTTP client that a user gave, and will close.
+    :param url: its address, for errors.
+    :param token: gives a token for every attempt, or ``None``.
+    :param http_client: the HTTP client that a user gave, and will close.
     """
 
     def __init__(
-        self, make: Callable[[bool], Any], name: str, key: Callable[[], Any] | None = None, *, lent: Any = None
+        self,
+        make: Callable[[bool], Any],
+        name: str,
+        url: str,
+        *,
+        token: TokenFunction | None = None,
+        http_client: Any = None,
     ) -> None:
         self._make = make
         self._name = name
-        self._key = key
-        self._lent = lent
+        self._url = url
+        self._token = token
+        self._http_client = http_client
         self._lock = threading.Lock()
-        self._sdk: Any = None
-        self._heads: dict[tuple[str, ...], Head] = {}
-        self._sdks: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
+        self._client: Any = None
+        self._async_clients: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
 
     @property
     def renewable(self) -> bool:
         """Return whether a refused key may be replaced by a fresh one: a function gives it."""
-        return self._key is not None
+        return self._token is not None
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response; the timeout bounds the attempt as a whole, the reading of the body included."""
-        sdk = self._client()
-        with limited(timeout):
-            try:
-                answer = self._begun(sdk, request, timeout)
-                try:
-                    return _response(answer, _read(answer))
-                except failures() as error:
-                    _raise_noted(answer, error)
-                finally:
-                    answer.close()
-            except failures() as error:
-                raise_mapped(error, self._name)
+        headers = self._token.headers() if self._token else {}
+        with limited(timeout), self._errors() as head, self._open(request, timeout, headers) as answer:
+            head.read(answer)
+            body = bytearray()
+            for data in answer.iter_bytes():
+                append(body, data)
+            return Response(read_answer(body), head.request_id, head.headers)
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response, as :meth:`send`."""
         import asyncio
 
-        sdk = await self._aclient()
         try:
-            if sys.version_info < (3, 11):
-                return await asyncio.wait_for(self._answer(sdk, request, timeout), timeout)
-            async with asyncio.timeout(timeout):  # takes no task of its own
-                return await self._answer(sdk, request, timeout)
+            return await asyncio.wait_for(self._asend(request, timeout), timeout)
         except asyncio.TimeoutError:
-            raise RequestTimeoutError("no answer within the timeout", endpoint=self._name) from None
-        except failures() as error:
-            raise_mapped(error, self._name)
+            message = f"no complete answer from {self._url} within the timeout"
+            raise RequestTimeoutError(message, endpoint=self._name) from None
 
-    async def _answer(self, sdk: Any, request: Request, timeout: float | None) -> Response:
-        answer = await self._abegun(sdk, request, timeout)
-        try:
-            body = Body()
-            async for piece in answer.aiter_bytes():
-                body.add(piece)
-            return _response(answer, body.data)
-        except failures() as error:
-            _raise_noted(answer, error)
-        finally:
-            await answer.aclose()
-
-    def _begun(self, sdk: Any, request: Request, timeout: float | None) -> Any:
-        """Send a request and return the response, of which the body is not read yet."""
-        place = self._place(request, "sync")
-        head = self._heads.get(place)
-        if head is not None:
-            return head.send(sdk, body_of(request), timeout)
-        answer = posted(sdk, request, timeout, bearer(self._key)).response
-        self._learn(place, answer)
-        return answer
-
-    async def _abegun(self, sdk: Any, request: Request, timeout: float | None) -> Any:
-        place = self._place(request, "async")
-        head = self._heads.get(place)
-        if head is not None:
-            return await head.asend(sdk, body_of(request), timeout)
-        answer = (await posted(sdk, request, timeout, await abearer(self._key), asynchronous=True)).response
-        self._learn(place, answer)
-        return answer
-
-    def _place(self, request: Request, kind_of_client: str) -> tuple[str, ...]:
-        """Return what requests have in common that have the same head; nothing where each has its own."""
-        if self._key is not None or request.headers or "extra_query" in request.body:
-            return ()
-        return request.kind, request.body["model"], kind_of_client
-
-    def _learn(self, place: tuple[str, ...], answer: Any) -> None:
-        if place and not answer.history:  # a redirect's head is another one
-            self._heads[place] = Head.of(answer.request)
+    async def _asend(self, request: Request, timeout: float | None) -> Response:
+        opened = await self._aopen(request, timeout)
+        with self._errors() as head:
+            async with opened as answer:
+                head.read(answer)
+                body = bytearray()
+                async for data in answer.iter_bytes():
+                    append(body, data)
+                return Response(read_answer(body), head.request_id, head.headers)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield what the head says and the chunks of a streamed answer; the timeout bounds the wait for each read."""
-        sdk, events = self._client(), EventDecoder()
-        with self._mapping():
-            answer = posted(sdk, _streaming(request), timeout, bearer(self._key)).response
-            with closing(answer), _noting(answer):
-                events.hidden = unmistakable_keys(answer.request)
-                echoes = _echoes_of(events)
-                yield _opening(answer)
-                for data in answer.iter_bytes():
-                    yield from map(echoes.passed, events.feed(data))
-                    if events.done:
-                        break
-                else:
-                    yield from map(echoes.passed, events.close())
-                yield from echoes.rest()
+        headers = self._token.headers() if self._token else {}
+        with self._errors() as head, self._open(request, timeout, headers, stream=True) as answer:
+            yield head.read(answer)
+            chunks = _Chunks()
+            for data in answer.iter_bytes():
+                yield from chunks.feed(data)
+                if chunks.done:
+                    return
+            yield from chunks.close()
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer, as :meth:`stream`."""
-        sdk, events = await self._aclient(), EventDecoder()
-        with self._mapping():
-            stream = await posted(sdk, _streaming(request), timeout, await abearer(self._key), asynchronous=True)
-            async with aclosing(stream.response) as answer:
-                with _noting(answer):
-                    events.hidden = unmistakable_keys(answer.request)
-                    echoes = _echoes_of(events)
-                    yield _opening(answer)
-                    async for data in answer.aiter_bytes():
-                        for chunk in events.feed(data):
-                            yield echoes.passed(chunk)
-                        if events.done:
-                            break
-                    else:
-                        for chunk in events.close():
-                            yield echoes.passed(chunk)
-                    for chunk in echoes.rest():
+        opened = await self._aopen(request, timeout, stream=True)
+        with self._errors() as head:
+            async with opened as answer:
+                yield head.read(answer)
+                chunks = _Chunks()
+                async for data in answer.iter_bytes():
+                    for chunk in chunks.feed(data):
                         yield chunk
+                    if chunks.done:
+                        return
+                for chunk in chunks.close():
+                    yield chunk
 
     def models(self, timeout: float) -> list[str]:
         """Return the names of the models that the endpoint lists.
 
         :param timeout: seconds.
         """
-        models = self._client().models.with_streaming_response
-        headers = bearer(self._key) or None
-        with (
-            limited(timeout),
-            self._mapping(),
-            models.list(timeout=timeout, extra_headers=headers) as answer,
-            _noting(answer.http_response),
-        ):
-            return _names(_response(answer.http_response, _read(answer)).get("data"))
+        models = self._sync_client().models.with_streaming_response
+        headers = self._token.headers() if self._token else None
+        with limited(timeout), self._errors(), models.list(timeout=timeout, extra_headers=headers) as answer:
+            listed = refuse_reported(read_object(answer.read(), "list of models")).get("data")
+            if not isinstance(listed, list) or not all(isinstance(model, dict) and "id" in model for model in listed):
+                raise ServiceError("a malformed list of models")
+            return [str(model["id"]) for model in listed]
+
+    def _open(self, request: Request, timeout: float | None, headers: dict[str, str], stream: bool = False) -> Any:
+        """Return a context manager that sends the request, and is the response, whose body is not read yet."""
+        return _sent(self._sync_client(), request, timeout, headers, stream)
+
+    async def _aopen(self, request: Request, timeout: float | None, stream: bool = False) -> Any:
+        headers = await self._token.aheaders() if self._token else {}
+        return _sent(await self._async_client(), request, timeout, headers, stream)
 
     @contextmanager
-    def _mapping(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[_Head]:
+        """Raise what the SDK and its HTTP library raise as errors of the tree, with what the response's head said."""
+        head = _Head()
         try:
-            yield
-        except failures() as error:
-            raise_mapped(error, self._name)
+            yield head
+        except _failures() as error:
+            mapped = mapped_error(error, self._url)
+            mapped.endpoint = self._name
+            if head.status_code is not None:
+                mapped.status_code, mapped.request_id = head.status_code, head.request_id
+                mapped.args = tuple(masked(argument, secrets_of(head.request)) for argument in mapped.args)
+            if mapped is not error:
+                raise mapped from error
+            raise
 
-    def _client(self) -> Any:
-        if self._sdk is None:
-            with self._lock:
-                if self._sdk is None:
-                    self._sdk = bounding(at_home(self._make(False)))
-                    if self._lent is None:
-                        finalize(self, self._sdk.close).atexit = False  # connections of a client that was forgotten
-        return self._sdk
+    def _made(self, asynchronous: bool) -> Any:
+        import openai  # noqa: F401
 
-    async def _aclient(self) -> Any:
+        try:
+            return self._make(asynchronous)
+        except http_errors("InvalidURL") as error:
+            raise ConfigError(f"{self._url} is no address of a server: {error}") from None
+
+    def _sync_client(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = self._made(False)
+            return self._client
+
+    async def _async_client(self) -> Any:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        found = self._sdks.get(loop)
+        found = self._async_clients.get(loop)
         if found is None:
-            sdk = bounding(at_home(self._make(True), asynchronous=True), asynchronous=True)
-            guard = _closing(sdk)
-            await anext(guard)
-            found = self._sdks.setdefault(loop, (sdk, guard))
+            for other in list(self._async_clients):
+                if other.is_closed():  # without asyncio.run's shutdown, which ends the generators that are left
+                    self._async_clients.pop(other, None)
+            client = self._made(True)
+            end = self._at_end_of(loop, client)
+            await anext(end)
+            found = self._async_clients.setdefault(loop, (client, end))
         return found[0]
+
+    async def _at_end_of(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
+        """Close a client when its event loop ends: ``asyncio.run`` closes the generators that are left."""
+        try:
+            yield
+        finally:
+            self._async_clients.pop(loop, None)
+            if client._client is not self._http_client:
+                await client.close()
 
     def close(self) -> None:
         """Close the connections of the synchronous client."""
         with self._lock:
-            sdk, self._sdk = self._sdk, None
-        if sdk is not None:
-            sdk.close()
+            client, self._client = self._client, None
+        if client is not None and client._client is not self._http_client:
+            client.close()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop, and those of the synchronous client."""
         import asyncio
 
         self.close()
-        found = self._sdks.pop(asyncio.get_running_loop(), None)
+        found = self._async_clients.pop(asyncio.get_running_loop(), None)
         if found is not None:
             await found[1].aclose()
 
 
-async def _closing(sdk: Any) -> AsyncGenerator[None, None]:
-    """Close an SDK client when its event loop ends: ``asyncio.run`` closes the generators that are left."""
-    try:
-        yield
-    finally:
-        await sdk.close()
+def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, str], stream: bool) -> Any:
+    """Let the SDK send a request, by its public way to a response that is read by hand.
 
-
-def _streaming(request: Request) -> Request:
-    return request._replace(body={**request.body, "stream": True})
-
-
-@contextmanager
-def _noting(answer: Any) -> Iterator[None]:
-    """Note in an error what the head of the response said."""
-    try:
-        yield
-    except failures() as error:
-        _raise_noted(answer, error)
-
-
-def _raise_noted(answer: Any, error: BaseException) -> NoReturn:
-    mapped = mapped_error(error)
-    mapped.status_code, mapped.request_id = answer.status_code, request_id(answer.headers)
-    hide_keys(answer.request, mapped, error)
-    if mapped is error:
-        raise mapped
-    raise mapped from error
-
-
-def _read(answer: Any) -> bytearray:
-    body = Body()
-    for piece in answer.iter_bytes():
-        body.add(piece)
-    return body.data
-
-
-def _opening(answer: Any) -> Response:
-    """Return what the head of a stream says, before its first chunk."""
-    return _told({}, answer)
-
-
-def _echoes_of(events: EventDecoder) -> EchoFilter:
-    """Return what finds the keys that a decoder hides also where the chunks cut them."""
-    return EchoFilter(key.decode() for key in events.hidden)
-
-
-def _response(answer: Any, body: bytearray) -> Response:
-    return _told(answered(without_keys(body, answer.request), "answer"), answer)
-
-
-def _told(data: dict[str, Any], answer: Any) -> Response:
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    return Response(data, request_id(headers), headers)
-
-
-def _names(listed: Any) -> list[str]:
-    """Return the names of the models in a list of them.
-
-    :raises ServiceError: where it is none.
+    All goes through ``extra_body``: so the SDK sends what its version does not know, and does not walk through the
+    messages in search of what it would change.
     """
-    if not isinstance(listed, list) or not all(isinstance(model, dict) and "id" in model for model in listed):
-        raise ServiceError("a malformed list of models")
-    return [str(model["id"]) for model in listed]
+    body = dict(request.body)
+    extra, query = body.pop("extra_body", None), body.pop("extra_query", None)
+    body.pop("extra_headers", None)
+    if extra:
+        body = {**body, **extra, **{name: body[name] for name in OWN if name in body}}
+    for name, value in request.headers.items():
+        headers[name] = header_value(value, f"extra_headers[{name!r}]")
+    options: dict[str, Any] = {"extra_headers": headers, "extra_query": query, "extra_body": body}
+    options["timeout"] = None if timeout is None else min(timeout, LONGEST_TIMEOUT)
+    if request.kind == "embedding":
+        body.setdefault("encoding_format", "float")
+        return sdk.embeddings.with_streaming_response.create(model=body["model"], input=[], **options)
+    if stream:
+        body["stream"] = True
+    return sdk.chat.completions.with_streaming_response.create(model=body["model"], messages=[], **options)
 
 
-def fitting(http_client: Any, asynchronous: bool) -> Any:
-    """Return the HTTP client that a user gave, where it is of the kind that is needed; else ``None``."""
-    return http_client if http_client is not None and hasattr(http_client, "aclose") == asynchronous else None
+def _failures() -> tuple[type[BaseException], ...]:
+    import openai
+
+    return (openai.APIError, APIError, *http_errors("RequestError"))
+
+
+class _Head:
+    """Hold what the head of a response says, once it is there."""
+
+    status_code: int | None = None
+    request_id: str | None = None
+    request: Any = None
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+
+    def read(self, answer: Any) -> Response:
+        """Take it from a response; return what a stream yields before its first chunk."""
+        self.headers = {name.lower(): value for name, value in answer.headers.items()}
+        self.request = answer.http_response.request
+        self.status_code, self.request_id = answer.status_code, request_id(self.headers)
+        return Response({}, self.request_id, self.headers)
+
+
+class _Chunks:
+    """Read the chunks out of a streamed body; a server that does not stream sends its answer, or error, as a whole."""
+
+    def __init__(self) -> None:
+        self._events = EventStreamDecoder()
+        self._begun = False
+        self._whole: list[str] = []
+
+    @property
+    def done(self) -> bool:
+        """Return whether the last chunk has come."""
+        return self._events.done
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """Yield the chunks that are complete with this data."""
+        return self._checked(self._events.feed(data))
+
+    def close(self) -> Iterator[dict[str, Any]]:
+        """Yield what the end of the body completes."""
+        yield from self._checked(self._events.close())
+        if self._whole and not self._begun:
+            yield _as_chunk(read_answer("\n".join(self._whole).encode()))
+
+    def _checked(self, events: Iterable[dict[str, Any] | str]) -> Iterator[dict[str, Any]]:
+        for event in events:
+            if isinstance(event, dict):
+                self._begun = True
+                yield refuse_reported(event)
+            elif not self._begun:
+                self._whole.append(event)
+
+
+def _as_chunk(response: dict[str, Any]) -> dict[str, Any]:
+    """Return a whole response as the one chunk of a stream; where it is none, as it is."""
+    choices = response.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        return response
+    pieces = [{"delta" if name == "message" else name: value for name, value in each.items()} for each in choices]
+    return {**response, "choices": pieces}
+
+
+class TokenFunction:
+    """Ask a function, sync or async, for the token of every attempt; it is never kept.
+
+    :param function: returns the token as a text.
+    """
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+
+    def headers(self) -> dict[str, str]:
+        """Return the header with a fresh token.
+
+        :raises ConfigError: where the function returns anything but a text that a header can carry.
+        """
+        import inspect
+
+        token = self._function()
+        return _bearer(_run(token) if inspect.isawaitable(token) else token)
+
+    async def aheaders(self) -> dict[str, str]:
+        """Return the header with a fresh token, as :meth:`headers`, in the running event loop."""
+        import inspect
+
+        token = self._function()
+        return _bearer(await token if inspect.isawaitable(token) else token)
+
+
+def _bearer(token: Any) -> dict[str, str]:
+    if not isinstance(token, str) or not token.strip():
+        raise ConfigError(f"the api_key function returned {type(token).__name__}; it must return the token as a text")
+    return {"Authorization": f"Bearer {header_value(token, 'what the api_key function returned')}"}
+
+
+def _run(awaitable: Any) -> Any:
+    """Await in an event loop of its own, in a thread of its own: this one may run a loop already."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    async def awaited() -> Any:
+        """Await it in an event loop of its own."""
+        return await awaitable
+
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, awaited()).result()
+
+
+def header_value(text: Any, what: str) -> str:
+    """Return a text without blanks around it.
+
+    :param what: what it is, for the error, which does not show it.
+    :raises ConfigError: where an HTTP header cannot carry it.
+    """
+    stripped = str(text).strip()
+    if not (stripped.isascii() and stripped.isprintable()):
+        raise ConfigError(f"{what} holds control characters or letters that are no ASCII, which no HTTP header carries")
+    return stripped

@@ -1,18 +1,28 @@
-"""Streamed answers: chunks put together into the response that the unstreamed call would have been."""
+"""Streamed answers: bytes into events, and chunks into the response that the unstreamed call would have been."""
 
 from __future__ import annotations
 
+import codecs
+import io
+import json
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ServiceError
+from ..requests.plain_data import DEPTH, is_deep
 from ..types import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Assembler", "text_pieces"]
+__all__ = ["Assembler", "EventStreamDecoder", "append", "read_object", "text_pieces"]
+
+# Bytes of an answer, after the decoding of gzip. It is what a line of a cassette may have; 2,048 embeddings of 3,072
+# numbers, the most that OpenAI gives at once, have about half of it.
+LARGEST = 256 * 2**20
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no data
 
 FIRST = ("id", "created", "model")  # some servers date every chunk anew, and Azure's last ones are nameless
 WORDS = re.compile(r"\s*\S+|\s+")  # each with the blanks before it; together they are the text
@@ -21,19 +31,116 @@ ORDER = ("id", "object", "created", "model", "choices", "usage")
 OPTIONAL = ("tool_calls", "function_call", "audio")  # an unstreamed message has these only where there are some
 
 
+def append(body: bytearray, data: bytes) -> None:
+    """Put the next piece of a body behind those that came before.
+
+    :raises ServiceError: where it makes the body larger than ``LARGEST``; asking again would not help.
+    """
+    body += data
+    _check_size(len(body))
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST:
+        error = ServiceError(f"the answer is larger than {LARGEST >> 20} MiB, and was read no further")
+        error.retryable = False
+        raise error
+
+
+def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
+    """Return the JSON object that a server sent, with U+FFFD for each lone surrogate, which is no text.
+
+    :param what: what it is, for the error: ``"answer"``, ``"chunk in the stream"``.
+    :raises ServiceError: where it is none, or nested more deeply than what can be recorded.
+    """
+    start = text[:200] if isinstance(text, str) else bytes(text[:200])
+    try:
+        text = text if isinstance(text, str) else text.decode()
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ServiceError(f"a malformed {what}, not JSON: {start!r}") from error
+    if not isinstance(found, dict):
+        raise ServiceError(f"a malformed {what}, no JSON object: {start!r}")
+    if text.count("{") + text.count("[") > DEPTH and is_deep(found):
+        raise ServiceError(f"a malformed {what}, nested more than {DEPTH} levels deep: {start!r}")
+    return _without_surrogates(found) if SURROGATE_ESCAPE.search(text) else found
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
+    return [_without_surrogates(item) for item in value] if isinstance(value, list) else value
+
+
+class EventStreamDecoder:
+    """Decode server-sent events (HTML standard, section 9.2) whose data are JSON objects.
+
+    Beyond the standard, a ``data:`` line that is JSON counts at once, without the blank line that ends an event, and a
+    line that belongs to no event is handed on as it is: some servers send an answer, or an error, as a whole.
+
+    :ivar done: whether ``[DONE]`` has come; whatever follows it is ignored.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self._newlines = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")("replace"), True)
+        self._line: list[str] = []  # the pieces of the last line, which has not ended
+        self._data: list[str] = []  # the data lines of an event that is not complete
+        self._size = 0
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
+        """Yield the events, and the other lines that are not empty, that are complete with this data.
+
+        :raises ServiceError: where an event is no JSON object, or the stream is larger than ``LARGEST``.
+        """
+        self._size += len(data)
+        _check_size(self._size)
+        return self._events(self._newlines.decode(data))
+
+    def close(self) -> Iterator[dict[str, Any] | str]:
+        """Yield what the end of the stream completes, as :meth:`feed`."""
+        return self._events(self._newlines.decode(b"", final=True) + "\n\n")
+
+    def _events(self, text: str) -> Iterator[dict[str, Any] | str]:
+        first, *others = text.split("\n")
+        self._line.append(first)
+        for following in others:
+            line, self._line = "".join(self._line), [following]
+            if self.done or line.startswith(NOT_DATA):
+                continue
+            if line.startswith("data:"):
+                yield from self._data_line(line[5:])
+            elif line:
+                yield line
+            elif self._data:
+                lines, self._data = self._data, []
+                yield read_object("\n".join(lines), "chunk in the stream")
+
+    def _data_line(self, data: str) -> Iterator[dict[str, Any]]:
+        self.done = not self._data and data.strip().lower() == "[done]"
+        if self.done or not (self._data or data.strip()):
+            return
+        self._data.append(data)
+        if len(self._data) == 1:
+            try:
+                event = read_object(data, "chunk in the stream")
+            except ServiceError:
+                return  # an event may go over several data lines
+            self._data = []
+            yield event
+
+
 class Assembler:
     """Put the chunks of one chat completion together.
 
     Texts (``content``, ``refusal``, ``reasoning_content``, ``reasoning``, the arguments of calls) and lists (logprobs,
     ``annotations``, ``reasoning_details``) grow; of ``id``, ``created`` and ``model`` the first value that is not empty
     counts; of any other field, known or not, the last one that is not empty. Audio data is joined as bytes.
-
-    :param on_error_event: what makes the error to raise from an error event (``{"error": {"message", "code", …}}``); by
-        default it is a ``ServiceError`` with the server's message.
     """
 
-    def __init__(self, on_error_event: Callable[[dict[str, Any]], Exception] | None = None) -> None:
-        self._on_error_event = on_error_event or _service_error
+    def __init__(self) -> None:
         self._fields = _Object({})
         self._choices: dict[int, _Object] = {}
         self._chunks = 0
@@ -47,7 +154,7 @@ class Assembler:
         _expect(dict, chunk, "chunk")
         error = _error_in(chunk)
         if error:
-            raise self._on_error_event({"error": error})
+            raise _service_error(error)
         self._chunks += 1
         self._fields.add({name: value for name, value in chunk.items() if self._counts(name)}, "chunk")
         choices = chunk.get("choices")
@@ -118,8 +225,7 @@ def _error_in(chunk: dict[str, Any]) -> Any:
     return None
 
 
-def _service_error(event: dict[str, Any]) -> ServiceError:
-    error = event["error"]
+def _service_error(error: Any) -> ServiceError:
     message = error.get("message") if isinstance(error, dict) else error
     made = ServiceError(f"the server sent an error inside the stream: {message or error}")
     made.code = error.get("code") if isinstance(error, dict) else None

@@ -34,8 +34,7 @@ from llmcall.cache import pickles, tinytroupe
 from llmcall.cache.record import pack, unpack
 from llmcall.cassettes import format as records
 from llmcall.cassettes import secrets as credentials
-from llmcall.clients.events import EventDecoder
-from llmcall.clients.failures import failure, seconds_to_wait
+from llmcall.clients.api_errors import failure, seconds_to_wait
 from llmcall.config.files import LARGEST, read_config, read_dotenv
 from llmcall.config.layers import FOUND_FILE
 from llmcall.config.sections import file_layer
@@ -43,7 +42,7 @@ from llmcall.errors import APIError, CacheError, ConfigError, LLMCallError, Outp
 from llmcall.outputs import parse as values
 from llmcall.prompts import Template
 from llmcall.requests.keys import NORMALIZERS, key_of, normalizer
-from llmcall.responses.event_stream import EventReader
+from llmcall.responses.streaming import EventStreamDecoder
 from llmcall.types import Record
 
 DEEP = 100_000  # levels of nesting
@@ -114,8 +113,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "credentials": credentials.find,
     "normalizers": normalizer(list(NORMALIZERS)) or str,
     "refusal": lambda text: failure(400, {"error": {"message": text}}),
-    "events": lambda text: list(EventReader().feed(text.encode())),
-    "chunks": lambda text: list(EventDecoder().feed(text.encode())),
+    "events": lambda text: list(EventStreamDecoder().feed(text.encode())),
 }
 REPEATED = [
     "[/*", "[//", "[", "{", '{"a":', "[1 ", "-", "_-", "yes ", "no, ", "not ", "'", '"', "\\", "['", '["', "[\\",
@@ -368,7 +366,7 @@ def test_nesting_in_events(depth: int) -> None:
     """The reader of raw streams refuses what is nested too deeply, or is no text."""
     for data in (f'{{"choices": {"[" * depth}{"]" * depth}}}', f'{{"error": {"[" * depth}{"]" * depth}}}'):
         with pytest.raises(ServiceError):
-            list(EventReader().feed(f"data: {data}\n\n".encode()))
+            list(EventStreamDecoder().feed(f"data: {data}\n\n".encode()))
 
 
 @given(
@@ -377,22 +375,23 @@ def test_nesting_in_events(depth: int) -> None:
     )
 )
 def test_any_stream_of_events(pieces: list[bytes]) -> None:
-    """Whatever comes, the readers of streams give pieces or a ServiceError."""
-    for reader in (EventReader(), EventDecoder()):
-        with suppress(APIError):
-            for piece in pieces:
-                list(reader.feed(piece))
-            list(reader.close())
+    """Whatever comes, the decoder gives events and lines, or a ServiceError."""
+    reader = EventStreamDecoder()
+    with suppress(ServiceError):
+        for piece in pieces:
+            list(reader.feed(piece))
+        list(reader.close())
 
 
 def test_a_line_that_never_ends() -> None:
     """It takes time in proportion to its length: what has come is not looked at again."""
     with an_end():
-        decoder = EventDecoder()
+        decoder = EventStreamDecoder()
         assert list(decoder.feed(b'data: {"x": "')) == []
         for _ in range(2000):
             assert list(decoder.feed(b"x" * 65536)) == []
         (chunk,) = decoder.feed(b'"}\n')
+    assert isinstance(chunk, dict)
     assert len(chunk["x"]) == 2000 * 65536
 
 

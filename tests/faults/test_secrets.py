@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import pickle
-import re
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,9 +16,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from servers import Answer, RawServer, answers, closes, completion, cut_chunk, http, refusal, resets, sends
+from servers import Answer, RawServer, answers, closes, cut_chunk, http, refusal, resets, sends
 from storms import answering
-from streaming import HEAD, WAYS, chunk, chunks_of, event, streams
+from streaming import HEAD, WAYS, chunks_of, event, streams
 
 import llmcall
 from llmcall import AzureClient, OpenAIClient
@@ -142,11 +141,6 @@ def by_azure(base_url: str) -> AzureClient:
     )
 
 
-def in_tokens(text: str) -> list[str]:
-    """Return a text in the pieces in which a model gives it."""
-    return [text[start : start + 3] for start in range(0, len(text), 3)]
-
-
 CLIENTS = [by_argument, by_function, by_environment, by_files, by_config, by_address, by_azure]
 SERVERS: dict[str, Any] = {
     "an answer": None,
@@ -154,17 +148,12 @@ SERVERS: dict[str, Any] = {
     "401": answering(refusal(401, TWICE)),
     "429": answering(refusal(429, TWICE, code="insufficient_quota")),
     "500": answering(refusal(500, TWICE)),
-    "an answer that repeats it": answering(Answer(200, completion(TWICE))),
-    "a stream that repeats it": streams(*chunks_of("So ", TWICE)),
-    "a stream that repeats it by and by": streams(*chunks_of("So ", *in_tokens(TWICE))),
     "a text": answering(Answer(403, TWICE)),
     "a list": answering(Answer(422, [{"error": {"message": [TWICE, {KEY: KEY}]}}])),
     "no JSON": sends(http(f"<html>{TWICE}</html>".encode())),
     "an error with 200": answering(Answer(200, {"error": {"message": TWICE, "code": KEY}})),
-    "no message": answering(Answer(200, {"choices": [{"note": TWICE}]})),
     "an error event": sends(HEAD + event({"error": {"message": TWICE, "type": KEY}})),
     "a broken event": sends(HEAD + f"data: {{{TWICE}\n\n".encode()),
-    "a strange chunk": sends(HEAD + event({"choices": TWICE})),
     "no HTTP": sends(f"{TWICE}\r\n\r\n".encode()),
     "a header that is none": sends(f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode()),
     "a redirect": answering(Answer(307, "", {"Location": f"http://127.0.0.2:9/{KEY}"})),
@@ -207,30 +196,6 @@ def test_a_key_is_told_to_its_server_alone(
             )
     assert told.finds(KEY) == []
     assert files_with(KEY, tmp_path, (".env", "config.ini")) == []
-
-
-@pytest.mark.parametrize("way", ["stream", "astream"])
-def test_a_key_in_tokens(way: str, told: Told, tmp_path: Path) -> None:
-    """What comes by and by is put together in the cache and on the cassette, and is no key there either."""
-    tokens = in_tokens(TWICE)
-    calls = [
-        {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": each}} for each in tokens
-    ]
-    thoughts = [chunk(None, reasoning_content=each) for each in tokens]
-    chunks = [
-        *thoughts,
-        *chunks_of(*tokens)[:-2],
-        *[chunk(None, tool_calls=[call]) for call in calls],
-        *chunks_of()[1:],
-    ]
-    with RawServer(streams(*chunks)) as server, by_argument(server.base_url) as client, llmcall.cassette("tape.jsonl"):
-        reply = WAYS[way](client, "x", on_error="raise")
-        told.add(reply, reply.raw, [record.response for record in client.cache.records()])
-    message = reply.raw["choices"][0]["message"]
-    for text in (reply.content, message["reasoning_content"], message["tool_calls"][0]["function"]["arguments"]):
-        assert re.fullmatch("you sent S?E?S?…, and B?e?a?…", text)
-    assert told.finds(KEY) == told.finds(KEY[3:]) == []
-    assert files_with(KEY, tmp_path) == files_with(KEY[3:], tmp_path) == []
 
 
 @pytest.mark.parametrize("start", range(960, 1001))

@@ -16,7 +16,6 @@ from servers import OK, RETRY_AT_ONCE, Answer, ScriptedServer, embeddings, refus
 
 import llmcall
 from llmcall import AzureClient, LLMClient, OpenAIClient
-from llmcall.clients.bearer import abearer, bearer
 
 EXPIRED = refusal(401, "token expired")
 BUSY = refusal(500, "busy")
@@ -169,24 +168,47 @@ def test_never_kept_nor_told(httpserver: HTTPServer, caplog: pytest.LogCaptureFi
         repr(client.endpoints("x")),
     ]
     assert not [text for text in told if "payload-1" in text]
-    assert "you sent …" in caplog.text
+    assert "you sent ***" in caplog.text
     stored = [path.read_bytes() for path in Path(".llmcall").rglob("*") if path.is_file()]
     assert stored and not [data for data in stored if b"payload-1" in data]
 
 
-@pytest.mark.parametrize("value", [None, b"token", 5, "", ["token"]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, b"secret", 5, "", " \n", ["secret"], "sec\nret", "sécret", "sec\x00ret"], ids=repr
+)
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["function", "coroutine function"])
-def test_what_is_no_token(value: Any, asynchronous: bool) -> None:
-    """Anything but a text is a ConfigError that tells its type, and not its value."""
+@pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
+def test_what_is_no_token(ask: Ask, value: Any, asynchronous: bool, httpserver: HTTPServer) -> None:
+    """What no header can carry is a ConfigError before any call, which does not show it."""
+    server = ScriptedServer(httpserver, OK)
 
     async def coroutine() -> Any:
         return value
 
-    give = coroutine if asynchronous else lambda: value
-    with pytest.raises(llmcall.ConfigError, match=type(value).__name__):
-        bearer(give)
-    with pytest.raises(llmcall.ConfigError, match=type(value).__name__):
-        asyncio.run(abearer(give))
+    client = OpenAIClient(base_url=server.base_url, api_key=coroutine if asynchronous else lambda: value)
+    with pytest.raises(llmcall.ConfigError, match="the api_key function returned") as raised:
+        ask(client)
+    assert "sec" not in str(raised.value) and not server.requests
+
+
+@pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
+def test_a_token_from_a_file(ask: Ask, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The line end behind a token, as files have it, is no part of it."""
+    server = ScriptedServer(httpserver, OK)
+    ask(OpenAIClient(base_url=server.base_url, api_key=lambda: "a-token-of-a-file\n"))
+    assert server.requests[0].headers["authorization"] == "Bearer a-token-of-a-file"
+    assert "a-token" not in caplog.text
+
+
+@pytest.mark.parametrize("wrong", ["schlüssel-77", "key\x00-77", "key\r\nx: 77"], ids=repr)
+@pytest.mark.parametrize("setting", ["api_key", "organization"])
+@pytest.mark.parametrize("on_error", ["raise", "none"])
+def test_a_key_that_no_header_carries(wrong: str, setting: str, on_error: str, httpserver: HTTPServer) -> None:
+    """A key or an organization of other characters is a ConfigError before any call, which does not show it."""
+    server = ScriptedServer(httpserver, OK)
+    with pytest.raises(llmcall.ConfigError) as raised:
+        OpenAIClient(base_url=server.base_url, **{"api_key": "k", setting: wrong}).send_message("Hi", on_error=on_error)
+    assert (setting == "organization" or "77" not in str(raised.value)) and not server.requests
 
 
 def test_a_function_that_fails(httpserver: HTTPServer) -> None:
@@ -200,8 +222,3 @@ def test_a_function_that_fails(httpserver: HTTPServer) -> None:
     with pytest.raises(PermissionError, match="vault"):
         client.send_message("Hello")
     assert not server.requests
-
-
-def test_no_function() -> None:
-    """Without a function there is no header of ours."""
-    assert bearer(None) == {} and asyncio.run(abearer(None)) == {}

@@ -25,7 +25,7 @@ from llmcall import (
     RateLimitError,
     ServiceError,
 )
-from llmcall.clients.failures import failure, seconds_to_wait
+from llmcall.clients.api_errors import failure, seconds_to_wait
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),

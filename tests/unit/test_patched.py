@@ -16,7 +16,7 @@ from servers import OK, ScriptedServer
 
 import llmcall
 from llmcall import aio
-from llmcall.clients.patched import is_patched
+from llmcall.legacy import is_patched
 
 HELLO = {"choices": [{"finish_reason": "stop", "index": 0, "message": {"content": "Hello, World!"}}]}
 

@@ -59,7 +59,7 @@ BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
     "an empty object": (answers(Answer(200, {})), "without choices", 200, "NoneType"),
     "an error with status 200": (answers(Answer(200, {"error": {"message": "busy"}})), "busy", 200, "NoneType"),
     "a text as the error": (answers(Answer(200, {"error": "busy"})), "busy", 200, "NoneType"),
-    "a refusal cut short": (sends(http(b"{", length=9, status="503 X")), "failed", None, "APIConnectionError"),
+    "a refusal cut short": (sends(http(b"{", length=9, status="503 X")), "failed", None, "RemoteProtocolError"),
     "no gzip": (
         sends(http(b"plain", stays=False).replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1)),
         "the connection failed", 200, "DecodingError",

@@ -1,11 +1,12 @@
-"""What a server's refusal means: one error of the tree for a status and a body."""
+"""What a server's refusal, a broken connection or an exception of the SDK means: one error of the tree for each."""
 
 from __future__ import annotations
 
-import json
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
+from ..config.values import MASK
 from ..engine.rate_headers import LONGEST_WAIT, date_in, sent_at, told_by
 from ..errors import (
     APIError,
@@ -15,15 +16,19 @@ from ..errors import (
     InvalidRequestError,
     QuotaExceededError,
     RateLimitError,
+    RequestTimeoutError,
     ServiceError,
 )
-from ..requests.plain_data import DEPTH, is_deep
-from ..responses.surrogates import may_have_surrogates, without_surrogates
+from ..requests.plain_data import is_deep
+from ..responses.streaming import read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["answered", "failure", "request_id", "seconds_to_wait"]
+__all__ = [
+    "failure", "http_errors", "mapped_error", "masked", "read_answer", "refuse_reported", "request_id",
+    "seconds_to_wait", "secrets_of",
+]  # fmt: skip
 
 CONTEXT_CODES = frozenset(
     {
@@ -63,13 +68,13 @@ PROMPT = re.compile(
 REQUESTED = re.compile(r"you requested (?:a total of |about )?(\d{1,18}) tokens", re.IGNORECASE)
 ANSWER = re.compile(r"(?<!\d)(\d{1,18}) (?:tokens )?(?:in|for) the (?:completion|output)", re.IGNORECASE)
 
+SECRET_NAMES = ("auth", "key", "token", "secret", "cookie", "password", "credential", "signature", "sig")
+SHORTEST_SECRET = 6  # characters; masking a shorter one would blot out ordinary words
+LONGEST_MESSAGE = 1000  # characters
+
 
 def failure(
-    status_code: int,
-    body: object,
-    *,
-    headers: Mapping[str, str] | None = None,
-    endpoint: str | None = None,
+    status_code: int, body: object, *, headers: Mapping[str, str] | None = None, endpoint: str | None = None
 ) -> APIError:
     """Return the error that a status and a body mean.
 
@@ -81,8 +86,9 @@ def failure(
     error = _error_object(body)
     message = _message(error) or (body.strip() if isinstance(body, str) else "")
     kind, extras = _classified(status_code, error, message)
+    shown = message if len(message) <= LONGEST_MESSAGE else message[:LONGEST_MESSAGE] + "…"
     made = kind(
-        f"{status_code}: {_brief(message) or 'no message'}",
+        f"{status_code}: {shown or 'no message'}",
         status_code=status_code,
         request_id=request_id(headers),
         endpoint=endpoint,
@@ -100,46 +106,27 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-request-id") or headers.get("apim-request-id")
 
 
-def answered(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
+def read_answer(body: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object that a server sent with the status 200.
 
-    :param what: what it is: ``"answer"``, or ``"chunk in the stream"``.
     :raises ServiceError: where it is none.
     :raises APIError: where it reports an error instead of giving choices or embeddings.
     """
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ServiceError(f"a malformed {what}, not JSON: {_start(text)}") from error
-    if not isinstance(found, dict):
-        raise ServiceError(f"a malformed {what}, no JSON object: {_start(text)}")
-    if _brackets(text) > DEPTH and is_deep(found):
-        raise ServiceError(f"a malformed {what}, nested more than {DEPTH} levels deep: {_start(text)}")
-    mended: dict[str, Any] = without_surrogates(found) if may_have_surrogates(text) else found
-    reported = mended.get("error") or mended.get("object") == "error"  # the latter is vLLM's and SGLang's
-    if reported and not (mended.get("choices") or mended.get("data")):
-        raise _failure_in(mended)
-    return mended
+    return refuse_reported(read_object(body, "answer"))
 
 
-def _start(text: str | bytes | bytearray) -> str:
-    start = text[:200]
-    return repr(start if isinstance(start, str) else bytes(start))
+def refuse_reported(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body with the status 200, or an event of a stream, unless it reports an error.
 
-
-def _brackets(text: str | bytes | bytearray) -> int:
-    if isinstance(text, str):
-        return text.count("{") + text.count("[")
-    return text.count(b"{") + text.count(b"[")
-
-
-def _failure_in(body: dict[str, Any]) -> APIError:
-    """Return the error that a body with the status 200, or an event of a stream, reports; its code may be a status."""
-    error = _error_object(body)
-    code = error.get("code")
+    :raises APIError: the one that it reports; its code may be a status.
+    """
+    reported = body.get("error") or body.get("object") == "error"  # the latter is vLLM's and SGLang's
+    if not reported or body.get("choices") or body.get("data"):
+        return body
+    code = _error_object(body).get("code")
     if isinstance(code, str) and code.isdigit():
         code = int(code)
-    return failure(code if isinstance(code, int) and 400 <= code < 600 else 500, body)
+    raise failure(code if isinstance(code, int) and 400 <= code < 600 else 500, body)
 
 
 def _error_object(body: object) -> dict[str, Any]:
@@ -157,47 +144,32 @@ def _message(error: dict[str, Any]) -> str:
     return found if isinstance(found, str) else str(found) if found else ""
 
 
-def _brief(text: str, limit: int = 1000) -> str:
-    return text if len(text) <= limit else text[:limit] + "…"
-
-
 def _classified(status: int, error: dict[str, Any], message: str) -> tuple[type[APIError], dict[str, Any]]:
-    words = _code_words(error)
+    inner = error.get("innererror")
+    codes = [error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, dict) else None]
+    words = {code.lower() for code in codes if isinstance(code, str)}
     # Some servers report a prompt that is too long as a failure of their own (500: vLLM behind Xinference, Ollama).
     said = status not in (401, 403, 429) and (status < 500 or status in (500, 503)) and CONTEXT_TEXTS.search(message)
     if words & CONTEXT_CODES or said:
         return ContextLengthError, _lengths(error, message)
     if status < 500 and words & FILTER_CODES:
         return ContentFilterError, {}
-    return _by_status(status, bool(words & QUOTA_CODES)), {}
-
-
-def _code_words(error: dict[str, Any]) -> set[str]:
-    inner = error.get("innererror")
-    found = [error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, dict) else None]
-    return {word.lower() for word in found if isinstance(word, str)}
-
-
-def _by_status(status: int, quota: bool) -> type[APIError]:
-    if (quota and status < 500) or status == 402:
-        return QuotaExceededError
+    if (words & QUOTA_CODES and status < 500) or status == 402:
+        return QuotaExceededError, {}
     if status in (401, 403):
-        return AuthenticationError
+        return AuthenticationError, {}
     if status == 429:
-        return RateLimitError
+        return RateLimitError, {}
     passing = status in (408, 409, 425)  # Request Timeout, Conflict, Too Early: worth another attempt
-    return InvalidRequestError if 400 <= status < 500 and not passing else ServiceError
+    return (InvalidRequestError if 400 <= status < 500 and not passing else ServiceError), {}
 
 
 def _lengths(error: dict[str, Any], message: str) -> dict[str, Any]:
+    prompt, window = error.get("n_prompt_tokens"), error.get("n_ctx")  # llama.cpp's
     return {
-        "prompt_tokens": _number(error.get("n_prompt_tokens"), _prompt_in(message)),
-        "context_window": _number(error.get("n_ctx"), _first_number(WINDOW, message)),
+        "prompt_tokens": prompt if type(prompt) is int else _prompt_in(message),
+        "context_window": window if type(window) is int else _first_number(WINDOW, message),
     }
-
-
-def _number(stated: object, read: int | None) -> int | None:
-    return stated if isinstance(stated, int) and not isinstance(stated, bool) else read
 
 
 def _prompt_in(message: str) -> int | None:
@@ -235,3 +207,63 @@ def _positive(text: str | None) -> float | None:
     except ValueError:
         return None
     return min(value, LONGEST_WAIT) if 0 <= value < float("inf") else None
+
+
+def http_errors(*names: str) -> tuple[type[BaseException], ...]:
+    """Return exception classes of the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x, or a given client's."""
+    libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
+    return tuple(getattr(library, name) for library in libraries for name in names)
+
+
+def mapped_error(error: BaseException, url: str) -> APIError:
+    """Return the error of the tree for one of the SDK's or of its HTTP library's, whose words lose their secrets.
+
+    :param url: where the request went, for the message.
+    """
+    import openai
+
+    if isinstance(error, APIError):
+        return error
+    if isinstance(error.__cause__, APIError):  # one of ours, raised while the SDK sent a request
+        return error.__cause__
+    if isinstance(error, openai.APIError):
+        error.body = None if is_deep(error.body) else error.body
+        _mask_error(error)
+    if isinstance(error, openai.APIStatusError):
+        body = error.body if error.body is not None else error.response.text
+        if isinstance(body, dict) and "error" not in body:
+            body = {"error": body}
+        headers = {name.lower(): value for name, value in error.response.headers.items()}
+        return failure(error.status_code, masked(body, secrets_of(error.request)), headers=headers)
+    cause = error.__cause__ or error
+    words = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+    if isinstance(error, (openai.APITimeoutError, *http_errors("TimeoutException"))):
+        return RequestTimeoutError(f"no answer from {url} within the timeout ({words})")
+    return ServiceError(f"the connection failed: {words}. Does the server at {url} run, and is that its address?")
+
+
+def _mask_error(error: Any) -> None:
+    """Take the secrets out of an exception of the SDK's, which is the cause of ours and shown with it."""
+    secrets = secrets_of(error.request)
+    error.args = tuple(masked(argument, secrets) for argument in error.args)
+    error.message, error.body = masked(error.message, secrets), masked(error.body, secrets)
+
+
+def secrets_of(request: Any) -> list[str]:
+    """Return the credentials of an HTTP request, whole and without the word before them ("Bearer …"), longest first."""
+    fields: Iterable[tuple[str, str]] = [*request.headers.multi_items(), *request.url.params.multi_items()]
+    values = [value for name, value in fields if any(word in name.lower() for word in SECRET_NAMES)]
+    values += [request.url.password, *(part for value in values for part in value.split() if part != "Bearer")]
+    return sorted({value for value in values if value and len(value) >= SHORTEST_SECRET}, key=len, reverse=True)
+
+
+def masked(value: Any, secrets: list[str]) -> Any:
+    """Return plain data without secrets, in case a server repeats them."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, MASK)
+    elif isinstance(value, dict):
+        return {masked(name, secrets): masked(item, secrets) for name, item in value.items()}
+    elif isinstance(value, list):
+        return [masked(item, secrets) for item in value]
+    return value

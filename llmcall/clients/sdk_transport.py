@@ -122,7 +122,8 @@ class SDKTransport:
         """
         models = self._sync_client().models.with_streaming_response
         headers = self._token.headers() if self._token else None
-        with limited(timeout), self._errors(), models.list(timeout=timeout, extra_headers=headers) as answer:
+        with limited(timeout), self._errors() as head, models.list(timeout=timeout, extra_headers=headers) as answer:
+            head.read(answer)
             listed = refuse_reported(read_object(answer.read(), "list of models")).get("data")
             if not isinstance(listed, list) or not all(isinstance(model, dict) and "id" in model for model in listed):
                 raise ServiceError("a malformed list of models")

@@ -7,26 +7,40 @@ cassette recorded (``push_layer``); ``LLMCALL_*`` and the SDK's variables; ``.en
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .layers import CONFIGURED, FORCED, PUSHED, Layer, Origin
-from .names import HIDDEN, SETTINGS
-from .settings import Endpoint, Settings, thawed
-from .sources import Sources
-from .stack import Entry, Stack, complete_layer, entry_of
-from .values import directory_named, is_loopback
-
-if TYPE_CHECKING:
-    from .api_keys import announce_key_destination, key_for, key_variable
+from ..errors import ConfigError
+from ..forks import after_fork_in_child
+from ..notices import forget_notices, warn_once
+from .settings import (
+    CONFIGURED,
+    DOTENV,
+    ENVIRONMENT,
+    FORCED,
+    FOUND_FILE,
+    PUSHED,
+    Endpoint,
+    Layer,
+    Origin,
+    Settings,
+    check_setting,
+    setting_named,
+)
+from .sources import Sources, read_sources
+from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 
 __all__ = [
+    "INTERVAL",
     "Endpoint",
     "Settings",
     "announce_key_destination",
     "configure",
     "configured",
+    "files_read",
     "force_api_cache",
     "force_api_type",
     "generation",
@@ -35,6 +49,7 @@ __all__ = [
     "key_variable",
     "keyed_settings",
     "layer_of",
+    "missing_key",
     "pack",
     "pop_layer",
     "push_layer",
@@ -42,31 +57,93 @@ __all__ = [
     "reset",
     "settings",
     "settings_for",
-    "stack",
     "unpack",
-    "without_keys",
 ]
 
-# What a call needs and a hit does not is imported when it is first asked for.
-_LATER = {
-    "announce_key_destination": "api_keys",
-    "key_for": "api_keys",
-    "key_variable": "api_keys",
-}
+INTERVAL = 1.0  # seconds for which calls trust that environment and files are what they were
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+class _Entry:
+    """Hold one layer that code put up.
 
-    found = globals()[name] = getattr(import_module(f".{_LATER[name]}", __package__), name)
-    return found
+    :param values: the values and their origins.
+    :param withdrawn: the settings that an earlier ``configure`` no longer decides.
+    """
+
+    def __init__(self, values: Layer, withdrawn: frozenset[str] = frozenset()) -> None:
+        self.values = values
+        self.withdrawn = withdrawn
+
+    def add(self, values: Layer, withdrawn: frozenset[str]) -> None:
+        """Put other values in, and take out what is withdrawn."""
+        kept = {name: value for name, value in self.values.items() if name not in withdrawn}
+        self.values = {**kept, **values}
+        self.withdrawn = (self.withdrawn | withdrawn) - frozenset(values)
 
 
-_stack = Stack()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_stack.renew_lock)  # another thread may have held it
+class _Layers:
+    """Hold the layers of this process; whoever changes one holds the lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.generation = 0
+        self.current: Settings | None = None
+        self.sources: Sources | None = None
+        self.looked_at = 0.0
+        self.pushed: list[_Entry] = []
+        self.configured = [_Entry({})]
+        self.forced = _Entry({})
+
+    def changed(self) -> None:
+        """Let the settings be made anew, and the generation tell so."""
+        self.current = None
+        self.generation += 1
+
+    def read(self) -> Sources:
+        """Return what environment and files say, read once."""
+        if self.sources is None:
+            self.sources = read_sources()
+            self.looked_at = time.monotonic()
+        return self.sources
+
+    def made(self) -> Settings:
+        """Return the settings of now."""
+        if self.current is None:
+            values = {**self.read().values, **self.pushed_layer()}
+            decided: Layer = {}
+            for entry in self.configured:
+                decided.update(entry.values)
+                for name in entry.withdrawn:
+                    decided.pop(name, None)
+            values.update(decided)
+            self.current = Settings({**values, **self.forced_layer(values)})
+        return self.current
+
+    def pushed_layer(self) -> Layer:
+        """Return what open cassettes recorded; the innermost counts."""
+        return {name: value for entry in self.pushed for name, value in entry.values.items()}
+
+    def forced_layer(self, below: Mapping[str, tuple[Any, Origin]]) -> Layer:
+        """Return what is forced; a cache that is forced on goes on replaying or refreshing where it was told to.
+
+        :param below: the values of the layers below.
+        """
+        forced = dict(self.forced.values)
+        if "cache_mode" in forced:
+            mode, origin = forced["cache_mode"]
+            told = below["cache_mode"][0]
+            forced["cache_mode"] = (told if mode == "auto" and told != "off" else mode, origin)
+        return forced
+
+
+_layers = _Layers()
+
+
+def _renew_lock() -> None:
+    _layers.lock = threading.RLock()  # another thread may have held it at the fork
+
+
+after_fork_in_child(_renew_lock)
 
 
 def settings() -> Settings:
@@ -76,21 +153,44 @@ def settings() -> Settings:
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
-    current = _stack.current
+    current = _layers.current
     if current is None:
-        with _stack.lock:
-            current = _stack.made()
+        with _layers.lock:
+            current = _layers.made()
     return current
-
-
-def stack() -> Stack:
-    """Return the layers that the settings are made of."""
-    return _stack
 
 
 def generation() -> int:
     """Return a number that changes whenever ``settings()`` would return another object than before."""
-    return _stack.generation
+    return _layers.generation
+
+
+def refresh(interval: float = 0.0) -> None:
+    """Read environment and files again if the environment, the working directory or a file changed.
+
+    Where nothing did, ``settings()`` goes on returning the same object; before its first call there is nothing to do.
+
+    :param interval: seconds; whoever looked less long ago need not look again.
+    :raises ConfigError: if a file is broken or a value is of the wrong type; the settings stay as they were.
+    """
+    if interval and time.monotonic() - _layers.looked_at < interval:
+        return
+    with _layers.lock:
+        sources = _layers.sources
+        if sources is None:
+            return
+        now = time.monotonic()
+        if sources.changed():
+            _layers.sources = read_sources()
+            if _layers.sources.values != sources.values:
+                _layers.changed()
+        _layers.looked_at = now
+
+
+def files_read() -> tuple[str, ...]:
+    """Return the paths of the config.ini and the ``.env`` that the settings were read from."""
+    with _layers.lock:
+        return _layers.read().files
 
 
 def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = None, caller: str = "it") -> Settings:
@@ -104,13 +204,13 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = No
     """
     if base is None:
         return settings().changed(overrides or {}, caller)
-    with _stack.lock:
-        made = base.overlaid(_stack.pushed_layer()).changed(overrides or {}, caller)
-        return made.overlaid(_stack.forced_layer(made.layer()))
+    with _layers.lock:
+        made = base.overlaid(_layers.pushed_layer()).changed(overrides or {}, caller)
+        return made.overlaid(_layers.forced_layer(made.layer()))
 
 
 def configure(**overrides: Any) -> None:
-    """Set settings for the whole process, above environment and files.
+    """Set settings for the whole process, above environment and files, which are looked at again.
 
     Inside ``configured`` they hold until its block ends. A relative path starts from the working directory of now.
 
@@ -118,11 +218,11 @@ def configure(**overrides: Any) -> None:
     :raises ConfigError: if a value is of the wrong type; nothing is set then.
     :raises TypeError: if there is no such setting.
     """
-    entry = entry_of(overrides, "configure()", CONFIGURED)
-    with _stack.lock:
-        *below, top = _stack.configured
-        _stack.configured = (*below, top.under(entry))
-        _stack.changed()
+    values, withdrawn = _checked(overrides, "configure()", CONFIGURED)
+    refresh()
+    with _layers.lock:
+        _layers.configured[-1].add(values, withdrawn)
+        _layers.changed()
 
 
 @contextmanager
@@ -133,97 +233,17 @@ def configured(**overrides: Any) -> Iterator[None]:
 
     :param overrides: as of ``configure``.
     """
-    entry = entry_of(overrides, "configured()", CONFIGURED)
-    with _stack.lock:
-        _stack.configured += (entry,)
-        _stack.changed()
+    entry = _Entry(*_checked(overrides, "configured()", CONFIGURED))
+    with _layers.lock:
+        _layers.configured.append(entry)
+        _layers.changed()
     try:
         yield
     finally:
-        with _stack.lock:
-            _stack.configured = tuple(each for each in _stack.configured if each.token is not entry.token)
-            _stack.changed()
-
-
-# What decides keys besides the arguments in code: a cassette's header holds these.
-NEEDED = ("model", "embedding_model")
-KEYED = (
-    "model",
-    "embedding_model",
-    "temperature",
-    "max_tokens",
-    "top_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "reasoning_effort",
-    "cache_namespace",
-    "cache_normalize",
-    "aliases",
-)
-
-
-def keyed_settings(base: Settings | None = None) -> dict[str, Any]:
-    """Return, as JSON data, the settings that decide keys, as environment, files and defaults say them.
-
-    :param base: the settings that a client was given; what code says in them is left out all the same.
-    """
-    with _stack.lock:
-        _stack.made()
-        assert _stack.sources is not None
-        pushed = _stack.pushed_layer()
-        values = {**_stack.sources.values, **pushed}
-    if base is not None:
-        given = base.overlaid(pushed).layer().items()
-        values.update({name: value for name, value in given if value[1].rank < CONFIGURED})
-    found = {name: _as_json(values[name][0]) for name in KEYED if name in values}
-    return {name: value for name, value in found.items() if value not in (None, "", [], {})}
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def layer_of(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return recorded settings as a layer for :func:`push_layer`: what was left out then has no value now.
-
-    :raises ConfigError: where a name is none of a setting that decides keys.
-    """
-    unknown = sorted(set(recorded) - set(KEYED))
-    if unknown:
-        from ..errors import ConfigError
-
-        raise ConfigError(f"the header names {', '.join(unknown)}, which this version of llmcall does not know")
-    if not recorded:
-        return {}
-    empty: dict[str, Any] = {"cache_namespace": "", "cache_normalize": (), "aliases": {}}
-    return {name: recorded.get(name, empty.get(name)) for name in KEYED if name in recorded or name not in NEEDED}
-
-
-def push_layer(values: Mapping[str, Any], origin: str) -> object:
-    """Put values above environment and files and below ``configure`` and arguments, for the whole process.
-
-    :param values: settings by name; ``None`` is a value here and means that the setting has none.
-    :param origin: where they came from, for ``Settings.origin``.
-    :returns: what ``pop_layer`` takes.
-    :raises ConfigError: if a value is of the wrong type.
-    :raises TypeError: if there is no such setting.
-    """
-    entry = Entry(complete_layer(values, Origin(PUSHED, origin)))
-    with _stack.lock:
-        _stack.pushed += (entry,)
-        _stack.changed()
-    return entry.token
-
-
-def pop_layer(token: object) -> None:
-    """Take down the layer that ``push_layer`` put up; nothing happens if it is down already."""
-    with _stack.lock:
-        left = tuple(entry for entry in _stack.pushed if entry.token is not token)
-        if len(left) != len(_stack.pushed):
-            _stack.pushed = left
-            _stack.changed()
+        with _layers.lock:
+            if entry in _layers.configured:
+                _layers.configured.remove(entry)
+            _layers.changed()
 
 
 def force_api_type(api_type: str | None) -> None:
@@ -253,30 +273,21 @@ def force_api_cache(cache_api_calls: bool | None, cache_file_name: str | os.Path
 
 
 def _force(caller: str, overrides: Mapping[str, Any]) -> None:
-    entry = entry_of(overrides, caller, FORCED)
-    with _stack.lock:
-        _stack.forced = _stack.forced.under(entry)
-        _stack.changed()
+    values, withdrawn = _checked(overrides, caller, FORCED)
+    with _layers.lock:
+        _layers.forced.add(values, withdrawn)
+        _layers.changed()
 
 
-def refresh() -> None:
-    """Read environment and files again if the environment, the working directory or a file changed.
-
-    Where nothing did, ``settings()`` goes on returning the same object; before its first call there is nothing to do.
-
-    :raises ConfigError: if a file is broken or a value is of the wrong type; the settings stay as they were.
-    """
-    with _stack.lock:
-        sources = _stack.sources
-        if sources is None or not sources.changed():
-            return
-        from .sources import read_sources
-
-        read = read_sources()
-        if read.values == sources.values:
-            sources.seen, sources.config, sources.references = read.seen, read.config, read.references
-            return
-        _stack.read_again(read)
+def _checked(overrides: Mapping[str, Any], caller: str, rank: int) -> tuple[Layer, frozenset[str]]:
+    """Return checked values as a layer, and the names of what is ``None`` or empty and so withdrawn."""
+    values: Layer = {}
+    for name, value in overrides.items():
+        row = setting_named(name, caller=caller)
+        checked = UNSET if value is None else check_setting(row, value, f"{caller}, {name}")
+        if checked is not UNSET:
+            values[name] = (checked, Origin(rank, caller))
+    return values, frozenset(overrides) - frozenset(values)
 
 
 def reset() -> None:
@@ -284,61 +295,174 @@ def reset() -> None:
 
     Layers of open cassettes stay up until they are taken down.
     """
-    from ..notices import forget_notices
-
-    with _stack.lock:
-        _stack.forget()
+    with _layers.lock:
+        _layers.sources = None
+        _layers.configured = [_Entry({})]
+        _layers.forced = _Entry({})
+        _layers.changed()
     forget_notices()
 
 
-# Defaults, files and environment; what cassettes recorded; what code configured; what it forced.
-Luggage = tuple[Layer, tuple[Entry, ...], tuple[Entry, ...], Entry]
+# The settings that decide keys besides the arguments in code: a cassette's header holds these, and while it is open
+# they stand above environment and files.
+
+NEEDED = ("model", "embedding_model")
+KEYED = (
+    *NEEDED,
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "reasoning_effort",
+    "cache_namespace",
+    "cache_normalize",
+    "aliases",
+)
 
 
-class _Brought(Sources):
-    """Be what defaults, files and environment say in another process."""
+def keyed_settings(base: Settings | None = None) -> dict[str, Any]:
+    """Return, as JSON data, the settings that decide keys, as environment, files and defaults say them.
 
-    __slots__ = ()
-
-    def changed(self) -> bool:
-        """Tell that nothing changes: what is here does not count."""
-        return False
-
-
-def pack() -> Luggage:
-    """Return all that the settings of this process are made of, keys included, to be pickled."""
-    stack = _stack
-    with stack.lock:
-        stack.made()
-        assert stack.sources is not None
-        pushed, configured = tuple(map(_entry, stack.pushed)), tuple(map(_entry, stack.configured))
-        return _layer(stack.sources.values), pushed, configured, _entry(stack.forced)
+    :param base: the settings that a client was given; what code says in them is left out all the same.
+    """
+    with _layers.lock:
+        pushed = _layers.pushed_layer()
+        values = {**_layers.read().values, **pushed}
+    if base is not None:
+        given = base.overlaid(pushed).layer().items()
+        values.update({name: value for name, value in given if value[1].rank < CONFIGURED})
+    found = {name: values[name][0] for name in KEYED if values[name][0] not in (None, "", (), {})}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
-def _entry(entry: Entry) -> Entry:
-    return Entry(_layer(entry.values), entry.withdrawn)
+def layer_of(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded settings as a layer for :func:`push_layer`: what was left out then has no value now.
+
+    :raises ConfigError: where a name is none of a setting that decides keys.
+    """
+    unknown = sorted(set(recorded) - set(KEYED))
+    if unknown:
+        raise ConfigError(f"the header names {', '.join(unknown)}, which this version of llmcall does not know")
+    if not recorded:
+        return {}
+    empty: dict[str, Any] = {"cache_namespace": "", "cache_normalize": (), "aliases": {}}
+    return {name: recorded.get(name, empty.get(name)) for name in KEYED if name in recorded or name not in NEEDED}
 
 
-def _layer(layer: Layer) -> Layer:
-    """Return a layer without read-only mappings, which cannot be pickled."""
-    return {name: (thawed(value), origin) for name, (value, origin) in layer.items()}
+def push_layer(values: Mapping[str, Any], origin: str) -> object:
+    """Put values above environment and files and below ``configure`` and arguments, for the whole process.
+
+    :param values: settings by name; ``None`` is a value here and means that the setting has none.
+    :param origin: where they came from, for ``Settings.origin``.
+    :returns: what ``pop_layer`` takes.
+    :raises ConfigError: if a value is of the wrong type.
+    :raises TypeError: if there is no such setting.
+    """
+    layer: Layer = {}
+    for name, value in values.items():
+        row = setting_named(name, caller=origin)
+        checked = None if value is None else check_setting(row, value, f"{origin}, {name}")
+        if checked is UNSET or (checked is None and row.default is not None):
+            raise ConfigError(f"{origin}, {name}: a value is missing")
+        layer[name] = (checked, Origin(PUSHED, origin))
+    entry = _Entry(layer)
+    with _layers.lock:
+        _layers.pushed.append(entry)
+        _layers.changed()
+    return entry
 
 
-def unpack(luggage: Luggage) -> None:
-    """Let the settings of another process hold in this one."""
-    stack = _stack
-    with stack.lock:
-        values, stack.pushed, stack.configured, stack.forced = luggage
-        stack.read_again(_Brought(values, None, (), ()))
+def pop_layer(token: object) -> None:
+    """Take down the layer that ``push_layer`` put up; nothing happens if it is down already."""
+    with _layers.lock:
+        if token in _layers.pushed:
+            _layers.pushed = [entry for entry in _layers.pushed if entry is not token]
+            _layers.changed()
 
 
-def without_keys(settings: Settings) -> Settings:
-    """Return settings without their keys, for what goes home with a result: an executor may keep results on disk."""
-    layer = _layer(settings.layer())
-    for name, (value, origin) in layer.items():
-        kind = {**SETTINGS, **HIDDEN}[name].kind
-        if kind == "secret":
-            layer[name] = (None, origin)
-        elif kind == "endpoints":
-            layer[name] = (tuple(endpoint._replace(api_key=None) for endpoint in value), origin)
-    return Settings(layer)
+# The settings as they travel to another process: what code, environment and files say here holds there too.
+
+
+def pack() -> tuple[Any, ...]:
+    """Return all that the settings of this process are made of, keys included, to be pickled for :func:`unpack`."""
+    with _layers.lock:
+        return _layers.read().values, list(_layers.pushed), list(_layers.configured), _layers.forced
+
+
+def unpack(packed: tuple[Any, ...]) -> None:
+    """Let the settings of another process hold in this one, whatever environment and files say here."""
+    with _layers.lock:
+        values, _layers.pushed, _layers.configured, _layers.forced = packed
+        _layers.sources = Sources(values)
+        _layers.changed()
+
+
+# Keys.
+
+
+def key_variable(api_type: str) -> str:
+    """Return the environment variable that the SDK reads a client's key from.
+
+    :param api_type: ``"azure"`` has one of its own; every other type has OpenAI's.
+    """
+    return "AZURE_OPENAI_API_KEY" if api_type == "azure" else "OPENAI_API_KEY"
+
+
+def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[], Any] | None:
+    """Return the key for a client, the function that gives it, or ``None``.
+
+    A key from the settings (``api_key=``, ``LLMCALL_API_KEY``, ``API_KEY`` in config.ini) goes before the SDK's
+    variable unless its layer is lower.
+
+    :param api_type: ``None`` is the configured one.
+    :raises ConfigError: if config.ini refers to a variable that is not set.
+    """
+    key, _ = settings.key_and_origin(api_type)
+    return key() if isinstance(key, KeyReference) else key
+
+
+def missing_key(api_type: str, host: str) -> ConfigError:
+    """Return the error of a host that needs a key where there is none; it says where one was sought."""
+    with _layers.lock:
+        searched = _layers.read().searched
+    return ConfigError(
+        f"no key for {host}: set the environment variable {key_variable(api_type)}, or pass api_key= ({searched})"
+    )
+
+
+def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
+    """Warn once per host before a key from the environment goes to a host that a found config.ini names.
+
+    A config.ini comes with a project, perhaps a stranger's, and is found without being asked for. Loopback hosts are
+    not announced, nor those that the environment, code or the file of ``LLMCALL_CONFIG`` names.
+
+    :param settings: the client's settings.
+    :param endpoint: what is about to be called; a client may have made it from the settings, or listed one from them.
+    """
+    url = endpoint.azure_endpoint or endpoint.base_url
+    listed = next((each for each in settings.endpoints if each[0] == endpoint[0] and _address(each) == url), None)
+    names = ["endpoints"] if listed else [name for name in ("azure_endpoint", "base_url") if getattr(settings, name) == url]
+    if not url or not names or is_loopback(url):
+        return
+    named_by, source = settings.origin_of(names[0]), _environment_key(settings, listed, endpoint.api_type)
+    if named_by.rank == FOUND_FILE and source is not None:
+        host = host_of(url)
+        message = f"the key from {source} goes to the host {host}, which {named_by.text} names"
+        warn_once(message, about=("key destination", host))
+
+
+def _address(endpoint: Endpoint) -> str | None:
+    return endpoint.azure_endpoint or endpoint.base_url
+
+
+def _environment_key(settings: Settings, listed: Endpoint | None, api_type: str | None) -> str | None:
+    """Say where in the environment the key is, or return ``None`` if it is not from there."""
+    if listed is not None and listed.api_key is not None:
+        return listed.api_key.variables if isinstance(listed.api_key, KeyReference) else None
+    key, origin = settings.key_and_origin(api_type)
+    if key is None and (api_type or settings.api_type) == "azure":
+        key, origin = settings.azure_ad_token, settings.origin_of("azure_ad_token")
+    if isinstance(key, KeyReference):
+        return key.variables
+    return origin.text if origin.rank in (DOTENV, ENVIRONMENT) else None

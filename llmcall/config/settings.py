@@ -1,80 +1,315 @@
-"""The settings as one frozen value."""
+"""The settings: one table that says all about each of them, and the frozen value that holds them.
+
+The table is the class ``Settings`` itself. What reads config.ini, ``.env``, the environment and arguments, the command
+``llmcall config`` and the top-level config.ini are made from it (``example_file``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from .endpoints import Endpoint
-from .layers import ARGUMENT, CONFIGURED, Layer, Origin, check_setting
-from .names import HIDDEN, SETTINGS, Setting, find_setting, setting_named
-from .values import MASK, UNSET, without_password
+from ..errors import ConfigError
+from . import values
+from .values import MASK, UNSET, FrozenDict, KeyReference, Parser, nearest, refuse, without_password
 
-__all__ = ["CONFIGURED", "Endpoint", "Settings", "thawed"]
+__all__ = [
+    "CONFIGURED",
+    "SETTINGS",
+    "Endpoint",
+    "Layer",
+    "Origin",
+    "Setting",
+    "Settings",
+    "check_setting",
+    "example_file",
+    "setting_named",
+]
 
-_FROM_ARGUMENT = Origin(ARGUMENT, "argument")
-_SLOTS = {name: "_own_key" if name == "api_key" else name for name in (*SETTINGS, *HIDDEN)}
+# The ranks of the layers; a higher one wins.
+DEFAULT, NAMED_FILE, FOUND_FILE, DOTENV, ENVIRONMENT = 0, 10, 11, 20, 30
+PUSHED, CONFIGURED, ARGUMENT, FORCED = 40, 50, 60, 70
+
+
+class Origin(NamedTuple):
+    """Say where a value came from.
+
+    :param rank: its layer's rank.
+    :param text: the place in words, e.g. ``"environment variable LLMCALL_MODEL"``.
+    """
+
+    rank: int
+    text: str
+
+
+Layer = dict[str, tuple[Any, Origin]]
+
+
+class Setting(NamedTuple):
+    """Describe one setting.
+
+    :param section: its section in config.ini.
+    :param key: its key there; empty where the whole section is the value, or where it is given in code alone.
+    :param parse: what checks its values.
+    :param default: its value where nobody sets it; ``None`` means that it may have none.
+    :param help: one line for config.ini.
+    :param example: what config.ini shows behind a ``#`` where the default is no line of it.
+    :param name: its name in code; in capitals after ``LLMCALL_``, its environment variable.
+    """
+
+    section: str
+    key: str
+    parse: Parser
+    default: Any = None
+    help: str = ""
+    example: str = ""
+    name: str = ""
+
+
+class Endpoint(NamedTuple):
+    """Describe one server of a pool; ``None`` means what the settings say.
+
+    :param name: the name in ``[Endpoint NAME]``.
+    :param models: the models that it answers for.
+    :param api_type: the client that speaks to it; ``"azure"`` where an Azure endpoint or API version is given.
+    :param api_key: the key, a function that returns it, or a reference to a variable; read it by ``key()``.
+    :param base_url: the address of the API, e.g. ``https://host/v1``.
+    :param azure_endpoint: the address of an Azure resource.
+    :param azure_api_version: the version of Azure's API, e.g. ``2024-10-21``.
+    :param deployment: the name of Azure's deployment, where it differs from the model's.
+    :param organization: the organization that is billed.
+    :param namespace: what its cached answers are kept apart by.
+    """
+
+    name: str
+    models: tuple[str, ...] = ()
+    api_type: str | None = None
+    api_key: str | Callable[[], Any] | None = None
+    base_url: str | None = None
+    azure_endpoint: str | None = None
+    azure_api_version: str | None = None
+    deployment: str | None = None
+    organization: str | None = None
+    namespace: str | None = None
+
+    def key(self) -> str | Callable[[], Any] | None:
+        """Return the key, or the function that gives it; a reference to a variable is looked up.
+
+        :raises ConfigError: if the variable that config.ini names is not set.
+        """
+        return self.api_key() if isinstance(self.api_key, KeyReference) else self.api_key
+
+    def masked(self) -> Endpoint:
+        """Return a copy that holds no secret and may be shown."""
+        return self._replace(
+            api_key=MASK if self.api_key else None,
+            base_url=without_password(self.base_url),
+            azure_endpoint=without_password(self.azure_endpoint),
+        )
+
+    def __repr__(self) -> str:
+        shown = self.masked()
+        return f"Endpoint({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, shown, strict=True))})"
+
+
+# The keys of [Endpoint NAME] and [Model NAME], by their names in code.
+ENDPOINT_KEYS = {
+    name: Setting("Endpoint", name.upper(), parse, None, help, example, name)
+    for name, parse, help, example in (
+        ("models", values.names, "The models that it answers for", "gpt-4o-mini, text-embedding-3-small"),
+        ("api_type", values.name, "The client that speaks to it; azure where an Azure endpoint or version is given", "azure"),
+        ("api_key", values.credential, "Its key", "${AZURE_EAST_KEY}"),
+        ("base_url", values.address, "The address of an OpenAI-compatible server", "https://east.example.com/v1"),
+        ("azure_endpoint", values.address, "The address of the Azure resource", "https://east.openai.azure.com"),
+        ("azure_api_version", values.name, "The version of Azure's API", "2024-10-21"),
+        ("deployment", values.name, "The name of the deployment, where it is not the model's", "gpt-4o-mini-east"),
+        ("organization", values.organization, "The organization that is billed", "org-example"),
+        ("namespace", values.name, "A word that keeps its answers apart from others", "east"),
+    )
+}
+MODEL_KEYS = {
+    name: Setting("Model", name.upper(), parse, None, help, example, name)
+    for name, parse, help, example in (
+        ("context_window", values.integer(1), "Input and output together, in tokens", "32768"),
+        ("max_output_tokens", values.integer(1), "The longest answer, in tokens", "8192"),
+        ("encoding", values.name, "The encoding of tiktoken that counts its tokens", "o200k_base"),
+        ("reasoning", values.boolean, "Whether it can reason before it answers", "no"),
+        ("refused_parameters", values.names, "Parameters that are not sent to it", "top_p, presence_penalty"),
+        ("refused_when_reasoning", values.names, "Parameters that are not sent to it while it reasons", "temperature"),
+        ("max_completion_tokens", values.boolean, "Whether it wants max_completion_tokens for max_tokens", "no"),
+        ("structured_output", values.boolean, "Whether it understands a JSON schema as response_format", "yes"),
+        ("embedding", values.boolean, "Whether it is an embedding model", "no"),
+        ("dimensions", values.integer(1), "The length of its vectors", "768"),
+    )
+}
+
+
+# The parsers of settings that are a whole section.
+
+
+def _named(value: Any, where: str) -> dict[str, Any]:
+    """Return a mapping whose keys are names."""
+    if not isinstance(value, Mapping):
+        refuse(where, value, "a mapping")
+    for name in value:
+        if not isinstance(name, str) or not name.strip():
+            refuse(where, name, "a model's name")
+    return dict(value)
+
+
+def _prices(value: Any, where: str, folder: str | None = None) -> FrozenDict:
+    return FrozenDict({name: _price(f"{where} {name}", price) for name, price in _named(value, where).items()})
+
+
+def _price(where: str, value: Any) -> tuple[float, ...]:
+    parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, (tuple, list)) else []
+    numbers = tuple(number for number in map(values.as_number, parts) if number is not None and number >= 0)
+    if len(parts) not in (2, 3) or len(numbers) != len(parts):
+        refuse(where, value, "two or three numbers of at least 0: USD per million tokens of input, output, cached input")
+    return numbers
+
+
+def _aliases(value: Any, where: str, folder: str | None = None) -> FrozenDict:
+    models = {}
+    for name, model in _named(value, where).items():
+        if not isinstance(model, str) or not model.strip() or "\n" in model.strip():
+            refuse(f"{where} {name}", model, "a model's name")
+        models[name] = model.strip()
+    return FrozenDict(models)
+
+
+def _fallbacks(value: Any, where: str, folder: str | None = None) -> FrozenDict:
+    lists = {name: values.names(models, f"{where} {name}") for name, models in _named(value, where).items()}
+    for name, models in lists.items():
+        if not models:
+            refuse(f"{where} {name}", value[name], "a model's name")
+    return FrozenDict(lists)
+
+
+def _models(value: Any, where: str, folder: str | None = None) -> FrozenDict:
+    found = {}
+    for name, given in _named(value, where).items():
+        place = f"{where}, [Model {name}]"
+        found[name] = FrozenDict(_fields(MODEL_KEYS, _named(given, place), place))
+    return FrozenDict(found)
+
+
+def _endpoints(value: Any, where: str, folder: str | None = None) -> tuple[Endpoint, ...]:
+    if not isinstance(value, (list, tuple)) or isinstance(value, Endpoint):
+        refuse(where, value, "a list of endpoints")
+    found = tuple(_endpoint(item, where) for item in value)
+    names = [endpoint.name for endpoint in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{where}: there are two endpoints {name!r}")
+    return found
+
+
+def _endpoint(value: Any, where: str) -> Endpoint:
+    given = value._asdict() if isinstance(value, Endpoint) else value
+    given = dict(given) if isinstance(given, Mapping) else refuse(where, value, "an Endpoint")
+    name = given.pop("name", None)
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"{where}: an endpoint needs a name")
+    fields = _fields(ENDPOINT_KEYS, given, f"{where}, [Endpoint {name}]")
+    if fields.get("azure_endpoint") or fields.get("azure_api_version"):
+        fields.setdefault("api_type", "azure")
+    return Endpoint(name.strip(), **fields)
+
+
+def _fields(rows: Mapping[str, Setting], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check the keys of one named section; what is unset or ``None`` is left out."""
+    found = {}
+    for name, value in given.items():
+        if name not in rows:
+            raise ConfigError(f"{where}: unknown key {name!r}{nearest(name, rows)}")
+        checked = UNSET if value is None else check_setting(rows[name], value, f"{where} {rows[name].key}")
+        if checked is not UNSET and checked is not None:
+            found[name] = checked
+    return found
+
+
+def check_setting(row: Setting, value: Any, where: str, folder: str | None = None) -> Any:
+    """Return the value of a setting as its type.
+
+    :param value: text from a file or a variable, or a value from code; for a whole section, a mapping of such values.
+    :param where: where it was found, for the message.
+    :param folder: the directory that a relative path starts from; ``None`` is the working directory.
+    :returns: the value, or ``UNSET`` for empty text.
+    :raises ConfigError: if it is of the wrong type or outside the allowed range.
+    """
+    if isinstance(value, str):
+        value = value.strip()
+        if not value and row.parse is not values.text:
+            return UNSET
+        if value.casefold() == "none" and row.parse not in values.WORDS:
+            return None if row.default is None else UNSET
+    return row.parse(value, where, folder)
+
+
+def _setting(section: str, key: str, parse: Parser, default: Any = None, help: str = "", example: str = "") -> Any:
+    return Setting(section, key, parse, default, help, example)
+
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 
 
 class Settings:
     """Hold every setting, frozen; two are equal only if they are the same object.
 
-    Times are in seconds, prices in USD per million tokens (in, out). ``None`` means that there is none. ``settings()``
-    makes them; ``replace`` gives a changed copy.
+    Times are in seconds, prices in USD per million tokens. ``None`` means that there is none. ``settings()`` makes them;
+    ``replace`` gives a changed copy.
     """
 
-    __slots__ = (*_SLOTS.values(), "_origins")
+    # The ranges of TOP_P and of the penalties are those of OpenAI's API reference, "Create chat completion"; it also
+    # ends TEMPERATURE at 2, which other servers do not.
+    api_type: str = _setting("OpenAI", "API_TYPE", values.name, "openai", "The client: openai, azure, ollama, local, or a registered one")
+    model: str = _setting("OpenAI", "MODEL", values.name, "gpt-4o-mini", "The model that answers")
+    embedding_model: str = _setting("OpenAI", "EMBEDDING_MODEL", values.name, "text-embedding-3-small", "The model that makes embeddings")
+    base_url: str | None = _setting("OpenAI", "BASE_URL", values.address, None, "The address of an OpenAI-compatible server, e.g. http://localhost:8000/v1; empty: the client's own")
+    api_key: str | Callable[[], Any] | None = _setting("OpenAI", "API_KEY", values.credential, None, "The key; better kept in the environment or in .env, else as ${NAME} and never as the key itself")
+    organization: str | None = _setting("OpenAI", "ORGANIZATION", values.organization, None, "The organization that is billed")
+    azure_endpoint: str | None = _setting("OpenAI", "AZURE_ENDPOINT", values.address, None, "The address of the Azure resource, e.g. https://name.openai.azure.com")
+    azure_api_version: str | None = _setting("OpenAI", "AZURE_API_VERSION", values.name, None, "The version of Azure's API, e.g. 2024-10-21")
+    azure_ad_token: str | Callable[[], Any] | None = _setting("OpenAI", "AZURE_AD_TOKEN", values.credential, None, "A token of Entra ID in place of a key; better kept in the environment")
+    azure_ad_token_provider: Callable[[], Any] | None = _setting("OpenAI", "", values.function)
+    temperature: float | None = _setting("OpenAI", "TEMPERATURE", values.number(0), None, "How much chance there is in an answer, from 0; empty, here and below: not sent")
+    max_tokens: int | None = _setting("OpenAI", "MAX_TOKENS", values.integer(1), None, "The longest answer, in tokens")
+    top_p: float | None = _setting("OpenAI", "TOP_P", values.number(0, 1), None, "The share of the likeliest tokens that are drawn from, 0 to 1")
+    frequency_penalty: float | None = _setting("OpenAI", "FREQUENCY_PENALTY", values.number(-2, 2), None, "How much frequent tokens are avoided, -2 to 2")
+    presence_penalty: float | None = _setting("OpenAI", "PRESENCE_PENALTY", values.number(-2, 2), None, "How much tokens that are there already are avoided, -2 to 2")
+    timeout: float = _setting("OpenAI", "TIMEOUT", values.seconds, 60.0, "The longest one attempt may take, in seconds")
+    deadline: float | None = _setting("OpenAI", "DEADLINE", values.seconds, None, "The longest a call may take with its retries and waits, in seconds; empty: no limit")
+    reasoning_effort: str | None = _setting("OpenAI", "REASONING_EFFORT", values.choice(*EFFORTS), None, "How much a reasoning model thinks: none, minimal, low, medium, high or xhigh")
+    on_error: str = _setting("OpenAI", "ON_ERROR", values.choice("raise", "none", "return"), "none", "What a call that failed for good does: raise, none (log it and return None) or return (the error)")
+    retry_max_attempts: int = _setting("Retry", "MAX_ATTEMPTS", values.integer(1), 5, "How often a call is tried in all")
+    retry_waiting_time: float = _setting("Retry", "WAITING_TIME", values.number(0), 1.0, "The wait after the first attempt, in seconds")
+    retry_exponential_backoff_factor: float = _setting("Retry", "EXPONENTIAL_BACKOFF_FACTOR", values.number(0), 2.0, "What each further wait is multiplied by")
+    retry_max_waiting_time: float = _setting("Retry", "MAX_WAITING_TIME", values.number(0), 60.0, "The longest wait, in seconds; a longer Retry-After wins")
+    cache_mode: str = _setting("Cache", "MODE", values.choice("auto", "replay", "refresh", "off"), "auto", "auto (read, else call and store), replay (read only), refresh (call anew and overwrite) or off")
+    cache_path: str = _setting("Cache", "PATH", values.path, ".llmcall/cache", "The directory of the stored answers, or the address of a Redis server: redis://HOST:PORT/DATABASE")
+    cache_namespace: str = _setting("Cache", "NAMESPACE", values.text, "", "A word that keeps these answers apart from others; it enters every key")
+    cache_normalize: tuple[str, ...] = _setting("Cache", "NORMALIZE", values.normalizers, (), "What a key leaves out of a text: times, uuids, addresses, temporary_paths, or a regular expression per line")
+    cassette_path: str | None = _setting("Cassette", "PATH", values.path, None, "The file that calls are recorded in and replayed from; empty: none")
+    cassette_mode: str = _setting("Cassette", "MODE", values.choice("none", "once", "new", "rewrite"), "once", "none (only read), once (record if there is no file), new (add what is missing), rewrite (ask all anew)")
+    cassette_allow: tuple[str, ...] = _setting("Cassette", "ALLOW", values.patterns, (), "Regular expressions, one per line, for text that looks like a credential and may be recorded")
+    limits_max_concurrent_calls: int | None = _setting("Limits", "MAX_CONCURRENT_CALLS", values.integer(1), None, "How many calls may run at once, per endpoint; empty, here and below: no limit")
+    limits_requests_per_minute: int | None = _setting("Limits", "REQUESTS_PER_MINUTE", values.integer(1), None, "How many calls may begin in any 60 seconds, per endpoint")
+    limits_tokens_per_minute: int | None = _setting("Limits", "TOKENS_PER_MINUTE", values.integer(1), None, "How many tokens may be used in any 60 seconds, per endpoint")
+    templates_path: str = _setting("Templates", "PATH", values.path, "templates", "The folder of the templates")
+    prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _prices, FrozenDict(), "Of a model, USD per million tokens: input, output and, where it differs, input that the provider had cached", "gpt-4o-mini = 0.15, 0.60, 0.075")
+    aliases: Mapping[str, str] = _setting("Aliases", "", _aliases, FrozenDict(), "Of a name, the model that is asked under it", "gpt-4-turbo = gpt-4-1106-preview")
+    fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _fallbacks, FrozenDict(), "Of a model, those that are tried in order when the context is too long", "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k")
+    endpoints: tuple[Endpoint, ...] = _setting("Endpoint", "", _endpoints, (), "Servers; several that list the same model are its pool", "[Endpoint east]")
+    models: Mapping[str, Mapping[str, Any]] = _setting("Model", "", _models, FrozenDict(), "What is known of a model, or of all whose names begin so (with * at the end); goes before what is packaged", "[Model my-model*]")
 
-    api_type: str
-    model: str
-    embedding_model: str
-    base_url: str | None
-    organization: str | None
-    azure_endpoint: str | None
-    azure_api_version: str | None
-    azure_ad_token: str | Callable[[], Any] | None
-    azure_ad_token_provider: Callable[[], Any] | None
-    temperature: float | None
-    max_tokens: int | None
-    top_p: float | None
-    frequency_penalty: float | None
-    presence_penalty: float | None
-    timeout: float
-    deadline: float | None
-    reasoning_effort: str | None
-    on_error: str
-    retry_max_attempts: int
-    retry_waiting_time: float
-    retry_exponential_backoff_factor: float
-    retry_max_waiting_time: float
-    cache_mode: str
-    cache_path: str
-    cache_namespace: str
-    cache_normalize: tuple[str, ...]
-    cassette_path: str | None
-    cassette_mode: str
-    cassette_allow: tuple[str, ...]
-    limits_max_concurrent_calls: int | None
-    limits_requests_per_minute: int | None
-    limits_tokens_per_minute: int | None
-    templates_path: str
-    prices: Mapping[str, tuple[float, float]]
-    aliases: Mapping[str, str]
-    fallbacks: Mapping[str, tuple[str, ...]]
-    endpoints: tuple[Endpoint, ...]
-    models: Mapping[str, Mapping[str, Any]]
-    _own_key: str | Callable[[], Any] | None
-    _openai_key: str | None
-    _azure_key: str | None
-    _origins: Mapping[str, Origin]
+    _layer: Mapping[str, tuple[Any, Origin]]
 
     def __init__(self, layer: Mapping[str, tuple[Any, Origin]]) -> None:
         """Take every setting's value and origin; users call ``settings()`` instead."""
-        put = object.__setattr__
-        for name, slot in _SLOTS.items():
-            put(self, slot, _frozen(layer[name][0]))
-        put(self, "_origins", {name: layer[name][1] for name in _SLOTS})
+        held = self.__dict__
+        held.update({name: value for name, (value, _) in layer.items()}, _layer=layer)
+        held["api_key"] = self.key_and_origin()[0]
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"settings are frozen: use configure({name}=…) or settings().replace({name}=…)")
@@ -82,21 +317,14 @@ class Settings:
     def __delattr__(self, name: str) -> None:
         raise AttributeError("settings are frozen")
 
-    @property
-    def api_key(self) -> str | Callable[[], Any] | None:
-        """Return the key for ``api_type``, the function that gives it, or ``None``."""
-        return self.key_and_origin()[0]
-
     def key_and_origin(self, api_type: str | None = None) -> tuple[str | Callable[[], Any] | None, Origin]:
         """Return the key for a client, as it was given, and where it came from.
 
         :param api_type: ``None`` is the configured one.
         """
-        sdk = "_azure_key" if (api_type or self.api_type) == "azure" else "_openai_key"
-        own, other = self._origins["api_key"], self._origins[sdk]
-        if getattr(self, sdk) is not None and other.rank > own.rank:
-            return getattr(self, sdk), other
-        return self._own_key, own
+        own = self._layer["api_key"]
+        of_sdk = self._layer["_azure_key" if (api_type or self.api_type) == "azure" else "_openai_key"]
+        return of_sdk if of_sdk[0] is not None and of_sdk[1].rank > own[1].rank else own
 
     def origin(self, name: str) -> str:
         """Say where a value came from, e.g. ``"environment variable LLMCALL_MODEL"``.
@@ -104,11 +332,11 @@ class Settings:
         :param name: ``"model"``, ``"MODEL"``, ``"[Cache] MODE"`` or ``"LLMCALL_CACHE_MODE"``.
         :raises ValueError: if there is no such setting; the nearest is suggested.
         """
-        return self.origin_of(find_setting(name).attribute).text
+        return self.origin_of(_find(name).name).text
 
-    def origin_of(self, attribute: str) -> Origin:
+    def origin_of(self, name: str) -> Origin:
         """Return where a value came from, with its layer's rank."""
-        return self.key_and_origin()[1] if attribute == "api_key" else self._origins[attribute]
+        return self.key_and_origin()[1] if name == "api_key" else self._layer[name][1]
 
     def replace(self, **overrides: Any) -> Settings:
         """Return settings with some values changed; what is forced stays.
@@ -127,34 +355,51 @@ class Settings:
         changes: Layer = {}
         for name, value in overrides.items():
             row = setting_named(name, caller=caller)
-            if value is not None:
-                checked = check_setting(row, value, f"argument {name}")
-                if checked is not UNSET:
-                    changes[name] = (checked, _FROM_ARGUMENT)
+            checked = UNSET if value is None else check_setting(row, value, f"argument {name}")
+            if checked is not UNSET:
+                changes[name] = (checked, Origin(ARGUMENT, "argument"))
         return self.overlaid(changes)
 
     def overlaid(self, layer: Mapping[str, tuple[Any, Origin]]) -> Settings:
         """Return settings in which a layer's values stand, save where a higher layer decided."""
-        origins = self._origins
-        changes = {name: value for name, value in layer.items() if value[1].rank >= origins[name].rank}
-        return Settings({**self.layer(), **changes}) if changes else self
+        changes = {name: value for name, value in layer.items() if value[1].rank >= self._layer[name][1].rank}
+        return Settings({**self._layer, **changes}) if changes else self
 
     def layer(self) -> Layer:
         """Return each setting's value and origin."""
-        origins = self._origins
-        return {name: (getattr(self, slot), origins[name]) for name, slot in _SLOTS.items()}
+        return dict(self._layer)
 
-    def items(self) -> Iterator[tuple[str, str, str, Any, str]]:
-        """Yield of every setting its name in code, section, key, value and origin, in the order of config.ini.
+    def without_keys(self) -> Settings:
+        """Return these settings without keys, for what goes to where it may be kept on a disk."""
+        layer = self.layer()
+        for name, (value, origin) in layer.items():
+            if _row(name).parse is values.credential:
+                layer[name] = (None, origin)
+            elif name == "endpoints":
+                layer[name] = (tuple(endpoint._replace(api_key=None) for endpoint in value), origin)
+        return Settings(layer)
 
-        Secrets are masked; where the whole section is the value, the key is empty.
-        """
+    def items(self) -> Iterator[tuple[Setting, Any, Origin]]:
+        """Yield every setting's description, value and origin, in the order of config.ini; secrets are masked."""
         for name, row in SETTINGS.items():
-            value = _shown(row, getattr(self, name))
-            yield name, row.section, row.key, value, self.origin_of(name).text
+            yield row, _shown(row, getattr(self, name)), self.origin_of(name)
 
     def __repr__(self) -> str:
-        return f"Settings({', '.join(f'{name}={value!r}' for name, _, _, value, _ in self.items())})"
+        shown = [
+            f"{row.name}={value!r}"
+            for row, value, origin in self.items()
+            if origin.rank != DEFAULT or row.name in ("api_type", "model")
+        ]
+        return f"Settings({', '.join(shown)})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = sorted(self.items(), key=lambda item: item[2].rank == DEFAULT)  # what was changed comes first
+        cells = [(row.name, "" if value is None else str(value), origin.text) for row, value, origin in rows]
+        lines = ["".join(f"<td>{escape(cell)}</td>" for cell in line) for line in cells]
+        head = "<tr><th>setting</th><th>value</th><th>from</th></tr>"
+        return f"<table>{head}{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
     def __copy__(self) -> Settings:
         return self
@@ -163,29 +408,85 @@ class Settings:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Settings, ({name: (thawed(value), origin) for name, (value, origin) in self.layer().items()},)
+        return Settings, (self._layer,)
 
 
-def _frozen(value: Any) -> Any:
-    """Make a mapping read-only, and the mappings in it."""
-    if isinstance(value, dict):
-        return MappingProxyType({name: _frozen(item) for name, item in value.items()})
-    return value
+SETTINGS: dict[str, Setting] = {
+    name: row._replace(name=name) for name, row in vars(Settings).items() if isinstance(row, Setting)
+}
+# The keys of the SDK's own variables, kept apart because which of them counts depends on the final API_TYPE.
+SDK_KEYS = {name: Setting("", "", values.credential, name=name) for name in ("_openai_key", "_azure_key")}
+# Values that hold more than one line of text have no variable: sections, and functions.
+VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
 
 
-def thawed(value: Any) -> Any:
-    """Return dicts for read-only mappings, which cannot be pickled."""
-    if isinstance(value, MappingProxyType):
-        return {name: thawed(item) for name, item in value.items()}
-    return value
+def _row(name: str) -> Setting:
+    return SETTINGS.get(name) or SDK_KEYS[name]
 
 
 def _shown(row: Setting, value: Any) -> Any:
     """Return a value without secrets."""
-    if row.kind == "secret":
+    if row.parse is values.credential:
         return None if value is None else MASK
-    if row.kind == "endpoints":
+    if row.name == "endpoints":
         return tuple(endpoint.masked() for endpoint in value)
-    if callable(value):
-        return "a function"
-    return thawed(without_password(value))
+    return "a function" if callable(value) else without_password(value)
+
+
+def setting_named(name: str, *, caller: str) -> Setting:
+    """Return the row of a keyword argument.
+
+    :param caller: the function that was called, for the message.
+    :raises TypeError: if there is no such setting; the nearest is suggested.
+    """
+    if name not in SETTINGS:
+        raise TypeError(f"{caller} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")
+    return SETTINGS[name]
+
+
+def _find(name: str) -> Setting:
+    """Return the row of a name in any of its forms."""
+    plain = name.strip()
+    attribute = VARIABLES.get(plain.upper(), plain.lower())
+    if attribute in SETTINGS:
+        return SETTINGS[attribute]
+    head, bracket, key = plain.rpartition("]")
+    section = head.lstrip("[").strip().casefold()
+    fitting = [row for row in SETTINGS.values() if row.key == key.strip().upper()]
+    rows = [row for row in fitting if not bracket or row.section.casefold() == section]
+    if len(rows) == 1:
+        return rows[0]
+    if rows:
+        raise ValueError(f"{name!r} is one of {', '.join(row.name for row in rows)}: name it in full")
+    raise ValueError(f"there is no setting {name!r}{nearest(plain.lower(), SETTINGS)}")
+
+
+HEAD = """\
+# Every setting of llmcall with its default. Copy this file into your project and keep what you change.
+# A value may end in a comment after " #" or " ;"; an indented line goes on with the value above it.
+# ${NAME} in a value is an environment variable, also one of .env; $${NAME} is the text ${NAME} itself.
+# An empty value means that the file does not say; "none", where it is not one of the words listed, that there is no value.
+# A relative path starts from this file's folder.
+"""
+
+
+def example_file() -> str:
+    """Return a config.ini with every setting, its default, and what it is for."""
+    lines: list[str] = []
+    section = ""
+    for row in SETTINGS.values():
+        named = {"endpoints": ENDPOINT_KEYS, "models": MODEL_KEYS}.get(row.name, {})
+        if row.section != section and not named:
+            lines += ["", f"[{row.section}]"]
+        section = row.section
+        if named:
+            lines += ["", f"# {row.help}", f"# {row.example}"]
+            for each in named.values():
+                lines += [f"# {each.help}", f"# {each.key} = {each.example}"]
+        elif row.key:
+            default = row.default or ""
+            written = f"{default:g}" if isinstance(default, float) else str(default)
+            lines += [f"# {row.help}", f"{row.key} = {written}".rstrip()]
+        elif row.example:
+            lines += [f"# {row.help}", f"# {row.example}"]
+    return HEAD + "\n".join(lines) + "\n"

@@ -1,8 +1,9 @@
-"""The values of the settings: text or Python values in, checked and typed values out.
+"""The values of settings: text or Python values in, checked values out.
 
-The same checks serve config.ini, ``.env``, the environment and arguments in code. Text that is empty gives ``UNSET``:
-the layer says nothing. The word ``none`` gives ``None`` to a setting that may be without a value, and is ``UNSET``
-elsewhere.
+The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a value, the place
+where it was found (for messages) and the folder that a relative path starts from. Text that is empty gives ``UNSET``:
+its source says nothing. The word ``none`` gives ``None``, except to the parsers of ``WORDS``, to which it is a word like
+any other.
 """
 
 from __future__ import annotations
@@ -10,28 +11,29 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 from ..errors import ConfigError
-from .names import Setting, nearest
-
-if TYPE_CHECKING:
-    from typing import NoReturn
+from ..notices import warn_once
 
 __all__ = [
     "MASK",
-    "NORMALIZERS",
     "UNSET",
-    "check_value",
+    "FrozenDict",
+    "KeyReference",
+    "Parser",
+    "check_address",
+    "check_credential",
     "directory_named",
+    "expand",
     "host_of",
     "is_loopback",
-    "read_boolean",
-    "read_names",
-    "read_number",
+    "nearest",
     "refuse",
     "without_password",
 ]
+
+Parser = Callable[[Any, str, "str | None"], Any]
 
 MASK = "***"
 UNSET: Any = type("Unset", (), {"__slots__": (), "__repr__": lambda self: "UNSET"})()
@@ -39,42 +41,30 @@ UNSET: Any = type("Unset", (), {"__slots__": (), "__repr__": lambda self: "UNSET
 NORMALIZERS = ("times", "uuids", "addresses", "temporary_paths")
 # The words of configparser.RawConfigParser.BOOLEAN_STATES.
 BOOLEANS = {"1": True, "yes": True, "true": True, "on": True, "0": False, "no": False, "false": False, "off": False}
-NO_NONE = frozenset({"text", "choice", "secret"})  # there, "none" is a word like any other
-LISTS = frozenset({"names", "patterns", "normalizers"})
 LONGEST_SHOWN = 60
-# A backslash is refused: some libraries read the host before it, others after it.
-_PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
-_ADDRESS = r"(?i:https?)://(?:[^/?#\s\\]*@)?(?:\[[0-9A-Fa-f:.]+\](?::\d+)?|[^/?#\s\\\[\]@]+)(?:[/?#][^\s\\]*)?"
 
 
-def check_value(row: Setting, value: Any, where: str, folder: str | None = None) -> Any:
-    """Return a value as the setting's type.
+class FrozenDict(dict[str, Any]):
+    """Be a dict that cannot be changed and can be pickled."""
 
-    :param row: the setting.
-    :param value: text from a file or a variable, or a value from code.
-    :param where: where it was found, for the message.
-    :param folder: the directory that a relative path starts from; ``None`` is the working directory.
-    :returns: the value, or ``UNSET`` for empty text.
-    :raises ConfigError: if it is of the wrong type or outside the allowed range.
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("settings are frozen: use configure(…)")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenDict, (dict(self),)
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return ``"; did you mean 'X'?"`` for the known word that is most like another, or an empty text.
+
+    :param cutoff: the similarity asked for, 0 to 1, as of ``difflib.get_close_matches``.
     """
-    if isinstance(value, str):
-        value = value.strip()
-        if not value and row.kind != "text":
-            return UNSET
-        if value.casefold() == "none" and row.kind not in NO_NONE:
-            return () if row.kind in LISTS else None if row.default is None else UNSET
-    return _CHECKS[row.kind](row, value, where, folder)
+    from difflib import get_close_matches
 
-
-def read_boolean(value: Any, where: str) -> bool:
-    """Return yes/no, true/false, on/off or 1/0, in any case, as a bool.
-
-    :raises ConfigError: for anything else.
-    """
-    if isinstance(value, bool):
-        return value
-    found = BOOLEANS.get(str(value).strip().casefold())
-    return refuse(where, value, "one of yes, no, true, false, on, off, 1, 0") if found is None else found
+    matches = get_close_matches(word, list(known), 1, cutoff)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def refuse(where: str, value: Any, expected: str) -> NoReturn:
@@ -94,19 +84,72 @@ def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
 
 
-def without_password(url: Any) -> Any:
-    """Return an address with what stands before ``@`` in its host part, and a password in its query, masked.
+# Texts.
 
-    In an address of the web, the host part ends at the first slash; in others, at the last ``@``, since a password that
-    was not quoted may hold a slash. One that begins with a path, such as ``unix:///run/redis.sock``, has no host part.
+
+def text(value: Any, where: str, folder: str | None = None) -> str:
+    """Return one line of text."""
+    if not isinstance(value, str):
+        refuse(where, value, "a text")
+    if "\n" in value or "\0" in value:
+        refuse(where, value, "one line of text (in a file: an indented line goes on with the value above it)")
+    return value
+
+
+def name(value: Any, where: str, folder: str | None = None) -> str:
+    """Return one line of text that is not empty."""
+    return text(value, where)
+
+
+def credential(value: Any, where: str, folder: str | None = None) -> Any:
+    """Return a key, or the function that gives it."""
+    return value if callable(value) else check_credential(value, where)
+
+
+def check_credential(value: Any, where: str, what: str = "a key: one word of text, or a function that returns it") -> str:
+    """Return a text that can stand in an HTTP header, without the blanks and line ends around it.
+
+    :param where: where it was found, e.g. ``"environment variable OPENAI_API_KEY"``.
+    :param what: what it should be, to follow "not".
+    :raises ConfigError: if it has blanks, control characters or others than ASCII in it; it is not shown.
     """
-    if not isinstance(url, str) or "://" not in url:
-        return url
-    scheme, _, rest = url.partition("://")
-    rest = re.sub(_PASSWORD, MASK, rest)
-    host, slash, path = rest.partition("/") if scheme.casefold().startswith("http") else (rest, "", "")
-    credentials, at, address = ("", "", host) if host.startswith("/") else host.rpartition("@")
-    return f"{scheme}://{MASK if credentials else ''}{at}{address}{slash}{path}"
+    found = value.strip() if isinstance(value, str) else ""
+    if not re.fullmatch(r"[\x21-\x7e]+", found):
+        problem = "" if not isinstance(value, str) or found.isascii() else " (it has other characters than ASCII in it)"
+        raise ConfigError(f"{where}: not {what}{problem}") from None
+    return found
+
+
+def organization(value: Any, where: str, folder: str | None = None) -> str:
+    """Return an organization's name, which is sent in a header."""
+    return check_credential(value, where, "an organization: one word of text")
+
+
+def choice(*words: str) -> Parser:
+    """Make the parser of one of some words, in any case."""
+
+    def parse(value: Any, where: str, folder: str | None = None) -> str:
+        word = value.casefold() if isinstance(value, str) else value
+        return word if word in words else refuse(where, value, f"one of {', '.join(words)}")
+
+    WORDS.add(parse)
+    return parse
+
+
+WORDS: set[Any] = {text, credential}
+
+
+def function(value: Any, where: str, folder: str | None = None) -> Any:
+    """Return a function."""
+    return value if callable(value) else refuse(where, value, "a function")
+
+
+def path(value: Any, where: str, folder: str | None = None) -> str:
+    """Return an absolute path; the address of a server stays as it is."""
+    found = text(value.__fspath__() if isinstance(value, os.PathLike) else value, where)
+    if "://" in found:
+        return found
+    return os.path.normpath(os.path.join(folder or os.getcwd(), os.path.expanduser(found)))
 
 
 def directory_named(file_name: str) -> str:
@@ -115,41 +158,10 @@ def directory_named(file_name: str) -> str:
     return stem + ".cache" if extension == ".pickle" else file_name
 
 
-def _text(row: Setting, value: Any, where: str, folder: str | None) -> str:
-    if not isinstance(value, str):
-        refuse(where, value, "a text")
-    if "\n" in value or "\0" in value:
-        refuse(where, value, "one line of text (in a file: an indented line goes on with the value above it)")
-    return value
+# Numbers and switches.
 
 
-def _url(row: Setting, value: Any, where: str, folder: str | None) -> str:
-    text = _text(row, value, where, folder)
-    if not re.fullmatch(_ADDRESS, text):
-        refuse(where, value, "an address like https://host/v1")
-    return text
-
-
-def _secret(row: Setting, value: Any, where: str, folder: str | None) -> Any:
-    if callable(value):
-        return value
-    if not isinstance(value, str) or re.search(r"[\s\0]", value):
-        raise ConfigError(f"{where}: not a key: one word of text, or a function that returns it")
-    return value
-
-
-def _function(row: Setting, value: Any, where: str, folder: str | None) -> Any:
-    return value if callable(value) else refuse(where, value, "a function")
-
-
-def _choice(row: Setting, value: Any, where: str, folder: str | None) -> str:
-    word = value.casefold() if isinstance(value, str) else value
-    if word not in row.choices:
-        refuse(where, value, f"one of {', '.join(row.choices)}")
-    return str(word)
-
-
-def read_number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
     """Return a finite float, or ``None`` for what is none (a bool, a NaN, a text like ``1,5``)."""
     if isinstance(value, bool) or not (isinstance(value, str) or hasattr(type(value), "__float__")):
         return None
@@ -160,135 +172,149 @@ def read_number(value: Any) -> float | None:
     return found if found - found == 0 else None
 
 
-def _whole(value: Any) -> int | None:
-    """Return an int, also from ``5.0``, or ``None`` for what is no whole number."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(value)
-    found = read_number(value)
-    return int(found) if found is not None and found.is_integer() else None
+def number(low: float, high: float | None = None) -> Parser:
+    """Make the parser of a number in a range."""
+
+    def parse(value: Any, where: str, folder: str | None = None) -> float:
+        found = as_number(value)
+        if found is None or found < low or (high is not None and found > high):
+            refuse(where, value, f"a number {_range(low, high)}")
+        return found
+
+    return parse
 
 
-def _in_range(row: Setting, value: float) -> bool:
-    return (row.low is None or value >= row.low) and (row.high is None or value <= row.high)
+def integer(low: int) -> Parser:
+    """Make the parser of a whole number, which may be written ``5.0``."""
+
+    def parse(value: Any, where: str, folder: str | None = None) -> int:
+        found = value if isinstance(value, int) and not isinstance(value, bool) else as_number(value)
+        if found is None or found != int(found) or found < low:
+            refuse(where, value, f"a whole number {_range(low, None)}")
+        return int(found)
+
+    return parse
 
 
-def _range(row: Setting) -> str:
-    if row.high is not None:
-        return f"between {row.low:g} and {row.high:g}"
-    return "" if row.low is None else f"of at least {row.low:g}"
+def _range(low: float, high: float | None) -> str:
+    return f"of at least {low:g}" if high is None else f"between {low:g} and {high:g}"
 
 
-def _number(row: Setting, value: Any, where: str, folder: str | None) -> float:
-    found = read_number(value)
-    if found is None or not _in_range(row, found):
-        refuse(where, value, f"a number {_range(row)}".strip())
+LONGEST_TIME = 2_000_000  # seconds, 23 days: the sockets of some systems take 2**31 milliseconds and no more
+
+
+def seconds(value: Any, where: str, folder: str | None = None) -> float:
+    """Return a positive number of seconds."""
+    found = as_number(value)
+    if found is None or not 0 < found <= LONGEST_TIME:
+        refuse(where, value, f"a number of seconds above 0, at most {LONGEST_TIME}")
     return found
 
 
-def _integer(row: Setting, value: Any, where: str, folder: str | None) -> int:
-    found = _whole(value)
-    if found is None or not _in_range(row, found):
-        refuse(where, value, f"a whole number {_range(row)}".strip())
-    return found
+def boolean(value: Any, where: str, folder: str | None = None) -> bool:
+    """Return yes/no, true/false, on/off or 1/0, in any case, as a bool."""
+    found = value if isinstance(value, bool) else BOOLEANS.get(str(value).strip().casefold())
+    return refuse(where, value, "one of yes, no, true, false, on, off, 1, 0") if found is None else found
 
 
-def _seconds(row: Setting, value: Any, where: str, folder: str | None) -> float:
-    found = read_number(value)
-    if found is None or found <= 0:
-        refuse(where, value, "a number of seconds above 0")
-    return found
-
-
-def _boolean(row: Setting, value: Any, where: str, folder: str | None) -> bool:
-    return read_boolean(value, where)
-
-
-def _path(row: Setting, value: Any, where: str, folder: str | None) -> str:
-    text = _text(row, value.__fspath__() if isinstance(value, os.PathLike) else value, where, folder)
-    if "://" in text:
-        return text
-    return os.path.normpath(os.path.join(folder or os.getcwd(), os.path.expanduser(text)))
+# Lists. The word "none" is an empty one.
 
 
 def _items(value: Any, where: str, separator: str) -> list[str]:
-    """Return the texts of a list, or those of a text that a separator or a line's end keeps apart."""
+    """Return the texts of a list, or those of a text that a separator keeps apart."""
     if isinstance(value, str):
-        items: list[Any] = re.split(separator, value)
-    elif isinstance(value, Iterable) and not isinstance(value, (bytes, Mapping)):
-        items = list(value)
-    else:
+        value = () if value.strip().casefold() == "none" else re.split(separator, value)
+    elif not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
         refuse(where, value, "a list of texts")
+    items = list(value)
     for item in items:
         if not isinstance(item, str):
             refuse(where, item, "a text")
     return [item.strip() for item in items if item.strip()]
 
 
-def read_names(value: Any, where: str) -> tuple[str, ...]:
-    """Return the names of a list, or those that commas, spaces or lines keep apart in a text.
-
-    :raises ConfigError: for anything else.
-    """
+def names(value: Any, where: str, folder: str | None = None) -> tuple[str, ...]:
+    """Return the names of a list, or those that commas, spaces or lines keep apart in a text."""
     return tuple(_items(value, where, r"[,\s]"))
 
 
-def _names(row: Setting, value: Any, where: str, folder: str | None) -> tuple[str, ...]:
-    return read_names(value, where)
-
-
-def _patterns(row: Setting, value: Any, where: str, folder: str | None) -> tuple[str, ...]:
+def patterns(value: Any, where: str, folder: str | None = None) -> tuple[str, ...]:
+    """Return regular expressions, one per line."""
     return tuple(_pattern(line, where) for line in _items(value, where, r"\n"))
 
 
-def _normalizers(row: Setting, value: Any, where: str, folder: str | None) -> tuple[str, ...]:
+def normalizers(value: Any, where: str, folder: str | None = None) -> tuple[str, ...]:
+    """Return normalizers: in each line their names, with commas between, or one regular expression."""
     found: list[str] = []
     for line in _items(value, where, r"\n"):
         words = [word.strip().casefold() for word in line.split(",")]
         if all(word in NORMALIZERS for word in words):
             found += words
-        else:
-            found.append(_pattern(line, where))
-            _warn_of_misspelt(words, where)
+            continue
+        found.append(_pattern(line, where))
+        for word in words:
+            guess = "" if word in NORMALIZERS else nearest(word, NORMALIZERS, cutoff=0.7)
+            if guess and re.fullmatch(r"[a-z_, ]+", line.casefold()):
+                warn_once(f"{where}: {word!r} is read as a regular expression{guess}")
     return tuple(found)
 
 
-def _warn_of_misspelt(words: list[str], where: str) -> None:
-    if all(re.fullmatch(r"[a-z_ ]+", word) for word in words):
-        for word in words:
-            guess = "" if word in NORMALIZERS else nearest(word, NORMALIZERS, cutoff=0.7)
-            if guess:
-                from ..notices import warn_once
-
-                warn_once(f"{where}: {word!r} is read as a regular expression{guess}")
-
-
-def _pattern(text: str, where: str) -> str:
+def _pattern(found: str, where: str) -> str:
     try:
-        re.compile(text)
+        re.compile(found)
     except re.error as error:
-        refuse(where, text, f"a regular expression: {error.msg} at position {error.pos}")
-    return text
+        refuse(where, found, f"a regular expression: {error.msg} at position {error.pos}")
+    return found
 
 
-_CHECKS: dict[str, Callable[[Setting, Any, str, str | None], Any]] = {
-    "boolean": _boolean,
-    "choice": _choice,
-    "function": _function,
-    "integer": _integer,
-    "name": _text,
-    "names": _names,
-    "normalizers": _normalizers,
-    "number": _number,
-    "path": _path,
-    "patterns": _patterns,
-    "secret": _secret,
-    "seconds": _seconds,
-    "text": _text,
-    "url": _url,
-}
+WORDS |= {names, patterns, normalizers}
 
+# Addresses. A backslash is refused: some libraries read the host before it, others after it.
 
+_ADDRESS = re.compile(r"(?i:https?)://(?:[^/?#\s\\]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#\s\\\[\]@:]+)(?::(\d*))?(?:[/?#][^\s\\]*)?")
 _PLAIN = re.compile(r"https?://([A-Za-z0-9.-]+)(?::[0-9]+)?(?:/|\Z)")
+_PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
+
+
+def address(value: Any, where: str, folder: str | None = None) -> str:
+    """Return the address of an HTTP server."""
+    return check_address(value, where)
+
+
+def check_address(value: Any, where: str = "base_url") -> str:
+    """Return the address of an HTTP server, without blanks around it, if a request could be sent there.
+
+    :param where: where it was found: file, section and key, or the argument's name.
+    :raises ConfigError: if scheme, host or port is missing or impossible.
+    """
+    found = text(value.strip() if isinstance(value, str) else value, where)
+    parts = _ADDRESS.fullmatch(found)
+    if parts is None or not found.isprintable():
+        refuse(where, value, "an address like https://host/v1")
+    if parts[2] and not 0 < int(parts[2]) < 65536:
+        refuse(where, value, f"an address like https://host/v1: there is no port {parts[2]}")
+    problem = _problem_of_host(parts[1])
+    if problem:
+        refuse(where, value, f"an address like https://host/v1: {problem}")
+    return found
+
+
+def _problem_of_host(host: str) -> str:
+    if host[0] == "[" or re.fullmatch(r"\d+\.\d+\.\d+\.\d+", host):
+        from ipaddress import ip_address
+
+        try:
+            ip_address(host.strip("[]"))
+        except ValueError:
+            return "there is no such IP address"
+        return ""
+    try:
+        encoded = host.encode("idna").decode()
+    except UnicodeError:  # a part that is empty or over 63 characters, or characters that no host has
+        return "the host has an empty part, one of over 63 characters, or forbidden ones"
+    if len(encoded) > 253:
+        return "the host has over 253 characters"
+    return "" if re.fullmatch(r"[A-Za-z0-9._-]+", encoded) else "the host has forbidden characters"
 
 
 def host_of(url: str) -> str:
@@ -306,3 +332,84 @@ def is_loopback(url: str) -> bool:
     host = host_of(url)
     known = host in ("localhost", "::1", "0.0.0.0", "::") or host.endswith(".localhost")
     return known or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+
+
+def without_password(url: Any) -> Any:
+    """Return an address with what stands before ``@`` in its host part, and a password in its query, masked.
+
+    In an address of the web, the host part ends at the first slash; in others, at the last ``@``, since a password that
+    was not quoted may hold a slash. One that begins with a path, such as ``unix:///run/redis.sock``, has no host part.
+    """
+    if not isinstance(url, str) or "://" not in url:
+        return url
+    scheme, _, rest = url.partition("://")
+    rest = re.sub(_PASSWORD, MASK, rest)
+    host, slash, tail = rest.partition("/") if scheme.casefold().startswith("http") else (rest, "", "")
+    credentials, at, server = ("", "", host) if host.startswith("/") else host.rpartition("@")
+    return f"{scheme}://{MASK if credentials else ''}{at}{server}{slash}{tail}"
+
+
+# References to environment variables: ${NAME} is the variable's value, $${NAME} the text ${NAME}; any other $ stands
+# for itself, as at the end of a regular expression.
+
+_REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)\}")
+
+
+def expand(value: str, where: str, lookup: Callable[[str], str | None]) -> str:
+    """Replace each ``${NAME}`` in a value by the variable's value.
+
+    :param where: file, section and key, for the message.
+    :param lookup: gives a variable's value, or ``None`` if it is unset.
+    :raises ConfigError: if a variable is not set, or ``${…}`` is no name.
+    """
+
+    def value_of(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[0][1:]
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", match[2]):
+            raise ConfigError(f"{where}: ${{…}} holds no variable's name; write $${{ for the text ${{")
+        found = lookup(match[2])
+        if not found:
+            raise ConfigError(f"{where}: the environment variable {match[2]} is not set")
+        return found
+
+    return _REFERENCE.sub(value_of, value)
+
+
+class KeyReference:
+    """Stand for a key that config.ini writes with ``${NAME}``; calling it gives the key.
+
+    The variable is looked up when the key is used and not when the file is read, since a replay needs no key.
+
+    :param reference: the value as it is written.
+    :param where: file, section and key.
+    :param dotenv: the variables of ``.env``, asked after the environment.
+    """
+
+    def __init__(self, reference: str, where: str, dotenv: Mapping[str, str]) -> None:
+        self._reference = reference
+        self._where = where
+        self._dotenv = {variable: found for variable, found in dotenv.items() if variable in reference}
+
+    def __call__(self) -> str:
+        """Return the key.
+
+        :raises ConfigError: if the variable is not set or holds no key; file, section, key and variable are named.
+        """
+        found = expand(self._reference, self._where, lambda name: os.environ.get(name, "").strip() or self._dotenv.get(name))
+        return check_credential(found, f"{self._where}, {self.variables}")
+
+    @property
+    def variables(self) -> str:
+        """Return the names of the variables, in words."""
+        found = [match[2] for match in _REFERENCE.finditer(self._reference) if not match[1]]
+        return " and ".join(f"environment variable {variable}" for variable in found)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyReference) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self._reference, self._where))
+
+    def __repr__(self) -> str:
+        return f"KeyReference({self._where!r})"

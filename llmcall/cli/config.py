@@ -20,7 +20,7 @@ def show_config(as_json: bool) -> None:
     from ..clients.registry import settings
     from ..tables import columns
 
-    found = [(section, key, _data(value), origin) for _, section, key, value, origin in settings().items()]
+    found = [(row.section, row.key, _data(value), origin.text) for row, value, origin in settings().items()]
     if as_json:
         rows = [dict(zip(("section", "key", "value", "origin"), row, strict=True)) for row in found]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))

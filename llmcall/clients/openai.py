@@ -151,10 +151,7 @@ class OpenAIClient(LLMClient):
             config.refresh()
             key = config.key_for(self.settings, self.api_type)
         if not key and not config.is_loopback(endpoint.base_url or self._default_address(endpoint)):
-            raise ConfigError(
-                f"no key for {self.host(endpoint)}: set the environment variable "
-                f"{config.key_variable(self.api_type)}, or pass api_key="
-            )
+            raise config.missing_key(self.api_type, self.host(endpoint))
         return key
 
     def _azure_transport(self, endpoint: Endpoint) -> SDKTransport:

@@ -95,7 +95,7 @@ def client(api_type: str | None = None) -> LLMClient:
     :param api_type: the name; ``None`` means the configured one.
     :raises ConfigError: where nobody speaks for it; the message lists the known ones.
     """
-    config.refresh()
+    config.refresh(config.INTERVAL)
     name = api_type or config.settings().api_type
     with _lock:
         found = _shared.get(name)

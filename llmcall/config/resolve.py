@@ -442,7 +442,9 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     """
     url = endpoint.azure_endpoint or endpoint.base_url
     listed = next((each for each in settings.endpoints if each[0] == endpoint[0] and _address(each) == url), None)
-    names = ["endpoints"] if listed else [name for name in ("azure_endpoint", "base_url") if getattr(settings, name) == url]
+    names = (
+        ["endpoints"] if listed else [name for name in ("azure_endpoint", "base_url") if getattr(settings, name) == url]
+    )
     if not url or not names or is_loopback(url):
         return
     named_by, source = settings.origin_of(names[0]), _environment_key(settings, listed, endpoint.api_type)

@@ -117,7 +117,12 @@ ENDPOINT_KEYS = {
     name: Setting("Endpoint", name.upper(), parse, None, help, example, name)
     for name, parse, help, example in (
         ("models", values.names, "The models that it answers for", "gpt-4o-mini, text-embedding-3-small"),
-        ("api_type", values.name, "The client that speaks to it; azure where an Azure endpoint or version is given", "azure"),
+        (
+            "api_type",
+            values.name,
+            "The client that speaks to it; azure where an Azure endpoint or version is given",
+            "azure",
+        ),
         ("api_key", values.credential, "Its key", "${AZURE_EAST_KEY}"),
         ("base_url", values.address, "The address of an OpenAI-compatible server", "https://east.example.com/v1"),
         ("azure_endpoint", values.address, "The address of the Azure resource", "https://east.openai.azure.com"),
@@ -165,7 +170,9 @@ def _price(where: str, value: Any) -> tuple[float, ...]:
     parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, (tuple, list)) else []
     numbers = tuple(number for number in map(values.as_number, parts) if number is not None and number >= 0)
     if len(parts) not in (2, 3) or len(numbers) != len(parts):
-        refuse(where, value, "two or three numbers of at least 0: USD per million tokens of input, output, cached input")
+        refuse(
+            where, value, "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
+        )
     return numbers
 
 
@@ -257,51 +264,90 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 class Settings:
     """Hold every setting, frozen; two are equal only if they are the same object.
 
-    Times are in seconds, prices in USD per million tokens. ``None`` means that there is none. ``settings()`` makes them;
-    ``replace`` gives a changed copy.
+    Times are in seconds, prices in USD per million tokens. ``None`` means that there is none. ``settings()`` makes
+    them; ``replace`` gives a changed copy.
     """
 
     # The ranges of TOP_P and of the penalties are those of OpenAI's API reference, "Create chat completion"; it also
     # ends TEMPERATURE at 2, which other servers do not.
-    api_type: str = _setting("OpenAI", "API_TYPE", values.name, "openai", "The client: openai, azure, ollama, local, or a registered one")
+    # fmt: off
+    api_type: str = _setting("OpenAI", "API_TYPE", values.name, "openai",
+        "The client: openai, azure, ollama, local, or a registered one")
     model: str = _setting("OpenAI", "MODEL", values.name, "gpt-4o-mini", "The model that answers")
-    embedding_model: str = _setting("OpenAI", "EMBEDDING_MODEL", values.name, "text-embedding-3-small", "The model that makes embeddings")
-    base_url: str | None = _setting("OpenAI", "BASE_URL", values.address, None, "The address of an OpenAI-compatible server, e.g. http://localhost:8000/v1; empty: the client's own")
-    api_key: str | Callable[[], Any] | None = _setting("OpenAI", "API_KEY", values.credential, None, "The key; better kept in the environment or in .env, else as ${NAME} and never as the key itself")
-    organization: str | None = _setting("OpenAI", "ORGANIZATION", values.organization, None, "The organization that is billed")
-    azure_endpoint: str | None = _setting("OpenAI", "AZURE_ENDPOINT", values.address, None, "The address of the Azure resource, e.g. https://name.openai.azure.com")
-    azure_api_version: str | None = _setting("OpenAI", "AZURE_API_VERSION", values.name, None, "The version of Azure's API, e.g. 2024-10-21")
-    azure_ad_token: str | Callable[[], Any] | None = _setting("OpenAI", "AZURE_AD_TOKEN", values.credential, None, "A token of Entra ID in place of a key; better kept in the environment")
+    embedding_model: str = _setting("OpenAI", "EMBEDDING_MODEL", values.name, "text-embedding-3-small",
+        "The model that makes embeddings")
+    base_url: str | None = _setting("OpenAI", "BASE_URL", values.address, None,
+        "The address of an OpenAI-compatible server, e.g. http://localhost:8000/v1; empty: the client's own")
+    api_key: str | Callable[[], Any] | None = _setting("OpenAI", "API_KEY", values.credential, None,
+        "The key; better kept in the environment or in .env, else as ${NAME} and never as the key itself")
+    organization: str | None = _setting("OpenAI", "ORGANIZATION", values.organization, None,
+        "The organization that is billed")
+    azure_endpoint: str | None = _setting("OpenAI", "AZURE_ENDPOINT", values.address, None,
+        "The address of the Azure resource, e.g. https://name.openai.azure.com")
+    azure_api_version: str | None = _setting("OpenAI", "AZURE_API_VERSION", values.name, None,
+        "The version of Azure's API, e.g. 2024-10-21")
+    azure_ad_token: str | Callable[[], Any] | None = _setting("OpenAI", "AZURE_AD_TOKEN", values.credential, None,
+        "A token of Entra ID in place of a key; better kept in the environment")
     azure_ad_token_provider: Callable[[], Any] | None = _setting("OpenAI", "", values.function)
-    temperature: float | None = _setting("OpenAI", "TEMPERATURE", values.number(0), None, "How much chance there is in an answer, from 0; empty, here and below: not sent")
+    temperature: float | None = _setting("OpenAI", "TEMPERATURE", values.number(0), None,
+        "How much chance there is in an answer, from 0; empty, here and below: not sent")
     max_tokens: int | None = _setting("OpenAI", "MAX_TOKENS", values.integer(1), None, "The longest answer, in tokens")
-    top_p: float | None = _setting("OpenAI", "TOP_P", values.number(0, 1), None, "The share of the likeliest tokens that are drawn from, 0 to 1")
-    frequency_penalty: float | None = _setting("OpenAI", "FREQUENCY_PENALTY", values.number(-2, 2), None, "How much frequent tokens are avoided, -2 to 2")
-    presence_penalty: float | None = _setting("OpenAI", "PRESENCE_PENALTY", values.number(-2, 2), None, "How much tokens that are there already are avoided, -2 to 2")
+    top_p: float | None = _setting("OpenAI", "TOP_P", values.number(0, 1), None,
+        "The share of the likeliest tokens that are drawn from, 0 to 1")
+    frequency_penalty: float | None = _setting("OpenAI", "FREQUENCY_PENALTY", values.number(-2, 2), None,
+        "How much frequent tokens are avoided, -2 to 2")
+    presence_penalty: float | None = _setting("OpenAI", "PRESENCE_PENALTY", values.number(-2, 2), None,
+        "How much tokens that are there already are avoided, -2 to 2")
     timeout: float = _setting("OpenAI", "TIMEOUT", values.seconds, 60.0, "The longest one attempt may take, in seconds")
-    deadline: float | None = _setting("OpenAI", "DEADLINE", values.seconds, None, "The longest a call may take with its retries and waits, in seconds; empty: no limit")
-    reasoning_effort: str | None = _setting("OpenAI", "REASONING_EFFORT", values.choice(*EFFORTS), None, "How much a reasoning model thinks: none, minimal, low, medium, high or xhigh")
-    on_error: str = _setting("OpenAI", "ON_ERROR", values.choice("raise", "none", "return"), "none", "What a call that failed for good does: raise, none (log it and return None) or return (the error)")
-    retry_max_attempts: int = _setting("Retry", "MAX_ATTEMPTS", values.integer(1), 5, "How often a call is tried in all")
-    retry_waiting_time: float = _setting("Retry", "WAITING_TIME", values.number(0), 1.0, "The wait after the first attempt, in seconds")
-    retry_exponential_backoff_factor: float = _setting("Retry", "EXPONENTIAL_BACKOFF_FACTOR", values.number(0), 2.0, "What each further wait is multiplied by")
-    retry_max_waiting_time: float = _setting("Retry", "MAX_WAITING_TIME", values.number(0), 60.0, "The longest wait, in seconds; a longer Retry-After wins")
-    cache_mode: str = _setting("Cache", "MODE", values.choice("auto", "replay", "refresh", "off"), "auto", "auto (read, else call and store), replay (read only), refresh (call anew and overwrite) or off")
-    cache_path: str = _setting("Cache", "PATH", values.path, ".llmcall/cache", "The directory of the stored answers, or the address of a Redis server: redis://HOST:PORT/DATABASE")
-    cache_namespace: str = _setting("Cache", "NAMESPACE", values.text, "", "A word that keeps these answers apart from others; it enters every key")
-    cache_normalize: tuple[str, ...] = _setting("Cache", "NORMALIZE", values.normalizers, (), "What a key leaves out of a text: times, uuids, addresses, temporary_paths, or a regular expression per line")
-    cassette_path: str | None = _setting("Cassette", "PATH", values.path, None, "The file that calls are recorded in and replayed from; empty: none")
-    cassette_mode: str = _setting("Cassette", "MODE", values.choice("none", "once", "new", "rewrite"), "once", "none (only read), once (record if there is no file), new (add what is missing), rewrite (ask all anew)")
-    cassette_allow: tuple[str, ...] = _setting("Cassette", "ALLOW", values.patterns, (), "Regular expressions, one per line, for text that looks like a credential and may be recorded")
-    limits_max_concurrent_calls: int | None = _setting("Limits", "MAX_CONCURRENT_CALLS", values.integer(1), None, "How many calls may run at once, per endpoint; empty, here and below: no limit")
-    limits_requests_per_minute: int | None = _setting("Limits", "REQUESTS_PER_MINUTE", values.integer(1), None, "How many calls may begin in any 60 seconds, per endpoint")
-    limits_tokens_per_minute: int | None = _setting("Limits", "TOKENS_PER_MINUTE", values.integer(1), None, "How many tokens may be used in any 60 seconds, per endpoint")
+    deadline: float | None = _setting("OpenAI", "DEADLINE", values.seconds, None,
+        "The longest a call may take with its retries and waits, in seconds; empty: no limit")
+    reasoning_effort: str | None = _setting("OpenAI", "REASONING_EFFORT", values.choice(*EFFORTS), None,
+        "How much a reasoning model thinks: none, minimal, low, medium, high or xhigh")
+    on_error: str = _setting("OpenAI", "ON_ERROR", values.choice("raise", "none", "return"), "none",
+        "What a call that failed for good does: raise, none (log it and return None) or return (the error)")
+    retry_max_attempts: int = _setting("Retry", "MAX_ATTEMPTS", values.integer(1), 5,
+        "How often a call is tried in all")
+    retry_waiting_time: float = _setting("Retry", "WAITING_TIME", values.number(0), 1.0,
+        "The wait after the first attempt, in seconds")
+    retry_exponential_backoff_factor: float = _setting("Retry", "EXPONENTIAL_BACKOFF_FACTOR", values.number(0), 2.0,
+        "What each further wait is multiplied by")
+    retry_max_waiting_time: float = _setting("Retry", "MAX_WAITING_TIME", values.number(0), 60.0,
+        "The longest wait, in seconds; a longer Retry-After wins")
+    cache_mode: str = _setting("Cache", "MODE", values.choice("auto", "replay", "refresh", "off"), "auto",
+        "auto (read, else call and store), replay (read only), refresh (call anew and overwrite) or off")
+    cache_path: str = _setting("Cache", "PATH", values.path, ".llmcall/cache",
+        "The directory of the stored answers, or the address of a Redis server: redis://HOST:PORT/DATABASE")
+    cache_namespace: str = _setting("Cache", "NAMESPACE", values.text, "",
+        "A word that keeps these answers apart from others; it enters every key")
+    cache_normalize: tuple[str, ...] = _setting("Cache", "NORMALIZE", values.normalizers, (),
+        "What a key leaves out of a text: times, uuids, addresses, temporary_paths, or a regular expression per line")
+    cassette_path: str | None = _setting("Cassette", "PATH", values.path, None,
+        "The file that calls are recorded in and replayed from; empty: none")
+    cassette_mode: str = _setting("Cassette", "MODE", values.choice("none", "once", "new", "rewrite"), "once",
+        "none (only read), once (record if there is no file), new (add what is missing), rewrite (ask all anew)")
+    cassette_allow: tuple[str, ...] = _setting("Cassette", "ALLOW", values.patterns, (),
+        "Regular expressions, one per line, for text that looks like a credential and may be recorded")
+    limits_max_concurrent_calls: int | None = _setting("Limits", "MAX_CONCURRENT_CALLS", values.integer(1), None,
+        "How many calls may run at once, per endpoint; empty, here and below: no limit")
+    limits_requests_per_minute: int | None = _setting("Limits", "REQUESTS_PER_MINUTE", values.integer(1), None,
+        "How many calls may begin in any 60 seconds, per endpoint")
+    limits_tokens_per_minute: int | None = _setting("Limits", "TOKENS_PER_MINUTE", values.integer(1), None,
+        "How many tokens may be used in any 60 seconds, per endpoint")
     templates_path: str = _setting("Templates", "PATH", values.path, "templates", "The folder of the templates")
-    prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _prices, FrozenDict(), "Of a model, USD per million tokens: input, output and, where it differs, input that the provider had cached", "gpt-4o-mini = 0.15, 0.60, 0.075")
-    aliases: Mapping[str, str] = _setting("Aliases", "", _aliases, FrozenDict(), "Of a name, the model that is asked under it", "gpt-4-turbo = gpt-4-1106-preview")
-    fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _fallbacks, FrozenDict(), "Of a model, those that are tried in order when the context is too long", "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k")
-    endpoints: tuple[Endpoint, ...] = _setting("Endpoint", "", _endpoints, (), "Servers; several that list the same model are its pool", "[Endpoint east]")
-    models: Mapping[str, Mapping[str, Any]] = _setting("Model", "", _models, FrozenDict(), "What is known of a model, or of all whose names begin so (with * at the end); goes before what is packaged", "[Model my-model*]")
+    prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _prices, FrozenDict(),
+        "Of a model, USD per million tokens: input, output and, where it differs, input that the provider had cached",
+        "gpt-4o-mini = 0.15, 0.60, 0.075")
+    aliases: Mapping[str, str] = _setting("Aliases", "", _aliases, FrozenDict(),
+        "Of a name, the model that is asked under it", "gpt-4-turbo = gpt-4-1106-preview")
+    fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _fallbacks, FrozenDict(),
+        "Of a model, those that are tried in order when the context is too long",
+        "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k")
+    endpoints: tuple[Endpoint, ...] = _setting("Endpoint", "", _endpoints, (),
+        "Servers; several that list the same model are its pool", "[Endpoint east]")
+    models: Mapping[str, Mapping[str, Any]] = _setting("Model", "", _models, FrozenDict(),
+        "What is known of a model, or of all whose names begin so (with * at the end); goes before what is packaged",
+        "[Model my-model*]")
+    # fmt: on
 
     _layer: Mapping[str, tuple[Any, Origin]]
 
@@ -465,7 +511,7 @@ HEAD = """\
 # Every setting of llmcall with its default. Copy this file into your project and keep what you change.
 # A value may end in a comment after " #" or " ;"; an indented line goes on with the value above it.
 # ${NAME} in a value is an environment variable, also one of .env; $${NAME} is the text ${NAME} itself.
-# An empty value means that the file does not say; "none", where it is not one of the words listed, that there is no value.
+# An empty value means that the file does not say; "none", where it is not one of the words listed, that there is none.
 # A relative path starts from this file's folder.
 """
 

@@ -229,7 +229,11 @@ def _variables_layer(variables: Mapping[str, str], rank: int, prefix: str, folde
             row = SETTINGS.get(name) or SDK_KEYS[name]
             _put(layer, row, variables[variable], Origin(rank, prefix + variable), folder)
     for variable in variables:
-        if variable.startswith("LLMCALL_") and variable not in OUR_VARIABLES and not variable.startswith("LLMCALL_TEST_"):
+        if (
+            variable.startswith("LLMCALL_")
+            and variable not in OUR_VARIABLES
+            and not variable.startswith("LLMCALL_TEST_")
+        ):
             warn_once(f"{prefix}{variable}: there is no such setting{nearest(variable, OUR_VARIABLES)}")
     return layer
 

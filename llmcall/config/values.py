@@ -2,8 +2,8 @@
 
 The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a value, the place
 where it was found (for messages) and the folder that a relative path starts from. Text that is empty gives ``UNSET``:
-its source says nothing. The word ``none`` gives ``None``, except to the parsers of ``WORDS``, to which it is a word like
-any other.
+its source says nothing. The word ``none`` gives ``None``, except to the parsers of ``WORDS``, to which it is a word
+like any other.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FrozenDict(dict[str, Any]):
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("settings are frozen: use configure(…)")
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenDict, (dict(self),)
@@ -106,7 +106,9 @@ def credential(value: Any, where: str, folder: str | None = None) -> Any:
     return value if callable(value) else check_credential(value, where)
 
 
-def check_credential(value: Any, where: str, what: str = "a key: one word of text, or a function that returns it") -> str:
+def check_credential(
+    value: Any, where: str, what: str = "a key: one word of text, or a function that returns it"
+) -> str:
     """Return a text that can stand in an HTTP header, without the blanks and line ends around it.
 
     :param where: where it was found, e.g. ``"environment variable OPENAI_API_KEY"``.
@@ -271,7 +273,9 @@ WORDS |= {names, patterns, normalizers}
 
 # Addresses. A backslash is refused: some libraries read the host before it, others after it.
 
-_ADDRESS = re.compile(r"(?i:https?)://(?:[^/?#\s\\]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#\s\\\[\]@:]+)(?::(\d*))?(?:[/?#][^\s\\]*)?")
+_ADDRESS = re.compile(
+    r"(?i:https?)://(?:[^/?#\s\\]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#\s\\\[\]@:]+)(?::(\d*))?(?:[/?#][^\s\\]*)?"
+)
 _PLAIN = re.compile(r"https?://([A-Za-z0-9.-]+)(?::[0-9]+)?(?:/|\Z)")
 _PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
 
@@ -396,7 +400,9 @@ class KeyReference:
 
         :raises ConfigError: if the variable is not set or holds no key; file, section, key and variable are named.
         """
-        found = expand(self._reference, self._where, lambda name: os.environ.get(name, "").strip() or self._dotenv.get(name))
+        found = expand(
+            self._reference, self._where, lambda name: os.environ.get(name, "").strip() or self._dotenv.get(name)
+        )
         return check_credential(found, f"{self._where}, {self.variables}")
 
     @property

@@ -37,7 +37,7 @@ class Price(NamedTuple):
 
 
 def price_of(
-    model: str, configured: Mapping[str, tuple[float, float]], *, address: str | None = None, input_tokens: int = 0
+    model: str, configured: Mapping[str, tuple[float, ...]], *, address: str | None = None, input_tokens: int = 0
 ) -> Price | None:
     """Return a model's price, or ``None`` where nobody knows it.
 
@@ -49,7 +49,7 @@ def price_of(
     """
     found = configured.get(model)
     if found is not None:
-        return Price(*found, "[Prices]")
+        return Price(found[0], found[1], "[Prices]")
     if not _is_installed():
         return None
     from datetime import datetime, timezone

@@ -6,7 +6,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.cassette import Cassette
-from ..config.resolve import without_keys
 from ..replay import scopes
 from ..replay.scopes import Draws
 
@@ -53,7 +52,7 @@ class CarriedCassette(Cassette):
         asking = None if base is None else id(base)
         if asking not in self._settled:
             self._settled.add(asking)
-            self._note("agree", None if base is None else without_keys(base))
+            self._note("agree", None if base is None else base.without_keys())
 
     def find(self, request: Request, place: Place) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""

@@ -1,0 +1,942 @@
+"""Settings: where they come from, which of them win, what is refused, and that no key is ever shown."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import pickle
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import llmcall
+from llmcall import ConfigError, Endpoint, Settings
+
+SECRET = "sk-very-secret"
+
+
+def written(name: str | Path, text: str | bytes) -> str:
+    """Write a file below the working directory and return its path."""
+    path = Path.cwd() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(path)
+
+
+def read(text: str) -> Settings:
+    """Read a text as the project's config.ini."""
+    written("config.ini", text)
+    llmcall.reset()
+    return llmcall.settings()
+
+
+@contextmanager
+def recorded_with(**settings: Any) -> Iterator[None]:
+    """Open a cassette in whose header some settings stand."""
+    name = f"{'-'.join(settings)}.jsonl"
+    written(name, json.dumps({"llmcall": 1, "settings": settings}) + "\n")
+    with llmcall.cassette(name, mode="none"):
+        yield
+
+
+# Layers.
+
+LAYERS = ["default", "config.ini", ".env", "environment", "cassette", "configure", "argument", "force"]
+
+
+@pytest.mark.parametrize("highest", range(len(LAYERS)))
+def test_each_layer_is_above_those_before_it(highest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every layer up to one given, the value and its origin are that one's."""
+    layers = LAYERS[: highest + 1]
+    if "config.ini" in layers:
+        written("config.ini", "[Cache]\nNAMESPACE = config.ini\n")
+    if ".env" in layers:
+        written(".env", "LLMCALL_CACHE_NAMESPACE=.env\n")
+    if "environment" in layers:
+        monkeypatch.setenv("LLMCALL_CACHE_NAMESPACE", "environment")
+    with ExitStack() as stack:
+        if "cassette" in layers:
+            stack.enter_context(recorded_with(cache_namespace="cassette"))
+        if "configure" in layers:
+            llmcall.configure(cache_namespace="configure")
+        found = llmcall.settings()
+        if "argument" in layers:
+            found = llmcall.OpenAIClient(cache_namespace="argument").settings
+    origins = {
+        "default": "default",
+        "config.ini": f"config.ini ({Path.cwd() / 'config.ini'}), [Cache] NAMESPACE",
+        ".env": f".env ({Path.cwd() / '.env'}), LLMCALL_CACHE_NAMESPACE",
+        "environment": "environment variable LLMCALL_CACHE_NAMESPACE",
+        "cassette": "cassette cache_namespace.jsonl",
+        "configure": "configure()",
+        "argument": "argument",
+    }
+    top = LAYERS[min(highest, LAYERS.index("argument"))]
+    assert found.cache_namespace == ("" if top == "default" else top)
+    assert found.origin("[Cache] NAMESPACE") == origins[top]
+
+
+@pytest.mark.parametrize("layer", ["environment", ".env"])
+def test_our_variables_go_before_the_sdks(layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a layer, LLMCALL_BASE_URL wins over OPENAI_BASE_URL."""
+    variables = {"LLMCALL_BASE_URL": "https://ours/v1", "OPENAI_BASE_URL": "https://sdk/v1"}
+    if layer == "environment":
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+    else:
+        written(".env", "".join(f"{name}={value}\n" for name, value in variables.items()))
+    assert llmcall.settings().base_url == "https://ours/v1"
+    assert llmcall.settings().origin("BASE_URL").endswith("LLMCALL_BASE_URL")
+
+
+def test_none_withdraws_what_was_configured() -> None:
+    """configure(model=None) gives the lower layers their say back; a wrong value sets none of its call."""
+    llmcall.configure(model="a", timeout=5)
+    with pytest.raises(ConfigError, match=r"configure\(\), timeout: -1 is not a number of seconds above 0"):
+        llmcall.configure(model="b", timeout=-1)
+    assert llmcall.settings().model == "a"
+    llmcall.configure(model=None)
+    assert (llmcall.settings().model, llmcall.settings().timeout) == ("gpt-4o-mini", 5)
+    with llmcall.configured(timeout=None):
+        assert llmcall.settings().timeout == 60
+    assert llmcall.settings().timeout == 5
+
+
+def test_blocks_that_nest_and_overlap() -> None:
+    """The end of a block takes away what it brought, after an exception too, and in whatever order blocks end."""
+    with llmcall.configured(model="b"):
+        with pytest.raises(KeyError), llmcall.configured(model="c", temperature=1):
+            llmcall.configure(timeout=5)
+            assert (llmcall.settings().model, llmcall.settings().timeout) == ("c", 5)
+            raise KeyError
+        assert (llmcall.settings().model, llmcall.settings().timeout) == ("b", 60)
+    first, second = llmcall.configured(model="a"), llmcall.configured(temperature=1)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (llmcall.settings().model, llmcall.settings().temperature) == ("gpt-4o-mini", 1)
+    second.__exit__(None, None, None)
+    assert llmcall.settings().temperature is None
+
+
+def test_threads_that_configure() -> None:
+    """Threads with blocks of their own see their own values, and leave nothing behind."""
+    names = ["temperature", "top_p", "frequency_penalty", "presence_penalty"]
+    before, wrong = list(llmcall.settings().items()), []
+
+    def work(name: str) -> None:
+        for _ in range(100):
+            with llmcall.configured(**{name: 1}):
+                wrong.extend([name] * (getattr(llmcall.settings(), name) != 1))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [] and list(llmcall.settings().items()) == before
+
+
+def test_what_is_forced_stays_above_arguments() -> None:
+    """force_api_type is above configure and a client's arguments; None gives it back."""
+    llmcall.force_api_type("azure")
+    llmcall.configure(api_type="local")
+    assert llmcall.settings().api_type == "azure"
+    assert llmcall.OpenAIClient(api_type="openai").settings.api_type == "azure"
+    llmcall.force_api_type(None)
+    assert llmcall.settings().api_type == "local"
+
+
+@pytest.mark.parametrize(
+    ("below", "forced", "mode"),
+    [
+        ("auto", True, "auto"),
+        ("off", True, "auto"),
+        ("replay", True, "replay"),
+        ("refresh", True, "refresh"),
+        ("replay", False, "off"),
+        ("off", None, "off"),
+    ],
+)
+def test_force_api_cache(below: str, forced: Any, mode: str) -> None:
+    """On turns off into auto and leaves replay and refresh; off is off; None gives it back."""
+    llmcall.configure(cache_mode=below)
+    llmcall.force_api_cache(forced)
+    assert llmcall.settings().cache_mode == mode
+
+
+def test_the_forced_cache_file(tmp_path: Path) -> None:
+    """The name is a path from the working directory of the call; a pickle's becomes a directory's."""
+    llmcall.force_api_cache(True, "openai_api_cache.pickle")
+    assert llmcall.settings().cache_path == str(tmp_path / "openai_api_cache.cache")
+    llmcall.force_api_cache(True, tmp_path / "x")
+    assert llmcall.OpenAIClient(cache_path="y").settings.cache_path == str(tmp_path / "x")
+    llmcall.force_api_cache(True)
+    assert llmcall.settings().cache_path == str(tmp_path / ".llmcall" / "cache")
+    with pytest.raises(TypeError, match="True, False or None, not a str"):
+        llmcall.force_api_cache("off")  # type: ignore[arg-type]
+
+
+def test_what_a_cassette_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands above environment and files and below code, reset() included, until the cassette closes."""
+    monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.5")
+    base = llmcall.settings().replace(top_p=0.25)
+    with recorded_with(model="recorded", aliases={"a": "b"}):
+        found = llmcall.settings()
+        assert (found.model, found.temperature, found.aliases) == ("recorded", None, {"a": "b"})
+        with recorded_with(temperature=1):
+            assert llmcall.settings().temperature == 1
+        client = llmcall.OpenAIClient(base)
+        assert (client.settings.model, client.settings.top_p) == ("recorded", 0.25)
+        with llmcall.configured(model="configured"):
+            assert llmcall.settings().model == "configured"
+        llmcall.reset()
+        assert llmcall.settings().model == "recorded"
+    assert llmcall.settings().temperature == 0.5
+
+
+@pytest.mark.parametrize("settings", [{"top_p": 2}, {"model": None}, {"x": 1}])
+def test_a_wrong_header_is_refused(settings: dict[str, Any]) -> None:
+    """A cassette with a wrong value is not opened."""
+    before = llmcall.settings()
+    with pytest.raises(llmcall.LLMCallError), recorded_with(**settings):
+        pass
+    assert llmcall.settings() is before
+
+
+# When changes are seen.
+
+
+def write_anew(path: str, text: str) -> None:
+    """Write a file whose time of change differs for certain."""
+    written(path, text)
+    os.utime(path, ns=(time := Path(path).stat().st_mtime_ns + 10**9, time))
+
+
+def test_settings_sees_changes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """settings() looks again at environment, files and working directory; without a change it is the same object."""
+    first = llmcall.settings()
+    assert llmcall.settings() is first
+    monkeypatch.setenv("UNRELATED", "x")
+    assert llmcall.settings() is first
+    for number, path in enumerate(["config.ini", "config.ini", ".env", ".env"]):
+        timeout = 10 + number
+        write_anew(path, f"LLMCALL_TIMEOUT={timeout}" if path == ".env" else f"[OpenAI]\nTIMEOUT = {timeout}")
+        assert llmcall.settings().timeout == timeout
+    write_anew("config.ini", "[OpenAI]\nMODEL = ${MINE}\nTIMEOUT = 11\n[Aliases]\n")
+    for name in ("a", "b"):
+        monkeypatch.setenv("MINE", name)
+        assert llmcall.settings().model == name
+    written("other/.llmcall/x", "")
+    monkeypatch.chdir(tmp_path / "other")
+    assert llmcall.settings().model == "gpt-4o-mini"
+
+
+def test_calls_see_a_change_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """client() looks at files and environment at most once a second; configure() looks at once."""
+    looked: list[str] = []
+    real = os.path.isfile
+    monkeypatch.setattr(os.path, "isfile", lambda path: looked.append(path) or real(path))  # type: ignore[func-returns-value]
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    client = llmcall.client()
+    looked.clear()
+    write_anew("config.ini", "[OpenAI]\nMODEL = a\n")
+    for _ in range(10):
+        llmcall.client()
+    assert looked == [] and client.settings.model == "gpt-4o-mini"
+    now[0] += 1
+    assert llmcall.client().settings.model == "a"
+    write_anew("config.ini", "[OpenAI]\nMODEL = bb\n")
+    llmcall.configure(timeout=5)
+    assert client.settings.model == "bb"
+
+
+def test_a_file_that_breaks_leaves_the_settings() -> None:
+    """A file broken while the program runs is an error at each look, until it is mended."""
+    before = read("[OpenAI]\nTIMEOUT = 5\n")
+    write_anew("config.ini", "[OpenAI]\nTIMEOUT = soon\n")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"\[OpenAI\] TIMEOUT: 'soon' is not a number of seconds above 0"):
+            llmcall.settings()
+    write_anew("config.ini", "[OpenAI]\nTIMEOUT = 5  # mended\n")
+    assert llmcall.settings() is before
+
+
+# Places.
+
+
+@pytest.mark.parametrize("marker", ["config.ini", ".llmcall/x", "pyproject.toml", ".git/x", ".git"])
+def test_the_root_is_the_nearest_marked_folder(marker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are sought upward to the project's root, .env from the working directory on; a folder is no file."""
+    written("config.ini", "[OpenAI]\nTIMEOUT = 5\n")
+    written("a/" + marker, "")
+    written("a/.env", "LLMCALL_MODEL=far\nLLMCALL_TEMPERATURE=1\n")
+    written("a/b/.env", "LLMCALL_MODEL=near\nLLMCALL_TEMPLATES_PATH=mine\n")
+    (tmp_path / "a/b/c/.env").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a/b/c")
+    found = llmcall.settings()
+    assert (found.timeout, found.model, found.temperature) == (60, "near", None)
+    assert found.cache_path == str(tmp_path / "a/.llmcall/cache")
+    assert found.templates_path == str(tmp_path / "a/b/mine")
+    monkeypatch.setenv("LLMCALL_CACHE_PATH", "../answers")
+    monkeypatch.setenv("HOME", "/home")
+    assert llmcall.settings().cache_path == str(tmp_path / "a/b/answers")
+    assert llmcall.settings().replace(cache_path="~/x").cache_path == "/home/x"
+    assert llmcall.settings().replace(cache_path="redis://h:1/0").cache_path == "redis://h:1/0"
+
+
+def test_no_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory that was deleted is an error that says so."""
+    monkeypatch.chdir(Path(written("gone/x", "")).parent)
+    Path("x").unlink()
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="the working directory no longer exists"):
+        llmcall.settings()
+
+
+@pytest.mark.parametrize("by", ["environment", ".env"])
+def test_a_named_file(by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLMCALL_CONFIG's file is read in place of config.ini, and its paths start from its folder."""
+    written("config.ini", "[OpenAI]\nMODEL = found\n")
+    written("other/mine.ini", "[OpenAI]\nTIMEOUT = 5\n[Cache]\nPATH = answers\n")
+    if by == "environment":
+        monkeypatch.setenv("LLMCALL_CONFIG", "other/mine.ini")
+    else:
+        written(".env", "LLMCALL_CONFIG=other/mine.ini\n")
+    found = llmcall.settings()
+    assert (found.model, found.timeout, found.cache_path) == ("gpt-4o-mini", 5, str(tmp_path / "other/answers"))
+    assert found.origin("TIMEOUT") == f"mine.ini ({tmp_path / 'other/mine.ini'}), [OpenAI] TIMEOUT"
+    monkeypatch.setenv("LLMCALL_CONFIG", "missing.ini")
+    with pytest.raises(ConfigError, match="environment variable LLMCALL_CONFIG: there is no file"):
+        llmcall.settings()
+
+
+def test_a_missing_key_says_where_one_was_sought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a directory without a config.ini, the message says that, with the directory and the root."""
+    written("pyproject.toml", "")
+    monkeypatch.chdir(Path(written("deep/down/x", "")).parent)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
+        llmcall.client().send_message("Hello")
+    here = tmp_path / "deep" / "down"
+    assert f"no config.ini in {here} or above it, up to the project's root {tmp_path}" in str(caught.value)
+    written(tmp_path / "config.ini", "")
+    llmcall.reset()
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
+        llmcall.client().send_message("Hello")
+    assert f"config.ini ({tmp_path / 'config.ini'}) was read" in str(caught.value)
+
+
+# Variables.
+
+
+def test_empty_variables_are_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable hides neither .env nor config.ini; the word none takes away what a file sets."""
+    written("config.ini", "[OpenAI]\nMODEL = a\nTIMEOUT =\nDEADLINE = 30\n")
+    written(".env", "LLMCALL_TEMPERATURE=0.5\n")
+    for name in ("LLMCALL_MODEL", "LLMCALL_TEMPERATURE", "LLMCALL_CONFIG", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, " ")
+    monkeypatch.setenv("LLMCALL_DEADLINE", "none")
+    found = llmcall.settings()
+    assert (found.model, found.temperature, found.timeout, found.api_key) == ("a", 0.5, 60, None)
+    assert (found.deadline, found.origin("DEADLINE")) == (None, "environment variable LLMCALL_DEADLINE")
+
+
+def test_dotenv_leaves_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never overrides a variable that is set, and sets none."""
+    written(".env", "export LLMCALL_MODEL='a b'\nLLMCALL_TIMEOUT=5 # s\n")
+    monkeypatch.setenv("LLMCALL_TIMEOUT", "6")
+    assert (llmcall.settings().model, llmcall.settings().timeout) == ("a b", 6)
+    assert "LLMCALL_MODEL" not in os.environ
+    written(".env", b"A=1\nB=\xff")
+    with pytest.raises(ConfigError, match=r"\.env \(.*\), line 2: not UTF-8"):
+        llmcall.settings()
+
+
+def test_misspelt_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """An unknown LLMCALL_ variable is warned of once, with the nearest; those of other uses are known."""
+    written(".env", "LLMCALL_TIMEOUTS=5\n")
+    for name in ("LLMCALL_MODLE", "LLMCALL_SCOPE", "LLMCALL_TEST_X", "LLMCALL_API_KEY"):
+        monkeypatch.setenv(name, "x")
+    llmcall.settings()
+    llmcall.configure(model="a")
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        f".env ({Path.cwd() / '.env'}), LLMCALL_TIMEOUTS: there is no such setting; did you mean 'LLMCALL_TIMEOUT'?",
+        "environment variable LLMCALL_MODLE: there is no such setting; did you mean 'LLMCALL_MODEL'?",
+    ]
+    assert {(record.name, record.levelno) for record in caplog.records} == {("llmcall", logging.WARNING)}
+
+
+# config.ini.
+
+
+def test_the_shown_file_has_every_setting(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The top-level config.ini is what the table of settings says; read, it changes nothing and warns of nothing."""
+    from llmcall.config.settings import example_file  # what writes it
+
+    shown = (Path(__file__).parents[1] / "config.ini").read_text(encoding="utf-8")
+    assert shown == example_file()
+    bare = [(row.name, value) for row, value, _ in llmcall.settings().items()]
+    assert [(row.name, value) for row, value, _ in read(shown).items()] == bare
+    monkeypatch.setenv("AZURE_EAST_KEY", "x")
+    used = read(re.sub(r"(?m)^# (?=\[|\S+ = )", "", shown))
+    assert used.prices["gpt-4o-mini"] == (0.15, 0.6, 0.075) and len(used.endpoints) == len(used.models) == 1
+    assert all(used.endpoints[0]) and len(used.models["my-model*"]) == 10
+    assert caplog.text == ""
+
+
+TINYTROUPE = """\
+[OpenAI]
+# Default options: openai, azure
+API_TYPE=openai
+AZURE_API_VERSION=2024-12-01-preview
+MODEL=gpt-5-mini
+REASONING_MODEL=o3-mini
+MAX_COMPLETION_TOKENS= 128000
+FREQ_PENALTY=0.1
+TIMEOUT=480
+MAX_ATTEMPTS=5
+WAITING_TIME=0
+EXPONENTIAL_BACKOFF_FACTOR=5
+MAX_CONCURRENT_MODEL_CALLS=4
+REASONING_EFFORT=high
+CACHE_API_CALLS=False
+CACHE_FILE_NAME=openai_api_cache.pickle
+MAX_CONTENT_DISPLAY_LENGTH=4000
+
+[ActionGenerator]
+MAX_ATTEMPTS=2
+"""
+
+
+def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
+    """Its keys are read as ours, each said once; those that mean nothing here are said too; nothing is warned of."""
+    caplog.set_level(logging.INFO, "llmcall")
+    found = read(TINYTROUPE)
+    assert (found.model, found.max_tokens, found.timeout, found.reasoning_effort) == ("gpt-5-mini", 128000, 480, "high")
+    assert (found.retry_max_attempts, found.retry_waiting_time, found.retry_exponential_backoff_factor) == (5, 0, 5)
+    assert (found.limits_max_concurrent_calls, found.cache_mode, found.frequency_penalty) == (4, "off", 0.1)
+    assert found.cache_path == str(Path.cwd() / "openai_api_cache.cache")
+    assert found.origin("cache_mode") == f"config.ini ({Path.cwd() / 'config.ini'}), [OpenAI] CACHE_API_CALLS"
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    said = [record.getMessage().partition("[OpenAI] ")[2] for record in caplog.records]
+    assert "CACHE_API_CALLS: a key of TinyTroupe's, read as [Cache] MODE" in said
+    assert "REASONING_MODEL: a key of TinyTroupe's that means nothing to llmcall" in said
+    assert len(said) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("CACHE_API_CALLS = True", "cache_mode", "auto"),
+        ("CACHE_API_CALLS = no\n[Cache]\nMODE = replay", "cache_mode", "replay"),
+        ("MAX_CONCURRENT_MODEL_CALLS = 0", "limits_max_concurrent_calls", None),
+        ("MAX_ATTEMPTS = 5.0", "retry_max_attempts", 5),
+        ("API_TYPE = ollama", "api_type", "ollama"),
+        ("MODEL = a#b", "model", "a#b"),
+        ("MODEL = a # b", "model", "a"),
+        ("MODEL = a ; b", "model", "a"),
+        ("model=50%", "model", "50%"),
+        ("MODEL = %(x)s", "model", "%(x)s"),
+        ("MODEL: a=b", "model", "a=b"),
+        ("MODEL: http://h:1/v1", "model", "http://h:1/v1"),
+        ("MODEL = a ${NAME}-${OTHER} b", "model", "a value-$x b"),
+        ("MODEL = $${NAME}", "model", "${NAME}"),
+        ("MODEL = $NAME $ $$ end$", "model", "$NAME $ $$ end$"),
+        (
+            "[CACHE]\nnormalize =\n    times, uuids\n    # a comment\n    [0-9]+, x ; y",
+            "cache_normalize",
+            ("times", "uuids", "[0-9]+, x"),
+        ),
+        ("[Cache]\nNORMALIZE = none", "cache_normalize", ()),
+        (
+            "[Prices]\ngemma3:1b = 0, 0 ; free\nb = 0.15, 0.60, 0.075",
+            "prices",
+            {"gemma3:1b": (0, 0), "b": (0.15, 0.6, 0.075)},
+        ),
+        ("[aliases]\nGPT:b = gpt-4o-mini", "aliases", {"GPT:b": "gpt-4o-mini"}),
+        ("[Fallbacks]\na = b, c", "fallbacks", {"a": ("b", "c")}),
+        (
+            "[Model my*]\nCONTEXT_WINDOW = 8192\nREASONING = yes\nREFUSED_PARAMETERS = top_p, stop\nENCODING =",
+            "models",
+            {"my*": {"context_window": 8192, "reasoning": True, "refused_parameters": ("top_p", "stop")}},
+        ),
+        (
+            "[endpoint  East One]\nModels = a, b:1\nAZURE_ENDPOINT = https://east/",
+            "endpoints",
+            (Endpoint("East One", ("a", "b:1"), "azure", azure_endpoint="https://east/"),),
+        ),
+    ],
+)
+def test_what_a_file_says(text: str, name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comments, colons, references, lists and tables are read as the manual says, also in a file from Windows."""
+    monkeypatch.setenv("NAME", "value")
+    monkeypatch.setenv("OTHER", "$x")
+    text = text if text.startswith("[") else "[OpenAI] ; ours\n" + text
+    assert getattr(read(text), name) == value
+    assert getattr(read("\ufeff" + text.replace("\n", "\r\n")), name) == value
+
+
+NAMES = st.text("abcxyzAZ019-._:/", min_size=1).filter(lambda name: not name.endswith(":") and ":=" not in name)
+
+
+@given(aliases=st.dictionaries(NAMES, NAMES, min_size=1))
+def test_names_of_models_are_kept(aliases: dict[str, str]) -> None:
+    """Names with colons, slashes and capitals come back as they were written, on both sides."""
+    assert read("[Aliases]\n" + "".join(f"{name} = {model}\n" for name, model in aliases.items())).aliases == aliases
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[OpenAI]\nMODLE = a\n", "[OpenAI] MODLE: there is no such key; did you mean 'MODEL'?"),
+        ("[Cache]\nmoed = off\n", "[Cache] MOED: there is no such key; did you mean 'MODE'?"),
+        ("[Retry]\nCACHE_API_CALLS = off\n", "[Retry] CACHE_API_CALLS: there is no such key"),
+        (
+            "[Endpoint a]\nMODELS = m\nAPIKEY = x\n",
+            "[Endpoint a] APIKEY: there is no such key; did you mean 'API_KEY'?",
+        ),
+        ("[Model a]\nWINDOW = 1\n", "[Model a] WINDOW: there is no such key; did you mean"),
+        ("[Endpoint a]\nBASE_URL = http://h/v1\n", "[Endpoint a]: without MODELS this endpoint is never used"),
+        ("[Cach]\nMODE = off\n", "the section [Cach] is ignored; did you mean 'Cache'?"),
+        ("[Open AI]\nMODE = off\n", "the section [Open AI] is ignored; did you mean 'OpenAI'?"),
+        ("[Endpoint]\nMODELS = m\n", "the section [Endpoint] is ignored (it needs a name: [Endpoint NAME])"),
+        ('[OpenAI]\nMODEL = "a"\n', "[OpenAI] MODEL: the quotes around the value are taken as part of it"),
+        ("[Aliases]\na = 'b'\n", "[Aliases] a: the quotes around the value are taken as part of it"),
+        ("[Cache]\nNORMALIZE = time, uuids\n", "'time' is read as a regular expression; did you mean 'times'?"),
+    ],
+)
+def test_warnings(text: str, message: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What is probably a mistake is one warning that names file, section and key, and the nearest right one."""
+    read(text)
+    llmcall.settings()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert message in caplog.text and str(Path.cwd() / "config.ini") in caplog.text
+
+
+def test_foreign_sections_are_not_judged(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever stands in somebody else's sections is neither an error nor a warning."""
+    text = "[Simulation]\ntwice = 1\ntwice = 2\nno value\n[Logging]\nLOGLEVEL=ERROR\n[OpenAI]\nMODEL = a\n"
+    assert read(text + "[Simulation]\n[DEFAULT]\nMODEL = b\n[Model]\nlayers = 3\n").model == "a"
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[OpenAI]\nMODEL = a\n[openai]\n", r"line 3: the section \[OpenAI\] is there twice"),
+        ("[Endpoint a]\n[endpoint  a]\n", r"line 2: the section \[Endpoint a\] is there twice"),
+        ("[OpenAI]\n\nMODEL = a\nMODEL = b\n", r"line 4: \[OpenAI\] MODEL is there twice"),
+        ("[OpenAI]\nMODEL = a\nmodel = b\n", r"\[OpenAI\] MODEL is there twice"),
+        ("MODEL = sk-secret\n[OpenAI]\n", r"line 1: a line above the first \[Section\]"),
+        ("[OpenAI]\nMODEL = a\nsk-secret\n", r"line 3: neither \[Section\] nor KEY = value"),
+        (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),
+        ("[Prices]\na = 1\n", r"\[Prices\] a: '1' is not two or three numbers of at least 0"),
+        ("[Prices]\na = 1, -2\n", r"\[Prices\] a: '1, -2' is not two or three numbers"),
+        ("[Prices]\na = 1, 2, 3, 4\n", r"\[Prices\] a: '1, 2, 3, 4' is not two or three numbers"),
+        ("[Aliases]\na =\n", r"\[Aliases\] a: '' is not a model's name"),
+        ("[Fallbacks]\na =\n", r"\[Fallbacks\] a: '' is not a model's name"),
+        ("[Model a]\nCONTEXT_WINDOW = big\n", r"\[Model a\] CONTEXT_WINDOW: 'big' is not a whole number of at least 1"),
+        ("[OpenAI]\nCACHE_API_CALLS = perhaps\n", r"\[OpenAI\] CACHE_API_CALLS: 'perhaps' is not one of yes, no"),
+        ("[OpenAI]\nMODEL = ${NO_SUCH}\n", r"\[OpenAI\] MODEL: the environment variable NO_SUCH is not set"),
+        ("[Aliases]\na = ${MY-NAME}\n", r"\[Aliases\] a: \$\{…\} holds no variable's name"),
+        ("[OpenAI]\nMODEL = a\n  TIMEOUT = 5\n", r"\[OpenAI\] MODEL: .* is not one line of text"),
+    ],
+)
+def test_broken_files(text: str | bytes, message: str) -> None:
+    """A broken file is an error with path, line or key, and without what may be a key."""
+    written("config.ini", text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        llmcall.settings()
+    assert str(Path.cwd() / "config.ini") in str(caught.value) and "secret" not in str(caught.value)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+# Values.
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("temperature", "-0.1", "a number of at least 0"),
+        ("temperature", "0,5", "a number of at least 0"),
+        ("temperature", float("nan"), "a number of at least 0"),
+        ("temperature", True, "a number of at least 0"),
+        ("top_p", 1.01, "a number between 0 and 1"),
+        ("timeout", "0", "a number of seconds above 0"),
+        ("timeout", 1e12, "a number of seconds above 0, at most 2000000"),
+        ("deadline", "soon", "a number of seconds above 0"),
+        ("max_tokens", "1.5", "a whole number of at least 1"),
+        ("retry_max_attempts", 0, "a whole number of at least 1"),
+        ("cache_mode", "none", "one of auto, replay, refresh, off"),
+        ("cache_mode", False, "one of auto, replay, refresh, off"),
+        ("model", 4, "a text"),
+        ("cache_path", b"cache", "a text"),
+        ("cache_normalize", "(", "a regular expression"),
+        ("cassette_allow", ("ok", "[a"), "a regular expression"),
+        ("cassette_allow", 3, "a list of texts"),
+        ("cache_normalize", ["times", 3], "a text"),
+        ("azure_ad_token_provider", "token", "a function"),
+        ("prices", {"a": (1, 2, 3, 4)}, "two or three numbers"),
+        ("prices", [1], "a mapping"),
+        ("aliases", {1: "a"}, "a model's name"),
+        ("fallbacks", {"a": [1]}, "a text"),
+        ("endpoints", Endpoint("a"), "a list of endpoints"),
+    ],
+)
+def test_refused_values(name: str, value: Any, expected: str) -> None:
+    """A value of the wrong type or range is an error that names the place and what is allowed."""
+    with pytest.raises(ConfigError, match=rf"configure\(\), {name}") as caught:
+        llmcall.configure(**{name: value})
+    assert f"is not {expected}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"models": {"a": {"window": 1}}}, "models, [Model a]: unknown key 'window'"),
+        ({"endpoints": [{"models": "a"}]}, "an endpoint needs a name"),
+        ({"endpoints": [Endpoint("a"), Endpoint("a")]}, "there are two endpoints 'a'"),
+        (
+            {"endpoints": [{"name": "a", "apikey": SECRET}]},
+            "[Endpoint a]: unknown key 'apikey'; did you mean 'api_key'?",
+        ),
+    ],
+)
+def test_wrong_tables_in_code(value: dict[str, Any], message: str) -> None:
+    """Tables given in code are checked as those of a file are."""
+    with pytest.raises(ConfigError) as caught:
+        llmcall.configure(**value)
+    assert message in str(caught.value) and SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("cache_mode", " Replay ", "replay"),
+        ("reasoning_effort", "none", "none"),
+        ("on_error", "none", "none"),
+        ("cassette_mode", "NONE", "none"),
+        ("cache_namespace", "none", "none"),
+        ("api_key", "none", "none"),
+        ("max_tokens", "128000.0", 128000),
+        ("temperature", ".5", 0.5),
+        ("cache_normalize", "a, times", ("a, times",)),
+        ("cassette_allow", "none", ()),
+    ],
+)
+def test_accepted_values(name: str, value: Any, expected: Any) -> None:
+    """Words are read in any case, numbers in any form."""
+    llmcall.configure(**{name: value})
+    assert getattr(llmcall.settings(), name) == expected
+
+
+WRONG_ADDRESSES = {
+    "localhost:8000/v1": "",
+    "https://": "",
+    "https://good.example\\@evil.example": "",
+    "http://host:99999/v1": "there is no port 99999",
+    f"https://{'a' * 64}/v1": "over 63 characters",
+    "https://a..example/v1": "empty part",
+    "https://300.1.1.1/v1": "no such IP address",
+    "https://host/\x01": "",
+}
+
+
+@pytest.mark.parametrize(
+    "place", ["[OpenAI] BASE_URL", "[OpenAI] AZURE_ENDPOINT", "[Endpoint a] BASE_URL", "OPENAI_BASE_URL", "argument"]
+)
+@pytest.mark.parametrize("address", WRONG_ADDRESSES)
+def test_a_wrong_address(address: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that no request can be sent to is refused before any call, and its file, section and key are named."""
+    with pytest.raises(ConfigError) as caught:
+        if place.startswith("["):
+            section, key = place[1:].split("] ")
+            read(
+                f"[{section}]\nMODELS = m\n{key} = {address}\n"
+                if "Endpoint" in section
+                else f"[{section}]\n{key} = {address}\n"
+            )
+        elif place == "argument":
+            llmcall.OpenAIClient(base_url=address, on_error="none")
+        else:
+            monkeypatch.setenv(place, address)
+            llmcall.settings()
+    assert "is not an address like https://host/v1" in str(caught.value)
+    assert WRONG_ADDRESSES[address] in str(caught.value)
+    assert place.replace("argument", "base_url") in str(caught.value).replace("[OpenAI] MODELS", "")
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1]:8000/v1", "https://exa_mple.test/a?b=c", "https://bücher.test", "http://u:p@10.0.0.1:1"]
+)
+def test_a_right_address(address: str) -> None:
+    """Any address that a request can be sent to is taken as it is."""
+    assert read(f"[OpenAI]\nBASE_URL = {address}\n").base_url == address
+
+
+# Keys.
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "LLMCALL_API_KEY", "OPENAI_ORG_ID", "LLMCALL_ORGANIZATION"])
+@pytest.mark.parametrize(
+    ("value", "right"),
+    [
+        (f"{SECRET}\n", True),
+        (f" {SECRET}\r\n", True),
+        (f"{SECRET}ü", False),
+        (f"{SECRET}\n{SECRET}", False),
+        (f"{SECRET}\x07x", False),
+    ],
+)
+def test_what_can_be_a_key(variable: str, value: str, right: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line's end around a key or an organization is no part of it; what no header can hold is refused, not shown."""
+    monkeypatch.setenv(variable, value)
+    if right:
+        name = "organization" if "ORG" in variable else "api_key"
+        assert getattr(llmcall.settings(), name) == SECRET
+    else:
+        with pytest.raises(ConfigError, match=f"environment variable {variable}: not an? (key|organization)") as caught:
+            llmcall.settings()
+        assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["sec ret", ["secret"], 5, "secrét"])
+def test_a_wrong_key_in_code_is_not_repeated(value: Any) -> None:
+    """A key is one word or a function."""
+    with pytest.raises(ConfigError, match="argument api_key: not a key: one word of text, or a function") as caught:
+        llmcall.OpenAIClient(api_key=value)
+    assert "sec" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [SECRET, "Bearer very-secret", "eyJvery-secret", "very-secret" * 9])
+@pytest.mark.parametrize("name", ["timeout", "cache_mode", "base_url"])
+def test_a_misplaced_key_is_not_repeated(name: str, value: str) -> None:
+    """What may be a key in the wrong place does not appear in the message."""
+    with pytest.raises(ConfigError) as caught:
+        llmcall.configure(**{name: value})
+    assert "very-secret" not in str(caught.value) and caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("api_type", "key"),
+    [("openai", "openai"), ("azure", "azure"), ("ollama", "openai"), ("mine", "openai")],
+)
+def test_keys_of_the_sdks_variables(api_type: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which variable of the SDK counts depends on the client; a key of ours in the same layer goes before."""
+    monkeypatch.setenv("OPENAI_API_KEY", "openai")
+    monkeypatch.setenv("AZURE_OPENAI_KEY", "old")
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure")
+    written("config.ini", "[OpenAI]\nAPI_KEY = file\n")
+    llmcall.configure(api_type=api_type)
+    assert llmcall.settings().api_key == key
+    monkeypatch.setenv("LLMCALL_API_KEY", "ours")
+    assert llmcall.settings().api_key == "ours"
+
+
+def test_a_key_is_looked_up_when_it_is_used() -> None:
+    """A variable that the file refers to may be missing as long as its key is not used."""
+    endpoint = read("[Endpoint east]\nMODELS = a\nAPI_KEY = ${EAST_KEY}\n").endpoints[0]
+    with pytest.raises(ConfigError, match=r"\[Endpoint east\] API_KEY: the environment variable EAST_KEY is not set"):
+        endpoint.key()
+    written(".env", "EAST_KEY=from.env\n")
+    assert llmcall.settings().endpoints[0].key() == "from.env"
+    written(".env", "EAST_KEY='two words'\n")
+    with pytest.raises(ConfigError, match="environment variable EAST_KEY: not a key") as caught:
+        llmcall.settings().endpoints[0].key()
+    assert "words" not in str(caught.value)
+
+
+def answered(settings: Settings | None = None, **overrides: Any) -> None:
+    """Make one call that an HTTP client in this process answers, wherever it goes."""
+    body = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi."}}]}
+    http = httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200, json=body)))
+    kind = llmcall.AzureClient if llmcall.settings().api_type == "azure" else llmcall.OpenAIClient
+    assert kind(settings, http_client=http, cache_mode="off", **overrides).send_message("Hello", on_error="raise")
+
+
+URL = "[OpenAI]\nBASE_URL = https://Strange.example/v1\n"
+EAST = "[Endpoint east]\nMODELS = gpt-4o-mini\nBASE_URL = https://strange.example/v1\n"
+AZURE = "[OpenAI]\nAPI_TYPE = azure\nAZURE_ENDPOINT = https://strange.example\nAZURE_API_VERSION = 2024-10-21\n"
+
+
+@pytest.mark.parametrize("dotenv", [False, True])
+@pytest.mark.parametrize(
+    ("text", "variable"),
+    [
+        (URL, "OPENAI_API_KEY"),
+        (URL, "LLMCALL_API_KEY"),
+        (URL + "API_KEY = ${MY_KEY}\n", "MY_KEY"),
+        (EAST, "OPENAI_API_KEY"),
+        (EAST + "API_KEY = ${MY_KEY}\n", "MY_KEY"),
+        (AZURE, "AZURE_OPENAI_API_KEY"),
+    ],
+)
+def test_a_strange_host_is_announced_once(
+    text: str, variable: str, dotenv: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key of the environment or .env for a host that a found config.ini names is one warning, without the key."""
+    written("config.ini", text)
+    if dotenv:
+        written(".env", f"{variable}={SECRET}\n")
+    else:
+        monkeypatch.setenv(variable, SECRET)
+    for _ in range(2):
+        answered()
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert variable in said
+    assert f"goes to the host strange.example, which config.ini ({Path.cwd() / 'config.ini'})" in said
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "case", ["loopback", "key in the file", "key in code", "host in the environment", "host in code", "named file"]
+)
+def test_what_is_not_announced(case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is said where the user named the host or the key, or the key stays on this machine."""
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    text = URL.replace("Strange.example", "127.0.0.1") if case == "loopback" else URL
+    written("config.ini", EAST + "API_KEY = sk-other\n" if case == "key in the file" else text)
+    if case == "named file":
+        written("mine.ini", text)
+        monkeypatch.setenv("LLMCALL_CONFIG", "mine.ini")
+    if case == "host in the environment":
+        monkeypatch.setenv("OPENAI_BASE_URL", "https://strange.example/v1")
+    overrides = {"key in code": {"api_key": "sk-other"}, "host in code": {"base_url": "https://chosen.example/v1"}}
+    answered(**overrides.get(case, {}))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "needs"),
+    [
+        ("localhost:8000", False),
+        ("api.LOCALHOST", False),
+        ("127.1.2.3:1", False),
+        ("[::1]:8000", False),
+        ("0.0.0.0:8000", False),
+        ("127.0.0.1.strange.example", True),
+        ("localhost@strange.example", True),
+        ("localhost.strange.example", True),
+    ],
+)
+def test_only_loopback_needs_no_key(host: str, needs: bool) -> None:
+    """Only addresses of this machine are loopback, whatever stands around them."""
+    if needs:
+        with pytest.raises(ConfigError, match=r"no key for .*strange\.example"):
+            answered(base_url=f"http://{host}/v1")
+    else:
+        answered(base_url=f"http://{host}/v1")
+
+
+# The value.
+
+
+def secret_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return settings that hold a secret wherever one can be."""
+    written(
+        "config.ini",
+        f"[OpenAI]\nBASE_URL = https://user:{SECRET}@host/v1\nAPI_KEY = ${{MY_KEY}}\n"
+        f"[Cache]\nPATH = redis://:{SECRET}@host/0?password={SECRET}\n"
+        f"[Endpoint a]\nMODELS = m\nAPI_KEY = {SECRET}\nBASE_URL = http://u:{SECRET}@h/v1\n"
+        "[Endpoint b]\nMODELS = m\nAPI_KEY = ${MY_KEY}\n",
+    )
+    for name in ("MY_KEY", "OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN", "LLMCALL_API_KEY"):
+        monkeypatch.setenv(name, SECRET)
+    return llmcall.settings()
+
+
+def test_secrets_are_masked_everywhere(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """No text that is made of settings holds a secret, and a worker gets them all."""
+    caplog.set_level(0)
+    llmcall.configure(models={"m": {"reasoning": True}}, prices={"m": (1, 2)})
+    llmcall.force_api_type("azure")
+    found = secret_settings(monkeypatch)
+    texts = [repr(found), str(found), found._repr_html_(), repr(found.endpoints), *map(str, found.items()), caplog.text]
+    assert not [text for text in texts if SECRET in text]
+    again = pickle.loads(pickle.dumps(found))
+    assert list(again.items()) == list(found.items())
+    assert again.api_key == SECRET and [endpoint.key() for endpoint in again.endpoints] == [SECRET, SECRET]
+    assert again.replace(api_type="openai").api_type == "azure"
+    without = found.without_keys()
+    assert without.api_key is None and [endpoint.api_key for endpoint in without.endpoints] == [None, None]
+
+
+def test_representations() -> None:
+    """The repr is short: client, model, and what is no default; a notebook shows a table, what was changed first."""
+    assert repr(llmcall.settings()) == "Settings(api_type='openai', model='gpt-4o-mini')"
+    llmcall.configure(timeout=5, model="<a>")
+    assert repr(llmcall.settings()) == "Settings(api_type='openai', model='<a>', timeout=5.0)"
+    html = llmcall.settings()._repr_html_()
+    assert html.index("<td>timeout</td><td>5.0</td><td>configure()</td>") < html.index("<td>api_type</td>")
+    assert "&lt;a&gt;" in html and html.count("<tr>") == 1 + len(list(llmcall.settings().items()))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("MODEL", "model"),
+        ("LLMCALL_MODEL", "model"),
+        ("CACHE_MODE", "cache_mode"),
+        ("[Cache] MODE", "cache_mode"),
+        ("[cache]mode", "cache_mode"),
+        ("NAMESPACE", "cache_namespace"),
+        ("[Retry] MAX_ATTEMPTS", "retry_max_attempts"),
+        ("prices", "prices"),
+    ],
+)
+def test_forms_of_a_name(name: str, setting: str) -> None:
+    """origin() takes a name as code, file and environment write it."""
+    value = {"cache_mode": "replay", "retry_max_attempts": 2, "prices": {}}.get(setting, "x")
+    with llmcall.configured(**{setting: value}):
+        assert llmcall.settings().origin(name) == "configured()"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("MODLE", "there is no setting 'MODLE'; did you mean 'model'?"),
+        ("[OpenAI] MODE", "there is no setting '[OpenAI] MODE'"),
+        ("MODE", "'MODE' is one of cache_mode, cassette_mode: name it in full"),
+        ("", "''"),
+    ],
+)
+def test_names_of_nothing(name: str, message: str) -> None:
+    """An unknown or ambiguous name is an error that helps; so is a misspelt argument."""
+    with pytest.raises(ValueError) as caught:
+        llmcall.settings().origin(name)
+    assert message in str(caught.value)
+    for change in (llmcall.configure, llmcall.settings().replace, llmcall.OpenAIClient):
+        with pytest.raises(TypeError, match=r"has no setting 'modle'; did you mean 'model'\?"):
+            change(modle="a")
+
+
+def test_settings_are_frozen() -> None:
+    """Nothing in them can be changed, nor through what was given to make them; copies are the same object."""
+    aliases, models = {"a": "b"}, {"a": {"reasoning": True}}
+    llmcall.configure(aliases=aliases, models=models, prices={"a": [1, 2]})
+    aliases["a"] = "c"
+    models["a"]["reasoning"] = False
+    found: Any = llmcall.settings()
+    assert (found.aliases, found.models, found.prices) == ({"a": "b"}, {"a": {"reasoning": True}}, {"a": (1, 2)})
+    with pytest.raises(AttributeError, match=r"settings are frozen: use configure\(model=…\)"):
+        found.model = "a"
+    with pytest.raises(AttributeError, match="frozen"):
+        del found.model
+    for table in (found.aliases, found.models["a"], found.prices):
+        with pytest.raises(TypeError, match="frozen"):
+            table["x"] = "y"
+    assert copy.copy(found) is found and copy.deepcopy([found])[0] is found
+    assert found.replace() is found and found.replace(model=None) is found
+    changed = found.replace(model="a", cache_normalize=["times"])
+    assert (changed.model, changed.cache_normalize, changed.origin("model")) == ("a", ("times",), "argument")

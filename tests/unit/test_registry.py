@@ -297,8 +297,10 @@ def test_the_configured_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     """Environment and config.ini choose, as for every setting, without a restart."""
     llmcall.register_client("mine", EchoClient())
     (tmp_path / "config.ini").write_text("[OpenAI]\nAPI_TYPE = azure\n")
+    llmcall.settings()  # looks at once; client() does so once a second
     assert type(llmcall.client()) is llmcall.AzureClient
     monkeypatch.setenv("LLMCALL_API_TYPE", "mine")
+    llmcall.settings()
     assert type(llmcall.client()) is EchoClient
 
 

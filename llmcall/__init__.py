@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         TemplateError,
     )
     from .explain.report import Miss
+    from .http_clients import ProgramRequest, async_http_client, http_client, patched
     from .legacy import chatcompletion_request
     from .parallel.map import imap, map
     from .parallel.plans import Plan
@@ -69,6 +70,7 @@ _HOMES = {
         "LLMCallError", "OutputError", "QuotaExceededError", "RateLimitError", "RequestTimeoutError", "ScopeError",
         "ServiceError", "TemplateError",
     ),
+    "http_clients": ("ProgramRequest", "async_http_client", "http_client", "patched"),
     "parallel.map": ("imap", "map"),
     "engine.usage": ("Usage", "track"),
     "explain.report": ("Miss",),
@@ -107,6 +109,7 @@ __all__ = [
     "OpenAIClient",
     "OutputError",
     "Plan",
+    "ProgramRequest",
     "QuotaExceededError",
     "RateLimitError",
     "Record",
@@ -123,6 +126,7 @@ __all__ = [
     "Transport",
     "Usage",
     "__version__",
+    "async_http_client",
     "bind",
     "budget",
     "cassette",
@@ -134,9 +138,11 @@ __all__ = [
     "count_tokens",
     "force_api_cache",
     "force_api_type",
+    "http_client",
     "imap",
     "llm",
     "map",
+    "patched",
     "recorded",
     "register_client",
     "reset",

@@ -35,7 +35,7 @@ def asked_now(kind: str, asked: Mapping[str, Any], settings: Settings) -> dict[s
     """
     now = {name: value for name, value in asked.items() if name != "namespace"}
     namespace = settings.cache_namespace
-    if kind != "function":
+    if "model" in asked:
         now["model"] = resolve(str(asked.get("model", "")), settings.aliases)
         own = {endpoint.namespace for endpoint in settings.endpoints if now["model"] in endpoint.models}
         namespace = next((name for name in own if name), namespace)

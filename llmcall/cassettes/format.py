@@ -45,7 +45,7 @@ KeyOf = Callable[[str, dict[str, Data], str | None], str]
 
 VERSION = 1
 LINE_BYTES = 256 * 1024 * 1024
-KINDS = ("chat", "embedding", "function")
+KINDS = ("chat", "embedding", "function", "http")
 RECORD = frozenset(("kind", "sample", "request", "response", "cost"))
 RESTORE = "take the line from version control, or remove it and record again"
 
@@ -699,7 +699,7 @@ def encode(settings: Mapping[str, Data], records: Iterable[Record], *, allow: tu
 
 def _encoded(encoder: Encoder, record: Record, where: str) -> dict[str, Any]:
     request, response = record.request, record.response
-    if record.kind != "function":
+    if "value" not in response:
         response = {name: value for name, value in response.items() if name not in VOLATILE}
     try:
         check_unicode(record.sample or "", "sample")

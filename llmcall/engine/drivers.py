@@ -50,7 +50,7 @@ def _stoppable(effect: Any, stop: Stop) -> Any:
         return stop.wait(effect.future, effect.seconds)
     if isinstance(effect, Wait):
         return _awaited(effect, stop.wait)
-    if isinstance(effect, Send) and effect.request.kind == "function":
+    if isinstance(effect, Send) and effect.request.kind in ("function", "http"):
         stop.check()  # a recorded function of the user's: its connections are its own
     elif isinstance(effect, (Send, Open, Next)):
         return stop.perform(lambda: _performed(effect), begins=not isinstance(effect, Next))

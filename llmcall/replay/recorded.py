@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import ActiveCassette
+    from ..config.settings import Settings
     from ..engine.effects import Flow
     from ..engine.single_flight import Flight
     from ..types import Data, Record
@@ -142,22 +143,11 @@ class _Function:
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall:
         """Return a call as it is looked up; it takes its draw."""
-        tape = active_cassette()
         settings = config.settings()
         asked = {"function": self.name, "arguments": self._arguments(args, kwargs, settings.cache_normalize)}
         if self.version is not None:
             asked["version"] = self.version
-        if settings.cache_namespace:
-            asked["namespace"] = settings.cache_namespace
-        identified = identity("function", asked)
-        drawn = draw(identified)
-        assert not isinstance(drawn, str)
-        sample = drawn.sample if drawn else None
-        request = Request("function", "", asked, {}, {}, sample, sampled_key(identified, sample))
-        cache = shared_cache(settings.cache_path)
-        return FunctionCall(
-            self.name, self.function, args, kwargs, request, drawn, tape, cache, settings.cache_mode
-        )  # fmt: skip
+        return _prepared(self.name, "function", asked, functools.partial(self.function, *args, **kwargs), settings)
 
     def _arguments(self, args: Any, kwargs: Any, normalize: tuple[str, ...]) -> dict[str, Any]:
         try:
@@ -171,6 +161,52 @@ class _Function:
             del given[first]
         replace = _normalizer(normalize)
         return {name: _replaced(plain(value, f"{self.name}: {name}"), replace) for name, value in given.items()}
+
+
+def _prepared(
+    name: str, kind: str, asked: dict[str, Any], run: Callable[[], Any], settings: Settings, *, live: bool = False
+) -> FunctionCall:
+    tape = active_cassette()
+    if settings.cache_namespace:
+        asked["namespace"] = settings.cache_namespace
+    identified = identity(kind, asked)
+    drawn = draw(identified)
+    assert not isinstance(drawn, str)
+    sample = drawn.sample if drawn else None
+    request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
+    cache = shared_cache(settings.cache_path)
+    return FunctionCall(name, run, request, drawn, tape, cache, settings.cache_mode, live)
+
+
+def call_http(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> Any:
+    """Return what is recorded of an HTTP request, or send it and record it; a GET is sent wherever it may be.
+
+    :param method: with ``path`` and ``body`` (plain data, or ``None``) what identifies the request.
+    :param send: sends it and returns plain data.
+    :param settings: say where it is recorded, and in what mode.
+    """
+    call = _http_call(method, path, body, send, settings)
+    try:
+        return call.ended(drive(answered(call)))
+    except BaseException:
+        call.give_back()
+        raise
+
+
+async def acall_http(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> Any:
+    """Return what is recorded of an HTTP request, as :func:`call_http`; ``send`` is asynchronous."""
+    call = _http_call(method, path, body, send, settings)
+    try:
+        return call.ended(await adrive(answered(call)))
+    except BaseException:
+        call.give_back()
+        raise
+
+
+def _http_call(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> FunctionCall:
+    replace = _normalizer(settings.cache_normalize)
+    asked = {"method": method, "path": path, "body": _replaced(plain(body, "the body"), replace)}
+    return _prepared(f"{method} {path}", "http", asked, send, settings, live=method == "GET")
 
 
 _normalizer = functools.lru_cache(maxsize=32)(normalizer)
@@ -194,14 +230,13 @@ class FunctionCall(NamedTuple):
     """Hold one call of a recorded function; it is the transport that its own request is sent through."""
 
     name: str
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    run: Callable[[], Any]
     request: Request
     drawn: Draw | None
     tape: ActiveCassette | None
     cache: ResponseCache
     mode: str
+    is_live: bool = False
 
     @property
     def reads_cache(self) -> bool:
@@ -216,7 +251,7 @@ class FunctionCall(NamedTuple):
     @property
     def storing(self) -> str:
         """Return how the disk cache stores."""
-        again = self.tape is not None and self.tape.cassette.mode == "rewrite"
+        again = self.is_live or (self.tape is not None and self.tape.cassette.mode == "rewrite")
         return "rewrite" if again and self.mode != "off" else self.mode
 
     @property
@@ -238,12 +273,12 @@ class FunctionCall(NamedTuple):
     def send(self, request: Request, timeout: float | None) -> Any:
         """Run the function."""
         with self._inside():
-            return self.function(*self.args, **self.kwargs)
+            return self.run()
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
         """Run the asynchronous function."""
         with self._inside():
-            return await self.function(*self.args, **self.kwargs)
+            return await self.run()
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
@@ -271,6 +306,8 @@ def answered(call: FunctionCall) -> Flow[Record]:
 
     :raises CacheMissError: where there is none and no leave.
     """
+    if call.is_live and call.may_run:
+        return (yield from _run(call))
     found = call.tape.find(call.request) if call.tape else None
     if call.tape and found is not None:
         call.tape.cassette.count_replay()

@@ -25,8 +25,8 @@ from ..notices import warn_once
 from ..types import Request
 
 __all__ = [
-    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "draw", "forget", "here", "inside", "is_made_name",
-    "is_outside", "made_name", "note_served", "path", "path_of", "scope", "standing",
+    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "current", "draw", "forget", "here", "inside",
+    "is_made_name", "is_outside", "made_name", "note_served", "path", "path_of", "scope", "standing", "within",
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -414,9 +414,24 @@ def path() -> str | None:
     return active.path if active else None
 
 
+def current() -> Active | None:
+    """Return what the present context stands in, without a check; ``None`` outside any scope."""
+    return _own() or _shared()
+
+
+def within(around: Active | None) -> AbstractContextManager[Any]:
+    """Let a scope hold for a block of a context that has none of its own.
+
+    :param around: what another context stood in: see :func:`current`.
+    """
+    if around is None or not around.path or current() is not None:
+        return nullcontext()
+    return inside(around.path, around.draws, around.journal)
+
+
 def standing() -> str:
     """Return the scope path of the present context; empty outside any scope, whatever is open elsewhere."""
-    active = _own() or _shared()
+    active = current()
     return active.path if active else ""
 
 

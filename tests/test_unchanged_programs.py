@@ -1,0 +1,391 @@
+"""Programs on the OpenAI SDK that know nothing of llmcall, recorded and replayed."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pydantic
+import pytest
+
+import llmcall
+
+BASE = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
+http: Any = importlib.import_module(BASE.__module__.partition(".")[0])  # httpx for openai 2, httpx2 for openai 3
+QUESTION = [{"role": "user", "content": "Bread for 3 coins?"}]
+KEY = "sk-" + "program-of-its-own"
+
+
+class Server:
+    """Be a model's server in this process: each answer is another one.
+
+    :param status: of every response.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.failures: list[tuple[int, dict[str, str], Any]] = []
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self.transport = http.MockTransport(self.answer)
+
+    @property
+    def paths(self) -> list[str]:
+        """Return the paths that were asked."""
+        return [request.url.path for request in self.requests]
+
+    def answer(self, request: Any) -> Any:
+        """Answer a request."""
+        with self._lock:
+            self.requests.append(request)
+            number = next(self._numbers)
+            if self.failures:
+                status, headers, content = self.failures.pop(0)
+                return http.Response(status, headers=headers, json=content)
+        path = request.url.path
+        if path.endswith("/models"):
+            return http.Response(200, json={"object": "list", "data": [{"id": f"model-{number}", "object": "model"}]})
+        body = json.loads(request.content)
+        if path.endswith("/embeddings"):
+            texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+            data = [{"object": "embedding", "index": i, "embedding": [len(text), 0.5]} for i, text in enumerate(texts)]
+            usage = {"prompt_tokens": 1, "total_tokens": 1}
+            return http.Response(200, json={"object": "list", "data": data, "model": body["model"], "usage": usage})
+        if path.endswith("/responses"):
+            return http.Response(200, json={"id": f"resp_{number}", "object": "response", "output": []})
+        if body.get("stream"):
+            return http.Response(200, headers={"content-type": "text/event-stream"}, content=self.events(number, body))
+        choices = [
+            {"index": i, "message": self.message(number, body), "finish_reason": "stop", "logprobs": None}
+            for i in range(body.get("n") or 1)
+        ]
+        usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+        answer = {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"]}
+        return http.Response(200, json={**answer, "choices": choices, "usage": usage})
+
+    def message(self, number: int, body: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer's message."""
+        if body.get("tools"):
+            call = {"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item": "bread"}'}}
+            return {"role": "assistant", "content": None, "tool_calls": [call]}
+        if body.get("response_format"):
+            return {"role": "assistant", "content": json.dumps({"buys": True, "coins": number})}
+        return {"role": "assistant", "content": f"answer number {number}"}
+
+    def events(self, number: int, body: dict[str, Any]) -> bytes:
+        """Return an answer as server-sent events."""
+        deltas = [{"role": "assistant", "content": ""}, {"content": "answer "}, {"content": f"number {number}"}]
+        chunks: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
+        ]
+        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        chunks.append({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}})
+        about = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+        lines = [json.dumps({**about, **chunk}) for chunk in chunks]
+        return "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]).encode()
+
+
+@pytest.fixture
+def server() -> Server:
+    """Make a server."""
+    return Server()
+
+
+def program(server: Server, **overrides: Any) -> openai.OpenAI:
+    """Return the client of a program."""
+    return openai.OpenAI(api_key=KEY, http_client=llmcall.http_client(transport=server.transport, **overrides))
+
+
+def async_program(server: Server, **overrides: Any) -> openai.AsyncOpenAI:
+    """Return the asynchronous client of a program."""
+    client = llmcall.async_http_client(transport=server.transport, **overrides)
+    return openai.AsyncOpenAI(api_key=KEY, http_client=client)
+
+
+def ask(client: openai.OpenAI, **params: Any) -> str:
+    """Ask the question and return the answer's text."""
+    params = {"model": "gpt-4o-mini", "temperature": 1, **params}
+    return client.chat.completions.create(messages=QUESTION, **params).choices[0].message.content  # type: ignore[no-any-return]
+
+
+def test_a_recorded_answer_is_replayed(server: Server) -> None:
+    """The same request is sent once, with the program's own credentials, and replayed without the server."""
+    first = ask(program(server))
+    assert ask(program(server)) == first == "answer number 0"
+    assert ask(program(server, cache_mode="replay")) == first
+    (sent,) = server.requests
+    assert sent.headers["authorization"] == f"Bearer {KEY}" and str(sent.url).startswith("https://api.openai.com/v1/")
+    assert KEY.encode() not in b"".join(path.read_bytes() for path in Path(".llmcall").rglob("*") if path.is_file())
+
+
+def test_draws_in_a_scope(server: Server) -> None:
+    """Inside a scope a repeated request is a new draw, and each replays."""
+
+    def run(mode: str) -> list[str]:
+        with llmcall.scope("trial"):
+            return [ask(program(server, cache_mode=mode)) for _ in range(3)]
+
+    assert run("auto") == run("replay") == [f"answer number {n}" for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"max_tokens": 5, "stop": ["."], "seed": 3, "user": "u"},
+        {"n": 2},
+        {"extra_body": {"top_k": 3}},
+        {"tools": [{"type": "function", "function": {"name": "price_of", "parameters": {"type": "object"}}}]},
+    ],
+)
+def test_keys_are_those_of_send_message(server: Server, params: dict[str, Any]) -> None:
+    """What a program recorded send_message replays, and the other way round."""
+    arguments = {"model": "gpt-4o-mini", "temperature": 1, **params}
+    answer = program(server).chat.completions.create(messages=QUESTION, **arguments)
+    client = llmcall.OpenAIClient(cache_mode="replay", on_error="raise")
+    reply = client.send_message(QUESTION, **arguments)
+    assert reply.cached and reply.content == answer.choices[0].message.content
+    assert reply.raw["choices"] == answer.model_dump(exclude_unset=True)["choices"]
+    other = {**arguments, "seed": 99}
+    transport = llmcall.OpenAIClient(api_key=KEY, http_client=http.Client(transport=server.transport))
+    recorded = transport.send_message(QUESTION, on_error="raise", **other)
+    replayed = program(server, cache_mode="replay").chat.completions.create(messages=QUESTION, **other)
+    assert replayed.choices[0].message.content == recorded.content
+
+
+def test_ways_to_read_an_answer(server: Server) -> None:
+    """parse, with_raw_response and with_streaming_response work, live and replayed."""
+
+    class Decision(pydantic.BaseModel):
+        buys: bool
+        coins: int
+
+    def run(mode: str) -> list[Any]:
+        create = program(server, cache_mode=mode).chat.completions
+        parsed = create.parse(model="gpt-4o-mini", messages=QUESTION, response_format=Decision)
+        raw = create.with_raw_response.create(model="gpt-4o-mini", messages=QUESTION)
+        with create.with_streaming_response.create(model="gpt-4o", messages=QUESTION) as response:
+            text = json.loads(response.read())["choices"][0]["message"]["content"]
+        return [parsed.choices[0].message.parsed, raw.parse().choices[0].message.content, raw.status_code, text]
+
+    assert run("auto") == run("replay") == [Decision(buys=True, coins=0), "answer number 1", 200, "answer number 2"]
+
+
+def streamed(client: openai.OpenAI, **params: Any) -> tuple[str, Any, Any]:
+    """Ask the question as a stream: its text, its finish reason and its usage."""
+    text, reason, usage = "", None, None
+    options = {"include_usage": True}
+    chunks = client.chat.completions.create(
+        model="gpt-4o-mini", messages=QUESTION, stream=True, stream_options=options, **params
+    )
+    for chunk in chunks:
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            reason = choice.finish_reason or reason
+        usage = chunk.usage or usage
+    return text, reason, usage and usage.total_tokens
+
+
+def test_streams(server: Server) -> None:
+    """A stream is recorded as the unstreamed call, and either replays as the other."""
+    live = streamed(program(server))
+    assert live == ("answer number 0", "stop", 12)
+    replay = program(server, cache_mode="replay")
+    assert streamed(replay) == live
+    assert replay.chat.completions.create(model="gpt-4o-mini", messages=QUESTION).choices[0].message.content == live[0]
+    assert len(server.requests) == 1
+
+
+def test_streamed_tool_calls(server: Server) -> None:
+    """A recorded tool call is streamed as the SDK's own helpers read it."""
+    tools: Any = [{"type": "function", "function": {"name": "price_of", "parameters": {"type": "object"}}}]
+    client = program(server)
+    client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, tools=tools)
+    with client.chat.completions.stream(model="gpt-4o-mini", messages=QUESTION, tools=tools) as stream:
+        message = stream.get_final_completion().choices[0].message
+    assert message.tool_calls and message.tool_calls[0].function.arguments == '{"item": "bread"}'
+    assert len(server.requests) == 1
+
+
+def test_embeddings(server: Server) -> None:
+    """Embeddings are recorded text by text, whatever their encoding, and shared with get_embedding."""
+    client = program(server)
+    made = client.embeddings.create(model="text-embedding-3-small", input=["bread", "salt"])
+    assert [each.embedding for each in made.data] == [[5, 0.5], [4, 0.5]]
+    replay = program(server, cache_mode="replay")
+    again = replay.embeddings.create(model="text-embedding-3-small", input="salt", encoding_format="float")
+    assert again.data[0].embedding == [4, 0.5] and len(server.requests) == 1
+    own = llmcall.OpenAIClient(cache_mode="replay")
+    assert own.get_embedding("bread", "text-embedding-3-small", on_error="raise") == [5, 0.5]
+
+
+def test_asynchronous_programs(server: Server) -> None:
+    """Asynchronous clients take the same road: calls, streams, embeddings."""
+
+    async def run(mode: str) -> list[Any]:
+        async with async_program(server, cache_mode=mode) as client:
+            made = await client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)
+            text = ""
+            async for chunk in await client.chat.completions.create(model="gpt-4o", messages=QUESTION, stream=True):
+                text += "".join(choice.delta.content or "" for choice in chunk.choices)
+            vectors = await client.embeddings.create(model="text-embedding-3-small", input="bread")
+            return [made.choices[0].message.content, text, vectors.data[0].embedding]
+
+    live = asyncio.run(run("auto"))
+    assert live == asyncio.run(run("replay")) == ["answer number 0", "answer number 1", [5, 0.5]]
+
+
+def test_azure_addresses(server: Server) -> None:
+    """Azure's addresses are chat completions; what is sent goes to the deployment with the program's key."""
+
+    def run(mode: str) -> str | None:
+        client = openai.AzureOpenAI(
+            api_key=KEY, azure_endpoint="https://mine.openai.azure.com", api_version="2024-10-21",
+            http_client=llmcall.http_client(transport=server.transport, cache_mode=mode),
+        )  # fmt: skip
+        return client.chat.completions.create(model="four", messages=QUESTION).choices[0].message.content
+
+    assert run("auto") == run("replay") == "answer number 0"
+    (sent,) = server.requests
+    assert sent.url.path == "/openai/deployments/four/chat/completions" and sent.headers["api-key"] == KEY
+    assert sent.url.params["api-version"] == "2024-10-21"
+
+
+# Who is asking
+
+ORDERS = [("lisa", "bart"), ("bart", "lisa")]
+
+
+@pytest.mark.parametrize("actor", ["system", "header:X-Actor", lambda request: request.headers["x-actor"]])
+def test_actors_in_threads(server: Server, actor: Any) -> None:
+    """Threads that ask the same question have draws of their own, in whatever order they run."""
+
+    def run(mode: str, order: tuple[str, ...]) -> dict[str, list[str | None]]:
+        found: dict[str, list[str | None]] = {}
+        client = program(server, actor=actor, cache_mode=mode)
+
+        def act(name: str) -> None:
+            messages: Any = [{"role": "system", "content": f"You are {name}."}, *QUESTION]
+            for _ in range(4):
+                made = client.chat.completions.create(
+                    model="gpt-4o-mini", messages=messages, temperature=1, extra_headers={"X-Actor": name}
+                )
+                found.setdefault(name, []).append(made.choices[0].message.content)
+
+        for name in order:
+            thread = threading.Thread(target=act, args=[name])
+            thread.start()
+            thread.join()
+        return found
+
+    live = run("auto", ORDERS[0])
+    assert len({answer for answers in live.values() for answer in answers}) == 8
+    assert run("replay", ORDERS[1]) == live
+    with pytest.raises(ValueError, match="actor is 'persona'"):
+        llmcall.http_client(actor="persona")
+
+
+def test_threads_under_an_open_scope(server: Server) -> None:
+    """Actors in threads that a library starts stand in the scope that was open when the client was made."""
+    with llmcall.scope("rep-1"):
+        client = program(server, actor="header:X-Actor")
+        thread = threading.Thread(target=lambda: ask(client, extra_headers={"X-Actor": "lisa"}))
+        thread.start()
+        thread.join()
+    samples = [record.sample for record in llmcall.client("openai").cache.records()]
+    assert samples == ["rep-1/lisa#0"]
+
+
+# Errors
+
+
+def test_a_failure_of_the_api_comes_as_it_was(server: Server) -> None:
+    """A refusal reaches the program with its status, headers and body, after one try; a rate limit after ours."""
+    server.failures = [(401, {"x-request-id": "r1"}, {"error": {"message": "wrong key", "code": "invalid_api_key"}})]
+    with pytest.raises(openai.AuthenticationError, match="wrong key") as refused:
+        ask(program(server))
+    assert refused.value.request_id == "r1" and len(server.requests) == 1
+    limit = (429, {"retry-after": "0"}, {"error": {"message": "slow down"}})
+    server.failures = [limit] * 3
+    with pytest.raises(openai.RateLimitError, match="slow down"):
+        ask(program(server, retry_max_attempts=3, retry_waiting_time=0))
+    assert len(server.requests) == 4
+    server.failures = [limit]
+    assert ask(program(server, retry_waiting_time=0)).startswith("answer number")
+
+
+def test_a_miss_reaches_the_program_as_an_error_of_the_sdk(server: Server) -> None:
+    """A request that is not recorded is an APIStatusError with our report, which the SDK does not repeat."""
+    with pytest.raises(openai.APIStatusError, match="is not recorded") as missed:
+        ask(program(server, cache_mode="replay"))
+    assert missed.value.body and missed.value.body["code"] == "CacheMissError" and not server.requests  # type: ignore[index]
+
+
+# Every client of the process
+
+
+@pytest.fixture
+def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """Let every HTTP client of the process reach the server, by its own transports."""
+    monkeypatch.setattr(http.HTTPTransport, "handle_request", lambda self, request: server.transport.handle_request(request))
+
+    async def handle(self: Any, request: Any) -> Any:
+        return await server.transport.handle_async_request(request)
+
+    monkeypatch.setattr(http.AsyncHTTPTransport, "handle_async_request", handle)
+    return server
+
+
+def test_patched(reached: Server) -> None:
+    """Every client of the process is recorded, also one that was made before, and none afterwards."""
+    before = openai.OpenAI(api_key=KEY)
+    with llmcall.patched():
+        first = ask(before)
+        assert ask(openai.OpenAI(api_key=KEY)) == first
+        with pytest.raises(RuntimeError, match="holds already"), llmcall.patched():
+            raise AssertionError("it must not be entered")
+    assert len(reached.requests) == 1
+    assert ask(before) != first and len(reached.requests) == 2
+
+
+def test_patched_raises_the_first_error_again(reached: Server) -> None:
+    """A miss that the program swallowed is raised at the end of the block."""
+    with pytest.raises(llmcall.CacheMissError, match="is not recorded"), llmcall.patched(cache_mode="replay"):
+        for _ in range(2):
+            with pytest.raises(openai.APIStatusError):
+                ask(openai.OpenAI(api_key=KEY))
+
+
+def test_calls_of_llmcall_inside_patched(reached: Server) -> None:
+    """A call of llmcall's own inside the block takes the road once."""
+    with llmcall.patched():
+        client = llmcall.OpenAIClient(api_key=KEY, on_error="raise")
+        assert client.send_message(QUESTION, model="gpt-4o-mini", deadline=20).content == "answer number 0"
+    assert len(reached.requests) == 1 and llmcall.client("openai").cache.stats().records == 1
+
+
+def test_other_requests_are_recorded_as_they_are(reached: Server) -> None:
+    """Known APIs' other requests are recorded by method, path and body; /models is live while recording."""
+
+    def run(mode: str, order: Callable[[Any], Iterator[Any]] = iter) -> dict[str, Any]:
+        with llmcall.patched(cache_mode=mode, actor="system"):
+            client = openai.OpenAI(api_key=KEY)
+            found: dict[str, Any] = {}
+            for name in order(["lisa", "bart"]):
+                made = client.responses.create(model="gpt-4o-mini", instructions=f"You are {name}.", input="Bread?")
+                found[name] = made.id
+            found["models"] = [model.id for model in client.models.list()]
+            return found
+
+    live = run("auto")
+    assert live["lisa"] != live["bart"]
+    assert run("replay", reversed) == live
+    assert reached.paths == ["/v1/responses", "/v1/responses", "/v1/models"]
+    assert {record.kind for record in llmcall.client("openai").cache.records()} == {"http"}

@@ -20,15 +20,16 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .clients.api_errors import failure, refuse_reported
 from .clients.base import LLMClient
-from .clients.events import EventDecoder
-from .clients.failures import failure
+from .clients.sdk_transport import is_own_request
 from .config.settings import Endpoint
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.capabilities import CHAT_PARAMETERS
 from .replay import scopes
 from .replay.recorded import acall_http, call_http
 from .requests.parameters import KNOWN
+from .responses.streaming import EventStreamDecoder
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -75,7 +76,6 @@ class Sending(NamedTuple):
 
 
 _sending: ContextVar[Sending | None] = ContextVar("llmcall request of a program", default=None)
-_own_calls: ContextVar[bool] = ContextVar("llmcall sends a request of its own", default=False)
 
 
 def _log() -> logging.Logger:
@@ -112,7 +112,7 @@ class ProgramTransport:
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
-        sending, decoder = _in_hand(), EventDecoder()
+        sending, decoder = _in_hand(), EventStreamDecoder()
         with _as_service_error(sending.http):
             response = sending.transport.handle_request(_http_request(sending, request, timeout, stream=True))
             try:
@@ -120,14 +120,14 @@ class ProgramTransport:
                     response.read()
                     raise _refused(response)
                 for data in response.iter_bytes():
-                    yield from decoder.feed(data)
-                yield from decoder.close()
+                    yield from _chunks_in(decoder.feed(data))
+                yield from _chunks_in(decoder.close())
             finally:
                 response.close()
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
-        sending, decoder = _in_hand(), EventDecoder()
+        sending, decoder = _in_hand(), EventStreamDecoder()
         with _as_service_error(sending.http):
             response = await sending.transport.handle_async_request(
                 _http_request(sending, request, timeout, stream=True)
@@ -137,9 +137,9 @@ class ProgramTransport:
                     await response.aread()
                     raise _refused(response)
                 async for data in response.aiter_bytes():
-                    for chunk in decoder.feed(data):
+                    for chunk in _chunks_in(decoder.feed(data)):
                         yield chunk
-                for chunk in decoder.close():
+                for chunk in _chunks_in(decoder.close()):
                     yield chunk
             finally:
                 await response.aclose()
@@ -177,6 +177,10 @@ def _as_service_error(http: ModuleType) -> Iterator[None]:
 
 def _is_stream(response: Any) -> bool:
     return bool(response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", ""))
+
+
+def _chunks_in(events: Iterator[dict[str, Any] | str]) -> Iterator[dict[str, Any]]:
+    return (refuse_reported(event) for event in events if isinstance(event, dict))
 
 
 def _parsed(response: Any) -> dict[str, Any]:
@@ -420,7 +424,8 @@ class ProgramCalls:
     def _answer(self, http: ModuleType, request: Any, asked: Asked) -> Any:
         url, body = str(request.url), asked.body
         if asked.kind == "http":
-            return _raw_response(http, call_http(*_exchange(request, body), functools.partial(_send_raw, _in_hand())))
+            send = functools.partial(_send_raw, _in_hand())
+            return _raw_response(http, call_http(*_exchange(request, body), send, self._client(request).settings))
         client = self._client(request)
         if asked.kind == "embedding":
             vectors = client.get_embedding(body["input"], **_embedding_arguments(body, url))
@@ -452,7 +457,9 @@ class ProgramCalls:
         url, body = str(request.url), asked.body
         if asked.kind == "http":
             send = functools.partial(_asend_raw, _in_hand())
-            return _raw_response(http, await acall_http(*_exchange(request, body), send))
+            return _raw_response(
+                http, await acall_http(*_exchange(request, body), send, self._client(request).settings)
+            )
         client = self._client(request)
         if asked.kind == "embedding":
             vectors = await client.aget_embedding(body["input"], **_embedding_arguments(body, url))
@@ -517,7 +524,8 @@ class ProgramCalls:
             return self._actor(ProgramRequest(request.method, str(request.url), headers, asked.body))
         if self._actor == "system":
             return _system_name(asked.body)
-        return request.headers.get(self._actor.partition(":")[2])
+        name: str | None = request.headers.get(self._actor.partition(":")[2])
+        return name
 
 
 def _checked_actor(actor: Actor | None) -> Actor | None:
@@ -780,16 +788,16 @@ def _patch(http: ModuleType, calls: ProgramCalls, undo: contextlib.ExitStack) ->
     send, asend = http.HTTPTransport.handle_request, http.AsyncHTTPTransport.handle_async_request
 
     def handle_request(self: Any, request: Any) -> Any:
-        if _sending.get() is not None or _own_calls.get():
+        if _sending.get() is not None or is_own_request.get():
             return send(self, request)
         return calls.handle(http, request, _Unpatched(self, send))
 
     async def handle_async_request(self: Any, request: Any) -> Any:
-        if _sending.get() is not None or _own_calls.get():
+        if _sending.get() is not None or is_own_request.get():
             return await asend(self, request)
         return await calls.ahandle(http, request, _Unpatched(self, asend))
 
-    http.HTTPTransport.handle_request = handle_request  # type: ignore[method-assign]
+    http.HTTPTransport.handle_request = handle_request
     undo.callback(setattr, http.HTTPTransport, "handle_request", send)
-    http.AsyncHTTPTransport.handle_async_request = handle_async_request  # type: ignore[method-assign]
+    http.AsyncHTTPTransport.handle_async_request = handle_async_request
     undo.callback(setattr, http.AsyncHTTPTransport, "handle_async_request", asend)

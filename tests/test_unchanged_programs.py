@@ -6,6 +6,8 @@ import asyncio
 import importlib
 import itertools
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
+import werkzeug
 
 import llmcall
 
@@ -334,12 +337,16 @@ def test_a_miss_reaches_the_program_as_an_error_of_the_sdk(server: Server) -> No
 @pytest.fixture
 def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """Let every HTTP client of the process reach the server, by its own transports."""
-    monkeypatch.setattr(http.HTTPTransport, "handle_request", lambda self, request: server.transport.handle_request(request))
 
-    async def handle(self: Any, request: Any) -> Any:
+
+    def handle(self: Any, request: Any) -> Any:
+        return server.transport.handle_request(request)
+
+    async def ahandle(self: Any, request: Any) -> Any:
         return await server.transport.handle_async_request(request)
 
-    monkeypatch.setattr(http.AsyncHTTPTransport, "handle_async_request", handle)
+    monkeypatch.setattr(http.HTTPTransport, "handle_request", handle)
+    monkeypatch.setattr(http.AsyncHTTPTransport, "handle_async_request", ahandle)
     return server
 
 
@@ -365,9 +372,10 @@ def test_patched_raises_the_first_error_again(reached: Server) -> None:
 
 def test_calls_of_llmcall_inside_patched(reached: Server) -> None:
     """A call of llmcall's own inside the block takes the road once."""
-    with llmcall.patched():
+    with llmcall.patched(), llmcall.track() as usage:
         client = llmcall.OpenAIClient(api_key=KEY, on_error="raise")
-        assert client.send_message(QUESTION, model="gpt-4o-mini", deadline=20).content == "answer number 0"
+        assert client.send_message(QUESTION, model="gpt-4o-mini").content == "answer number 0"
+    assert (usage.calls, usage.cached_calls) == (1, 0)
     assert len(reached.requests) == 1 and llmcall.client("openai").cache.stats().records == 1
 
 
@@ -389,3 +397,55 @@ def test_other_requests_are_recorded_as_they_are(reached: Server) -> None:
     assert run("replay", reversed) == live
     assert reached.paths == ["/v1/responses", "/v1/responses", "/v1/models"]
     assert {record.kind for record in llmcall.client("openai").cache.records()} == {"http"}
+
+
+# The command line
+
+PROGRAM = """
+import sys, threading
+import openai
+
+client = openai.OpenAI(api_key="sk-of-the-program", base_url=sys.argv[1], max_retries=0)
+
+def act(name):
+    messages = [{"role": "system", "content": f"You are {name}."}, {"role": "user", "content": "Bread?"}]
+    for _ in range(2):
+        try:
+            made = client.chat.completions.create(model="gpt-4o-mini", messages=messages, temperature=1)
+            print(name, made.choices[0].message.content)
+        except openai.OpenAIError:
+            print(name, "gave up")
+
+for name in sys.argv[2:]:
+    thread = threading.Thread(target=act, args=[name])
+    thread.start()
+    thread.join()
+"""
+
+
+def run_program(*options: str, names: tuple[str, ...] = ("lisa", "bart"), url: str) -> subprocess.CompletedProcess[str]:
+    """Run the program under ``llmcall run`` in a process of its own."""
+    Path("program.py").write_text(PROGRAM, encoding="utf-8")
+    command = [sys.executable, "-m", "llmcall", "run", *options, "program.py", url, *names]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_run(httpserver: Any) -> None:
+    """A script that knows nothing of llmcall is recorded on a cassette, and replayed with the server gone."""
+    server = Server()
+
+    def answer(request: Any) -> Any:
+        body = json.loads(request.get_data())
+        made = server.answer(http.Request("POST", "http://server/v1/chat/completions", json=body))
+        return werkzeug.Response(made.content, made.status_code, content_type="application/json")
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
+    options = ("--scope", "rep-1", "--cassette", "run.jsonl", "--actor", "system")
+    live = run_program(*options, url=httpserver.url_for("/v1"))
+    assert live.returncode == 0 and len(set(live.stdout.splitlines())) == 4, live.stderr
+    gone = "http://127.0.0.1:9/v1"
+    again = run_program(*options, "--mode", "none", names=("bart", "lisa"), url=gone)
+    assert again.returncode == 0 and sorted(again.stdout.splitlines()) == sorted(live.stdout.splitlines()), again.stderr
+    missed = run_program(*options, "--mode", "none", names=("nora",), url=gone)
+    assert missed.returncode == 1 and "nora gave up" in missed.stdout and "is not recorded" in missed.stderr
+    assert "Traceback" not in missed.stderr

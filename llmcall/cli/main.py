@@ -16,6 +16,7 @@ from .cache import cache
 from .cassette import cassette
 from .config import show_config
 from .explain import explain
+from .run import run
 from .runs import diff, report, show
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ main.add_command(cassette)
 main.add_command(show)
 main.add_command(diff)
 main.add_command(report)
+main.add_command(run)
 main.add_command(show_config)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..engine.interrupts import limited
@@ -225,10 +226,43 @@ def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, 
     options["timeout"] = None if timeout is None else min(timeout, LONGEST_TIMEOUT)
     if request.kind == "embedding":
         body.setdefault("encoding_format", "float")
-        return sdk.embeddings.with_streaming_response.create(model=body["model"], input=[], **options)
+        return _OwnRequest(sdk.embeddings.with_streaming_response.create(model=body["model"], input=[], **options))
     if stream:
         body["stream"] = True
-    return sdk.chat.completions.with_streaming_response.create(model=body["model"], messages=[], **options)
+    return _OwnRequest(sdk.chat.completions.with_streaming_response.create(model=body["model"], messages=[], **options))
+
+
+class _OwnRequest:
+    """Send a request as one of llmcall's own, which :func:`llmcall.patched` lets pass.
+
+    :param response: the SDK's context manager, which sends the request when it is entered.
+    """
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def __enter__(self) -> Any:
+        token = is_own_request.set(True)
+        try:
+            return self._response.__enter__()
+        finally:
+            is_own_request.reset(token)
+
+    async def __aenter__(self) -> Any:
+        token = is_own_request.set(True)
+        try:
+            return await self._response.__aenter__()
+        finally:
+            is_own_request.reset(token)
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._response.__exit__(*error)
+
+    async def __aexit__(self, *error: Any) -> Any:
+        return await self._response.__aexit__(*error)
+
+
+is_own_request: ContextVar[bool] = ContextVar("llmcall sends a request of its own", default=False)
 
 
 def _failures() -> tuple[type[BaseException], ...]:

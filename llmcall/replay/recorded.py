@@ -174,8 +174,7 @@ def _prepared(
     assert not isinstance(drawn, str)
     sample = drawn.sample if drawn else None
     request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
-    cache = shared_cache(settings.cache_path)
-    return FunctionCall(name, run, request, drawn, tape, cache, settings.cache_mode, live)
+    return FunctionCall(name, run, request, drawn, tape, shared_cache(settings.cache_path), settings, live)
 
 
 def call_http(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> Any:
@@ -235,8 +234,13 @@ class FunctionCall(NamedTuple):
     drawn: Draw | None
     tape: ActiveCassette | None
     cache: ResponseCache
-    mode: str
+    settings: Settings
     is_live: bool = False
+
+    @property
+    def mode(self) -> str:
+        """Return the mode of the disk cache."""
+        return self.settings.cache_mode
 
     @property
     def reads_cache(self) -> bool:
@@ -320,7 +324,7 @@ def answered(call: FunctionCall) -> Flow[Record]:
         from ..explain.report import missed
 
         cassette = call.tape.cassette if call.tape else None
-        raise missed(call.request, settings=config.settings(), cache=call.cache, cassette=cassette)
+        raise missed(call.request, settings=call.settings, cache=call.cache, cassette=cassette)
     return (yield from _joined(call))
 
 

@@ -177,10 +177,12 @@ class CacheMissError(CacheError):
     :param message: what is missing, in a line.
     :param explain: gives the :class:`llmcall.explain.report.Miss` whose text is the message. It is called when that is
         first looked at: the nearest record takes time to find, and who catches a thousand of these may read none.
+    :ivar first: the first miss of the process, in a line, where this one is not the first.
     """
 
     def __init__(self, message: str = "", *, explain: Callable[[], Miss] | None = None) -> None:
         super().__init__(message)
+        self.first: str | None = None
         self._explain = explain
         self._miss: Miss | None = None
 
@@ -192,10 +194,11 @@ class CacheMissError(CacheError):
         return self._miss
 
     def __str__(self) -> str:
-        return super().__str__() if self.miss is None else str(self.miss)
+        text = super().__str__() if self.miss is None else str(self.miss)
+        return text if self.first is None else f"{text}\n\nThe first miss of this process was another: {self.first}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self.args, {"_miss": self.miss, "_explain": None}
+        return type(self), self.args, {"first": self.first, "_miss": self.miss, "_explain": None}
 
 
 class CacheCorruptError(CacheError):

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from .clients.base import LLMClient
     from .config.settings import Endpoint
     from .engine.effects import Flow
-    from .engine.flow import Answer
-    from .types import Request
+    from .types import Outcome, Request
 
 __all__ = ["answering", "asking", "chatcompletion_request", "dumped", "is_stand_in", "sdk_error"]
 
@@ -79,7 +78,7 @@ def is_stand_in(client: LLMClient) -> bool:
 
 def asking(
     client: LLMClient, fallback: bool, timeout: float | None, prompt: str | None, arguments: dict[str, Any]
-) -> Flow[Answer]:
+) -> Flow[Outcome]:
     """Return the flow that answers a request; the same for both drivers.
 
     :raises TypeError: where both ``prompt`` and ``messages`` are given, or neither.
@@ -89,7 +88,7 @@ def asking(
     if (messages is None) == (prompt is None):
         raise TypeError("give either messages= or prompt=, which is one user message")
     asked = prompt if messages is None else messages
-    return client.responding(asked, fallback, {"timeout": timeout, **given}, fresh=is_stand_in(client))
+    return client.respond(asked, fallback, {"timeout": timeout, **given}, fresh=is_stand_in(client))
 
 
 def patched_transport(endpoint: Endpoint) -> PatchedTransport:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterable
 
-__all__ = ["CUT", "FAILED", "Failures", "forget_notices", "inform_once", "process_failures", "warn_once"]
+__all__ = ["FAILED", "LEFT", "REFUSED", "Failures", "forget_notices", "inform_once", "process_failures", "warn_once"]
 
 _said: set[object] = set()
 
@@ -48,11 +48,14 @@ def _logger() -> logging.Logger:
 
 
 FAILED = "failed for good"
-CUT = "got an answer to a cut prompt"
-REASONS = {FAILED: "A failure", CUT: "Such an answer"}
-REMEDIES = {
-    FAILED: "run it again, and only what is missing is asked",
-    CUT: "let the server take longer prompts, or send a shorter one, and run it again",
+LEFT = "ended before the whole answer had come"
+REFUSED = "had no leave to ask, or no scope"
+SENTENCES = {
+    FAILED: "A failure is not recorded, so a {replay} will not go as this run did: run it again, and only what is "
+    "missing is asked",
+    LEFT: "What was not received is not recorded, so a {replay} may not go as this run did: read each answer to its "
+    "end",
+    REFUSED: "Where the program caught the error it went on without an answer, and did less than it seems",
 }
 NAMED = 5  # scopes that a warning lists
 
@@ -70,7 +73,7 @@ class Failures:
 
         :param scope: its scope path; empty outside any.
         :param what: the call and its error, in words that hold no secret.
-        :param why: ``FAILED`` or ``CUT``.
+        :param why: ``FAILED``, ``LEFT`` or ``REFUSED``.
         """
         with self._lock:
             self._first.setdefault(why, what)
@@ -99,9 +102,9 @@ class Failures:
             import logging
 
             logging.getLogger("llmcall").warning(
-                "%d %s %s (%s; the first: %s). %s is not recorded, so a %s will not go as this run did: %s",
+                "%d %s %s (%s; the first: %s). %s",
                 count, "call" if count == 1 else "calls", why, _listed(scopes.items()), first,
-                REASONS[why], replay, REMEDIES[why],
+                SENTENCES[why].format(replay=replay),
             )  # fmt: skip
 
     def forget(self) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 __all__ = [
-    "Answer", "AsyncTransport", "Record", "Reply", "Request", "Response", "Sent", "TokenUsage", "Transport",
+    "AsyncTransport", "Outcome", "Record", "Reply", "Request", "Response", "Sent", "TokenUsage", "Transport",
     "message_of", "record_of", "text_of",
 ]  # fmt: skip
 
@@ -139,15 +139,11 @@ class Sent(NamedTuple):
     latency: float
 
 
-class Answer(NamedTuple):
-    """Hold a record, and what was sent for it: ``None`` where another call, or none, was.
-
-    :param whole: whether the server read the whole prompt: such an answer alone is stored.
-    """
+class Outcome(NamedTuple):
+    """Hold a record, and what was sent for it: ``None`` where another call, or none, was."""
 
     record: Record
     sent: Sent | None = None
-    whole: bool = True
 
 
 class Response(dict[str, Any]):

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+import llmcall
 from llmcall.cache.cache import ResponseCache
 from llmcall.config.settings import Endpoint
-from llmcall.engine.calls import Call
+from llmcall.engine.call import RetryPolicy, _one
 from llmcall.engine.effects import Do, Send, Sleep, Until
-from llmcall.engine.flow import Answer, answer
 from llmcall.engine.limits import Pool
-from llmcall.engine.retry import RetryPolicy
+from llmcall.engine.prepare import Options, PreparedCall, Resolved
 from llmcall.errors import APIError
 from llmcall.models.capabilities import Capabilities
-from llmcall.types import Request
+from llmcall.types import Outcome, Request
 
 POLICY = RetryPolicy(max_attempts=5, waiting_time=1.0, factor=2.0, max_waiting_time=60.0)
 MANY = 20  # waits that no call of a test comes near to
@@ -39,8 +39,7 @@ OPEN: list[Road] = []  # what a test leaves on the way is closed after it
 def on_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give the road a clock that only its waits move, and close what is left of it."""
     monkeypatch.setattr(CLOCK, "now", 1000.0)  # the same for each: what it rounds to depends on it
-    monkeypatch.setattr("llmcall.engine.flow.time", CLOCK)
-    monkeypatch.setattr("llmcall.engine.calls.time", CLOCK)
+    monkeypatch.setattr("llmcall.engine.call.time", CLOCK)
     yield
     while OPEN:
         OPEN.pop().flow.close()
@@ -54,34 +53,65 @@ class Road:
     :ivar counted: the amounts that it counted, in order.
     """
 
-    def __init__(self, cache: ResponseCache | None = None, *, endpoints: Any = ("a",), **fields: Any) -> None:
+    def __init__(
+        self,
+        cache: ResponseCache | None = None,
+        *,
+        endpoints: Any = ("a",),
+        pool: Pool | None = None,
+        transport: Any = lambda endpoint: endpoint.name,
+        capabilities: Capabilities | None = None,
+        policy: RetryPolicy = POLICY,
+        price: Any = None,
+        limits: Any = None,
+        mode: str = "auto",
+        timeout: float | None = None,
+        stream: bool = False,
+        request: Request | None = None,
+    ) -> None:
         self.sent: list[Send] = []
         self.slept: list[float] = []
         self.counted: list[dict[str, Any]] = []
-        body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5, "max_tokens": 50}
-        standard = {
-            "request": Request("chat", "m", body, body, {}, None, "0" * 64),
-            "cache": cache,
-            "mode": "auto",
-            "pool": Pool([Endpoint(each) if isinstance(each, str) else each for each in endpoints]),
-            "transport": lambda endpoint: endpoint.name,
-            "capabilities": Capabilities(),
-            "policy": POLICY,
-            "timeout": None,
-            "whole": lambda response: True,
-            "count": self._count,
-            "api_type": "test",
-            "host": lambda endpoint: f"{endpoint.name}.example.org",
-        }
-        self.call = Call(**{**standard, **fields})
-        self.flow = answer(self.call)
+        self.known = Capabilities() if capabilities is None else capabilities
+        self.transport_of = transport
+        self.pools = pool or Pool([Endpoint(each) if isinstance(each, str) else each for each in endpoints])
+        self.price = price
+        options = Options(cache=None if cache is not None else False, timeout=timeout)
+        now = llmcall.settings().replace(
+            cache_mode=mode,
+            timeout=timeout,
+            limits_requests_per_minute=limits and limits.requests,
+            limits_tokens_per_minute=limits and limits.tokens,
+            limits_max_concurrent_calls=limits and limits.calls,
+        )
+        self.resolved = Resolved(0, now, cache, {}, {}, None)  # type: ignore[arg-type]
+        asked = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5, "max_tokens": 50}
+        request = request or Request("chat", "m", asked, asked, {}, None, "0" * 64)
+        self.call = PreparedCall(self, request, options)  # type: ignore[arg-type]
+        self.flow = _one(self.call, policy, stream, False)
         OPEN.append(self)
 
-    def _count(self, response: Any = None, **amounts: Any) -> float | None:
-        self.counted.append({"calls": 1} if response is not None else amounts)
-        return 0.25
+    api_type = "test"
 
-    def run(self, *outcomes: Any) -> Answer:
+    def capabilities(self, model: str) -> Capabilities:
+        return self.known
+
+    def pool(self, model: str) -> Pool:
+        return self.pools
+
+    def host(self, endpoint: Endpoint) -> str:
+        return f"{endpoint.name}.example.org"
+
+    def hosts(self, model: str) -> set[str]:
+        return {"a.example.org", "b.example.org"}
+
+    def dated_price(self, model: str, tokens: int | None = None) -> Any:
+        return self.price
+
+    def count_usage(self, model: str, scope: str, amounts: Any) -> None:
+        self.counted.append(dict(amounts))
+
+    def run(self, *outcomes: Any) -> Outcome:
         """Feed the outcomes, one for each sending, and return where the road ends."""
         waiting = list(outcomes)
         effect = next(self.flow)

@@ -1,34 +1,44 @@
-"""The client that all clients are: what a user calls, whoever speaks to the model."""
+"""The client that all clients are: its settings, endpoints, cache and meter, and what a user calls."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
+from weakref import WeakSet
 
-from ..errors import APIError
-from .road import ClientRoad
+from ..cache.cache import shared_cache
+from ..config import resolve as config
+from ..config.settings import Endpoint
+from ..engine.prepare import Resolved, lookup, prepare_chat, prepare_embeddings
+from ..engine.usage import Meter, count
+from ..errors import APIError, CacheCorruptError, ConfigError
+from ..forks import after_fork_in_child
+from ..notices import FAILED, LEFT
+from ..types import Outcome, Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-    from typing import Literal, TypeVar
+    from typing import ClassVar, Literal
 
+    from typing_extensions import Self
+
+    from ..cache.cache import ResponseCache
+    from ..config.settings import Settings
+    from ..engine.effects import Flow
+    from ..engine.limits import Pool
+    from ..engine.prepare import PreparedCall
+    from ..engine.usage import Usage, UsageDelta
+    from ..models.capabilities import Capabilities
+    from ..models.prices import Price
     from ..models.tokens import TokenCount
-    from ..types import Answer, Reply, Request
-    from .asked import Asked
+    from ..types import Record, Request, Transport
     from .streams import AsyncStream, Stream
-
-    T = TypeVar("T")
 
 __all__ = ["LLMClient"]
 
-# The arguments of send_message in the order in which it hands them on; after them come the others, in a dict.
-ARGUMENTS = (
-    "model", "temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", "stop", "seed", "n",
-    "response_format", "tools", "tool_choice", "reasoning_effort", "extra_body", "timeout", "deadline", "max_attempts",
-    "waiting_time", "exponential_backoff_factor", "sample", "cache", "on_error", "dedent_messages",
-)  # fmt: skip
+_stack = config.stack()
 
 
-class LLMClient(ClientRoad):
+class LLMClient:
     """Call a model, or give back what it answered before.
 
     A client of one's own subclasses it and gives a :class:`~llmcall.Transport`: by the argument
@@ -41,11 +51,164 @@ class LLMClient(ClientRoad):
     :raises TypeError: for a setting that does not exist.
     """
 
+    api_type: ClassVar[str] = "custom"
+    transport: Any = None
+
+    def __init__(
+        self, settings: Settings | None = None, *, transport: Transport | None = None, **overrides: Any
+    ) -> None:
+        self.base_settings = settings
+        self._overrides = overrides
+        self._meter = Meter()
+        self._resolved: Resolved | None = None
+        self._transports: dict[Endpoint, Any] = {}
+        if transport is not None:
+            self.transport = transport
+        _clients.add(self)
+        config.refresh()
+        _ = self.resolved
+
+    def __getstate__(self) -> dict[str, Any]:
+        # In another process it has its own connections, and begins to count anew.
+        return {**self.__dict__, "_transports": {}, "_resolved": None, "_meter": Meter()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _clients.add(self)
+
+    @property
+    def resolved(self) -> Resolved:
+        """Return what the client comes to under the present settings."""
+        resolved = self._resolved
+        if resolved is None or resolved.generation != _stack.generation:
+            resolved = self._resolved = self._resolve()
+        return resolved
+
+    def _resolve(self) -> Resolved:
+        generation = _stack.generation  # before the settings: where they change meanwhile, it is old at once
+        settings = config.settings_for(self.base_settings, self._overrides, caller=f"{type(self).__name__}()")
+        kind = type(self)
+        # A subclass may find the model by more than settings and arguments.
+        by_settings = kind.model_named is LLMClient.model_named and kind.default_model is LLMClient.default_model
+        return Resolved(generation, settings, shared_cache(settings.cache_path), {}, {}, {} if by_settings else None)
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings that hold for this client now."""
+        return self.resolved.settings
+
+    @property
+    def cache(self) -> ResponseCache:
+        """Return the cache that the client reads and stores in."""
+        return self.resolved.cache
+
+    @property
+    def usage(self) -> Usage:
+        """Return what the calls of this client used."""
+        return self._meter.usage()
+
+    def default_model(self) -> str:
+        """Return the model of a call that names none."""
+        return self.settings.model
+
+    def default_embedding_model(self) -> str:
+        """Return the model of an embeddings call that names none."""
+        return self.settings.embedding_model
+
+    def model_named(self, model: str | None) -> str:
+        """Return the name, after aliases, of the model that a call means by a name, or by none.
+
+        :raises TypeError: where it is no string.
+        """
+        settings = self.settings
+        name = model or self.default_model()
+        if not isinstance(name, str):
+            raise TypeError(f"model is {name!r}; it must be a string")
+        if not settings.aliases:
+            return name
+        from ..models.capabilities import resolve
+
+        return resolve(name, settings.aliases)
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Return what is known of a model."""
+        from ..models.capabilities import capabilities
+
+        return capabilities(model, self.settings.models)
+
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the endpoints that serve a model."""
+        return [Endpoint(name=self.api_type, models=(model,), api_type=self.api_type)]
+
+    def hosts(self, model: str) -> set[str]:
+        """Return the hosts of the endpoints that serve a model, as they are recorded."""
+        return {self.host(endpoint) for endpoint in self.endpoints(model)}
+
+    def make_transport(self, endpoint: Endpoint) -> Any:
+        """Return what speaks to an endpoint.
+
+        :raises ConfigError: where neither a subclass nor ``transport=`` gives it.
+        """
+        given = self.transport
+        if given is None:
+            given = self
+        elif not hasattr(given, "send") and callable(given):
+            given = given()
+        if not hasattr(given, "send"):
+            raise ConfigError(
+                f"{type(self).__name__} gives no transport: define send(request, timeout), or pass transport="
+            )
+        return given
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return the host of an endpoint, as it is recorded."""
+        return self.api_type
+
+    def namespace(self, model: str) -> str:
+        """Return what keeps a model's records apart from those of other servers; empty where nothing does."""
+        return self.settings.cache_namespace
+
+    def pool(self, model: str) -> Pool:
+        """Return the endpoints that serve a model, as one takes its turn among them."""
+        pools = self.resolved.pools
+        found = pools.get(model)
+        if found is None:
+            from ..engine.limits import Pool, process_room
+
+            found = pools.setdefault(model, Pool(self.endpoints(model), process_room))
+        return found
+
+    def transport_of(self, endpoint: Endpoint) -> Any:
+        """Return what speaks to an endpoint, one for all calls."""
+        found = self._transports.get(endpoint)
+        if found is None:
+            found = self._transports.setdefault(endpoint, self.make_transport(endpoint))
+        return found
+
+    def price(self, model: str, input_tokens: int | None = None) -> tuple[float, float] | None:
+        """Return the USD per million tokens, in and out, of a prompt of so many tokens; ``None`` where unknown."""
+        found = self.dated_price(model, input_tokens)
+        return found.pair if found is not None else None
+
+    def dated_price(self, model: str, input_tokens: int | None = None) -> Price | None:
+        """Return the same with whose price it is, and of what day."""
+        from ..models.prices import price_of
+
+        first = self.pool(model).endpoints[0]
+        address = first.azure_endpoint or first.base_url
+        return price_of(model, self.settings.prices, address=address, input_tokens=input_tokens or 0)
+
+    def count_usage(self, model: str, scope: str, amounts: UsageDelta) -> None:
+        """Count what calls of this client used, in this process or another."""
+        count(self._meter, model, scope, amounts)
+
     def build_request(self, current_messages: Any, **arguments: Any) -> Request:
         """Return the request that :meth:`send_message` would make of the same arguments; sends and stores nothing."""
-        asked = self._prepared(current_messages, arguments)
-        asked.give_back()
-        return asked.request
+        from copy import deepcopy
+
+        call = prepare_chat(self, current_messages, arguments)
+        call.give_back()
+        return call.request._replace(asked=deepcopy(call.request.asked), body=deepcopy(call.request.body))
 
     @overload
     def send_message(self, current_messages: Any, *, on_error: Literal["raise"], **arguments: Any) -> Reply: ...
@@ -106,22 +269,17 @@ class LLMClient(ClientRoad):
             tools, tool_choice, reasoning_effort, extra_body, timeout, deadline, max_attempts, waiting_time,
             exponential_backoff_factor, sample, cache, on_error, dedent_messages or None, params,
         )  # fmt: skip
-        at_once = self._at_once(current_messages, ARGUMENTS, values)
-        if at_once is not None:
-            return at_once
-        asked = self._prepared(current_messages, {**dict(zip(ARGUMENTS, values, strict=False)), **params})
+        call = prepare_chat(self, current_messages, params, values)
         try:
-            recalled = self._recalled(asked)
-            if recalled is not None:
-                return recalled
-            found = self._recorded(asked)
-            if found is None:
-                from ..engine.drivers import drive
+            record = lookup(call)
+            if record is not None:
+                return self._hit(record, call)  # type: ignore[no-any-return]
+            from ..engine.call import answer
+            from ..engine.drivers import drive
 
-                found = drive(self._answer(asked))
-            return self._reply(found, asked)
+            return self._reply(drive(answer(call)), call)  # type: ignore[no-any-return]
         except BaseException as error:
-            return self._failed(error, asked)  # type: ignore[no-any-return]
+            return self._failed(error, call)  # type: ignore[no-any-return]
 
     @overload
     async def asend_message(self, current_messages: Any, *, on_error: Literal["raise"], **arguments: Any) -> Reply: ...
@@ -130,30 +288,25 @@ class LLMClient(ClientRoad):
 
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop; arguments, reply and errors as of :meth:`send_message`."""
-        at_once = await self._looked_up(self._at_once, current_messages, (), (arguments,))
-        if at_once is not None:
-            return at_once
-        asked = self._prepared(current_messages, arguments)
+        call = prepare_chat(self, current_messages, arguments)
         try:
-            recalled = await self._looked_up(self._recalled, asked)
-            if recalled is not None:
-                return recalled
-            found = await self._looked_up(self._recorded, asked)
-            if found is None:
-                from ..engine.drivers import adrive
+            record = await self._alookup(call)
+            if record is not None:
+                return self._hit(record, call)  # type: ignore[no-any-return]
+            from ..engine.call import answer
+            from ..engine.drivers import adrive
 
-                found = await adrive(self._answer(asked))
-            return self._reply(found, asked)
+            return self._reply(await adrive(answer(call)), call)  # type: ignore[no-any-return]
         except BaseException as error:
-            return self._failed(error, asked)  # type: ignore[no-any-return]
+            return self._failed(error, call)  # type: ignore[no-any-return]
 
-    async def _looked_up(self, look: Callable[..., T], *arguments: Any) -> T:
-        """Call what looks into the cache: in line where that takes microseconds, else in a thread."""
+    async def _alookup(self, call: PreparedCall) -> Record | None:
+        """Look a call up: in line where that takes microseconds, else in a thread."""
         if self.cache.storage.is_near:
-            return look(*arguments)
+            return lookup(call)
         import asyncio
 
-        return await asyncio.to_thread(look, *arguments)
+        return await asyncio.to_thread(lookup, call)
 
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
         """Ask a model and hand on its answer as it comes; arguments as of :meth:`send_message`.
@@ -163,56 +316,131 @@ class LLMClient(ClientRoad):
         """
         from .streams import Stream
 
-        asked = self._prepared(current_messages, arguments)
-        return Stream(lambda stream: self._pieces(asked, stream), asked.give_back)
+        call = prepare_chat(self, current_messages, arguments)
+        return Stream(lambda stream: self._pieces(call, stream), call)
 
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
         """Ask a model and hand on its answer as it comes, without blocking the event loop: :meth:`stream_message`."""
         from .streams import AsyncStream
 
-        asked = self._prepared(current_messages, arguments)
-        return AsyncStream(lambda stream: self._apieces(asked, stream), asked.give_back)
+        call = prepare_chat(self, current_messages, arguments)
+        return AsyncStream(lambda stream: self._apieces(call, stream), call)
 
-    def _pieces(self, asked: Asked, stream: Stream) -> Generator[str, None, None]:
+    def _pieces(self, call: PreparedCall, stream: Stream) -> Generator[str, None, None]:
+        from ..engine.call import answer
         from ..engine.drivers import drive_stream
         from ..responses.streaming import text_pieces
 
         try:
-            found = self._recorded(asked)
-            if found is None:
-                yield from drive_stream(self._answer(asked, stream=True), self._finish(asked, stream))
+            record = lookup(call)
+            if record is None:
+                yield from drive_stream(answer(call, stream=True), self._finish(call, stream))
             else:
-                yield from text_pieces(found.record.response)
-                stream.reply = self._reply(found, asked)
+                yield from text_pieces(record.response)
+                stream.reply = self._hit(record, call)
         except BaseException as error:
-            self._failed(error, asked, returning=False)
+            self._failed(error, call, returning=False)
 
-    async def _apieces(self, asked: Asked, stream: AsyncStream) -> AsyncGenerator[str, None]:
+    async def _apieces(self, call: PreparedCall, stream: AsyncStream) -> AsyncGenerator[str, None]:
         from contextlib import aclosing
 
+        from ..engine.call import answer
         from ..engine.drivers import adrive_stream
         from ..responses.streaming import text_pieces
 
         try:
-            found = await self._looked_up(self._recorded, asked)
-            if found is None:
-                pieces = adrive_stream(self._answer(asked, stream=True), self._finish(asked, stream))
+            record = await self._alookup(call)
+            if record is None:
+                pieces = adrive_stream(answer(call, stream=True), self._finish(call, stream))
                 async with aclosing(pieces):
                     async for piece in pieces:
                         yield piece
             else:
-                for piece in text_pieces(found.record.response):
+                for piece in text_pieces(record.response):
                     yield piece
-                stream.reply = self._reply(found, asked)
+                stream.reply = self._hit(record, call)
         except BaseException as error:
-            self._failed(error, asked, returning=False)
+            self._failed(error, call, returning=False)
 
-    def _finish(self, asked: Asked, stream: Stream | AsyncStream) -> Callable[[Answer], None]:
-        def finish(found: Answer) -> None:
+    def _finish(self, call: PreparedCall, stream: Stream | AsyncStream) -> Callable[[Outcome], None]:
+        def finish(outcome: Outcome) -> None:
             """Give the stream its reply."""
-            stream.reply = self._reply(found, asked)
+            stream.reply = self._reply(outcome, call)
 
         return finish
+
+    def _hit(self, record: Record, call: PreparedCall) -> Any:
+        """Count a recorded answer, and return its reply."""
+        count(self._meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
+        call.end()
+        try:
+            reply = Reply.of(record, parse=call.parse)
+        except (LookupError, TypeError, AttributeError) as error:
+            key = record.cache_key[:12]
+            remedy = f"'llmcall cache delete {key}', or without its line in the cassette, it is asked anew"
+            raise CacheCorruptError(f"the record {key}… holds no answer of a model; after {remedy}") from error
+        return _returned(reply, call) if call.options.enable_pydantic_model_return else reply
+
+    def _reply(self, outcome: Outcome, call: PreparedCall) -> Any:
+        call.end()
+        record, sent = outcome.record, outcome.sent
+        if sent is None:
+            reply = Reply.of(record, parse=call.parse)
+        else:
+            request_id = getattr(sent.response, "request_id", None)
+            reply = Reply.of(
+                record, cached=False, latency=sent.latency, endpoint=sent.endpoint, request_id=request_id,
+                parse=call.parse,
+            )  # fmt: skip
+        return _returned(reply, call)
+
+    def _failed(self, error: BaseException, call: PreparedCall, *, returning: bool = True) -> Any:
+        """Raise, log or return an API failure, as the caller wants; raise any other; its draw is free again."""
+        if call.draw is None or call.draw.is_kept:
+            self._note_failure(error, call)
+        call.give_back()
+        wanted = call.options.on_error or self.settings.on_error
+        if not isinstance(error, APIError) or wanted == "raise" or (wanted == "return" and not returning):
+            raise error
+        if wanted == "return":
+            return error
+        request = call.request
+        _log().error("%s request %s to %s failed: %s", request.kind, request.cache_key[:12], request.model, error)
+        return None
+
+    @staticmethod
+    def _note_failure(error: BaseException, call: PreparedCall) -> None:
+        """Note what a replay will not find: a call that failed for good, or was left before its end."""
+        if isinstance(error, APIError):
+            call.note_unrecorded(FAILED, f": {type(error).__name__}")
+        elif not isinstance(error, Exception):  # its reader left, it was cancelled, or interrupted
+            call.note_unrecorded(LEFT)
+
+    def respond(self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool) -> Flow[Outcome]:
+        """Answer a chat call; an answer that the context window cut is an error unless another model gives more.
+
+        :param fallback: whether another model may be asked.
+        :param arguments: as of :meth:`send_message`.
+        :param fresh: whether records take no part.
+        :raises ContextLengthError: where the context is too long and no model is left to ask.
+        """
+        from ..engine.call import answer, is_cut
+
+        call = prepare_chat(self, messages, {**arguments, "cache": False} if fresh else arguments)
+        call = call._replace(cassette=None) if fresh else call
+        try:
+            record = None if fresh else lookup(call)
+            if record is None or is_cut(record, call.request):
+                outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
+            else:
+                call.add_usage(cached_calls=1, saved=record.cost)
+                outcome = Outcome(record)
+        except BaseException as error:
+            self._note_failure(error, call)
+            call.give_back()
+            raise
+        call.end()
+        return outcome
 
     @overload
     def get_embedding(self, text: str, model: str | None = None, **arguments: Any) -> list[float] | None: ...
@@ -232,15 +460,14 @@ class LLMClient(ClientRoad):
         :returns: one list of numbers, each rounded to float32, or one list for each text; ``None`` where the call
             failed for good and ``on_error`` is ``"none"``.
         """
+        from ..engine.call import embed
         from ..engine.drivers import drive
-        from .asked import embeddings_prepared
-        from .asking import embedded
 
-        asked = embeddings_prepared(self, text, model, arguments)
+        calls = prepare_embeddings(self, text, model, arguments)
         try:
-            vectors = drive(embedded(self, asked))
+            vectors = drive(embed(calls))
         except APIError as error:
-            return self._failed(error, asked[0])  # type: ignore[no-any-return]
+            return self._failed(error, calls[0])  # type: ignore[no-any-return]
         return vectors[0] if isinstance(text, str) else vectors
 
     @overload
@@ -254,15 +481,14 @@ class LLMClient(ClientRoad):
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop; as :meth:`get_embedding`."""
+        from ..engine.call import embed
         from ..engine.drivers import adrive
-        from .asked import embeddings_prepared
-        from .asking import embedded
 
-        asked = embeddings_prepared(self, text, model, arguments)
+        calls = prepare_embeddings(self, text, model, arguments)
         try:
-            vectors = await adrive(embedded(self, asked))
+            vectors = await adrive(embed(calls))
         except APIError as error:
-            return self._failed(error, asked[0])  # type: ignore[no-any-return]
+            return self._failed(error, calls[0])  # type: ignore[no-any-return]
         return vectors[0] if isinstance(text, str) else vectors
 
     def count_tokens(self, messages_or_text: Any, model: str | None = None) -> TokenCount:
@@ -275,3 +501,59 @@ class LLMClient(ClientRoad):
 
         name = self.model_named(model)
         return count_tokens(messages_or_text, name, encoding=self.capabilities(name).encoding)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens them again."""
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
+            if transport is not self and hasattr(transport, "close"):
+                transport.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop too. ``asyncio.run`` does so by itself when it ends."""
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
+            if hasattr(transport, "aclose"):
+                await transport.aclose()
+            elif transport is not self and hasattr(transport, "close"):
+                transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(model={self.default_model()!r})"
+
+
+_clients: WeakSet[LLMClient] = WeakSet()
+
+
+def _leave_parent() -> None:
+    """Leave, in a forked process, the connections to the parent, and the locks that its threads may have held."""
+    for client in list(_clients):
+        client._resolved, client._transports = None, {}
+
+
+after_fork_in_child(_leave_parent)
+
+
+def _returned(reply: Reply, call: PreparedCall) -> Any:
+    """Return what the caller wants of a reply: itself, or what its ``response_format`` reads it as."""
+    if call.options.enable_pydantic_model_return and call.parse is not None:
+        return reply.parsed
+    return reply
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("llmcall")

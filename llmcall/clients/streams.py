@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import proxy
 
+from ..notices import LEFT
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
-    from types import TracebackType
 
+    from ..engine.prepare import PreparedCall
     from ..types import Reply
 
 __all__ = ["AsyncStream", "Stream"]
@@ -22,14 +24,14 @@ class Stream:
     else with those of the prompt and of what came, as they are counted here.
 
     :param begin: makes the generator of the pieces, at the first of them.
-    :param unbegun: is called where the stream is closed before that.
+    :param call: whose draw is given back where the stream is left before its end.
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
     """
 
-    def __init__(self, begin: Callable[[Stream], Generator[str, None, None]], unbegun: Callable[[], None]) -> None:
+    def __init__(self, begin: Callable[[Stream], Generator[str, None, None]], call: PreparedCall) -> None:
         self.reply: Reply | None = None
         self._begin = begin
-        self._unbegun: Callable[[], None] | None = unbegun
+        self._call = call
         self._pieces: Generator[str, None, None] | None = None
 
     def __iter__(self) -> Stream:
@@ -38,24 +40,20 @@ class Stream:
     def __next__(self) -> str:
         if self._pieces is None:
             # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
-            self._pieces, self._unbegun = self._begin(proxy(self)), None
+            self._pieces = self._begin(proxy(self))
         return next(self._pieces)
 
     def close(self) -> None:
         """Close the connection, if the answer has not ended."""
         if self._pieces is None:
+            self._call.give_back()
             self._pieces = _nothing()
-        if self._unbegun is not None:
-            self._unbegun()
-            self._unbegun = None
         self._pieces.close()
 
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -63,40 +61,48 @@ class AsyncStream:
     """Be a streamed answer: ``async for text in stream: …``, as :class:`Stream`; an asynchronous context manager.
 
     :param begin: makes the generator of the pieces, at the first of them.
-    :param unbegun: is called where the stream is closed before that.
+    :param call: whose draw is given back where the stream is left before its end.
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
     """
 
-    def __init__(self, begin: Callable[[AsyncStream], AsyncGenerator[str, None]], unbegun: Callable[[], None]) -> None:
+    def __init__(self, begin: Callable[[AsyncStream], AsyncGenerator[str, None]], call: PreparedCall) -> None:
         self.reply: Reply | None = None
         self._begin = begin
-        self._unbegun: Callable[[], None] | None = unbegun
+        self._call = call
         self._pieces: AsyncGenerator[str, None] | None = None
+        self._ended = False
 
     def __aiter__(self) -> AsyncStream:
         return self
 
     async def __anext__(self) -> str:
         if self._pieces is None:
-            # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
-            self._pieces, self._unbegun = self._begin(proxy(self)), None
-        return await anext(self._pieces)
+            # weakly: a stream that is dropped half-way is then given back at once
+            self._pieces = self._begin(proxy(self))
+        try:
+            return await anext(self._pieces)
+        except BaseException:
+            self._ended = True
+            raise
 
     async def aclose(self) -> None:
         """Close the connection, if the answer has not ended."""
         if self._pieces is None:
+            self._call.give_back()
             self._pieces = _anothing()
-        if self._unbegun is not None:
-            self._unbegun()
-            self._unbegun = None
+        self._ended = True
         await self._pieces.aclose()
+
+    def __del__(self) -> None:
+        # Left by ``break``: the event loop closes the generator some time later, when another call may have drawn.
+        if not self._ended and self._pieces is not None:
+            self._call.note_unrecorded(LEFT)
+            self._call.give_back()
 
     async def __aenter__(self) -> AsyncStream:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
 

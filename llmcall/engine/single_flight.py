@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..forks import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    Key = tuple[Any, str]  # where the answer goes to, and the request's key
 
 __all__ = ["Flight", "SingleFlight", "process_flights"]
 
@@ -25,7 +25,7 @@ class Flight:
 
     __slots__ = ("followers", "key", "outcome", "thread")
 
-    def __init__(self, key: Hashable) -> None:
+    def __init__(self, key: Key) -> None:
         self.key = key
         self.outcome: Future[Any] = Future()
         self.outcome.set_running_or_notify_cancel()  # a follower that is cancelled cancels nothing
@@ -42,9 +42,9 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # the garbage collector may end an abandoned leader at any moment
-        self._flights: dict[Hashable, Flight] = {}
+        self._flights: dict[Key, Flight] = {}
 
-    def join(self, key: Hashable) -> tuple[bool, Flight]:
+    def join(self, key: Key) -> tuple[bool, Flight]:
         """Return whether the caller leads, and the flight that it leads or follows."""
         with self._lock:
             other = self._flights.get(key)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.cassette import current_cassette
 from ..engine.demands import demand_of
-from ..engine.fallbacks import followed
+from ..engine.prepare import followed
 from ..engine.usage import TOKENS_PER_PRICE
 from ..types import Reply
 

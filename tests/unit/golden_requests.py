@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import llmcall
-from llmcall.clients.requests import embedding_request
+from llmcall.engine.prepare import prepare_embeddings
 from llmcall.testing import ScriptedClient
 from llmcall.types import Request
 
@@ -65,7 +65,7 @@ def asked(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> Re
 
 def embedded(text: str, **arguments: Any) -> Request:
     """Build the request of an embedding."""
-    return embedding_request([text], "text-embedding-3-small", arguments, llmcall.settings(), "")[0]
+    return prepare_embeddings(ScriptedClient(), text, "text-embedding-3-small", arguments)[0].request
 
 
 def drawn() -> str:

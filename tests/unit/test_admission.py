@@ -506,4 +506,4 @@ def test_a_schema_counts_as_prompt() -> None:
 
 def test_clients_share_one_room() -> None:
     """Every client of the process lets its calls in through the same room."""
-    assert all(ScriptedClient([])._pool("m").room is process_room for _ in range(2))
+    assert all(ScriptedClient([]).pool("m").room is process_room for _ in range(2))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmcall.engine import embeddings
+from llmcall.engine import call as embeddings
 from llmcall.engine.single_flight import process_flights
 from llmcall.errors import InvalidRequestError
 from llmcall.testing import ScriptedClient
@@ -35,7 +35,7 @@ def asked(client: ScriptedClient) -> list[Texts]:
 def test_batches_hold_what_one_request_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """No request has more texts, nor more bytes than tokens, than the API takes; every text is asked for once."""
     monkeypatch.setattr(embeddings, "TEXTS_PER_BATCH", 4)
-    monkeypatch.setattr(embeddings, "TOKENS_PER_BATCH", 20)
+    monkeypatch.setattr(embeddings, "BYTES_PER_BATCH", 20)
     client = embedder()
     texts = ["a", "b", "c", "d", "e", "ä" * 9, "f", "x" * 50, "g"]
     assert client.get_embedding(texts) == [of(text) for text in texts]
@@ -47,7 +47,7 @@ def test_batches_hold_what_one_request_may(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_limits_are_those_of_the_api() -> None:
     """2,048 texts and 300,000 tokens, as the API reference says."""
-    assert (embeddings.TEXTS_PER_BATCH, embeddings.TOKENS_PER_BATCH) == (2048, 300_000)
+    assert (embeddings.TEXTS_PER_BATCH, embeddings.BYTES_PER_BATCH) == (2048, 300_000)
     client = embedder()
     client.get_embedding([str(number) for number in range(2100)])
     assert [len(texts) for texts in asked(client)] == [2048, 52]

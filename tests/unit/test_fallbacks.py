@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import llmcall
 from llmcall import ContextLengthError, Reply
-from llmcall.engine.fallbacks import asked_of, followed, larger, tried_in_turn
+from llmcall.engine.prepare import followed
 from llmcall.errors import InvalidRequestError
 from llmcall.testing import ScriptedClient
 from llmcall.types import record_of
@@ -250,31 +250,7 @@ def test_a_chain_of_pointers() -> None:
     assert followed(None, find) is None
 
 
-def test_asked_of() -> None:
-    """The same request to another model differs in the model and the key alone."""
-    client = Servers()
-    request, other = client.build_request(LONG), client.build_request(LONG, model=LARGE)
-    assert asked_of(request, LARGE) == other
 
 
-@pytest.mark.parametrize(
-    ("window", "expected"), [(100, ["b", "?"]), (None, ["a", "b", "?"]), (0, ["a", "b", "?"]), (200, ["?"])]
-)
-def test_larger(window: int | None, expected: list[str]) -> None:
-    """Of models those with a larger or an unknown window are left, in order."""
-    assert larger(["a", "b", "?"], window, {"a": 100, "b": 200}.get) == expected
 
 
-def test_the_flow_by_hand() -> None:
-    """Each model is asked once, and told whether another one is left; without a cache nothing is stored."""
-    first = Servers().build_request("Hello")
-    told = []
-
-    def ask(request: Any, more: bool) -> Iterator[Any]:
-        told.append((request.model, more))
-        yield from ()
-        raise OVERFLOW
-
-    with pytest.raises(ContextLengthError):
-        list(tried_in_turn(first, [MIDDLE, LARGE], ask, None, "auto"))  # type: ignore[arg-type]
-    assert told == [(SMALL, True), (MIDDLE, True), (LARGE, False)]

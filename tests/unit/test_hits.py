@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import threading
 from collections.abc import Callable
@@ -10,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
 from llmcall import CacheCorruptError, ScopeError
-from llmcall.cache import rows
 from llmcall.cache.cache import ResponseCache
-from llmcall.clients import hits
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record, record_of
 
@@ -73,23 +69,8 @@ def client_of(folder: Path, answers: Any = None, **settings: Any) -> ScriptedCli
     return ScriptedClient(answer, **{"cache_mode": "auto", "cache_path": folder, "on_error": "raise", **settings})
 
 
-def remembered_keys(client: ScriptedClient) -> set[str]:
-    """Return the keys that the short way has made since a setting changed."""
-    assert client._short_way is not None
-    return {key for shape in client._short_way._shapes.values() if shape for key in shape.keys.values()}
 
 
-def long_way(monkeypatch: pytest.MonkeyPatch, client: ScriptedClient) -> list[Any]:
-    """List, from now on, the messages of the calls that do not go the short way."""
-    taken: list[Any] = []
-    prepared = client._prepared
-
-    def noted(messages: Any, arguments: dict[str, Any]) -> Any:
-        taken.append(messages)
-        return prepared(messages, arguments)
-
-    monkeypatch.setattr(client, "_prepared", noted)
-    return taken
 
 
 def asked(client: ScriptedClient, messages: Any, arguments: dict[str, Any]) -> tuple[Any, ...]:
@@ -102,84 +83,14 @@ def asked(client: ScriptedClient, messages: Any, arguments: dict[str, Any]) -> t
     return reply.cache_key, reply.sample, dict(reply), reply.raw, reply.cost
 
 
-def expected(client: ScriptedClient, messages: Any, arguments: dict[str, Any]) -> Any:
-    """Return the key that the long way makes, or the error of the arguments."""
-    try:
-        return client.build_request(messages, **arguments).cache_key
-    except (TypeError, ValueError) as error:
-        return type(error)
 
 
-@given(st.lists(st.tuples(SETTINGS, st.lists(MESSAGE, min_size=1, max_size=3) | TEXTS, ARGUMENTS), max_size=5))
-def test_keys_are_those_of_the_long_way(
-    tmp_path_factory: pytest.TempPathFactory, calls: list[tuple[dict[str, Any], Any, dict[str, Any]]]
-) -> None:
-    """Whatever was asked before, under whatever settings, each call gets the key that it has by itself."""
-    client = client_of(tmp_path_factory.mktemp("cache"))
-    for settings, messages, arguments in [*calls, *calls]:
-        with llmcall.configured(**settings):
-            first, again = (asked(client, messages, arguments) for _ in range(2))
-            key, remembered = expected(client, messages, arguments), remembered_keys(client)
-        assert first[0] == again[0] == key
-        assert remembered <= {key}
-        assert arguments.get("cache") is False or first == again
 
 
-@pytest.mark.parametrize(
-    ("settings", "arguments"),
-    [
-        ({}, {}),
-        ({}, {"dedent_messages": True}),
-        ({"cache_normalize": ("times",)}, {}),
-        ({"cache_normalize": ("times",)}, {"dedent_messages": True}),
-        ({"cache_namespace": "east"}, {"seed": 1}),
-        ({"aliases": {"mine": "other"}}, {"model": "mine"}),
-        ({"model": "other", "temperature": 0.5, "max_tokens": 7}, {}),
-        ({"max_tokens": 7}, {"max_completion_tokens": 8}),
-        ({}, {"stop": "x", "n": 1, "user": "Lisa", "extra_body": {"messages": [], "zone": 1.0}}),
-        ({}, {"extra_headers": {"X-Zone": "1"}, "tools": [{"type": "function", "function": {"name": "price"}}]}),
-    ],
-)
-@pytest.mark.parametrize(
-    "messages",
-    [
-        "    Now it is 10:30.\n    Bread?",
-        [{"role": "user", "content": [{"type": "text", "text": "  at 10:30"}]}],
-        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:;base64,AAA="}}]}],
-        [{"role": "assistant", "content": None, "tool_calls": [TOOL_CALL], "name": None}],
-    ],
-    ids=["text", "parts", "image", "tool"],
-)
-def test_each_rule_of_keys_holds(
-    settings: dict[str, Any], arguments: dict[str, Any], messages: Any, tmp_path: Path
-) -> None:
-    """The short way makes the key that the long way makes."""
-    client = client_of(tmp_path, **settings)
-    for _ in range(2):  # the first time it is made and not remembered
-        client.send_message(messages, **arguments)
-    assert remembered_keys(client) == {expected(client, messages, arguments)}
 
 
-def test_a_call_that_was_recorded_goes_the_short_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client that recorded it, and any other, finds it without preparing a request."""
-    recording = client_of(tmp_path)
-    first = recording.send_message(MESSAGES)
-    for client in (recording, client_of(tmp_path)):
-        taken = long_way(monkeypatch, client)
-        replies = [client.send_message(MESSAGES) for _ in range(4)]
-        assert replies == [first] * 4
-        assert all(reply and reply.cached and reply.raw == first.raw for reply in replies)  # type: ignore[union-attr]
-        assert taken == []
 
 
-def test_asynchronous_calls_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a synchronous call recorded, an asynchronous one finds the short way, and the reverse."""
-    client = client_of(tmp_path)
-    first, other = client.send_message("Bread?", seed=1), asyncio.run(client.asend_message("Salt?", seed=1))
-    taken = long_way(monkeypatch, client)
-    assert asyncio.run(client.asend_message("Bread?", seed=1)) == first
-    assert client.send_message("Salt?", seed=1) == other
-    assert taken == []
 
 
 def test_a_changed_message_is_another_call(tmp_path: Path) -> None:
@@ -194,14 +105,6 @@ def test_a_changed_message_is_another_call(tmp_path: Path) -> None:
     assert len(client.requests) == 2
 
 
-def test_what_marshal_takes_for_bytes(tmp_path: Path) -> None:
-    """Objects that share their memory's bytes, but are no plain data, are told apart as the long way does."""
-    numpy = pytest.importorskip("numpy")
-    client = client_of(tmp_path)
-    whole, broken = numpy.int64(4607182418800017408), numpy.float64(1.0)
-    assert whole.tobytes() == broken.tobytes()
-    keys = [client.send_message("Bread?", seed=value).cache_key for value in (whole, broken, 1)]  # type: ignore[union-attr]
-    assert keys[0] != keys[1] == keys[2]
 
 
 @pytest.mark.parametrize("message", [{"content": "yes"}, {"content": None, "tool_calls": [TOOL_CALL]}])
@@ -364,9 +267,7 @@ def test_a_pointer_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     there = client.send_message("Bread?", model="larger")
     assert there is not None
     client.cache.store(record_of(client.build_request("Bread?", model="small"), {"fallback": there.cache_key}))
-    taken = long_way(monkeypatch, client)
     assert [client.send_message("Bread?", model="small") for _ in range(3)] == [there] * 3
-    assert len(taken) == 3
 
 
 def test_a_host_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -381,23 +282,6 @@ def test_a_host_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert len(said) == 1 and "one.test are used for two.test" in said[0]
 
 
-def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many calls, and large ones, are answered rightly and take no more memory than they may."""
-    monkeypatch.setattr(hits, "MOST", 5)
-    monkeypatch.setattr(hits, "MOST_BYTES", 3000)
-    monkeypatch.setattr(rows, "MOST", 4)
-    monkeypatch.setattr(rows, "MOST_BYTES", 3000)
-    client = client_of(tmp_path)
-    questions = [f"{number}" * size for number in range(8) for size in (1, 40, 900)]
-    live = [client.send_message(question) for question in questions]
-    for _ in range(3):
-        assert [client.send_message(question) for question in questions] == live
-        way, kept = client._short_way, client.cache._rows
-        assert way is not None
-        keys = [key for shape in way._shapes.values() if shape for key in shape.keys]
-        assert len(keys) <= 5 and sum(map(len, keys)) <= 4000
-        assert len(kept._heads) <= 4 and sum(len(packed) for packed, _ in kept._heads.values()) <= 3000
-    assert len(client.requests) == len(questions)
 
 
 def test_threads_share_it(tmp_path: Path) -> None:
@@ -419,3 +303,13 @@ def test_threads_share_it(tmp_path: Path) -> None:
 
 
 # What the first hit of a process imports. Each costs a tenth of a millisecond, or more.
+
+
+def test_what_marshal_takes_for_bytes(tmp_path: Path) -> None:
+    """Objects that share their memory's bytes, but are no plain data, are told apart."""
+    numpy = pytest.importorskip("numpy")
+    client = client_of(tmp_path)
+    whole, broken = numpy.int64(4607182418800017408), numpy.float64(1.0)
+    assert whole.tobytes() == broken.tobytes()
+    keys = [client.send_message("Bread?", seed=value).cache_key for value in (whole, broken, 1)]  # type: ignore[union-attr]
+    assert keys[0] != keys[1] == keys[2]

@@ -9,7 +9,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from llmcall.clients.options import DEFAULTS, Options, split
+from llmcall.engine.prepare import Options
+from llmcall.engine.prepare import split_options as split
 
 TIMES = ["timeout", "deadline", "waiting_time", "exponential_backoff_factor"]
 
@@ -23,7 +24,7 @@ def test_told_apart() -> None:
 def test_nothing_given() -> None:
     """Without an option, all are as the settings say; the arguments are not changed."""
     arguments = {"temperature": 0.5, "on_error": None}
-    assert split(arguments) == (DEFAULTS, {"temperature": 0.5})
+    assert split(arguments) == (Options(), {"temperature": 0.5})
     assert arguments == {"temperature": 0.5, "on_error": None}
 
 

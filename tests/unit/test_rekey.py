@@ -15,7 +15,7 @@ import llmcall
 from llmcall.cache import rekeying
 from llmcall.cache.cache import ResponseCache
 from llmcall.cli.main import main
-from llmcall.engine.fallbacks import followed
+from llmcall.engine.prepare import followed
 from llmcall.requests import keys
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record

@@ -1,0 +1,506 @@
+"""From the arguments of a call to its request, options, draw and place in a cassette; and to what is recorded of it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from marshal import dumps, loads
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from ..cassettes.cassette import active_cassette, guards, is_any_open
+from ..errors import CacheMissError, LLMCallError, ScopeError
+from ..notices import REFUSED, process_failures
+from ..replay.scopes import Draw, draw, standing
+from ..requests.keys import identity, sampled_key
+from ..requests.messages import asked_messages, check_messages
+from ..requests.parameters import UNKEYED, asked_parameters, check_names, expected_answer, given_parameters
+from ..types import Record, Request, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..cache.cache import ResponseCache
+    from ..cassettes.cassette import ActiveCassette
+    from ..config.settings import Endpoint, Settings
+    from ..models.capabilities import Capabilities
+    from ..models.prices import Price
+    from .limits import Pool
+    from .usage import UsageDelta
+
+__all__ = ["Client", "Options", "PreparedCall", "Resolved", "followed", "lookup", "prepare_chat", "prepare_embeddings"]
+
+ON_ERROR = ("raise", "none", "return")
+# The arguments of send_message that are handed on in this order, as a tuple of values.
+ARGUMENTS = (
+    "model", "temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", "stop", "seed", "n",
+    "response_format", "tools", "tool_choice", "reasoning_effort", "extra_body", "timeout", "deadline", "max_attempts",
+    "waiting_time", "exponential_backoff_factor", "sample", "cache", "on_error", "dedent_messages",
+)  # fmt: skip
+PLAIN = 2  # the version of marshal's format in which equal data are equal bytes, whoever else refers to them
+MEMO_BYTES = 4 * 2**20  # of the arguments that a client remembers
+MOST_POINTERS = 100  # that lead to one another; no list of fallbacks is so long
+
+
+class Options(NamedTuple):
+    """Hold how one call is made, none of which enters its key; ``None`` means what the settings say.
+
+    :param timeout: seconds for one attempt.
+    :param deadline: seconds for the whole call with its retries and waits.
+    :param max_attempts: attempts in all.
+    :param waiting_time: seconds before the second attempt.
+    :param exponential_backoff_factor: what each further wait is multiplied by.
+    :param sample: which draw this is, instead of the next one.
+    :param cache: ``False`` goes past the disk cache.
+    :param on_error: ``"raise"``, ``"none"`` or ``"return"``.
+    :param dedent_messages: remove the common indentation of every text.
+    :param enable_pydantic_model_return: return what ``response_format`` is read as, in place of the reply.
+    """
+
+    timeout: float | None = None
+    deadline: float | None = None
+    max_attempts: int | None = None
+    waiting_time: float | None = None
+    exponential_backoff_factor: float | None = None
+    sample: str | None = None
+    cache: bool | None = None
+    on_error: str | None = None
+    dedent_messages: bool = False
+    enable_pydantic_model_return: bool = False
+
+
+# The smallest value of each number, and whether it may be that small itself.
+SMALLEST = {
+    "timeout": (0, False),
+    "deadline": (0, False),
+    "max_attempts": (1, True),
+    "waiting_time": (0, True),
+    "exponential_backoff_factor": (0, False),
+}
+
+
+def split_options(arguments: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
+    """Return a call's options, checked, and its other arguments.
+
+    :raises TypeError: for an option of the wrong type, naming it.
+    :raises ValueError: for one out of range.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return Options(**{name: _checked(name, given.pop(name)) for name in given.keys() & set(Options._fields)}), given
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name in SMALLEST:
+        return _number(name, value)
+    if name == "sample":
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise TypeError(f"sample is {value!r}; it must be a string or a whole number")
+        if value == "":
+            raise ValueError("sample is ''; it must name a draw")
+        return str(value)
+    if name == "on_error":
+        if value not in ON_ERROR:
+            raise ValueError(f"on_error is {value!r}; it must be one of {', '.join(map(repr, ON_ERROR))}")
+    elif not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be True or False")
+    return value
+
+
+def _number(name: str, value: Any) -> Any:
+    whole = name == "max_attempts"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise TypeError(f"{name} is {value!r}; it must be a {'whole number' if whole else 'number'}")
+    smallest, included = SMALLEST[name]
+    if not math.isfinite(value) or value < smallest or (value == smallest and not included):
+        raise ValueError(f"{name} is {value}; it must be {'at least' if included else 'more than'} {smallest}")
+    return value
+
+
+class Resolved(NamedTuple):
+    """Hold what a client comes to under the present settings.
+
+    :param generation: of the settings.
+    :param pools: by model, each made at its first call.
+    :param hosts: that serve a model, by model.
+    :param memo: chat calls without their draws, by their arguments; ``None`` where those do not decide alone.
+    """
+
+    generation: int
+    settings: Settings
+    cache: ResponseCache
+    pools: dict[str, Pool]
+    hosts: dict[str, set[str]]
+    memo: dict[bytes, _Undrawn] | None
+
+
+class Client(Protocol):
+    """What a call needs of the client that makes it."""
+
+    api_type: ClassVar[str]
+
+    @property
+    def resolved(self) -> Resolved:
+        """Return what the client comes to under the present settings."""
+
+    @property
+    def base_settings(self) -> Settings | None:
+        """Return the settings that it was given, or ``None``."""
+
+    def model_named(self, model: str | None) -> str:
+        """Return the name, after aliases, of the model that a call means by a name, or by none."""
+
+    def default_embedding_model(self) -> str:
+        """Return the model of an embeddings call that names none."""
+
+    def namespace(self, model: str) -> str:
+        """Return what keeps a model's records apart from those of other servers."""
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Return what is known of a model."""
+
+    def hosts(self, model: str) -> set[str]:
+        """Return the hosts that serve a model."""
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return the host of an endpoint."""
+
+    def pool(self, model: str) -> Pool:
+        """Return the endpoints that serve a model."""
+
+    def transport_of(self, endpoint: Endpoint) -> Any:
+        """Return what speaks to an endpoint."""
+
+    def dated_price(self, model: str, input_tokens: int | None = None) -> Price | None:
+        """Return what a model costs."""
+
+    def count_usage(self, model: str, scope: str, amounts: UsageDelta) -> None:
+        """Count what a call used."""
+
+
+class PreparedCall(NamedTuple):
+    """Hold one call as its arguments describe it, before it is looked up or sent.
+
+    :param scope: its scope path; empty outside any.
+    :param draw: what it takes of the scope's draws, to be given back where it fails; ``None`` outside any scope.
+    :param cassette: the one that is open, and the call's place in it.
+    :param parse: reads the answer as the type that ``response_format`` was.
+    """
+
+    client: Client
+    request: Request
+    options: Options
+    scope: str = ""
+    draw: Draw | None = None
+    cassette: ActiveCassette | None = None
+    parse: Callable[[str], Any] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings that hold for the call."""
+        return self.client.resolved.settings
+
+    @property
+    def cache(self) -> ResponseCache | None:
+        """Return the disk cache, or ``None`` where the call goes past it."""
+        return None if self.options.cache is False else self.client.resolved.cache
+
+    @property
+    def storing_mode(self) -> str:
+        """Return how the disk cache stores: under a cassette that is written anew, in place of what is there."""
+        mode = self.settings.cache_mode
+        return "rewrite" if self.cassette and self.cassette.cassette.mode == "rewrite" and mode != "off" else mode
+
+    def give_back(self) -> None:
+        """Make the draw's number free again."""
+        if self.draw is not None:
+            self.draw.give_back()
+
+    def end(self) -> None:
+        """Note that the call has its answer."""
+        if self.draw is not None:
+            self.draw.end()
+
+    def add_usage(self, **amounts: Any) -> None:
+        """Count what it used."""
+        self.client.count_usage(self.request.model, self.scope, amounts)
+
+    def keep(self, record: Record) -> Record:
+        """Put a record on the cassette, and return the one that counts there: whatever was recorded first.
+
+        A fallback's is a record of its own, and the first request's points to it.
+        """
+        if self.cassette is None:
+            return record
+        if record.cache_key != self.request.cache_key:
+            self.cassette.keep(record_of(self.request, {"fallback": record.cache_key}))
+        return self.cassette.keep(record)
+
+    def note_unrecorded(self, why: str, ending: str = "") -> None:
+        """Note, where calls are recorded, that this one is not: it is told at the end of the run.
+
+        :param why: as of :class:`llmcall.notices.Failures`.
+        """
+        if self.cassette or self.settings.cache_mode != "off":
+            failures = self.cassette.cassette.failures if self.cassette else process_failures
+            failures.add(self.scope, f"{self.request.kind} request to {self.request.model}{ending}", why)
+
+
+class _Undrawn(NamedTuple):
+    """Hold a chat call before it takes its draw.
+
+    :param request: as it is outside any scope.
+    :param identified: what its draws are counted by.
+    """
+
+    request: Request
+    identified: bytes
+    options: Options
+    parse: Callable[[str], Any] | None
+
+
+def prepare_chat(
+    client: Client, messages: Any, arguments: Mapping[str, Any], values: tuple[Any, ...] = ()
+) -> PreparedCall:
+    """Return a chat call as its arguments describe it; inside a scope it takes a draw.
+
+    :param arguments: by name.
+    :param values: further ones, those of ``ARGUMENTS`` in their order.
+    :raises TypeError, ValueError: for a wrong argument.
+    :raises ScopeError: where it is left to chance which draw it takes.
+    """
+    # Before the settings: a cassette's own stand above them.
+    cassette = active_cassette(client.base_settings) if _may_be_recorded(client) else None
+    memo = client.resolved.memo
+    try:
+        packed = None if memo is None else dumps((messages, values, arguments), PLAIN)  # type: ignore[arg-type]
+    except (ValueError, RecursionError):  # not plain data
+        packed = None
+    undrawn = memo.get(packed) if memo is not None and packed is not None else None
+    if undrawn is None and packed is not None and memo is not None:
+        undrawn = _remembered(client, packed, memo)
+    if undrawn is None:
+        undrawn = _undrawn(client, messages, {**dict(zip(ARGUMENTS, values, strict=False)), **arguments})
+    request, identified, options, parse = undrawn
+    try:
+        drawn = draw(identified, options.sample)
+    except ScopeError as error:
+        _note_refused(client, request, error)
+        raise
+    if drawn is None:
+        return PreparedCall(client, request, options, "", None, cassette, parse)
+    sample = drawn.sample if isinstance(drawn, Draw) else drawn
+    request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
+    scope = sample.partition("#")[0]
+    return PreparedCall(client, request, options, scope, drawn if isinstance(drawn, Draw) else None, cassette, parse)
+
+
+def _may_be_recorded(client: Client) -> bool:
+    return is_any_open() or client.resolved.settings.cassette_path is not None
+
+
+def _remembered(client: Client, packed: bytes, memo: dict[bytes, _Undrawn]) -> _Undrawn | None:
+    """Return a call made of a copy of its arguments, which nobody else changes, and remember it.
+
+    ``None`` where there is something wrong with the copy: marshal takes what shares its memory, as NumPy's numbers do,
+    for bytes.
+    """
+    messages, values, arguments = loads(packed)
+    try:
+        undrawn = _undrawn(client, messages, {**dict(zip(ARGUMENTS, values, strict=False)), **arguments})
+    except (TypeError, ValueError):
+        return None
+    if len(packed) <= MEMO_BYTES // 64:
+        if len(memo) * len(packed) > MEMO_BYTES:  # about what they take, where calls are about alike
+            memo.clear()
+        memo[packed] = undrawn
+    return undrawn
+
+
+def _undrawn(client: Client, messages: Any, arguments: Mapping[str, Any]) -> _Undrawn:
+    options, params = split_options(arguments)
+    settings = client.resolved.settings
+    model = client.model_named(params.pop("model", None))
+    check_names(params)
+    checked = check_messages(messages, dedent=options.dedent_messages)
+    given = given_parameters(params, settings)
+    headers = given.pop("extra_headers", {})
+    asked = {"model": model, **asked_parameters(given), "messages": asked_messages(checked, _normalizer_of(settings))}
+    if namespace := client.namespace(model):
+        asked["namespace"] = namespace
+    identified = identity("chat", asked)
+    wanted = params.get("response_format")
+    body, key = {"model": model, "messages": checked, **given}, sampled_key(identified, None)
+    request = Request("chat", model, asked, body, headers, None, key, expected_answer(wanted))
+    return _Undrawn(request, identified, options, _reader_of(wanted))
+
+
+def _normalizer_of(settings: Settings) -> Callable[[str], str] | None:
+    """Return what replaces the parts of a text that do not matter, or ``None`` where all of it does."""
+    return _normalizer(settings.cache_normalize) if settings.cache_normalize else None
+
+
+@functools.lru_cache(maxsize=32)
+def _normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
+    from ..requests.keys import normalizer
+
+    return normalizer(names)
+
+
+def _reader_of(response_format: Any) -> Callable[[str], Any] | None:
+    """Return what reads an answer as the type that was given as ``response_format``, or ``None`` where it was none."""
+    if response_format is None or isinstance(response_format, dict):
+        return None
+    from ..outputs.parse import read_structured
+
+    return functools.partial(read_structured, output_type=response_format)
+
+
+def prepare_embeddings(
+    client: Client, text: Any, model: str | None, arguments: Mapping[str, Any]
+) -> list[PreparedCall]:
+    """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
+
+    :raises TypeError: for a wrong argument.
+    """
+    options, params = split_options(arguments)
+    if options.sample is not None:
+        raise TypeError("embeddings take no sample: the same text has the same embedding")
+    first = active_cassette(client.base_settings)
+    texts = texts_of(text)
+    name = client.model_named(model or client.default_embedding_model())
+    check_names(params, embedding=True)
+    given = given_parameters(params, None)
+    headers = given.pop("extra_headers", {})
+    keyed = {name: value for name, value in given.items() if name not in UNKEYED}
+    if namespace := client.namespace(name):
+        keyed["namespace"] = namespace
+    normalize, scope = _normalizer_of(client.resolved.settings), standing()
+    prepared = []
+    for index, each in enumerate(texts):
+        asked = {"model": name, "input": normalize(each) if normalize else each, **keyed}
+        key = sampled_key(identity("embedding", asked), None)
+        request = Request("embedding", name, asked, {"model": name, "input": each, **given}, headers, None, key)
+        cassette = active_cassette(client.base_settings) if index else first
+        prepared.append(PreparedCall(client, request, options, scope, None, cassette))
+    return prepared
+
+
+def texts_of(text: Any) -> list[str]:
+    """Return the texts to embed, checked.
+
+    :param text: one text or a sequence of texts.
+    :raises TypeError: for anything else, naming its place.
+    """
+    if isinstance(text, str):
+        return [text]
+    if not isinstance(text, (list, tuple)):
+        from collections.abc import Sequence
+
+        if isinstance(text, (bytes, bytearray)) or not (isinstance(text, Sequence) or hasattr(text, "tolist")):
+            raise TypeError(f"text is {type(text).__name__}; it must be a string or a sequence of strings")
+    for index, item in enumerate(text):
+        if not isinstance(item, str):
+            raise TypeError(f"text[{index}] is {type(item).__name__}; it must be a string")
+    return list(text)
+
+
+def lookup(call: PreparedCall) -> Record | None:
+    """Return the recorded answer of a call, or ``None`` where there is leave to ask.
+
+    :raises CacheMissError: where there is none and no leave.
+    """
+    cassette, record = call.cassette, None
+    if cassette is not None:
+        record = followed(cassette.find(call.request), cassette.find_key)
+        if record is not None:
+            cassette.cassette.count_replay()
+            return record
+    if call.options.cache is not False and (cassette is None or cassette.cassette.reads_cache):
+        record = from_cache(call)
+        if record is not None:
+            return record if cassette is None else call.keep(record)
+    _check_leave(call)
+    return None
+
+
+def from_cache(call: PreparedCall) -> Record | None:
+    """Return the answer that the disk cache holds, or ``None``."""
+    resolved, request = call.client.resolved, call.request
+    record = resolved.cache.get(request, mode=resolved.settings.cache_mode)
+    if record is None:
+        return None
+    if "fallback" in record.response:
+        record = followed(record, resolved.cache.lookup)
+    if record is not None and record.host is not None and request.kind != "function":
+        hosts = resolved.hosts.get(request.model)
+        if hosts is None or record.host not in hosts:
+            _check_host(call, record)
+    return record
+
+
+def _check_host(call: PreparedCall, record: Record) -> None:
+    """Say so, once, where a record of a model comes from another host than those that serve it now."""
+    model = record.request.get("model", "")
+    known = call.client.resolved.hosts
+    hosts = known.get(model) or known.setdefault(model, call.client.hosts(model))
+    if record.host not in hosts:
+        from ..notices import warn_once
+
+        warn_once(
+            f"answers of {model} recorded from {record.host} are used for {', '.join(sorted(hosts))}; "
+            "[Cache] NAMESPACE keeps servers apart that differ"
+        )
+
+
+def _check_leave(call: PreparedCall) -> None:
+    """Refuse to ask where the cassette does not allow it or, where none is open, the mode."""
+    cassette = call.cassette
+    if not cassette.cassette.asks if cassette else call.settings.cache_mode == "replay":
+        error = _missed(call)
+        _note_refused(call.client, call.request, error)
+        raise error
+    for guard in guards:
+        guard(call.client, cassette)
+
+
+_first_miss: list[str] = []
+
+
+def _missed(call: PreparedCall) -> CacheMissError:
+    from ..explain.report import missed
+
+    cassette = call.cassette
+    error = missed(
+        call.request,
+        settings=call.settings,
+        cache=call.client.resolved.cache,
+        cassette=cassette.cassette if cassette else None,
+        past_cache=call.options.cache is False,
+    )
+    if _first_miss:
+        error.first = _first_miss[0]
+    else:
+        _first_miss.append(error.args[0])
+    return error
+
+
+def _note_refused(client: Client, request: Request, error: LLMCallError) -> None:
+    """Log a call that had no leave, count it, and note it for the end of the run: a program may swallow the error."""
+    import logging
+
+    what = f"{request.kind} request {request.cache_key[:12]} to {request.model}"
+    logging.getLogger("llmcall").error("%s refused: %s: %s", what, type(error).__name__, error.args[0])
+    client.count_usage(request.model, standing(), {"errors": 1})
+    process_failures.add(standing(), f"{what}: {type(error).__name__}", REFUSED)
+
+
+def followed(record: Record | None, find: Callable[[str], Record | None]) -> Record | None:
+    """Return the record that a pointer leads to (or is no pointer itself), ``None`` where it leads nowhere.
+
+    :param find: gives the record of a key, or ``None``.
+    """
+    found = record
+    for _ in range(MOST_POINTERS):
+        if found is None or "fallback" not in found.response or found.kind != "chat":
+            return found
+        found = find(str(found.response["fallback"]))
+    return None

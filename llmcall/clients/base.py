@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LLMClient"]
 
-_stack = config.stack()
-
 
 class LLMClient:
     """Call a model, or give back what it answered before.
@@ -80,12 +78,12 @@ class LLMClient:
     def resolved(self) -> Resolved:
         """Return what the client comes to under the present settings."""
         resolved = self._resolved
-        if resolved is None or resolved.generation != _stack.generation:
+        if resolved is None or resolved.generation != config.generation():
             resolved = self._resolved = self._resolve()
         return resolved
 
     def _resolve(self) -> Resolved:
-        generation = _stack.generation  # before the settings: where they change meanwhile, it is old at once
+        generation = config.generation()  # before the settings: where they change meanwhile, it is old at once
         settings = config.settings_for(self.base_settings, self._overrides, caller=f"{type(self).__name__}()")
         kind = type(self)
         # A subclass may find the model by more than settings and arguments.

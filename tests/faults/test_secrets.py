@@ -190,7 +190,7 @@ def test_a_key_is_told_to_its_server_alone(
                     told.add(error, variables=name in NO_ECHOES)
                     told.add(pickle.loads(pickle.dumps(error)))
             told.add(client, client.settings, client.endpoints("gpt-4o-mini"), client.usage)
-            told.add(*client._transports.values(), *client._pools.values(), client.build_request("x"))
+            told.add(*client._transports.values(), *client.resolved.pools.values(), client.build_request("x"))
             assert server.requests and any(
                 KEY in str(seen.headers) or "Basic" in str(seen.headers) for seen in server.requests
             )

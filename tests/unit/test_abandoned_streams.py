@@ -12,6 +12,8 @@ import pytest
 from streaming import USAGE, chunk, chunks_of
 
 import llmcall
+from llmcall.engine.call import answer
+from llmcall.engine.prepare import prepare_chat
 from llmcall.engine.effects import Emit, Next, Open
 from llmcall.errors import ServiceError
 
@@ -265,7 +267,7 @@ def test_exact_from_many_threads() -> None:
 def test_the_garbage_collector_ends_the_parts_in_any_order() -> None:
     """A flow that is ended from within, as in a cycle that is collected, yields no more, and counts all the same."""
     client = Streamed(*chunks_of(*PIECES))
-    flow = client._answer(client._prepared("Hello", {}), stream=True)
+    flow = answer(prepare_chat(client, "Hello", {}), stream=True)
     effect = next(flow)
     while not isinstance(effect, Emit):
         assert isinstance(effect, Open | Next)

@@ -25,9 +25,18 @@ __all__ = [
 
 # Parameters that [OpenAI] gives a default to.
 CONFIGURED = ("temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", "reasoning_effort")
-# Parameters that change who pays or what is logged, not what is answered.
+# Parameters that change who pays, who may ask or what is logged, not what is answered.
 UNKEYED = frozenset(
-    {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "extra_headers"}
+    {
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "extra_headers",
+        "extra_query",
+    }
 )
 # Accepted for the sake of older scripts, and not sent.
 ACCEPTED = frozenset({"echo", "enable_pydantic_model_return"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -11,21 +12,30 @@ __all__ = ["show_config"]
 
 
 @click.command("config")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def show_config(as_json: bool) -> None:
-    """Show every setting, and where it came from.
+@click.option("--all", "everything", is_flag=True, help="Show also the settings that have their defaults.")
+@click.option("--json", "as_json", is_flag=True, help="Print all settings as JSON.")
+def show_config(everything: bool, as_json: bool) -> None:
+    """Show the settings and where they came from.
 
-    Secrets are masked.
+    First, and without --all alone, those that differ from their defaults. Secrets are masked.
     """
+    from ..config import resolve
     from ..clients.registry import settings
     from ..tables import columns
 
-    found = [(row.section, row.key, _data(value), origin.text) for row, value, origin in settings().items()]
+    found = [(row, _data(value), origin.text) for row, value, origin in settings().items()]
     if as_json:
-        rows = [dict(zip(("section", "key", "value", "origin"), row, strict=True)) for row in found]
+        rows = [{"section": row.section, "key": row.key, "value": value, "origin": text} for row, value, text in found]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
-    else:
-        click.echo(columns([line for row in found for line in _lines(*row)]))
+        return
+    changed = [line for row, value, origin in found if origin != "default" for line in _lines(row, value, origin)]
+    rest = [line for row, value, origin in found if origin == "default" for line in _lines(row, value, origin)]
+    shown = changed + rest * everything
+    if shown:
+        click.echo(columns(shown))
+    if not everything:
+        click.echo(f"{len(rest)} more have their defaults: --all shows them")
+    click.echo(resolve.searched())
 
 
 def _data(value: Any) -> Any:
@@ -34,29 +44,28 @@ def _data(value: Any) -> Any:
         value = value._asdict()
     if isinstance(value, tuple):
         return [_data(item) for item in value]
-    return {name: _data(item) for name, item in value.items()} if hasattr(value, "items") else value
+    return {name: _data(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
-def _lines(section: str, key: str, value: Any, origin: str) -> list[tuple[str, str, str]]:
-    """Return a setting as the lines of config.ini that would give it, each with where it came from."""
-    if key:
-        return [(f"[{section}] {key}", _shown(value), origin)]
-    if value is None:  # it can be given in code alone
-        return []
-    if isinstance(value, list):
-        value = {endpoint.pop("name"): endpoint for endpoint in value}
-    if not isinstance(value, dict):
-        return [(f"[{section}]", _shown(value), origin)]
-    return [line for name in value for line in _entry(section, name, value[name], origin)] or [
-        (f"[{section}]", "-", origin)
-    ]
-
-
-def _entry(section: str, name: str, value: Any, origin: str) -> list[tuple[str, str, str]]:
-    if not isinstance(value, dict):
-        return [(f"[{section}] {name}", _shown(value), origin)]
-    given = {field.upper(): item for field, item in value.items() if item is not None}
-    return [(f"[{section} {name}] {field}", _shown(item), origin) for field, item in given.items()]
+def _lines(row: Any, value: Any, origin: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the lines of config.ini that would give a setting, each with where it came from."""
+    if row.key:
+        yield f"[{row.section}] {row.key}", _shown(value), origin
+        return
+    named = {each["name"]: each for each in value} if isinstance(value, list) else value
+    if not isinstance(named, dict):  # a function, or its absence
+        if value is not None:
+            yield f"[{row.section}] {row.name}", _shown(value), origin
+        return
+    if not named:
+        yield f"[{row.section}]", "-", origin
+    for name, fields in named.items():
+        if isinstance(fields, dict):
+            for field, item in fields.items():
+                if item is not None and field != "name":
+                    yield f"[{row.section} {name}] {field.upper()}", _shown(item), origin
+        else:
+            yield f"[{row.section}] {name}", _shown(fields), origin
 
 
 def _shown(value: Any) -> str:

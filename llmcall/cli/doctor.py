@@ -24,7 +24,8 @@ SECONDS = 10.0  # for the one request that an endpoint is asked
 MOST = "most addresses end in /v1"
 NAMED = 8  # models that a remedy names at most
 OK = 200
-UNLISTED = (404, 405)  # of a server that answers, but has no list of models
+OVERLOADED = (500, 502, 503, 504, 529)
+LONGEST = 200  # characters of an error that are shown
 
 
 class Check(NamedTuple):
@@ -43,10 +44,12 @@ class Check(NamedTuple):
 
 
 def checks() -> Iterator[Check]:
-    """Yield what was found of the settings, the keys, the endpoints, the model, the cache, the tokenizer, the price."""
+    """Yield what was found of files, settings, keys, endpoints, model, cache, tokenizer and price."""
     from ..clients.registry import client
+    from ..config import resolve
 
     try:
+        yield Check("files", True, resolve.searched())
         asked = client()
         model = asked.model_named(None)
         endpoints = asked.endpoints(model)
@@ -92,7 +95,7 @@ def _answering(transport: Any, endpoint: Endpoint, model: str) -> Iterator[Check
     try:
         models = transport.models(SECONDS)
     except APIError as error:
-        yield _unlisted(name) if error.status_code in UNLISTED else _refused(name, error)
+        yield _refused(name, error)
         return
     yield Check("endpoint", True, f"{name} answers and takes the key")
     if endpoint.api_type == "azure":  # lists what could be deployed, not what is
@@ -113,22 +116,28 @@ def _model(name: str, models: Sequence[str], model: str) -> Check:
     return Check("model", False, f"{name} lists no {model}", f"[OpenAI] MODEL may be {', '.join(near)}")
 
 
-def _unlisted(name: str) -> Check:
-    return Check("endpoint", True, f"{name} answers, and has no list of models", f"if calls fail too: {MOST}")
-
-
 def _refused(name: str, error: APIError) -> Check:
-    if error.status_code == OK:  # with a body that is something else
-        return Check("endpoint", False, f"{name} answers, but not as a model's API", f"is BASE_URL right? {MOST}")
-    return Check("endpoint", False, f"{name}: {type(error).__name__}: {error}", _remedy(error))
-
-
-def _remedy(error: APIError) -> str:
+    """Judge a refusal of the list of models: some servers answer chats and nothing else."""
+    status = error.status_code
+    if status is None:
+        remedy = "is the server running, and BASE_URL right? 'llmcall config' shows it"
+        return Check("endpoint", False, f"{name}: {_one_line(error)}", remedy)
     if isinstance(error, AuthenticationError):
-        return "the key is refused: look at 'llmcall config' for where it comes from"
-    if error.status_code is None:
-        return "is the server running, and BASE_URL right? 'llmcall config' shows it"
-    return "the server answers, but fails; its own log, or the provider's status page, may tell why"
+        remedy = "the key is refused: look at 'llmcall config' for where it comes from"
+        return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
+    if status == OK:  # with a body that is something else
+        return Check("endpoint", False, f"{name} answers, but not as a model's API", f"is BASE_URL right? {MOST}")
+    if status == 429 or status in OVERLOADED:
+        remedy = "the server answers, but fails; its own log, or the provider's status page, may tell why"
+        return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
+    found = f"{name} answers, and has no list of models (HTTP {status})"
+    return Check("endpoint", True, found, f"if calls fail too: {MOST}")
+
+
+def _one_line(error: APIError) -> str:
+    """Return an error's text without the page that a server or a proxy may have sent."""
+    line = str(error).partition("<")[0].partition("\n")[0].strip()
+    return line if len(line) <= LONGEST else line[:LONGEST] + " …"
 
 
 def _cache(asked: LLMClient) -> Check:
@@ -142,7 +151,7 @@ def _cache(asked: LLMClient) -> Check:
 def _server(found: ResponseCache) -> Check:
     from ..cache.redis import RedisStorage
 
-    assert isinstance(found.store, RedisStorage)
+    assert isinstance(found.storage, RedisStorage)
     try:
         return Check("cache", True, f"{found.path}: {len(found):,} records", "; ".join(found.storage.risks()))
     except CacheError as error:

@@ -40,7 +40,6 @@ __all__ = [
     "announce_key_destination",
     "configure",
     "configured",
-    "files_read",
     "force_api_cache",
     "force_api_type",
     "generation",
@@ -55,6 +54,7 @@ __all__ = [
     "push_layer",
     "refresh",
     "reset",
+    "searched",
     "settings",
     "settings_for",
     "unpack",
@@ -187,10 +187,11 @@ def refresh(interval: float = 0.0) -> None:
         _layers.looked_at = now
 
 
-def files_read() -> tuple[str, ...]:
-    """Return the paths of the config.ini and the ``.env`` that the settings were read from."""
+def searched() -> str:
+    """Say which config.ini and ``.env`` were read, or where a config.ini was sought in vain."""
     with _layers.lock:
-        return _layers.read().files
+        sources = _layers.read()
+    return f"read: {', '.join(sources.files)}" if sources.files else sources.searched
 
 
 def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = None, caller: str = "it") -> Settings:

@@ -171,6 +171,9 @@ def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
     written("config.ini", CONFIG)
     shown = run("config")
     assert shown.exit_code == 0
+    assert shown.output.startswith("[OpenAI] MODEL") and "[Retry] MAX_ATTEMPTS" not in shown.output
+    assert f"read: {Path.cwd() / 'config.ini'}" in shown.output and "--all" in shown.output
+    shown = run("config", "--all")
     lines = {line.split("  ")[0]: line for line in shown.output.splitlines()}
     assert "gpt-4" in lines["[OpenAI] MODEL"] and "config.ini" in lines["[OpenAI] MODEL"]
     assert lines["[Cache] MODE"].endswith("environment variable LLMCALL_CACHE_MODE")

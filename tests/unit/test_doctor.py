@@ -57,7 +57,7 @@ def test_all_is_well(serve: Serve) -> None:
     assert done.exit_code == 0
     lines = [line.split(maxsplit=2) for line in done.output.splitlines() if not line.startswith(" ")]
     assert [(mark, name) for mark, name, _ in lines] == [
-        ("ok", name) for name in ("settings", "key", "endpoint", "model", "cache", "tokenizer", "price")
+        ("ok", name) for name in ("files", "settings", "key", "endpoint", "model", "cache", "tokenizer", "price")
     ]
     assert "environment variable OPENAI_API_KEY" in done.output and "sk-verysecret" not in done.output
     assert [request.path for request in server.requests] == ["/v1/models"]
@@ -102,18 +102,20 @@ def test_a_loopback_server_needs_no_key(serve: Serve, monkeypatch: pytest.Monkey
         (refusal(500, "broken"), False, "500", "status page"),
         (refusal(429, "slow down"), False, "429", "status page"),
         (refusal(404, "no such route"), True, "no list of models", "/v1"),
+        (Answer(501, "<html>Unsupported method ('GET')</html>"), True, "no list of models (HTTP 501)", "/v1"),
+        (Answer(502, "<html>Bad gateway</html>"), False, "127.0.0.1: HTTP 502", "status page"),
         (Answer(200, "<html>It works!</html>"), False, "not as a model's API", "BASE_URL"),
         (Answer(200, "[]"), False, "not as a model's API", "BASE_URL"),
         (Answer(200, {"data": ["gpt-4o"]}), False, "not as a model's API", "BASE_URL"),
     ],
-    ids=["401", "403", "500", "429", "404", "HTML", "a list", "texts"],
+    ids=["401", "403", "500", "429", "404", "501", "502", "HTML", "a list", "texts"],
 )
 def test_what_the_endpoint_answers(serve: Serve, answer: Answer, ok: bool, words: str, remedy: str) -> None:
     """What the endpoint answers is told without the key, with what to do about it."""
     serve(answer)
     check = found()["endpoint"]
     assert check.ok is ok and words in check.found and remedy in check.remedy
-    assert "sk-verysecret" not in check.found
+    assert "sk-verysecret" not in check.found and "<html>" not in check.found
 
 
 def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +191,17 @@ def test_azure_lacks_something(missing: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_wrong_settings(config: str, words: str) -> None:
     """Settings that cannot be used are the first thing that is told, and the only one."""
     written("config.ini", config)
-    (check,) = checks()
+    *_, check = checks()
     assert check.name == "settings" and not check.ok and words in check.found
+
+
+def test_the_local_model_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who uses the model in this process is told that a key is missing; the files that were read are told."""
+    monkeypatch.setattr("llmcall.clients.local.find_model", lambda name: Path("model.gguf"))
+    path = written("config.ini", "[OpenAI]\nAPI_TYPE = local\n")
+    made = found()
+    assert made["key"].ok and "none is needed" in made["key"].found
+    assert made["files"].found == f"read: {path}"
 
 
 def test_a_client_of_ones_own() -> None:

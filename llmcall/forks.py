@@ -5,21 +5,40 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-__all__ = ["after_fork_in_child"]
+__all__ = ["after_fork_in_child", "around_fork"]
 
-_functions: list[Callable[[], object]] = []
+_before: list[Callable[[], object]] = []
+_after: list[Callable[[], object]] = []
+_in_child: list[Callable[[], object]] = []
 
 
 def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     """Call a function in every process that is forked from this one, in the order of registration."""
-    _functions.append(function)
+    _in_child.append(function)
     return function
 
 
-def _renew() -> None:
-    for function in _functions:
+def around_fork(before: Callable[[], object], after: Callable[[], object]) -> None:
+    """Call one function before the process is forked, and one after it, in the parent and in the child."""
+    _before.append(before)
+    _after.append(after)
+
+
+def _call_before() -> None:
+    for function in _before:
+        function()
+
+
+def _call_after() -> None:
+    for function in _after:
+        function()
+
+
+def _call_in_child() -> None:
+    _call_after()
+    for function in _in_child:
         function()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(before=_call_before, after_in_parent=_call_after, after_in_child=_call_in_child)

@@ -78,13 +78,13 @@ class Request(NamedTuple):
         )
 
 
-class Record(NamedTuple):
-    """Hold one recorded answer.
+class Record:
+    """Hold one recorded answer. Nobody changes one: :meth:`replace` makes another.
 
     :param cache_key: the request's key, 64 hexadecimal digits.
-    :param kind: ``"chat"``, ``"embedding"`` or ``"function"``.
+    :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param sample: which draw this is, or ``None``.
-    :param request: the whole of what was hashed.
+    :param request: the whole of what was hashed, or a function that reads it when somebody asks for it.
     :param response: the response as the API gave it (an embedding: its float32 bytes under ``"embedding"``).
     :param cost: USD when it was made, or ``None`` where the price was unknown.
     :param api_type: which client asked, e.g. ``"openai"``.
@@ -93,16 +93,66 @@ class Record(NamedTuple):
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
     """
 
-    cache_key: str
-    kind: str
-    sample: str | None
-    request: dict[str, Data]
-    response: dict[str, Data]
-    cost: float | None = None
-    api_type: str | None = None
-    host: str | None = None
-    version: str | None = None
-    stored_at: float | None = None
+    __slots__ = (
+        "_request", "api_type", "cache_key", "cost", "host", "kind", "response", "sample", "stored_at", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        cache_key: str,
+        kind: str,
+        sample: str | None,
+        request: dict[str, Data] | Callable[[], dict[str, Data]],
+        response: dict[str, Data],
+        cost: float | None = None,
+        api_type: str | None = None,
+        host: str | None = None,
+        version: str | None = None,
+        stored_at: float | None = None,
+    ) -> None:
+        self.cache_key = cache_key
+        self.kind = kind
+        self.sample = sample
+        self._request = request
+        self.response = response
+        self.cost = cost
+        self.api_type = api_type
+        self.host = host
+        self.version = version
+        self.stored_at = stored_at
+
+    @property
+    def request(self) -> dict[str, Data]:
+        """Return the whole of what was hashed.
+
+        :raises CacheCorruptError: where a cache's bytes hold no request, which no call stores.
+        """
+        request = self._request
+        if callable(request):
+            request = self._request = request()
+        return request
+
+    def as_dict(self) -> dict[str, Data]:
+        """Return the fields by name."""
+        return {name: getattr(self, name) for name in RECORD_FIELDS}
+
+    def replace(self, **changes: Data) -> Record:
+        """Return another record with some fields changed."""
+        return Record(**{**self.as_dict(), **changes})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self.as_dict() == other.as_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.cache_key)
+
+    def __repr__(self) -> str:
+        return f"Record({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
+
+
+RECORD_FIELDS = (
+    "cache_key", "kind", "sample", "request", "response", "cost", "api_type", "host", "version", "stored_at",
+)  # fmt: skip
 
 
 def record_of(
@@ -225,7 +275,7 @@ class Reply(dict[str, Any]):
     endpoint: str | None
     request_id: str | None
     _parse: Callable[[str], Any] | None
-    _raw: Any
+    _raw: dict[str, Data]
 
     @classmethod
     def of(
@@ -249,28 +299,10 @@ class Reply(dict[str, Any]):
         reply.endpoint, reply.request_id, reply._parse = endpoint, request_id, parse
         return reply
 
-    @classmethod
-    def recalled(
-        cls, cache_key: str, sample: str | None, cost: float | None, message: Mapping[str, Any], raw: tuple[Any, ...]
-    ) -> Reply:
-        """Return the reply of a record of which only this much was read.
-
-        :param raw: a function that reads the response when it is asked for, and its arguments.
-        """
-        reply = cls(message)
-        reply._raw, reply.cached, reply.latency = raw, True, 0.0
-        reply.cache_key, reply.sample, reply.cost = cache_key, sample, cost
-        reply.endpoint = reply.request_id = reply._parse = None
-        return reply
-
     @property
     def raw(self) -> dict[str, Data]:
         """Return the response as the API gave it."""
-        raw = self._raw  # once: another thread may read it meanwhile
-        if type(raw) is tuple:
-            read, *arguments = raw
-            raw = self._raw = read(*arguments)
-        return raw  # type: ignore[no-any-return]
+        return self._raw
 
     @property
     def content(self) -> str | None:

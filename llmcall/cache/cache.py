@@ -1,33 +1,45 @@
-"""The response cache: records in a directory, found by their key, shared by threads and processes."""
+"""The response cache: records in a directory or a Redis server, found by their key, shared by threads and processes."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import CacheCorruptError
+from ..errors import CacheCorruptError, CacheError
+from ..forks import after_fork_in_child
 from ..types import record_of
 from .record import REMEDY, pack, unpack
-from .rows import Rows
-from .sqlite import SqliteStorage
+from .storage import each_row, storage_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ..explain.report import Miss
-    from ..types import Record, Reply, Request
-    from .record import Head
-    from .stats import CacheStats
+    from ..types import Record, Request
     from .storage import Storage
 
     Where = Callable[[Record], bool]
 
-__all__ = ["MODES", "ResponseCache", "forget_shared", "shared_cache"]
+__all__ = ["MODES", "CacheStats", "ResponseCache", "forget_shared", "shared_cache"]
 
 MODES = ("auto", "replay", "refresh", "off")
+
+
+class CacheStats(NamedTuple):
+    """Hold what is known of a cache without reading it through.
+
+    :param path: the directory, or the server's address without its password.
+    :param records: how many answers it holds.
+    :param size: bytes on the disk, or in the server's memory.
+    """
+
+    path: str
+    records: int
+    size: int
 
 
 class ResponseCache:
@@ -42,11 +54,10 @@ class ResponseCache:
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
-        self._storage = _storage_at(os.fspath(path))
+        self.storage: Storage = storage_at(os.fspath(path))
         self.mode = mode
-        self._unstored: dict[str, bytes] = {}  # paid answers that the store did not take
+        self._unstored: dict[str, bytes] = {}  # paid answers that the storage did not take
         self._refreshed: set[str] = set()
-        self._rows = Rows()
         self._warned = False
         self._lock = threading.Lock()
         _caches.add(self)
@@ -54,16 +65,12 @@ class ResponseCache:
     @property
     def path(self) -> Path | str:
         """Return the directory, absolute, or the server's address without its password."""
-        return self._storage.place
-
-    @property
-    def storage(self) -> Storage:
-        """Return what keeps the records' bytes."""
-        return self._storage
+        return self.storage.place
 
     def get(self, request: Request, *, mode: str | None = None) -> Record | None:
         """Return the recorded answer of a request, or ``None`` where there is none.
 
+        :param mode: instead of the cache's own.
         :raises CacheCorruptError: in the mode ``replay``, where the record is damaged; the other modes ask anew.
         """
         key, mode = request.cache_key, mode or self.mode
@@ -84,20 +91,10 @@ class ResponseCache:
 
         :raises CacheCorruptError: where the record or the database is damaged.
         """
-        found = self._packed(cache_key)
+        if self._unstored and (packed := self._unstored.get(cache_key)) is not None:
+            return unpack(cache_key, packed)
+        found = self.storage.get(cache_key)
         return None if found is None else unpack(cache_key, *found)
-
-    def recall(self, cache_key: str) -> tuple[Head, Reply] | None:
-        """Return a chat call's reply, and what it was made of; ``None`` where there is none, or a pointer to another.
-
-        :raises CacheCorruptError: where the record or the database is damaged.
-        """
-        found = self._packed(cache_key) if self._unstored else self._storage.get(cache_key)
-        return None if found is None else self._rows.reply(cache_key, found[0])
-
-    def _packed(self, cache_key: str) -> tuple[bytes, float | None] | None:
-        unstored = self._unstored.get(cache_key) if self._unstored else None
-        return self._storage.get(cache_key) if unstored is None else (unstored, None)
 
     def put(self, request: Request, response: Mapping[str, Any], *, cost: float | None = None) -> Record:
         """Record an answer and return the record that counts: whatever was stored first.
@@ -105,33 +102,89 @@ class ResponseCache:
         :param response: the response as the API gave it.
         :param cost: USD, or ``None`` where the price is unknown.
         """
-        record = record_of(request, response, cost=cost)
-        return self.store(unpack(record.cache_key, pack(record)))  # a copy of what is the caller's
+        return self.store(record_of(request, response, cost=cost))
 
     def store(self, record: Record, *, mode: str | None = None) -> Record:
         """Store a record and return the one that counts: whatever was stored first.
 
-        A store that fails loses no answer: it is kept in memory until the store takes it, and a warning says so once.
+        Where the storage fails, the answer is kept in memory until it takes it, and a warning says so once.
 
         :param mode: instead of the cache's own; ``rewrite`` puts the record in place of what is there.
         """
-        mode = mode or self.mode
+        mode, key = mode or self.mode, record.cache_key
         if mode == "off":
             return record
-        again = mode == "refresh" and record.cache_key not in self._refreshed
-        from .keeping import keep
+        packed = pack(record)
+        replaces = mode == "rewrite" or (mode == "refresh" and key not in self._refreshed)
+        if not replaces and (first := self._unstored.get(key)) is not None:
+            packed = first
+        try:
+            counting = self._put(key, packed, replaces=replaces)
+        except (OSError, CacheError) as error:
+            counting = self._keep_in_memory(key, packed, error, replaces=replaces)
+        else:
+            self._store_unstored()
+        if mode == "refresh":
+            self._refreshed.add(key)
+        return counting
 
-        return keep(self, record, overwrite=again or mode == "rewrite")
+    def _put(self, key: str, packed: bytes, *, replaces: bool) -> Record:
+        if replaces:
+            self.storage.set(key, packed)
+            self._unstored.pop(key, None)
+        elif not self.storage.add(key, packed):
+            try:
+                found = self.lookup(key)
+            except CacheCorruptError:
+                found = None
+            if found is not None:
+                return found
+            self.storage.set(key, packed)  # what stands there cannot be read
+            self.lookup(key)  # nor may it be where the index is damaged
+        return unpack(key, packed)
+
+    def _store_unstored(self) -> Exception | None:
+        """Store what could not be stored before: a disk may have room again. Return the last error, if any."""
+        failure: Exception | None = None
+        for key, packed in list(self._unstored.items()):
+            try:
+                if key in self._refreshed:
+                    self.storage.set(key, packed)
+                else:
+                    self.storage.add(key, packed)
+            except (OSError, CacheError) as error:
+                failure = error
+                continue
+            with self._lock:
+                if self._unstored.get(key) is packed:
+                    del self._unstored[key]
+        return failure
+
+    def _keep_in_memory(self, key: str, packed: bytes, error: Exception, *, replaces: bool) -> Record:
+        with self._lock:
+            if replaces:
+                self._unstored[key] = packed
+            packed = self._unstored.setdefault(key, packed)
+            first_time, self._warned = not self._warned, True
+        if first_time:
+            atexit.register(self._store_at_exit)
+            _log().warning("the cache cannot store answers, which are kept in memory until it can: %s", error)
+        return unpack(key, packed)
+
+    def _store_at_exit(self) -> None:
+        error = self._store_unstored()
+        if error is not None:
+            _log().warning("%d answers could not be stored and are lost: %s", len(self._unstored), error)
 
     def __len__(self) -> int:
-        return len(self._storage)
+        return len(self.storage)
 
     def __bool__(self) -> bool:
         return True
 
     def exists(self) -> bool:
         """Return whether anything was ever stored in the directory."""
-        return self._storage.exists()
+        return self.storage.exists()
 
     def records(self, *, where: Where | None = None) -> Iterator[Record]:
         """Yield the records in the order in which they were stored, read a page at a time.
@@ -139,24 +192,26 @@ class ResponseCache:
         :param where: which ones.
         :raises CacheCorruptError: at a damaged one.
         """
-        for key, packed, stored_at in self._storage.rows():
+        for key, packed, stored_at in each_row(self.storage):
             if packed is None:
                 raise CacheCorruptError(f"{self.path}: the row {key[:12]!r} is none that llmcall stores; {REMEDY}")
             record = unpack(key, packed, stored_at)
             if where is None or where(record):
                 yield record
 
-    def verify(self) -> list[str]:
-        """Return the keys of the damaged records, those whose stored request does not fit their key included."""
-        from .salvage import damaged
+    def to_frame(self, where: Where | None = None) -> Any:
+        """Return a pandas DataFrame with a row for each record.
 
-        return damaged(self)
+        :param where: which ones.
+        :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens, cost (USD), cache_key.
+        """
+        from .summary import frame
+
+        return frame(self.records(where=where))
 
     def stats(self) -> CacheStats:
         """Return the path, the number of records and the bytes on the disk; its cost does not grow with the cache."""
-        from .stats import CacheStats
-
-        return CacheStats(str(self.path), len(self), self._storage.size())
+        return CacheStats(str(self.path), len(self), self.storage.size())
 
     def delete(self, *, where: Where | None = None, keys: Iterable[str] | None = None) -> int:
         """Delete the records that ``where`` is true of, or those of some keys; return how many.
@@ -169,51 +224,77 @@ class ResponseCache:
             raise TypeError("give either where= or keys=; clear() deletes all records")
         if isinstance(keys, str):
             raise TypeError(f"keys is {keys!r}; it must be a sequence of keys")
-        return self._storage.delete(
-            [record.cache_key for record in self.records(where=where)] if keys is None else keys
-        )
+        if keys is None:
+            keys = [record.cache_key for record in self.records(where=where)]
+        return self.storage.delete(keys)
 
     def clear(self) -> int:
         """Delete all records; return how many."""
-        return self._storage.clear()
+        return self.storage.clear()
 
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
         """Write the records as JSON Lines, the form of a cassette; return how many.
 
+        :param where: which ones.
         :raises CacheError: where a text looks like a credential, naming its place.
         """
-        from .transfers import export
+        from .maintenance import export
 
-        return export(self, path, where)
+        return export(path, self.records(where=where))
 
-    def load(self, path: str | os.PathLike[str] | ResponseCache, *, on_conflict: str = "keep") -> int:
+    def load(
+        self,
+        path: str | os.PathLike[str] | ResponseCache,
+        *,
+        on_conflict: str = "keep",
+        classes: Iterable[type[Any]] = (),
+    ) -> int:
         """Add the records of an exported file, a cassette, or another cache or its path; return how many were stored.
 
+        :param path: also TinyTroupe's pickle cache.
         :param on_conflict: what to do about a key that has another answer here: ``keep`` this one, ``replace`` it, or
             ``raise`` before anything is stored.
+        :param classes: those that were a ``response_format`` where TinyTroupe's cache was written; the file has only
+            their names.
         :raises CacheCorruptError: where a line is broken, or two answers meet under ``raise``.
         """
-        from .transfers import load
+        from .maintenance import load, records_in_file
 
-        return load(self, path, on_conflict)
+        if isinstance(path, ResponseCache):
+            return load(self.storage, str(path.path), path._existing(), on_conflict)
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"load takes a path or a ResponseCache, not {path!r}")
+        from ..config.values import without_password
 
-    def add_all(self, records: Iterable[Record], replaced: frozenset[str] | set[str] = frozenset()) -> int:
-        """Store many records, all or none; return how many were stored.
+        source = os.fspath(path)
+        if "://" in source or os.path.isdir(source):
+            with ResponseCache(source) as other:
+                records = other._existing()
+        else:
+            records = records_in_file(source, tuple(classes))
+        return load(self.storage, without_password(source), records, on_conflict)
 
-        :param replaced: the keys of those that go in place of what is there; the others leave it alone.
-        """
-        return self._storage.add_all(
-            (record.cache_key, pack(record), record.cache_key in replaced) for record in records
-        )
+    def _existing(self) -> list[Record]:
+        if not self.exists():
+            raise CacheError(f"{self.path} holds no cache; name a cache's directory or server, or an exported file")
+        return list(self.records())
+
+    def verify(self) -> list[str]:
+        """Return the keys of the damaged records, those whose stored request does not fit their key included."""
+        from .maintenance import damaged_keys
+
+        return damaged_keys(self.storage)
 
     def salvage(self, to: str | os.PathLike[str]) -> int:
         """Write every record that can still be read to a cache in another directory; return how many there were.
 
+        How many could not be read is said in the log.
+
         :raises CacheError: where there is no database, or ``to`` is this cache's own directory.
         """
-        from .salvage import salvage
+        from .maintenance import salvage
 
-        return salvage(self, to)
+        return salvage(self.storage, os.fspath(to))
 
     def rekey(self) -> int:
         """Recompute every key after a change of aliases, namespace or key version; return how many records changed.
@@ -221,9 +302,9 @@ class ResponseCache:
         The model is looked up in the present aliases, and the present namespace stands in place of the stored one.
         Of records that come to the same key the first gets it; the others stay as they are.
         """
-        from .rekeying import rekey
+        from .maintenance import rekey
 
-        return rekey(self)
+        return rekey(self.storage)
 
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a report."""
@@ -232,8 +313,11 @@ class ResponseCache:
         return explain(self, request)
 
     def close(self) -> None:
-        """Close the handles; the next use opens them again."""
-        self._storage.close()
+        """Store what could not be stored before, and close the handles; the next use opens them again."""
+        error = self._store_unstored()
+        if error is not None:
+            _log().warning("%d answers are in memory only: %s", len(self._unstored), error)
+        self.storage.close()
 
     def __enter__(self) -> ResponseCache:
         return self
@@ -245,29 +329,18 @@ class ResponseCache:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
 
 
-def _storage_at(path: str) -> Storage:
-    if "://" not in path:
-        return SqliteStorage(path)
-    from .redis import RedisStorage
-
-    return RedisStorage(path)
-
-
 _caches: weakref.WeakSet[ResponseCache] = weakref.WeakSet()
 _shared: dict[str, ResponseCache] = {}
 _shared_lock = threading.Lock()
 
 
-def _begin_anew() -> None:
+@after_fork_in_child
+def _renew() -> None:
     """Forget, in a forked process, what the threads that stayed behind were doing."""
     global _shared_lock
     _shared_lock = threading.Lock()
     for cache in list(_caches):
         cache._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
@@ -287,3 +360,9 @@ def forget_shared() -> None:
         _shared.clear()
     for cache in caches:
         cache.close()
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("llmcall")

@@ -1,8 +1,8 @@
-"""A key → bytes store in a Redis database, for caches that several machines share.
+"""A Redis server: how it is reached, what is said when it is not, and a store of bytes in one of its databases.
 
-Three keys hold all of it: a hash of the rows, a sorted set of their order, and a counter of those that were ever
-stored. A row is the time of storing, eight bytes, and then the bytes. Whatever changes more than one of the three does
-so in one script or transaction.
+Caches that several machines share are kept there. Three keys hold all of a cache: a hash of the rows, a sorted set of
+their order, and a counter of those that were ever stored. A row is the time of storing, eight bytes, and then the
+bytes. Whatever changes more than one of the three does so in one script or transaction.
 """
 
 from __future__ import annotations
@@ -10,23 +10,35 @@ from __future__ import annotations
 import re
 import struct
 import time
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import CacheError
+from ..config.values import MASK, without_password
+from ..errors import CacheError, ConfigError
+from ..forks import after_fork_in_child
 from ..notices import warn_once
-from .redis_servers import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from .storage import Change, Row
+    T = TypeVar("T")
+    Row = tuple[int, str, bytes | None, float]
+    Change = tuple[str, str, bytes]
 
-__all__ = ["RedisStorage"]
+__all__ = ["RedisServer", "RedisStorage"]
+
+SCHEMES = ("redis", "rediss", "unix")
+# Of redis.ConnectionPool; the address may say otherwise, as in redis://host/0?socket_timeout=60. One connection is for
+# each command under way, and more threads than redis-py's own limit of 100 would fail. Times are in seconds.
+OPTIONS = {"max_connections": 2**16, "socket_connect_timeout": 3.0, "socket_timeout": 20.0}
+SECRETS = ("password", "ssl_password")
+FORM = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… (TLS), or unix:///SOCKET[?db=DATABASE]"
+
 
 ROWS, ORDER, STORED = KEYS = ("llmcall:rows", "llmcall:order", "llmcall:stored")
 ASIDE = "llmcall:aside"  # there within a transaction only
 TIME = struct.Struct("<d")  # seconds since the epoch
-PAGE = 500  # keys deleted at a time
+PAGE = 500  # rows read, or keys deleted, at a time
 SCANNED = 1000  # keys that one step of a search looks at
 REWRITES = 3
 # key, row, whether it replaces what is there
@@ -65,6 +77,104 @@ redis.call('ZADD', KEYS[2], redis.call('HGET', KEYS[4], 'place ' .. ARGV[1]), AR
 redis.call('HDEL', KEYS[4], 'row ' .. ARGV[1], 'place ' .. ARGV[1])
 """
 
+_servers: weakref.WeakSet[RedisServer] = weakref.WeakSet()
+_of_the_parent: list[Any] = []
+
+
+class RedisServer:
+    """Speak to a Redis server, from any thread and after a fork; nothing is sent before the first command.
+
+    :param address: as redis-py reads it: ``redis://…``, ``rediss://…`` or ``unix://…``.
+    :raises ConfigError: where it is none of these, or redis-py is not installed.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.name: str = without_password(address)
+        self._client: Any = None
+        if address.partition("://")[0].casefold() not in SCHEMES:
+            raise ConfigError(
+                f"[Cache] PATH = {self.name} is neither a directory nor the address of a Redis server: {FORM}"
+            )
+        self._connected()  # to nothing yet, but an address that is wrong is known before any call is paid for
+        _servers.add(self)
+
+    def ask(self, action: Callable[[Any], T]) -> T:
+        """Return what an action on the client returns.
+
+        :param action: takes a ``redis.Redis``; its answers are bytes.
+        :raises CacheError: where the server does not answer or refuses, naming it and the remedy, without the password.
+        """
+        import redis
+
+        try:
+            return action(self._connected() if self._client is None else self._client)
+        except (redis.RedisError, OSError, UnicodeError) as error:  # UnicodeError: a host's name that can be none
+            raise self._failure(error) from (None if self._without_secrets(str(error)) != str(error) else error)
+
+    def _connected(self) -> Any:
+        try:
+            import redis
+            from redis.backoff import NoBackoff
+            from redis.connection import parse_url
+            from redis.retry import Retry
+        except ImportError as error:
+            raise ConfigError(
+                f"[Cache] PATH = {self.name} needs the Python package redis (5.3.0 or later): install the extra 'redis'"
+            ) from error
+        scheme, _, rest = self.address.partition("://")
+        # One further attempt is for a connection that was open when the server was started again. By default, redis-py
+        # tries ten times for some seconds.
+        again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+        try:
+            given = parse_url(f"{scheme.casefold()}://{rest}")
+            always = {"decode_responses": False, "protocol": 2, "retry": again}
+            pool = redis.ConnectionPool(**{**OPTIONS, **given, **always})
+            pool.connection_class(**pool.connection_kwargs)
+        except (ValueError, TypeError, redis.RedisError):  # whose words may repeat the password
+            raise ConfigError(f"[Cache] PATH = {self.name} cannot be read as an address: {FORM}") from None
+        self._client = redis.Redis(connection_pool=pool)
+        return self._client
+
+    def _failure(self, error: Exception) -> CacheError:
+        import redis
+
+        words = self._without_secrets(str(error))
+        if isinstance(error, (redis.AuthenticationError, redis.exceptions.NoPermissionError)):
+            return CacheError(
+                f"the Redis server {self.name} refuses access ({words}): "
+                "user and password stand in [Cache] PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
+            )
+        if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError, UnicodeError)):
+            return CacheError(
+                f"the Redis server {self.name} cannot be reached ({words}): start it, "
+                "or name another server or a directory in [Cache] PATH"
+            )
+        return CacheError(f"the Redis server {self.name} refuses a command ({words})")
+
+    def _without_secrets(self, text: str) -> str:
+        options = self._client.connection_pool.connection_kwargs if self._client else {}
+        for secret in filter(None, map(options.get, SECRETS)):
+            text = text.replace(secret, MASK)
+        return text
+
+    def close(self) -> None:
+        """Close the connections that nobody is using; the next command opens them again."""
+        if self._client is not None:
+            self._client.connection_pool.disconnect(inuse_connections=False)
+
+    def leave(self) -> None:
+        """Leave the connections to the process that this one was forked from."""
+        if self._client is not None:
+            _of_the_parent.append(self._client)
+            self._client = None
+
+
+@after_fork_in_child
+def _leave_connections() -> None:
+    for server in list(_servers):
+        server.leave()
+
 
 class RedisStorage:
     """Keep bytes under keys in a database of a Redis server. Opens nothing until used.
@@ -88,7 +198,7 @@ class RedisStorage:
         """Return whether anything was ever stored in the database."""
         return bool(self._server.ask(lambda redis: redis.exists(STORED)))
 
-    def get(self, key: str) -> tuple[bytes, float] | None:
+    def get(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``."""
         row = self._server.ask(lambda redis: redis.hget(ROWS, key))
         return None if row is None else _read(row)
@@ -164,11 +274,12 @@ class RedisStorage:
         found = self._server.ask(lambda redis: redis.register_script(READ)(KEYS, [after, size]))
         return [(int(place), _text(key), *(_read(row) if row else (None, 0.0))) for key, place, row in found]
 
-    def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
-        """Yield key, bytes and time of every row, in the order of storing; the bytes are ``None`` where unreadable."""
-        from .storage import each_row
-
-        return each_row(self)
+    def readable_rows(self) -> Iterator[tuple[str, bytes | None, float]]:
+        """Yield key, bytes and time of every row."""
+        last = 0
+        while page := self.page(last, PAGE):
+            yield from (row[1:] for row in page)
+            last = page[-1][0]
 
     def last(self) -> int:
         """Return the last place that is taken, or 0."""

@@ -1,9 +1,9 @@
-"""A key → bytes store: a diskcache directory, made by diskcache, its rows read and written with one statement each.
+"""A directory of diskcache's as a store of bytes, without what loses data or runs code there.
 
-diskcache's defaults lose data or run code, so they are off: it would evict above 1 GB (``size_limit``), cull old rows
-at each write (``cull_limit``), and unpickle values and keys (CVE-2025-69872, diskcache 5.6.3). No row here names a file
-or holds a pickle of diskcache's; one that does is unreadable, and its file is left alone. Statements of our own take
-half the time of diskcache's methods, and one connection serves all threads, where diskcache would open one in each.
+diskcache makes the database, and may open it beside us. Its defaults are off: it would evict above 1 GB, cull old rows
+at each write, and unpickle values and keys. Rows are read and written here by statements of our own, on two connections
+that all threads share: diskcache would hold one open in each thread, also over a fork, and tells a full disk from a
+busy one only now and then. No row of ours names a file or holds a pickle of diskcache's; one that does is unreadable.
 """
 
 from __future__ import annotations
@@ -16,121 +16,133 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError, CacheError
-from .statements import ADD, CLEAR, COUNT, DELETE, FIND, LAST, PAGE_OF_ROWS, SET, STARTING
+from ..forks import around_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from .storage import Change, Row
-
-__all__ = ["SqliteStorage"]
+__all__ = ["DATABASE", "SqliteStorage", "make_directory"]
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
+LAST_MADE = "Settings_size_delete"  # the last thing that diskcache makes in a new database
+IGNORED = ".gitignore"
 UNQUOTED = frozenset("%?#\\")  # signs that mean something in an address of SQLite's
 BUSY_SECONDS = 60.0
-PAGES = 8192  # of 4 KiB, kept in memory at most: diskcache.core.DEFAULT_SETTINGS["sqlite_cache_size"], 5.6.3
-ANOTHER_ROW = "its index leads to the row of another key"
-DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes a damaged name
+PAGE = 500  # rows that salvage tries to read at a time
 
-_stores: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
-_forking = threading.Lock()
-_held: list[SqliteStorage] = []  # while the process is being forked
+# Values are cast, since those of others may be texts that cannot be decoded. raw = 1 is a key that is not pickled, and
+# mode = 1 bytes as they are (diskcache.core.MODE_RAW, 5.6.3).
+FIND = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
+PAGE_OF_ROWS = "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
+ROWS_BETWEEN = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid BETWEEN ? AND ?"
+STARTING = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
+LAST = "SELECT max(rowid) FROM Cache"
+LAST_BY_INDEX = "SELECT max(rowid) FROM Cache INDEXED BY Cache_key_raw"  # where the table's last page is damaged
+COUNT = "SELECT value FROM Settings WHERE key = 'count'"  # kept by diskcache's triggers
+ADD = (
+    "INSERT OR IGNORE INTO Cache (key, raw, store_time, access_time, access_count, size, mode, filename, value) "
+    "VALUES (?, 1, ?, 0, 0, 0, 1, NULL, ?)"
+)
+SET = ADD.replace("OR IGNORE ", "") + (
+    " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, size = 0, mode = 1, filename = NULL, "
+    "value = excluded.value"
+)
+DELETE = "DELETE FROM Cache WHERE key = ?"
+CLEAR = "DELETE FROM Cache"
+# Rows that get another key have it with a sign before it until all old keys are gone; no key begins with that sign.
+MOVE = "UPDATE Cache SET key = '~' || ?, value = ? WHERE key = ? AND raw = 1"
+SETTLE = "UPDATE Cache SET key = substr(key, 2) WHERE key >= '~' AND key < '~g' AND raw = 1"
+
+_storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
+# Of all storages of the process: SQLite's handles do not survive a fork (sqlite.org, "How To Corrupt", 2.6), so none is
+# open or in use while the process is forked.
+_reading = threading.Lock()
+_writing = threading.Lock()  # spares the threads of one process SQLite's busy sleeps
 
 
 class SqliteStorage:
-    """Keep bytes under keys in a directory that many threads and processes share. Opens nothing until used."""
+    """Keep bytes under keys in a directory that many threads and processes share. Opens nothing until used.
+
+    :param directory: with ``~`` and variables as diskcache expands them.
+    """
 
     takes_one_at_a_time = is_near = True
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
-        # diskcache expands variables in a path; so must whoever shares the directory with it.
+        self._written: tuple[int, int] | None = None  # which file the writer has open
         self._folder = os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))
         self._database = os.path.join(self._folder, DATABASE)
-        self._lock = threading.Lock()
-        self._write_lock = threading.Lock()
-        self._written: tuple[int, int] | None = None  # which file the writer has open
-        with _forking:  # one that came after the others were closed would be open in the child
-            _stores.add(self)
+        with _reading:
+            _storages.add(self)
 
     @property
-    def directory(self) -> Path:
+    def place(self) -> Path:
         """Return the directory."""
         from pathlib import Path  # costs 4 ms, which a look-up need not pay
 
         return Path(self._folder)
 
-    place = directory
-
     def exists(self) -> bool:
         """Return whether there is a database."""
         return os.path.exists(self._database)
 
-    def get(self, key: str) -> tuple[bytes, float] | None:
+    def get(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``.
 
         :raises CacheCorruptError: where the database is damaged.
         """
-        with self._lock:
-            try:
-                reader = self._reader or self._open_reader()
-                found = reader.execute(FIND, (key,)).fetchone() if reader else None
-            except DAMAGE as error:
-                raise self._failure(error) from error
-        if found is not None and found[2] != key:
-            raise self._failure(sqlite3.DatabaseError(ANOTHER_ROW))
-        return found and found[:2]
+        for value, stored_at in self._read(FIND, key):
+            return value, stored_at
+        return None
 
-    def _read(self, statement: str, *values: object) -> list[Any]:
-        """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for a damaged one."""
-        with self._lock:
-            try:
-                reader = self._reader or self._open_reader()
-                return reader.execute(statement, values).fetchall() if reader else []
-            except DAMAGE as error:
-                raise self._failure(error) from error
+    def page(self, after: int, size: int) -> list[tuple[int, str, bytes | None, float]]:
+        """Return the next rows after a place, which is SQLite's number of a row; at most ``size``."""
+        rows = [(place, str(key), value, at) for place, key, value, at in self._read(PAGE_OF_ROWS, after, size)]
+        if rows and rows[-1][0] <= after:  # a damaged tree would be read in circles
+            raise self._damaged("its rows are out of order")
+        return rows
 
-    def _open_reader(self) -> sqlite3.Connection | None:
+    def readable_rows(self) -> Iterator[tuple[str, bytes | None, float]]:
+        """Yield key, bytes and time of every row that SQLite can give, whatever became of the others.
+
+        :raises CacheCorruptError: where not even the beginning of the database can be read.
+        """
         try:
-            os.stat(self._database)
-        except (FileNotFoundError, NotADirectoryError):
-            if self.directory.exists() and not self.directory.is_dir():
-                raise CacheError(self._is_a_file()) from None
-            return None
-        except OSError as error:  # somebody else's folder, or a link to itself
-            raise self._failure(error) from error
+            reader, _ = self._connect("mode=ro", damaged=True)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self._damaged(error) from error
         try:
-            self._reader = self._connect("mode=ro")
-        except sqlite3.OperationalError:
-            # A directory that nobody may write has no room for the index of the write-ahead log.
-            self._reader = self._connect("mode=ro&immutable=1")
-        return self._reader
+            last = max((row[0] or 0 for query in (LAST, LAST_BY_INDEX) for row in _given(reader, query)), default=0)
+            for first in range(1, last + 1, PAGE):
+                rows = _given(reader, ROWS_BETWEEN, first, first + PAGE - 1)
+                if len(rows) < PAGE:  # some are deleted, or cannot be read with the others
+                    places = range(first, first + PAGE)
+                    rows = [row for place in places for row in _given(reader, ROWS_BETWEEN, place, place)]
+                for key, value, stored_at in rows:
+                    yield str(key), value, stored_at if isinstance(stored_at, float) else 0.0
+        finally:
+            reader.close()
 
-    def _is_a_file(self) -> str:
-        return f"the cache path {self.directory} is a file; [Cache] PATH must name a directory"
+    def last(self) -> int:
+        """Return the place of the last row, or 0."""
+        found = self._read(LAST)
+        return (found[0][0] if found else None) or 0
 
-    def _connect(self, options: str) -> sqlite3.Connection:
-        path = self._database
-        if not UNQUOTED.isdisjoint(path):
-            from urllib.parse import quote  # costs 3 ms
+    def starting(self, prefix: str, limit: int) -> list[str]:
+        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the index."""
+        return [str(key) for (key,) in self._read(STARTING, prefix, prefix + "\U0010ffff", limit)]
 
-            path = quote(path)
-        address = f"file:{path}?{options}"
-        connection = sqlite3.connect(
-            address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        try:
-            connection.execute("PRAGMA mmap_size = 0")  # a mapped file that is cut short kills the process (SIGBUS)
-            connection.execute(f"PRAGMA cache_size = {PAGES}")
-            connection.execute("SELECT 1 FROM Cache LIMIT 1")
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            connection.close()
-            if "no such table" in str(error):
-                raise sqlite3.DatabaseError(str(error)) from error
-            raise
-        return connection
+    def __len__(self) -> int:
+        count = self._read(COUNT)
+        return int(count[0][0]) if count else 0
+
+    def size(self) -> int:
+        """Return the bytes that the database takes on the disk."""
+        files = (self._database + suffix for suffix in ("", "-wal"))
+        return sum(os.path.getsize(file) for file in files if os.path.exists(file))
 
     def add(self, key: str, value: bytes) -> bool:
         """Store bytes under a key that has none; return whether they were stored.
@@ -144,115 +156,45 @@ class SqliteStorage:
 
         :raises OSError: where the directory cannot be written, or the disk is full.
         """
-        self._write(lambda writer: _stored(writer, SET, key, time.time(), value))
+        self._write(lambda writer: writer.execute(SET, (key, time.time(), value)).rowcount)
 
     def add_all(self, rows: Iterable[tuple[str, bytes, bool]], stored_at: Mapping[str, float] | None = None) -> int:
         """Store many rows (key, value, whether it replaces what is there), all or none; return how many were stored."""
         times, now = stored_at or {}, time.time()
-
-        def store(writer: sqlite3.Connection) -> int:
-            """Store all in one go."""
-            return sum(
-                _stored(writer, SET if replace else ADD, key, times.get(key, now), value)
-                for key, value, replace in rows
+        return self._change(
+            lambda writer: sum(
+                writer.execute(SET if replaces else ADD, (key, times.get(key, now), value)).rowcount
+                for key, value, replaces in rows
             )
+        )
 
-        return self._change(store)
+    def delete(self, keys: Iterable[str]) -> int:
+        """Delete keys, all or none; return how many were there."""
+        if not self.exists():
+            return 0
+        return self._change(lambda writer: sum(writer.execute(DELETE, (key,)).rowcount for key in keys))
 
     def clear(self) -> int:
         """Delete all rows, those of others included; return how many there were."""
         return self._write(lambda writer: writer.execute(CLEAR).rowcount) if self.exists() else 0
 
-    def delete(self, keys: Iterable[str]) -> int:
-        """Delete keys, all or none; return how many were there."""
-
-        def remove(writer: sqlite3.Connection) -> int:
-            """Delete all in one go."""
-            return sum(writer.execute(DELETE, (key,)).rowcount for key in keys)
-
-        return self._change(remove) if self.exists() else 0
-
-    def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
+    def rewrite(self, changes: Callable[[], Iterable[tuple[str, str, bytes]]]) -> int:
         """Give rows (key, new key, new value) other keys and bytes, all or none; return how many there were.
 
         :param changes: is called within the transaction; the reading connection goes on seeing the rows as they were.
         """
-        from .databases import rewrite
 
-        return self._change(lambda writer: rewrite(writer, changes()))
+        def rewrite(writer: sqlite3.Connection) -> int:
+            """Move all rows aside, and then to their new keys."""
+            count = sum(writer.execute(MOVE, (new, value, key)).rowcount for key, new, value in changes())
+            writer.execute(SETTLE)
+            return count
 
-    def _change(self, action: Callable[[sqlite3.Connection], int]) -> int:
-        """Run an action on the writing connection, all of it or nothing; return the number of rows that it returns."""
-        from .databases import transaction
-
-        return self._write(lambda writer: transaction(writer, action))
-
-    def _write(self, action: Any) -> int:
-        # A lock here spares SQLite's busy sleeps between the threads of one process.
-        with self._write_lock:
-            try:
-                return int(action(self._current_writer()))
-            except sqlite3.OperationalError as error:
-                raise OSError(f"{self.directory}: {error}") from error
-            except DAMAGE as error:
-                raise self._failure(error) from error
-
-    def _current_writer(self) -> sqlite3.Connection:
-        from .databases import file_identity
-
-        if self._writer is not None and self._written == file_identity(self._database):
-            return self._writer
-        with self._lock:
-            self._forget()  # somebody deleted the directory: what is written to its open files is lost
-        return self._open_writer()
-
-    def _open_writer(self) -> sqlite3.Connection:
-        from .databases import file_identity, make_database, remove_left
-
-        if not self.exists():
-            if self.directory.exists() and not self.directory.is_dir():
-                raise NotADirectoryError(self._is_a_file())
-            make_database(self.directory / DATABASE)
-        remove_left(self.directory)
-        self._writer = self._connect("mode=rw")
-        self._writer.execute("PRAGMA synchronous = NORMAL")  # in WAL mode, a killed process loses nothing committed
-        self._written = file_identity(self._database)
-        return self._writer
-
-    def page(self, after: int, size: int) -> list[Row]:
-        """Return the next rows after a place, which is SQLite's number of a row; at most ``size``."""
-        found = [(place, str(key), value, at) for place, key, value, at in self._read(PAGE_OF_ROWS, after, size)]
-        if found and found[-1][0] <= after:  # a damaged tree would be read in circles
-            raise self._failure(sqlite3.DatabaseError("its rows are out of order"))
-        return found
-
-    def last(self) -> int:
-        """Return the place of the last row, or 0."""
-        found = self._read(LAST)
-        return (found[0][0] if found else None) or 0
-
-    def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
-        """Yield key, bytes and time of every row, in the order of storing; the bytes are ``None`` where unreadable."""
-        from .storage import each_row
-
-        return each_row(self)
-
-    def starting(self, prefix: str, limit: int) -> list[str]:
-        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the index."""
-        return [str(key) for (key,) in self._read(STARTING, prefix, prefix + "\U0010ffff", limit)]
-
-    def __len__(self) -> int:
-        count = self._read(COUNT)
-        return int(count[0][0]) if count else 0
-
-    def size(self) -> int:
-        """Return the bytes that the database takes on the disk."""
-        files = (self.directory / f"{DATABASE}{suffix}" for suffix in ("", "-wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
+        return self._change(rewrite)
 
     def close(self) -> None:
         """Close the handles; the next use opens them again."""
-        with self._write_lock, self._lock:
+        with _writing, _reading:
             self._forget()
 
     def _forget(self) -> None:
@@ -264,37 +206,158 @@ class SqliteStorage:
     def __del__(self) -> None:
         self._forget()
 
-    def _failure(self, error: Exception) -> CacheError:
+    def _read(self, statement: str, *values: object) -> list[Any]:
+        """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for a damaged one."""
+        with _reading:
+            try:
+                reader = self._reader or self._open_reader()
+                return reader.execute(statement, values).fetchall() if reader else []
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes a damaged name
+                raise self._damaged(error) from error
+
+    def _open_reader(self) -> sqlite3.Connection | None:
+        try:
+            os.stat(self._database)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.exists(self._folder) and not os.path.isdir(self._folder):
+                raise CacheError(self._is_a_file()) from None
+            return None
+        except OSError as error:  # somebody else's folder, or a link to itself
+            raise self._damaged(error) from error
+        try:
+            reader, made = self._connect("mode=ro")
+        except sqlite3.OperationalError:
+            # A directory that nobody may write has no room for the index of the write-ahead log.
+            reader, made = self._connect("mode=ro&immutable=1")
+        if made:
+            self._reader = reader
+        else:  # another process is about to make it
+            reader.close()
+        return self._reader
+
+    def _connect(self, options: str, *, damaged: bool = False) -> tuple[sqlite3.Connection, bool]:
+        """Return a connection, and whether the database is as diskcache makes it.
+
+        :param damaged: whether SQLite may read a file that was cut short.
+        """
+        path = self._database
+        if not UNQUOTED.isdisjoint(path):
+            from urllib.parse import quote  # costs 3 ms
+
+            path = quote(path)
+        connection = sqlite3.connect(
+            f"file:{path}?{options}", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            if damaged:
+                connection.execute("PRAGMA writable_schema = ON")  # without it, a file must be as long as it says
+            connection.execute("PRAGMA mmap_size = 0")  # a mapped file that is cut short kills the process (SIGBUS)
+            connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a killed process loses nothing committed
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if names and "Settings" not in names:
+                raise sqlite3.DatabaseError("it is another program's")
+        except (sqlite3.Error, UnicodeDecodeError):
+            connection.close()
+            raise
+        return connection, LAST_MADE in names
+
+    def _write(self, action: Callable[[sqlite3.Connection], int]) -> int:
+        with _writing:
+            try:
+                return action(self._current_writer())
+            except sqlite3.OperationalError as error:
+                raise OSError(f"{self.place}: {error}") from error
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                raise self._damaged(error) from error
+
+    def _change(self, action: Callable[[sqlite3.Connection], int]) -> int:
+        """Run an action on the writing connection, all of it or nothing; return the number of rows that it returns."""
+
+        def change(writer: sqlite3.Connection) -> int:
+            """Run it while no other process writes."""
+            writer.execute("BEGIN IMMEDIATE")
+            try:
+                count = action(writer)
+            except BaseException:
+                if writer.in_transaction:  # SQLite itself rolls back where the disk is full
+                    writer.execute("ROLLBACK")
+                raise
+            writer.execute("COMMIT")
+            return count
+
+        return self._write(change)
+
+    def _current_writer(self) -> sqlite3.Connection:
+        if self._writer is not None and self._written == _identity(self._database):
+            return self._writer
+        with _reading:
+            self._forget()  # somebody deleted the directory: what is written to its open files is lost
+        if os.path.exists(self._folder) and not os.path.isdir(self._folder):
+            raise NotADirectoryError(self._is_a_file())
+        make_directory(self._folder)
+        writer, made = self._connect("mode=rwc")
+        if not made:
+            import diskcache
+
+            writer.close()
+            diskcache.Cache(self._folder, eviction_policy="none", cull_limit=0, size_limit=2**62, statistics=0).close()
+            writer, _ = self._connect("mode=rw")
+        self._writer, self._written = writer, _identity(self._database)
+        return writer
+
+    def _is_a_file(self) -> str:
+        return f"the cache path {self._folder} is a file; [Cache] PATH must name a directory"
+
+    def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(
             f"the cache database {self._database} is damaged or cannot be read ({error}); "
-            f"'llmcall cache salvage NEW_FOLDER --path {self.directory}' saves what can be read"
+            f"'llmcall cache salvage NEW_FOLDER --path {self._folder}' saves what can be read"
         )
 
 
-def _stored(writer: sqlite3.Connection, statement: str, *values: object) -> int:
-    count = writer.execute(statement, values).rowcount
-    if not count and statement is SET:
-        raise sqlite3.DatabaseError(ANOTHER_ROW)
-    return count
+def _given(reader: sqlite3.Connection, query: str, *values: int) -> list[Any]:
+    """Return the rows that a query finds before SQLite fails to read further."""
+    rows = []
+    try:
+        for row in reader.execute(query, values):
+            rows.append(row)
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        pass
+    return rows
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from one that was put in its place; ``None`` where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def make_directory(directory: str | os.PathLike[str]) -> None:
+    """Make a cache's directory where there is none; one that is new or empty becomes private and is left out of git.
+
+    :raises OSError: where that is not possible.
+    """
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    ignored = os.path.join(directory, IGNORED)
+    if set(os.listdir(directory)) <= {IGNORED} and not (os.path.exists(ignored) and os.path.getsize(ignored)):
+        os.chmod(directory, 0o700)
+        with open(ignored, "w", encoding="utf-8") as file:
+            file.write("*\n")
 
 
 def _before_fork() -> None:
-    """Leave nothing open: SQLite's handles do not survive a fork (sqlite.org, "How To Corrupt", 2.6)."""
-    _forking.acquire()
-    for store in list(_stores):
-        store._write_lock.acquire()
-        store._lock.acquire()
-        store._forget()
-        _held.append(store)
+    _writing.acquire()
+    _reading.acquire()
+    for storage in list(_storages):
+        storage._forget()
 
 
 def _after_fork() -> None:
-    while _held:
-        store = _held.pop()
-        store._lock.release()
-        store._write_lock.release()
-    _forking.release()
+    _reading.release()
+    _writing.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+around_fork(_before_fork, _after_fork)

@@ -1,4 +1,4 @@
-"""What a response cache asks of the place where it keeps its records: a small interface, so that there can be more."""
+"""What a response cache asks of the place where it keeps its records' bytes: a small protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     # Of a row that changes: its key, its key from now on, and its bytes from now on.
     Change = tuple[str, str, bytes]
 
-__all__ = ["Storage", "each_row"]
+__all__ = ["Storage", "each_row", "storage_at"]
 
 PAGE = 500  # rows read at a time
 
@@ -41,7 +41,7 @@ class Storage(Protocol):
     def exists(self) -> bool:
         """Return whether anything was ever stored there."""
 
-    def get(self, key: str) -> tuple[bytes, float] | None:
+    def get(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``."""
 
     def add(self, key: str, value: bytes) -> bool:
@@ -71,8 +71,8 @@ class Storage(Protocol):
     def page(self, after: int, size: int) -> list[Row]:
         """Return the next rows after a place in the order, at most ``size``; the first place is above 0."""
 
-    def rows(self) -> Iterator[tuple[str, bytes | None, float]]:
-        """Yield key, bytes and time of every row, in the order; the bytes are ``None`` where unreadable."""
+    def readable_rows(self) -> Iterator[tuple[str, bytes | None, float]]:
+        """Yield key, bytes and time of every row that can be read, whatever became of the others."""
 
     def last(self) -> int:
         """Return the last place that is taken, or 0."""
@@ -89,10 +89,21 @@ class Storage(Protocol):
         """Close what is open; the next use opens it again."""
 
 
-def each_row(store: Storage) -> Iterator[tuple[str, bytes | None, float]]:
-    """Yield key, bytes and time of every row of a store, a page after the other."""
+def storage_at(path: str) -> Storage:
+    """Return the storage in a directory, or at the address of a Redis server."""
+    if "://" not in path:
+        from .sqlite import SqliteStorage
+
+        return SqliteStorage(path)
+    from .redis import RedisStorage
+
+    return RedisStorage(path)
+
+
+def each_row(storage: Storage) -> Iterator[tuple[str, bytes | None, float]]:
+    """Yield key, bytes and time of every row of a storage, a page after the other."""
     last = 0
-    while page := store.page(last, PAGE):
+    while page := storage.page(last, PAGE):
         for _, key, value, stored_at in page:
             yield key, value, stored_at
         last = page[-1][0]

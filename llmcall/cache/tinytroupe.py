@@ -2,15 +2,18 @@
 
 Forms, as of microsoft/TinyTroupe from its first public version to 0.6: a dict whose keys are ``str((model, params))``,
 and whose values are the SDK's ``ChatCompletion`` objects, or, since 0.6, what their ``model_dump()`` gives, or, of its
-client for Ollama, the response as JSON. An entry whose ``response_format`` was a class cannot be read: its key has the
-class's name alone.
+client for Ollama, the response as JSON. Whatever class or function a pickle names, a stand-in is built in its place:
+nothing is imported or run.
 """
 
 from __future__ import annotations
 
 import ast
 import os
+import pickle
 import re
+from io import BytesIO
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
@@ -21,8 +24,7 @@ from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import asked_parameters, check_names, given_parameters
 from ..responses.validate import check_chat
 from ..types import Record
-from .pickles import DEPTH, Room, plain
-from .pickles import read as read_pickle
+from .record import UNREADABLE
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["read", "readable", "recognized"]
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
-GROWTH = 10  # how many times a file's size the records made of it may have
+DEPTH = 100  # levels of nesting; a key of TinyTroupe's has about ten
 REASON = 200  # characters of a reason
 REASONS = 5  # that the log names
 
@@ -38,11 +40,32 @@ REASONS = 5  # that the log names
 UNASKED = ("model", "messages", "options", "timeout", "stream", "num_ctx")
 # What the SDK's parse() adds to an answer: objects of classes that are not here.
 PARSED = frozenset({"parsed", "parsed_arguments"})
-# What stands in Python's notation of plain data.
+# What stands in Python's notation of plain data, and a class, of which there is only the name.
 TOKEN = re.compile(
-    r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.]*(?:e[+-]?\d+)?|True|False|None|[\[{(]|[\]})]|[,:\s]""",
+    r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.]*(?:e[+-]?\d+)?|True|False|None|[\[{(]|[\]})]|[,:\s]"""
+    r"""|<class '[\w.<>]+'>""",
     re.DOTALL,
 )
+
+
+class _StandIn:
+    """Stand for whatever a pickle would have built by code; keep what it was to be filled with."""
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type[Any]:
+        """Return a set, which pydantic's objects hold, or a stand-in."""
+        return set if (module, name) in (("builtins", "set"), ("__builtin__", "set")) else _StandIn
+
+    def persistent_load(self, identifier: Any) -> Any:
+        """Refuse: nothing stands outside the file."""
+        raise pickle.UnpicklingError("it refers to an object outside")
 
 
 def recognized(path: str | os.PathLike[str]) -> bool:
@@ -51,9 +74,9 @@ def recognized(path: str | os.PathLike[str]) -> bool:
         return file.read(1) == PICKLE
 
 
-def readable(path: str | os.PathLike[str]) -> list[Record]:
+def readable(path: str | os.PathLike[str], classes: tuple[type[Any], ...] = ()) -> list[Record]:
     """Return the records of a pickle cache, and say in the log what could not be read; as :func:`read`."""
-    records, unreadable = read(path)
+    records, unreadable = read(path, classes=classes)
     if unreadable:
         import logging
 
@@ -68,52 +91,87 @@ def readable(path: str | os.PathLike[str]) -> list[Record]:
     return records
 
 
-def read(path: str | os.PathLike[str], settings: Settings | None = None) -> tuple[list[Record], list[str]]:
+def read(
+    path: str | os.PathLike[str], settings: Settings | None = None, classes: tuple[type[Any], ...] = ()
+) -> tuple[list[Record], list[str]]:
     """Return the records of a pickle cache, and why others could not be read.
 
     Nothing in the file is run. ``REASONING_EFFORT``, which TinyTroupe did not write down, is taken from the settings,
-    as are aliases, namespace and normalizers: a script that repeats a call with these settings finds its answer.
+    as are aliases, namespace and normalizers: a script that repeats a call with these settings finds its answer. An
+    entry with ``top_p=0`` becomes a second record, for calls without ``top_p``.
 
     :param settings: ``None`` means the process's.
+    :param classes: those that were a ``response_format``, found by the module and name in a key, else by the name.
     :returns: the records in the order of the file, and one line for each entry that could not be read.
     :raises CacheCorruptError: where the file is no such cache.
     """
-    with open(path, "rb") as file:
-        data = file.read()
-    entries = _entries(data, os.fspath(path))
-    known, room = settings or config.settings(), Room(GROWTH * len(data))
+    known = settings or config.settings()
     records: dict[str, Record] = {}
     unreadable = []
-    for number, (key, value) in enumerate(entries.items(), 1):
+    for number, (key, value) in enumerate(_entries(path).items(), 1):
         try:
-            record = _record(key, value, known, room)
-            if records.setdefault(record.cache_key, record).response != record.response:
+            response = _plain(value)
+            check_chat(response)
+            request = _request(key, known, classes)
+            record = _record(request, response)
+            if records.setdefault(record.cache_key, record).response != response:
                 raise ValueError("it is another answer to a request that stands in the file before")
-        except (ValueError, TypeError, APIError) as error:
+            if request.get("top_p") == 0:  # TinyTroupe sent it up to 0.4 where its user had said nothing
+                unsaid = _record({name: value for name, value in request.items() if name != "top_p"}, response)
+                records.setdefault(unsaid.cache_key, unsaid)
+        except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
             reason = str(error)
             unreadable.append(f"entry {number}: {reason if len(reason) <= REASON else reason[:REASON] + '…'}")
     return list(records.values()), unreadable
 
 
-def _entries(data: bytes, name: str) -> dict[Any, Any]:
+def _entries(path: str | os.PathLike[str]) -> dict[Any, Any]:
+    name = os.fspath(path)
+    with open(path, "rb") as file:
+        data = file.read()
     try:
-        entries = read_pickle(data)
-    except ValueError as error:
+        entries = _Unpickler(BytesIO(data)).load()
+    except UNREADABLE as error:
         raise CacheCorruptError(f"{name} cannot be read as a pickle: {error}") from error
     if not isinstance(entries, dict):
         raise CacheCorruptError(f"{name} is no cache of TinyTroupe: it holds no dict")
     return entries
 
 
-def _record(key: Any, value: Any, settings: Settings, room: Room) -> Record:
-    response = plain(value, room, PARSED)
-    check_chat(response)
-    request = _request(key, settings)
+def _record(request: dict[str, Any], response: dict[str, Any]) -> Record:
     return Record(key_of("chat", request, None), "chat", None, request, response)
 
 
-def _request(key: Any, settings: Settings) -> dict[str, Any]:
-    model, params = _asked(key)
+def _plain(value: Any) -> Any:
+    """Return what a pickle held as JSON-like data; of an object, its fields."""
+    if isinstance(value, _StandIn):
+        value = _fields(value.state)
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            raise ValueError("it holds a dict with a key that is no text")
+        return {name: _plain(item) for name, item in value.items() if name not in PARSED}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        value.encode()  # a lone surrogate is a ValueError
+    elif isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"it holds {value}, which JSON cannot hold")
+    elif not isinstance(value, (int, float, type(None))):
+        raise ValueError(f"it holds {type(value).__name__}, which JSON cannot hold")
+    return value
+
+
+def _fields(state: Any) -> dict[Any, Any]:
+    """Return an object's fields: of a pydantic model (1 or 2) those that it declares, and those beyond."""
+    fields = state.get("__dict__") if isinstance(state, dict) else None
+    if not isinstance(fields, dict):
+        raise ValueError("it holds an object that is no pydantic model")
+    extra = state.get("__pydantic_extra__")
+    return {**fields, **extra} if isinstance(extra, dict) else fields
+
+
+def _request(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> dict[str, Any]:
+    model, params = _asked(key, classes)
     options = params.get("options")
     found = {**params, **(options if isinstance(options, dict) else {})}
     given = {name: value for name, value in found.items() if name not in UNASKED and value not in (None, [])}
@@ -130,9 +188,9 @@ def _request(key: Any, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _asked(key: Any) -> tuple[str, dict[str, Any]]:
+def _asked(key: Any, classes: tuple[type[Any], ...]) -> tuple[str, dict[str, Any]]:
     """Return the model and the parameters that a key names."""
-    found = _literal(key) if isinstance(key, str) else None
+    found = _literal(key, classes) if isinstance(key, str) else None
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], dict):
         raise ValueError("its key is none of TinyTroupe's: (model, parameters) in Python's notation")
     model = found[1].get("model") or found[0]
@@ -141,27 +199,47 @@ def _asked(key: Any) -> tuple[str, dict[str, Any]]:
     return model, found[1]
 
 
-def _literal(text: str) -> Any:
-    """Return the plain data that a text is Python's notation of; anything else is not even parsed."""
+def _literal(text: str, classes: tuple[type[Any], ...]) -> Any:
+    """Return the plain data that a text is Python's notation of, with a class as ``response_format``.
+
+    Anything else is not even parsed.
+    """
     position = depth = 0
+    tokens = []
+    named: type[Any] | None = None
     while position < len(text):
         token = TOKEN.match(text, position)
         if token is None:
-            raise ValueError(_unreadable(text, position))
+            raise ValueError(f"its {_name_before(text, position)} is no plain data")
+        if token[0][0] == "<":
+            named = _class_named(token[0], classes, _name_before(text, position))
         depth += (token[0] in "[{(") - (token[0] in "]})")
         if depth > DEPTH:
             raise ValueError(f"its key is nested more than {DEPTH} levels deep")
+        tokens.append("None" if token[0][0] == "<" else token[0])
         position = token.end()
     try:
-        return ast.literal_eval(text)
+        found = ast.literal_eval("".join(tokens))
     except (SyntaxError, MemoryError, RecursionError) as error:
         raise ValueError(f"its key cannot be read: {error}") from error
+    if named is not None:
+        found[1]["response_format"] = named
+    return found
 
 
-def _unreadable(text: str, position: int) -> str:
+def _class_named(text: str, classes: tuple[type[Any], ...], place: str) -> type[Any]:
+    """Return the class whose ``repr`` a key holds: of the same module and name, else of the same name."""
+    name = text[len("<class '") : -len("'>")].rpartition(".")[2]
+    same = [each for each in classes if repr(each) == text] or [each for each in classes if each.__name__ == name]
+    if place != "response_format" or len(same) != 1:
+        remedy = f"load(…, classes=[{name}]) gives it"
+        raise ValueError(f"its {place} is a Python class, {name}, whose schema is not in the file: {remedy}")
+    return same[0]
+
+
+def _name_before(text: str, position: int) -> str:
     names = re.findall(r"'(\w+)': ", text[:position])
-    what = "a Python class, whose schema is not in the file" if text.startswith("<class", position) else "no plain data"
-    return f"its {names[-1] if names else 'key'} is {what}"
+    return names[-1] if names else "key"
 
 
 def _namespace(model: str, settings: Settings) -> str:

@@ -15,11 +15,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.locks import alone
 from ..cache.record import pack, unpack
 from ..config import resolve as config
 from ..config.settings import CONFIGURED
 from ..errors import CacheError, ConfigError
+from ..files import alone
 from ..forks import after_fork_in_child
 from ..notices import Failures, warn_once
 from ..replay import scopes

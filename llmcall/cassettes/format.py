@@ -26,8 +26,8 @@ from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..cache.drafts import draft
 from ..errors import CacheCorruptError, CacheError
+from ..files import draft
 from ..types import Data, Record
 from . import secrets
 

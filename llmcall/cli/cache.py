@@ -5,27 +5,34 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ..cache.summary import answer_text, message_text, prompt_text, scope_and_draw
 from ..config.values import without_password
 from ..errors import CacheError
+from ..tables import columns
+from ..text import printable
+from ..types import TokenUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..cache.cache import ResponseCache
-    from ..types import Record
+    from ..types import Record, Request
 
 __all__ = ["cache"]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SHORT = 12  # digits of a key that a table shows
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what a terminal would obey in an answer from elsewhere
 COUNTED = 10  # keys with one beginning, of which a message tells the number
-WORDS = 48  # characters of a question that a table shows
+WORDS = 40  # characters of a question that a table shows
+SCOPES = 20  # scopes that stats shows
+MESSAGES = ("messages", "current_messages")
 
 
 @click.group()
@@ -70,9 +77,9 @@ def _where(model: str | None, scope: str | None, since: str | None) -> Callable[
         """Tell whether a record is among those that are meant."""
         path = (record.sample or "").partition("#")[0]
         return (
-            (model is None or record.request.get("model") == model)
+            (begin is None or (record.stored_at or 0) >= begin)
             and (scope is None or fnmatchcase(path, scope))
-            and (begin is None or (record.stored_at or 0) >= begin)
+            and (model is None or record.request.get("model") == model)
         )
 
     return where
@@ -90,19 +97,81 @@ def _moment(text: str) -> float:
         raise click.BadParameter(f"{text!r} is neither a date (2026-11-30) nor an age (90m, 12h, 7d)") from None
 
 
+class Totals(NamedTuple):
+    """Hold what records come to: how many, their tokens where the server told them, and the costs that are known."""
+
+    records: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Totals:
+        """Add up records."""
+        count, tokens_in, tokens_out, cost = 0, 0, 0, 0.0
+        for record in records:
+            usage = TokenUsage.of(record.response)
+            count += 1
+            tokens_in += usage.input_tokens or 0
+            tokens_out += usage.output_tokens or 0
+            cost += record.cost or 0.0
+        return cls(count, tokens_in, tokens_out, cost)
+
+
 @cache.command()
+@selecting
 @as_json
 @click.pass_obj
-def stats(found: ResponseCache, as_json: bool) -> None:
-    """Say where the cache is, and how large.
+def stats(found: ResponseCache, model: str | None, scope: str | None, since: str | None, as_json: bool) -> None:
+    """Say where the cache is, how large, and what is in it.
 
-    That is: its directory or server, the records that it holds, and what they take there.
+    That is: records, models, tokens, cost, since when, and the same for each scope path's first level.
     """
-    now = found.stats()
+    records = list(found.records(where=_where(model, scope, since)))
+    size = found.stats().size
+    models = Counter(str(record.request.get("model") or record.kind) for record in records)
+    scopes: dict[str, list[Record]] = {}
+    for record in records:
+        scopes.setdefault((scope_and_draw(record.sample)[0] or "").partition("/")[0], []).append(record)
+    by_scope = {name: Totals.of(group) for name, group in sorted(scopes.items())}
+    since_when = min((record.stored_at or 0 for record in records), default=None)
+    total = Totals.of(records)
     if as_json:
-        click.echo(json.dumps(now._asdict(), indent=2))
-    else:
-        click.echo(f"{now.path}: {now.records:,} records, {now.size / 1e6:,.1f} MB")
+        data = {
+            "path": str(found.path),
+            **total._asdict(),
+            "size": size,
+            "models": dict(models),
+            "since": since_when,
+            "by_scope": {name: each._asdict() for name, each in by_scope.items()},
+        }
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{found.path}: {total.records:,} records, {size / 1e6:,.1f} MB")
+    if not records:
+        return
+    click.echo(f"since {_date(since_when)}; {_spent(total)}")
+    click.echo("models: " + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common()))
+    if set(by_scope) != {""}:
+        rows = [(printable(name) or "(none)", *_cells(each)) for name, each in list(by_scope.items())[:SCOPES]]
+        click.echo(columns([("scope", "records", "input tokens", "output tokens", "cost"), *rows], (1, 2, 3, 4)))
+        if len(by_scope) > SCOPES:
+            click.echo(f"… {len(by_scope) - SCOPES:,} scopes more; --json shows all", err=True)
+
+
+def _spent(total: Totals) -> str:
+    return f"{total.input_tokens:,} input tokens, {total.output_tokens:,} output tokens, ${total.cost:,.6f}"
+
+
+def _cells(total: Totals) -> tuple[str, ...]:
+    return f"{total.records:,}", f"{total.input_tokens:,}", f"{total.output_tokens:,}", f"${total.cost:,.6f}"
+
+
+def _date(stored_at: float | None) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(stored_at or 0))
+    except (OverflowError, OSError, ValueError):  # a clock that was far off
+        return "?"
 
 
 @cache.command("ls")
@@ -116,56 +185,57 @@ def list_records(
     """List records, oldest first."""
     from itertools import islice
 
-    from ..tables import columns
-
     shown = list(islice(found.records(where=_where(model, scope, since)), limit or None))
-    rows = [_row(record) for record in shown]
     if as_json:
-        click.echo(json.dumps([dict(zip(HEADS, row, strict=True)) for row in rows], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([_listed(record) for record in shown], indent=2, ensure_ascii=False))
         return
-    if not rows:
-        click.echo(f"no such record among the {len(found):,} in {found.path}", err=True)
+    if not shown:
+        _say_nothing_found(found)
         return
-    click.echo(columns([HEADS, *rows]))
+    click.echo(columns([HEADS, *map(_row, shown)], (4, 5)))
     if limit and len(shown) == limit and len(found) > limit:
         click.echo(f"… the first {limit} of up to {len(found):,}; --limit 0 shows all", err=True)
 
 
-HEADS = ("key", "kind", "model", "sample", "asked", "answered")
+HEADS = ("key", "kind", "model", "sample", "age", "cost", "asked", "answered")
+
+
+def _say_nothing_found(found: ResponseCache) -> None:
+    count = len(found)
+    what = f"no such record among the {count:,} in {found.path}" if count else f"the cache {found.path} is empty"
+    click.echo(what, err=True)
+
+
+def _listed(record: Record) -> dict[str, Any]:
+    return {
+        "key": record.cache_key,
+        "kind": record.kind,
+        "model": record.request.get("model"),
+        "sample": record.sample,
+        "stored_at": record.stored_at,
+        "cost": record.cost,
+        "asked": prompt_text(record),
+        "answered": answer_text(record),
+    }
 
 
 def _row(record: Record) -> tuple[str, ...]:
-    model = str(record.request.get("model", "-"))
-    key = record.cache_key[:SHORT]
-    return key, record.kind, model, record.sample or "-", _brief(_asked(record)), _brief(_answered(record))
+    model = printable(str(record.request.get("model") or "-"))
+    cost = "?" if record.cost is None else f"${record.cost:.6f}"
+    sample = printable(record.sample or "-")
+    asked, answered = _brief(prompt_text(record)), _brief(answer_text(record))
+    return record.cache_key[:SHORT], record.kind, model, sample, _age(record.stored_at), cost, asked, answered
+
+
+def _age(stored_at: float | None) -> str:
+    seconds = max(0.0, time.time() - (stored_at or 0))
+    unit = next((name for name in ("d", "h", "m") if seconds >= SECONDS[name]), "s")
+    return f"{seconds / SECONDS[unit]:,.0f}{unit}"
 
 
 def _brief(text: str) -> str:
-    flat = CONTROL.sub("\ufffd", " ".join(text.split()))
+    flat = printable(" ".join(text.split()))
     return flat if len(flat) <= WORDS else flat[: WORDS - 1] + "…"
-
-
-def _asked(record: Record) -> str:
-    messages = record.request.get("messages")
-    return _said(messages[-1]) if messages else _text(record.request.get("input", record.request))
-
-
-def _answered(record: Record) -> str:
-    choices = record.response.get("choices")
-    if choices:
-        return "\n\n".join(_said(choice["message"]) for choice in choices)
-    embedding = record.response.get("embedding")
-    return f"{len(embedding) // 4} numbers" if isinstance(embedding, bytes) else _text(record.response)
-
-
-def _said(message: dict[str, Any]) -> str:
-    calls = [call.get("function") or call.get("custom") or call for call in message.get("tool_calls") or ()]
-    called = [f"{call.get('name')}({call.get('arguments') or call.get('input') or ''})" for call in calls]
-    return "\n".join([_text(message.get("content") or message.get("refusal") or ""), *called]).strip()
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
 
 
 @cache.command()
@@ -180,28 +250,36 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
     record = found.lookup(_whole_key(found, key))
     assert record is not None
     if as_json:
-        click.echo(json.dumps(record._asdict(), indent=2, ensure_ascii=False, default=lambda data: data.hex()))
+        click.echo(json.dumps(record.as_dict(), indent=2, ensure_ascii=False, default=lambda data: data.hex()))
         return
     parameters = {name: value for name, value in record.request.items() if name not in ("messages", "input")}
     click.echo(f"{record.kind} {record.cache_key}")
-    click.echo(f"sample {record.sample or '-'}   cost {'?' if record.cost is None else f'${record.cost:.6f}'}")
-    click.echo(json.dumps(parameters, ensure_ascii=False))
+    cost = "?" if record.cost is None else f"${record.cost:.6f}"
+    click.echo(f"sample {printable(record.sample or '-')}   cost {cost}   stored {_date(record.stored_at)}")
+    click.echo(printable(json.dumps(parameters, ensure_ascii=False)))
     for heading, text in _parts(record):
-        click.echo(f"\n{click.style(heading, bold=True)}\n{text}")
+        click.echo(f"\n{click.style(printable(heading), bold=True)}\n{_visible(text)}")
 
 
 def _parts(record: Record) -> list[tuple[str, str]]:
     """Return what was said, each with who said it."""
-    asked = [(message["role"], _said(message)) for message in record.request.get("messages", ())]
+    asked = [(str(message["role"]), message_text(message)) for message in record.request.get("messages", ())]
     if "input" in record.request:
-        asked = [("input", _text(record.request["input"]))]
-    return [*asked, ("answer", _answered(record))]
+        asked = [("input", prompt_text(record))]
+    return [*asked, ("answer", answer_text(record))]
+
+
+def _visible(text: str) -> str:
+    """Return a text whose lines hold nothing that a terminal obeys."""
+    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
 
 
 def _whole_key(found: ResponseCache, prefix: str) -> str:
     keys = found.storage.starting(prefix.rstrip("…"), COUNTED)
     if len(keys) != 1:
         problem = f"{len(keys)} keys begin" if keys else "no key begins"
+        if not len(found):
+            raise CacheError(f"the cache {found.path} is empty")
         raise CacheError(f"{problem} with {prefix!r} in {found.path}; 'llmcall cache ls' shows the keys")
     return keys[0]
 
@@ -298,3 +376,40 @@ def rekey(found: ResponseCache) -> None:
     For a change of aliases or namespace, or an llmcall whose keys are made in another way.
     """
     click.echo(f"{found.rekey():,} of {len(found):,} records changed")
+
+
+@cache.command()
+@click.argument("file", type=click.File(encoding="utf-8"))
+@click.option("--scope", metavar="PATH", help="The scope in which it is asked, such as trial-3/lisa.")
+@click.pass_obj
+def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
+    """Say why a request is not recorded.
+
+    FILE holds JSON: a list of messages, or the arguments of send_message by name, "messages" among them; "-" reads
+    standard input. The report names the nearest record, what differs from it, and why.
+    """
+    messages, arguments = _read(file)
+    click.echo(str(found.explain(_request(messages, arguments, scope))))
+
+
+def _read(file: IO[str]) -> tuple[Any, dict[str, Any]]:
+    try:
+        data = json.load(file)
+    except ValueError as error:
+        raise click.UsageError(f"{file.name} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        return data, {}
+    given = [name for name in MESSAGES if name in data]
+    if len(given) != 1:
+        raise click.UsageError(f'{file.name} must have "messages", beside the other arguments of send_message')
+    return data[given[0]], {name: value for name, value in data.items() if name not in MESSAGES}
+
+
+def _request(messages: Any, arguments: dict[str, Any], scope: str | None) -> Request:
+    from ..clients.registry import client
+    from ..replay.scopes import scope as opened
+
+    with ExitStack() as stack:
+        for name in scope.split("/") if scope else ():
+            stack.enter_context(opened(name))
+        return client().build_request(messages, **arguments)

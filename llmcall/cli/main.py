@@ -15,7 +15,6 @@ from ..errors import LLMCallError
 from .cache import cache
 from .cassette import cassette
 from .config import show_config
-from .explain import explain
 from .run import run
 from .runs import diff, report, show
 
@@ -54,7 +53,6 @@ def main() -> None:
     """
 
 
-cache.add_command(explain)
 main.add_command(cache)
 main.add_command(cassette)
 main.add_command(show)

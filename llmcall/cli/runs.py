@@ -78,7 +78,7 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
         _write(Line("plain", line) for line in [f"cannot be read: {error}", *raw])
         return
     if as_json:
-        records = [record._asdict() for record in found.records]
+        records = [record.as_dict() for record in found.records]
         click.echo(json.dumps(records, indent=2, ensure_ascii=False, default=bytes.hex))
     else:
         groups = grouped(found.records)

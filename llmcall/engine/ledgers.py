@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ..cache.databases import make_directory
-from ..cache.locks import alone
+from ..cache.sqlite import make_directory
 from ..errors import CacheError
+from ..files import alone
 from .accounts import NOTHING, Spending, check
 
 if TYPE_CHECKING:

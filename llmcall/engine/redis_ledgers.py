@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..cache.redis_servers import RedisServer
+from ..cache.redis import RedisServer
 from ..errors import CacheError
 from .accounts import NOTHING, Spending, check
 from .ledgers import LEASE, is_running

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..cache.cache import shared_cache
-from ..cache.databases import make_directory
+from ..cache.sqlite import make_directory
 from ..errors import CacheError
 from ..notices import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..cache.redis_servers import RedisServer
+    from ..cache.redis import RedisServer
     from ..config.settings import Settings
 
     T = TypeVar("T")
@@ -158,7 +158,7 @@ class FolderBoard:
 
 @lru_cache(maxsize=4)
 def _server(address: str) -> RedisServer:
-    from ..cache.redis_servers import RedisServer
+    from ..cache.redis import RedisServer
 
     return RedisServer(address)
 

@@ -8,7 +8,6 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..cache.long_work import is_terminal
 from ..engine import usage as metering
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def is_shown(progress: bool | None) -> bool:
     :raises TypeError: where it is neither ``None`` nor a bool.
     """
     if progress is None:
-        return in_notebook() or is_terminal(sys.stderr)
+        return in_notebook() or _is_terminal(sys.stderr)
     if not isinstance(progress, bool):
         raise TypeError(f"progress is {progress!r}; it must be True, False or None (on a terminal or in a notebook)")
     return progress
@@ -126,3 +125,11 @@ def _tqdm() -> Any:
         warnings.simplefilter("ignore")  # without ipywidgets tqdm warns, and shows a bar of text
         from tqdm.auto import tqdm as notebook_tqdm
     return notebook_tqdm
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal: a program without a console has none, and what logs may only write."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # ValueError: it is closed
+        return False

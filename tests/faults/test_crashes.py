@@ -276,17 +276,16 @@ def test_what_a_living_writer_writes_stays(nursery: Nursery, tmp_path: Path) -> 
     assert not path.exists()
 
 
-def test_a_cache_that_a_killed_process_began(nursery: Nursery, tmp_path: Path) -> None:
-    """What a killed process left of a new cache goes; what a living one is making stays."""
-    folder = tmp_path / "cache"
-    killed = folder / ".new-killed"
-    killed.mkdir(parents=True)
-    (killed / DATABASE).write_bytes(b"SQLite format 3")
-    worker = nursery.start("hold_a_new_cache", folder)
-    worker.wait_for_lines(1)
-    fill(folder, 1)
-    assert [path.name for path in folder.glob(".new-*")] == [Path(worker.lines()[0]).name]
-    worker.killed()
+@pytest.mark.parametrize("made", ["", "CREATE TABLE Settings (key TEXT NOT NULL UNIQUE, value)"])
+def test_a_cache_that_a_killed_process_began(made: str, tmp_path: Path) -> None:
+    """A database that a killed process was making holds nothing, and is finished by the next one."""
+    (tmp_path / "cache").mkdir()
+    sqlite3.connect(tmp_path / "cache" / DATABASE).executescript(made).connection.close()
+    with ResponseCache(tmp_path / "cache") as cache:
+        assert (list(cache.records()), len(cache)) == ([], 0)
+    fill(tmp_path / "cache", 1)
+    with ResponseCache(tmp_path / "cache") as cache:
+        assert len(list(cache.records())) == len(cache) == 1
 
 
 def test_a_folder_that_a_killed_process_began(tmp_path: Path) -> None:

@@ -150,43 +150,6 @@ def test_each_byte_of_a_record(mode: str, tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "cache")
 
 
-def test_a_page_that_hides_its_rows(tmp_path: Path) -> None:
-    """Where a page says that it has fewer rows than it has, all of them are salvaged."""
-    fill(tmp_path / "cache", 6)
-    with ResponseCache(tmp_path / "cache") as cache:
-        whole = {record.cache_key: record.response for record in cache.records()}
-    database = tmp_path / "cache" / DATABASE
-    data = bytearray(database.read_bytes())
-    page = data.index(b"question 0") // PAGE * PAGE
-    assert data[page] == LEAF and int.from_bytes(data[page + 3 : page + 5], "big") > 1
-    data[page + 3 : page + 5] = (1).to_bytes(2, "big")
-    database.write_bytes(data)
-    with ResponseCache(tmp_path / "cache") as cache:
-        assert cache.salvage(tmp_path / "saved") == 6
-    with ResponseCache(tmp_path / "saved") as saved:
-        assert {record.cache_key: record.response for record in saved.records()} == whole
-
-
-@pytest.mark.parametrize("damage", ["the header", "a frame's header", "a frame", "some bytes missing"])
-def test_a_damaged_log(damage: str, sound: Path, tmp_path: Path) -> None:
-    """SQLite passes over a damaged write-ahead log in silence; salvage reads what stands in its sound pages."""
-    shutil.copytree(sound / "in use", tmp_path / "cache")
-    log = tmp_path / "cache" / f"{DATABASE}-wal"
-    data = bytearray(log.read_bytes())
-    assert b"question 60" in data
-    if damage == "the header":
-        data[16] ^= 1
-    elif damage == "a frame's header":
-        data[32 + 16] ^= 1
-    elif damage == "a frame":
-        data[32 + 24 + 100] ^= 1
-    else:
-        del data[32 + 24 + 4 : 32 + 24 + 11]
-    log.write_bytes(data)
-    with ResponseCache(tmp_path / "cache") as cache:
-        assert cache.salvage(tmp_path / "saved") >= RECORDS + 7
-
-
 CUT_SHORT = """
 import os, sys
 from llmcall.testing import ScriptedClient

@@ -169,7 +169,7 @@ def damage(journal: Journal, sound: str, folder: str, seed: int, first: int, cou
 
 def hold_a_draft(journal: Journal, folder: str, name: str) -> None:
     """Be in the middle of writing a file until the process is killed."""
-    from llmcall.cache.drafts import draft
+    from llmcall.files import draft
 
     with draft(folder, name, 0o600) as path:
         journal.write(path)
@@ -197,17 +197,3 @@ def as_another_user(journal: Journal, closed: str, readable: str) -> None:
         client_at(closed, "w", cache_mode="replay").send_message("question 1")
     except llmcall.CacheError as error:
         journal.write("replay", type(error).__name__)
-
-
-def hold_a_new_cache(journal: Journal, folder: str) -> None:
-    """Be in the middle of making a cache until the process is killed."""
-    from tempfile import TemporaryDirectory
-
-    from llmcall.cache.databases import MADE_IN
-    from llmcall.cache.locks import alone
-
-    with TemporaryDirectory(prefix=MADE_IN, dir=folder) as made, alone(made):
-        with open(os.path.join(made, "cache.db"), "wb") as file:
-            file.write(b"begun")
-        journal.write(made)
-        signal.pause()

@@ -49,7 +49,7 @@ def test_put_and_get(cache: ResponseCache) -> None:
     cache.put(request, ANSWER, cost=0.25)
     record = cache.get(request)
     assert isinstance(record, Record)
-    assert record._replace(stored_at=None) == Record(
+    assert record.replace(stored_at=None) == Record(
         cache_key=request.cache_key,
         kind="chat",
         sample="#3",
@@ -165,13 +165,10 @@ def test_a_damaged_record(value: Any, cache: ResponseCache, caplog: pytest.LogCa
     """Damage is never an answer: replay refuses or misses, the other modes ask anew and mend it."""
     request, sound = filled(cache, 2)
     damage(cache, request.cache_key, value)
-    if isinstance(value, bytes):
-        with pytest.raises(CacheCorruptError, match=request.cache_key[:12]):
-            cache.get(request, mode="replay")
-        assert cache.get(request) is None
-        assert "asked anew" in caplog.text
-    else:
-        assert cache.get(request, mode="replay") is None
+    with pytest.raises(CacheCorruptError, match=request.cache_key[:12]):
+        cache.get(request, mode="replay")
+    assert cache.get(request) is None
+    assert "asked anew" in caplog.text
     with pytest.raises(CacheCorruptError):
         list(cache.records())
     assert cache.verify() == [request.cache_key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -57,30 +58,39 @@ def test_stats(keys: list[str]) -> None:
     assert run("stats").output.startswith(f"{Path.cwd() / '.llmcall' / 'cache'}: 4 records, ")
     found = json.loads(run("stats", "--json").output)
     assert found["records"] == 4 and found["size"] > 0 and found["path"].endswith("cache")
+    assert found["models"] == {"gpt-4o": 2, "gpt-4": 1, "embedder": 1}
+    assert [(name, each["records"]) for name, each in found["by_scope"].items()] == [("", 3), ("trial-3", 1)]
+    assert found["cost"] == sum(row["cost"] or 0 for row in json.loads(run("ls", "--json").output))
+    assert found["input_tokens"] >= 0 and time.time() - found["since"] < 600
+    shown = run("stats").output
+    assert "since 20" in shown and "gpt-4o (2)" in shown and "trial-3" in shown
+    assert run("stats", "--scope", "trial-3/*").output.startswith(f"{found['path']}: 1 records, ")
 
 
 def test_stats_of_nothing() -> None:
     """Looking at a cache that is not there makes none."""
     assert ": 0 records, 0.0 MB" in run("stats").output
-    assert run("ls").output.startswith("no such record among the 0 in")
+    for command in (["ls"], ["show", "ab"]):
+        assert f"the cache {Path.cwd() / '.llmcall' / 'cache'} is empty" in run(*command).output
     assert not Path(".llmcall").exists()
 
 
 def test_ls(keys: list[str]) -> None:
     """A line for each record, oldest first, in a width that fits and without what a terminal obeys."""
     head, *lines = run("ls").output.splitlines()
-    assert head.split() == ["key", "kind", "model", "sample", "asked", "answered"]
+    assert head.split() == ["key", "kind", "model", "sample", "age", "cost", "asked", "answered"]
     assert [line.split()[0] for line in lines] == [key[:12] for key in keys]
-    assert lines[0].endswith("What do apples cost?   Two coins.")
+    assert lines[0].split()[4] in ("0s", "1s") and lines[0].endswith("Two coins.")
     assert "trial-3/lisa#0" in lines[1] and "\x1b" not in lines[1] and "\a" not in lines[1]
-    assert "sell({})" in lines[2] and lines[3].endswith("apples                 2 numbers")
+    assert "sell({})" in lines[2] and lines[3].split()[-3:] == ["apples", "2", "numbers"]
 
 
 def test_ls_as_json(keys: list[str]) -> None:
     """As JSON, a row is an object."""
     rows = json.loads(run("ls", "--json").output)
     assert [row["kind"] for row in rows] == ["chat", "chat", "chat", "embedding"]
-    assert rows[0]["asked"] == "What do apples cost?" and rows[0]["sample"] == "-"
+    assert rows[0]["asked"] == "What do apples cost?" and rows[0]["sample"] is None
+    assert [row["answered"] for row in rows] == ["Two\ncoins.", "Two\ncoins.", "sell({})", "2 numbers"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +112,7 @@ def test_ls_as_json(keys: list[str]) -> None:
 def test_selecting(keys: list[str], options: list[str], expected: list[int]) -> None:
     """--model, --scope, --since and --limit select, and together select what all do."""
     rows = json.loads(run("ls", "--json", *options).stdout)
-    assert [row["key"] for row in rows] == [keys[index][:12] for index in expected]
+    assert [row["key"] for row in rows] == [keys[index] for index in expected]
 
 
 @pytest.mark.parametrize("since", ["yesterday", "5 parsecs", "2026-13-01", "-1h"])

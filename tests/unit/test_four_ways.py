@@ -101,7 +101,7 @@ def outcome(way: str, client: llmcall.LLMClient, arguments: dict[str, Any]) -> A
 def recorded(client: llmcall.LLMClient) -> list[Any]:
     """Return the records of a client's cache, apart from when they were stored and what a stream does not say."""
     return [
-        record._replace(stored_at=None, response={name: record.response[name] for name in ("model", "choices")})
+        record.replace(stored_at=None, response={name: record.response[name] for name in ("model", "choices")})
         for record in client.cache.records()
     ]
 

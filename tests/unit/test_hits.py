@@ -136,7 +136,7 @@ def replaced(folder: Path, record: Record) -> None:
     """Put another answer in place of a record, as another process would."""
     response = {"choices": [{"message": {"role": "assistant", "content": "replaced"}}]}
     with ResponseCache(folder) as other:
-        other.store(record._replace(response=response), mode="rewrite")
+        other.store(record.replace(response=response), mode="rewrite")
 
 
 def removed(folder: Path, record: Record) -> None:

@@ -11,6 +11,7 @@ from replayed_projects import Project, names_of
 
 pytest_plugins = "pytester"
 
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Make a project."""

@@ -18,6 +18,7 @@ from redis_servers import RedisProcess
 
 import llmcall
 from llmcall.cache.cache import ResponseCache
+from llmcall.cache.storage import each_row
 from llmcall.cli.doctor import checks
 from llmcall.cli.main import main
 from llmcall.errors import CacheCorruptError, CacheError, CacheMissError
@@ -73,7 +74,7 @@ def client_at(path: Any, answers: Any = ("one", "two", "three"), mode: str = "au
 
 def without_time(records: Any) -> list[Record]:
     """List records without the moment in which they were stored."""
-    return [record._replace(stored_at=None) for record in records]
+    return [record.replace(stored_at=None) for record in records]
 
 
 def test_records_are_those_of_the_disk(cache: ResponseCache, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_records_are_those_of_the_disk(cache: ResponseCache, tmp_path: Path) -> 
     with ResponseCache(tmp_path / "disk") as disk, ResponseCache(cache.storage.place[:-1] + "1") as back:  # type: ignore[operator]
         assert disk.load(str(cache.path)) == 3
         assert back.load(tmp_path / "disk") == 3
-        for key, packed, _ in disk.storage.rows():
+        for key, packed, _ in each_row(disk.storage):
             assert cache.storage.get(key)[0] == back.storage.get(key)[0] == packed  # type: ignore[index]
         assert without_time(disk.records()) == without_time(cache.records()) == without_time(back.records())
         assert client_at(tmp_path / "disk", mode="replay").send_message("a") == {"role": "assistant", "content": "one"}
@@ -186,7 +187,7 @@ def test_damage(cache: ResponseCache, server: RedisProcess, tmp_path: Path, capl
 
 
 def _sound(cache: ResponseCache) -> Iterator[Record]:
-    for key, _, _ in cache.storage.rows():
+    for key, _, _ in each_row(cache.storage):
         try:
             record = cache.lookup(key)
         except CacheCorruptError:

@@ -21,7 +21,7 @@ from redis_servers import RedisProcess
 
 from llmcall.cache.redis import RedisStorage
 from llmcall.cache.sqlite import SqliteStorage
-from llmcall.cache.storage import Storage
+from llmcall.cache.storage import Storage, each_row
 from llmcall.errors import CacheError, ConfigError
 
 
@@ -63,12 +63,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
 
 def listed(store: Storage) -> list[tuple[str, bytes | None]]:
     """List keys and bytes in the order of storing."""
-    return [(key, value) for key, value, _ in store.rows()]
+    return [(key, value) for key, value, _ in each_row(store)]
 
 
 def test_an_empty_store(store: Storage) -> None:
     """Where nothing was stored nothing is found, and asking leaves nothing."""
-    assert (store.get("key"), len(store), list(store.rows()), store.page(0, 5), store.last()) == (None, 0, [], [], 0)
+    assert (store.get("key"), len(store), list(each_row(store)), store.page(0, 5), store.last()) == (None, 0, [], [], 0)
     assert (store.starting("", 5), store.delete(["key"]), store.clear(), store.exists()) == ([], 0, 0, False)
 
 
@@ -88,7 +88,7 @@ def test_rows_are_read_a_page_at_a_time(store: Storage) -> None:
     """More rows than a page holds come in the order of storing, none twice, also while some are added and deleted."""
     assert store.add_all((f"{number:05}", b"v", False) for number in range(1203)) == 1203
     found = []
-    for key, _, _ in store.rows():
+    for key, _, _ in each_row(store):
         found.append(key)
         if len(found) == 600:
             store.add("late", b"v")
@@ -151,7 +151,7 @@ def test_rewrite(store: Storage) -> None:
     """Rows change places with each other, or their bytes only; each keeps its place and time."""
     store.add_all([(key, b"old", False) for key in "abcd"], {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
     assert store.rewrite(lambda: [("a", "b", b"A"), ("b", "a", b"B"), ("c", "c", b"C")]) == 3
-    assert list(store.rows()) == [("b", b"A", 1.0), ("a", b"B", 2.0), ("c", b"C", 3.0), ("d", b"old", 4.0)]
+    assert list(each_row(store)) == [("b", b"A", 1.0), ("a", b"B", 2.0), ("c", b"C", 3.0), ("d", b"old", 4.0)]
     assert store.rewrite(list) == 0
 
 
@@ -244,7 +244,7 @@ def test_fork(empty: RedisProcess) -> None:
         if not child:
             assert store.get("parent")[0] == b"1" and store.add("child", b"2")
             assert all(not store.add("child", b"x") for _ in range(200))
-            assert {"parent", "child"} <= {key for key, _, _ in store.rows()} and len(store) >= 2
+            assert {"parent", "child"} <= {key for key, _, _ in each_row(store)} and len(store) >= 2
             os._exit(0)
         _, status = os.waitpid(child, 0)
         writing.join()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.cache import rekeying
+from llmcall.cache import maintenance
 from llmcall.cache.cache import ResponseCache
 from llmcall.cli.main import main
 from llmcall.engine.prepare import followed
@@ -182,13 +182,13 @@ def test_the_first_of_two_that_move(tmp_path: Path) -> None:
 )
 def test_which_keys_move(wanted: dict[str, str], moves: dict[str, str]) -> None:
     """Keys may change places or follow one another; what cannot move holds its key against others."""
-    assert rekeying._moves(wanted) == moves
+    assert maintenance._moves(wanted) == moves
 
 
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")))
 def test_moves_never_collide(wanted: dict[str, str]) -> None:
     """Whatever is wanted, no two records end under one key, and who could have moved did."""
-    moves = rekeying._moves(wanted)
+    moves = maintenance._moves(wanted)
     ends = [moves.get(key, key) for key in wanted]
     assert len(set(ends)) == len(ends)
     assert all(wanted[key] in ends for key in wanted)
@@ -209,9 +209,9 @@ def test_an_interruption_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
                 raise KeyboardInterrupt
             return keys_pack(record)
 
-        keys_pack = rekeying.pack
+        keys_pack = maintenance.pack
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(rekeying, "pack", interrupted)
+            patch.setattr(maintenance, "pack", interrupted)
             cache.rekey()
         assert rows(cache) == before
         assert cache.rekey() == 5
@@ -231,7 +231,7 @@ def test_damaged_rows_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         llmcall.configure(cache_namespace="here")
         assert cache.rekey() == 2
         assert cache.verify() == [bad]
-    assert "1 damaged rows stay as they are" in caplog.text
+    assert "1 damaged rows stay" in caplog.text
 
 
 @settings(max_examples=30)

@@ -63,7 +63,7 @@ def test_the_nearest_history_counts() -> None:
 def test_known_and_new_messages_are_all_messages(turns: list[tuple[str, str]], draws: int) -> None:
     """Whatever is shown as known stands in the call it is said to stand in, and nothing is left out."""
     records = [
-        record._replace(sample=f"s#{draw}") for draw in range(draws) for record in conversation("s#0", list(turns))
+        record.replace(sample=f"s#{draw}") for draw in range(draws) for record in conversation("s#0", list(turns))
     ]
     for group in grouped(records):
         for call in group.calls:

@@ -11,7 +11,7 @@ import diskcache
 import pytest
 
 from llmcall.cache.sqlite import DATABASE, SqliteStorage
-from llmcall.cache.statements import RAW
+from llmcall.cache.storage import each_row
 from llmcall.errors import CacheCorruptError, CacheError
 
 
@@ -35,16 +35,16 @@ def test_opens_nothing_until_used(tmp_path: Path) -> None:
     """Making, reading, listing, clearing and closing an absent store leave no trace."""
     store = SqliteStorage(tmp_path / "cache")
     assert store.get("key") is None
-    assert (len(store), list(store.rows()), store.size(), store.delete(["key"]), store.clear()) == (0, [], 0, 0, 0)
+    assert (len(store), list(each_row(store)), store.size(), store.delete(["key"]), store.clear()) == (0, [], 0, 0, 0)
     store.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_directory_is_private_and_out_of_git(store: SqliteStorage) -> None:
     """The directory has mode 0700 and a .gitignore that covers itself."""
-    assert stat.S_IMODE(store.directory.stat().st_mode) == 0o700
-    assert (store.directory / ".gitignore").read_text() == "*\n"
-    assert {path.name for path in store.directory.iterdir()} <= {
+    assert stat.S_IMODE(store.place.stat().st_mode) == 0o700
+    assert (store.place / ".gitignore").read_text() == "*\n"
+    assert {path.name for path in store.place.iterdir()} <= {
         ".gitignore",
         DATABASE,
         f"{DATABASE}-wal",
@@ -66,7 +66,7 @@ def test_an_empty_directory_becomes_private_and_another_keeps_its_mode(tmp_path:
 def test_diskcache_loses_and_runs_nothing(store: SqliteStorage) -> None:
     """Opened by diskcache itself, the directory evicts, culls and limits nothing, and holds the bytes as they are."""
     store.close()
-    with diskcache.Cache(str(store.directory)) as opened:
+    with diskcache.Cache(str(store.place)) as opened:
         assert opened["key"] == b"value"
         assert opened.eviction_policy == "none"
         assert opened.cull_limit == 0
@@ -79,7 +79,7 @@ def test_diskcache_loses_and_runs_nothing(store: SqliteStorage) -> None:
 def test_settings_stay_after_diskcache_wrote(store: SqliteStorage) -> None:
     """What diskcache itself adds through the same directory evicts nothing, and we read its bytes."""
     store.close()
-    with diskcache.Cache(str(store.directory)) as opened:
+    with diskcache.Cache(str(store.place)) as opened:
         opened["theirs"] = b"plain bytes"
     assert store.get("theirs")[0] == b"plain bytes"  # type: ignore[index]
     assert len(store) == 2
@@ -90,7 +90,7 @@ def test_layout_of_diskcache_that_we_lean_on(tmp_path: Path) -> None:
     with diskcache.Cache(str(tmp_path)) as made:
         made["a"] = b"bytes"
         made["b"] = 1
-    assert (diskcache.core.DBNAME, diskcache.core.MODE_RAW) == (DATABASE, RAW)
+    assert (diskcache.core.DBNAME, diskcache.core.MODE_RAW) == (DATABASE, 1)
     assert columns(tmp_path / DATABASE, "Cache") == [
         ("rowid", "INTEGER"), ("key", "BLOB"), ("raw", "INTEGER"), ("store_time", "REAL"), ("expire_time", "REAL"),
         ("access_time", "REAL"), ("access_count", "INTEGER"), ("tag", "BLOB"), ("size", "INTEGER"), ("mode", "INTEGER"),
@@ -103,7 +103,7 @@ def test_layout_of_diskcache_that_we_lean_on(tmp_path: Path) -> None:
         count = connection.execute("SELECT value FROM Settings WHERE key = 'count'").fetchone()
         journal = connection.execute("PRAGMA journal_mode").fetchone()
     connection.close()
-    assert rows == [("a", 1, RAW, None, b"bytes"), ("b", 1, RAW, None, 1)]
+    assert rows == [("a", 1, 1, None, b"bytes"), ("b", 1, 1, None, 1)]
     assert names >= {"Settings_count_insert", "Settings_count_delete", "Cache_key_raw"}
     assert (count, journal) == ((2,), ("wal",))
 
@@ -114,7 +114,7 @@ def test_first_writer_wins(store: SqliteStorage) -> None:
     assert store.add("more", b"m")
     assert store.get("key")[0] == b"value"  # type: ignore[index]
     store.set("key", b"newer")
-    assert [(key, value) for key, value, _ in store.rows()] == [("key", b"newer"), ("more", b"m")]
+    assert [(key, value) for key, value, _ in each_row(store)] == [("key", b"newer"), ("more", b"m")]
     assert len(store) == 2
 
 
@@ -123,7 +123,7 @@ def test_rows_are_read_a_page_at_a_time(tmp_path: Path) -> None:
     store = SqliteStorage(tmp_path / "cache")
     assert store.add_all((f"{number:05}", b"v", False) for number in range(1203)) == 1203
     listed = []
-    for key, _, _ in store.rows():
+    for key, _, _ in each_row(store):
         listed.append(key)
         if len(listed) == 600:
             store.add("late", b"v")
@@ -149,7 +149,7 @@ def test_delete_and_clear(store: SqliteStorage) -> None:
     assert store.delete(["a", "b", "never"]) == 2
     assert len(store) == 2
     assert store.clear() == 2
-    assert (len(store), list(store.rows())) == (0, [])
+    assert (len(store), list(each_row(store))) == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_paths_with_odd_letters(name: str, tmp_path: Path) -> None:
 def test_home_and_variables_are_expanded_as_diskcache_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """~ and $NAME mean what they mean to diskcache; a relative path is one of the working directory of then."""
     monkeypatch.setenv("SHELF", "shelf")
-    assert SqliteStorage("~/$SHELF").directory == tmp_path / "shelf"
+    assert SqliteStorage("~/$SHELF").place == tmp_path / "shelf"
     relative = SqliteStorage("here")
     monkeypatch.chdir("/")
-    assert relative.directory == tmp_path / "here"
+    assert relative.place == tmp_path / "here"
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 def test_a_damaged_database_names_the_remedy(damage: str, tmp_path: Path, store: SqliteStorage) -> None:
     """What is no database of ours is a CacheCorruptError that names the file and the command."""
     store.close()
-    database = store.directory / DATABASE
+    database = store.place / DATABASE
     content = database.read_bytes()
     database.unlink()
     if damage == "garbage":
@@ -203,7 +203,7 @@ def test_a_damaged_database_names_the_remedy(damage: str, tmp_path: Path, store:
         database.mkdir()
     else:
         sqlite3.connect(database).execute("CREATE TABLE Other (a)").connection.close()
-    for ask in (lambda: store.get("key"), lambda: list(store.rows()), lambda: len(store)):
+    for ask in (lambda: store.get("key"), lambda: list(each_row(store)), lambda: len(store)):
         with pytest.raises(CacheCorruptError, match="salvage") as caught:
             ask()
         assert str(database) in str(caught.value)
@@ -211,9 +211,9 @@ def test_a_damaged_database_names_the_remedy(damage: str, tmp_path: Path, store:
 
 def test_a_deleted_directory_is_made_again(store: SqliteStorage) -> None:
     """What is stored after somebody deleted the directory is in the new one, on the disk."""
-    for path in store.directory.iterdir():
+    for path in store.place.iterdir():
         path.unlink()
-    store.directory.rmdir()
+    store.place.rmdir()
     assert store.add("later", b"value")
-    assert SqliteStorage(store.directory).get("later") is not None
+    assert SqliteStorage(store.place).get("later") is not None
     assert (store.get("key"), len(store)) == (None, 1)

@@ -4,37 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from llmcall.cache.databases import transaction
-from llmcall.cache.sqlite import DATABASE, SqliteStorage
-
-
-def test_a_change_takes_its_turn_before_it_begins(tmp_path: Path) -> None:
-    """No other process writes between what a change reads and what it writes."""
-    store = SqliteStorage(tmp_path / "cache")
-    store.add("k", b"1")
-    mine, other = (
-        sqlite3.connect(tmp_path / "cache" / DATABASE, timeout=0, isolation_level=None) for _ in range(2)
-    )  # fmt: skip
-
-    def change(writer: sqlite3.Connection) -> int:
-        """Read, while another one tries to write."""
-        assert writer.execute("SELECT count(*) FROM Cache").fetchone() == (1,)
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            other.execute("DELETE FROM Cache")
-        return 1
-
-    assert transaction(mine, change) == 1
-    assert other.execute("DELETE FROM Cache").rowcount == 1
-    mine.close()
-    other.close()
-    store.close()
+from llmcall.cache.sqlite import SqliteStorage
+from llmcall.cache.storage import each_row
 
 
 def test_a_change_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
@@ -51,7 +28,7 @@ def test_a_change_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
         store.add_all(rows())
     with pytest.raises(ValueError, match="half-way"):
         store.delete("there" if number == 0 else int("half-way") for number in range(2))  # type: ignore[misc]
-    assert [key for key, _, _ in store.rows()] == ["there"]
+    assert [key for key, _, _ in each_row(store)] == ["there"]
     assert store.add("a", b"2")
     store.close()
 

@@ -1,4 +1,8 @@
-"""A file that is written beside the one whose place it is to take."""
+"""Files that are written beside those whose places they take, and locks between processes.
+
+A lock leaves no file behind and ends with the process that holds it. Windows has none, and some file systems of other
+machines have none: there, nobody is kept out.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,52 @@ from contextlib import contextmanager, suppress
 from glob import escape, iglob
 from typing import TYPE_CHECKING
 
-from .locks import lock
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["draft"]
+__all__ = ["alone", "draft", "lock"]
 
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+
+
+@contextmanager
+def alone(folder: str | os.PathLike[str], *, wait: bool = True) -> Iterator[bool]:
+    """Keep other processes that ask for it out of a folder while a block runs; give whether they are kept out.
+
+    :param wait: whether to wait until nobody else is in it.
+    """
+    if os.name == "nt":
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        locked = lock(handle, wait=wait)
+        yield locked
+        if locked:
+            _unlock(handle)
+    finally:
+        os.close(handle)
+
+
+def lock(handle: int, *, wait: bool = True) -> bool:
+    """Lock an open file or folder until it is closed; return whether that was possible.
+
+    :param wait: whether to wait until nobody else holds it.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _unlock(handle: int) -> None:
+    """Unlock it for forked processes, too, which hold the same lock."""
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 @contextmanager

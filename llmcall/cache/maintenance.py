@@ -1,0 +1,216 @@
+"""Work on whole caches: out to a file and in from one, new keys, and what is left of a damaged one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..cassettes import format as lines
+from ..cassettes.cassette import header_of
+from ..config import resolve as config
+from ..errors import CacheCorruptError, CacheError
+from ..models.capabilities import resolve
+from ..requests.keys import key_of
+from . import tinytroupe
+from .record import pack, unpack
+from .storage import each_row, storage_at
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..types import Record
+    from .storage import Change, Storage
+
+__all__ = ["asked_now", "damaged_keys", "export", "load", "records_in_file", "rekey", "salvage"]
+
+CONFLICTS = ("keep", "replace", "raise")
+NAMED = 5  # keys that a message lists
+BATCH = 500  # records stored at a time
+
+
+def export(path: str | os.PathLike[str], records: Iterable[Record]) -> int:
+    """Write records as JSON Lines; return how many. See :meth:`ResponseCache.export`."""
+    found = sorted(records, key=lines.sort_key)
+    lines.write(path, header_of(), found, allow=config.settings().cassette_allow)
+    return len(found)
+
+
+def records_in_file(path: str, classes: tuple[type[Any], ...]) -> list[Record]:
+    """Return the records of an exported file, a cassette, or TinyTroupe's pickle cache."""
+    if tinytroupe.recognized(path):
+        return tinytroupe.readable(path, classes)
+    return list(lines.read(path, key_of).records())
+
+
+def load(storage: Storage, source: str, records: list[Record], on_conflict: str) -> int:
+    """Add records; return how many were stored. See :meth:`ResponseCache.load`.
+
+    :param source: what messages call the place that they come from.
+    """
+    if on_conflict not in CONFLICTS:
+        raise ValueError(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}")
+    conflicts = [record for record in records if _conflicts(record, storage)]
+    if conflicts and on_conflict == "raise":
+        raise CacheCorruptError(f"{source}: {_listed(conflicts)} have another answer in {storage.place}")
+    if conflicts:
+        _log().warning("%s: %s have another answer in %s: %s", source, _listed(conflicts), storage.place, on_conflict)
+    replaced = {record.cache_key for record in conflicts} if on_conflict == "replace" else set()
+    return storage.add_all((record.cache_key, pack(record), record.cache_key in replaced) for record in records)
+
+
+def _conflicts(record: Record, storage: Storage) -> bool:
+    found = storage.get(record.cache_key)
+    return found is not None and _answer(unpack(record.cache_key, *found)) != _answer(record)
+
+
+def _answer(record: Record) -> dict[str, Any]:
+    """Return what two records of one key must share; a cassette has no ids and times of the server."""
+    return {name: value for name, value in record.response.items() if name not in lines.VOLATILE}
+
+
+def _listed(records: list[Record]) -> str:
+    keys = ", ".join(record.cache_key[:12] for record in records[:NAMED])
+    return f"{len(records)} records ({keys}{', …' if len(records) > NAMED else ''})"
+
+
+def damaged_keys(storage: Storage) -> list[str]:
+    """Return the keys of damaged records. See :meth:`ResponseCache.verify`."""
+    return [key for key, packed, _ in each_row(storage) if not _is_sound(key, packed)]
+
+
+def _is_sound(key: str, packed: bytes | None) -> bool:
+    try:
+        record = unpack(key, packed)
+        return key_of(record.kind, record.request, record.sample) == key or "fallback" in record.response
+    except (CacheCorruptError, ValueError, TypeError):
+        return False
+
+
+def salvage(storage: Storage, to: str) -> int:
+    """Write every record that can still be read to a new cache, and say how many could not.
+
+    :returns: how many were read.
+    :raises CacheError: where there is no cache, or the new place is the old one.
+    :raises CacheCorruptError: where not even the beginning of the database can be read.
+    """
+    if not storage.exists():
+        raise CacheError(f"{storage.place} holds no cache; name the damaged one's place")
+    target = storage_at(to)
+    if os.path.realpath(target.place) == os.path.realpath(storage.place):
+        raise CacheError(f"{storage.place} cannot be salvaged into itself; name a new directory")
+    sound: dict[str, None] = {}
+    batch: dict[str, tuple[bytes, float]] = {}
+    rows = 0
+    for key, packed, stored_at in _readable_rows(storage):
+        rows += 1
+        if packed is not None and _is_sound(key, packed):
+            sound[key] = None
+            batch[key] = packed, stored_at
+        if len(batch) == BATCH:
+            _add(target, batch)
+    _add(target, batch)
+    target.close()
+    _say_lost(storage, len(sound), rows)
+    return len(sound)
+
+
+def _readable_rows(storage: Storage) -> Iterator[tuple[str, bytes | None, float]]:
+    try:
+        yield from storage.readable_rows()
+    except CacheError as error:
+        raise CacheCorruptError(f"nothing of the cache {storage.place} can be read") from error
+
+
+def _add(target: Storage, batch: dict[str, tuple[bytes, float]]) -> None:
+    if batch:
+        times = {key: stored_at for key, (_, stored_at) in batch.items()}
+        target.add_all([(key, packed, False) for key, (packed, _) in batch.items()], times)
+        batch.clear()
+
+
+def _say_lost(storage: Storage, sound: int, rows: int) -> None:
+    try:
+        count = max(len(storage), rows)
+    except CacheError:
+        _log().warning("%s: besides the %d records that were read, others may be lost", storage.place, sound)
+        return
+    if count > sound:
+        _log().warning("%s: %d of %d records cannot be read and are lost", storage.place, count - sound, count)
+
+
+def rekey(storage: Storage) -> int:
+    """Recompute every key, all or none; return how many records changed. See :meth:`ResponseCache.rekey`."""
+    settings = config.settings()
+    return storage.rewrite(lambda: _changes(storage, settings)) if storage.exists() else 0
+
+
+def asked_now(kind: str, asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return a stored request as it would be asked now: the model after aliases, and the namespace.
+
+    :param kind: ``"chat"``, ``"embedding"`` or ``"function"``.
+    """
+    now = {name: value for name, value in asked.items() if name != "namespace"}
+    namespace = settings.cache_namespace
+    if "model" in asked:
+        now["model"] = resolve(str(asked.get("model", "")), settings.aliases)
+        own = {endpoint.namespace for endpoint in settings.endpoints if now["model"] in endpoint.models}
+        namespace = next((name for name in own if name), namespace)
+    if namespace:
+        now["namespace"] = namespace
+    return now
+
+
+def _changes(storage: Storage, settings: Settings) -> Iterator[Change]:
+    """Yield what changes, while the storage shows its rows as they were."""
+    wanted: dict[str, str] = {}
+    pointers: dict[str, str] = {}
+    unread = 0
+    for key, packed, _ in each_row(storage):
+        try:
+            record = unpack(key, packed)
+            wanted[key] = key_of(record.kind, asked_now(record.kind, record.request, settings), record.sample)
+        except CacheCorruptError:
+            unread += 1
+            wanted[key] = key
+            continue
+        if "fallback" in record.response and record.kind == "chat":
+            pointers[key] = str(record.response["fallback"])
+    moves = _moves(wanted)
+    kept = sum(key != new for key, new in wanted.items()) - len(moves)
+    if unread:
+        _log().warning("%s: %d damaged rows stay; 'llmcall cache verify' lists them", storage.place, unread)
+    if kept:
+        _log().warning("%s: %d records keep their keys, since others have the new ones already", storage.place, kept)
+    for key in sorted(moves.keys() | {key for key, target in pointers.items() if target in moves}):
+        found = storage.get(key)
+        assert found is not None
+        record = unpack(key, *found)
+        if pointers.get(key) in moves:
+            record = record.replace(response={"fallback": moves[pointers[key]]})
+        if key in moves:
+            record = record.replace(cache_key=moves[key], request=asked_now(record.kind, record.request, settings))
+        yield key, record.cache_key, pack(record)
+
+
+def _moves(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return which keys change to which: of several that come to one, that which has it already, else the first.
+
+    One that cannot move keeps its key, which may be what another wanted; so it is asked again until none gives way.
+    """
+    moving = {key: new for key, new in wanted.items() if key != new}
+    while True:
+        taken = {key for key in wanted if key not in moving}
+        left = {}
+        for key, new in moving.items():
+            if new not in taken:
+                taken.add(new)
+                left[key] = new
+        if len(left) == len(moving):
+            return moving
+        moving = left
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("llmcall")

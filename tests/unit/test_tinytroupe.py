@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 from click.testing import CliRunner
 from project_files import written
@@ -111,10 +112,12 @@ def test_the_first_version(protocol: int) -> None:
     """Its objects of the SDK are read, and its default stop is none."""
     path = saved({key("gpt-4", FIRST): sdk_completion()}, protocol)
     records, unreadable = tinytroupe.read(path)
-    assert not unreadable and len(records) == 1
+    assert not unreadable and len(records) == 2  # one for calls without top_p, which TinyTroupe wrote as 0 by itself
     asked = {name: FIRST[name] for name in ("temperature", "max_tokens", "top_p")}
     found = replayed(path, MESSAGES, model="gpt-4", **asked, frequency_penalty=0, presence_penalty=0, timeout=9)
     assert found == "Two coins."
+    del asked["top_p"]
+    assert replayed(path, MESSAGES, model="gpt-4", **asked, frequency_penalty=0, presence_penalty=0) == "Two coins."
 
 
 def test_the_latest_version() -> None:
@@ -221,8 +224,25 @@ def test_unreadable_entries(name: str) -> None:
     entry, value, words = UNREADABLE[name]
     path = saved({key("gpt-4o", FIRST): completion(), entry: value, key("gemma3:1b", OLLAMA): completion()})
     records, (reason,) = tinytroupe.read(path)
-    assert len(records) == 2
+    assert len(records) == 3
     assert reason.startswith("entry 2: ") and words in reason and len(reason) < 300
+
+
+class Reading(pydantic.BaseModel):
+    """Be a class given as response_format, as it stood where the cache was written."""
+
+    a: int
+
+
+def test_an_entry_whose_response_format_is_a_class(caplog: pytest.LogCaptureFixture) -> None:
+    """The file has the class's name alone; ``classes`` gives it, and the call with that class finds its answer."""
+    path = saved({key("gpt-4o", {**LATEST, "response_format": Reading}): completion('{"a": 1}')})
+    client = ScriptedClient(cache_mode="replay")
+    assert client.cache.load(path) == 0
+    assert "load(…, classes=[Reading])" in caplog.text
+    assert client.cache.load(path, classes=[Action, Reading]) == 1
+    reply = client.send_message(MESSAGES, model="gpt-4o", max_tokens=128000, response_format=Reading)
+    assert reply is not None and reply.cached and reply.parsed == Reading(a=1)
 
 
 def test_two_answers_to_one_request() -> None:

@@ -18,7 +18,6 @@ from ..types import Record
 __all__ = ["Run", "answer_of", "first_level", "load", "prompt_of", "same_answer", "scope_of", "settings_changes"]
 
 
-
 class Run(NamedTuple):
     """Hold the records of one run.
 

@@ -236,7 +236,8 @@ class Reading(pydantic.BaseModel):
 
 def test_an_entry_whose_response_format_is_a_class(caplog: pytest.LogCaptureFixture) -> None:
     """The file has the class's name alone; ``classes`` gives it, and the call with that class finds its answer."""
-    path = saved({key("gpt-4o", {**LATEST, "response_format": Reading}): completion('{"a": 1}')})
+    params = {**LATEST, "model": "gpt-4o", "response_format": Reading}
+    path = saved({key("gpt-4o", params): completion('{"a": 1}')})
     client = ScriptedClient(cache_mode="replay")
     assert client.cache.load(path) == 0
     assert "load(…, classes=[Reading])" in caplog.text

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     CHAT_PARAMETERS: frozenset[str]
     EMBEDDING_PARAMETERS: frozenset[str]
@@ -86,18 +86,17 @@ def capabilities(model: str, overrides: Mapping[str, Mapping[str, object]] | Non
     family that the name begins with. Upper and lower case do not matter.
 
     :param model: the name after aliases.
-    :param overrides: fields by model name, or by ``prefix*``; names of fields in any case, values typed or as text
-        (``"128000"``, ``"yes"``, ``"temperature, top_p"``, ``""`` for unknown). A longer prefix goes before a shorter
-        one, the exact name before any prefix.
+    :param overrides: ``settings.models``: fields by model name, or by ``prefix*``. A longer prefix goes before a
+        shorter one, the exact name before any prefix.
     :returns: the capabilities; of an unknown model all ``None`` and ``False``.
-    :raises ConfigError: for an override of an unknown field or with a value of the wrong type.
     """
     known = _known(model)
     if not overrides:
         return known
     changes: dict[str, Any] = {}
     for section in _matching(model, overrides):
-        changes.update(_parsed(section, overrides[section]))
+        for field, value in overrides[section].items():
+            changes[field] = frozenset(value) if isinstance(value, (tuple, list, set)) else value
     if "refused_parameters" in changes:
         changes.setdefault("refused_when_reasoning", frozenset())
     return known._replace(**changes)
@@ -175,68 +174,3 @@ def _matching(model: str, sections: Mapping[str, object]) -> list[str]:
     """List the sections that fit the model, the most general first."""
     prefixes = [name for name in sections if name.endswith("*") and model.startswith(name[:-1])]
     return sorted(prefixes, key=len) + [model] * (model in sections)
-
-
-def _parsed(section: str, fields: Mapping[str, object]) -> dict[str, Any]:
-    return {name.lower(): _field(section, name, value) for name, value in fields.items()}
-
-
-def _field(section: str, name: str, value: object) -> object:
-    if name.lower() not in Capabilities._fields:
-        raise ConfigError(_unknown_field(section, name))
-    read, expected = _READERS.get(name.lower(), (_flag, "yes or no"))
-    try:
-        return read(value)
-    except ValueError:
-        raise ConfigError(
-            f"[Model {section}] {name.upper()} = {value!r} cannot be read: expected {expected}."
-        ) from None
-
-
-def _unknown_field(section: str, name: str) -> str:
-    from difflib import get_close_matches
-
-    known = [field.upper() for field in Capabilities._fields]
-    nearest = get_close_matches(name.upper(), known, 1, 0)[0]
-    return f"[Model {section}] has no key {name.upper()}; did you mean {nearest}? Its keys: {', '.join(known)}."
-
-
-def _number(value: object) -> int | None:
-    if value is None or value == "":
-        return None
-    number = int(value.replace(",", "")) if isinstance(value, str) else value
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ValueError(value)
-    return number
-
-
-def _text(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ValueError(value)
-    return value or None
-
-
-def _flag(value: object) -> bool:
-    words = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or value.lower() not in words:
-        raise ValueError(value)
-    return words[value.lower()]
-
-
-def _names_of_parameters(value: object) -> frozenset[str]:
-    names = re.findall(r"[^\s,]+", value) if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in names):
-        raise ValueError(value)
-    return frozenset(names)
-
-
-_READERS: dict[str, tuple[Callable[[object], object], str]] = {
-    "context_window": (_number, "a number of tokens, 1 or more"),
-    "max_output_tokens": (_number, "a number of tokens, 1 or more"),
-    "dimensions": (_number, "a number, 1 or more"),
-    "encoding": (_text, "the name of an encoding of tiktoken, such as o200k_base"),
-    "refused_parameters": (_names_of_parameters, "names of parameters, separated by commas"),
-    "refused_when_reasoning": (_names_of_parameters, "names of parameters, separated by commas"),
-}

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmcall.models import tokens, vocabularies
+from llmcall.models import tokens
 from llmcall.models.tokens import TokenCount, count_tokens, forget, shares
 from llmcall.types import Reply
 
@@ -151,10 +151,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> bytes:
     import base64
 
     data = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
-    vocabulary = vocabularies._Vocabulary("tiny", hashlib.sha256(data).hexdigest(), r"[\s\S]+")
-    monkeypatch.setattr(vocabularies, "_VOCABULARIES", {"o200k_base": vocabulary, "p50k_base": vocabulary})
-    monkeypatch.setattr(vocabularies, "_bpe_openai", lambda name: None)
-    monkeypatch.setattr(vocabularies, "_SHIPPED_IN", {})
+    vocabulary = tokens._Vocabulary("tiny", hashlib.sha256(data).hexdigest(), r"[\s\S]+")
+    monkeypatch.setattr(tokens, "_VOCABULARIES", {"o200k_base": vocabulary, "p50k_base": vocabulary})
+    monkeypatch.setattr(tokens, "_bpe_openai", lambda name: None)
+    monkeypatch.setattr(tokens, "_SHIPPED_IN", {})
     return data
 
 
@@ -417,7 +417,7 @@ def test_file_in_another_package(
     package: str, inside: str, tiny: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A vocabulary that another package ships is used without importing that package."""
-    monkeypatch.setattr(vocabularies, "_SHIPPED_IN", {package: inside})
+    monkeypatch.setattr(tokens, "_SHIPPED_IN", {package: inside})
     folder = tmp_path / package / inside
     folder.mkdir(parents=True)
     (folder / "tiny").write_bytes(tiny)
@@ -429,7 +429,7 @@ def test_file_in_another_package(
 
 def test_stand_in_for_a_package(tiny: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that somebody put into ``sys.modules`` by hand is passed over."""
-    monkeypatch.setattr(vocabularies, "_SHIPPED_IN", {"stand_in": "."})
+    monkeypatch.setattr(tokens, "_SHIPPED_IN", {"stand_in": "."})
     monkeypatch.setitem(sys.modules, "stand_in", type(sys)("stand_in"))
     assert count_tokens("größer", "gpt-4o").estimated
 
@@ -439,13 +439,13 @@ def test_threads_load_once(tiny: bytes, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "tiny").write_bytes(tiny)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     loads: list[str] = []
-    load = vocabularies._ranks
+    load = tokens._ranks
 
     def loading(path: str, digest: str) -> dict[bytes, int] | None:
         loads.append(path)
         return load(path, digest)
 
-    monkeypatch.setattr(vocabularies, "_ranks", loading)
+    monkeypatch.setattr(tokens, "_ranks", loading)
     with ThreadPoolExecutor(8) as pool:
         counts = list(pool.map(lambda _: count_tokens("größer", "gpt-4o"), range(64)))
     assert (set(counts), len(loads)) == ({8}, 1)
@@ -461,12 +461,12 @@ def test_names_and_digests_are_those_of_tiktoken() -> None:
     """The files' names, their digests and the oldest pattern are what the installed tiktoken says."""
     public = pytest.importorskip("tiktoken_ext.openai_public")
     source = Path(public.__file__).read_text(encoding="utf-8")
-    for name, vocabulary in vocabularies._VOCABULARIES.items():
+    for name, vocabulary in tokens._VOCABULARIES.items():
         address = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
         assert vocabulary.file == hashlib.sha1(address.encode()).hexdigest()
         assert address in source
         assert vocabulary.digest in source
-    assert vocabularies._VOCABULARIES["r50k_base"].pattern == public.r50k_pat_str
+    assert tokens._VOCABULARIES["r50k_base"].pattern == public.r50k_pat_str
 
 
 @pytest.fixture(scope="module", params=["o200k_base", "cl100k_base"])
@@ -476,8 +476,8 @@ def rivals(request: pytest.FixtureRequest, real_vocabularies: Path, bpe: None) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIKTOKEN_CACHE_DIR", str(real_vocabularies))
         official = tiktoken.get_encoding(request.param)
-    ours = vocabularies._tiktoken(request.param, str(real_vocabularies))
-    extra = vocabularies._bpe_openai(request.param)
+    ours = tokens._tiktoken(request.param, str(real_vocabularies))
+    extra = tokens._bpe_openai(request.param)
     assert ours is not None
     assert extra is not None
     return [ours, extra, lambda text: len(official.encode_ordinary(text))]
@@ -499,7 +499,7 @@ def test_real_file_counts(real_vocabularies: Path, monkeypatch: pytest.MonkeyPat
     for name in (O200K, CL100K):
         shutil.copy(real_vocabularies / name, tmp_path)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(vocabularies, "_bpe_openai", lambda name: None)
+    monkeypatch.setattr(tokens, "_bpe_openai", lambda name: None)
     assert [repr(count_tokens(MESSAGES, model)) for model in ("gpt-4o", "gpt-4")] == ["124", "129"]
     assert sorted(os.listdir(tmp_path)) == sorted([O200K, CL100K])
 
@@ -537,8 +537,3 @@ def test_import_and_estimate_are_light() -> None:
         "assert not {'tiktoken', 'bpe_openai', 'requests', 'openai', 'logging', 'tempfile'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def test_public_names() -> None:
-    """``forget`` is the same in both modules."""
-    assert tokens.forget is vocabularies.forget

@@ -1,4 +1,4 @@
-"""What README.rst shows at the prompt is what happens, from recorded answers."""
+"""What README.rst and the guide show at the prompt is what happens, from recorded answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import llmcall
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.rst"
+README, GUIDE = ROOT / "README.rst", ROOT / "docs" / "guide.rst"
 INDENTED = re.compile(r"(?:    .*\n|\n)+")
 
 
@@ -26,10 +26,12 @@ def replaying(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("replaying")
-def test_the_prompt_sessions_print_what_they_show() -> None:
+@pytest.mark.filterwarnings("ignore:one recorded answer:UserWarning")
+@pytest.mark.parametrize(("page", "least"), [(README, 6), (GUIDE, 20)], ids=["README", "guide"])
+def test_the_prompt_sessions_print_what_they_show(page: Path, least: int) -> None:
     """Every example at the prompt gives the output beneath it."""
-    failed, attempted = doctest.testfile(str(README), module_relative=False, optionflags=doctest.REPORT_NDIFF)
-    assert attempted > 20
+    failed, attempted = doctest.testfile(str(page), module_relative=False, optionflags=doctest.REPORT_NDIFF)
+    assert attempted >= least
     assert not failed
 
 
@@ -40,7 +42,8 @@ def test_no_text_says_to_install_another_package() -> None:
 
 def code_blocks() -> list[str]:
     """Return the code blocks that are not run at the prompt."""
-    _, *rest = README.read_text(encoding="utf-8").split(".. code-block:: python\n\n")
+    pages = "".join(page.read_text(encoding="utf-8") for page in (README, GUIDE))
+    _, *rest = pages.split(".. code-block:: python\n\n")
     return [textwrap.dedent(INDENTED.match(text)[0]) for text in rest]  # type: ignore[index]
 
 

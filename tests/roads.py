@@ -75,7 +75,7 @@ class Road:
         self.known = Capabilities() if capabilities is None else capabilities
         self.transport_of = transport
         self.pools = pool or Pool([Endpoint(each) if isinstance(each, str) else each for each in endpoints])
-        self.price = price
+        self._price = price
         options = Options(cache=None if cache is not None else False, timeout=timeout)
         now = llmcall.settings().replace(
             cache_mode=mode,
@@ -105,8 +105,8 @@ class Road:
     def hosts(self, model: str) -> set[str]:
         return {"a.example.org", "b.example.org"}
 
-    def dated_price(self, model: str, tokens: int | None = None) -> Any:
-        return self.price
+    def price(self, model: str, tokens: int = 0, endpoint: str | None = None) -> Any:
+        return self._price
 
     def count_usage(self, model: str, scope: str, amounts: Any) -> None:
         self.counted.append(dict(amounts))

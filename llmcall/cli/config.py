@@ -19,8 +19,8 @@ def show_config(everything: bool, as_json: bool) -> None:
 
     First, and without --all alone, those that differ from their defaults. Secrets are masked.
     """
-    from ..config import resolve
     from ..clients.registry import settings
+    from ..config import resolve
     from ..tables import columns
 
     found = [(row, _data(value), origin.text) for row, value, origin in settings().items()]

@@ -191,7 +191,7 @@ def _existing(path: os.PathLike[str]) -> str:
 
 
 def _price(asked: LLMClient, model: str) -> Check:
-    found = asked.dated_price(model)
+    found = asked.price(model)
     if found is not None:
         each = f"${found.input:g} in and ${found.output:g} out per million tokens"
         return Check("price", True, f"{model}: {each}, by {found.source}")

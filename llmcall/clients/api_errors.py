@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK
-from ..engine.rate_headers import LONGEST_WAIT, date_in, sent_at, told_by
+from ..engine.rate_headers import LONGEST_WAIT, date_in, quotas_in, sent_at
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -97,7 +97,7 @@ def failure(
     )
     made.code, made.param = error.get("code"), error.get("param")
     if kind is RateLimitError and made.retry_after is None:
-        made.quotas = told_by(headers)
+        made.quotas = quotas_in(headers)
     return made
 
 

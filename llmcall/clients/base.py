@@ -171,9 +171,9 @@ class LLMClient:
         pools = self.resolved.pools
         found = pools.get(model)
         if found is None:
-            from ..engine.limits import Pool, process_room
+            from ..engine.limits import Pool, endpoint_states
 
-            found = pools.setdefault(model, Pool(self.endpoints(model), process_room))
+            found = pools.setdefault(model, Pool(self.endpoints(model), endpoint_states))
         return found
 
     def transport_of(self, endpoint: Endpoint) -> Any:
@@ -183,18 +183,19 @@ class LLMClient:
             found = self._transports.setdefault(endpoint, self.make_transport(endpoint))
         return found
 
-    def price(self, model: str, input_tokens: int | None = None) -> tuple[float, float] | None:
-        """Return the USD per million tokens, in and out, of a prompt of so many tokens; ``None`` where unknown."""
-        found = self.dated_price(model, input_tokens)
-        return found.pair if found is not None else None
+    def price(self, model: str, input_tokens: int = 0, endpoint: str | None = None) -> Price | None:
+        """Return what a model costs with a prompt of so many tokens; ``None`` where that is unknown.
 
-    def dated_price(self, model: str, input_tokens: int | None = None) -> Price | None:
-        """Return the same with whose price it is, and of what day."""
+        :param endpoint: the name of the one that answers; ``None`` means the highest price of all that may.
+        """
         from ..models.prices import price_of
 
-        first = self.pool(model).endpoints[0]
-        address = first.azure_endpoint or first.base_url
-        return price_of(model, self.settings.prices, address=address, input_tokens=input_tokens or 0)
+        endpoints, prices = self.pool(model).endpoints, self.settings.prices
+        asked = [each for each in endpoints if each.name == endpoint] or endpoints
+        addresses = {each.azure_endpoint or each.base_url for each in asked}
+        found = [price_of(model, prices, address=address, input_tokens=input_tokens) for address in addresses]
+        known = [price for price in found if price is not None]
+        return max(known, key=lambda price: (price.output, price.input)) if len(known) == len(found) else None
 
     def count_usage(self, model: str, scope: str, amounts: UsageDelta) -> None:
         """Count what calls of this client used, in this process or another."""

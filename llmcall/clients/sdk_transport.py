@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..engine.interrupts import limited
+from ..engine.limits import note_sent, note_sent_async
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..responses.streaming import EventStreamDecoder, append, read_object
 from ..types import Response
@@ -158,9 +159,12 @@ class SDKTransport:
         import openai  # noqa: F401
 
         try:
-            return self._make(asynchronous)
+            made = self._make(asynchronous)
         except http_errors("InvalidURL") as error:
             raise ConfigError(f"{self._url} is no address of a server: {error}") from None
+        if made._client is not self._http_client:  # which is the user's, and stays as it is
+            made._client.event_hooks["request"].append(note_sent_async if asynchronous else note_sent)
+        return made
 
     def _sync_client(self) -> Any:
         with self._lock:

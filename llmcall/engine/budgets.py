@@ -1,34 +1,491 @@
-"""Budgets: no call begins that could go past what a block of code may spend, whoever makes it."""
+"""Budgets: no call begins that could go past what a block of code may spend, whoever makes it.
+
+Each attempt reserves what it may use at most, of all open budgets together, and settles what it used. A budget without
+a name counts in memory. One with a name counts in the cache's directory or Redis database, where processes share it.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from ..cache.sqlite import make_directory
 from ..config import resolve as config
-from ..errors import ConfigError
-from . import reservations
-from .accounts import PICO, Account, Amounts, Spending
-from .ledgers import Ledger
+from ..errors import BudgetExceededError, CacheError, ConfigError
+from ..files import alone
+from ..forks import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from .redis_ledgers import RedisLedger
-    from .reservations import AnyAccount, Reservation
+    from ..models.prices import Price
+    from ..types import TokenUsage
+
+    T = TypeVar("T")
 
 __all__ = [
-    "Budget", "Spent", "any_open", "budget", "check_for_processes", "check_price", "counts_tokens", "opened", "reserve",
+    "Amounts", "Budget", "BudgetLimits", "DiskStore", "Ledger", "MemoryLedger", "NamedLedger", "RedisStore",
+    "Reservation", "Spent", "any_open", "budget", "check_for_processes", "check_price", "counts_tokens", "opened",
     "shared_open", "spending_of", "travelling",
 ]  # fmt: skip
 
+PICO = 10**12  # USD are counted in whole 10^-12 USD: sums of floats would be off, and a limit passed or not reached
 NEVER = float("inf")
+POLL = 0.1  # seconds between two looks at what other processes have given back
+BUSY_SECONDS = 60.0  # that SQLite waits for other processes
+LEASE = 24 * 3600.0  # seconds after which a reservation belongs to no running call: its process's number is another's
+# Seconds after which a reservation of another machine counts as spent: ten times the default TIMEOUT of an attempt. One
+# that takes longer is counted as it should be as soon as it ends.
+AWAY = 600.0
+CLOCK_ERROR = 0.5  # seconds by which the clocks of a process's beginning and of its reservations may differ
+_of_the_parent: list[sqlite3.Connection] = []  # kept, so that nothing closes them
 
-_lock = threading.RLock()
-_open: list[Budget] = []
+
+class BudgetLimits(NamedTuple):
+    """Hold the limits of a budget; ``None`` is no limit.
+
+    :param usd: in 10^-12 USD.
+    :param tokens: of prompts and answers together.
+    :param calls: calls answered by a model.
+    """
+
+    usd: int | None = None
+    tokens: int | None = None
+    calls: int | None = None
+
+    def tightest(self, other: BudgetLimits) -> BudgetLimits:
+        """Return, of two limits, the smaller of each."""
+        pairs = zip(self, other, strict=True)
+        return BudgetLimits(*(min((each for each in pair if each is not None), default=None) for pair in pairs))
+
+
+class Amounts(NamedTuple):
+    """Hold what calls use or reserve, in the units of :class:`BudgetLimits`.
+
+    :param unknown: how many of them have an unknown price.
+    """
+
+    usd: int = 0
+    tokens: int = 0
+    calls: int = 0
+    unknown: int = 0
+
+    def plus(self, other: Amounts, sign: int = 1) -> Amounts:
+        """Return the sum, or with the sign -1 the difference."""
+        return Amounts(*(mine + sign * its for mine, its in zip(self, other, strict=True)))
+
+
+NOTHING = Amounts()
+
+
+def spending_of(tokens: TokenUsage, price: Price | None) -> Amounts:
+    """Return what a call of so many tokens spends; a number of tokens that is unknown is 0."""
+    total = (tokens.input_tokens or 0) + (tokens.output_tokens or 0)
+    if price is None:
+        return Amounts(0, total, 1, unknown=1)
+    return Amounts(round(price.of_tokens(tokens) * (PICO // 10**6)), total, 1)  # USD per million tokens are 10^-6 each
+
+
+def check_fits(title: str, limit: BudgetLimits, spent: Amounts, reserved: Amounts, need: Amounts) -> bool:
+    """Return whether a reservation fits now; where it would once others are given back, ``False``.
+
+    :param title: how messages name the budget; empty where it has no name.
+    :raises BudgetExceededError: where it never will.
+    """
+    name_it = f"{title}: " if title else ""
+    if limit.usd is not None and spent.unknown:
+        raise BudgetExceededError(
+            f"{name_it}it limits usd, but {spent.unknown} calls that count in it have an unknown price; "
+            "give their models one in [Prices], and begin anew by llmcall.budget(name=…).forget()"
+        )
+    fits = True
+    for name, most in limit._asdict().items():
+        if most is None:
+            continue
+        used, wanted = getattr(spent, name), getattr(need, name)
+        if used + wanted > most:
+            raise BudgetExceededError(name_it + _exceeded(name, most, max(0, most - used), wanted))
+        fits = fits and used + getattr(reserved, name) + wanted <= most
+    return fits
+
+
+def _exceeded(name: str, most: int, left: int, wanted: int) -> str:
+    if name == "calls":
+        return f"no call left of {most:,}: raise the budget"
+    if name == "tokens":
+        return f"{left:,} tokens left; the next call may use up to {wanted:,}: set max_tokens, or raise the budget"
+    digits = next((each for each in (4, 6, 9) if f"{left / PICO:.{each}f}" != f"{wanted / PICO:.{each}f}"), 12)
+    return (
+        f"${left / PICO:,.{digits}f} left; the next call may cost up to ${wanted / PICO:,.{digits}f}: "
+        "set max_tokens, or raise the budget"
+    )
+
+
+class Ledger(Protocol):
+    """Keep what is spent and reserved of a budget.
+
+    :ivar place: where it is kept, and ``name`` under what name, for ledgers that other processes share; else empty.
+    """
+
+    name: str
+    place: str
+
+    def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
+        """Reserve an amount and return what it is known by; ``None`` where it has to wait for others.
+
+        :raises BudgetExceededError: where it would go past the limit whatever the others use.
+        :raises CacheError: where the ledger cannot be written.
+        """
+
+    def settle(self, key: str, reserved: Amounts, used: Amounts) -> None:
+        """Put what was used in place of what was reserved."""
+
+    def spent(self) -> Amounts:
+        """Return what is settled."""
+
+    def forget(self) -> None:
+        """Count from nothing again; what running calls have reserved stays reserved."""
+
+    def close(self) -> None:
+        """Close what is open; the next use opens it again."""
+
+
+class MemoryLedger:
+    """Keep a budget without a name in memory; see :class:`Ledger`."""
+
+    name = place = ""
+
+    def __init__(self) -> None:
+        self._spent = self._reserved = NOTHING
+
+    def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
+        """Reserve an amount, or ``None`` where it has to wait."""
+        with _lock:
+            if not check_fits("", limit, self._spent, self._reserved, need):
+                return None
+            self._reserved = self._reserved.plus(need)
+            return ""
+
+    def settle(self, key: str, reserved: Amounts, used: Amounts) -> None:
+        """Put what was used in place of what was reserved."""
+        with _lock:
+            self._reserved = self._reserved.plus(reserved, -1)
+            self._spent = self._spent.plus(used)
+
+    def spent(self) -> Amounts:
+        """Return what is settled."""
+        return self._spent
+
+    def forget(self) -> None:
+        """Count from nothing again."""
+        with _lock:
+            self._spent = NOTHING
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+    def leave_to_parent(self) -> None:
+        """Forget, in a forked process, what the parent's calls have reserved."""
+        self._reserved = NOTHING
+
+
+class Store(Protocol):
+    """Keep a text for each name, for all processes."""
+
+    def update(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Put a new text in place of a name's, while no other process does so.
+
+        :param change: makes of the text (``None`` where there is none) the new one (``None`` where it stays as it is),
+            and what is returned. It may be called more than once.
+        :raises CacheError: where the store cannot be read or written.
+        """
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class DiskStore:
+    """Keep texts in ``budgets.db``, a SQLite database in the cache's directory; see :class:`Store`."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.path = Path(directory) / "budgets.db"
+        self._process = 0
+        self._lock = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+
+    def update(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Change a text in a transaction; reading makes no database."""
+        if not self.path.exists():
+            text, result = change(None)
+            if text is None:
+                return result
+        self._leave_to_parent()
+        with self._lock:
+            try:
+                database = self._opened()
+                database.execute("BEGIN IMMEDIATE")
+                try:
+                    row = database.execute("SELECT state FROM Budgets WHERE name = ?", (name,)).fetchone()
+                    text, result = change(row[0] if row else None)
+                    if text is not None:
+                        database.execute("INSERT OR REPLACE INTO Budgets VALUES (?, ?)", (name, text))
+                    database.execute("COMMIT")
+                finally:
+                    if database.in_transaction:
+                        database.execute("ROLLBACK")
+            except (sqlite3.Error, OSError) as error:
+                raise CacheError(f"it cannot be kept in {self.path} ({error})") from error
+            return result
+
+    def _leave_to_parent(self) -> None:
+        """Leave lock and connection, in a forked process, to the parent: closing it here would disturb it."""
+        if self._process != os.getpid():
+            if self._database is not None:
+                _of_the_parent.append(self._database)
+            self._process, self._lock, self._database = os.getpid(), threading.Lock(), None
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is not None:
+            if self.path.exists():
+                return self._database
+            self._database.close()  # somebody deleted the directory
+        make_directory(self.path.parent)
+        self._database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        with alone(self.path.parent):  # the first to open it changes its mode, for which SQLite would not wait
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)")
+        self._database.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing committed
+        return self._database
+
+    def close(self) -> None:
+        """Close the database."""
+        self._leave_to_parent()
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+            self._database = None
+
+
+class RedisStore:
+    """Keep texts in a Redis database; see :class:`Store`.
+
+    :param address: ``redis://…``, ``rediss://…`` or ``unix://…``.
+    :raises ConfigError: where the address cannot be read, or redis-py is not installed.
+    """
+
+    def __init__(self, address: str) -> None:
+        from ..cache.redis import RedisServer
+
+        self._server = RedisServer(address)
+
+    def update(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Change a text, again if another process did so meanwhile."""
+        key = f"llmcall:budget:{name}"
+
+        def once(pipe: Any) -> T:
+            """Read, and write where nobody has written since (WATCH)."""
+            found = pipe.get(key)
+            text, result = change(found.decode() if found is not None else None)
+            pipe.multi()
+            if text is not None:
+                pipe.set(key, text)
+            return result
+
+        def repeated(redis: Any) -> T:
+            """Repeat it until nobody disturbed it."""
+            result: T = redis.transaction(once, key, value_from_callable=True)
+            return result
+
+        return self._server.ask(repeated)
+
+    def close(self) -> None:
+        """Close the connections that nobody is using."""
+        self._server.close()
+
+
+class _Holding(NamedTuple):
+    """Hold a reservation: how much, by which process, since when (seconds since the epoch) and on which machine.
+
+    :param lost: whether its holder seemed to be gone, so that it counts as spent: the server may have billed the call.
+    """
+
+    amounts: Amounts
+    process: int
+    since: float
+    machine: str
+    lost: bool = False
+
+    def seems_lost(self) -> bool:
+        """Return whether whoever made it seems to be gone."""
+        age = time.time() - self.since
+        return not is_running(self.process, self.since) or age > LEASE if self.machine == machine() else age > AWAY
+
+
+class _State:
+    """Be what is kept of a named budget: what is spent, and the reservations by their keys."""
+
+    def __init__(self, text: str | None) -> None:
+        found: dict[str, Any] = json.loads(text) if text else {"spent": NOTHING, "reserved": {}}
+        self.spent = Amounts(*found["spent"])
+        self.reserved = {key: _Holding(Amounts(*each[0]), *each[1:]) for key, each in found["reserved"].items()}
+
+    def text(self) -> str:
+        """Return it as a text."""
+        return json.dumps({"spent": self.spent, "reserved": self.reserved})
+
+    def count_the_lost(self) -> bool:
+        """Count as spent what processes that are gone had reserved; return whether there was any."""
+        lost = [key for key, each in self.reserved.items() if not each.lost and each.seems_lost()]
+        for key in lost:
+            self.spent = self.spent.plus(self.reserved[key].amounts)
+            self.reserved[key] = self.reserved[key]._replace(lost=True)
+        for key, each in list(self.reserved.items()):
+            if each.lost and time.time() - each.since > LEASE:
+                del self.reserved[key]
+        return bool(lost)
+
+    def held(self) -> Amounts:
+        """Return the sum of the reservations that hold."""
+        total = NOTHING
+        for each in self.reserved.values():
+            total = total if each.lost else total.plus(each.amounts)
+        return total
+
+
+class NamedLedger:
+    """Keep a budget under a name, for all processes that know the place; see :class:`Ledger`.
+
+    :param name: the budget's.
+    :param place: the cache's directory, or the address of a Redis database.
+    """
+
+    def __init__(self, name: str, place: str | os.PathLike[str]) -> None:
+        self.name = name
+        self.place = os.fspath(place)
+        self._title = f"the budget {name!r}"
+        self._store: Store = RedisStore(self.place) if "://" in self.place else DiskStore(self.place)
+
+    def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
+        """Reserve an amount, or ``None`` where it has to wait."""
+        key = os.urandom(16).hex()
+
+        def reserve(state: _State) -> tuple[bool, str | None]:
+            """Look and reserve at once."""
+            if key in state.reserved:  # it was done, but Redis's answer was lost
+                return False, key
+            changed = state.count_the_lost()
+            if not check_fits(self._title, limit, state.spent, state.held(), need):
+                return changed, None
+            state.reserved[key] = _Holding(need, os.getpid(), time.time(), machine())
+            return True, key
+
+        return self._update(reserve)
+
+    def settle(self, key: str, reserved: Amounts, used: Amounts) -> None:
+        """Put what was used in place of what was reserved.
+
+        The call is over and paid for: where the store takes nothing, a warning says so, and the reservation stays.
+        """
+
+        def settle(state: _State) -> tuple[bool, None]:
+            """Count it once, should an answer of Redis's be lost."""
+            holding = state.reserved.pop(key, None)
+            if holding is not None:
+                state.spent = state.spent.plus(used.plus(reserved, -1) if holding.lost else used)
+            return holding is not None, None
+
+        try:
+            self._update(settle)
+        except CacheError as error:
+            import logging
+
+            logging.getLogger("llmcall").warning("%s; what the call had reserved counts as spent", error)
+
+    def spent(self) -> Amounts:
+        """Return what is settled, by this and by earlier runs, and what killed processes had reserved."""
+        return self._update(lambda state: (state.count_the_lost(), state.spent))
+
+    def forget(self) -> None:
+        """Count from nothing again; what running calls have reserved stays reserved."""
+
+        def forget(state: _State) -> tuple[bool, None]:
+            """Forget what is spent, and what of it may be corrected."""
+            state.spent = NOTHING
+            state.reserved = {key: each for key, each in state.reserved.items() if not each.lost}
+            return True, None
+
+        self._update(forget)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+    def _update(self, action: Callable[[_State], tuple[bool, T]]) -> T:
+        """Run an action on the state; it returns whether it changed it, and its result."""
+
+        def change(text: str | None) -> tuple[str | None, T]:
+            """Run it on the state that a text says."""
+            state = _State(text)
+            changed, result = action(state)
+            return state.text() if changed else None, result
+
+        try:
+            return self._store.update(self.name, change)
+        except CacheError as error:
+            raise CacheError(f"{self._title} cannot be kept: {error}") from error.__cause__
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """Return this machine's name."""
+    import socket
+
+    return socket.gethostname()
+
+
+def is_running(process: int, since: float) -> bool:
+    """Return whether the process of this machine that did something then seems to run still.
+
+    A number is given out again (in a container, the first process always has the same): a process that began later is
+    another one.
+
+    :param process: its number.
+    :param since: when it did something, in seconds since the epoch.
+    """
+    if os.name == "nt":  # Windows has no harmless signal to ask by
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return _begun(process) <= since + CLOCK_ERROR
+
+
+def _begun(process: int) -> float:
+    """Return when a process began, in seconds since the epoch: 0 where only Linux would say, infinite once it ended.
+
+    Source: proc_pid_stat(5), the fields ``state`` and ``starttime``.
+    """
+    try:
+        fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    if fields[0] in (b"Z", b"X"):  # nobody asked yet how it ended
+        return NEVER
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 class Spent(NamedTuple):
@@ -70,37 +527,44 @@ class Budget:
         if name is not None and not (isinstance(name, str) and name.strip()):
             raise ValueError(f"the budget's name is {name!r}; it must be a text that is not empty")
         self.name = name
-        self.limit = Amounts(None if usd is None else round(usd * PICO), tokens, calls)
+        self.limit = BudgetLimits(None if usd is None else round(usd * PICO), tokens, calls)
         self._entered = 0
-        self.account: AnyAccount = Account("the budget")
+        self.ledger: Ledger = MemoryLedger()
         if name is not None:
-            self.account = _ledger(name, os.fspath(config.settings().cache_path if directory is None else directory))
+            self.ledger = NamedLedger(name, config.settings().cache_path if directory is None else directory)
 
     @property
     def spent(self) -> Spent:
         """Return what is spent, by earlier runs and other processes too where it has a name; running calls apart."""
-        found = self.account.spent()
+        found = self._settled()
         return Spent(None if found.unknown else found.usd / PICO, found.tokens, found.calls)
 
     @property
     def left(self) -> Spent:
         """Return what is left of each limit, at least 0; ``None`` where there is no limit, or it cannot be known."""
-        found, limit = self.account.spent(), self.limit
+        found, limit = self._settled(), self.limit
         pairs = zip(limit, found, strict=False)
         usd, tokens, calls = (None if most is None else max(0, most - used) for most, used in pairs)
         return Spent(None if usd is None or found.unknown else usd / PICO, tokens, calls)
 
+    def _settled(self) -> Amounts:
+        found = self.ledger.spent()
+        if not self._entered:
+            self.ledger.close()
+        return found
+
     def forget(self) -> None:
         """Count from nothing again."""
-        self.account.forget()
-        reservations.call_first()
+        self.ledger.forget()
+        if not self._entered:
+            self.ledger.close()
+        _wake_first()
 
     def __enter__(self) -> Budget:
         with _lock:
             self._entered += 1
             if self._entered == 1:
                 _open.append(self)
-                self.account.kept_open = True
         return self
 
     def __exit__(
@@ -110,8 +574,8 @@ class Budget:
             self._entered -= 1
             if not self._entered:
                 _open.remove(self)
-                self.account.close()
-                reservations.call_first()
+                self.ledger.close()
+        _wake_first()
 
     def __repr__(self) -> str:
         limits = (f"{name}={getattr(self, name)!r}" for name in ("usd", "tokens", "calls", "name"))
@@ -138,20 +602,18 @@ def budget(
     return Budget(usd, tokens, calls, name)
 
 
-def _ledger(name: str, place: str) -> Ledger | RedisLedger:
-    if "://" not in place:
-        return Ledger(name, place)
-    from .redis_ledgers import RedisLedger
-
-    return RedisLedger(name, place)
-
-
 def _checked(name: str, value: Any) -> Any:
     whole = name != "usd"
     kinds = (int,) if whole else (int, float)
     if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < NEVER):
         raise ValueError(f"a budget's {name} is {value!r}; it must be a {'whole ' * whole}number of at least 0")
     return value
+
+
+# Re-entrant: a stream that the garbage collector ends may give back at any moment, in a thread that holds it.
+_lock = threading.RLock()
+_open: list[Budget] = []
+_waiting: OrderedDict[Reservation, None] = OrderedDict()
 
 
 def any_open() -> bool:
@@ -169,35 +631,7 @@ def shared_open() -> bool:
     return any(each.name is not None for each in tuple(_open))
 
 
-def reserve(reservation: Reservation, need: Spending) -> float | None:
-    """Reserve an amount of all open budgets; returns and raises as :func:`llmcall.engine.reservations.reserve`."""
-    return reservations.reserve(reservation, need, _accounts)
-
-
-def _accounts() -> list[tuple[AnyAccount, Amounts]]:
-    """Return the accounts of the open budgets, those of one name once, with the tightest limits."""
-    found: dict[Any, tuple[AnyAccount, Amounts]] = {}
-    for each in tuple(_open):
-        account = each.account
-        known = (account.place, account.name) if account.shared else account
-        first, limit = found.get(known, (account, each.limit))
-        found[known] = first, limit.tightest(each.limit)
-    return list(found.values())
-
-
-def spending_of(input_tokens: int, output_tokens: int, price: tuple[float, float] | None) -> Spending:
-    """Return what a call of so many tokens spends.
-
-    :param price: USD per million tokens, in and out, or ``None`` where it is unknown.
-    """
-    tokens = input_tokens + output_tokens
-    if price is None:
-        return Spending(0, tokens, 1, unknown=1)
-    # USD per million tokens are 10^6 of the 10^-12 USD for each.
-    return Spending(round((input_tokens * price[0] + output_tokens * price[1]) * (PICO // 10**6)), tokens, 1)
-
-
-def check_price(model: str, price: tuple[float, float] | None) -> None:
+def check_price(model: str, price: Price | None) -> None:
     """Refuse a model without a price where an open budget limits USD.
 
     :raises ConfigError: naming the setting that gives it one.
@@ -208,6 +642,81 @@ def check_price(model: str, price: tuple[float, float] | None) -> None:
             f"{model} = 0.15, 0.60 in [Prices] (USD per million tokens, in and out), or in code, as "
             f"llmcall.configure(prices={{{model!r}: (0.15, 0.60)}}); the extra 'prices' knows those of many models"
         )
+
+
+class Reservation:
+    """Hold what one attempt has reserved of all open budgets, and its place among those who wait for that.
+
+    :ivar wakeup: is done when there is reason to look again.
+    :ivar used: what the attempt used, once that is known.
+    """
+
+    def __init__(self) -> None:
+        self.wakeup: Future[None] = Future()
+        self.used: Amounts | None = None
+        self._held: list[tuple[Ledger, str, Amounts]] = []
+        self._closed = False
+
+    def reserve(self, need: Amounts) -> float | None:
+        """Reserve an amount of all open budgets at once, after those who came before.
+
+        :returns: ``None`` where it is reserved; else the seconds after which to look again without being woken:
+            infinite where no other process takes part.
+        :raises BudgetExceededError: where it would go past a limit whatever the others use.
+        """
+        with _lock:
+            self.wakeup = Future()
+            if not self._closed:
+                _waiting.setdefault(self)
+            if next(iter(_waiting), self) is not self:
+                return NEVER
+        held: list[tuple[Ledger, str, Amounts]] = []
+        try:
+            for ledger, limit in _ledgers():
+                key = ledger.reserve(need, limit)
+                if key is None:
+                    return POLL if ledger.name else NEVER
+                held.append((ledger, key, need))
+            with _lock:
+                if not self._closed:  # else its task was cancelled meanwhile, and it is given back below
+                    self._held, held = held, []
+                _waiting.pop(self, None)
+        finally:
+            _settle(held, NOTHING)
+        _wake_first()
+        return None
+
+    def close(self) -> None:
+        """Settle what was used, or give everything back where nothing was; a second time changes nothing."""
+        with _lock:
+            self._closed = True
+            held, self._held = self._held, []
+            _waiting.pop(self, None)
+        _settle(held, self.used or NOTHING)
+        _wake_first()
+
+
+def _settle(held: list[tuple[Ledger, str, Amounts]], used: Amounts) -> None:
+    for ledger, key, need in held:
+        ledger.settle(key, need, used)
+
+
+def _wake_first() -> None:
+    """Let whoever has waited longest look again: something has changed."""
+    with _lock:
+        first = next(iter(_waiting), None)
+        if first is not None and not first.wakeup.done():
+            first.wakeup.set_result(None)
+
+
+def _ledgers() -> list[tuple[Ledger, BudgetLimits]]:
+    """Return the ledgers of the open budgets, those of one name once, with the tightest limits."""
+    found: dict[Any, tuple[Ledger, BudgetLimits]] = {}
+    for each in tuple(_open):
+        known = (each.ledger.place, each.name) if each.name is not None else each
+        first, limit = found.get(known, (each.ledger, each.limit))
+        found[known] = first, limit.tightest(each.limit)
+    return list(found.values())
 
 
 def check_for_processes() -> None:
@@ -226,9 +735,8 @@ def check_for_processes() -> None:
 def travelling() -> tuple[dict[str, Any], ...]:
     """Return the open named budgets as plain data, for :func:`opened` in another process."""
     return tuple(
-        {"usd": each.usd, "tokens": each.tokens, "calls": each.calls, "name": each.name,
-         "directory": each.account.place}
-        for each in tuple(_open) if each.account.shared
+        {"usd": each.usd, "tokens": each.tokens, "calls": each.calls, "name": each.name, "directory": each.ledger.place}
+        for each in tuple(_open) if each.name is not None
     )  # fmt: skip
 
 
@@ -241,13 +749,12 @@ def opened(budgets: tuple[dict[str, Any], ...]) -> Iterator[None]:
         yield
 
 
-def _begin_anew() -> None:
-    """Leave locks and open databases to the process that this one was forked from."""
+@after_fork_in_child
+def _leave_to_parent() -> None:
+    """Leave, in a forked process, locks and waiting calls to the threads that stayed behind."""
     global _lock
     _lock = threading.RLock()
+    _waiting.clear()
     for each in _open:
-        each.account.renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+        if isinstance(each.ledger, MemoryLedger):
+            each.ledger.leave_to_parent()

@@ -32,12 +32,11 @@ from ..requests.keys import key_of
 from ..requests.parameters import sent_body
 from ..responses import validate
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
-from .demands import demand_of
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, look
-from .limits import Admission, Limits
+from .estimates import estimate
+from .limits import LEFT_OUT, Admission, Limits
 from .prepare import from_cache, lookup
 from .single_flight import process_flights
-from .usage import cost_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -336,7 +335,7 @@ def _ask(exchange: _Exchange) -> Flow[Outcome]:
     call, request = exchange.call, exchange.request
     sent = yield from _sent(exchange)
     if exchange.wants_room and validate.cut_by_context(sent.response, request.asked.get("max_tokens")):
-        _count(call, sent.response)
+        _count(call, sent.response, sent.endpoint)
         raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
     in_turn = call.cache is not None and call.cache.storage.takes_one_at_a_time
     return (yield Do(lambda: _stored(call, sent), in_turn))  # type: ignore[no-any-return]
@@ -344,23 +343,24 @@ def _ask(exchange: _Exchange) -> Flow[Outcome]:
 
 def _stored(call: PreparedCall, sent: Sent) -> Outcome:
     response = ordered(sent.response)  # as a cassette gives it back: a prompt may quote it
-    cost = _count(call, sent.response)
+    cost = _count(call, sent.response, sent.endpoint)
     record = record_of(call.request, response, cost=cost, api_type=call.client.api_type, host=sent.host)
     _check_counts(call, sent.response)
     return Outcome(record if call.cache is None else call.cache.store(record, mode=call.storing_mode), sent)
 
 
-def _count(call: PreparedCall, response: Any, **amounts: Any) -> float | None:
-    """Count a response or its tokens, and amounts; return the response's USD, or ``None``."""
+def _count(call: PreparedCall, response: Any, endpoint: str | None, **amounts: Any) -> float | None:
+    """Count a response or its tokens, from an endpoint, and amounts; return the response's USD, or ``None``."""
     request = call.request
     tokens = response if isinstance(response, TokenUsage) else TokenUsage.of(response)
-    price = call.client.dated_price(request.model, tokens.input_tokens)
-    cost = cost_of(tokens, price and price.pair)
+    price = call.client.price(request.model, tokens.input_tokens or 0, endpoint)
+    cost = None if price is None else price.cost(tokens)
     if price is not None and cost is not None:
         amounts["priced_by"] = price.source
     call.add_usage(**{
         "calls": 1,
         "input_tokens": tokens.input_tokens,
+        "cached_input_tokens": tokens.cached_tokens,
         "output_tokens": 0 if request.kind == "embedding" else tokens.output_tokens,
         "cost": cost,
         **amounts,
@@ -481,7 +481,7 @@ def _attempt(exchange: _Exchange, body: dict[str, Any], number: int) -> Flow[Sen
             client.capabilities(request.model),
             exchange.pool,
             Limits.of(call.settings),
-            lambda tokens: (price := client.dated_price(request.model, tokens)) and price.pair,
+            lambda tokens, endpoint: client.price(request.model, tokens, endpoint),
             exchange.policy.deadline_at,
             time.monotonic,
         ) as admission:
@@ -496,7 +496,7 @@ def _attempt(exchange: _Exchange, body: dict[str, Any], number: int) -> Flow[Sen
             except BaseException:
                 used = admission.abandon()
                 if used is not None:  # a model answered, and what it said is billed
-                    _count(call, used, retries=number - 1)
+                    _count(call, used, endpoint.name, retries=number - 1)
                 raise
             else:
                 seconds = time.monotonic() - begun
@@ -566,7 +566,7 @@ def _check(exchange: _Exchange, response: Any, admission: Admission) -> None:
             validate.check_embeddings(response, len(request.body["input"]))
     except APIError:
         if admission.billed(response):
-            _count(exchange.call, response, calls=0)
+            _count(exchange.call, response, admission.endpoint, calls=0)
         raise
 
 
@@ -584,9 +584,11 @@ def _recover(exchange: _Exchange, endpoint: Endpoint, body: dict[str, Any], erro
         renewable = getattr(exchange.call.client.transport_of(endpoint), "renewable", False)
         if renewable and error.status_code == 401 and _is_new(refused, f"401 {endpoint.name}"):
             return True
-        remains = exchange.pool.leave_out(endpoint)
+        remains = exchange.pool.leave_out(endpoint, time.monotonic())
         if remains:
-            _log().warning("endpoint %s refused its key and is left out: %s", endpoint.name, error)
+            _log().warning(
+                "endpoint %s refused its key and is left out for %.0f minutes: %s", endpoint.name, LEFT_OUT / 60, error
+            )
         return remains
     return isinstance(error, InvalidRequestError) and _drop_unsupported(body, error)
 
@@ -629,8 +631,8 @@ def _rest(exchange: _Exchange, endpoint: Endpoint, body: dict[str, Any], error: 
     if not error.quotas:
         return own
     model = exchange.request.model
-    demand = demand_of(exchange.request.kind, body, exchange.call.client.capabilities(model))
-    refill = exchange.pool.hear(endpoint, error.quotas, demand, model, now)
+    needed = estimate(exchange.request.kind, body, exchange.call.client.capabilities(model))
+    refill = exchange.pool.set_quotas(endpoint, error.quotas, needed, model, now)
     error.retry_after = refill or None
     return max(own, refill)
 
@@ -704,7 +706,7 @@ def _batches(calls: Any) -> Iterator[list[PreparedCall]]:
 
 
 def _stored_vectors(batch: list[PreparedCall], texts: list[str], sent: Sent) -> list[Record]:
-    cost = _count(batch[0], sent.response)
+    cost = _count(batch[0], sent.response, sent.endpoint)
     tokens = TokenUsage.of(sent.response).input_tokens
     parts = [None] * len(batch) if tokens is None else shares(tokens, texts)
     vectors = [_packed(item["embedding"]) for item in _in_order(sent.response["data"])]

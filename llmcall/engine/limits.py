@@ -1,57 +1,60 @@
-"""What an endpoint allows: calls at once, requests and tokens in any 60 seconds, and what its server says of itself.
+"""Limits of endpoints, pools of endpoints, and the admission of an attempt to one of them.
 
-The state of an endpoint is shared by all clients, threads and tasks of the process. It is a log of the calls begun in
+The state of an endpoint is shared by all clients, threads and tasks of the process. It is a log of the requests sent in
 the last 60 seconds, so that bursts are allowed and no 60 seconds ever hold more than the limit; a token bucket would
-allow twice as many in some.
+allow twice as many in some. A request's time is that at which it was sent, not that of its admission: the SDK may still
+have to be imported, and the connection to be made. Until then it counts as one that will be sent now.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict, deque
+from concurrent.futures import Future
+from contextvars import ContextVar
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import APIError, RateLimitError, RequestTimeoutError
+from ..forks import after_fork_in_child
 from ..types import TokenUsage
 from . import budgets
-from .demands import begun_with, demand_of, used_by
 from .effects import Do, Until
-from .rate_headers import ServerQuota, told_by
-from .reservations import Reservation
-from .tickets import Ticket
+from .estimates import Estimate, estimate, partial_response, tokens_used
+from .rate_headers import ServerQuota, quotas_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from ..config.settings import Endpoint, Settings
+    from ..config.endpoints import Endpoint
+    from ..config.settings import Settings
     from ..models.capabilities import Capabilities
+    from ..models.prices import Price
     from ..types import Request
-    from .accounts import Spending
-    from .demands import Demand
+    from .budgets import Amounts
     from .effects import Flow
     from .rate_headers import Quota
 
-    Price = Callable[[int], "tuple[float, float] | None"]
+    PriceOf = Callable[[int, str | None], Price | None]
 
 __all__ = [
-    "NO_LIMITS", "WINDOW", "Admission", "Entry", "Gate", "Limits", "Pool", "Room", "address", "forget", "process_room",
+    "NO_LIMITS", "Admission", "EndpointState", "EndpointStates", "Limits", "Pool", "Slot", "Waiter", "endpoint_states",
+    "forget", "note_sent", "note_sent_async",
 ]  # fmt: skip
 
-# Seconds: the limits are per minute, which servers count as calls arrive; by the last second one may have been longer
-# on its way than those of the next minute.
+# Seconds: the limits are per minute, which servers count as requests arrive; by the last second one may have been
+# longer on its way than those of the next minute.
 WINDOW = 61.0
-MOST_TOLD = 32  # limits of a model that a server may name; the documented ones have ten
-NEVER = float("inf")  # nothing but the end of a running call helps
+LEFT_OUT = 300.0  # seconds in which an endpoint that refused its key is not asked
+NEVER = float("inf")  # nothing but the end of another call helps
 
 
 class Limits(NamedTuple):
     """Hold the limits of ``[Limits]``; ``None`` is no limit.
 
     :param calls: how many calls may run at once.
-    :param requests: how many may begin in any 60 seconds.
+    :param requests: how many may be sent in any 60 seconds.
     :param tokens: how many tokens those may use, of prompt and answer together.
     """
 
@@ -70,133 +73,150 @@ class Limits(NamedTuple):
 NO_LIMITS = Limits()
 
 
-class Entry:
-    """Be one call that was let in, or one that ended less than 60 seconds ago."""
+class Slot:
+    """Be one attempt at an endpoint that is running, or that was sent less than 60 seconds ago.
 
-    __slots__ = ("begun", "counted", "model", "tokens")
+    :ivar tokens: those that it used or, while that is unknown, reserves.
+    :ivar sent_at: the monotonic time at which it was sent; ``None`` until then.
+    """
 
-    def __init__(self, begun: float, model: str, tokens: int) -> None:
-        self.begun = begun
-        self.model = model
+    __slots__ = ("counted", "sent_at", "tokens")
+
+    def __init__(self, tokens: int) -> None:
         self.tokens = tokens
-        self.counted = True  # while it is among those of the last 60 seconds
+        self.sent_at: float | None = None
+        self.counted = True  # until 60 seconds after it was sent
 
 
-class Gate:
-    """Know what one endpoint has been asked. Whoever holds its room's lock may use it.
+class Waiter:
+    """Be an attempt's place in the queues of the endpoints that may serve it.
 
-    :ivar running: the calls that are under way, each with its ticket.
-    :ivar rested_until: the monotonic time until which it is not asked, after a 429.
+    :ivar wakeup: is done when there is reason to look again.
+    :ivar queues: the endpoints for which it waits.
+    :ivar slot: what it was given in the end, and ``state`` of which endpoint.
+    """
+
+    __slots__ = ("queues", "slot", "state", "wakeup")
+
+    def __init__(self) -> None:
+        self.wakeup: Future[None] = Future()
+        self.queues: tuple[EndpointState, ...] = ()
+        self.slot: Slot | None = None
+        self.state: EndpointState | None = None
+
+
+class EndpointState:
+    """Know what one endpoint was asked, and what it said; whoever holds the lock of its registry may use it.
+
+    :ivar running: the attempts that are under way.
+    :ivar resting_until: the monotonic time until which it is not asked, after a 429.
     :ivar queue: those who wait for it, in order.
     """
 
     def __init__(self) -> None:
-        self.running: dict[Entry, Ticket] = {}
-        self.rested_until = 0.0
-        self.queue: OrderedDict[Ticket, None] = OrderedDict()
-        self._log: deque[Entry] = deque()  # those of the last 60 seconds, oldest first
-        self._tokens = 0  # their sum
-        self._told: dict[str, dict[str, ServerQuota]] = {}  # by model and by the header that says so
+        self.running: set[Slot] = set()
+        self.resting_until = 0.0
+        self.queue: OrderedDict[Waiter, None] = OrderedDict()
+        self._sent: deque[Slot] = deque()  # in the last 60 seconds, oldest first
+        self._unsent = 0  # of those that run
+        self._tokens = 0  # of all that count
+        self._quotas: dict[str, dict[str, ServerQuota]] = {}  # by model and unit
         self._surplus: dict[str, tuple[int, float]] = {}  # by model
 
-    def wait(self, limits: Limits, demand: Demand | None, model: str, now: float) -> float:
-        """Return the seconds until a call may begin, as far as time alone decides; infinite where it does not.
+    def wait(self, limits: Limits, needed: Estimate | None, model: str, now: float) -> float:
+        """Return the seconds until an attempt may be admitted, as far as time decides; infinite where it does not.
 
-        :param demand: what the call may use; ``None`` where nobody counted it.
+        :param needed: what it may use; ``None`` where nobody counted it.
         :param now: the monotonic time.
         """
-        self._drop_old(now)
+        while self._sent and (self._sent[0].sent_at or 0.0) + WINDOW <= now:
+            old = self._sent.popleft()
+            old.counted = False
+            self._tokens -= old.tokens
         if limits.calls is not None and len(self.running) >= limits.calls:
             return NEVER
         waits = (
-            self.rested_until - now,
+            self.resting_until - now,
             self._wait_for_requests(limits.requests, now),
-            self._wait_for_tokens(limits.tokens, demand, now),
-            self.wait_as_told(demand, model, now),
+            self._wait_for_tokens(limits.tokens, needed, now),
+            self.wait_for_quota(needed, model, now),
         )
         return max(0.0, *waits)
 
-    def _drop_old(self, now: float) -> None:
-        while self._log and self._log[0].begun + WINDOW <= now:
-            old = self._log.popleft()
-            old.counted = False
-            self._tokens -= old.tokens
-
     def _wait_for_requests(self, limit: int | None, now: float) -> float:
-        if limit is None or len(self._log) < limit:
+        excess = 0 if limit is None else len(self._sent) + self._unsent - limit + 1
+        if excess <= 0:
             return 0.0
-        return self._log[len(self._log) - limit].begun + WINDOW - now
+        return self._end_of(self._sent[excess - 1], now) if excess <= len(self._sent) else NEVER
 
-    def _wait_for_tokens(self, limit: int | None, demand: Demand | None, now: float) -> float:
-        if limit is None or demand is None:
+    def _wait_for_tokens(self, limit: int | None, needed: Estimate | None, now: float) -> float:
+        if limit is None or needed is None:
             return 0.0
         # A call that may use more than the limit goes when nothing else is counted: it would never go otherwise.
-        excess = self._tokens + min(demand.tokens, limit) - limit
-        for entry in self._log:
-            if excess <= 0:
-                break
-            excess -= entry.tokens
-            if excess <= 0:
-                return entry.begun + WINDOW - now
-        return 0.0
-
-    def wait_as_told(self, demand: Demand | None, model: str, now: float) -> float:
-        """Return the seconds until the server has enough left for a call, as far as it said; arguments as of wait."""
-        told = self._told.get(model)
-        if not told:
+        excess = self._tokens + min(needed.tokens, limit) - limit
+        if excess <= 0:
             return 0.0
-        needed = {"requests": 1, "tokens": max(1, demand.stated if demand is not None else 1)}
-        return max(each.wait(needed[each.unit], now) for each in told.values())
+        for slot in self._sent:
+            excess -= slot.tokens
+            if excess <= 0:
+                return self._end_of(slot, now)
+        return NEVER
 
-    def enter(self, demand: Demand | None, model: str, now: float, ticket: Ticket) -> Entry:
-        """Let a call begin for which :meth:`wait` was 0; arguments as there.
+    def _end_of(self, slot: Slot, now: float) -> float:
+        assert slot.sent_at is not None
+        return slot.sent_at + WINDOW - now
 
-        :param ticket: the call's.
-        :returns: what :meth:`settle` and :meth:`leave` take.
-        """
-        entry = Entry(now, model, demand.tokens if demand is not None else 0)
-        self._log.append(entry)
-        self._tokens += entry.tokens
-        self.running[entry] = ticket
-        used = {"requests": 1, "tokens": demand.stated if demand is not None else 0}
-        told = self._told.get(model, {})
-        for name, each in told.items():
-            told[name] = each.less(used[each.unit], now)
-        return entry
+    def wait_for_quota(self, needed: Estimate | None, model: str, now: float) -> float:
+        """Return the seconds until the server has enough left, as far as it said; arguments as of :meth:`wait`."""
+        amounts = _counted_by_server(needed)
+        quotas = self._quotas.get(model, {})
+        return max((each.wait(max(1, amounts[unit]), now) for unit, each in quotas.items()), default=0.0)
 
-    def settle(self, entry: Entry, tokens: int) -> None:
-        """Put the tokens that a call used in place of those that were reserved for it."""
-        if entry.counted:
-            self._tokens += tokens - entry.tokens
-            entry.tokens = tokens
+    def admit(self, needed: Estimate | None, model: str, now: float) -> Slot:
+        """Admit an attempt for which :meth:`wait` was 0; arguments as there."""
+        slot = Slot(needed.tokens if needed is not None else 0)
+        self.running.add(slot)
+        self._unsent += 1
+        self._tokens += slot.tokens
+        amounts = _counted_by_server(needed)
+        quotas = self._quotas.get(model, {})
+        for unit, each in quotas.items():
+            quotas[unit] = each.less(amounts[unit], now)
+        return slot
 
-    def leave(self, entry: Entry, *, answered: bool) -> None:
-        """End a call; one that has no answer used no tokens."""
-        if self.running.pop(entry, None) is not None and not answered:
-            self.settle(entry, 0)
+    def note_sent(self, slot: Slot, now: float) -> None:
+        """Count an attempt from now on for 60 seconds; a second time changes nothing."""
+        if slot.sent_at is None and slot in self.running:
+            slot.sent_at = now
+            self._unsent -= 1
+            self._sent.append(slot)
 
-    def sweep(self, limits: Limits) -> None:
-        """Leave for calls that Ctrl-C ended before they could do so themselves, where others wait for them."""
-        for entry, ticket in list(self.running.items() if limits.calls is not None else ()):
-            if ticket.left:
-                self.leave(entry, answered=False)
-        while (first := next(iter(self.queue), None)) is not None and first.left:
-            self.queue.pop(first, None)
+    def settle(self, slot: Slot, tokens: int) -> None:
+        """Put the tokens that an attempt used in place of those that were reserved for it."""
+        if slot.counted:
+            self._tokens += tokens - slot.tokens
+            slot.tokens = tokens
+
+    def release(self, slot: Slot, now: float, *, answered: bool) -> None:
+        """End an attempt; one without an answer used no tokens. A second time changes nothing."""
+        self.note_sent(slot, now)
+        if slot in self.running:
+            self.running.remove(slot)
+            if not answered:
+                self.settle(slot, 0)
 
     def rest(self, until: float) -> None:
-        """Ask nothing until a monotonic time; an earlier wish for a longer rest stands."""
-        self.rested_until = max(until, self.rested_until)
+        """Ask nothing until a monotonic time; a later one that was said before stands."""
+        self.resting_until = max(until, self.resting_until)
 
-    def hear(self, model: str, quotas: Mapping[str, Quota], now: float) -> None:
-        """Take in what a server says is left.
+    def set_quotas(self, model: str, quotas: Mapping[str, Quota], now: float) -> None:
+        """Take in what the server says is left.
 
-        :param quotas: by the name of the header that says so, from :func:`~llmcall.engine.rate_headers.told_by`.
-        :param now: the monotonic time.
+        :param quotas: from :func:`~llmcall.engine.rate_headers.quotas_in`.
         """
-        told = self._told.setdefault(model, {})
-        for name, quota in quotas.items():
-            if name in told or len(told) < MOST_TOLD:
-                told[name] = ServerQuota.of(quota, now)
+        if quotas:
+            known = self._quotas.setdefault(model, {})
+            known.update({unit: ServerQuota.of(each, now) for unit, each in quotas.items()})
 
     def compare(self, model: str, counted: int, reported: int) -> None:
         """Take in how many tokens a prompt was counted to have here, and by its server."""
@@ -213,206 +233,216 @@ class Gate:
         tokens, ratio = self._surplus.get(model, (0, 0.0))
         return min(tokens, ceil(ratio * counted))
 
+    def wake_first(self) -> None:
+        """Let whoever is first in the queue look again: something has changed."""
+        first = next(iter(self.queue), None)
+        if first is not None and not first.wakeup.done():
+            first.wakeup.set_result(None)
 
-class Room:
-    """Hold the gates of all endpoints, and one lock for them: it is never held for long.
 
-    The lock is re-entrant, as a generator that the garbage collector ends may give its place back at any moment.
+def _counted_by_server(needed: Estimate | None) -> dict[str, int]:
+    return {"requests": 1, "tokens": needed.stated if needed is not None else 0}
+
+
+class EndpointStates:
+    """Hold the states of all endpoints, and one lock for them, which is never held for long.
+
+    It is re-entrant, as a generator that the garbage collector ends may give its place back at any moment.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self._gates: dict[tuple[str | None, ...], Gate] = {}
+        self._states: dict[tuple[str | None, ...], EndpointState] = {}
 
-    def gate(self, endpoint: Endpoint) -> Gate:
-        """Return the gate of an endpoint: the same for all who know it by the same name and address."""
-        known = address(endpoint)
-        return self._gates.get(known) or self._gates.setdefault(known, Gate())
-
-    def queue(self, ticket: Ticket, gates: tuple[Gate, ...]) -> None:
-        """Put a ticket at the end of the queues that it is not in yet, and take it out of all others."""
-        for gate in ticket.queues:
-            if gate not in gates:
-                self._unqueue(ticket, gate)
-        for gate in gates:
-            gate.queue.setdefault(ticket)
-        ticket.queues = gates
-        ticket.call_later()
-
-    def unqueue(self, ticket: Ticket) -> None:
-        """Take a ticket out of all queues; those that are first then look again."""
-        for gate in ticket.queues:
-            self._unqueue(ticket, gate)
-        ticket.queues = ()
-
-    def _unqueue(self, ticket: Ticket, gate: Gate) -> None:
-        gate.queue.pop(ticket, None)
-        self.call_first(gate)
-
-    def call_first(self, gate: Gate) -> None:
-        """Let whoever is first look again: something has changed."""
-        first = next(iter(gate.queue), None)
-        if first is not None:
-            first.call()
+    def of(self, endpoint: Endpoint) -> EndpointState:
+        """Return the state of an endpoint: the same for all who know it by the same name and address."""
+        address = (
+            endpoint.name, endpoint.base_url, endpoint.azure_endpoint, endpoint.deployment, endpoint.organization
+        )  # fmt: skip
+        return self._states.get(address) or self._states.setdefault(address, EndpointState())
 
     def forget(self) -> None:
-        """Begin anew; calls that are under way are counted no more, and those who wait look again."""
+        """Begin anew; attempts that are under way count no more, and those who wait look again."""
         with self.lock:
-            gates, self._gates = self._gates, {}
-            for gate in gates.values():
-                for ticket in gate.queue:
-                    ticket.call()
+            states, self._states = self._states, {}
+            for state in states.values():
+                for waiter in list(state.queue):
+                    if not waiter.wakeup.done():
+                        waiter.wakeup.set_result(None)
 
-    def renew(self) -> None:
+    def leave_to_parent(self) -> None:
         """Begin anew in a forked process: the threads that stayed behind are not here."""
         self.lock = threading.RLock()
-        self._gates = {}
+        self._states = {}
 
 
-def address(endpoint: Endpoint) -> tuple[str | None, ...]:
-    """Return what an endpoint is known by: its name and where it is, not the models that it serves."""
-    return endpoint.name, endpoint.base_url, endpoint.azure_endpoint, endpoint.deployment, endpoint.organization
-
-
-process_room = Room()
+endpoint_states = EndpointStates()
+after_fork_in_child(endpoint_states.leave_to_parent)
 
 
 def forget() -> None:
     """Forget what was asked of all endpoints, their rests and what their servers said."""
-    process_room.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=process_room.renew)
+    endpoint_states.forget()
 
 
 class Pool:
-    """Choose among endpoints, round-robin and fairly, from any number of threads.
+    """Choose among the endpoints that serve a model, round-robin and fairly, from any number of threads.
 
-    :param room: where the state of the endpoints is kept, shared with other pools; ``None`` makes one of its own.
+    :param endpoints: at least one.
+    :param states: of the endpoints, shared with other pools; ``None`` makes them anew.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], room: Room | None = None) -> None:
-        self.room = room or Room()
+    def __init__(self, endpoints: Sequence[Endpoint], states: EndpointStates | None = None) -> None:
+        self.states = states or EndpointStates()
         self.endpoints = list(endpoints)
         self._next = 0
+        self._left_out: dict[Endpoint, float] = {}  # until when
 
-    def choose(self, now: float, wait: Callable[[Endpoint], float] | None = None) -> tuple[Endpoint, float]:
-        """Return the endpoint whose turn it is and the seconds until it may be asked (0.0 where one is free).
+    def _usable(self, now: float) -> list[Endpoint]:
+        return [each for each in self.endpoints if self._left_out.get(each, now) <= now] or self.endpoints
 
-        :param now: the monotonic time.
-        :param wait: gives the seconds until an endpoint may be asked; ``None`` means until it has rested.
-        """
-        with self.room.lock:
-            count, waits = len(self.endpoints), []
-            for step in range(count):
-                endpoint = self.endpoints[(self._next + step) % count]
-                seconds = wait(endpoint) if wait else max(0.0, self.room.gate(endpoint).rested_until - now)
-                if seconds <= 0:
-                    self._next = (self._next + step + 1) % count
-                    return endpoint, 0.0
-                waits.append((seconds, step, endpoint))
-            soonest = min(waits)
-            return soonest[2], soonest[0]
-
-    def enter(
-        self, ticket: Ticket, limits: Limits, demand: Demand | None, model: str, now: Callable[[], float]
+    def acquire(
+        self, waiter: Waiter, limits: Limits, needed: Estimate | None, model: str, now: float
     ) -> tuple[Endpoint | None, float, float]:
-        """Let a call in where an endpoint allows it and nobody came before it; else queue it.
+        """Admit an attempt where an endpoint allows it and nobody came before it; else queue it.
 
         :param limits: of each endpoint.
-        :param demand: what the call may use; ``None`` where nobody counted it.
-        :param now: the monotonic clock.
-        :returns: the endpoint, or ``None``; then the seconds after which to look again without being called, and those
-            for which it has to wait at least. Either may be infinite.
+        :param needed: what the attempt may use; ``None`` where nobody counted it.
+        :param now: the monotonic time.
+        :returns: the endpoint, or ``None``; then the seconds after which to look again without being woken (infinite
+            where others have to come first), and those that it takes at least.
         """
-        with self.room.lock:
-            time, gates = now(), {}
+        with self.states.lock:
+            usable = self._usable(now)
+            turns = [usable[(self._next + step) % len(usable)] for step in range(len(usable))]
+            states = [self.states.of(endpoint) for endpoint in turns]
+            waits = [state.wait(limits, needed, model, now) for state in states]
+            for step, (endpoint, state, seconds) in enumerate(zip(turns, states, waits, strict=True)):
+                if seconds <= 0 and next(iter(state.queue), waiter) is waiter:
+                    self._next = (self._next + step + 1) % len(usable)
+                    waiter.state, waiter.slot = state, state.admit(needed, model, now)
+                    self._leave_queues(waiter)
+                    return endpoint, 0.0, 0.0
+            for state in set(waiter.queues) - set(states):
+                self._leave_queue(waiter, state)
+            for state in states:
+                state.queue.setdefault(waiter)
+            waiter.queues, waiter.wakeup = tuple(states), Future()
+            firsts = [each for each, state in zip(waits, states, strict=True) if next(iter(state.queue)) is waiter]
+            least = min(waits)
+            return None, min(firsts, default=NEVER), least if least < NEVER else 0.0
 
-            def wait(endpoint: Endpoint) -> float:
-                """Return the seconds that an endpoint lets the call wait: for ever where others queue before it."""
-                gate = gates[endpoint] = self.room.gate(endpoint)
-                if ticket.queues:  # it waited in vain
-                    gate.sweep(limits)
-                return gate.wait(limits, demand, model, time) if next(iter(gate.queue), ticket) is ticket else NEVER
+    def _leave_queues(self, waiter: Waiter) -> None:
+        for state in waiter.queues:
+            self._leave_queue(waiter, state)
+        waiter.queues = ()
 
-            endpoint, seconds = self.choose(time, wait)
-            if seconds <= 0:
-                ticket.gate = gates[endpoint]
-                ticket.entry = ticket.gate.enter(demand, model, time, ticket)
-                self.room.unqueue(ticket)
-                return endpoint, 0.0, 0.0
-            self.room.queue(ticket, tuple(gates.values()))
-            least = min(gate.wait(limits, demand, model, time) for gate in gates.values())
-            return None, seconds, least if least < NEVER else 0.0
+    def _leave_queue(self, waiter: Waiter, state: EndpointState) -> None:
+        state.queue.pop(waiter, None)
+        state.wake_first()
 
-    def leave(self, ticket: Ticket, *, answered: bool) -> None:
+    def note_sent(self, waiter: Waiter, now: float) -> None:
+        """Note that an attempt was sent; those who wait then know how long."""
+        with self.states.lock:
+            if waiter.state is not None and waiter.slot is not None:
+                waiter.state.note_sent(waiter.slot, now)
+                waiter.state.wake_first()
+
+    def release(self, waiter: Waiter, now: float, *, answered: bool) -> None:
         """Give a place back, in a queue or at an endpoint; a second time changes nothing."""
-        with self.room.lock:
-            ticket.left = True
-            self.room.unqueue(ticket)
-            if ticket.entry is not None and ticket.gate is not None:
-                ticket.gate.leave(ticket.entry, answered=answered)
-                self.room.call_first(ticket.gate)
+        with self.states.lock:
+            self._leave_queues(waiter)
+            if waiter.slot is not None and waiter.state is not None:
+                waiter.state.release(waiter.slot, now, answered=answered)
+                waiter.state.wake_first()
 
     def rest(self, endpoint: Endpoint, until: float) -> bool:
         """Let an endpoint rest until a monotonic time; return whether another one is free before that."""
-        with self.room.lock:
-            self.room.gate(endpoint).rest(until)
-            others = (self.room.gate(other) for other in self.endpoints if other is not endpoint)
-            return any(other.rested_until < until for other in others)
+        with self.states.lock:
+            self.states.of(endpoint).rest(until)
+            others = (self.states.of(other) for other in self.endpoints if other is not endpoint)
+            return any(other.resting_until < until for other in others)
 
-    def hear(self, endpoint: Endpoint, quotas: Mapping[str, Quota], demand: Demand, model: str, now: float) -> float:
-        """Take in what an endpoint said is left, and return the seconds until it has enough for a call.
-
-        :param now: the monotonic time.
-        """
-        with self.room.lock:
-            gate = self.room.gate(endpoint)
-            gate.hear(model, quotas, now)
-            return gate.wait_as_told(demand, model, now)
+    def set_quotas(
+        self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate, model: str, now: float
+    ) -> float:
+        """Take in what an endpoint said is left, and return the seconds until it has enough for a call."""
+        with self.states.lock:
+            state = self.states.of(endpoint)
+            state.set_quotas(model, quotas, now)
+            return state.wait_for_quota(needed, model, now)
 
     def surplus(self, model: str, counted: int) -> int:
         """Return how many tokens of a prompt any endpoint may count beyond those that were counted here."""
-        with self.room.lock:
-            return max(self.room.gate(endpoint).surplus(model, counted) for endpoint in self.endpoints)
+        with self.states.lock:
+            return max(self.states.of(endpoint).surplus(model, counted) for endpoint in self.endpoints)
 
     def free_after(self, now: float) -> float:
-        """Return the seconds until the first endpoint has rested.
+        """Return the seconds until the first endpoint has rested."""
+        with self.states.lock:
+            return max(0.0, min(self.states.of(each).resting_until for each in self._usable(now)) - now)
 
-        :param now: the monotonic time.
-        """
-        with self.room.lock:
-            return max(0.0, min(self.room.gate(endpoint).rested_until for endpoint in self.endpoints) - now)
-
-    def leave_out(self, endpoint: Endpoint) -> bool:
-        """Leave an endpoint out for good; return whether others remain (the last one stays)."""
-        with self.room.lock:
-            others = [other for other in self.endpoints if other is not endpoint]
-            if others:
-                self.endpoints = others
-            return bool(others)
+    def leave_out(self, endpoint: Endpoint, now: float) -> bool:
+        """Leave an endpoint out for some minutes; return whether others remain (the last one stays)."""
+        with self.states.lock:
+            remains = any(other is not endpoint for other in self._usable(now))
+            if remains:
+                self._left_out[endpoint] = now + LEFT_OUT
+            return remains
 
 
-LONGEST_LOOK = 2.0  # seconds until one who waits looks again at the latest
-SECONDS_EACH = 0.01  # of those who wait: so often they look in vain, all together
-LONG = WINDOW  # seconds: who waits longer than for [Limits] alone finds in the log why
+# Called by HTTP clients when the request of the present context was sent. A generator has no context of its own, so
+# that what an admission sets here holds where its driver sends.
+_when_sent: ContextVar[Callable[[], None] | None] = ContextVar("llmcall request sent", default=None)
+
+
+def note_sent(request: Any) -> None:
+    """Note when a request was sent, as an event hook of an HTTP client of httpx's kind, where a limit needs it."""
+    when_sent = _when_sent.get()
+    if when_sent is not None:
+        before = request.extensions.get("trace")
+
+        def trace(event: str, info: Any) -> None:
+            """Be told of each step (httpcore's extension "trace")."""
+            if event.endswith("send_request_body.complete"):
+                when_sent()
+            if before is not None:
+                before(event, info)
+
+        request.extensions["trace"] = trace
+
+
+async def note_sent_async(request: Any) -> None:
+    """Note when a request was sent, as :func:`note_sent`, of an asynchronous HTTP client."""
+    when_sent = _when_sent.get()
+    if when_sent is not None:
+        before = request.extensions.get("trace")
+
+        async def trace(event: str, info: Any) -> None:
+            """Be told of each step."""
+            if event.endswith("send_request_body.complete"):
+                when_sent()
+            if before is not None:
+                await before(event, info)
+
+        request.extensions["trace"] = trace
 
 
 class Admission:
-    """Let one attempt in, and give back what it held when it ends, however it does; a context manager.
+    """Admit one attempt, and give back what it held when it ends, however it does; a context manager.
 
     :param request: what is asked; its body is what is sent.
     :param known: what is known of its model.
     :param pool: the endpoints that serve it.
     :param limits: of each of them.
-    :param price: gives, for a number of prompt tokens, USD per million tokens in and out, or ``None``.
+    :param price: gives the price for a number of prompt tokens at the endpoint of a name, or the highest of all
+        for ``None``.
     :param deadline_at: the monotonic time after which nobody waits, or ``None``.
     :param now: the monotonic clock.
     """
 
     def __init__(
-        self, request: Request, known: Capabilities, pool: Pool, limits: Limits, price: Price,
+        self, request: Request, known: Capabilities, pool: Pool, limits: Limits, price: PriceOf,
         deadline_at: float | None, now: Callable[[], float],
     ) -> None:  # fmt: skip
         self._request = request
@@ -422,12 +452,18 @@ class Admission:
         self._price = price
         self._deadline_at = deadline_at
         self._now = now
-        self._counted: Demand | None = None
-        self._ticket = Ticket()
-        self._reservation: Reservation | None = None
-        self._heard: list[Mapping[str, Any]] = []
-        self._told: TokenUsage | None = None
+        self._counted: Estimate | None = None
+        self._endpoint: Endpoint | None = None
+        self._waiter = Waiter()
+        self._reservation: budgets.Reservation | None = None
+        self._observed: list[Mapping[str, Any]] = []
+        self._reported: TokenUsage | None = None
         self._answered = False
+
+    @property
+    def endpoint(self) -> str | None:
+        """Return the name of the endpoint that it was admitted to."""
+        return self._endpoint.name if self._endpoint is not None else None
 
     def acquire(self) -> Flow[Endpoint]:
         """Wait until the attempt may begin, and return the endpoint to ask.
@@ -436,12 +472,18 @@ class Admission:
         :raises RateLimitError, RequestTimeoutError: where the wait would pass the deadline.
         """
         if self._limits.tokens is not None or budgets.counts_tokens():
-            self._counted = demand_of(self._request.kind, self._request.body, self._known)
+            self._counted = estimate(self._request.kind, self._request.body, self._known)
         if budgets.any_open():
-            yield from self._reserved()
-        return (yield from self._placed())
+            yield from self._reserve()
+        endpoint = yield from self._place()
+        per_minute = self._limits.requests is not None or self._limits.tokens is not None
+        _when_sent.set(self._note_sent if per_minute else None)
+        return endpoint
 
-    def _demand(self) -> Demand | None:
+    def _note_sent(self) -> None:
+        self._pool.note_sent(self._waiter, self._now())
+
+    def _needed(self) -> Estimate | None:
         """Return what the call may use, as its server counts by what is known of it now."""
         counted = self._counted
         if counted is None:
@@ -449,50 +491,49 @@ class Admission:
         more = self._pool.surplus(self._request.model, counted.input_tokens)
         return counted._replace(input_tokens=counted.input_tokens + more)
 
-    def _need(self) -> Spending:
-        demand = self._demand()
-        amounts = (demand.input_tokens, demand.output_tokens) if demand is not None else (0, 0)
-        budgets.check_price(self._request.model, self._price(amounts[0]))
-        return self._spending(*amounts)
-
-    def _reserved(self) -> Flow[None]:
-        reservation = self._reservation = Reservation()
+    def _reserve(self) -> Flow[None]:
+        reservation = self._reservation = budgets.Reservation()
         while True:
             if budgets.shared_open():
-                seconds = yield Do(lambda: budgets.reserve(reservation, self._need()))
+                seconds = yield Do(lambda: reservation.reserve(self._reserved()))
             else:
-                seconds = budgets.reserve(reservation, self._need())
+                seconds = reservation.reserve(self._reserved())
             if seconds is None:
                 return
-            yield self._until(reservation.ticket, seconds, "calls under way settle what they reserved of a budget")
+            yield self._until(reservation.wakeup, seconds, "calls under way settle what they reserved of a budget")
 
-    def _placed(self) -> Flow[Endpoint]:
-        model, ticket = self._request.model, self._ticket
+    def _reserved(self) -> Amounts:
+        needed = self._needed()
+        tokens = TokenUsage(needed.input_tokens, needed.output_tokens) if needed is not None else TokenUsage(0, 0)
+        price = self._price(tokens.input_tokens or 0, None)
+        budgets.check_price(self._request.model, price)
+        return budgets.spending_of(tokens, price)
+
+    def _place(self) -> Flow[Endpoint]:
+        model, waiter, first = self._request.model, self._waiter, True
         while True:
-            waits = bool(ticket.queues)
-            endpoint, seconds, least = self._pool.enter(ticket, self._limits, self._demand(), model, self._now)
+            endpoint, seconds, least = self._pool.acquire(waiter, self._limits, self._needed(), model, self._now())
             if endpoint is not None:
+                self._endpoint = endpoint
                 return endpoint
-            self._check_wait(least, first=not waits)
-            look = max(LONGEST_LOOK, SECONDS_EACH * ticket.queued())
-            yield self._until(ticket, min(seconds, look), "an endpoint has a place for another call")
+            left = self._left()
+            if left is not None and least > left:
+                raise _final(
+                    RateLimitError(f"no endpoint of {self._names()} may be asked for {least:.1f} s, past the deadline")
+                )
+            if first and least > WINDOW:  # longer than for [Limits] alone
+                import logging
 
-    def _check_wait(self, seconds: float, *, first: bool) -> None:
-        left = self._left()
-        if left is not None and seconds > left:
-            raise _final(
-                RateLimitError(f"no endpoint of {self._names()} may be asked for {seconds:.1f} s, past the deadline")
-            )
-        if first and seconds > LONG:
-            _log().warning("%s: no call may begin for %.0f s", self._names(), seconds)
+                logging.getLogger("llmcall").warning("%s: no call may begin for %.0f s", self._names(), least)
+            first = False
+            yield self._until(waiter.wakeup, seconds, "an endpoint has a place for another call")
 
-    def _until(self, ticket: Ticket, seconds: float, what: str) -> Until:
+    def _until(self, wakeup: Future[None], seconds: float, what: str) -> Until:
         left = self._left()
         if left is not None and left <= 0:
             raise _final(RequestTimeoutError(f"the call's deadline passed before {what}"))
-        assert ticket.called is not None  # it waits
         longest = min(seconds, NEVER if left is None else left)
-        return Until(ticket.called, None if longest == NEVER else longest)
+        return Until(wakeup, None if longest == NEVER else longest)
 
     def _left(self) -> float | None:
         return None if self._deadline_at is None else self._deadline_at - self._now()
@@ -502,18 +543,17 @@ class Admission:
 
     def observe(self, chunk: Mapping[str, Any]) -> None:
         """Note a chunk of a streamed answer: it is billed even where its reader leaves."""
-        self._heard.append(chunk)
+        self._observed.append(chunk)
 
     def abandon(self) -> TokenUsage | None:
         """Settle what an answer used whose reader leaves, and return it; ``None`` where none had begun.
 
         It is what the server reported, else what is counted here: most report at the end.
         """
-        if self._told is None and self._heard:
-            request = self._request
-            self._told = used_by(begun_with(self._heard), request.kind, request.body, self._known)
-            self._use(self._told)
-        return self._told
+        if self._reported is None and self._observed:
+            self._reported = self._tokens_of(partial_response(self._observed))
+            self._use(self._reported)
+        return self._reported
 
     def billed(self, response: Any) -> bool:
         """Note the tokens of a response that is no answer, which are billed all the same; return whether it has any."""
@@ -525,30 +565,29 @@ class Admission:
 
     def settle(self, response: Any) -> Flow[None]:
         """Settle what an answer used, and note what its headers say of the endpoint."""
-        request, gate = self._request, self._ticket.gate
         headers = getattr(response, "headers", None)
-        if headers and gate is not None:
-            with self._pool.room.lock:
-                gate.hear(request.model, told_by(headers), self._now())
-        self._told = TokenUsage.of(response)
-        counts = self._reservation is not None or self._limits.tokens is not None
-        self._use(used_by(response, request.kind, request.body, self._known) if counts else self._told)
+        if headers and self._waiter.state is not None:
+            with self._pool.states.lock:
+                self._waiter.state.set_quotas(self._request.model, quotas_in(headers), self._now())
+        self._reported = TokenUsage.of(response)
+        is_limited = self._reservation is not None or self._limits.tokens is not None
+        self._use(self._tokens_of(response) if is_limited else self._reported)
         if self._reservation is not None and budgets.shared_open():
             yield Do(self._reservation.close)
 
-    def _use(self, used: TokenUsage, *, calls: int = 1) -> None:
-        tokens = used.input_tokens or 0, used.output_tokens or 0
-        self._answered, gate, entry = True, self._ticket.gate, self._ticket.entry
-        if gate is not None and entry is not None:
-            with self._pool.room.lock:
-                gate.settle(entry, sum(tokens))
-                if self._counted is not None:
-                    gate.compare(self._request.model, self._counted.input_tokens, tokens[0])
-        if self._reservation is not None:
-            self._reservation.used = self._spending(*tokens)._replace(calls=calls)
+    def _tokens_of(self, response: Any) -> TokenUsage:
+        return tokens_used(response, self._request.kind, self._request.body, self._known)
 
-    def _spending(self, input_tokens: int, output_tokens: int) -> Spending:
-        return budgets.spending_of(input_tokens, output_tokens, self._price(input_tokens))
+    def _use(self, used: TokenUsage, *, calls: int = 1) -> None:
+        self._answered, waiter = True, self._waiter
+        if waiter.state is not None and waiter.slot is not None:
+            with self._pool.states.lock:
+                waiter.state.settle(waiter.slot, (used.input_tokens or 0) + (used.output_tokens or 0))
+                if self._counted is not None:
+                    waiter.state.compare(self._request.model, self._counted.input_tokens, used.input_tokens or 0)
+        if self._reservation is not None:
+            price = self._price(used.input_tokens or 0, self.endpoint)
+            self._reservation.used = budgets.spending_of(used, price)._replace(calls=calls)
 
     def __enter__(self) -> Admission:
         return self
@@ -556,7 +595,7 @@ class Admission:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool.leave(self._ticket, answered=self._answered)
+        self._pool.release(self._waiter, self._now(), answered=self._answered)
         if self._reservation is not None:
             self._reservation.close()
 
@@ -564,9 +603,3 @@ class Admission:
 def _final(error: APIError) -> APIError:
     error.retryable = False
     return error
-
-
-def _log() -> Any:
-    import logging
-
-    return logging.getLogger("llmcall")

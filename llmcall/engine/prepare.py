@@ -169,8 +169,8 @@ class Client(Protocol):
     def transport_of(self, endpoint: Endpoint) -> Any:
         """Return what speaks to an endpoint."""
 
-    def dated_price(self, model: str, input_tokens: int | None = None) -> Price | None:
-        """Return what a model costs."""
+    def price(self, model: str, input_tokens: int = 0, endpoint: str | None = None) -> Price | None:
+        """Return what a model costs at an endpoint of that name, or at most at any."""
 
     def count_usage(self, model: str, scope: str, amounts: UsageDelta) -> None:
         """Count what a call used."""

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import re
 import threading
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from ..forks import after_fork_in_child
+from ..tables import columns
 
-    from ..types import TokenUsage
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     UsageDelta = Mapping[str, float | str | None]
 
-__all__ = ["Meter", "Usage", "cost_of", "count", "count_hit", "process_meter", "track", "watching"]
+__all__ = ["COLUMNS", "Meter", "Usage", "count", "count_hit", "process_meter", "track", "watching"]
 
-COLUMNS = ("calls", "cached_calls", "retries", "errors", "input_tokens", "output_tokens", "cost", "saved")
-CACHED_CALLS, SAVED = COLUMNS.index("cached_calls"), COLUMNS.index("saved")
-ITEM = r"/[0-9a-f]{16}(?:~\d+)?(?=/|$)"  # of fanout/items.py: a digest, and which of several equal items it is
-TOKENS_PER_PRICE = 1_000_000  # prices are USD per million tokens
+COLUMNS = (
+    "calls", "cached_calls", "retries", "errors", "input_tokens", "cached_input_tokens", "output_tokens", "cost",
+    "saved",
+)  # fmt: skip
+USD = ("cost", "saved")
+PLACES = {name: place for place, name in enumerate(COLUMNS)}
+MOST_SCOPES = 10  # with a row of their own: as many as are taken in at a glance
+MOST_SOURCES = 3  # of prices: a package has one for each day
+OUTSIDE = "(no scope)"
 
 
 class Usage(NamedTuple):
@@ -32,14 +37,16 @@ class Usage(NamedTuple):
     :param errors: calls that failed for good.
     :param input_tokens: prompt tokens that were billed; ``None`` where a server did not report them. Those of a stream
         whose reader left are counted here, as a budget counts them: servers report at the end.
+    :param cached_input_tokens: those of them that the provider had cached, likewise.
     :param output_tokens: completion tokens that were billed, likewise.
     :param cost: USD of the billed tokens; ``None`` where a price is unknown.
     :param saved: USD that the cached calls cost when they were made, likewise.
     :param by_model: the same for each model.
-    :param by_scope: the same for each scope path (``""`` outside any); the items of a map without a key, whose names
-        are digests, count in the scope around them.
+    :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any); the items of a map
+        without a key count in the scope around them.
     :param priced_by: whose prices the cost is made of: ``"[Prices]"``, or the package, its version, and the day whose
         price it is.
+    :param parts: the same for each model and scope path, without the scopes inside it.
     """
 
     calls: int = 0
@@ -47,120 +54,167 @@ class Usage(NamedTuple):
     retries: int = 0
     errors: int = 0
     input_tokens: int | None = 0
+    cached_input_tokens: int | None = 0
     output_tokens: int | None = 0
     cost: float | None = 0.0
     saved: float | None = 0.0
     by_model: Mapping[str, Usage] = {}
     by_scope: Mapping[str, Usage] = {}
     priced_by: tuple[str, ...] = ()
+    parts: Mapping[tuple[str, str], Usage] = {}
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame: a row for each model and scope path, without the scopes inside it."""
+        import pandas
+
+        rows = [(model, scope, *part[: len(COLUMNS)]) for (model, scope), part in self.parts.items()]
+        return pandas.DataFrame(rows, columns=["model", "scope", *COLUMNS])
 
     def __str__(self) -> str:
-        from .usage_tables import as_text
-
-        return as_text(self, COLUMNS)
+        rows = [row for section in _sections(self) for row in section]
+        return "\n".join([columns(rows, right=range(1, len(rows[0]))), *_notes(self)])
 
     def _repr_html_(self) -> str:
-        from .usage_tables import as_html
+        from html import escape
 
-        return as_html(self, COLUMNS)
+        def line(row: Sequence[str], cell: str) -> str:
+            """Return a row of a table."""
+            return "<tr>" + "".join(f"<{cell}>{escape(each)}</{cell}>" for each in row) + "</tr>"
+
+        rows = [line(row, "td" if place else "th") for section in _sections(self) for place, row in enumerate(section)]
+        return f"<table>{''.join(rows)}</table>" + "".join(f"<p>{escape(note)}</p>" for note in _notes(self))
 
 
-def cost_of(tokens: TokenUsage, price: tuple[float, float] | None) -> float | None:
-    """Return the USD of an answer's tokens, or ``None`` where tokens or price are unknown.
+def _sections(usage: Usage) -> list[list[list[str]]]:
+    """Return the rows for models and, where there are scopes, those for scopes; the first row of each is its head."""
+    names = [name for name in COLUMNS if name != "cached_input_tokens" or usage.cached_input_tokens]
+    models = [*usage.by_model.items(), *([("all", usage)] if len(usage.by_model) != 1 else [])]
+    sections = [("model", models), ("scope", _scopes(usage.by_scope))]
+    return [
+        [[title, *names], *([name, *(_shown(each, getattr(part, each)) for each in names)] for name, part in parts)]
+        for title, parts in sections
+        if parts
+    ]
 
-    :param price: USD per million prompt tokens and per million completion tokens.
+
+def _shown(name: str, value: float | None) -> str:
+    if value is None:
+        return "?"
+    return f"${value:,.4f}" if name in USD else f"{value:,}"
+
+
+def _notes(usage: Usage) -> list[str]:
+    sources = usage.priced_by
+    if len(sources) > MOST_SOURCES:
+        sources = sources[0], "…", sources[-1]
+    return [f"priced by {', '.join(sources)}"] if sources else []
+
+
+def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
+    """Return the scopes that have a row: the outermost ones or, where there is but one, those inside it too.
+
+    Beyond the largest ones a row sums up the others.
     """
-    if price is None or tokens.input_tokens is None:
-        return None
-    return (tokens.input_tokens * price[0] + (tokens.output_tokens or 0) * price[1]) / TOKENS_PER_PRICE
+    outermost = [scope for scope in by_scope if "/" not in scope]
+    if outermost in ([], [""]):
+        return []
+    rows = [(scope, by_scope[scope]) for scope in outermost]
+    if len(outermost) == 1:
+        rows += [(scope, part) for scope, part in by_scope.items() if scope.count("/") == 1]
+    largest = sorted(rows, key=lambda row: (-_size(row[1]), _natural(row[0])))
+    shown, others = largest[:MOST_SCOPES], largest[MOST_SCOPES:]
+    if len(others) == 1:  # is as long as the row that would hide it
+        shown, others = largest, []
+    shown = [(scope or OUTSIDE, part) for scope, part in sorted(shown, key=lambda row: _natural(row[0]))]
+    return shown + ([(f"({len(others):,} more)", _sum(part for _, part in others))] if others else [])
 
 
-def named(scope: str) -> str:
-    """Return a scope path as far as a user gave it its names: to the first item of a map that names none.
+def _natural(scope: str) -> list[list[tuple[int, str]]]:
+    """Return what sorts trial-2 before trial-10."""
+    return [
+        [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+        for name in scope.split("/")
+    ]
 
-    What was counted for each of a million items would otherwise be kept as long as the process runs.
-    """
-    return _named(scope) if "/" in scope else scope
+
+def _size(usage: Usage) -> int:
+    return usage.calls + usage.cached_calls + usage.errors
 
 
-@lru_cache(maxsize=1024)
-def _named(scope: str) -> str:
-    import re
-
-    return re.split(ITEM, scope, maxsplit=1)[0]
+def _sum(parts: Iterable[Usage]) -> Usage:
+    """Return the sum of some usages; what is unknown in one is unknown in it."""
+    found = list(parts)
+    sums: list[Any] = []
+    for name in COLUMNS:
+        amounts = [getattr(part, name) for part in found]
+        sums.append(None if None in amounts else sum(amounts, 0.0 if name in USD else 0))
+    return Usage(*sums)._replace(priced_by=tuple(sorted({source for part in found for source in part.priced_by})))
 
 
 # One for all meters: it is never held for long. A stream that the garbage collector ends may count at any moment.
 _lock = threading.RLock()
 
 
+@after_fork_in_child
 def _renew_lock() -> None:
-    """Make a lock of a forked process's own: a thread that stayed behind may have held this one."""
     global _lock
     _lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+class _Sums:
+    """Be the sums of one model and scope: of each column, whether a summand was unknown, and whose prices they are."""
+
+    def __init__(self) -> None:
+        self.sums: list[Any] = list(Usage()[: len(COLUMNS)])
+        self.unknown: set[str] = set()
+        self.priced_by: set[str] = set()
+
+    def usage(self) -> Usage:
+        """Return them."""
+        pairs = zip(COLUMNS, self.sums, strict=True)
+        sums: list[Any] = [None if name in self.unknown else each for name, each in pairs]
+        return Usage(*sums)._replace(priced_by=tuple(sorted(self.priced_by)))
 
 
 class Meter:
     """Add up what calls use, exactly, from any number of threads."""
 
     def __init__(self) -> None:
-        # (model, scope) → one sum for each column, how many summands of it were unknown, and whose prices they were
-        self._sums: dict[tuple[str, str], list[float]] = {}
-        self._unknown: dict[tuple[str, str], list[int]] = {}
-        self._priced_by: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._sums: dict[tuple[str, str], _Sums] = {}  # by model and scope
 
     def add(self, model: str, scope: str, amounts: UsageDelta) -> None:
         """Add amounts, by the name of their column; ``None`` is unknown, and a text says whose price was taken."""
-        scope = named(scope)
         with _lock:
-            sums = self._sums.get((model, scope)) or self._begun((model, scope))
+            found = self._sums.get((model, scope)) or self._sums.setdefault((model, scope), _Sums())
             for name, amount in amounts.items():
-                if isinstance(amount, str):
-                    known = self._priced_by.get((model, scope), ())
-                    self._priced_by[model, scope] = known if amount in known else (*known, amount)
-                elif amount is None:
-                    self._unknown[model, scope][COLUMNS.index(name)] += 1
+                if amount is None:
+                    found.unknown.add(name)
+                elif isinstance(amount, str):
+                    found.priced_by.add(amount)
                 else:
-                    sums[COLUMNS.index(name)] += amount
-
-    def _begun(self, place: tuple[str, str]) -> list[float]:
-        """Return the sums of a place, which the garbage collector may have begun meanwhile."""
-        sums, unknown = [0, 0, 0, 0, 0, 0, 0.0, 0.0], [0] * len(COLUMNS)
-        self._unknown.setdefault(place, unknown)
-        return self._sums.setdefault(place, sums)
+                    found.sums[PLACES[name]] += amount
 
     def usage(self) -> Usage:
         """Return what was used so far."""
         with _lock:
-            rows = [
-                (place, list(sums), list(self._unknown[place]), self._priced_by.get(place, ()))
-                for place, sums in self._sums.copy().items()
-            ]
-        return _total(rows)._replace(by_model=_grouped(rows, 0), by_scope=_grouped(rows, 1))
+            parts = {place: sums.usage() for place, sums in sorted(self._sums.items())}
+        models: dict[str, list[Usage]] = {}
+        scopes: dict[str, list[Usage]] = {}
+        for (model, scope), part in parts.items():
+            models.setdefault(model, []).append(part)
+            for around in _paths(scope):
+                scopes.setdefault(around, []).append(part)
+        return _sum(parts.values())._replace(
+            by_model={model: _sum(models[model]) for model in sorted(models)},
+            by_scope={scope: _sum(scopes[scope]) for scope in sorted(scopes)},
+            parts=parts,
+        )
 
 
-_Row = tuple[tuple[str, str], list[float], list[int], tuple[str, ...]]
-
-
-def _total(rows: list[_Row]) -> Usage:
-    columns: list[Any] = []
-    for column, name in enumerate(COLUMNS):
-        value = sum(sums[column] for _, sums, _, _ in rows)
-        unknown = any(counts[column] for _, _, counts, _ in rows)
-        columns.append(None if unknown else float(value) if name in ("cost", "saved") else value)
-    priced_by = {source for *_, sources in rows for source in sources}
-    return Usage(*columns)._replace(priced_by=tuple(sorted(priced_by)))
-
-
-def _grouped(rows: list[_Row], part: int) -> dict[str, Usage]:
-    groups: dict[str, list[_Row]] = {}
-    for row in rows:
-        groups.setdefault(row[0][part], []).append(row)
-    return {name: _total(groups[name]) for name in sorted(groups)}
+def _paths(scope: str) -> list[str]:
+    """Return a scope path and those of the scopes around it."""
+    names = scope.split("/")
+    return ["/".join(names[: depth + 1]) for depth in range(len(names))]
 
 
 process_meter = Meter()
@@ -169,29 +223,16 @@ _tracking: list[Any] = []
 
 def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked."""
-    own.add(model, scope, amounts)
-    process_meter.add(model, scope, amounts)
-    for meter in tuple(_tracking):
+    for meter in (own, process_meter, *_tracking):
         meter.add(model, scope, amounts)
 
 
 def count_hit(own: Meter, model: str, saved: float | None) -> None:
-    """Count one call outside any scope that a record answered, as :func:`count` does.
+    """Count one call outside any scope that a record answered.
 
     :param saved: the USD that it cost when it was made; ``None`` is unknown.
     """
-    if _tracking:
-        count(own, model, "", {"cached_calls": 1, "saved": saved})
-        return
-    place = (model, "")
-    with _lock:
-        for meter in (own, process_meter):
-            sums = meter._sums.get(place) or meter._begun(place)
-            sums[CACHED_CALLS] += 1
-            if saved is None:
-                meter._unknown[place][SAVED] += 1
-            else:
-                sums[SAVED] += saved
+    count(own, model, "", {"cached_calls": 1, "saved": saved})
 
 
 class Tracked:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.cassette import current_cassette
-from ..engine.demands import demand_of
+from ..engine.estimates import estimate
 from ..engine.prepare import followed
-from ..engine.usage import TOKENS_PER_PRICE
-from ..types import Reply
+from ..types import Reply, TokenUsage
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -110,16 +109,15 @@ class Planner:
             return
         self._asked.add(request.cache_key)
         self._misses += 1
-        demand = demand_of("chat", request.body, self._client.capabilities(request.model))
-        self._tokens += demand.input_tokens
-        price = self._client.dated_price(request.model, demand.input_tokens)
+        needed = estimate("chat", request.body, self._client.capabilities(request.model))
+        self._tokens += needed.input_tokens
+        price = self._client.price(request.model, needed.input_tokens)
         if price is None:
             self._is_priced = False
             return
         self._priced_by.add(price.source)
-        low = demand.input_tokens * price.input / TOKENS_PER_PRICE
-        self._low += low
-        self._high += low + demand.output_tokens * price.output / TOKENS_PER_PRICE
+        self._low += price.cost(TokenUsage(needed.input_tokens, 0)) or 0.0
+        self._high += price.cost(TokenUsage(needed.input_tokens, needed.output_tokens)) or 0.0
 
     def _keeps(self, params: dict[str, Any]) -> bool:
         """Return whether an answer is there for the next one that asks the same."""

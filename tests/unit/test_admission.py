@@ -12,18 +12,18 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from llmcall.clients.failures import failure
 from pytest_httpserver import HTTPServer
 from roads import CLOCK, POLICY, Road, on_clock
 from servers import OK, Answer, ScriptedServer, client_for, completion, refusal
 from streaming import WAYS
 
 import llmcall
-from llmcall.clients.failures import failure
 from llmcall.config.settings import Endpoint
-from llmcall.engine import reservations
-from llmcall.engine.demands import LONGEST_ANSWER, Demand, demand_of
+from llmcall.engine import budgets
 from llmcall.engine.effects import END, Emit, Next, Open, Send, Until
-from llmcall.engine.limits import WINDOW, Admission, Limits, Pool, process_room
+from llmcall.engine.estimates import DEFAULT_MAX_OUTPUT, Estimate, estimate
+from llmcall.engine.limits import WINDOW, Admission, Limits, Pool, endpoint_states
 from llmcall.errors import BudgetExceededError, EmptyAnswerError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.capabilities import Capabilities
 from llmcall.testing import ScriptedClient
@@ -113,8 +113,8 @@ def test_who_stops_waiting_holds_nobody_up(clock: None, limits: Limits, calls: i
             waiting.flow.throw(ending)
         running.flow.close()
         limited(pool, limits=limits).run(completion())
-    assert not reservations._waiting
-    assert not pool.room.gate(pool.endpoints[0]).queue
+    assert not budgets._waiting
+    assert not pool.states.of(pool.endpoints[0]).queue
 
 
 def test_a_stream_holds_its_place_until_it_ends(clock: None) -> None:
@@ -125,11 +125,11 @@ def test_a_stream_holds_its_place_until_it_ends(clock: None) -> None:
     assert isinstance(road.flow.send(iter(())), Next)
     piece = {"choices": [{"index": 0, "delta": {"content": "Two"}, "finish_reason": None}]}
     assert isinstance(road.flow.send(piece), Emit)
-    assert pool.room.gate(pool.endpoints[0]).running
+    assert pool.states.of(pool.endpoints[0]).running
     with pytest.raises(KeyboardInterrupt):
         road.flow.throw(KeyboardInterrupt())
         road.flow.send(None)
-    assert not pool.room.gate(pool.endpoints[0]).running
+    assert not pool.states.of(pool.endpoints[0]).running
 
 
 def test_a_refused_stream_is_billed(clock: None) -> None:
@@ -385,7 +385,7 @@ def test_any_order_of_events_keeps_every_limit(
     calls: int, requests: int, tokens: int, allowed: int, plans: list[tuple[int, float, str]], order: Any
 ) -> None:
     """Whatever comes when, limits and budget hold together, and everybody gets in, or hears that it is spent."""
-    reservations._waiting.clear()  # of an example that failed
+    budgets._waiting.clear()  # of an example that failed
     house = House(Limits(calls, requests, tokens), order)
     with llmcall.budget(calls=allowed) as budget:
         house.run(plans)
@@ -393,7 +393,7 @@ def test_any_order_of_events_keeps_every_limit(
     assert budget.spent.calls == house.answered <= allowed
     assert house.refused == 0 or budget.spent.calls == allowed
     assert house.answered == min(good, allowed) or house.refused
-    assert not house.pool.room.gate(house.pool.endpoints[0]).queue
+    assert not house.pool.states.of(house.pool.endpoints[0]).queue
 
 
 class House:
@@ -405,6 +405,7 @@ class House:
         self.begun: list[tuple[float, list[int]]] = []
         self.running: dict[int, tuple[Admission, list[int]]] = {}
         self.waiting: dict[int, tuple[Admission, Any, Until, float]] = {}
+        self.sent: set[int] = set()
         self.answered = self.refused = 0
 
     def run(self, plans: list[tuple[int, float, str]]) -> None:
@@ -413,6 +414,7 @@ class House:
         while coming or self.running or self.waiting:
             ready = [key for key, (_, _, until, since) in self.waiting.items() if self._is_ready(until, since)]
             moves: list[tuple[str, int]] = [("look", key) for key in ready] + [("end", key) for key in self.running]
+            moves += [("send", key) for key in self.running if key not in self.sent]
             moves += [("come", key) for key in coming[:1]]
             if not moves or (ready and self.order.random() < 0.1):
                 self._pass_time(moves)
@@ -420,6 +422,8 @@ class House:
             what, key = self.order.choice(moves)
             if what == "end":
                 self._end(key, plans[key])
+            elif what == "send":
+                self._send(key)
             elif what == "come":
                 coming.remove(key)
                 self._come(key, plans[key][0])
@@ -439,15 +443,16 @@ class House:
     def _come(self, key: int, most: int) -> None:
         body = {"model": "m", "messages": MESSAGES, "max_tokens": most}
         request = Request("chat", "m", body, body, {}, None, "0" * 64)
-        admission = Admission(request, Capabilities(), self.pool, self.limits, lambda _: None, None, lambda: self.now)
+        admission = Admission(
+            request, Capabilities(), self.pool, self.limits, lambda tokens, endpoint: None, None, lambda: self.now
+        )
         self._step(key, admission, admission.acquire())
 
     def _step(self, key: int, admission: Admission, flow: Any) -> None:
         try:
             until = next(flow)
         except StopIteration:
-            reserved = [min(demand_of("chat", admission._request.body, Capabilities()).tokens, self.limits.tokens or 0)]
-            self.begun.append((self.now, reserved))
+            reserved = [min(estimate("chat", admission._request.body, Capabilities()).tokens, self.limits.tokens or 0)]
             self.running[key] = admission, reserved
         except BudgetExceededError as error:
             self.refused += 1
@@ -455,8 +460,17 @@ class House:
         else:
             self.waiting[key] = admission, flow, until, self.now
 
+    def _send(self, key: int) -> None:
+        """Let a request reach the wire: only now do its 60 seconds begin."""
+        admission, tokens = self.running[key]
+        admission._note_sent()
+        self.sent.add(key)
+        self.begun.append((self.now, tokens))
+
     def _end(self, key: int, plan: tuple[int, float, str]) -> None:
         most, share, how = plan
+        if key not in self.sent:  # a transport that does not tell sends at some time before its answer is there
+            self._send(key)
         admission, tokens = self.running.pop(key)
         if how == "ok":
             self.answered += 1
@@ -482,7 +496,7 @@ DEMANDS = [
     ({"max_tokens": 50, "n": 3}, KNOWN, 150, 150),
     ({}, KNOWN, 400, 0),
     ({"n": 2}, KNOWN, 800, 0),
-    ({}, Capabilities(), LONGEST_ANSWER, 0),
+    ({}, Capabilities(), DEFAULT_MAX_OUTPUT, 0),
     ({}, Capabilities(context_window=100, max_output_tokens=400), None, 0),
 ]
 
@@ -490,20 +504,20 @@ DEMANDS = [
 @pytest.mark.parametrize(("fields", "known", "output", "stated"), DEMANDS)
 def test_what_a_call_may_use(fields: dict[str, Any], known: Capabilities, output: int | None, stated: int) -> None:
     """An answer is bounded by max_tokens, else by the model's largest output and its window, else by a default."""
-    found = demand_of("chat", {"model": "m", "messages": MESSAGES, **fields}, known)
+    found = estimate("chat", {"model": "m", "messages": MESSAGES, **fields}, known)
     prompt = found.input_tokens
     assert 0 < prompt < 20
-    assert found == Demand(prompt, 100 - prompt if output is None else output, prompt + stated)
+    assert found == Estimate(prompt, 100 - prompt if output is None else output, prompt + stated)
 
 
 def test_a_schema_counts_as_prompt() -> None:
     """The JSON schema that an answer is to fit is part of what is read and billed."""
     schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
     body = {"model": "m", "messages": MESSAGES}
-    with_schema = demand_of("chat", {**body, "response_format": schema}, KNOWN)
-    assert with_schema.input_tokens > demand_of("chat", body, KNOWN).input_tokens
+    with_schema = estimate("chat", {**body, "response_format": schema}, KNOWN)
+    assert with_schema.input_tokens > estimate("chat", body, KNOWN).input_tokens
 
 
 def test_clients_share_one_room() -> None:
     """Every client of the process lets its calls in through the same room."""
-    assert all(ScriptedClient([]).pool("m").room is process_room for _ in range(2))
+    assert all(ScriptedClient([]).pool("m").states is endpoint_states for _ in range(2))

@@ -19,7 +19,7 @@ from servers import OK, Answer, ScriptedServer, completion, refusal
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient, Reply
-from llmcall.engine.limits import Pool
+from llmcall.engine.limits import NO_LIMITS, Pool, Waiter
 
 NAMES = ("east", "west", "north")
 MODEL = "gpt-4o"
@@ -250,7 +250,11 @@ def test_fairness() -> None:
     def choose(mine: list[str]) -> None:
         barrier.wait()
         for _ in range(10_000 // 32 + 1):
-            mine.append(pool.choose(0.0)[0].name)
+            waiter = Waiter()
+            endpoint, _, _ = pool.acquire(waiter, NO_LIMITS, None, "m", 0.0)
+            assert endpoint is not None
+            mine.append(endpoint.name)
+            pool.release(waiter, 0.0, answered=True)
 
     threads = [threading.Thread(target=choose, args=(mine,)) for mine in chosen]
     for thread in threads:

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from llmcall.config.settings import Endpoint
-from llmcall.engine.limits import Pool
+from llmcall.engine.limits import LEFT_OUT, NO_LIMITS, Pool, Waiter
 
 NAMES = ("a", "b", "c")
 
@@ -21,9 +21,17 @@ def pool_of(*names: str) -> Pool:
 
 def chosen(pool: Pool, now: float = 0.0) -> str:
     """Return the name of the endpoint whose turn it is, which must be free."""
-    endpoint, seconds = pool.choose(now)
-    assert seconds == 0.0
-    return endpoint.name
+    name, seconds = asked(pool, now)
+    assert name is not None and seconds == 0.0
+    return name
+
+
+def asked(pool: Pool, now: float) -> tuple[str | None, float]:
+    """Return the name of the endpoint whose turn it is and 0, or nothing and the seconds until one is free."""
+    waiter = Waiter()
+    endpoint, seconds, _ = pool.acquire(waiter, NO_LIMITS, None, "m", now)
+    pool.release(waiter, now, answered=True)
+    return endpoint and endpoint.name, seconds
 
 
 def test_round_robin() -> None:
@@ -45,8 +53,8 @@ def test_all_rest() -> None:
     pool = pool_of("a", "b")
     assert pool.rest(pool.endpoints[0], until=10.0)
     assert not pool.rest(pool.endpoints[1], until=7.0)
-    endpoint, seconds = pool.choose(2.0)
-    assert (endpoint.name, seconds) == ("b", 5.0)
+    assert asked(pool, 2.0) == (None, 5.0)
+    assert chosen(pool, 7.0) == "b"
     assert [pool.free_after(now) for now in (2.0, 8.0)] == [5.0, 0.0]
 
 
@@ -55,17 +63,18 @@ def test_a_rest_is_never_shortened() -> None:
     pool = pool_of("a")
     pool.rest(pool.endpoints[0], until=10.0)
     pool.rest(pool.endpoints[0], until=5.0)
-    assert pool.choose(6.0)[1] == 4.0
+    assert asked(pool, 6.0) == (None, 4.0)
 
 
-def test_the_last_endpoint_stays() -> None:
-    """An endpoint is left out for good, but never the last one."""
+def test_a_refused_endpoint_comes_back() -> None:
+    """An endpoint that refused its key is left out for some minutes, but never the last one."""
     pool = pool_of("a", "b")
     first, second = pool.endpoints
-    assert pool.leave_out(first)
+    assert pool.leave_out(first, 0.0)
     assert [chosen(pool) for _ in range(3)] == ["b", "b", "b"]
-    assert not pool.leave_out(second)
+    assert not pool.leave_out(second, 0.0)
     assert chosen(pool) == "b"
+    assert {chosen(pool, LEFT_OUT) for _ in range(2)} == {"a", "b"}
 
 
 @given(
@@ -79,9 +88,10 @@ def test_the_choice_is_right_after_any_rests(rests: list[tuple[int, float]], now
     for number, end in rests:
         pool.rest(pool.endpoints[number], end)
         until[NAMES[number]] = max(end, until[NAMES[number]])
-    endpoint, seconds = pool.choose(now)
-    assert (seconds == 0.0) == (min(until.values()) <= now)
-    assert seconds == max(0.0, until[endpoint.name] - now)
+    name, seconds = asked(pool, now)
+    assert (name is not None) == (seconds == 0.0) == (min(until.values()) <= now)
+    assert seconds == max(0.0, min(until.values()) - now)
+    assert name is None or until[name] <= now
 
 
 def test_many_threads_share_fairly() -> None:

@@ -19,14 +19,13 @@ from programs import ran, start
 from redis_servers import RedisProcess
 
 import llmcall
-from llmcall.engine import budgets, redis_ledgers
-from llmcall.engine.accounts import Amounts, Spending
-from llmcall.engine.redis_ledgers import RedisLedger
+from llmcall.engine import budgets
+from llmcall.engine.budgets import Amounts, BudgetLimits, NamedLedger
 from llmcall.errors import BudgetExceededError, CacheError
 from llmcall.testing import ScriptedClient
 
-NEED = Spending(tokens=60, calls=1)
-LIMIT = Amounts(tokens=100)
+NEED = Amounts(tokens=60, calls=1)
+LIMIT = BudgetLimits(tokens=100)
 
 
 @pytest.fixture(scope="module")
@@ -53,49 +52,48 @@ def server(shared: RedisProcess) -> RedisProcess:
 
 
 @pytest.fixture
-def ledger(server: RedisProcess) -> Iterator[RedisLedger]:
+def ledger(server: RedisProcess) -> Iterator[NamedLedger]:
     """A ledger, open."""
-    made = RedisLedger("survey", server.url)
-    made.kept_open = True
+    made = NamedLedger("survey", server.url)
     yield made
     made.close()
 
 
 def of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all that is reserved from now on look as if other processes had done so, on another machine."""
-    monkeypatch.setattr(redis_ledgers, "_machine", lambda: "elsewhere")
+    monkeypatch.setattr(budgets, "machine", lambda: "elsewhere")
 
 
-def test_reserve_and_settle(ledger: RedisLedger) -> None:
+def test_reserve_and_settle(ledger: NamedLedger) -> None:
     """What is reserved is held, what was used is spent, and the rest is given back."""
     key = ledger.reserve(NEED, LIMIT)
     assert key is not None
     assert ledger.reserve(NEED, LIMIT) is None
-    assert ledger.spent() == Spending()
-    ledger.settle(key, NEED, Spending(usd=5, tokens=30, calls=1, unknown=1))
-    assert ledger.spent() == Spending(5, 30, 1, 1)
+    assert ledger.spent() == Amounts()
+    ledger.settle(key, NEED, Amounts(usd=5, tokens=30, calls=1, unknown=1))
+    assert ledger.spent() == Amounts(5, 30, 1, 1)
     again = ledger.reserve(NEED, LIMIT)
-    ledger.settle(again or "", NEED, Spending(tokens=50, calls=1))
-    with pytest.raises(BudgetExceededError, match=r"'survey' allows 100 tokens; 80 tokens spent so far"):
+    ledger.settle(again or "", NEED, Amounts(tokens=50, calls=1))
+    with pytest.raises(BudgetExceededError, match=r"'survey': 20 tokens left; the next call may use up to 60"):
         ledger.reserve(NEED, LIMIT)
     ledger.forget()
-    assert ledger.spent() == Spending()
+    assert ledger.spent() == Amounts()
 
 
-def test_amounts_are_exact(ledger: RedisLedger) -> None:
+def test_amounts_are_exact(ledger: NamedLedger) -> None:
     """Sums past what a float holds are counted to the last 10^-12 USD."""
     for _ in range(3):
-        key = ledger.reserve(NEED, Amounts())
-        ledger.settle(key or "", NEED, Spending(usd=2**53 + 1))
+        key = ledger.reserve(NEED, BudgetLimits())
+        ledger.settle(key or "", NEED, Amounts(usd=2**53 + 1))
     assert ledger.spent().usd == 3 * (2**53 + 1)
 
 
-def test_settling_twice_counts_once(ledger: RedisLedger) -> None:
+def test_settling_twice_counts_once(ledger: NamedLedger) -> None:
     """Where the server's answer was lost, settling again changes nothing."""
     key = ledger.reserve(NEED, LIMIT) or ""
     for _ in range(2):
-        ledger.settle(key, NEED, Spending(tokens=30, calls=1))
-    assert ledger.spent() == Spending(tokens=30, calls=1)
+        ledger.settle(key, NEED, Amounts(tokens=30, calls=1))
+    assert ledger.spent() == Amounts(tokens=30, calls=1)
 
 
 def test_a_killed_process(server: RedisProcess) -> None:
@@ -120,21 +118,21 @@ def test_a_killed_process(server: RedisProcess) -> None:
     assert (budget.spent.calls, budget.left.calls) == (4, 0)
 
 
-def test_another_machine(ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machine(ledger: NamedLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reservation of another machine is waited for as long as a call may take, and then counts as spent."""
     with monkeypatch.context() as elsewhere:
         of_another_machine(elsewhere)
         key = ledger.reserve(NEED, LIMIT) or ""
     assert (ledger.reserve(NEED, LIMIT), ledger.spent().tokens) == (None, 0)
-    monkeypatch.setattr(redis_ledgers, "AWAY", -1.0)
+    monkeypatch.setattr(budgets, "AWAY", -1.0)
     assert ledger.spent().tokens == 60
     with pytest.raises(BudgetExceededError):
         ledger.reserve(NEED, LIMIT)
     with monkeypatch.context() as elsewhere:
         of_another_machine(elsewhere)
-        ledger.settle(key, NEED, Spending(tokens=10, calls=1))
-        ledger.settle(key, NEED, Spending(tokens=10, calls=1))
-    assert ledger.spent() == Spending(tokens=10, calls=1)
+        ledger.settle(key, NEED, Amounts(tokens=10, calls=1))
+        ledger.settle(key, NEED, Amounts(tokens=10, calls=1))
+    assert ledger.spent() == Amounts(tokens=10, calls=1)
 
 
 def test_processes_never_pass_a_limit_together(server: RedisProcess) -> None:
@@ -313,11 +311,11 @@ def losing_answers(server: RedisProcess, count: int) -> Iterator[str]:
 def test_lost_answers_of_the_server(server: RedisProcess) -> None:
     """A change that was made, though its answer was lost, is not made again: it is reserved and settled once."""
     with losing_answers(server, 2) as address:
-        ledger = RedisLedger("survey", address)
+        ledger = NamedLedger("survey", address)
         key = ledger.reserve(NEED, LIMIT)
         assert key is not None
-        ledger.settle(key, NEED, Spending(tokens=30, calls=1))
-        assert ledger.spent() == Spending(tokens=30, calls=1)
+        ledger.settle(key, NEED, Amounts(tokens=30, calls=1))
+        assert ledger.spent() == Amounts(tokens=30, calls=1)
         ledger.close()
     with server.client() as client:
         assert client.hlen("llmcall:budget:reserved:survey") == 0

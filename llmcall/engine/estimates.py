@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from ..models.capabilities import Capabilities
 
-__all__ = ["LONGEST_ANSWER", "Demand", "begun_with", "demand_of", "used_by"]
+__all__ = ["DEFAULT_MAX_OUTPUT", "Estimate", "estimate", "partial_response", "tokens_used"]
 
 # Tokens reserved for an answer where neither the request nor what is known of the model bounds it: the most that the
 # models before 2024 gave (models.json), and several times what a short answer takes.
-LONGEST_ANSWER = 4096
+DEFAULT_MAX_OUTPUT = 4096
 
 
-class Demand(NamedTuple):
+class Estimate(NamedTuple):
     """Hold what a call may use at most.
 
     :param input_tokens: the prompt's count.
@@ -39,7 +39,7 @@ class Demand(NamedTuple):
         return self.input_tokens + self.output_tokens
 
 
-def demand_of(kind: str, body: Mapping[str, Any], known: Capabilities) -> Demand:
+def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimate:
     """Return what a call may use at most: the prompt's count and ``max_tokens``, else the model's largest output.
 
     :param kind: ``"chat"`` or ``"embedding"``.
@@ -49,12 +49,12 @@ def demand_of(kind: str, body: Mapping[str, Any], known: Capabilities) -> Demand
     model = body["model"]
     if kind == "embedding":
         whole = sum(count_tokens(text, model, encoding=known.encoding) for text in _texts(body["input"]))
-        return Demand(whole, 0, whole)
+        return Estimate(whole, 0, whole)
     prompt = _prompt(body, known)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     answers = body.get("n") or 1
     longest = limit or _longest(known, prompt)
-    return Demand(prompt, longest * answers, prompt + (limit or 0) * answers)
+    return Estimate(prompt, longest * answers, prompt + (limit or 0) * answers)
 
 
 def _prompt(body: Mapping[str, Any], known: Capabilities) -> int:
@@ -66,29 +66,30 @@ def _prompt(body: Mapping[str, Any], known: Capabilities) -> int:
 
 
 def _longest(known: Capabilities, prompt: int) -> int:
-    room = max(1, known.context_window - prompt) if known.context_window else LONGEST_ANSWER
-    return min(room, known.max_output_tokens or LONGEST_ANSWER)
+    room = max(1, known.context_window - prompt) if known.context_window else DEFAULT_MAX_OUTPUT
+    return min(room, known.max_output_tokens or DEFAULT_MAX_OUTPUT)
 
 
 def _texts(given: Any) -> Iterable[str]:
     return [given] if isinstance(given, str) else given
 
 
-def used_by(response: Mapping[str, Any], kind: str, body: Mapping[str, Any], known: Capabilities) -> TokenUsage:
+def tokens_used(response: Mapping[str, Any], kind: str, body: Mapping[str, Any], known: Capabilities) -> TokenUsage:
     """Return the tokens that an answer used: as the server reported them, else as they are counted here.
 
-    :param response: the server's, or as much of one as :func:`begun_with` returns; the others as of :func:`demand_of`.
+    :param response: the server's, or as much of one as :func:`partial_response` returns;
+        the others as of :func:`estimate`.
     """
     told = TokenUsage.of(response)
     if told.input_tokens is not None and (told.output_tokens is not None or kind == "embedding"):
         return told._replace(output_tokens=told.output_tokens or 0)
     texts = [_said(choice) for choice in response.get("choices") or ()]
     output = sum(count_tokens(text, body["model"], encoding=known.encoding) for text in texts if text)
-    return TokenUsage(demand_of(kind, body, known).input_tokens, output)
+    return TokenUsage(estimate(kind, body, known).input_tokens, output)
 
 
-def begun_with(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return, of the chunks of an answer whose reader left, as much of a response as :func:`used_by` looks at.
+def partial_response(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return, of the chunks of an answer whose reader left, as much of a response as :func:`tokens_used` looks at.
 
     Reasoning of which the server sends no text cannot be counted, so the answer may have had more tokens.
     """

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from ..config.endpoints import Endpoint
-    from ..config.settings import Settings
+    from ..config.settings import Endpoint, Settings
     from ..models.capabilities import Capabilities
     from ..models.prices import Price
     from ..types import Request

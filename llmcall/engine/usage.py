@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import threading
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..forks import after_fork_in_child
+from ..replay.scopes import is_made_name
 from ..tables import columns
 
 if TYPE_CHECKING:
@@ -221,8 +223,17 @@ process_meter = Meter()
 _tracking: list[Any] = []
 
 
+def _counted_in(scope: str) -> str:
+    """Return a scope path as far as a user gave it its names: to the first item or repeat that a map named.
+
+    What was counted for each of a million items would otherwise be kept as long as the process runs.
+    """
+    return "/".join(takewhile(lambda name: not is_made_name(name), scope.split("/"))) if "~" in scope else scope
+
+
 def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked."""
+    scope = _counted_in(scope)
     for meter in (own, process_meter, *_tracking):
         meter.add(model, scope, amounts)
 

@@ -190,7 +190,7 @@ def test_all_nested_budgets_count() -> None:
             with pytest.raises(BudgetExceededError, match="no call left of 2"):
                 client.send_message("Hello")
         client.send_message("Hello")
-        with pytest.raises(BudgetExceededError, match="3 calls"):
+        with pytest.raises(BudgetExceededError, match="no call left of 3"):
             client.send_message("Hello")
     client.send_message("Hello")
     assert (outer.spent.calls, inner.spent.calls) == (3, 2)

@@ -12,7 +12,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
-from llmcall.clients.failures import failure
+from llmcall.clients.api_errors import failure
 from pytest_httpserver import HTTPServer
 from roads import CLOCK, POLICY, Road, on_clock
 from servers import OK, Answer, ScriptedServer, client_for, completion, refusal

@@ -25,6 +25,7 @@ from ..notices import Failures, warn_once
 from ..replay import scopes
 from ..requests.keys import key_of
 from ..types import Request
+from . import format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,30 +33,20 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..types import Record
-    from .format import Lines
+    from .format import Lines, Writer
 
 __all__ = [
     "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "at_position", "cassette", "close_named",
-    "current_cassette", "guards", "header_of", "innermost", "is_any_open", "named_cassette", "open_cassettes", "pop",
-    "position", "push", "set_named",
+    "current_cassette", "function_scope", "guards", "header_of", "innermost", "is_any_open", "named_cassette",
+    "open_cassettes", "pop", "position", "push", "set_named",
 ]  # fmt: skip
 
 Place = tuple[int, ...]  # in the order of the calls
 MODES = ("none", "once", "new", "rewrite")
 
 
-class _Gained(NamedTuple):
-    """Hold a record as bytes, so that nobody shares it, and the first of the calls that it answered.
-
-    The first by the callers' scope paths, then by their places: no matter which thread came first.
-    """
-
-    packed: bytes
-    first: tuple[tuple[str, ...], Place]
-
-
 class RecordTable:
-    """Hold records by their keys.
+    """The records of a cassette by their keys: those of its file, and those that it gains.
 
     :ivar stored: the records of the file, or ``None`` where there is none.
     """
@@ -63,8 +54,11 @@ class RecordTable:
     def __init__(self, stored: Lines | None) -> None:
         self.lock = threading.Lock()
         self.stored = stored
-        self._gained: dict[str, _Gained] = {}
-        self._used: set[str] = set()
+        self._gained: dict[str, bytes] = {}  # as bytes, so that nobody shares a record
+        # The first of the calls that each record answered: by the callers' scope paths, then by their places, no matter
+        # which thread came first.
+        self._first: dict[str, tuple[tuple[str, ...], Place]] = {}
+        self._functions: list[Record] = []  # the results of recorded functions that were replayed
 
     def __len__(self) -> int:
         return len(self._gained) + (0 if self.stored is None else len(self.stored))
@@ -74,6 +68,11 @@ class RecordTable:
         for record, _ in self.gained():
             yield record
 
+    def in_order_of_calls(self) -> list[Record]:
+        """Return all records as they were first used in this run; those that were not used stand at the end."""
+        last = (("\U0010ffff",), ())
+        return sorted(self, key=lambda record: self._first.get(record.cache_key, last))
+
     def find(self, request: Request, place: Place) -> Record | None:
         """Return the record of a request, or ``None``.
 
@@ -81,61 +80,82 @@ class RecordTable:
         """
         with self.lock:
             found = None if self.stored is None else self.stored.get(request)
-            return self._mark(found or self._gained_as(request.cache_key, place))
+            return self._used(found, place) or self._gained_as(request.cache_key, place)
 
     def find_key(self, cache_key: str, place: Place) -> Record | None:
         """Return the record of a key, or ``None``."""
         with self.lock:
             found = None if self.stored is None else self.stored.find(cache_key)
-            return self._mark(found or self._gained_as(cache_key, place))
+            return self._used(found, place) or self._gained_as(cache_key, place)
 
-    def _mark(self, found: Record | None) -> Record | None:
+    def _used(self, found: Record | None, place: Place) -> Record | None:
         if found is not None:
-            self._used.add(found.cache_key)
+            self._note(found.cache_key, place)
+            if found.kind == "function":
+                self._functions.append(found._replace(response={}))
         return found
 
-    def _gained_as(self, key: str, place: Place) -> Record | None:
-        gained = self._gained.get(key)
-        if gained is None:
-            return None
-        self._gained[key] = gained._replace(first=min(gained.first, _standing(place)))
-        return unpack(key, gained.packed)
+    def _note(self, key: str, place: Place) -> None:
+        now = tuple(filter(None, scopes.standing().split("/"))), place
+        self._first[key] = min(self._first.get(key, now), now)
 
-    def add(self, record: Record, place: Place) -> Record:
-        """Take in an answer, and return the one that counts: whatever was recorded first.
+    def _gained_as(self, key: str, place: Place) -> Record | None:
+        packed = self._gained.get(key)
+        if packed is None:
+            return None
+        self._note(key, place)
+        return unpack(key, packed)
+
+    def add(self, record: Record, place: Place) -> tuple[Record, bool]:
+        """Take in an answer; return the one that counts, whatever was recorded first, and whether this one is new.
 
         :param place: of the call that it answers.
         """
-        key = record.cache_key
+        request = Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
+        found = self.find(request, place)
+        if found is not None:
+            return found, False
         with self.lock:
-            self._used.add(key)
-            found = (None if self.stored is None else self.stored.get(_request(record))) or self._gained_as(key, place)
-            if found is None:
-                self._gained[key] = _Gained(pack(record), _standing(place))
-        return found or record
+            is_new = record.cache_key not in self._gained
+            self._gained.setdefault(record.cache_key, pack(record))
+            self._note(record.cache_key, place)
+            return record if is_new else unpack(record.cache_key, self._gained[record.cache_key]), is_new
 
     def gained(self) -> list[tuple[Record, Place]]:
         """Return the records that it gained, each with its place, in the order of the calls."""
         with self.lock:
-            ordered = sorted(self._gained.items(), key=lambda item: item[1].first)
-        return [(unpack(key, gained.packed), gained.first[1]) for key, gained in ordered]
+            ordered = sorted((self._first[key], key) for key in self._gained)
+            return [(unpack(key, self._gained[key]), place) for (_, place), key in ordered]
 
     def count_gained(self) -> int:
         """Return how many records it gained."""
         return len(self._gained)
 
     def unused(self) -> list[Record]:
-        """Return the records of the file that answered no call."""
-        return [record for record in self.stored or () if record.cache_key not in self._used]
+        """Return the records of the file that answered no call, nor belong to a recorded function that was replayed.
+
+        Those that stand in no scope may be any function's: an embedding's, or of a function outside any scope.
+        """
+        replayed = tuple(f"{_function_scope(each)}/" for each in self._functions)
+        return [
+            record
+            for record in self.stored or ()
+            if record.cache_key not in self._first
+            and not (replayed and (record.sample is None or f"{_path(record)}/".startswith(replayed)))
+        ]
 
 
-def _request(record: Record) -> Request:
-    """Return the request that a record answers, as far as it is looked up by."""
-    return Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
+def _path(record: Record) -> str:
+    return (record.sample or "").partition("#")[0]
 
 
-def _standing(place: Place) -> tuple[tuple[str, ...], Place]:
-    return tuple(filter(None, scopes.standing().split("/"))), place
+def _function_scope(record: Record) -> str:
+    return f"{_path(record)}/{function_scope(str(record.request.get('function')), record.cache_key)}".lstrip("/")
+
+
+def function_scope(name: str, cache_key: str) -> str:
+    """Return the name of the scope in which one call of a recorded function runs, if it runs."""
+    return f"{name.replace('/', '.').replace('#', '.')}.{cache_key[:8]}"
 
 
 class Cassette:
@@ -167,8 +187,7 @@ class Cassette:
         self.replayed = 0
         self.namespaces: dict[str, str] | None = None
         self.file = file
-        self._is_read = self.mode != "rewrite" and os.path.exists(file)
-        self._digest = _digest(file) if self.asks else None  # only what is written must be known
+        self._is_read = self.mode != "rewrite" and os.path.exists(file) and os.path.getsize(file) > 0
         self._table = RecordTable(None)
         self._header: dict[str, Any] = {}
         self._layer: object = None
@@ -176,11 +195,14 @@ class Cassette:
         self._agreed: set[tuple[int | None, int]] = set()
         self._error: BaseException | None = None
         self._process = os.getpid()
+        self._writes_on = False
+        self._writer: Writer | None = None
+        self._hash = _hash(file) if self.mode != "none" else None  # only what is written must be known
 
     # Opening and closing
 
     def __enter__(self) -> Cassette:
-        self.open()
+        self.start()
         push(self)
         return self
 
@@ -188,42 +210,59 @@ class Cassette:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         pop(self)
-        self.close(error)
+        self.stop(error)
 
-    def open(self) -> None:
-        """Read the file and let its settings hold, unless it is open already; who opens it closes it.
+    def open(self) -> Cassette:
+        """Let it answer and record until :meth:`close`, as in a notebook across cells; it is written as it goes.
+
+        A ``rewrite`` is written at the end, so that a failed one leaves the old file.
+
+        :raises CacheCorruptError, CacheError: as of :meth:`start`.
+        """
+        self.__enter__()
+        self._writes_on = self.mode != "rewrite"
+        return self
+
+    def close(self) -> None:
+        """End what :meth:`open` began.
+
+        :raises CacheError: as of :meth:`stop`.
+        """
+        self.__exit__(None, None, None)
+
+    def start(self) -> None:
+        """Read the file and let its settings hold, unless that is done already; whoever starts it stops it.
 
         :raises CacheCorruptError: where the file is damaged.
         :raises CacheError: where it is of a newer version, or another cassette of this process has it open.
         """
         with self._opening:
             if not self._depth:
-                self._open(os.path.realpath(self.path))
+                self._start(os.path.realpath(self.path))
             self._depth += 1
 
-    def _open(self, file: str) -> None:
+    def _start(self, file: str) -> None:
         if any(each.file == file and each.is_mine() for each in open_cassettes()):
             raise CacheError(f"{self.path} is open already in this process; use one cassette for both, or two files")
         self._begin(file)
         if not self._is_read:
             self._header = header_of()
             return
-        from . import format
-
         stored = format.read(file, key_of)
         self._header = stored.settings
         self._table = RecordTable(stored)
         self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
         self.namespaces = self._header.get(NAMESPACES, {})
 
-    def close(self, error: BaseException | None = None) -> None:
+    def stop(self, error: BaseException | None = None) -> None:
         """Write what it gained, at the last closing; a ``rewrite`` that failed leaves the old file.
 
         :param error: what ended the block, or ``None``.
         :raises CacheError: where another process wrote it meanwhile, or a text looks like a credential.
         """
         with self._opening:
-            self._error = self._error or error
+            if not (isinstance(error, SystemExit) and not error.code):
+                self._error = self._error or error
             self._depth -= 1
             if self._depth:
                 return
@@ -233,26 +272,39 @@ class Cassette:
             if self.is_mine():
                 self.failures.warn(f"replay of the cassette {self.path}")
                 if self.write_at_end and self._is_changed():
-                    self._write()
+                    self._write(complete=self._error is None)
 
     def _is_changed(self) -> bool:
         if self.mode == "rewrite":
-            return self._error is None and bool(self.recorded or self._digest)
-        return self.recorded > 0
+            return self._error is None and bool(self.recorded or self._hash)
+        return self.recorded > 0 or (self.asks and not self.is_complete and self._error is None)
 
-    def _write(self) -> None:
+    def _write(self, *, complete: bool) -> None:
         """Write the file, whole or not at all."""
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
+        records = self._table if self.is_complete else self._table.in_order_of_calls()
         with alone(os.path.dirname(self.file)):
-            if _digest(self.file) != self._digest:
+            if _digest(_hash(self.file)) != _digest(self._hash):
                 raise CacheError(
                     f"{self.path} was written by another process while it was being recorded here; nothing of it is "
                     "overwritten. The answers are in the disk cache: record again, one process at a time"
                 )
-            from . import format
+            allow = config.settings().cassette_allow
+            format.write(self.file, self._header, records, allow=allow, complete=complete)
+            self._hash = _hash(self.file)
 
-            format.write(self.file, self._header, self._table, allow=config.settings().cassette_allow)
-            self._digest = _digest(self.file)
+    def _write_on(self, record: Record) -> None:
+        """Add a record at the end of the file; whole and in order it is written when the cassette closes."""
+        with self._opening:
+            if self._writer is None:
+                self._write(complete=False)
+                self._writer = format.Writer(config.settings().cassette_allow)
+                return
+            lines = "".join(self._writer.lines(record)).encode()
+            with open(self.file, "ab", buffering=0) as file:
+                file.write(lines)
+            if self._hash is not None:
+                self._hash.update(lines)
 
     def is_mine(self) -> bool:
         """Return whether this process opened it: a forked one leaves the file to its parent."""
@@ -265,9 +317,14 @@ class Cassette:
     # What may answer
 
     @property
+    def is_complete(self) -> bool:
+        """Return whether its file was recorded to the end; one that an exception ended goes on being recorded."""
+        return self.stored is None or self.stored.is_complete
+
+    @property
     def asks(self) -> bool:
         """Return whether a request that is not recorded may be asked, and recorded."""
-        return self.mode in ("new", "rewrite") or (self.mode == "once" and not self._is_read)
+        return self.mode in ("new", "rewrite") or (self.mode == "once" and not (self._is_read and self.is_complete))
 
     @property
     def reads_cache(self) -> bool:
@@ -278,10 +335,6 @@ class Cassette:
     def records(self) -> int:
         """Return how many records it holds now."""
         return len(self._table)
-
-    def all_records(self) -> list[Record]:
-        """Return the records that it holds now."""
-        return list(self._table)
 
     @property
     def recorded(self) -> int:
@@ -324,8 +377,16 @@ class Cassette:
         """Return the recorded answer of a request, or ``None``.
 
         :param place: of the call that it answers.
+        :raises CacheError: in a forked process, where there is none: what it recorded would be lost.
         """
-        return self._table.find(request, place)
+        found = self._table.find(request, place)
+        if found is None and self.asks and not self.is_mine():
+            raise CacheError(
+                f"the cassette {self.path} is recorded by the process that this one was forked from, and would not "
+                "learn of a call that is made here. Run the function with llmcall.map(…, executor=…), which brings "
+                "home what it records, or open a cassette of its own in this process"
+            )
+        return found
 
     def find_key(self, cache_key: str, place: Place) -> Record | None:
         """Return the record of a key, or ``None``."""
@@ -344,15 +405,34 @@ class Cassette:
         if not self._depth:
             warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
             return record
-        return self._table.add(record, place)
+        kept, is_new = self._table.add(record, place)
+        if is_new and self._writes_on and self.write_at_end:
+            self._write_on(record)
+        return kept
+
+    def all_records(self) -> list[Record]:
+        """Return the records that it holds now."""
+        return list(self._table)
 
     def gained(self) -> list[tuple[Record, Place]]:
         """Return the records that it gained, each with its place, in the order of the calls."""
         return self._table.gained()
 
     def unused(self) -> list[Record]:
-        """Return the records of the file that answered no call."""
+        """Return the records of the file that answered no call, nor stand inside a recorded function that did."""
         return self._table.unused()
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row for each record, of the file too where it is not open.
+
+        :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens, cost (USD), cache_key.
+        :raises CacheCorruptError: where the file is damaged.
+        """
+        from ..cache.summary import frame
+
+        if self._depth or self.recorded:
+            return frame(self._table)
+        return frame(format.read(self.path, key_of) if self.path.exists() else ())
 
     # The decorator
 
@@ -383,23 +463,31 @@ class Cassette:
 
 
 def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
-    """Open a cassette around a block, or around the calls of a function.
+    """Open a cassette around a block, around the calls of a function, or with ``.open()`` until ``.close()``.
 
     :param path: the file, JSON Lines.
-    :param mode: ``none`` only reads; ``once`` records if there is no file, else only reads; ``new`` adds what is
-        missing; ``rewrite`` starts empty and asks everything anew.
+    :param mode: ``none`` only reads; ``once`` records if there is no file, or one whose recording an exception ended,
+        else only reads; ``new`` adds what is missing; ``rewrite`` starts empty and asks everything anew.
     :raises ValueError: for another mode.
     :raises CacheCorruptError: at the beginning of the block, where the file is damaged.
     """
     return Cassette(path, mode)
 
 
-def _digest(path: str) -> bytes | None:
+def _hash(path: str) -> Any:
+    """Return the hash of a file, to be gone on with, or ``None`` where there is none."""
     try:
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).digest()
-    except FileNotFoundError:
+            return hashlib.sha256(file.read())
+    except (FileNotFoundError, IsADirectoryError):
         return None
+
+
+def _digest(hash: Any) -> bytes | None:
+    return None if hash is None else hash.digest()
+
+
+# The header
 
 
 NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
@@ -454,6 +542,8 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
     return ", ".join(f"{name} ({one.get(name)!r} and {other.get(name)!r})" for name in names)
 
+
+# Which one is open
 
 _open: list[Cassette] = []
 _named: list[Cassette] = []  # the one that the settings name, which stands under those that code opens
@@ -586,7 +676,7 @@ def _renamed(settings: Settings) -> Cassette | None:
         if path is None:
             return None
         made = Cassette(path, mode)
-        made.open()
+        made.start()
         set_named(made)
         _close_at_exit()
         return made
@@ -610,7 +700,7 @@ def close_named(error: BaseException | None = None) -> None:
         named = named_cassette()
         if named is not None:
             set_named(None)
-            named.close(error)
+            named.stop(error)
 
 
 guards: list[Callable[[object, ActiveCassette | None], None]] = []

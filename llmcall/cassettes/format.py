@@ -2,7 +2,8 @@
 
 Version 1 of the form. A file is UTF-8; each line is one JSON object, and one of these three::
 
-    {"llmcall": 1, "settings": {…}}              the header, first; equal ones may follow anywhere
+    {"llmcall": 1, "settings": {…}}              the header, first; equal ones may follow anywhere; with
+                                                 "complete": false where an exception ended the recording
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "request": {…}, "response": {…}, "cost": …}
                                                  a record; sample and cost where there are any
@@ -37,7 +38,16 @@ if TYPE_CHECKING:
     from ..types import Request
 
 __all__ = [
-    "INLINE_CHARACTERS", "VOLATILE", "Lines", "check_unicode", "decode", "encode", "ordered", "read", "sort_key",
+    "INLINE_CHARACTERS",
+    "VOLATILE",
+    "Lines",
+    "Writer",
+    "check_unicode",
+    "decode",
+    "encode",
+    "ordered",
+    "read",
+    "sort_key",
     "write",
 ]  # fmt: skip
 
@@ -56,9 +66,12 @@ _CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 _write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
-def header(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the first entry of a file."""
-    return {"llmcall": VERSION, "settings": settings}
+def header(settings: dict[str, Any], *, complete: bool = True) -> dict[str, Any]:
+    """Return the first entry of a file.
+
+    :param complete: whether the recording came to its end.
+    """
+    return {"llmcall": VERSION, **({} if complete else {"complete": False}), "settings": settings}
 
 
 def line_of(entry: dict[str, Any]) -> str:
@@ -146,7 +159,9 @@ def _check_header(entry: dict[str, Any]) -> None:
             f"the file is written in version {version} of the format, and this llmcall reads up to version {VERSION}; "
             "upgrade llmcall, or record again with this one"
         )
-    _check_names(entry, {"llmcall", "settings"})
+    _check_names(entry, {"llmcall", "complete", "settings"})
+    if not isinstance(entry.get("complete", True), bool):
+        raise _damaged("'complete' in the header must be true or false")
     if not isinstance(entry.get("settings"), dict):
         raise _damaged("the header has no settings, which must be an object")
 
@@ -422,16 +437,19 @@ def _bytes(base64: str) -> bytes:
 
 RESPONSE = b', "response": '  # what stands between a record's request and its response, as it is written here
 
-_sorted_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
-
 
 class Lines:
-    """Hold the records of a file: ``len()``, iteration in the order of the file, and :meth:`get`.
+    """The records of a file: ``len()``, iteration in the order of the file, and :meth:`get`.
 
-    A record is built anew each time it is asked for, so it is the caller's own.
+    Every line is read and checked at the beginning, and kept as it is written; what it refers to is resolved when its
+    record may be the one that is asked for. A record is built anew each time, so it is the caller's own.
+
+    :ivar settings: those of the header.
+    :ivar is_complete: whether the recording came to its end.
     """
 
     settings: dict[str, Data]
+    is_complete: bool = True
 
     def __init__(self, lines: Iterable[bytes], name: str, key_of: KeyOf) -> None:
         self._name = name
@@ -441,8 +459,7 @@ class Lines:
         self._headed_at: int | None = None  # the number of the header's line
         self._entries: list[tuple[int, bytes]] = []  # the line's number, and the line
         self._heads: dict[int, int] = {}  # hash of all before the response -> first position in the entries
-        # What tells it -> positions of records without keys yet; made when the beginnings of the lines do not tell.
-        self._unkeyed: dict[int, list[int]] | None = None
+        self._unkeyed: dict[tuple[str, str | None], list[int]] = {}  # by kind and sample: positions without keys yet
         self._positions: dict[str, int] = {}
         self._load(lines)
 
@@ -457,38 +474,22 @@ class Lines:
 
     def get(self, request: Request) -> Record | None:
         """Return the record with a request's key, or ``None`` where there is none."""
-        written = self._heads.get(hash(_head(request)))
-        if written is not None and self._key([written]) == [request.cache_key]:
-            return self.record(written)
-        part = Encoder().data(_telling_part(request.kind, request.asked), "request")
-        self._key(self._told().pop(_telling(request.kind, request.sample, part), ()))
+        self._resolve(self._unkeyed.pop((request.kind, request.sample), ()))
         return self._at_key(request.cache_key)
 
     def find(self, cache_key: str) -> Record | None:
         """Return the record of a key, or ``None`` where there is none; it reads all requests through, once."""
-        self._key(sorted(position for positions in self._told().values() for position in positions))
+        self._resolve(sorted(position for positions in self._unkeyed.values() for position in positions))
         self._unkeyed = {}
         return self._at_key(cache_key)
-
-    def _told(self) -> dict[int, list[int]]:
-        if self._unkeyed is None:
-            found: dict[int, list[int]] = {}
-            for position in range(len(self)):
-                entry = self.encoded(position)
-                part = _telling_part(entry["kind"], entry["request"])
-                found.setdefault(_telling(entry["kind"], entry.get("sample"), part), []).append(position)
-            self._unkeyed = found
-        return self._unkeyed
 
     def _at_key(self, key: str) -> Record | None:
         found = self._positions.get(key)
         return None if found is None else self.record(found)
 
-    def _key(self, positions: Iterable[int]) -> list[str]:
-        keys = [self._key_at(position, *self.asked(position)) for position in positions]
-        for key, position in zip(keys, positions, strict=True):
-            self._first(key, position)
-        return keys
+    def _resolve(self, positions: Iterable[int]) -> None:
+        for position in positions:
+            self._first(self._key_at(position, *self.asked(position)), position)
 
     def records(self) -> list[Record]:
         """Return all records in the order of the file."""
@@ -514,6 +515,7 @@ class Lines:
 
     def _add(self, number: int, line: bytes, entry: dict[str, Any]) -> None:
         if "llmcall" in entry:
+            self.is_complete = self.is_complete and entry.get("complete", True)
             self._add_header(number, entry["settings"])
         elif self._headed_at is None:
             raise _no_header()
@@ -541,6 +543,7 @@ class Lines:
                 if same["response"] != entry["response"]:
                     raise _two_answers(self._entries[position][0])
                 return
+        self._unkeyed.setdefault((entry["kind"], entry.get("sample")), []).append(len(self._entries))
         self._entries.append((number, line))
 
     def _requests(self) -> Iterator[dict[str, Any]]:
@@ -626,42 +629,6 @@ def _differ(one: dict[str, Data], other: dict[str, Data], name: str) -> bool:
     return name not in one or name not in other or one[name] != other[name]
 
 
-def _head(request: Request) -> bytes:
-    """Return how the line of a request begins that is written here and refers to no other one."""
-    encoder = Encoder()
-    asked = dict(request.asked)
-    encoded = encoder.request(asked) if request.kind == "chat" else encoder.data(asked, "request")
-    entry = {"kind": request.kind, "sample": request.sample, "request": encoded}
-    written = line_of({name: value for name, value in entry.items() if value is not None})
-    return written.encode().rstrip(b"\n").removesuffix(b"}")
-
-
-def _telling_part(kind: str, request: Mapping[str, Any]) -> Any:
-    """Return what tells a request, encoded or not, from most others and never stands behind a reference to messages."""
-    messages = request.get("messages") if kind == "chat" else None
-    if isinstance(messages, list) and messages:
-        return messages if is_inline(messages) else messages[-1]
-    return dict(request)
-
-
-def _telling(kind: str, sample: str | None, part: Any) -> int:
-    """Return a hash of what tells a request, however its line is written: in another order, a long text in it."""
-    written = _sorted_json(part)
-    if len(written) > INLINE_CHARACTERS:
-        written = _sorted_json(_by_digest(part))
-    return hash((kind, sample, written))
-
-
-def _by_digest(encoded: Any) -> Any:
-    """Put references in the places of long texts."""
-    if isinstance(encoded, dict):
-        return {name: _by_digest(item) for name, item in encoded.items()}
-    if isinstance(encoded, list):
-        return [_by_digest(item) for item in encoded]
-    is_long = isinstance(encoded, str) and len(encoded) > INLINE_CHARACTERS
-    return {"$text": digest_of(encoded)} if is_long else encoded
-
-
 VOLATILE = ("id", "created", "system_fingerprint")  # fields of a model's response that are new in each
 
 
@@ -670,31 +637,53 @@ def sort_key(record: Record) -> tuple[str, ...]:
     return () if record.sample is None else tuple(record.sample.partition("#")[0].split("/"))
 
 
-def encode(settings: Mapping[str, Data], records: Iterable[Record], *, allow: tuple[str, ...] = ()) -> Iterator[str]:
+class Writer:
+    """Encode records as the lines of one file, each text before its first use.
+
+    :param allow: regular expressions of what is no secret though it looks like a credential.
+    """
+
+    def __init__(self, allow: tuple[str, ...] = ()) -> None:
+        self._allow = allow
+        self._encoder = Encoder()
+        self._searched: set[str] = set()
+        self._number = 0
+
+    def header(self, settings: Mapping[str, Data], *, complete: bool = True) -> str:
+        """Return the first line; see :func:`encode`."""
+        secrets.refuse({"settings": dict(settings)}, self._allow, "the header")
+        line = line_of(header(ordered(dict(settings)), complete=complete))
+        check_unicode(line, "the settings")
+        return line
+
+    def lines(self, record: Record) -> list[str]:
+        """Return the lines of a record; see :func:`encode`."""
+        self._number += 1
+        where = f"record {self._number}" + ("" if record.sample is None else f" (sample {record.sample!r})")
+        encoded = _encoded(self._encoder, record, where)
+        shown = {"sample": record.sample, "request": record.request, "response": record.response}
+        secrets.refuse(shown, self._allow, where, self._searched)
+        texts, self._encoder.new_texts = self._encoder.new_texts, []
+        return [*(line_of({"text": digest, "lines": text.split("\n")}) for digest, text in texts), line_of(encoded)]
+
+
+def encode(
+    settings: Mapping[str, Data], records: Iterable[Record], *, allow: tuple[str, ...] = (), complete: bool = True
+) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
 
     :param settings: the settings that entered the keys, as JSON data.
     :param records: the records in the order of the calls; they are written by scope path.
     :param allow: regular expressions of what is no secret though it looks like a credential.
+    :param complete: whether the recording came to its end.
     :raises ValueError: for NaN, an infinity, a lone surrogate or too deep a nesting, with its place.
     :raises TypeError: for anything but plain data, with its place.
     :raises CacheError: for text that looks like a credential, with its place.
     """
-    secrets.refuse({"settings": dict(settings)}, allow, "the header")
-    first = line_of(header(ordered(dict(settings))))
-    check_unicode(first, "the settings")
-    yield first
-    encoder = Encoder()
-    searched: set[str] = set()
-    for number, record in enumerate(sorted(records, key=sort_key), 1):
-        where = f"record {number}" + ("" if record.sample is None else f" (sample {record.sample!r})")
-        encoded = _encoded(encoder, record, where)
-        shown = {"sample": record.sample, "request": record.request, "response": record.response}
-        secrets.refuse(shown, allow, where, searched)
-        for digest, text in encoder.new_texts:
-            yield line_of({"text": digest, "lines": text.split("\n")})
-        encoder.new_texts.clear()
-        yield line_of(encoded)
+    writer = Writer(allow)
+    yield writer.header(settings, complete=complete)
+    for record in sorted(records, key=sort_key):
+        yield from writer.lines(record)
 
 
 def _encoded(encoder: Encoder, record: Record, where: str) -> dict[str, Any]:
@@ -723,6 +712,7 @@ def write(
     records: Iterable[Record],
     *,
     allow: tuple[str, ...] = (),
+    complete: bool = True,
 ) -> None:
     """Write a file whole or not at all, and the folders above it; see :func:`encode` for what it raises.
 
@@ -734,7 +724,7 @@ def write(
     mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
     with draft(folder, name, 0o666 if mode is None else 0o600) as temporary:
         with open(temporary, "wb") as file:
-            file.writelines(line.encode() for line in encode(settings, records, allow=allow))
+            file.writelines(line.encode() for line in encode(settings, records, allow=allow, complete=complete))
             file.flush()
             os.fsync(file.fileno())
         if mode is not None:

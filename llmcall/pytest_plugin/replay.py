@@ -279,7 +279,7 @@ class Recorder:
         lock = self._locks.acquire(path) if self.mode != "none" else None
         cassette = Cassette(path, "new" if lock and lock.recorded else self.mode, write=False)
         try:
-            cassette.open()
+            cassette.start()
         except BaseException:
             if lock:
                 lock.release()
@@ -324,7 +324,7 @@ class CassetteRun:
         unrecorded = cassette.failures.counts() if passed else {}
         written = False
         try:
-            cassette.close()
+            cassette.stop()
             written = passed and cassette.recorded > 0
             if self._lock and written:
                 self._lock.mark_recorded()

@@ -12,7 +12,7 @@ from numbers import Integral, Rational, Real
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from ..cache.cache import shared_cache
-from ..cassettes.cassette import active_cassette
+from ..cassettes.cassette import active_cassette, function_scope
 from ..cassettes.format import check_unicode, ordered
 from ..config import resolve as config
 from ..engine.drivers import adrive, drive
@@ -288,7 +288,7 @@ class FunctionCall(NamedTuple):
     def _inside(self) -> Iterator[None]:
         """Stand in a scope of this call alone, so that a replay, which skips it, moves no draw outside."""
         if self.drawn is not None:
-            with Scope(f"{_as_scope(self.name)}.{self.request.cache_key[:8]}"):
+            with Scope(function_scope(self.name, self.request.cache_key)):
                 yield
             return
         token = _running.set(_running.get() | {self.request.cache_key})
@@ -299,10 +299,6 @@ class FunctionCall(NamedTuple):
 
 
 _running: ContextVar[frozenset[str]] = ContextVar("llmcall functions that run here", default=frozenset())
-
-
-def _as_scope(name: str) -> str:
-    return name.replace("/", ".").replace("#", ".")
 
 
 def answered(call: FunctionCall) -> Flow[Record]:

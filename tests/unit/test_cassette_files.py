@@ -326,7 +326,7 @@ DAMAGE = {
     "half a line": (lambda text: text[:-20], "3: the line is not JSON, and seems cut off"),
     "an answer changed to another": (lambda text: text + text.splitlines()[2].replace("1: b", "2: b"), "4: line 3 has"),
     "no header": (lambda text: text.partition("\n")[2], "1: there is no header"),
-    "empty": (lambda text: "", "1: there is no header"),
+    "blank": (lambda text: "\n", "1: there is no header"),
     "not UTF-8": (lambda text: text.replace("1: b", "\udcff"), "3: the line is not UTF-8"),
 }
 

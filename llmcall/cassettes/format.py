@@ -459,7 +459,7 @@ class Lines:
         self._headed_at: int | None = None  # the number of the header's line
         self._entries: list[tuple[int, bytes]] = []  # the line's number, and the line
         self._heads: dict[int, int] = {}  # hash of all before the response -> first position in the entries
-        self._unkeyed: dict[tuple[str, str | None], list[int]] = {}  # by kind and sample: positions without keys yet
+        self._unkeyed: dict[int, list[int]] = {}  # by what :func:`_telling` says: positions without keys yet
         self._positions: dict[str, int] = {}
         self._load(lines)
 
@@ -474,7 +474,7 @@ class Lines:
 
     def get(self, request: Request) -> Record | None:
         """Return the record with a request's key, or ``None`` where there is none."""
-        self._resolve(self._unkeyed.pop((request.kind, request.sample), ()))
+        self._resolve(self._unkeyed.pop(_telling(request.kind, request.sample, request.asked), ()))
         return self._at_key(request.cache_key)
 
     def find(self, cache_key: str) -> Record | None:
@@ -543,7 +543,8 @@ class Lines:
                 if same["response"] != entry["response"]:
                     raise _two_answers(self._entries[position][0])
                 return
-        self._unkeyed.setdefault((entry["kind"], entry.get("sample")), []).append(len(self._entries))
+        telling = _telling(entry["kind"], entry.get("sample"), entry["request"])
+        self._unkeyed.setdefault(telling, []).append(len(self._entries))
         self._entries.append((number, line))
 
     def _requests(self) -> Iterator[dict[str, Any]]:
@@ -627,6 +628,16 @@ def _two_answers(line: int) -> CacheCorruptError:
 
 def _differ(one: dict[str, Data], other: dict[str, Data], name: str) -> bool:
     return name not in one or name not in other or one[name] != other[name]
+
+
+def _telling(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:
+    """Return a hash of what tells a request, encoded or not, from most others: its sample and last text."""
+    messages = request.get("messages") if kind == "chat" else None
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    content = last.get("content") if isinstance(last, dict) else None
+    if isinstance(content, str):
+        return hash((kind, sample, content if len(content) <= INLINE_CHARACTERS else digest_of(content)))
+    return hash((kind, sample, str(content.get("$text")) if isinstance(content, dict) else ""))
 
 
 VOLATILE = ("id", "created", "system_fingerprint")  # fields of a model's response that are new in each

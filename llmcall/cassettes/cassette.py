@@ -58,7 +58,7 @@ class RecordTable:
         # The first of the calls that each record answered: by the callers' scope paths, then by their places, no matter
         # which thread came first.
         self._first: dict[str, tuple[tuple[str, ...], Place]] = {}
-        self._functions: list[Record] = []  # the results of recorded functions that were replayed
+        self._skipped: set[str] = set()  # the scopes of recorded functions that did not run, since they were replayed
 
     def __len__(self) -> int:
         return len(self._gained) + (0 if self.stored is None else len(self.stored))
@@ -92,7 +92,7 @@ class RecordTable:
         if found is not None:
             self._note(found.cache_key, place)
             if found.kind == "function":
-                self._functions.append(found._replace(response={}))
+                self._skipped.add(_function_path(found))
         return found
 
     def _note(self, key: str, place: Place) -> None:
@@ -136,12 +136,12 @@ class RecordTable:
 
         Those that stand in no scope may be any function's: an embedding's, or of a function outside any scope.
         """
-        replayed = tuple(f"{_function_scope(each)}/" for each in self._functions)
+        skipped = tuple(f"{path}/" for path in self._skipped)
         return [
             record
             for record in self.stored or ()
             if record.cache_key not in self._first
-            and not (replayed and (record.sample is None or f"{_path(record)}/".startswith(replayed)))
+            and not (skipped and (record.sample is None or f"{_path(record)}/".startswith(skipped)))
         ]
 
 
@@ -149,7 +149,7 @@ def _path(record: Record) -> str:
     return (record.sample or "").partition("#")[0]
 
 
-def _function_scope(record: Record) -> str:
+def _function_path(record: Record) -> str:
     return f"{_path(record)}/{function_scope(str(record.request.get('function')), record.cache_key)}".lstrip("/")
 
 

@@ -119,6 +119,8 @@ def given_parameters(options: Mapping[str, Any], settings: Settings | None) -> d
         if options.get("max_tokens") not in (None, limit):
             raise ValueError("max_tokens and max_completion_tokens are one parameter; give one of them")
         given["max_tokens"] = limit
+    if given.get("stop") in ([], ()):
+        del given["stop"]
     return {name: _value(name, value) for name, value in given.items() if value is not None}
 
 

@@ -22,6 +22,13 @@ SAME: dict[str, list[tuple[str, str]]] = {
         ("on 2026-11-20T08:35:00Z,", "on 2026-11-20 08:35:00.123456+01:00,"),
         ("[2026-11-20 08:35:00,123] buy", "[2026-11-21 18:05:59,001] buy"),
         ("2026-11-20T08:35:00-0500", "2026-11-20T08:35Z"),
+        ("Today is March 05, 2025.", "Today is December 31, 1999."),
+        ("Wednesday, March 5th, 2025", "Fri, 7 Nov 2025"),
+        ("on 05/03/2025.", "on 31.12.2024."),
+        ("05/03/2025, 12:30:01", "2025/3/5 9:05 PM"),
+        ("now: Wed Mar  5 12:30:01 2025", "now: Fri Nov 20 20:39:15 2026"),
+        ("now: Wed Mar  5 12:30:01 CET 2025", "now: Fri Nov 20 20:39:15 UTC 2026"),
+        ("Wed, 05 Mar 2025 12:30:01 +0100", "Fri, 20 Nov 2026 20:39:15 GMT"),
     ],
     "uuids": [
         ("id 123e4567-e89b-12d3-a456-426614174000!", "id 00000000-0000-0000-0000-00000000000A!"),
@@ -40,7 +47,8 @@ SAME: dict[str, list[tuple[str, str]]] = {
 }  # fmt: skip
 DIFFERENT: dict[str, list[tuple[str, str]]] = {
     "times": [("It is 12:30.", "It was 12:30."), ("3 coins", "4 coins"), ("12.30", "12.31"), ("2026", "2027"),
-    ("1:2", "1:3")],
+    ("1:2", "1:3"), ("May 3 people enter?", "May 4 people enter?"), ("1/2", "1/3"), ("3/4/5", "3/4/6"),
+    ("10/20/3025", "10/20/3026"), ("march 5, 2025", "march 6, 2025"), ("room 5 2025", "room 6 2025")],
     "uuids": [("123e4567e89b12d3a456426614174000", "223e4567e89b12d3a456426614174000"), ("a-b", "a-c")],
     "addresses": [("0xFF", "0xFE"), ("at 7f3a5c0b1d30", "at 7f3a5c0b1d31"), ("0x7f3a end", "0x7f3a END")],
     "temporary_paths": [("/home/lisa/a", "/home/lisa/b"), ("/tmp/a is big", "/tmp/a is small"), ("/tmpx/a", "/tmpx/b")],

@@ -10,17 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcall.errors import OutputError
-from llmcall.outputs.json_scan import MAX_DEPTH, containers, fenced_blocks, scalar
+from llmcall.outputs.json_scan import containers, fenced_blocks, scalar
 
 MENDED = [
     ('{"a": 1,}', {"a": 1}),
     ("[1, 2, ]", [1, 2]),
     ("{'a': 'it\\'s'}", {"a": "it's"}),
-    ("{'a': 'it's fine'}", {"a": "it's fine"}),
-    ("{‘a’: ‘it’s’}", {"a": "it’s"}),
-    ('{“a”: “say "hi"”}', {"a": 'say "hi"'}),
-    ("{„a“: 1}", {"a": 1}),
-    ("{a: 1, $b_2: 2, 3: 'c'}", {"a": 1, "$b_2": 2, "3": "c"}),
+    ("{'a': 'say \"hi\"'}", {"a": 'say "hi"'}),
     ("[True, False, None, true, false, null]", [True, False, None, True, False, None]),
     ('{"a": 1 // one\n, # two\n "b": /* three , } */ 2}', {"a": 1, "b": 2}),
     ('{"a": "two\nlines\tand a tab"}', {"a": "two\nlines\tand a tab"}),
@@ -32,24 +28,26 @@ MENDED = [
     ('{"url": "http://x/#y", "c": "/* no */"}', {"url": "http://x/#y", "c": "/* no */"}),
 ]
 BROKEN = [
-    ('{"a": NaN}', 7, "a value"),
-    ('{"a": -Infinity}', 7, "a value"),
-    ('{"a": 1e999}', 7, "too large"),
-    ('{"a": 01}', 7, "a value"),
-    ('{"a": 1 "b": 2}', 9, "a comma"),
-    ('{"a": 1, ...}', 10, "a key"),
-    ('{"a" 1}', 6, None),
-    ('{"a": "say "hi""}', 13, "a comma"),
-    ('{"a": "\\d"}', 9, "no escape"),
-    ('{"a": "\\ud83d"}', 14, "surrogate"),
-    ('{"a": "\\u12g4"}', 9, "hexadecimal"),
-    ('{"a": 1, "a": 2}', 16, "two values"),
-    ("[1, 2", 6, "cut off"),
-    ('{"a": "b', 9, "cut off"),
-    ('{"a": /* b', 7, "a value"),
-    ("[[1], [2, x]]", 11, "a value"),
-    ("[" * (MAX_DEPTH + 1), MAX_DEPTH + 1, "levels"),
-    ("[" + "9" * 5000 + "]", 2, "digits"),
+    ('{"a": NaN}', "holds NaN"),
+    ('{"a": -Infinity}', "holds -Infinity"),
+    ('{"a": 1e999}', "too large"),
+    ("{'a': 1e999,}", "too large"),
+    ('{"a": 01}', "line 2, column 8"),
+    ('{"a": 1 "b": 2}', "line 2, column 9"),
+    ('{"a": 1, ...}', "line 2, column 10"),
+    ("{a: 1}", "line 2, column 2"),
+    ("{'a': 'it's fine'}", "line 2, column 11"),
+    ('{"a": "say "hi""}', "line 2, column 13"),
+    ('{"a": "\\d"}', "line 2, column 8"),
+    ('{"a": "\\ud83d"}', "surrogate"),
+    ('{"a": 1, "a": 2}', "two values"),
+    ("[1, 2", "cut off"),
+    ('{"a": "b', "cut off"),
+    ('{"a": /* b', "cut off"),
+    ("[[1], [2, x]]", "line 2, column 11"),
+    ("[" * 101 + "]" * 101, "more than 100 levels"),
+    ("[" * 100_000, "levels|cut off"),
+    ("[" + "9" * 5000 + "]", "digits"),
 ]
 PROSE = ["", "no JSON", "{name}", "[see below]", "[", "{{ name }}", "[ ] a [x] b", "{1, 2}", "{'set'}"]
 
@@ -60,13 +58,10 @@ def test_mends_what_has_one_meaning(text: str, value: Any) -> None:
     assert containers(text) == [value]
 
 
-@pytest.mark.parametrize(("text", "column", "problem"), BROKEN, ids=lambda found: str(found)[:20])
-def test_refuses_broken_json_with_its_place(text: str, column: int, problem: str | None) -> None:
-    """JSON that cannot be read is refused with line and column; what may be prose is passed over."""
-    if problem is None:
-        assert containers(text) == []
-        return
-    with pytest.raises(OutputError, match=rf"line 2, column {column}: .*{problem}"):
+@pytest.mark.parametrize(("text", "problem"), BROKEN, ids=lambda found: str(found)[:20])
+def test_refuses_broken_json_with_its_place(text: str, problem: str) -> None:
+    """JSON that cannot be read is refused with line and column."""
+    with pytest.raises(OutputError, match=problem):
         containers("As you asked:\n" + text)
 
 
@@ -110,7 +105,7 @@ def test_finds_fenced_blocks(text: str, blocks: list[str]) -> None:
     ("text", "value"),
     [
         (" 1 ", 1),
-        ("'a'", "a"),
+        ("'a'", "'a'"),
         ("True", True),
         ("null", None),
         ('"a" b', '"a" b'),

@@ -20,10 +20,12 @@ _OPENING = re.compile(r"[\[{]")
 _TOKEN = re.compile(
     # each alternative matches where it begins, closed or not: no part of a text is looked through twice
     r"""(?P<string>"(?:[^"\\]|\\.)*"?) | '(?P<quoted>(?:[^'\\\n]|\\.)*)(?P<closed>'?) | (?P<bracket>[\[{\]}])
-      | (?P<skip>[\s\ufeff\u200b]+|//[^\n]*|\#[^\n]*|/\*.*?(?:\*/|\Z)) | (?P<comma>,) | (?P<other>:|[^\s"'\[\]{},:/\#]+|.)""",
+      | (?P<skip>[\s\ufeff\u200b]+|//[^\n]*|\#[^\n]*|/\*.*?(?:\*/|\Z)) | (?P<comma>,)
+      | (?P<other>:|[^\s"'\[\]{},:/\#]+|.)""",
     re.VERBOSE | re.DOTALL,
 )
 _NAMES = {"True": "true", "False": "false", "None": "null"}
+_POSSIBLE = re.compile(r"""\{\s*["}]|\[\s*["\[{\]\-\dtfn]""")  # the beginning of strict JSON
 _MEANT = re.compile(r"""\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*[\[{]""")  # and no bracket of the prose
 _MEANT_ARRAY = re.compile(r"""\[\s*(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
 
@@ -73,6 +75,9 @@ def _values_in(text: str, wanted: str) -> list[Any]:
     while match := _OPENING.search(text, position):
         start = match.start()
         is_meant = _MEANT.match(text, start) or ("[" in wanted and _MEANT_ARRAY.match(text, start))
+        if not is_meant and not _POSSIBLE.match(text, start):
+            position = match.end()
+            continue
         try:
             value, position = _value_at(text, start, lenient=bool(is_meant))
         except json.JSONDecodeError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSp
 from weakref import WeakKeyDictionary
 
 from .clients.registry import client as shared_client
-from .errors import OutputError
+from .errors import OutputError, TemplateError
 from .outputs.parse import correction, describe, read, read_structured
 from .parallel.jobs import Asker, CallJob
 from .prompts import Template
@@ -53,6 +53,13 @@ class _Asking(NamedTuple):
 
     messages: list[dict[str, Any]]
     params: dict[str, Any]
+
+
+class _Templates(NamedTuple):
+    """Hold the compiled templates by their role, and the names that they use."""
+
+    by_role: dict[str, Template]
+    variables: frozenset[str]
 
 
 # What each LLMCall gave last in a context; a new mapping at each change, since tasks share what they inherit.
@@ -101,12 +108,19 @@ class LLMCall(Asker):
         self.output_retries = output_retries
         self.template_path = template_path
         self.model_params = {**model_params, "on_error": model_params.get("on_error") or "raise"}
+        self.parameters: frozenset[str] = frozenset()  # of the function that it answers for
         self._client = client
-        self._templates: dict[tuple[str, str], Template] = {}
+        self._compiled: dict[str, _Templates] = {}  # by their folder
         self._structured: dict[str, Any] | None = None
+        self._instruction: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_templates": {}}  # they are compiled anew in another process
+        return {**self.__dict__, "_compiled": {}}  # they are compiled anew in another process
+
+    def __repr__(self) -> str:
+        given = [f"{role}={_shown(name or text)}" for role, (name, text) in self._sources.items() if name or text]
+        kind = getattr(self.output_type, "__name__", None) or str(self.output_type).replace("typing.", "")
+        return f"LLMCall({', '.join(given)}, output_type={kind})"
 
     @property
     def client(self) -> LLMClient:
@@ -177,22 +191,7 @@ class LLMCall(Asker):
         :raises ConfigError: where pandas is not installed.
         :raises ValueError: where a column has one of those names.
         """
-        from .parallel.frames import answer_table
-        from .parallel.map import map as mapped
-
-        job = CallJob(self, whole=True)
-        if dry_run:
-            return mapped(job, rows, repeats=repeats, dry_run=True, **map_options)
-
-        if map_options.get("on_error") == "none":
-            map_options["on_error"] = "return"  # the column error has it
-
-        def ask(items: Iterable[Any]) -> list[list[Any]]:
-            """Return the answers of each item in a list."""
-            answers = mapped(job, items, repeats=repeats, **map_options)
-            return [[answer] for answer in answers] if repeats == 1 else answers
-
-        return answer_table(rows, repeats, ask)
+        return _table(CallJob(self, whole=True), rows, repeats, dry_run, map_options)
 
     @property
     def messages(self) -> list[dict[str, Any]] | None:
@@ -211,26 +210,28 @@ class LLMCall(Asker):
 
         :raises TemplateError: where a template or a variable is missing.
         """
-        return [
-            {"role": role, "content": self._template(role).render(**variables)}
-            for role, source in self._sources.items()
-            if source != (None, None)
-        ]
+        templates = self._templates().by_role
+        return [{"role": role, "content": template.render(**variables)} for role, template in templates.items()]
 
     def variables(self) -> frozenset[str]:
         """Return the names that the templates use."""
-        given = [role for role, source in self._sources.items() if source != (None, None)]
-        return frozenset().union(*(self._template(role).variables for role in given))
+        return self._templates().variables
 
-    def _template(self, role: str) -> Template:
-        name, text = self._sources[role]
-        folder = "" if name is None else str(self.template_path or self.client.settings.templates_path)
-        found = self._templates.get((role, folder))
+    def _templates(self) -> _Templates:
+        is_of_files = any(name is not None for name, _ in self._sources.values())
+        folder = str(self.template_path or self.client.settings.templates_path) if is_of_files else ""
+        found = self._compiled.get(folder)
         if found is None:
-            made = (
-                Template.from_text(text or "", name=f"<{role}>") if name is None else Template.from_file(name, folder)
-            )
-            found = self._templates.setdefault((role, folder), made)
+            templates = {
+                role: Template.from_text(text or "", name=f"<{role}>")
+                if name is None
+                else Template.from_file(name, folder)
+                for role, (name, text) in self._sources.items()
+                if (name, text) != (None, None)
+            }
+            used = frozenset().union(*(template.variables for template in templates.values()))
+            _check_braces(templates.values(), self.parameters - used)
+            found = self._compiled.setdefault(folder, _Templates(templates, used))
         return found
 
     def asking(self, client: LLMClient, variables: dict[str, Any]) -> Generator[_Asking, Any, Answer]:
@@ -238,20 +239,27 @@ class LLMCall(Asker):
         messages = self.render(**variables)
         params, structured = self._params(client)
         if not structured:
-            messages[-1]["content"] = _joined(messages[-1]["content"], describe(self.output_type))
-        left = self.output_retries
+            if self._instruction is None:
+                self._instruction = describe(self.output_type)
+            messages[-1]["content"] = _joined(messages[-1]["content"], self._instruction)
+        replies: list[Reply] = []
         while True:
             self._remember(Answer(None, None, messages))
             reply = yield _Asking(messages, params)
             if reply is None or isinstance(reply, Exception):
                 return self._remember(Answer(reply, None, messages))
+            replies.append(reply)
             messages = [*messages, reply]
             try:
                 return self._remember(Answer(self._value(reply, structured), reply, messages))
             except OutputError as error:
-                if not left:
-                    return self._remember(Answer(self._failed(error, reply, messages), reply, messages))
-                left, messages = left - 1, [*messages, {"role": "user", "content": correction(error)}]
+                if len(replies) <= self.output_retries:
+                    messages = [*messages, {"role": "user", "content": correction(error)}]
+                    continue
+                used = {name: value for name, value in variables.items() if name in self.variables()}
+                is_kept = client.settings.cache_mode != "off" and params.get("cache") is not False
+                failed = OutputError(_report(error, replies, used, is_kept), text=error.text, expected=error.expected)
+                return self._remember(Answer(self._failed(failed, error, reply, messages), reply, messages))
 
     def _params(self, client: LLMClient) -> tuple[dict[str, Any], bool]:
         """Return the arguments of the calls, and whether the API holds the answers to a schema of ours."""
@@ -271,12 +279,14 @@ class LLMCall(Asker):
         text = reply.content or ""
         return read_structured(text, self.output_type) if structured else read(text, self.output_type)
 
-    def _failed(self, error: OutputError, reply: Reply, messages: list[dict[str, Any]]) -> OutputError | None:
+    def _failed(
+        self, error: OutputError, cause: OutputError, reply: Reply, messages: list[dict[str, Any]]
+    ) -> OutputError | None:
         """Raise, log or return an error, as ``on_error`` says."""
         wanted = self.model_params["on_error"]
         if wanted == "raise":
             self._remember(Answer(None, reply, messages))
-            raise error
+            raise error from cause.__cause__
         if wanted == "none":
             import logging
 
@@ -292,6 +302,64 @@ class LLMCall(Asker):
     def _last_answer(self) -> Answer | None:
         known = _last.get()
         return None if known is None else known.get(self)
+
+
+def _table(job: CallJob, rows: Any, repeats: int, dry_run: bool, map_options: dict[str, Any]) -> Any:
+    from .parallel.frames import answer_table
+    from .parallel.map import map as mapped
+
+    if dry_run:
+        return mapped(job, rows, repeats=repeats, dry_run=True, **map_options)
+    if map_options.get("on_error") == "none":
+        map_options = {**map_options, "on_error": "return"}  # the column error has it
+
+    def ask(items: Iterable[Any]) -> list[list[Any]]:
+        """Return the answers of each item in a list."""
+        answers = mapped(job, items, repeats=repeats, **map_options)
+        return [[answer] for answer in answers] if repeats == 1 else answers
+
+    return answer_table(rows, repeats, ask)
+
+
+def _check_braces(templates: Iterable[Template], unused: frozenset[str]) -> None:
+    """Refuse ``{name}`` where ``{{ name }}`` is meant: the model would read the braces."""
+    for name in sorted(unused):
+        single = re.compile(rf"(?<!\{{)\{{\s*{re.escape(name)}\b[^{{}}\n]*\}}(?!\}})")
+        for template in templates:
+            found = single.search(template.text)
+            if found:
+                line = template.text.count("\n", 0, found.start()) + 1
+                raise TemplateError(
+                    f"{template.name}, line {line}: {found[0]} is no variable; write {{{{ {name} }}}} for the parameter"
+                )
+
+
+def _report(error: OutputError, replies: list[Reply], variables: Mapping[str, Any], is_kept: bool) -> str:
+    """Say what was answered, what was expected, where, after how many tries, and how to ask anew."""
+    last = replies[-1]
+    lines = [str(error), f"answer: {_shown(error.text, 300)}"]
+    if error.expected:
+        lines.append(f"expected: {_shortened(error.expected, 300)}")
+    if last.finish_reason == "length":
+        lines.append("the answer was cut at the token limit: raise max_tokens")
+    if last.sample is not None:
+        lines.append(f"scope: {last.sample}")
+    if variables:
+        lines.append("item: " + ", ".join(f"{name}={_shown(value)}" for name, value in variables.items()))
+    tries = f"after {len(replies)} {'try' if len(replies) == 1 else 'tries'}"
+    if is_kept or last.cached:
+        keys = " ".join(reply.cache_key[:12] for reply in replies)
+        tries += f", which are recorded; to ask anew, delete them: llmcall cache delete {keys}"
+    lines.append(tries)
+    return "\n  ".join(lines)
+
+
+def _shown(value: Any, most: int = 60) -> str:
+    return _shortened(repr(value), most)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def _joined(text: str, instruction: str) -> str:
@@ -313,6 +381,7 @@ class LLMFunction(Generic[Arguments, Value]):
         self._signature = inspect.signature(function)
         self._bound: tuple[Any, ...] = ()
         self.llm_call = llm_call
+        llm_call.parameters = frozenset(self._signature.parameters)
 
     def _variables(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         bound = self._signature.bind(*self._bound, *args, **kwargs)
@@ -336,6 +405,13 @@ class LLMFunction(Generic[Arguments, Value]):
         from .parallel.map import map as mapped
 
         return mapped(self, rows, **map_options)
+
+    def table(self, rows: Iterable[Any], *, repeats: int = 1, dry_run: bool = False, **map_options: Any) -> Any:
+        """Ask about each row, and return a DataFrame with a row for each row and repeat; see :meth:`LLMCall.table`."""
+        return _table(CallJob(self.llm_call, self, whole=True), rows, repeats, dry_run, map_options)
+
+    def __repr__(self) -> str:
+        return f"<llm function {self.__qualname__}{self._signature}>"
 
     def variables(self, item: Any) -> dict[str, Any]:
         """Return the templates' variables of an item of a ``map``: of a row, those that the function takes.

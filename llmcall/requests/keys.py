@@ -18,7 +18,7 @@ from .plain_data import leaves
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["KEY_VERSION", "NORMALIZERS", "around", "canonical", "identity", "key_of", "normalizer", "sampled_key"]
+__all__ = ["KEY_VERSION", "NORMALIZERS", "canonical", "identity", "key_of", "normalizer", "sampled_key"]
 
 KEY_VERSION = 1
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -74,23 +74,6 @@ def _is_text(text: str) -> bool:
 def identity(kind: str, asked: Mapping[str, Any]) -> bytes:
     """Return the canonical JSON of a request up to its sample, which alone comes after."""
     return b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(asked))
-
-
-def around(kind: str, asked: Mapping[str, Any], name: str) -> tuple[bytes, bytes]:
-    """Return what stands before and after the canonical JSON of one more field in what is hashed without a sample.
-
-    :param asked: the other fields.
-    :param name: the field's name.
-    :raises ValueError: where a text holds a lone surrogate, naming its place.
-    """
-    before, after = (canonical(dict(part))[1:-1] for part in _parted(asked, name))
-    head = b'{"key":%d,"kind":"%s","request":{%s%s:'
-    filled = head % (KEY_VERSION, kind.encode(), before and before + b",", canonical(name))
-    return filled, (after and b"," + after) + b'},"sample":null}'
-
-
-def _parted(asked: Mapping[str, Any], name: str) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    return [item for item in asked.items() if item[0] < name], [item for item in asked.items() if item[0] > name]
 
 
 def sampled_key(identified: bytes, sample: str | None) -> str:

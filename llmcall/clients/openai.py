@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..config.settings import CONFIGURED
+from ..config.values import check_address, host_of
 from ..errors import ConfigError
 from .base import LLMClient
 
@@ -69,11 +70,11 @@ class OpenAIClient(LLMClient):
             return {self.host(endpoint) for endpoint in pooled}
         settings = self.settings
         own = settings.azure_endpoint if self.api_type == "azure" else settings.base_url
-        return {_host_of(own or self._default_address())}
+        return {host_of(own or self._default_address())}
 
     def host(self, endpoint: Endpoint) -> str:
         """Return the host of an endpoint, without port or credentials."""
-        return _host_of(endpoint.azure_endpoint or endpoint.base_url or self._default_address(endpoint))
+        return host_of(endpoint.azure_endpoint or endpoint.base_url or self._default_address(endpoint))
 
     def _default_address(self, endpoint: Endpoint | None = None) -> str:
         api_type = (endpoint.api_type if endpoint else None) or self.api_type
@@ -118,14 +119,10 @@ class OpenAIClient(LLMClient):
     def _sdk_transport(
         self, endpoint: Endpoint, sdk_class: str, address: Address, arguments: dict[str, Any], key: Any
     ) -> SDKTransport:
-        from .sdk_transport import SDKTransport, TokenFunction, header_value
+        from .sdk_transport import SDKTransport, TokenFunction
 
         config.announce_key_destination(self.settings, endpoint)
-        organization = endpoint.organization and header_value(endpoint.organization, "the organization")
         given = self._http_client
-        for name in ("api_key", "azure_ad_token"):
-            if name in arguments:
-                arguments[name] = header_value(arguments[name], "the key")
 
         def make(asynchronous: bool) -> Any:
             """Make an SDK client."""
@@ -134,7 +131,7 @@ class OpenAIClient(LLMClient):
             fits = given is not None and hasattr(given, "aclose") == asynchronous
             return getattr(openai, f"Async{sdk_class}" if asynchronous else sdk_class)(
                 **arguments,
-                organization=organization,
+                organization=endpoint.organization,
                 default_headers=address.headers,
                 default_query=address.query,
                 max_retries=0,
@@ -214,17 +211,7 @@ def _address(url: str, setting: str) -> Address:
     from base64 import b64encode
     from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-        (parts.hostname or "").encode("idna")
-        wrong = "" if url.isprintable() else "it holds control characters"
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            wrong = "it must begin with http:// or https:// and a host"
-    except ValueError as error:
-        wrong = str(error.__cause__ or error)
-    if wrong:
-        raise ConfigError(f"{setting} is no address of a server: {wrong}")
+    parts = urlsplit(check_address(url, setting))
     user, at, host = parts.netloc.rpartition("@")
     name, _, password = user.partition(":")
     encoded = b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode()
@@ -233,12 +220,6 @@ def _address(url: str, setting: str) -> Address:
         {"Authorization": f"Basic {encoded}"} if at else {},
         dict(parse_qsl(parts.query, keep_blank_values=True)),
     )
-
-
-def _host_of(url: str) -> str:
-    from ..config.values import host_of
-
-    return host_of(url)
 
 
 def _entra(endpoint: Endpoint) -> Any:

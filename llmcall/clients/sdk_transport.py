@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from ..config.values import check_credential
 from ..engine.interrupts import limited
 from ..engine.limits import note_sent, note_sent_async
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..types import Request
 
-__all__ = ["SDKTransport", "TokenFunction", "header_value"]
+__all__ = ["SDKTransport", "TokenFunction"]
 
 OWN = ("model", "messages", "input")  # what an extra body does not replace
 LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
@@ -225,7 +226,9 @@ def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, 
     if extra:
         body = {**body, **extra, **{name: body[name] for name in OWN if name in body}}
     for name, value in request.headers.items():
-        headers[name] = header_value(value, f"extra_headers[{name!r}]")
+        if not (str(value).isascii() and str(value).isprintable()):
+            raise ConfigError(f"extra_headers[{name!r}] has control characters, or others than ASCII, in it")
+        headers[name] = str(value)
     options: dict[str, Any] = {"extra_headers": headers, "extra_query": query, "extra_body": body}
     options["timeout"] = None if timeout is None else min(timeout, LONGEST_TIMEOUT)
     if request.kind == "embedding":
@@ -346,7 +349,7 @@ class TokenFunction:
     def headers(self) -> dict[str, str]:
         """Return the header with a fresh token.
 
-        :raises ConfigError: where the function returns anything but a text that a header can carry.
+        :raises ConfigError: where the function returns anything but one word of text.
         """
         import inspect
 
@@ -362,9 +365,8 @@ class TokenFunction:
 
 
 def _bearer(token: Any) -> dict[str, str]:
-    if not isinstance(token, str) or not token.strip():
-        raise ConfigError(f"the api_key function returned {type(token).__name__}; it must return the token as a text")
-    return {"Authorization": f"Bearer {header_value(token, 'what the api_key function returned')}"}
+    checked = check_credential(token, "what the api_key function returned", "a token: one word of text")
+    return {"Authorization": f"Bearer {checked}"}
 
 
 def _run(awaitable: Any) -> Any:
@@ -378,15 +380,3 @@ def _run(awaitable: Any) -> Any:
 
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(asyncio.run, awaited()).result()
-
-
-def header_value(text: Any, what: str) -> str:
-    """Return a text without blanks around it.
-
-    :param what: what it is, for the error, which does not show it.
-    :raises ConfigError: where an HTTP header cannot carry it.
-    """
-    stripped = str(text).strip()
-    if not (stripped.isascii() and stripped.isprintable()):
-        raise ConfigError(f"{what} holds control characters or letters that are no ASCII, which no HTTP header carries")
-    return stripped

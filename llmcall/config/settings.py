@@ -276,6 +276,8 @@ class Settings:
     model: str = _setting("OpenAI", "MODEL", values.name, "gpt-4o-mini", "The model that answers")
     embedding_model: str = _setting("OpenAI", "EMBEDDING_MODEL", values.name, "text-embedding-3-small",
         "The model that makes embeddings")
+    context_window: int = _setting("OpenAI", "CONTEXT_WINDOW", values.integer(0), 4096,
+        "How long prompt and answer of a local model may be together, in tokens; 0: as long as it was trained for")
     base_url: str | None = _setting("OpenAI", "BASE_URL", values.address, None,
         "The address of an OpenAI-compatible server, e.g. http://localhost:8000/v1; empty: the client's own")
     api_key: str | Callable[[], Any] | None = _setting("OpenAI", "API_KEY", values.credential, None,

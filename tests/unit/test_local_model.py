@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import pathlib
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from llmcall.clients.local_model import LocalTransport, find_model, model_name
-from llmcall.clients.local_server import import_runtime
+from llmcall import LocalClient
+from llmcall.clients.local import LocalTransport, find_model
 from llmcall.errors import ConfigError
 
 
@@ -74,15 +76,48 @@ def test_a_wheel_without_a_model_is_none(nothing_installed: None, tmp_path: path
         find_model()
 
 
-def test_without_the_runtime_the_extra_is_named(nothing_installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_runtime_the_extra_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the package and the extra."""
+    (tmp_path / "tiny.gguf").touch()
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "-packages" not in path])
     monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
     with pytest.raises(ConfigError, match="the package xllamacpp: install the extra `local`"):
-        import_runtime()
+        LocalTransport((tmp_path / "tiny.gguf").resolve()).send(LocalClient().build_request("Hello"), None)
+
+
+class Runtime:
+    """Be xllamacpp, and keep what servers were made of."""
+
+    def __init__(self) -> None:
+        self.windows: list[int] = []
+        self.llama_pooling_type = SimpleNamespace(LLAMA_POOLING_TYPE_MEAN=1)
+
+    def CommonParams(self) -> Any:
+        """Return parameters."""
+        return SimpleNamespace(model=SimpleNamespace(), cpuparams=SimpleNamespace(), cpuparams_batch=SimpleNamespace())
+
+    def Server(self, parameters: Any) -> Any:
+        """Return a server."""
+        self.windows.append(parameters.n_ctx)
+        return SimpleNamespace(handle_embeddings=lambda body: {**EMBEDDED, "model": parameters.model.path})
+
+
+EMBEDDED = {"data": [{"index": 0, "embedding": [1.0]}], "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+
+
+def test_the_context_window_is_a_setting(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is 4,096 tokens unless ``context_window=``, or the setting, says otherwise."""
+    path, runtime = tmp_path / "tiny.gguf", Runtime()
+    path.touch()
+    monkeypatch.setitem(sys.modules, "xllamacpp", runtime)
+    LocalClient(model=str(path)).get_embedding("a", on_error="raise")
+    LocalClient(model=str(path), context_window=8192).get_embedding("b", on_error="raise")
+    monkeypatch.setenv("LLMCALL_CONTEXT_WINDOW", "0")
+    LocalClient(model=str(path)).get_embedding("c", on_error="raise")
+    assert runtime.windows == [4096, 8192, 0]
 
 
 def test_a_model_is_known_by_its_stem(tmp_path: pathlib.Path) -> None:
-    """No folder of this machine is in the name, nor in the transport's repr."""
+    """No folder of this machine is in the transport's repr."""
     path = tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    assert model_name(path) == "SmolLM2-135M-Instruct.Q4_1"
     assert repr(LocalTransport(path)) == "LocalTransport('SmolLM2-135M-Instruct.Q4_1')"

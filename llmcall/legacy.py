@@ -63,7 +63,7 @@ def answering(*names: str) -> LLMClient:
     :param names: the SDK's classes that the function is known to use.
     """
     client = shared_client()
-    if not isinstance(client, OpenAIClient) or not is_patched(*names):
+    if not isinstance(client, OpenAIClient) or client.api_type == "local" or not is_patched(*names):
         return client
     # The same settings, pools and meter, so not copy.copy(), which makes a client that begins anew.
     stand_in: Any = object.__new__(type(client))

@@ -227,10 +227,16 @@ def _pieces(work: Callable[[Receive], None], name: str, expiry: float | None) ->
     pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
     left = threading.Event()
 
+    caller = threading.current_thread()
+
+    def is_alone() -> bool:
+        """Return whether nobody waits any more: the reader has left, or is a daemon of a process that ends."""
+        return left.is_set() or (caller.daemon and not threading.main_thread().is_alive())
+
     def receive(piece: Any) -> bool:
-        """Hand a piece on; return whether its reader has left, or the process ends."""
+        """Hand a piece on; return whether nobody wants more."""
         pieces.put(piece)
-        return left.is_set() or not threading.main_thread().is_alive()
+        return is_alone()
 
     def run() -> None:
         """Do the work."""
@@ -239,7 +245,8 @@ def _pieces(work: Callable[[Receive], None], name: str, expiry: float | None) ->
         except (ValueError, RuntimeError) as error:  # llama.cpp's exceptions, all thrown while it reads the request
             pieces.put(error)
         finally:
-            pieces.put(END)
+            if not is_alone():
+                pieces.put(END)
 
     try:
         threading.Thread(target=run, name=f"llmcall {name}", daemon=False).start()

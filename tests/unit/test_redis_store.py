@@ -234,6 +234,7 @@ def test_fork(empty: RedisProcess) -> None:
     """A forked child reads, lists and writes through connections of its own, also while another thread is writing."""
     program = """
         from llmcall.cache.redis import RedisStorage
+        from llmcall.cache.storage import each_row
         import warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
         store = RedisStorage(sys.argv[1])
@@ -462,11 +463,11 @@ def test_without_the_client_library() -> None:
     program = """
         sys.modules["redis"] = None
         llmcall.configure(cache_path="redis://:sesame@127.0.0.1/0", cache_mode=sys.argv[1])
-        client = ScriptedClient(["paid"], cache_mode=sys.argv[1])
+        paid = []
         try:
-            client.send_message("Hello")
+            ScriptedClient(paid.append, cache_mode=sys.argv[1]).send_message("Hello")
         except llmcall.ConfigError as error:
-            print(error, len(client.requests))
+            print(error, len(paid))
     """
     expected = (
         "[Cache] PATH = redis://***@127.0.0.1/0 needs the Python package redis (5.3.0 or later): "

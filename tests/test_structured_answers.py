@@ -147,3 +147,17 @@ def test_a_typed_call_reads_its_answers_itself(tmp_path: Path) -> None:
     replaying = client_of([], tmp_path, model="gpt-4o")
     assert llmcall.LLMCall(user="Who?", output_type=Person, client=replaying)() == Person(name="Lisa", age=3)
     assert len(replaying.cache) == 2
+
+
+def test_a_schema_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a class is asked for, pydantic makes its schema once; nobody's copy changes another's."""
+    made: list[Any] = []
+    make = Person.__get_pydantic_json_schema__
+    monkeypatch.setattr(Person, "__get_pydantic_json_schema__", lambda *given: made.append(1) or make(*given))
+    client = client_of(lambda _: '{"name": "Lisa", "age": 3}', tmp_path)
+    for number in range(3):
+        request = client.build_request(str(number), response_format=Person)
+        schema = request.body["response_format"]["json_schema"]["schema"]
+        assert schema["properties"].keys() == {"name", "age"}
+        schema["properties"].clear()
+    assert len(made) <= 1

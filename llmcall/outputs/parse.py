@@ -289,7 +289,7 @@ def _expected(output_type: Any) -> str:
 
 
 def _fitting_schema(output_type: Any) -> str:
-    found = schemas.simple_schema(output_type) or schemas.model_schema(output_type)
+    found = schemas.full_schema(output_type)
     kind = {"object": "object", "array": "array"}.get(schemas.rooted(found).get("type", ""), "value")
     return f"only a JSON {kind} that fits this JSON schema: {json.dumps(found, ensure_ascii=False)}"
 

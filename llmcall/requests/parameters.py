@@ -128,7 +128,7 @@ def _value(name: str, value: Any) -> Any:
     if name == "response_format" and not isinstance(value, dict):
         from . import schemas
 
-        return schemas.format_of(value)
+        return plain(schemas.format_of(value), name)
     kind = KINDS.get(name, ANY)
     if type(value) in kind.plain:
         return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
-from functools import lru_cache, reduce
+from functools import lru_cache, reduce, wraps
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "adapter",
     "format_of",
+    "full_schema",
     "is_wrapped",
     "model_schema",
     "optional_type",
@@ -27,10 +28,26 @@ __all__ = [
 ]
 
 
+def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Remember what a function gives for a type; unions that differ in order only are equal, and not the same."""
+    remembered = lru_cache(maxsize=256)(lambda output_type, shown: function(output_type))
+
+    @wraps(function)
+    def found(output_type: Any) -> Any:
+        """Return it."""
+        try:
+            hash(output_type)
+        except TypeError:
+            return function(output_type)
+        return remembered(output_type, repr(output_type))
+
+    return found
+
+
 def model_schema(model_or_function: Any) -> dict[str, Any]:
     """Return the canonical JSON schema of a type, or of a function's arguments.
 
-    The form is that of :func:`llmcall.requests.schema_forms.canonical`: the same for every pydantic 2.
+    The form is that of :func:`canonical`: the same for every pydantic 2.
 
     :param model_or_function: a pydantic model, dataclass, ``TypedDict``, ``Enum``, any other type that pydantic
         knows, or a function.
@@ -54,7 +71,7 @@ def schema(output_type: Any) -> dict[str, Any] | None:
     """
     if output_type is str:
         return None
-    full = _full_schema(output_type)
+    full = dict(full_schema(output_type))
     if not _is_object(full):
         definitions = {"$defs": full.pop("$defs")} if "$defs" in full else {}
         full = {"type": "object", "properties": {"value": full}, **definitions}
@@ -66,7 +83,7 @@ def schema(output_type: Any) -> dict[str, Any] | None:
 
 def is_wrapped(output_type: Any) -> bool:
     """Tell whether :func:`schema` wraps a type as ``{"value": …}``."""
-    return output_type is not str and not _is_object(_full_schema(output_type))
+    return output_type is not str and not _is_object(full_schema(output_type))
 
 
 def response_format(output_type: Any) -> dict[str, Any] | None:
@@ -75,6 +92,7 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
     return None if found is None else _format(output_type, found, is_strict=True)
 
 
+@_once_per_type
 def format_of(model: Any) -> dict[str, Any]:
     """Return the ``response_format`` parameter for a class that a caller gave as one.
 
@@ -82,7 +100,7 @@ def format_of(model: Any) -> dict[str, Any]:
         ``strict``.
     :raises TypeError: for anything else.
     """
-    if not isinstance(model, type) or not _is_object(full := _full_schema(model)):
+    if not isinstance(model, type) or not _is_object(full := full_schema(model)):
         raise TypeError(f"response_format takes a dict, a pydantic model, a dataclass or a TypedDict, not {model!r}")
     return response_format(model) or _format(model, full, is_strict=False)
 
@@ -114,17 +132,12 @@ def optional_type(output_type: Any) -> Any:
     return alternatives[alternatives[0] is type(None)]
 
 
+@_once_per_type
 def adapter(output_type: Any) -> TypeAdapter[Any]:
-    """Return pydantic's reader of a type; a class's is kept.
+    """Return pydantic's reader of a type.
 
     :raises TypeError: for a type that pydantic cannot read.
     """
-    # unions that differ in order only are equal, so they cannot share a memo
-    plain_class = isinstance(output_type, type) and get_origin(output_type) is None
-    return _class_adapter(output_type) if plain_class else _adapter(output_type)
-
-
-def _adapter(output_type: Any) -> TypeAdapter[Any]:
     import inspect
 
     from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
@@ -139,9 +152,6 @@ def _adapter(output_type: Any) -> TypeAdapter[Any]:
         raise _no_schema(output_type, str(error)) from error
 
 
-_class_adapter = lru_cache(maxsize=256)(_adapter)
-
-
 def _no_schema(output_type: Any, problem: str) -> TypeError:
     return TypeError(
         f"{getattr(output_type, '__qualname__', output_type)} has no JSON schema: {problem.splitlines()[0]}"
@@ -152,7 +162,7 @@ def _pydantic_schema(output_type: Any) -> dict[str, Any]:
     from pydantic import PydanticUserError
 
     try:
-        return adapter(output_type).json_schema(schema_generator=_generator())
+        return adapter(output_type).json_schema(schema_generator=_generator())  # type: ignore[no-any-return]
     except PydanticUserError as error:
         raise _no_schema(output_type, error.message) from error
 
@@ -233,7 +243,9 @@ def _plain_default(name: str, default: Any) -> dict[str, Any]:
         return {}
 
 
-def _full_schema(output_type: Any) -> dict[str, Any]:
+@_once_per_type
+def full_schema(output_type: Any) -> dict[str, Any]:
+    """Return the canonical schema of an output type, made without pydantic where that needs none; not to be changed."""
     found = simple_schema(output_type)
     return model_schema(output_type) if found is None else found
 

@@ -238,7 +238,7 @@ def test_a_model_that_reasons_only_if_asked() -> None:
 
 def test_the_table_can_be_overridden() -> None:
     """A user's entry for a model goes before the packaged table."""
-    own = {"REFUSED_PARAMETERS": "seed, stop", "MAX_COMPLETION_TOKENS": "yes"}
+    own = {"refused_parameters": frozenset({"seed", "stop"}), "max_completion_tokens": True}
     known = capabilities("my-model", {"my-*": own})
     assert sent_body(BODY, known) == {"model": "m", "messages": [], "temperature": 0.5, "max_completion_tokens": 50}
 

@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def test_generators_that_keep_a_scope_open_are_told_to_open_it_around_each_step(
     """Interleaved, their scopes would nest by chance: the second one's draw raises, and so does one between steps."""
     first, second = actor("a"), actor("b")
     assert next(first) == "a#0"
-    with pytest.raises(ScopeError, match="generator actor .* Open the scope around each step"):
+    with pytest.raises(ScopeError, match=r"generator actor .* Open the scope around each step"):
         next(second)
     assert next(first) == "a#1"
     with pytest.raises(ScopeError, match="Open the scope around each step"):
@@ -221,6 +222,26 @@ def test_a_dropped_generator_hangs_nobody() -> None:
     )
     assert done.stdout == "done\n", done.stderr
     gc.collect()
+
+
+# Outside any scope
+
+
+def test_one_answer_for_many_personas_is_told_once(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """Outside any scope, an answer that serves a second time is a warning, unless it is meant: by zero or a sample."""
+    client = ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path=tmp_path)
+    for number in range(5):
+        client.send_message("Buy bread?", temperature=0)
+        client.send_message("Buy bread?", temperature=1, sample=number)
+        with scope("trial"):
+            client.send_message("Buy bread?", temperature=1)
+        client.send_message(f"Buy bread number {number}?", temperature=1)
+    assert warnings_of(caplog) == []
+    for _ in range(5):
+        client.send_message("Buy bread?", temperature=1)
+    (warning,) = warnings_of(caplog)
+    assert "llmcall.scope(name)" in warning
+    assert "sample=1" in warning
 
 
 # Threads and tasks

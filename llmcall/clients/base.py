@@ -13,6 +13,7 @@ from ..engine.usage import Meter, count
 from ..errors import APIError, CacheCorruptError, ConfigError
 from ..forks import after_fork_in_child
 from ..notices import FAILED, LEFT
+from ..replay.scopes import note_served
 from ..types import Outcome, Reply
 
 if TYPE_CHECKING:
@@ -371,6 +372,7 @@ class LLMClient:
     def _hit(self, record: Record, call: PreparedCall) -> Any:
         """Count a recorded answer, and return its reply."""
         count(self._meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
+        note_served(call.request)
         call.end()
         try:
             reply = Reply.of(record, parse=call.parse)

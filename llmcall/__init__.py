@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from .explain.report import Miss
     from .http_clients import ProgramRequest, async_http_client, http_client, patched
     from .legacy import chatcompletion_request
+    from .parallel.items import Plan
     from .parallel.map import imap, map
-    from .parallel.plans import Plan
     from .replay.recorded import recorded
     from .replay.scopes import bind, scope
     from .review.comparison import Comparison, compare
@@ -74,7 +74,7 @@ _HOMES = {
     "parallel.map": ("imap", "map"),
     "engine.usage": ("Usage", "track"),
     "explain.report": ("Miss",),
-    "parallel.plans": ("Plan",),
+    "parallel.items": ("Plan",),
     "replay.recorded": ("recorded",),
     "replay.scopes": ("bind", "scope"),
     "review.comparison": ("Comparison", "compare"),

@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 from .clients.registry import client as shared_client
 from .errors import OutputError, TemplateError
 from .outputs.parse import correction, describe, read, read_structured
-from .parallel.jobs import Asker, CallJob
 from .prompts import Template
 from .requests.parameters import UncheckedFormat
 from .requests.schemas import response_format
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from .clients.base import LLMClient
+    from .parallel.items import RowJob
     from .types import Reply
 
 __all__ = ["Answer", "LLMCall", "LLMFunction", "llm"]
@@ -66,7 +66,7 @@ class _Templates(NamedTuple):
 _last: ContextVar[WeakKeyDictionary[LLMCall, Answer] | None] = ContextVar("llmcall last answers", default=None)
 
 
-class LLMCall(Asker):
+class LLMCall:
     """Render templates, ask a model, and read its answer as a type.
 
     :param system_template_name: a file under ``[Templates] PATH`` with the system message.
@@ -179,7 +179,7 @@ class LLMCall(Asker):
 
         return mapped(self, rows, **map_options)
 
-    def table(self, rows: Iterable[Any], *, repeats: int = 1, dry_run: bool = False, **map_options: Any) -> Any:
+    def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return a DataFrame with a row for each row and repeat.
 
         Its columns are those of the rows, then ``repeat`` (from 0 on), ``value``, ``error`` (the exception of a row
@@ -191,7 +191,19 @@ class LLMCall(Asker):
         :raises ConfigError: where pandas is not installed.
         :raises ValueError: where a column has one of those names.
         """
+<<<<<<< HEAD
         return _table(CallJob(self, whole=True), rows, repeats, dry_run, map_options)
+=======
+        from .parallel.map import table
+
+        return table(self, rows, **map_options)
+
+    def __map_job__(self) -> RowJob:
+        """Return how a ``map`` asks about rows."""
+        from .parallel.items import RowJob
+
+        return RowJob(self)
+>>>>>>> ef46e9e (Lay map out in three modules; let Ctrl-C leave within two seconds, give back the draws of a map that did not end, and name its items' and repeats' scopes as no user can)
 
     @property
     def messages(self) -> list[dict[str, Any]] | None:
@@ -406,12 +418,26 @@ class LLMFunction(Generic[Arguments, Value]):
 
         return mapped(self, rows, **map_options)
 
+<<<<<<< HEAD
     def table(self, rows: Iterable[Any], *, repeats: int = 1, dry_run: bool = False, **map_options: Any) -> Any:
         """Ask about each row, and return a DataFrame with a row for each row and repeat; see :meth:`LLMCall.table`."""
         return _table(CallJob(self.llm_call, self, whole=True), rows, repeats, dry_run, map_options)
 
     def __repr__(self) -> str:
         return f"<llm function {self.__qualname__}{self._signature}>"
+=======
+    def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
+        """Ask about each row, as :meth:`map`, and return a DataFrame; see :meth:`LLMCall.table`."""
+        from .parallel.map import table
+
+        return table(self, rows, **map_options)
+
+    def __map_job__(self) -> RowJob:
+        """Return how a ``map`` asks about rows."""
+        from .parallel.items import RowJob
+
+        return RowJob(self.llm_call, self)
+>>>>>>> ef46e9e (Lay map out in three modules; let Ctrl-C leave within two seconds, give back the draws of a map that did not end, and name its items' and repeats' scopes as no user can)
 
     def variables(self, item: Any) -> dict[str, Any]:
         """Return the templates' variables of an item of a ``map``: of a row, those that the function takes.

@@ -1,23 +1,242 @@
-"""The items of a ``map``: what tells one from the others, and the name of the scope that each gets."""
+"""The items of a ``map``: its arguments checked, what is done with each, their names, their table and their plan."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ..cassettes.cassette import at_position, current_cassette
+from ..engine.estimates import estimate
+from ..engine.prepare import followed
+from ..errors import ConfigError
+from ..replay import scopes
+from ..replay.scopes import made_name
 from ..requests.keys import canonical
-from .tallies import Tally
+from ..text import printable
+from ..types import Reply, TokenUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from contextvars import Context
 
-__all__ = ["ItemNames", "digest", "key_function"]
+    from ..clients.base import LLMClient
+    from ..replay.scopes import Draws, Scope
+    from ..types import Record, Request
+
+__all__ = [
+    "ANSWER_COLUMNS", "FunctionJob", "ItemNames", "Job", "MapOptions", "Plan", "Planner", "RowJob", "TaskPosition",
+    "answer_table", "check_options", "digest", "is_frame", "item_words", "job_of", "key_function", "length_of",
+    "rows_of",
+]  # fmt: skip
 
 DIGEST_LENGTH = 16  # hexadecimal digits; among a million items, two share one with a chance of 1 in 40 million
 OCCURRENCE = "~"  # between a name and how often it came before; doubled where the name itself holds it
 # Of these, str() says all.
 TEXTUAL = frozenset({"date", "datetime", "time", "timedelta", "Decimal", "Fraction", "UUID", "NAType"})
+ANSWER_COLUMNS = ("repeat", "value", "error", "cached", "cost", "cache_key")
+SHOWN = 60  # characters of an item in a message
+
+
+# Arguments
+
+
+ON_ERROR = ("raise", "none", "return")
+
+
+class MapOptions(NamedTuple):
+    """Hold the arguments of a map, checked; see :func:`llmcall.map`."""
+
+    key: Callable[[Any], Any] | None
+    repeats: int
+    workers: int | None
+    progress: bool | None
+    on_error: str
+    executor: Executor | None
+    scope: Scope | None
+    scope_is_new: bool  # made for this map, by its name
+
+
+def check_options(
+    items: Any, key: Any, repeats: Any, workers: Any, progress: Any, on_error: Any, executor: Any, scope: Any
+) -> MapOptions:
+    """Return the arguments of a map, checked; what is wrong is said before anything is run.
+
+    :raises TypeError: for one of the wrong type.
+    :raises ValueError: for one of the wrong value.
+    """
+    if not (hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
+        kind = "an asynchronous generator" if hasattr(items, "__aiter__") else type(items).__name__
+        raise TypeError(f"items is {kind}; it must be an iterable, such as a list, a generator or a DataFrame")
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error is {on_error!r}; it must be one of {', '.join(ON_ERROR)}")
+    if progress is not None and not isinstance(progress, bool):
+        raise TypeError(f"progress is {progress!r}; it must be True, False or None (on a terminal or in a notebook)")
+    if executor is not None and not isinstance(executor, Executor):
+        hint = ": pass client.get_executor()" if hasattr(executor, "get_executor") else ""
+        raise TypeError(f"executor is {type(executor).__name__}; it must be a concurrent.futures.Executor{hint}")
+    is_new = scope is not None and not isinstance(scope, scopes.Scope)
+    return MapOptions(
+        key_function(key),
+        _count("repeats", repeats),
+        None if workers is None else _count("workers", workers),
+        progress,
+        on_error,
+        executor,
+        scopes.scope(scope) if is_new else scope,
+        is_new,
+    )
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; it must be a whole number")
+    if value < 1:
+        raise ValueError(f"{name} is {value}; it must be at least 1")
+    return value
+
+
+# What is done with an item
+
+
+class RowCall(Protocol):
+    """Ask a model about a row: an ``LLMCall``."""
+
+    @property
+    def client(self) -> LLMClient:
+        """Return whom it asks."""
+
+    def variables(self) -> frozenset[str]:
+        """Return the names that its templates use."""
+
+    def run(self, /, **variables: Any) -> Any:
+        """Ask, and return the value with the reply and the messages."""
+
+    def asking(self, client: LLMClient, variables: dict[str, Any]) -> Generator[Any, Any, Any]:
+        """Yield what is asked, as ``messages`` and ``params``, take the reply, and return the answer."""
+
+
+class RowFunction(Protocol):
+    """Give the arguments of an ``LLMCall``: an ``@llm`` function."""
+
+    def variables(self, item: Any) -> dict[str, Any]:
+        """Return the templates' variables of an item."""
+
+    def bound_names(self) -> frozenset[str]:
+        """Return the parameters that stand for the object of a bound method."""
+
+
+class FunctionJob(NamedTuple):
+    """Call a function with each item."""
+
+    function: Callable[[Any], Any]
+
+    def run(self, item: Any) -> Any:
+        """Call the function."""
+        return self.function(item)
+
+    def identity(self, item: Any) -> Any:
+        """Return what tells an item from others: all of it."""
+        return item
+
+
+class RowJob(NamedTuple):
+    """Ask about each row.
+
+    :param function: the ``@llm`` function that gives arguments and defaults, or ``None``.
+    :param whole: whether the answer is wanted whole, with its reply and messages.
+    """
+
+    call: RowCall
+    function: RowFunction | None = None
+    whole: bool = False
+
+    def run(self, item: Any) -> Any:
+        """Ask about an item."""
+        answer = self.call.run(**self.variables(item))
+        return answer if self.whole else answer.value
+
+    def variables(self, item: Any) -> dict[str, Any]:
+        """Return the templates' variables of an item.
+
+        :raises TypeError: where it is no row.
+        """
+        if self.function is not None:
+            return self.function.variables(item)
+        if not isinstance(item, Mapping):
+            raise TypeError(f"a row is {type(item).__name__}; it must be a dict of the templates' variables")
+        unnamed = [name for name in item if not isinstance(name, str)]
+        if unnamed:
+            raise TypeError(f"a row has the column {unnamed[0]!r}; a column's name must be a text")
+        return dict(item)
+
+    def identity(self, item: Any) -> dict[str, Any]:
+        """Return what tells an item from others: only the variables that the templates use."""
+        used = self.call.variables()
+        if self.function is not None:
+            used -= self.function.bound_names()
+        return {name: value for name, value in self.variables(item).items() if name in used}
+
+
+Job = FunctionJob | RowJob
+
+
+def job_of(function: Any) -> Job:
+    """Return what a map does with each item.
+
+    :param function: any callable of one argument, an ``LLMCall``, or an ``@llm`` function: they say by their method
+        ``__map_job__`` how they are asked about rows.
+    :raises TypeError: where it cannot be called, or is asynchronous.
+    """
+    from inspect import iscoroutinefunction
+
+    if isinstance(function, RowJob):
+        return function
+    if hasattr(type(function), "__map_job__"):
+        return function.__map_job__()  # type: ignore[no-any-return]
+    if not callable(function):
+        raise TypeError(f"fn is {function!r}; it must be a function, an LLMCall or an @llm function")
+    if iscoroutinefunction(function):
+        raise TypeError(f"{function.__qualname__} is asynchronous: give a function that is not, or use asyncio.gather")
+    return FunctionJob(function)
+
+
+class TaskPosition(NamedTuple):
+    """Hold where one draw of one item stands: the names of its scopes, and its place in the order of the calls.
+
+    :param path: the scope in which the map runs; empty outside any.
+    :param name: the item's scope in it; empty outside any.
+    :param repeat: which draw it is; from 1 on it has a scope of its own.
+    :param place: that of the map, the item's index, and the repeat.
+    """
+
+    path: str
+    name: str
+    repeat: int
+    place: tuple[int, ...]
+
+    @property
+    def number(self) -> int:
+        """Return which item it is, counted from 0."""
+        return self.place[-2]
+
+    @contextmanager
+    def inside(self, draws: Draws) -> Iterator[None]:
+        """Let the task's scopes and place hold for a block.
+
+        :param draws: count the draws of its scopes.
+        """
+        path = f"{self.path}/{self.name}" if self.path else ""  # empty: none is meant, whatever is open elsewhere
+        if self.repeat:
+            path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
+        with at_position(self.place), scopes.inside(path, draws) as active:
+            yield
+            active.check_is_inmost()
+
+
+# Names
 
 
 class ItemNames:
@@ -32,7 +251,7 @@ class ItemNames:
     def __init__(self, key: Callable[[Any], Any] | None = None, identity: Callable[[Any], Any] | None = None) -> None:
         self._key = key
         self._identity = identity
-        self._seen = Tally()
+        self._seen: dict[str, int] = {}
 
     def name(self, item: Any, index: int) -> str:
         """Return the name of the next item's scope.
@@ -42,12 +261,11 @@ class ItemNames:
         :raises ValueError: where a key is empty or holds ``/`` or ``#``.
         """
         if self._key is None:
-            key = digest(item if self._identity is None else self._identity(item), index)
-            count = self._seen.count(int(key, 16))
+            name = made_name(digest(item if self._identity is None else self._identity(item), index))
         else:
-            key = _checked(self._key(item), index)
-            count = self._seen.count(int(_hashed(key.encode("utf-8", "surrogatepass")), 16))
-        name = key.replace(OCCURRENCE, 2 * OCCURRENCE)
+            name = _checked(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
+        count = self._seen.get(name, 0)
+        self._seen[name] = count + 1
         return f"{name}{OCCURRENCE}{count}" if count else name
 
 
@@ -171,3 +389,201 @@ def _scalar(value: Any) -> Any:
         if base in (str, int, float):
             return _plain(base.__str__(value)) if base is str else _plain(base(value))
     raise _NotPlainError(type(value).__name__)
+
+
+def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
+    """Return an item in words: its number, and its key or the beginning of its text."""
+    number = f"item {position.number}" + (f" of {total}" if total is not None else "")
+    name = position.name if position.name and not scopes.is_made_name(position.name) else None
+    text = name or printable(repr(item))
+    return f"{number} ({text if len(text) <= SHOWN else text[: SHOWN - 1] + '…'})"
+
+
+# Rows and tables
+
+
+def is_frame(items: Any) -> bool:
+    """Return whether something is a pandas DataFrame, without importing pandas."""
+    return any(
+        base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas" for base in type(items).__mro__
+    )
+
+
+def rows_of(items: Any) -> Iterator[Any]:
+    """Yield the items; of a DataFrame its rows, as dicts of Python's own numbers and texts."""
+    if is_frame(items):
+        names = list(items.columns)
+        items = (dict(zip(names, values, strict=True)) for values in items.itertuples(index=False, name=None))
+    return iter(items)
+
+
+def length_of(items: Any) -> int | None:
+    """Return how many items there are, or ``None`` where only taking them all would tell."""
+    return len(items) if hasattr(items, "__len__") else None
+
+
+def answer_table(rows: Any, repeats: int, ask: Callable[[Iterable[Any]], Sequence[Sequence[Any]]]) -> Any:
+    """Return a DataFrame with a row for each item and repeat: its columns, then those of the answer.
+
+    :param rows: dicts, or a DataFrame.
+    :param ask: returns of each row a list of what its repeats gave: an answer, an exception or ``None``.
+    :raises ValueError: where a row has a column of the answer's name.
+    :raises ConfigError: where pandas is missing.
+    """
+    pandas = _pandas()
+    frame = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
+    taken = [name for name in ANSWER_COLUMNS if name in frame.columns]
+    if taken:
+        raise ValueError(f"the rows have a column {taken[0]!r}, which the table needs for the answers: rename it")
+    answers = ask(rows)
+    repeated = frame.loc[frame.index.repeat(repeats)] if frame.index.is_unique else None
+    if repeated is None:
+        repeated = frame.reset_index(drop=True).loc[lambda unique: unique.index.repeat(repeats)]
+    table = repeated.reset_index(drop=True)
+    cells = [_cells(repeat, each) for of_item in answers for repeat, each in enumerate(of_item)]
+    columns = pandas.DataFrame(cells, columns=list(ANSWER_COLUMNS), dtype=object)
+    # Values keep their type where they have one in common; else they stay as they are.
+    return table.join(columns.astype({"repeat": int, "cost": float}).infer_objects())
+
+
+def _cells(repeat: int, answer: Any) -> tuple[Any, ...]:
+    if answer is None or isinstance(answer, BaseException):
+        return repeat, None, answer, None, None, None
+    failed = isinstance(answer.value, BaseException)
+    value, error = (None, answer.value) if failed else (answer.value, None)
+    replies = [message for message in answer.messages if isinstance(message, Reply)]
+    if answer.reply is None:
+        return repeat, value, error, None, None, None
+    costs = [reply.cost for reply in replies if reply.cost is not None]
+    cost = sum(costs) if len(costs) == len(replies) else None
+    return repeat, value, error, all(reply.cached for reply in replies), cost, answer.reply.cache_key
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise ConfigError("a table is a pandas DataFrame, and pandas is not installed: pip install pandas") from error
+    return pandas
+
+
+# Plans
+
+
+class Plan(NamedTuple):
+    """Hold what a map would do.
+
+    :param hits: draws that records answer, whole conversations with their corrections.
+    :param misses: draws that would ask a model. Of an answer that does not fit its type and is asked again, only the
+        first call is counted here.
+    :param input_tokens: of the prompts of those, as counted here.
+    :param cost: USD from the prompts alone to the longest answers (``max_tokens``, else the model's largest output),
+        as a budget reserves it; ``None`` where a price is unknown.
+    :param priced_by: whose prices these are, with their dates, as in :class:`llmcall.Usage`.
+    """
+
+    hits: int
+    misses: int
+    input_tokens: int
+    cost: tuple[float, float] | None
+    priced_by: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.cost is None:
+            cost = "cost ? (a price is unknown)"
+        else:
+            cost = f"cost ${self.cost[0]:,.4f} to ${self.cost[1]:,.4f}"
+            cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
+        return f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens, {cost}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        money = "cost unknown" if self.cost is None else f"${self.cost[0]:,.2f} to ${self.cost[1]:,.2f}"
+        calls = f"{self.misses:,} call{'' if self.misses == 1 else 's'}"
+        prices = f" Priced by {', '.join(self.priced_by)}." if self.priced_by else ""
+        words = f"for {calls} with {self.input_tokens:,} input tokens; {self.hits:,} are recorded already.{prices}"
+        return f"<p><b>{money}</b> {escape(words)}</p>"
+
+
+class Planner:
+    """Look up what tasks would ask; nothing is sent, counted, drawn or recorded.
+
+    :param job: what the map does.
+    :param context: the caller's.
+    """
+
+    def __init__(self, job: RowJob, context: Context) -> None:
+        self._job, self._context = job, context
+        self._client = job.call.client
+        self._asked: set[str] = set()  # the keys that an earlier task of the map would have recorded
+        self._gained: dict[str, Record] = {}
+        self._cassette = context.run(current_cassette)
+        if self._cassette is not None:
+            self._gained = {record.cache_key: record for record, _ in self._cassette.gained()}
+        self._hits = self._misses = self._tokens = 0
+        self._low = self._high = 0.0
+        self._is_priced = True
+        self._priced_by: set[str] = set()
+
+    def plan(self) -> Plan:
+        """Return what all tasks together would do."""
+        cost = (self._low, self._high) if self._is_priced else None
+        return Plan(self._hits, self._misses, self._tokens, cost, tuple(sorted(self._priced_by)))
+
+    def add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
+        """Look up what a draw of an item would ask.
+
+        :param draws: those of the scope, or a copy.
+        """
+        self._context.copy().run(self._add, item, position, draws)
+
+    def _add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
+        asking = self._job.call.asking(self._client, self._job.variables(item))
+        with position.inside(draws):
+            try:
+                wanted = next(asking)
+                while True:
+                    request = self._client.build_request(wanted.messages, **wanted.params)
+                    record = self._recorded(request, wanted.params.get("cache") is False)
+                    if record is None:
+                        self._count(request, wanted.params)
+                        return
+                    wanted = asking.send(Reply.of(record))
+            except StopIteration:
+                self._hits += 1
+
+    def _recorded(self, request: Request, past_cache: bool) -> Record | None:
+        cassette = self._cassette
+        if cassette is not None:
+            stored = cassette.stored
+            found = (stored and stored.get(request)) or self._gained.get(request.cache_key)
+            found = followed(found, lambda key: (stored and stored.find(key)) or self._gained.get(key))
+            if found is not None:
+                return found
+        if past_cache or (cassette is not None and not cassette.reads_cache):
+            return None
+        cache = self._client.cache
+        return followed(cache.get(request, mode=self._client.settings.cache_mode), cache.lookup)
+
+    def _count(self, request: Request, params: dict[str, Any]) -> None:
+        if request.cache_key in self._asked and self._keeps(params):
+            self._hits += 1
+            return
+        self._asked.add(request.cache_key)
+        self._misses += 1
+        needed = estimate("chat", request.body, self._client.capabilities(request.model))
+        self._tokens += needed.input_tokens
+        price = self._client.price(request.model, needed.input_tokens)
+        if price is None:
+            self._is_priced = False
+            return
+        self._priced_by.add(price.source)
+        self._low += price.cost(TokenUsage(needed.input_tokens, 0)) or 0.0
+        self._high += price.cost(TokenUsage(needed.input_tokens, needed.output_tokens)) or 0.0
+
+    def _keeps(self, params: dict[str, Any]) -> bool:
+        """Return whether an answer is there for the next one that asks the same."""
+        if self._cassette is not None:
+            return True
+        return params.get("cache") is not False and self._client.settings.cache_mode != "off"

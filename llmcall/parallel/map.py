@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import queue
 import sys
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+import threading
+import time
+from collections import deque
+from concurrent.futures import CancelledError, Executor
+from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..engine import interrupts
 from ..engine import usage as metering
 from ..engine.interrupts import Stop
+from ..errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
 from ..replay import scopes
-from . import frames
-from .gathered import Gathered, attach
-from .items import ItemNames
-from .jobs import CallJob, check_picklable, job_of
-from .options import checked
-from .progress import progress_bar
-from .runs import Run
-from .stands import Stand
-from .tasks import Task, Work
+from .items import (
+    ItemNames,
+    Planner,
+    RowJob,
+    TaskPosition,
+    answer_table,
+    check_options,
+    item_words,
+    job_of,
+    length_of,
+    rows_of,
+)
+from .processes import NotBegunError, Outcome, Task, TaskDraws, TaskGroup, check_picklable, run_task, take_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
-    from .jobs import Job
-    from .options import MapOptions
-    from .plans import Plan
+    from .items import Job, MapOptions, Plan
 
-__all__ = ["imap", "map"]
+__all__ = ["imap", "map", "table"]
 
 WORKERS = 32  # threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server
 LOOK_AHEAD = 2  # tasks for each worker that are with the executor, so that none waits for the next
 UNKNOWN_WORKERS = 512  # of an executor that does not say how many it has, such as a cluster's
+TICK = 0.5  # seconds between two looks at an outer map, and two refreshes of the bar
+GRACE = 1.0  # seconds in which calls under way may still end after Ctrl-C
+PATIENCE = 5.0  # seconds after which it is said what is waited for
+
+# What concerns the run and not one item: the next item would fail by it as well.
+ALWAYS_RAISED = (ConfigError, CacheMissError, CacheCorruptError, ScopeError, BudgetExceededError)
 
 
 @overload
@@ -92,7 +108,7 @@ def map(
     :param key: names an item's scope: a function of the item, or a column of its row, that gives a text or a whole
         number; by default a digest of the item (of a row, only of the variables that the templates use), which must
         then be plain data. Equal keys are told apart by their order.
-    :param repeats: how often each item is drawn; repeat r > 0 in a child scope named r, outside any scope too.
+    :param repeats: how often each item is drawn; repeat r > 0 in a child scope of its own, outside any scope too.
     :param workers: how many items at once; by default 32 threads, or ``MAX_CONCURRENT_CALLS`` of each endpoint where
         that is less. Of an executor, how many workers it has, where it does not say so itself: it is given twice as
         many items ahead.
@@ -103,35 +119,56 @@ def map(
         always raised.
     :param executor: what runs the items instead of threads, such as a ``ProcessPoolExecutor``. Scope, settings with
         their keys, open cassette, named budgets and usage travel there and back; function, items and results must be
-        picklable. Ctrl-C reaches them through the cache, ``[Cache] PATH``, which they must share.
+        picklable.
     :param scope: the name of a scope to run in, or a scope.
     :param dry_run: call nothing and return a :class:`Plan`; of an ``LLMCall`` or ``@llm`` function only.
     :returns: a list of results; with ``repeats``, a list of lists.
     :raises TypeError, ValueError: for a wrong argument, before anything is run.
-    :raises KeyboardInterrupt: after Ctrl-C. Connections are cut, and it is raised once no code of ``fn`` runs any more.
-        As every exception that leaves, it has ``.results``: a list like the one that would have been returned, with
-        ``None`` for what is missing. What finished is in the cache, so running again goes on from there.
+    :raises KeyboardInterrupt: within two seconds after Ctrl-C. A call that still waits for a server is left behind in
+        its thread, and its answer stored if it comes. As every exception that leaves, it has ``.results``: a list like
+        the one that would have been returned, with ``None`` for what is missing. What finished is in the cache and all
+        draws are given back, so running again, in the same scope too, goes on from there.
     """
-    job, options = job_of(fn), checked(items, key, repeats, workers, progress, on_error, executor, scope)
+    options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
+    return _mapped(job_of(fn), items, options, dry_run)
+
+
+def _mapped(job: Job, items: Any, options: MapOptions, dry_run: bool) -> Any:
     context = copy_context()
     if dry_run:
         return _planned(job, items, options, context)
-    gathered, total = Gathered(options.repeats), frames.length_of(items)
-    with _run(job, items, options, context) as (run, todo):
+    results, total = _Results(options.repeats), length_of(items)
+    with _running(job, items, options, context) as run:
         try:
-            run.take_many()
-            with run.presses.heard():
-                for finished in run.finished(todo):
-                    gathered.put(finished)
+            for finished in run.finished():
+                results.put(finished)
         except BaseException as error:
             ending = run.end(error)
             for finished in run.leftovers:
-                gathered.put(finished)
-            attach(ending, gathered.listed(total))
+                results.put(finished)
+            _attach(ending, results.listed(total))
             if ending is not error:
                 raise ending from error
             raise
-    return gathered.listed()
+    return results.listed()
+
+
+def table(fn: Any, rows: Iterable[Any], *, repeats: int = 1, dry_run: bool = False, **map_options: Any) -> Any:
+    """Ask about each row, and return a DataFrame: see :meth:`LLMCall.table`."""
+    job = job_of(fn)
+    assert isinstance(job, RowJob)
+    job = job._replace(whole=True)
+    if map_options.get("on_error") == "none":
+        map_options["on_error"] = "return"  # the column error has it
+    if dry_run:
+        return map(job, rows, repeats=repeats, dry_run=True, **map_options)
+
+    def ask(items: Iterable[Any]) -> list[list[Any]]:
+        """Return the answers of each item in a list."""
+        answers = map(job, items, repeats=repeats, **map_options)
+        return [[answer] for answer in answers] if repeats == 1 else answers
+
+    return answer_table(rows, repeats, ask)
 
 
 def imap(
@@ -148,117 +185,88 @@ def imap(
 ) -> Iterator[tuple[int, Any]]:
     """Run a function over items, and yield index and result of each as it finishes; arguments and errors as of ``map``.
 
-    Items are taken as results are asked for, a few ahead, so that a million of them take no more memory than a hundred.
-    (With ``scope="name"`` outside any scope, some 20 bytes stay of each, by which equal ones are told apart; inside a
-    scope, some 100 bytes of each draw as well, since its block may come back to them; with ``key=``, each one's usage.)
-    With ``repeats``, a result is a list, yielded when all of it is there. A failed item's exception is raised after the
-    results of all that had begun; that of Ctrl-C has those not yielded yet in ``.results``, a list of index and result.
+    Items are taken as results are asked for, a few ahead, so that a million of them need not be in memory. (Inside a
+    scope, some 100 bytes stay of each item and of each draw.) With ``repeats``, a result is a list, yielded when all of
+    it is there. A failed item's exception is raised after the results of all that had begun; that of Ctrl-C has those
+    not yielded yet in ``.results``, a list of index and result. Whoever leaves the iterator early ends it: no further
+    item begins, and the draws of what was begun and not yielded are given back.
     """
-    job, options = job_of(fn), checked(items, key, repeats, workers, progress, on_error, executor, scope)
-    return _each(job, items, options, copy_context())
+    options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
+    return _each(job_of(fn), items, options, copy_context())
 
 
 def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[tuple[int, Any]]:
-    gathered = Gathered(options.repeats)
-    with _run(job, items, options, context) as (run, todo):
-        each = run.finished(todo)
+    results = _Results(options.repeats)
+    with _running(job, items, options, context) as run:
         try:
-            while True:
-                with run.presses.heard():  # and not by those who do something with a result meanwhile
-                    finished = next(each, None)
-                    is_whole = finished is not None and gathered.put(finished)
-                if finished is None:
-                    return
-                if is_whole:
-                    yield finished.number, gathered.take(finished.number)
+            for finished in run.finished():
+                if results.put(finished):
+                    run.receive(finished.number)
+                    yield finished.number, results.take(finished.number)
+        except GeneratorExit:
+            run.abandon()
+            raise
         except BaseException as error:
             ending = run.end(error)
             for finished in run.leftovers:
-                gathered.put(finished)
+                results.put(finished)
             if isinstance(ending, Exception):
-                yield from gathered.take_complete()
-            attach(ending, gathered.pairs())
+                yield from results.take_complete()
+            _attach(ending, results.pairs())
             if ending is not error:
                 raise ending from error
             raise
 
 
 def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
-    from .plans import Planner
-
-    if not isinstance(job, CallJob):
+    if not isinstance(job, RowJob):
         raise TypeError("dry_run needs an LLMCall or an @llm function: what another asks, only running it tells")
-    with _stand(context, options) as active:
-        planner = Planner(job, context)
-        work = Work(job, context, active, Stop(), None)
-        for task in _tasks(job, items, options, work, ()):
-            planner.add(task)
+    active = context.run(_active, options)
+    planner = Planner(job, context)
+    for item, position in _positions(job, items, options, "" if active is None else active.path, ()):
+        planner.add(item, position, scopes.Draws() if active is None else active.draws)
     return planner.plan()
 
 
-@contextmanager
-def _stand(context: Context, options: MapOptions) -> Iterator[scopes.Active | None]:
-    """Enter the map's scope in a context, and give where that stands."""
-    opened = options.scope
-    if opened is not None:
-        context.run(opened.__enter__)
-    try:
-        yield context.run(scopes.here)
-    finally:
-        if opened is not None:
-            context.run(opened.__exit__, None, None, None)
+def _active(options: MapOptions) -> scopes.Active | None:
+    """Return the scope in which a map runs, or ``None`` outside any."""
+    with options.scope or nullcontext():
+        return scopes.here()
 
 
-@contextmanager
-def _run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[tuple[Run, Iterator[Task]]]:
-    """Prepare a run and its tasks, and clear up after it."""
-    with ExitStack() as stack:
-        active = stack.enter_context(_stand(context, options))
-        cassette = context.run(cassettes.current_cassette)
-        stop = Stop(context.run(interrupts.current))
-        stack.enter_context(stop.attached())
-        work = Work(job, context, active, stop, cassette, comes_back=not _is_own(options, active))
-        stack.callback(work.end)
-        if _is_process_pool(options.executor):
-            check_picklable(job)
-        if _is_elsewhere(options.executor):
-            work.away()  # what cannot travel is said now: an executor would wrap it in an error of its own
-        place = cassette.place() if cassette is not None else cassettes.position()
-        total = frames.length_of(items)
-        bar = stack.enter_context(progress_bar(options.shown, None if total is None else total * options.repeats))
-        executor, workers = _executor(options)
-        if options.executor is None:
-            stack.callback(executor.shutdown, cancel_futures=True)
-        run = Run(executor, LOOK_AHEAD * workers, work, bar, options.on_error, _add_usage(job))
-        stack.callback(run.close)
-        yield run, _tasks(job, items, options, work, place)
-
-
-def _is_own(options: MapOptions, active: scopes.Active | None) -> bool:
-    """Return whether a scope was made for the map alone, and stands in no other."""
-    made = options.scope if options.scope_is_own else None
-    return made is not None and active is not None and active.path == made.name
-
-
-def _tasks(job: Job, items: Any, options: MapOptions, work: Work, place: tuple[int, ...]) -> Iterator[Task]:
-    names = ItemNames(options.key, job.identity) if work.path else None
-    for index, item in enumerate(frames.rows_of(items)):
+def _positions(
+    job: Job, items: Any, options: MapOptions, path: str, place: tuple[int, ...]
+) -> Iterator[tuple[Any, TaskPosition]]:
+    """Yield each item as often as it is drawn, with the position of the draw."""
+    names = ItemNames(options.key, job.identity) if path else None
+    for index, item in enumerate(rows_of(items)):
         name = names.name(item, index) if names else ""
-        draws = work.draws()
         for repeat in range(options.repeats):
-            yield Task(work, item, Stand(work.path, name, repeat, (*place, index, repeat)), draws)
+            yield item, TaskPosition(path, name, repeat, (*place, index, repeat))
 
 
-def _executor(options: MapOptions) -> tuple[Executor, int]:
-    """Return what runs the tasks, and how many workers it has."""
-    if options.executor is not None:
-        workers = options.workers or getattr(options.executor, "_max_workers", None) or UNKNOWN_WORKERS
-        return options.executor, workers
-    settings = config.settings()
-    allowed = settings.limits_max_concurrent_calls  # by each endpoint
-    most = WORKERS if allowed is None else min(WORKERS, allowed * max(1, len(settings.endpoints)))
-    workers = options.workers or most
-    return ThreadPoolExecutor(workers, thread_name_prefix="llmcall map"), workers
+@contextmanager
+def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[_Run]:
+    """Prepare a run, and clear up after it. The garbage collector may end it, in any thread: nothing is waited for."""
+    active = context.run(_active, options)
+    cassette = context.run(cassettes.current_cassette)
+    stop = Stop(context.run(interrupts.current))
+    is_own = options.scope_is_new and active is not None and "/" not in active.path  # nobody comes back to it
+    group = TaskGroup(job, context, active, stop, cassette, notes_draws=not is_own)
+    if _is_process_pool(options.executor):
+        check_picklable(job)
+    if _is_elsewhere(options.executor):
+        group.state()  # what cannot travel is said now: an executor would wrap it in an error of its own
+    place = cassette.place() if cassette is not None else cassettes.position()
+    count = length_of(items)
+    total = None if count is None else count * options.repeats
+    with stop.attached(), _progress_bar(options.progress, total) as bar:
+        todo = (Task(group, item, position) for item, position in _positions(job, items, options, group.path, place))
+        run = _Run(group, todo, count, options, bar)
+        try:
+            yield run
+        finally:
+            run.close()
 
 
 def _is_process_pool(executor: Executor | None) -> bool:
@@ -276,9 +284,472 @@ def _is_a(module: str, kind: str, executor: Executor | None) -> bool:
     return found is not None and isinstance(executor, getattr(found, kind))
 
 
+# Results
+
+
+class _Finished(NamedTuple):
+    """Hold what one draw of one item came to."""
+
+    number: int
+    repeat: int
+    value: Any
+
+
+class _Results:
+    """Put results in the order of the items; with repeats, a list of them for each item.
+
+    :param repeats: how many each item has.
+    """
+
+    def __init__(self, repeats: int) -> None:
+        self._repeats = repeats
+        self._items: dict[int, list[Any]] = {}
+        self._left: dict[int, int] = {}  # of the items of which some repeats are missing
+
+    def put(self, finished: _Finished) -> bool:
+        """Take a result in; return whether its item is complete by it."""
+        number = finished.number
+        values = self._items.get(number)
+        if values is None:
+            values = self._items[number] = [None] * self._repeats
+            self._left[number] = self._repeats
+        values[finished.repeat] = finished.value
+        self._left[number] -= 1
+        if self._left[number]:
+            return False
+        del self._left[number]
+        return True
+
+    def take(self, number: int) -> Any:
+        """Return an item's result and forget it."""
+        return self._shaped(self._items.pop(number))
+
+    def take_complete(self) -> Iterator[tuple[int, Any]]:
+        """Yield and forget index and result of each item that lacks no repeat, in their order."""
+        for number in sorted(self._items.keys() - self._left.keys()):
+            yield number, self.take(number)
+
+    def listed(self, length: int | None = None) -> list[Any]:
+        """Return the results in the order of the items; ``None`` where there is none.
+
+        :param length: how many items there are; ``None`` means up to the last one that has a result.
+        """
+        count = 1 + max(self._items, default=-1) if length is None else length
+        return [self._shaped(self._items.get(number, [None] * self._repeats)) for number in range(count)]
+
+    def pairs(self) -> list[tuple[int, Any]]:
+        """Return index and result of each item that has one, in their order."""
+        return [(number, self._shaped(values)) for number, values in sorted(self._items.items())]
+
+    def _shaped(self, values: list[Any]) -> Any:
+        return values[0] if self._repeats == 1 else values
+
+
+def _attach(error: BaseException, results: list[Any]) -> None:
+    """Attach results to an exception as ``.results``, also to one that lets nobody set its attributes."""
+    BaseException.__setattr__(error, "results", results)
+
+
+# Runs
+
+
+class _Threads:
+    """Run tasks in daemon threads: whoever leaves, and the interpreter's end, wait for none of them.
+
+    :param most: how many threads there may be.
+    :param done: takes each task with its outcome.
+    """
+
+    def __init__(self, most: int, done: queue.SimpleQueue[tuple[Task, Outcome]]) -> None:
+        self._most, self._done = most, done
+        self._todo: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._count = 0
+
+    def submit(self, task: Task) -> None:
+        """Run a task as soon as a thread is free."""
+        self._todo.put(task)
+        if self._count < self._most:
+            self._count += 1
+            threading.Thread(target=self._work, name=f"llmcall map {self._count}", daemon=True).start()
+
+    def _work(self) -> None:
+        while (task := self._todo.get()) is not None:
+            self._done.put((task, task.run()))
+            del task
+
+    def close(self) -> None:
+        """Let each thread end once it has nothing more to do."""
+        for _ in range(self._count):
+            self._todo.put(None)
+
+
+class _Run:
+    """Run tasks: they go to an executor as there is room, and come back as they finish.
+
+    :param count: how many items there are, or ``None`` where only taking them all would tell.
+    :ivar leftovers: what finished and was not yielded, after :meth:`end`.
+    """
+
+    def __init__(
+        self, group: TaskGroup, todo: Iterator[Task], count: int | None, options: MapOptions, bar: _Bar
+    ) -> None:
+        self._group, self._todo, self._items, self._bar = group, todo, count, bar
+        self._total = None if count is None else count * options.repeats
+        self._on_error = options.on_error
+        self._done: queue.SimpleQueue[tuple[Task, Outcome]] = queue.SimpleQueue()
+        self._running: dict[Task, Future[Outcome] | None] = {}
+        self._results = 0
+        self._failed: Task | None = None
+        self._draws: dict[int, list[TaskDraws]] = {}  # of the items that nobody received yet
+        self._received: deque[tuple[bytes, int]] = deque()  # draws of the others
+        self._add_usage = _add_usage(group.job)
+        self._executor, workers = options.executor, _workers(options)
+        self._threads = _Threads(workers, self._done) if options.executor is None else None
+        self._window = LOOK_AHEAD * workers
+        self.leftovers: list[_Finished] = []
+
+    def finished(self) -> Iterator[_Finished]:
+        """Yield what each task comes to, as they finish; whatever exception leaves, :meth:`end` must follow it."""
+        for task in self._todo:
+            self._submit(task)
+            while len(self._running) >= self._window or not self._done.empty():
+                yield self._next()
+        while self._running:
+            yield self._next()
+
+    def _submit(self, task: Task) -> None:
+        if isinstance(task.draws, TaskDraws):
+            self._draws.setdefault(task.position.number, []).append(task.draws)
+        if self._threads is not None:
+            self._running[task] = None
+            self._threads.submit(task)
+            return
+        assert self._executor is not None
+        self._running[task] = future = self._executor.submit(run_task, task)
+        future.add_done_callback(lambda ended: self._done.put((task, _outcome(ended))))
+
+    def _next(self) -> _Finished:
+        while True:
+            try:
+                task, outcome = self._done.get(timeout=TICK)
+                break
+            except queue.Empty:
+                self._bar.refresh()
+                self._group.stop.check()
+        del self._running[task]
+        take_report(task, outcome, self._add_usage)
+        finished = _Finished(task.position.number, task.position.repeat, self._value(task, outcome))
+        self._results += 1
+        self._bar.step()
+        return finished
+
+    def _value(self, task: Task, outcome: Outcome) -> Any:
+        error = outcome.error
+        if error is None:
+            return outcome.value
+        self._bar.failed += 1
+        if self._on_error == "raise" or isinstance(error, ALWAYS_RAISED) or not isinstance(error, Exception):
+            self._failed = task
+            raise error
+        if self._on_error == "return":
+            return error
+        words = item_words(task.item, task.position, self._items)
+        logging.getLogger("llmcall").error("%s failed: %s: %s", words, type(error).__name__, error)
+        return None
+
+    def receive(self, number: int) -> None:
+        """Let the draws of an item stay, unless the whole run fails: its result is received."""
+        for draws in self._draws.pop(number, ()):
+            self._received.extend(draws.taken)
+
+    # The end after an exception
+
+    def end(self, error: BaseException) -> BaseException:
+        """Let nothing begin any more, wait for what has, give all draws back, and return the exception to raise.
+
+        :param error: what ended the run. After ``KeyboardInterrupt``, or one that comes while this waits, only what
+            ends within a second is waited for.
+        """
+        self._group.is_over = True
+        deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
+        for future in self._running.values():
+            if future is not None:
+                future.cancel()
+        begun, is_said = time.monotonic(), False
+        while self._running and (deadline is None or time.monotonic() < deadline):
+            try:
+                self._take_leftover()
+                if not is_said and time.monotonic() - begun >= PATIENCE:
+                    is_said = True
+                    logging.getLogger("llmcall").warning(
+                        "the map ends as soon as the code of %d items does that had begun", len(self._running)
+                    )
+            except KeyboardInterrupt as pressed:
+                error, deadline = pressed, self._interrupt()
+        self._give_back(self._received)
+        self._tell(error)
+        return error
+
+    def _interrupt(self) -> float:
+        """Let no call begin, and return until when those under way are waited for."""
+        self._group.stop.set()
+        return time.monotonic() + GRACE
+
+    def _take_leftover(self) -> None:
+        """Take what ends within a moment."""
+        try:
+            task, outcome = self._done.get(timeout=TICK / 5)
+        except queue.Empty:
+            return
+        del self._running[task]
+        take_report(task, outcome, self._add_usage)
+        error = outcome.error
+        if error is None or (self._on_error == "return" and isinstance(error, Exception)):
+            value = outcome.value if error is None else error
+            self.leftovers.append(_Finished(task.position.number, task.position.repeat, value))
+
+    def _give_back(self, received: deque[tuple[bytes, int]]) -> None:
+        for of_item in self._draws.values():
+            for draws in of_item:
+                draws.give_all_back()
+        active = self._group.active
+        while received and active is not None:
+            active.draws.give_back(*received.popleft())
+
+    def _tell(self, error: BaseException) -> None:
+        """Say how many results are kept, and, of a failed item, which it is."""
+        done = self._results + len(self.leftovers)
+        of_all = f"{done} of {self._total} done" if self._total is not None else f"{done} done"
+        if isinstance(error, KeyboardInterrupt):
+            if threading.current_thread() is threading.main_thread():
+                self._bar.write(f"stopped: {of_all}; run again to go on")
+            return
+        where = "" if self._failed is None else f"{item_words(self._failed.item, self._failed.position, self._items)}: "
+        note = f"{where}{of_all}; what is done is kept, so running again goes on from there"
+        if hasattr(error, "add_note"):
+            error.add_note(note)
+        else:  # Python 3.10
+            logging.getLogger("llmcall").error("the map ended at %s", note)
+
+    def abandon(self) -> None:
+        """End a run that nobody asks any more, and give back the draws of what was not received."""
+        self._group.is_over = True
+        self._give_back(deque())
+
+    def close(self) -> None:
+        """Let the threads end, as soon as they may."""
+        self._group.is_over = True
+        for future in self._running.values():
+            if future is not None:
+                future.cancel()
+        if self._threads is not None:
+            self._threads.close()
+
+
+def _outcome(future: Future[Outcome]) -> Outcome:
+    """Return what an executor's task came to."""
+    if future.cancelled():
+        return Outcome(error=NotBegunError())
+    try:
+        error = future.exception()
+    except CancelledError:  # Dask's
+        return Outcome(error=NotBegunError())
+    return future.result() if error is None else Outcome(error=error)
+
+
+def _workers(options: MapOptions) -> int:
+    """Return how many tasks run at once."""
+    if options.workers is not None:
+        return options.workers
+    if options.executor is not None:
+        return getattr(options.executor, "_max_workers", None) or UNKNOWN_WORKERS
+    settings = config.settings()
+    allowed = settings.limits_max_concurrent_calls  # by each endpoint
+    return WORKERS if allowed is None else min(WORKERS, allowed * max(1, len(settings.endpoints)))
+
+
 def _add_usage(job: Job) -> Callable[[str, str, Any], Any]:
     """Return what counts here what was used in another process: for the job's client, where it has one."""
-    if isinstance(job, CallJob):
+    if isinstance(job, RowJob):
         return job.call.client.count_usage
     unknown = metering.Meter()  # the clients that a plain function asks are not known here
     return lambda model, scope, amounts: metering.count(unknown, model, scope, amounts)
+
+
+# The bar
+
+
+UNKNOWN_SIZE = 80, 24  # columns and lines, as shutil.get_terminal_size assumes
+NARROW = 80  # columns under which the bar itself makes room for its figures
+NARROW_FORMAT = "{n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
+
+def in_notebook() -> bool:
+    """Return whether the code runs in a notebook's kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal: a program without a console has none, and what logs may only write."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # ValueError: it is closed
+        return False
+
+
+class _Bar:
+    """Be the bar of a map, which may be one that is not shown.
+
+    :param shown: the tqdm bar, or ``None``.
+    :param narrow: whether there is little room.
+    :ivar failed: how many items failed.
+    """
+
+    def __init__(self, shown: Any = None, narrow: bool = False) -> None:
+        self._shown, self._narrow = shown, narrow
+        self._lock = threading.RLock()  # a stream that the garbage collector ends may count at any moment
+        self._cached = self._retries = self.failed = 0
+        self._tokens: int | None = 0
+        self._cost: float | None = 0.0
+
+    def add(self, model: str, scope: str, amounts: metering.UsageDelta) -> None:
+        """Take in what calls used, as a meter does."""
+        with self._lock:
+            self._cached += int(amounts.get("cached_calls") or 0)
+            self._retries += int(amounts.get("retries") or 0)
+            for name in ("input_tokens", "output_tokens"):
+                self._tokens = _sum(self._tokens, amounts.get(name, 0))
+            self._cost = _sum(self._cost, amounts.get("cost", 0.0))
+
+    def step(self) -> None:
+        """Say that one more is done."""
+        if self._shown is not None:
+            self._shown.set_postfix_str(self.words(), refresh=False)
+            self._shown.update()
+
+    def refresh(self) -> None:
+        """Show the time anew."""
+        if self._shown is not None:
+            self._shown.set_postfix_str(self.words())
+
+    def write(self, line: str) -> None:
+        """Write a line above the bar, or on standard error."""
+        if self._shown is not None:
+            self._shown.write(line, file=sys.stderr)
+        elif sys.stderr is not None:
+            print(line, file=sys.stderr)
+
+    def words(self) -> str:
+        """Return what stands behind the bar; failures and retries only where there are any."""
+        counts = {"failed": self.failed, "retries": self._retries}
+        shown = [f"{name}={count:,}" for name, count in counts.items() if count]
+        cost = "?" if self._cost is None else f"${self._cost:,.2f}" if self._narrow else f"${self._cost:,.4f}"
+        tokens = "?" if self._tokens is None else _short(self._tokens) if self._narrow else f"{self._tokens:,}"
+        return ", ".join([*shown, f"cached={self._cached:,}", f"tokens={tokens}", f"cost={cost}"])
+
+
+def _sum(total: Any, amount: Any) -> Any:
+    """Return a sum, which is unknown, ``None``, as soon as one of its parts is."""
+    return None if total is None or amount is None else total + amount
+
+
+def _short(count: int) -> str:
+    """Return a number in few characters, such as 12k or 3.4M."""
+    for unit, size in (("M", 1_000_000), ("k", 1_000)):
+        if count >= 10 * size or (unit == "M" and count >= size):
+            return f"{count / size:.1f}{unit}" if unit == "M" else f"{count // size}k"
+    return f"{count:,}"
+
+
+@contextmanager
+def _progress_bar(progress: bool | None, total: int | None) -> Iterator[_Bar]:
+    """Give a bar for a block; every call of the process counts in it meanwhile.
+
+    :param progress: whether it is shown; ``None`` means only on a terminal or in a notebook.
+    :param total: how many steps there will be; ``None`` where nobody knows.
+    """
+    shown = (in_notebook() or _is_terminal(sys.stderr)) if progress is None else progress
+    if not shown or sys.stderr is None:
+        yield _Bar()
+        return
+    options, columns = _size(sys.stderr)
+    narrow = not in_notebook() and total is not None and columns < NARROW
+    if narrow:
+        options["bar_format"] = NARROW_FORMAT
+    with _tqdm()(total=total, file=sys.stderr, **options) as inner:
+        bar = _Bar(inner, narrow)
+        with metering.watching(bar), _logs_above(inner):
+            try:
+                yield bar
+            finally:
+                bar.refresh()
+
+
+def _size(stream: Any) -> tuple[dict[str, Any], int]:
+    """Return tqdm's arguments for the size of the bar, that of the terminal, followed as it changes; and its columns.
+
+    On a terminal that says that it has no columns or lines, as one of a container may, tqdm would show nothing.
+    """
+    from shutil import get_terminal_size
+
+    try:
+        columns, lines = os.get_terminal_size(stream.fileno())
+    except (AttributeError, OSError, ValueError):  # it is no terminal
+        return {"dynamic_ncols": True}, get_terminal_size(UNKNOWN_SIZE).columns
+    if in_notebook() or (columns and lines):
+        return {"dynamic_ncols": True}, columns
+    columns = columns or UNKNOWN_SIZE[0]
+    return {"ncols": columns, "nrows": lines or UNKNOWN_SIZE[1]}, columns
+
+
+@contextmanager
+def _logs_above(bar: Any) -> Iterator[None]:
+    """Let what log handlers write on the console stand above a bar."""
+    handlers = {*logging.getLogger().handlers, *logging.getLogger("llmcall").handlers}
+    consoles = [
+        handler
+        for handler in handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr)
+    ]
+    before, last = [(handler, handler.stream) for handler in consoles], logging.lastResort
+    for handler in consoles:  # not by setStream, which takes a lock: the garbage collector may end this
+        handler.stream = _AboveBar(bar, handler.stream)
+    if last is not None:
+        logging.lastResort = logging.StreamHandler(_AboveBar(bar, sys.stderr))
+        logging.lastResort.setLevel(last.level)
+    try:
+        yield
+    finally:
+        for handler, stream in before:
+            handler.stream = stream
+        logging.lastResort = last
+
+
+class _AboveBar:
+    """Be a stream whose texts stand above a bar."""
+
+    def __init__(self, bar: Any, stream: Any) -> None:
+        self._bar, self._stream = bar, stream
+
+    def write(self, text: str) -> None:
+        """Write a text."""
+        self._bar.write(text, file=self._stream, end="")
+
+    def flush(self) -> None:
+        """Let it be seen."""
+        self._stream.flush()
+
+
+def _tqdm() -> Any:
+    if not in_notebook():
+        from tqdm import tqdm
+
+        return tqdm
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without ipywidgets tqdm warns, and shows a bar of text
+        from tqdm.auto import tqdm as notebook_tqdm
+    return notebook_tqdm

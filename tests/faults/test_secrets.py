@@ -286,14 +286,14 @@ def test_a_key_travels_in_memory_alone(told: Told, tmp_path: Path, monkeypatch: 
 def test_what_comes_home_from_a_worker_has_no_key() -> None:
     """An executor may keep results on disk: what a worker notes of a cassette's settings is without keys."""
     from llmcall.config.settings import Endpoint
-    from llmcall.parallel.carried import CarriedCassette
+    from llmcall.parallel.processes import WorkerCassette
 
     with RawServer(answers()) as server, llmcall.cassette("tape.jsonl"):
         by_argument(server.base_url).send_message("x", on_error="raise")
     endpoint = Endpoint("a", ("m",), api_key=KEY, base_url="http://127.0.0.1:9/v1")
     with llmcall.configured(api_key=KEY, endpoints=[endpoint]):
         settings = llmcall.settings()
-    with CarriedCassette(os.path.realpath("tape.jsonl"), "none") as carried:
+    with WorkerCassette(os.path.realpath("tape.jsonl"), "none") as carried:
         carried.agree(settings)
     assert KEY.encode() in pickle.dumps(settings)
     assert carried.events and KEY.encode() not in pickle.dumps(list(carried.events))

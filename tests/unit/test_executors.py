@@ -33,7 +33,7 @@ from programs import ran, start
 import llmcall
 from llmcall import imap, map, scope
 from llmcall.errors import CacheMissError, LLMCallError
-from llmcall.parallel.task_errors import WorkerError
+from llmcall.parallel.processes import WorkerError
 
 FORK = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
 pytestmark = pytest.mark.filterwarnings(FORK)

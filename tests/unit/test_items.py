@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import llmcall
 from llmcall.parallel.items import ItemNames, digest, key_function
 
 PLAIN = st.recursive(
@@ -92,10 +93,12 @@ def test_no_two_keys_share_a_name(keys: list[str]) -> None:
 
 @given(PLAIN)
 def test_a_name_is_a_scope_s(item: Any) -> None:
-    """A digest has 16 hexadecimal digits, the same in any process."""
+    """A digest has 16 hexadecimal digits, the same in any process, behind a mark that no user's scope begins with."""
     (name,) = names([item])
-    assert len(name) == 16
-    assert set(name) <= set("0123456789abcdef")
+    assert name[0] == "~" and len(name) == 17
+    assert set(name[1:]) <= set("0123456789abcdef")
+    with pytest.raises(ValueError, match=r"is one that .* gives to items"):
+        llmcall.scope(name)
 
 
 @given(st.dictionaries(st.text(), PLAIN, max_size=4))

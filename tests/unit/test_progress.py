@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import threading
@@ -10,11 +11,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from dice import Dice, ask, sample
+from dice import Dice, ask, divide, sample
+from servers import RawServer, answers, client_for, refusal
 
 import llmcall
 from llmcall import imap, map
-from llmcall.parallel.progress import Bar, in_notebook, is_shown, progress_bar
 from llmcall.testing import ScriptedClient
 
 
@@ -150,71 +151,77 @@ def test_the_bar_of_a_map_that_fails_is_closed(monkeypatch: pytest.MonkeyPatch) 
     assert terminal.getvalue().endswith("\n")
 
 
-def test_it_counts_only_while_it_is_shown() -> None:
+def test_it_counts_every_call_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bar takes in what calls use from its beginning to its end, from every thread."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path="bar")
     client.send_message("Hello")
-    with progress_bar(True, 1) as bar:
+
+    def work(item: int) -> None:
         thread = threading.Thread(target=client.send_message, args=("Hello",))
         thread.start()
         thread.join()
-        assert bar.words().startswith("cached=1, tokens=")
+
+    terminal = on_terminal(monkeypatch)
+    map(work, [1])
     client.send_message("Hello")
-    assert bar.words().startswith("cached=1, tokens=")
+    assert "cached=1, tokens=0" in terminal.last()
 
 
-def test_a_bar_that_is_not_shown() -> None:
-    """It takes all that a shown one takes."""
-    with progress_bar(False, None) as bar:
-        bar.step()
-        bar.refresh()
-    assert bar.words() == "cached=0, tokens=0, cost=$0.0000"
+def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At sixty columns the figures have the room of the bar."""
+    terminal = on_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "60")
+    map(ask, [f"{number}" for number in range(20)], workers=1)
+    assert terminal.last().startswith("20/20 [")
+    assert "tokens=160, cost=" in terminal.last()
+    assert max(len(line) for line in terminal.getvalue().replace("\n", "\r").split("\r")) <= 60
 
 
-@pytest.mark.parametrize(
-    ("amounts", "words"),
-    [
-        ({}, "cached=0, tokens=0, cost=$0.0000"),
-        ({"cached_calls": 1, "saved": None}, "cached=1, tokens=0, cost=$0.0000"),
-        ({"calls": 1, "input_tokens": 1200, "output_tokens": 34, "cost": 1.5}, "cached=0, tokens=1,234, cost=$1.5000"),
-        ({"calls": 1, "input_tokens": None, "output_tokens": None, "cost": None}, "cached=0, tokens=?, cost=?"),
-    ],
-)
-def test_words(amounts: Any, words: str) -> None:
-    """What calls used is summed up; what is unknown stays unknown."""
-    bar = Bar()
-    bar.add("m", "", amounts)
-    assert bar.words() == words
-    if words.endswith("?"):
-        bar.add("m", "", {"input_tokens": 1, "cost": 1.0})
-        assert bar.words() == words
+def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items that failed and attempts that were repeated stand in the bar."""
+    terminal = on_terminal(monkeypatch)
+    with RawServer(answers(refusal(503)), answers()) as server:
+        client = client_for(server.base_url, retry_waiting_time=0)
+        map(lambda item: 1 / 0 if item else client.send_message("Hello", on_error="raise"), [0, 1], on_error="return")
+    assert "failed=1, retries=1, " in terminal.last()
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configured: bool) -> None:
+    """What is logged to the console meanwhile has lines of its own, and the bar is drawn again below."""
+    terminal = on_terminal(monkeypatch)
+    logger = logging.getLogger("llmcall")
+    handler = logging.StreamHandler(terminal)
+    root_handlers = logging.getLogger().handlers[:]
+    logging.getLogger().handlers[:] = []  # pytest's own
+    if configured:
+        logger.addHandler(handler)
+    try:
+        map(divide, [1, 0, 2], on_error="none", workers=1)
+    finally:
+        logger.removeHandler(handler)
+        logging.getLogger().handlers[:] = root_handlers
+    lines = [line.rpartition("\r")[2] for line in terminal.getvalue().splitlines()]
+    assert "item 1 of 3 (0) failed: ZeroDivisionError: division by zero" in lines
+    assert handler.stream is terminal
+
+
+def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel's shell is a notebook's, where the bar is shown although there is no terminal; IPython alone is none."""
+    shown = []
+    for shell in (None, SimpleNamespace(), SimpleNamespace(kernel=1)):
+        log = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", log)
+        monkeypatch.setattr(sys, "stdout", log)
+        monkeypatch.setitem(sys.modules, "IPython", ipython(shell))
+        map(str, [1])
+        shown.append("1/1" in log.getvalue())
+    assert shown == [False, False, True]
 
 
 def ipython(shell: Any) -> ModuleType:
     """Return a module that says in which shell the code runs."""
     module = ModuleType("IPython")
     module.get_ipython = lambda: shell  # type: ignore[attr-defined]
+    module.version_info = (8, 0)  # type: ignore[attr-defined]
     return module
-
-
-@pytest.mark.parametrize(
-    ("shell", "expected"), [(None, False), (SimpleNamespace(), False), (SimpleNamespace(kernel=1), True)]
-)
-def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch, shell: Any, expected: bool) -> None:
-    """A kernel's shell is a notebook's; IPython in a terminal, or merely imported, is none."""
-    monkeypatch.setitem(sys.modules, "IPython", ipython(shell))
-    assert in_notebook() is expected
-    assert is_shown(None) is expected
-
-
-def test_without_ipython() -> None:
-    """Nothing is imported to find out."""
-    if "IPython" not in sys.modules:
-        assert not in_notebook()
-        assert "IPython" not in sys.modules
-
-
-def test_a_wrong_argument() -> None:
-    """Anything but True, False and None is refused."""
-    with pytest.raises(TypeError, match="progress is 1; it must be True, False or None"):
-        is_shown(1)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from dice import CALL, Dice, calls, greet
 import llmcall
 from llmcall import LLMCall, map
 from llmcall.errors import ConfigError, OutputError
-from llmcall.parallel.frames import ANSWER_COLUMNS, is_frame, length_of
+from llmcall.parallel.items import ANSWER_COLUMNS, is_frame, length_of
 from llmcall.testing import ScriptedClient
 
 PEOPLE: list[dict[str, Any]] = [{"name": "Lisa", "age": 8}, {"name": "Bart", "age": 10}]

@@ -1,0 +1,597 @@
+"""The tasks of a ``map``, in this process or in a worker of another one.
+
+What holds in the map's process holds in a worker: settings with their keys, open cassette, named budgets. What a task
+drew, used and recorded there comes home with its result.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections import deque
+from contextlib import ExitStack, contextmanager
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
+
+from ..cassettes import cassette as cassettes
+from ..cassettes.cassette import Cassette
+from ..config import resolve as config
+from ..engine import budgets, interrupts
+from ..engine import usage as metering
+from ..errors import LLMCallError
+from ..forks import after_fork_in_child
+from ..notices import process_failures
+from ..replay import scopes
+from ..replay.scopes import Draws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextvars import Context
+
+    from ..cassettes.cassette import Place
+    from ..config.settings import Settings
+    from ..engine.interrupts import Stop
+    from ..engine.usage import UsageDelta
+    from ..replay.scopes import Active
+    from ..types import Record, Request
+    from .items import Job, TaskPosition
+
+    Counts = dict[bytes, tuple[int, list[int]]]
+    Gained = list[tuple[Record, Place]]
+
+__all__ = [
+    "Outcome", "RemoteTask", "Task", "TaskDraws", "TaskGroup", "WorkerError", "WorkerReport", "check_picklable",
+    "run_task", "take_report",
+]  # fmt: skip
+
+KNOWN_JOBS = 8  # maps of which a worker keeps the function, with the clients and connections in it
+
+
+class WorkerReport(NamedTuple):
+    """Hold what a task did in a worker.
+
+    :param draws: key and number of each draw that it took.
+    :param usage: model, scope and amounts of each addition to the usage.
+    :param events: what was done with the cassette.
+    :param failures: why calls left no record, how many in each scope, and the first of them in words.
+    """
+
+    draws: list[tuple[bytes, int]]
+    usage: list[tuple[str, str, UsageDelta]]
+    events: list[CassetteEvent]
+    failures: list[tuple[str, dict[str, int], str]]
+
+
+class Outcome(NamedTuple):
+    """Hold what a task came to: a value, or an error.
+
+    :param report: what comes home with it from another process.
+    :param traceback: the error's, there.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    report: WorkerReport | None = None
+    traceback: str = ""
+
+
+class NotBegunError(BaseException):
+    """Say that a task did not begin, since the map had ended by then."""
+
+
+class WorkerError(Exception):
+    """Show, as the cause of an error from another process, its traceback there."""
+
+
+class TaskDraws(Draws):
+    """Count a task's draws where those of its scope are counted, and note them: a map that ends early gives them back.
+
+    :param around: count the draws of the scope.
+    """
+
+    __slots__ = ("_around", "_is_over", "taken")
+
+    def __init__(self, around: Draws) -> None:
+        super().__init__()
+        self._around = around
+        self._is_over = False
+        self.taken: deque[tuple[bytes, int]] = deque()
+
+    def take(self, key: bytes) -> int:
+        """Return the lowest number not taken yet.
+
+        :raises KeyboardInterrupt: once the draws were given back: the task's map is over.
+        """
+        number = self._around.take(key)
+        self.taken.append((key, number))
+        if self._is_over:
+            self.give_back(key, number)
+            raise KeyboardInterrupt("the map that this call belongs to is over")
+        return number
+
+    def claim(self, key: bytes, number: int) -> None:
+        """Count a number that another process took."""
+        self._around.claim(key, number)
+        self.taken.append((key, number))
+
+    def end(self, key: bytes) -> None:
+        """Note that the call of the last draw has ended."""
+        self._around.end(key)
+
+    def give_back(self, key: bytes, number: int) -> None:
+        """Make a number free again, unless it is already."""
+        try:
+            self.taken.remove((key, number))
+        except ValueError:
+            return
+        self._around.give_back(key, number)
+
+    def give_all_back(self) -> None:
+        """Make all numbers free again."""
+        self._is_over = True
+        while self.taken:
+            self._around.give_back(*self.taken.popleft())
+
+    def counts(self) -> Counts:
+        """Return what is counted in the scope."""
+        return self._around.counts()
+
+
+class TaskGroup:
+    """Hold what all tasks of one map share.
+
+    :param job: what is done with an item.
+    :param context: the caller's; each task runs in a copy of it.
+    :param active: the scope in which the map runs, or ``None`` outside any.
+    :param cassette: the one that is open.
+    :param notes_draws: whether anybody can come back to the scope of an item after the map.
+    :ivar is_over: whether no task may begin any more.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        context: Context,
+        active: Active | None,
+        stop: Stop,
+        cassette: Cassette | None,
+        notes_draws: bool,
+    ) -> None:
+        self.job, self.context, self.active, self.stop = job, context, active, stop
+        self.cassette, self.notes_draws = cassette, notes_draws
+        self.is_over = False
+        self.token = os.urandom(8).hex()
+        self._lock = threading.Lock()
+        self._state: bytes | None = None
+        self._counts: dict[str, Counts] = {}
+        self._gained: dict[str, Gained] = {}
+        _groups[self.token] = self
+
+    @property
+    def path(self) -> str:
+        """Return the path of the scope in which the map runs; empty outside any."""
+        return "" if self.active is None else self.active.path
+
+    def draws(self) -> Draws:
+        """Return what counts the draws of the next task."""
+        return TaskDraws(self.active.draws) if self.notes_draws and self.active is not None else Draws()
+
+    def state(self) -> bytes:
+        """Return what holds here, and is to hold in a worker, pickled.
+
+        :raises ValueError: where a budget without a name is open.
+        :raises TypeError: where a setting is a function that cannot be pickled.
+        """
+        with self._lock:
+            if self._state is None:
+                self._state = self.context.copy().run(self._packed)
+            return self._state
+
+    def _packed(self) -> bytes:
+        gained = self.cassette.gained() if self.cassette is not None else []
+        if self.active is not None:
+            self._counts, self._gained = _by_item(self.active, gained)
+            gained = [(record, place) for record, place in gained if not _path(record)]
+        return pack_state(self.cassette, gained)
+
+    def counts(self, name: str) -> Counts:
+        """Return the draws that were made in an item's scopes before the map began."""
+        return self._counts.get(name, {})
+
+    def gained(self, name: str) -> Gained:
+        """Return what the cassette gained in an item's scopes before the map began."""
+        return self._gained.get(name, [])
+
+
+def _by_item(active: Active, gained: Gained) -> tuple[dict[str, Counts], dict[str, Gained]]:
+    """Sort draws and records into those of each item's scopes."""
+    before = f"{active.path}/"
+    counts: dict[str, Counts] = {}
+    records: dict[str, Gained] = {}
+    for key, counted in active.draws.counts().items():
+        path = scopes.path_of(key)
+        if path.startswith(before):
+            counts.setdefault(path[len(before) :].partition("/")[0], {})[key] = counted
+    for record, place in gained:
+        path = _path(record)
+        if path.startswith(before):
+            records.setdefault(path[len(before) :].partition("/")[0], []).append((record, place))
+    return counts, records
+
+
+def _path(record: Record) -> str:
+    return record.sample.partition("#")[0] if record.sample else ""
+
+
+_groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()  # of this process, by their tokens
+
+
+class Task:
+    """Be one draw of one item; pickled, it becomes one that runs in another process."""
+
+    __slots__ = ("draws", "group", "item", "position")
+
+    def __init__(self, group: TaskGroup, item: Any, position: TaskPosition) -> None:
+        self.group, self.item, self.position = group, item, position
+        self.draws = group.draws()
+
+    def run(self) -> Outcome:
+        """Run it in this process."""
+        if self.group.is_over:
+            return Outcome(error=NotBegunError())
+        group = self.group
+        return group.context.copy().run(_outcome, group.job, self.item, self.position, self.draws, group.stop)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        group, name = self.group, self.position.name
+        state = group.state()
+        remote = RemoteTask(
+            this_process(), group.token, state, group.job, self.item, self.position, group.counts(name),
+            group.gained(name),
+        )  # fmt: skip
+        return _arrived, tuple(remote)
+
+    def __repr__(self) -> str:
+        return f"Task({self.position})"
+
+
+class RemoteTask(NamedTuple):
+    """Be a task of another process.
+
+    :param home: the map's process.
+    :param token: tells the map from others.
+    :param state: what is to hold, as :func:`pack_state` returns it.
+    :param counts: the draws that were made in the item's scopes before the map began.
+    :param gained: what the cassette gained there.
+    """
+
+    home: tuple[int, bytes]
+    token: str
+    state: bytes
+    job: Job
+    item: Any
+    position: TaskPosition
+    counts: Counts
+    gained: Gained
+
+    def run(self) -> Outcome:
+        """Run it here, where settings, cassette and budgets of the map's process hold meanwhile."""
+        with session_for(self.state) as session:
+            session.know(self.gained)
+            draws = TaskDraws(Draws(self.counts))
+            outcome = _outcome(_known(self.token, self.job), self.item, self.position, draws, None)
+            report = session.report(list(draws.taken))
+        error = outcome.error
+        if error is None:
+            return Outcome(outcome.value, report=report)
+        return Outcome(None, _picklable(error), report, _traceback(error))
+
+    def __repr__(self) -> str:
+        return f"RemoteTask({self.position})"
+
+
+def run_task(task: Task | RemoteTask) -> Outcome:
+    """Run a task; what an executor is given."""
+    return task.run()
+
+
+def _arrived(*fields: Any) -> Task | RemoteTask:
+    """Return a task that was pickled: for this process, where it never left it."""
+    remote = RemoteTask(*fields)
+    group = _groups.get(remote.token) if remote.home == this_process() else None
+    return remote if group is None else Task(group, remote.item, remote.position)
+
+
+def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, stop: Stop | None) -> Outcome:
+    try:
+        with interrupts.under(stop), position.inside(draws):
+            if stop is not None:
+                stop.check()
+            value = job.run(item)
+            if isinstance(value, CoroutineType):
+                value.close()
+                raise TypeError("the function of a map is asynchronous; give one that is not, or use asyncio.run")
+        return Outcome(value)
+    except BaseException as error:
+        return Outcome(error=error)
+
+
+_jobs: dict[str, Job] = {}
+
+
+def _known(token: str, job: Job) -> Job:
+    """Return the job of a map as it first came here: clients in it keep their connections."""
+    known = _jobs.setdefault(token, job)
+    while len(_jobs) > KNOWN_JOBS:
+        _jobs.pop(next(iter(_jobs)), None)
+    return known
+
+
+def check_picklable(job: Job) -> None:
+    """Refuse a job that cannot be sent to another process.
+
+    :raises TypeError: saying why.
+    """
+    try:
+        pickle.dumps(job)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise TypeError(
+            f"fn cannot be sent to other processes: {error}. It must be a function that can be imported, not a lambda "
+            "or one inside another, and what it holds, such as client=, must be picklable"
+        ) from error
+
+
+def _picklable(error: BaseException) -> BaseException:
+    """Return an error as it is, where it can be unpickled; one that cannot would break the pool of processes."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (pickle.PickleError, TypeError, AttributeError, ValueError, KeyError, ImportError) as reason:
+        return LLMCallError(f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})")
+    return error
+
+
+def _traceback(error: BaseException) -> str:
+    from traceback import format_exception
+
+    return "".join(format_exception(type(error), error, error.__traceback__))
+
+
+# What holds in a worker
+
+
+_token = os.urandom(8)
+
+
+def this_process() -> tuple[int, bytes]:
+    """Return what this process is known by, among those of all machines."""
+    return os.getpid(), _token
+
+
+class WorkerState(NamedTuple):
+    """Hold what is to hold in a worker.
+
+    :param settings: as :func:`llmcall.config.resolve.pack` returns them.
+    :param budgets: as :func:`llmcall.engine.budgets.travelling` returns them.
+    :param cassette: path and mode of the open cassette.
+    :param gained: what it gained before the map began, and every item may ask for.
+    """
+
+    settings: Any
+    budgets: tuple[dict[str, Any], ...]
+    cassette: tuple[str, str] | None
+    gained: Gained
+
+
+def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
+    """Return what is to hold in a worker, pickled: all that holds in this process now.
+
+    :param cassette: the one that is open.
+    :raises ValueError: where a budget without a name is open.
+    :raises TypeError: where a setting is a function that cannot be pickled.
+    """
+    if _sessions and _sessions[0].is_unchanged(cassette):
+        return _sessions[0].state  # the very same, so that a map inside a map's task never waits for its session's end
+    budgets.check_for_processes()
+    named = None if cassette is None else (os.path.realpath(cassette.path), cassette.mode)
+    try:
+        return pickle.dumps(WorkerState(config.pack(), budgets.travelling(), named, gained))
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise TypeError(
+            f"the settings cannot travel to other processes: {error}. A function among them, such as api_key=, must be "
+            "one that can be imported, not a lambda or one inside another"
+        ) from error
+
+
+class _UsageLog:
+    """Be a meter that keeps each addition."""
+
+    def __init__(self) -> None:
+        self.kept: deque[tuple[str, str, UsageDelta]] = deque()
+
+    def add(self, model: str, scope: str, amounts: UsageDelta) -> None:
+        """Keep an addition."""
+        self.kept.append((model, scope, dict(amounts)))
+
+
+class WorkerSession:
+    """Let the state of another process hold in this one, until it is closed.
+
+    :ivar users: how many tasks run in it.
+    """
+
+    def __init__(self, state: bytes) -> None:
+        unpacked: WorkerState = pickle.loads(state)
+        self.state = state
+        self.users = 0
+        self._usage = _UsageLog()
+        self._cassette: WorkerCassette | None = None
+        self._closing = ExitStack()
+        _close_inherited_cassettes()
+        config.unpack(unpacked.settings)
+        with ExitStack() as opened:
+            opened.enter_context(budgets.opened(unpacked.budgets))
+            opened.enter_context(metering.watching(self._usage))
+            if unpacked.cassette is not None:
+                self._cassette = WorkerCassette(*unpacked.cassette)
+                opened.enter_context(self._cassette)
+                self.know(unpacked.gained)
+            self._closing = opened.pop_all()
+        self._generation = config.generation()
+
+    def know(self, gained: Gained) -> None:
+        """Take in what the cassette at home gained before."""
+        if self._cassette is not None:
+            self._cassette.know(gained)
+
+    def is_unchanged(self, cassette: Cassette | None) -> bool:
+        """Return whether settings and cassette are still those of the session."""
+        return config.generation() == self._generation and cassette is self._cassette
+
+    def close(self) -> None:
+        """Let the state hold no longer."""
+        self._closing.close()
+
+    def report(self, draws: list[tuple[bytes, int]]) -> WorkerReport:
+        """Return what was not sent home yet."""
+        cassette = self._cassette
+        with _changed:
+            failures = process_failures if cassette is None else cassette.failures
+            events = _taken(cassette.events) if cassette is not None else []
+            return WorkerReport(draws, _taken(self._usage.kept), events, failures.take())
+
+
+def _close_inherited_cassettes() -> None:
+    """Let no cassette count that a forked process has from its parent."""
+    cassettes.set_named(None)
+    while (opened := cassettes.innermost()) is not None:
+        cassettes.pop(opened)
+
+
+def _taken(kept: deque[Any]) -> list[Any]:
+    """Take what is in a deque, into which other threads may put more meanwhile."""
+    return [kept.popleft() for _ in range(len(kept))]
+
+
+_changed = threading.Condition()
+_sessions: list[WorkerSession] = []  # the one that holds in this process
+
+
+def _begin_anew() -> None:
+    """Forget, in a forked process, what the parent works at."""
+    global _changed, _token
+    _changed, _token = threading.Condition(), os.urandom(8)
+    _sessions.clear()
+
+
+after_fork_in_child(_begin_anew)
+
+
+@contextmanager
+def session_for(state: bytes) -> Iterator[WorkerSession]:
+    """Let a state hold while a block runs, together with others that work with the same; others are waited for."""
+    with _changed:
+        while _sessions and _sessions[0].state != state and _sessions[0].users:
+            _changed.wait()
+        if _sessions and _sessions[0].state != state:
+            _sessions.pop().close()
+        if not _sessions:
+            _sessions.append(WorkerSession(state))
+        session = _sessions[0]
+        session.users += 1
+    try:
+        yield session
+    finally:
+        with _changed:
+            session.users -= 1
+            _changed.notify_all()
+
+
+class CassetteEvent(NamedTuple):
+    """Hold what was done with a cassette in a worker.
+
+    :param method: ``add``, ``find_key``, ``count_replay`` or ``agree``.
+    :param arguments: the method's.
+    :param scope: the scope path in which it was done, which decides the record's place among the others.
+    """
+
+    method: str
+    arguments: tuple[Any, ...]
+    scope: str
+
+
+class WorkerCassette(Cassette):
+    """Be a cassette of another process: it reads the same file, writes nothing, and notes all that is done with it.
+
+    :ivar events: what was done and not reported yet.
+    """
+
+    def __init__(self, path: str, mode: str) -> None:
+        super().__init__(path, mode, write=False)
+        self.events: deque[CassetteEvent] = deque()
+        self._settled: set[int | None] = set()
+
+    def _note(self, method: str, *arguments: Any) -> None:
+        self.events.append(CassetteEvent(method, arguments, scopes.standing()))
+
+    def agree(self, base: Settings | None) -> None:
+        """Let the callers' settings be the same, and those of the cassette at home; see :meth:`Cassette.agree`."""
+        super().agree(base)
+        asking = None if base is None else id(base)
+        if asking not in self._settled:
+            self._settled.add(asking)
+            self._note("agree", None if base is None else base.without_keys())
+
+    def find(self, request: Request, place: Place) -> Record | None:
+        """Return the recorded answer of a request, or ``None``."""
+        return self._noted(super().find(request, place), place)
+
+    def find_key(self, cache_key: str, place: Place) -> Record | None:
+        """Return the record of a key, or ``None``."""
+        return self._noted(super().find_key(cache_key, place), place)
+
+    def _noted(self, found: Record | None, place: Place) -> Record | None:
+        if found is not None:
+            self._note("find_key", found.cache_key, place)
+        return found
+
+    def count_replay(self) -> None:
+        """Count a call that it answered."""
+        super().count_replay()
+        self._note("count_replay")
+
+    def add(self, record: Record, place: Place) -> Record:
+        """Take in an answer, and return the one that counts: whatever was recorded first."""
+        kept = super().add(record, place)
+        self._note("add", kept, place)
+        return kept
+
+    def know(self, gained: Gained) -> None:
+        """Take in what the cassette at home gained before."""
+        for record, place in gained:
+            super().add(record, place)
+
+
+def take_report(task: Task, outcome: Outcome, add_usage: Callable[[str, str, Any], Any]) -> None:
+    """Let what a task did in another process count here.
+
+    :param add_usage: adds to the usage.
+    """
+    report, cassette = outcome.report, task.group.cassette
+    if report is None:
+        return
+    for key, number in report.draws:
+        task.draws.claim(key, number)
+    for model, scope, amounts in report.usage:
+        add_usage(model, scope, amounts)
+    for event in report.events if cassette is not None else ():
+        with scopes.inside(event.scope, Draws()):
+            getattr(cassette, event.method)(*event.arguments)
+    failures = process_failures if cassette is None else cassette.failures
+    for why, counted, first in report.failures:
+        for scope, count in counted.items():
+            for _ in range(count):
+                failures.add(scope, first, why)
+    if outcome.error is not None and outcome.traceback:
+        outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")

@@ -588,7 +588,7 @@ async def agenerator() -> Any:
         ((ask, [1]), {"progress": "yes"}, TypeError, "progress is 'yes'; it must be True, False or None"),
         ((ask, [1]), {"on_error": "ignore"}, ValueError, "on_error is 'ignore'; it must be one of raise, none, return"),
         ((ask, [1]), {"executor": 3}, TypeError, "executor is int; it must be a concurrent.futures.Executor"),
-        ((ask, [1]), {"scope": 3}, TypeError, "the scope name must be a string, not int"),
+        ((ask, [1]), {"scope": ["a"]}, TypeError, "the scope name must be a string or a number, not list"),
         ((ask, [1]), {"scope": "a/b"}, ValueError, "holds '/' or '#'"),
         ((CALL, ["Lisa"]), {}, TypeError, "a row is str; it must be a dict of the templates' variables"),
         ((CALL, [{1: "Lisa"}]), {}, TypeError, "a row has the column 1; a column's name must be a text"),

@@ -38,9 +38,19 @@ def interrupts_and(then: Callable[[socket.socket, threading.Event], None]) -> An
     return behaviour
 
 
+gone_on = threading.Event()  # once a test has left its map
+
+
+@pytest.fixture(autouse=True)
+def not_gone_on() -> None:
+    """Begin each test anew."""
+    gone_on.clear()
+
+
 def stays_silent(connection: socket.socket, stopped: threading.Event) -> None:
-    """Answer nothing."""
-    stopped.wait(60)
+    """Answer nothing, and hang up once the test has gone on."""
+    while not stopped.is_set() and not gone_on.wait(0.05):
+        pass
 
 
 clients: list[llmcall.OpenAIClient] = []  # what a test has made is closed after it
@@ -60,8 +70,12 @@ def asking(server: RawServer, **options: Any) -> Callable[[Any], Any]:
 
 @pytest.fixture(autouse=True)
 def close_clients() -> Iterator[None]:
-    """Close the connections that a test has opened."""
+    """Close the connections that a test has opened, once the threads that it left behind have ended."""
     yield
+    gone_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("llmcall map"):
+            thread.join(30)
     while clients:
         clients.pop().close()
 
@@ -90,6 +104,7 @@ def test_what_finished_is_in_the_cache() -> None:
         ask_server = asking(server)
         with pytest.raises(KeyboardInterrupt):
             map(ask_server, range(3), workers=1, scope="survey")
+        gone_on.set()
         assert map(ask_server, range(3), workers=1, scope="survey") == ["Two coins."] * 3
         assert len(server.requests) == 4
 
@@ -225,6 +240,7 @@ def test_draws_are_given_back() -> None:
         with scope("trial"):
             with pytest.raises(KeyboardInterrupt):
                 map(ask_server, ["a"], key=str)
+            gone_on.set()
             assert map(ask_server, ["a"], key=str) == ["Three."]
     with scope("trial"):
         assert map(ask_server, ["a"], key=str) == ["Three."]

@@ -191,9 +191,6 @@ class LLMCall:
         :raises ConfigError: where pandas is not installed.
         :raises ValueError: where a column has one of those names.
         """
-<<<<<<< HEAD
-        return _table(CallJob(self, whole=True), rows, repeats, dry_run, map_options)
-=======
         from .parallel.map import table
 
         return table(self, rows, **map_options)
@@ -203,7 +200,6 @@ class LLMCall:
         from .parallel.items import RowJob
 
         return RowJob(self)
->>>>>>> ef46e9e (Lay map out in three modules; let Ctrl-C leave within two seconds, give back the draws of a map that did not end, and name its items' and repeats' scopes as no user can)
 
     @property
     def messages(self) -> list[dict[str, Any]] | None:
@@ -316,23 +312,6 @@ class LLMCall:
         return None if known is None else known.get(self)
 
 
-def _table(job: CallJob, rows: Any, repeats: int, dry_run: bool, map_options: dict[str, Any]) -> Any:
-    from .parallel.frames import answer_table
-    from .parallel.map import map as mapped
-
-    if dry_run:
-        return mapped(job, rows, repeats=repeats, dry_run=True, **map_options)
-    if map_options.get("on_error") == "none":
-        map_options = {**map_options, "on_error": "return"}  # the column error has it
-
-    def ask(items: Iterable[Any]) -> list[list[Any]]:
-        """Return the answers of each item in a list."""
-        answers = mapped(job, items, repeats=repeats, **map_options)
-        return [[answer] for answer in answers] if repeats == 1 else answers
-
-    return answer_table(rows, repeats, ask)
-
-
 def _check_braces(templates: Iterable[Template], unused: frozenset[str]) -> None:
     """Refuse ``{name}`` where ``{{ name }}`` is meant: the model would read the braces."""
     for name in sorted(unused):
@@ -418,14 +397,6 @@ class LLMFunction(Generic[Arguments, Value]):
 
         return mapped(self, rows, **map_options)
 
-<<<<<<< HEAD
-    def table(self, rows: Iterable[Any], *, repeats: int = 1, dry_run: bool = False, **map_options: Any) -> Any:
-        """Ask about each row, and return a DataFrame with a row for each row and repeat; see :meth:`LLMCall.table`."""
-        return _table(CallJob(self.llm_call, self, whole=True), rows, repeats, dry_run, map_options)
-
-    def __repr__(self) -> str:
-        return f"<llm function {self.__qualname__}{self._signature}>"
-=======
     def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, as :meth:`map`, and return a DataFrame; see :meth:`LLMCall.table`."""
         from .parallel.map import table
@@ -437,7 +408,9 @@ class LLMFunction(Generic[Arguments, Value]):
         from .parallel.items import RowJob
 
         return RowJob(self.llm_call, self)
->>>>>>> ef46e9e (Lay map out in three modules; let Ctrl-C leave within two seconds, give back the draws of a map that did not end, and name its items' and repeats' scopes as no user can)
+
+    def __repr__(self) -> str:
+        return f"<llm function {self.__qualname__}{self._signature}>"
 
     def variables(self, item: Any) -> dict[str, Any]:
         """Return the templates' variables of an item of a ``map``: of a row, those that the function takes.

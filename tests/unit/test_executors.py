@@ -177,13 +177,6 @@ def test_a_failure_is_said_at_the_end_of_a_recording(pool: Executor, caplog: pyt
     assert "1 call failed for good (1 in scope 'survey/fail'" in caplog.text
 
 
-def test_a_cut_prompt_is_said_at_the_end_of_a_recording(pool: Executor, caplog: pytest.LogCaptureFixture) -> None:
-    """An answer to a cut prompt in a worker is named by the cassette here."""
-    with llmcall.cassette("market.jsonl"):
-        map(ask, ["a", "cut " * 200], executor=pool, scope="survey", key=len)
-    assert "1 call got an answer to a cut prompt (1 in scope 'survey/800'" in caplog.text
-
-
 def test_errors_come_home(processes: Executor) -> None:
     """An exception is the worker's; its cause is its traceback there."""
     with pytest.raises(ZeroDivisionError) as caught:

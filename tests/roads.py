@@ -87,7 +87,7 @@ class Road:
         self.resolved = Resolved(0, now, cache, {}, {}, None)  # type: ignore[arg-type]
         asked = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5, "max_tokens": 50}
         request = request or Request("chat", "m", asked, asked, {}, None, "0" * 64)
-        self.call = PreparedCall(self, request, options)  # type: ignore[arg-type]
+        self.call = PreparedCall(self, self.resolved, request, options)  # type: ignore[arg-type]
         self.flow = _one(self.call, policy, stream, False)
         OPEN.append(self)
 

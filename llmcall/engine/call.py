@@ -301,7 +301,7 @@ def _lead(
     shared: APIError | None = None
     try:
         for call in calls:
-            cache = call.client.resolved.cache
+            cache = call.resolved.cache
             leads, flight = process_flights.join((cache.path, call.request.cache_key))
             if not leads:
                 followed.append((call, flight))
@@ -660,7 +660,7 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
     hits: list[Record] = []
     missing: list[PreparedCall] = []
     for call in calls:
-        record = yield from look(call.client.resolved.cache, functools.partial(lookup, call))
+        record = yield from look(call.resolved.cache, functools.partial(lookup, call))
         if record is None:
             missing.append(call)
         else:

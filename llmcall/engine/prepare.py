@@ -179,6 +179,7 @@ class Client(Protocol):
 class PreparedCall(NamedTuple):
     """Hold one call as its arguments describe it, before it is looked up or sent.
 
+    :param resolved: what the client comes to under the settings of the call.
     :param scope: its scope path; empty outside any.
     :param draw: what it takes of the scope's draws, to be given back where it fails; ``None`` outside any scope.
     :param cassette: the one that is open, and the call's place in it.
@@ -186,6 +187,7 @@ class PreparedCall(NamedTuple):
     """
 
     client: Client
+    resolved: Resolved
     request: Request
     options: Options
     scope: str = ""
@@ -196,12 +198,12 @@ class PreparedCall(NamedTuple):
     @property
     def settings(self) -> Settings:
         """Return the settings that hold for the call."""
-        return self.client.resolved.settings
+        return self.resolved.settings
 
     @property
     def cache(self) -> ResponseCache | None:
         """Return the disk cache, or ``None`` where the call goes past it."""
-        return None if self.options.cache is False else self.client.resolved.cache
+        return None if self.options.cache is False else self.resolved.cache
 
     @property
     def storing_mode(self) -> str:
@@ -267,18 +269,22 @@ def prepare_chat(
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: where it is left to chance which draw it takes.
     """
-    # Before the settings: a cassette's own stand above them.
-    cassette = active_cassette(client.base_settings) if _may_be_recorded(client) else None
-    memo = client.resolved.memo
+    resolved, cassette = client.resolved, None
+    if is_any_open() or resolved.settings.cassette_path is not None:
+        cassette = active_cassette(client.base_settings)
+        resolved = client.resolved  # a cassette's own settings stand above the others
+    memo = resolved.memo
     try:
         packed = None if memo is None else dumps((messages, values, arguments), PLAIN)  # type: ignore[arg-type]
     except (ValueError, RecursionError):  # not plain data
         packed = None
     undrawn = memo.get(packed) if memo is not None and packed is not None else None
     if undrawn is None and packed is not None and memo is not None:
-        undrawn = _remembered(client, packed, memo)
+        undrawn = _remembered(client, resolved.settings, packed, memo)
     if undrawn is None:
-        undrawn = _undrawn(client, messages, {**dict(zip(ARGUMENTS, values, strict=False)), **arguments})
+        undrawn = _undrawn(
+            client, resolved.settings, messages, {**dict(zip(ARGUMENTS, values, strict=False)), **arguments}
+        )
     request, identified, options, parse = undrawn
     try:
         drawn = draw(identified, options.sample)
@@ -286,18 +292,16 @@ def prepare_chat(
         _note_refused(client, request, error)
         raise
     if drawn is None:
-        return PreparedCall(client, request, options, "", None, cassette, parse)
+        return PreparedCall(client, resolved, request, options, "", None, cassette, parse)
     sample = drawn.sample if isinstance(drawn, Draw) else drawn
     request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
     scope = sample.partition("#")[0]
-    return PreparedCall(client, request, options, scope, drawn if isinstance(drawn, Draw) else None, cassette, parse)
+    return PreparedCall(
+        client, resolved, request, options, scope, drawn if isinstance(drawn, Draw) else None, cassette, parse
+    )
 
 
-def _may_be_recorded(client: Client) -> bool:
-    return is_any_open() or client.resolved.settings.cassette_path is not None
-
-
-def _remembered(client: Client, packed: bytes, memo: dict[bytes, _Undrawn]) -> _Undrawn | None:
+def _remembered(client: Client, settings: Settings, packed: bytes, memo: dict[bytes, _Undrawn]) -> _Undrawn | None:
     """Return a call made of a copy of its arguments, which nobody else changes, and remember it.
 
     ``None`` where there is something wrong with the copy: marshal takes what shares its memory, as NumPy's numbers do,
@@ -305,7 +309,7 @@ def _remembered(client: Client, packed: bytes, memo: dict[bytes, _Undrawn]) -> _
     """
     messages, values, arguments = loads(packed)
     try:
-        undrawn = _undrawn(client, messages, {**dict(zip(ARGUMENTS, values, strict=False)), **arguments})
+        undrawn = _undrawn(client, settings, messages, {**dict(zip(ARGUMENTS, values, strict=False)), **arguments})
     except (TypeError, ValueError):
         return None
     if len(packed) <= MEMO_BYTES // 64:
@@ -315,9 +319,8 @@ def _remembered(client: Client, packed: bytes, memo: dict[bytes, _Undrawn]) -> _
     return undrawn
 
 
-def _undrawn(client: Client, messages: Any, arguments: Mapping[str, Any]) -> _Undrawn:
+def _undrawn(client: Client, settings: Settings, messages: Any, arguments: Mapping[str, Any]) -> _Undrawn:
     options, params = split_options(arguments)
-    settings = client.resolved.settings
     model = client.model_named(params.pop("model", None))
     check_names(params)
     checked = check_messages(messages, dedent=options.dedent_messages)
@@ -373,14 +376,15 @@ def prepare_embeddings(
     keyed = {name: value for name, value in given.items() if name not in UNKEYED}
     if namespace := client.namespace(name):
         keyed["namespace"] = namespace
-    normalize, scope = _normalizer_of(client.resolved.settings), standing()
+    resolved, scope = client.resolved, standing()
+    normalize = _normalizer_of(resolved.settings)
     prepared = []
     for index, each in enumerate(texts):
         asked = {"model": name, "input": normalize(each) if normalize else each, **keyed}
         key = sampled_key(identity("embedding", asked), None)
         request = Request("embedding", name, asked, {"model": name, "input": each, **given}, headers, None, key)
         cassette = active_cassette(client.base_settings) if index else first
-        prepared.append(PreparedCall(client, request, options, scope, None, cassette))
+        prepared.append(PreparedCall(client, resolved, request, options, scope, None, cassette))
     return prepared
 
 
@@ -424,7 +428,7 @@ def lookup(call: PreparedCall) -> Record | None:
 
 def from_cache(call: PreparedCall) -> Record | None:
     """Return the answer that the disk cache holds, or ``None``."""
-    resolved, request = call.client.resolved, call.request
+    resolved, request = call.resolved, call.request
     record = resolved.cache.get(request, mode=resolved.settings.cache_mode)
     if record is None:
         return None
@@ -440,7 +444,7 @@ def from_cache(call: PreparedCall) -> Record | None:
 def _check_host(call: PreparedCall, record: Record) -> None:
     """Say so, once, where a record of a model comes from another host than those that serve it now."""
     model = record.request.get("model", "")
-    known = call.client.resolved.hosts
+    known = call.resolved.hosts
     hosts = known.get(model) or known.setdefault(model, call.client.hosts(model))
     if record.host not in hosts:
         from ..notices import warn_once
@@ -472,7 +476,7 @@ def _missed(call: PreparedCall) -> CacheMissError:
     error = missed(
         call.request,
         settings=call.settings,
-        cache=call.client.resolved.cache,
+        cache=call.resolved.cache,
         cassette=cassette.cassette if cassette else None,
         past_cache=call.options.cache is False,
     )

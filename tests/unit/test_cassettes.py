@@ -554,36 +554,8 @@ def bad_request() -> type[Exception]:
     return openai.BadRequestError
 
 
-def test_a_prompt_that_was_cut_silently_is_not_recorded(httpserver: HTTPServer) -> None:
-    """An answer to half a prompt is no record of the whole one, on a cassette as in the cache."""
-    body = completion(usage={"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6})
-    server = ScriptedServer(httpserver, OK._replace(body=body))
-    for past_cache in (False, True):
-        with client_for(server.base_url) as client, cassette(PATH):
-            said(client, "word " * 200, **({"cache": False} if past_cache else {}))
-        assert not Path(PATH).exists()
 
 
-def test_cut_prompts_are_named_at_the_end(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
-    """One warning at the end says how many answers were to cut prompts, and in which scopes, beside the failures."""
-    cut = completion(usage={"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6})
-    server = ScriptedServer(httpserver, OK._replace(body=cut), OK._replace(body=cut), refusal(400), OK)
-    with client_for(server.base_url) as client, cassette(PATH):
-        for name in ("lisa", "oscar"):
-            with scope(name):
-                assert said(client, "word " * 200)
-        with scope("lisa"):
-            client.send_message("a", on_error="none")
-            client.send_message("b")
-        before = len(warnings(caplog))
-    assert warnings(caplog)[before:] == [
-        "2 calls got an answer to a cut prompt (1 in scope 'lisa', 1 in scope 'oscar'; the first: chat request to "
-        "gpt-4o-mini). Such an answer is not recorded, so a replay of the cassette tape.jsonl will not go as this run "
-        "did: let the server take longer prompts, or send a shorter one, and run it again",
-        "1 call failed for good (1 in scope 'lisa'; the first: chat request to gpt-4o-mini: InvalidRequestError). A "
-        "failure is not recorded, so a replay of the cassette tape.jsonl will not go as this run did: run it again, "
-        "and only what is missing is asked",
-    ]
 
 
 def test_quoting_a_reply_goes_on_the_same() -> None:

@@ -64,7 +64,7 @@ def test_the_same_record_as_the_unstreamed_call() -> None:
         whole.send_message(QUESTION)
     ((one, other),) = zip(streamed.cache.records(), whole.cache.records(), strict=True)
     assert one.response == {name: value for name, value in other.response.items() if name in one.response}
-    assert one._replace(response={}, stored_at=None) == other._replace(response={}, stored_at=None)
+    assert one.replace(response={}, stored_at=None) == other.replace(response={}, stored_at=None)
     assert one.cost is not None
 
 

@@ -21,7 +21,7 @@ from ..engine.single_flight import process_flights
 from ..errors import APIError, LLMCallError
 from ..notices import process_failures
 from ..requests.keys import identity, normalizer, sampled_key
-from ..requests.plain_data import plain
+from ..requests.plain_data import map_leaves, plain
 from ..types import Request, record_of
 from .scopes import Scope, draw
 
@@ -218,11 +218,7 @@ def _is_plain(value: Any) -> bool:
 def _replaced(value: Any, replace: Callable[[str], str] | None) -> Any:
     if replace is None:
         return value
-    if isinstance(value, str):
-        return replace(value)
-    if isinstance(value, dict):
-        return {name: _replaced(item, replace) for name, item in value.items()}
-    return [_replaced(item, replace) for item in value] if isinstance(value, list) else value
+    return map_leaves(value, lambda leaf: replace(leaf) if isinstance(leaf, str) else leaf)
 
 
 class FunctionCall(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["DEPTH", "a", "is_deep", "leaves", "map_leaves", "plain", "without_surrogates"]
+__all__ = ["DEPTH", "a", "is_deep", "leaves", "map_leaves", "plain"]
 
 DEPTH = 100  # levels; a response of the API has about ten
 
@@ -77,24 +77,14 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
-def map_leaves(value: Any, change: Callable[[Any], Any], *, names: bool = False) -> Any:
-    """Return a copy of plain data in which each string, number, boolean and ``None`` has been changed.
+def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a copy of plain data in which each string, number, boolean and ``None`` has been changed; no names.
 
     :param change: takes and returns one of these.
-    :param names: whether the names in dicts are changed as well.
     """
     if isinstance(value, dict):
-        return {change(name) if names else name: map_leaves(item, change, names=names) for name, item in value.items()}
-    return [map_leaves(item, change, names=names) for item in value] if isinstance(value, list) else change(value)
-
-
-def without_surrogates(value: Any) -> Any:
-    """Return plain data with U+FFFD in the place of each lone surrogate, as of bytes that are no UTF-8."""
-    return map_leaves(value, _mended, names=True)
-
-
-def _mended(leaf: Any) -> Any:
-    return leaf.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if isinstance(leaf, str) else leaf
+        return {name: map_leaves(item, change) for name, item in value.items()}
+    return [map_leaves(item, change) for item in value] if isinstance(value, list) else change(value)
 
 
 def is_deep(value: Any) -> bool:

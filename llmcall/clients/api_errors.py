@@ -237,6 +237,8 @@ def mapped_error(error: BaseException, url: str) -> APIError:
         return failure(error.status_code, masked(body, secrets_of(error.request)), headers=headers)
     cause = error.__cause__ or error
     words = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+    if isinstance(error, openai.APIError):
+        words = masked(words, secrets_of(error.request))
     if isinstance(error, (openai.APITimeoutError, *http_errors("TimeoutException"))):
         return RequestTimeoutError(f"no answer from {url} within the timeout ({words})")
     return ServiceError(f"the connection failed: {words}. Does the server at {url} run, and is that its address?")
@@ -253,8 +255,20 @@ def secrets_of(request: Any) -> list[str]:
     """Return the credentials of an HTTP request, whole and without the word before them ("Bearer …"), longest first."""
     fields: Iterable[tuple[str, str]] = [*request.headers.multi_items(), *request.url.params.multi_items()]
     values = [value for name, value in fields if any(word in name.lower() for word in SECRET_NAMES)]
-    values += [request.url.password, *(part for value in values for part in value.split() if part != "Bearer")]
+    values += [request.url.password or "", *map(_password, values)]
+    values += [part for value in values for part in value.split() if part not in ("Bearer", "Basic")]
     return sorted({value for value in values if value and len(value) >= SHORTEST_SECRET}, key=len, reverse=True)
+
+
+def _password(header: str) -> str:
+    """Return the password in a header that signs in by name and password, else an empty text."""
+    from base64 import b64decode
+
+    scheme, _, encoded = header.partition(" ")
+    try:
+        return b64decode(encoded).decode().partition(":")[2] if scheme == "Basic" else ""
+    except ValueError:
+        return ""
 
 
 def masked(value: Any, secrets: list[str]) -> Any:

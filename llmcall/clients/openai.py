@@ -119,10 +119,13 @@ class OpenAIClient(LLMClient):
     def _sdk_transport(
         self, endpoint: Endpoint, sdk_class: str, address: Address, arguments: dict[str, Any], key: Any
     ) -> SDKTransport:
-        from .sdk_transport import SDKTransport, TokenFunction
+        from .sdk_transport import Hidden, SDKTransport, TokenFunction
 
         config.announce_key_destination(self.settings, endpoint)
         given = self._http_client
+        hidden = {name: Hidden(value) for name, value in arguments.items() if name in ("api_key", "azure_ad_token")}
+        arguments = {**arguments, **hidden}
+        headers = {name: Hidden(value) for name, value in address.headers.items()}
 
         def make(asynchronous: bool) -> Any:
             """Make an SDK client."""
@@ -132,7 +135,7 @@ class OpenAIClient(LLMClient):
             return getattr(openai, f"Async{sdk_class}" if asynchronous else sdk_class)(
                 **arguments,
                 organization=endpoint.organization,
-                default_headers=address.headers,
+                default_headers=headers,
                 default_query=address.query,
                 max_retries=0,
                 http_client=given if fits else None,

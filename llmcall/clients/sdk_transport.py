@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..types import Request
 
-__all__ = ["SDKTransport", "TokenFunction"]
+__all__ = ["Hidden", "SDKTransport", "TokenFunction"]
 
 OWN = ("model", "messages", "input")  # what an extra body does not replace
 LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
@@ -337,6 +337,15 @@ def _as_chunk(response: dict[str, Any]) -> dict[str, Any]:
     return {**response, "choices": pieces}
 
 
+class Hidden(str):
+    """Be a text that does not show: what reports a failed test may print the local variables of every function."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+
 class TokenFunction:
     """Ask a function, sync or async, for the token of every attempt; it is never kept.
 
@@ -366,7 +375,7 @@ class TokenFunction:
 
 def _bearer(token: Any) -> dict[str, str]:
     checked = check_credential(token, "what the api_key function returned", "a token: one word of text")
-    return {"Authorization": f"Bearer {checked}"}
+    return {"Authorization": Hidden(f"Bearer {checked}")}
 
 
 def _run(awaitable: Any) -> Any:

@@ -154,8 +154,6 @@ SERVERS: dict[str, Any] = {
     "an error with 200": answering(Answer(200, {"error": {"message": TWICE, "code": KEY}})),
     "an error event": sends(HEAD + event({"error": {"message": TWICE, "type": KEY}})),
     "a broken event": sends(HEAD + f"data: {{{TWICE}\n\n".encode()),
-    "no HTTP": sends(f"{TWICE}\r\n\r\n".encode()),
-    "a header that is none": sends(f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode()),
     "a redirect": answering(Answer(307, "", {"Location": f"http://127.0.0.2:9/{KEY}"})),
     "a cut chunk": cut_chunk(),
 }

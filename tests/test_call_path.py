@@ -1,0 +1,74 @@
+"""How much a call does: functions of llmcall that it enters, the files they stand in, and the statements it runs."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import llmcall
+from llmcall.testing import ScriptedClient
+
+PACKAGE = os.path.dirname(llmcall.__file__)
+
+# Loosely above what a call does, so that the next change does not meet them by accident.
+MOST_OF_A_HIT, FILES_OF_A_HIT = 45, 13
+MOST_OF_A_MISS, FILES_OF_A_MISS = 215, 30
+
+
+def entered(act: Callable[[], object]) -> list[tuple[str, str]]:
+    """Run something and list the functions of the package that it enters, with their files."""
+    found: list[tuple[str, str]] = []
+
+    def watch(frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(PACKAGE):
+            found.append((code.co_filename, code.co_name))
+
+    sys.setprofile(watch)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def client_of(folder: Path) -> ScriptedClient:
+    """Return a client that is warm: it has asked, stored and found something."""
+    client = ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path=folder)
+    for _ in range(2):
+        client.send_message("warm up")
+    return client
+
+
+def test_a_hit_is_short(tmp_path: Path) -> None:
+    """A recorded answer outside any scope takes few functions in few files."""
+    client = client_of(tmp_path)
+    found = entered(lambda: client.send_message("warm up"))
+    assert len(found) <= MOST_OF_A_HIT, found
+    assert len({file for file, _ in found}) <= FILES_OF_A_HIT
+
+
+def test_a_miss_is_no_maze(tmp_path: Path) -> None:
+    """A call that is not recorded walks one road."""
+    client = client_of(tmp_path)
+    found = set(entered(lambda: client.send_message("something new")))
+    assert len(found) <= MOST_OF_A_MISS, sorted(found)
+    assert len({file for file, _ in found}) <= FILES_OF_A_MISS
+
+
+def test_the_statements_of_a_miss(tmp_path: Path) -> None:
+    """A call that is not recorded looks twice into the cache, and writes once."""
+    client = client_of(tmp_path)
+    run: list[str] = []
+    for connection in [each for each in gc.get_objects() if isinstance(each, sqlite3.Connection)]:
+        connection.set_trace_callback(run.append)
+    client.send_message("something new")
+    kinds = [text.split()[0].upper() for text in dict.fromkeys(run)]  # a trigger tells its statement once more
+    assert kinds.count("INSERT") == 1, run
+    assert [text.split()[0].upper() for text in run].count("SELECT") <= 2, run

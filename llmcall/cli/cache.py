@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections import Counter
-from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -407,9 +406,7 @@ def _read(file: IO[str]) -> tuple[Any, dict[str, Any]]:
 
 def _request(messages: Any, arguments: dict[str, Any], scope: str | None) -> Request:
     from ..clients.registry import client
-    from ..replay.scopes import scope as opened
+    from ..replay.scopes import Draws, inside
 
-    with ExitStack() as stack:
-        for name in scope.split("/") if scope else ():
-            stack.enter_context(opened(name))
+    with inside(scope or "", Draws()):
         return client().build_request(messages, **arguments)

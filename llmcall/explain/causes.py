@@ -12,39 +12,34 @@ from typing import TYPE_CHECKING, Any
 from ..text import printable
 from .differences import brief
 from .passages import masked, pieces, shortened
-from .similarity import conversation, said, strings_in
-from .volatile import holds, volatile
+from .similarity import said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..config.settings import Settings
-    from ..types import Data, Record
+    from ..types import Data
     from .differences import Difference
 
 __all__ = ["causes_of", "causes_of_differences"]
 
 MOST = 4  # causes that a message names
 ALIKE = 0.6  # of two words, one of which may be the other misspelt
-SIMILAR_RECORDS = 2  # that share a wording, for it to be a template's
 WIDTH = 60  # characters of a value
 PARAMETERS = {"response_format": "the output type's schema", "tools": "the schema of a tool"}
 MEDIA = re.compile(r"data:[^;,]*(?:;[^;,]*)*;?sha256,|sha256,")
 
 
-def causes_of_differences(
-    differences: Sequence[Difference], records: Sequence[Record], settings: Settings
-) -> list[str]:
+def causes_of_differences(differences: Sequence[Difference], settings: Settings) -> list[str]:
     """Return what made a request differ from the nearest record, in sentences.
 
-    :param records: the nearest records, the nearest first.
     :param settings: those that made the request.
     """
     found: dict[str, None] = {}
     whole = [difference for difference in differences if difference.place.endswith("]")]
     for difference in differences:
         if difference not in whole:
-            found |= dict.fromkeys(_of_field(difference, records, settings))
+            found |= dict.fromkeys(_of_field(difference, settings))
     found |= dict.fromkeys(_of_messages(whole))
     return list(found)
 
@@ -54,7 +49,7 @@ def causes_of(causes: Sequence[str]) -> tuple[str, ...]:
     return tuple(causes[:MOST])
 
 
-def _of_field(difference: Difference, records: Sequence[Record], settings: Settings) -> Iterator[str]:
+def _of_field(difference: Difference, settings: Settings) -> Iterator[str]:
     place = re.split(r"[.\[]", difference.place)[0]
     if place == "model":
         yield _of_model(str(difference.recorded), str(difference.asked), settings)
@@ -65,7 +60,7 @@ def _of_field(difference: Difference, records: Sequence[Record], settings: Setti
     elif MEDIA.match(str(difference.recorded)) and MEDIA.match(str(difference.asked)):
         yield f"{difference.place} is another image or sound: its bytes' SHA-256 differs"
     elif difference.passages and place in ("messages", "input", "arguments"):
-        yield from _of_text(difference, records)
+        yield from _of_text(difference)
     elif place in PARAMETERS:
         yield f"{PARAMETERS[place]} changed: {_values(difference)}"
     else:
@@ -115,18 +110,14 @@ def _of_function(recorded: str, asked: str) -> str:
     return f"{begin}: it moved, or is run as a script and imported; @llmcall.recorded(name={recorded!r}) finds it again"
 
 
-def _of_text(difference: Difference, records: Sequence[Record]) -> Iterator[str]:
+def _of_text(difference: Difference) -> Iterator[str]:
     what = _what(difference)
     outward = _outward(difference.recorded, difference.asked)
     if outward:
         yield f"{what} differs only in {outward}"
         return
     difference = difference._replace(recorded=masked(difference.recorded), asked=masked(difference.asked))
-    changing = volatile(difference.recorded, difference.asked, difference.passages)
-    for sentence in changing:
-        yield f"in {what}, {sentence}"
-    if not changing:
-        yield _rewritten(difference, what, records)
+    yield _rewritten(difference, what)
 
 
 def _what(difference: Difference) -> str:
@@ -162,7 +153,7 @@ def _typed(text: str) -> str:
     return text.translate(plain)
 
 
-def _rewritten(difference: Difference, what: str, records: Sequence[Record]) -> str:
+def _rewritten(difference: Difference, what: str) -> str:
     if difference.role == "assistant":
         return (
             "an earlier answer in the conversation is another: this run parted from the recorded one before this "
@@ -173,8 +164,7 @@ def _rewritten(difference: Difference, what: str, records: Sequence[Record]) -> 
     one, other = (shortened(printable(piece.strip()), WIDTH) for piece in _first_pieces(difference))
     if len(difference.passages) == 1 and _misspelt(one, other):
         return f"in {what}, one word is spelt in another way: recorded {one!r}, asked {other!r}"
-    held = holds(_first_pieces(difference)[1]) if not one else ""
-    return f"{what} changed: {_pair(one, other)}{held}{_template(difference, records)}"
+    return f"{what} changed: {_pair(one, other)}"
 
 
 def _pair(one: str, other: str) -> str:
@@ -192,20 +182,6 @@ def _first_pieces(difference: Difference) -> tuple[str, str]:
 def _misspelt(one: str, other: str) -> bool:
     words = one.isalpha() and other.isalpha()
     return words and SequenceMatcher(None, one, other).ratio() >= ALIKE
-
-
-def _template(difference: Difference, records: Sequence[Record]) -> str:
-    """Say that a wording is a template's where several different records share what the request has lost."""
-    texts = {text for record in records for text in strings_in(conversation(record.request))}
-    lost = max((pieces(each, difference.recorded, difference.asked) for each in difference.passages), key=_length)[0]
-    sharing = sum(1 for text in texts if lost.strip() and lost in text and text != difference.recorded)
-    if sharing < SIMILAR_RECORDS:
-        return ""
-    return " (other records share the recorded wording, so that the template changed)"
-
-
-def _length(pair: tuple[str, str]) -> int:
-    return len(pair[0])
 
 
 def _of_messages(whole: Sequence[Difference]) -> Iterator[str]:

@@ -248,7 +248,7 @@ def _causes(request: Request, search: Nearest, found: Sequence[Difference], sett
     if search.found[0].distance >= UNLIKE:
         return [*causes, "no record is much like it: the request is new"]
     inside = [each for each in found if each.place != "sample"]
-    return [*causes, *causes_of_differences(inside, records, settings)]
+    return [*causes, *causes_of_differences(inside, settings)]
 
 
 def _remedy(settings: Settings, cassette: Cassette | None, *, past_cache: bool) -> str:

@@ -121,11 +121,6 @@ class Mistake(NamedTuple):
 
 Q = ("What does bread cost?", "How is the weather?", "Whom did you meet?")
 MISTAKES = {
-    "changed template": Mistake(
-        ask_each(*(f"Would you buy {item} for 3 coins today?" for item in ("bread", "milk", "eggs", "fish"))),
-        ask("Would you pay 3 coins for milk today?"),
-        (r"other records share the recorded wording, so that the template changed", r"recorded +Would you \[-buy"),
-    ),
     "changed temperature": Mistake(
         ask(temperature=0.7), ask(temperature=1), (r"temperature is 1 here, and 0\.7 in the record",)
     ),
@@ -146,29 +141,6 @@ MISTAKES = {
         market("lisa", "oscar", telling=True),
         market("lisa", "oscar", "emma", telling=True),
         (r"', emma' is new", r"\{\+, emma\+\}"),
-    ),
-    "a date in the prompt": Mistake(
-        ask(f"It is 2026-11-03 10:31. {BREAD}"),
-        ask(f"It is 2026-11-04 09:05. {BREAD}"),
-        (r"a date or time differs .*changes from run to run", r"NORMALIZE = times", r"@llmcall\.recorded"),
-    ),
-    "another Python's repr of a float": Mistake(
-        ask(f"You have {0.1 + 0.2} coins. {BREAD}"),
-        ask(f"You have 0.3 coins. {BREAD}"),
-        (r"the same number is written with other digits", r"another version of Python", r"format it"),
-    ),
-    "a NumPy number's repr": Mistake(
-        ask(f"You have 2.5 coins. {BREAD}"), ask(f"You have np.float64(2.5) coins. {BREAD}"), (r"NumPy 2 writes it",)
-    ),
-    "a dict's order": Mistake(
-        ask("Prices: {'bread': 3, 'milk': 2}. " + BREAD),
-        ask("Prices: {'milk': 2, 'bread': 3}. " + BREAD),
-        (r"a dict is written in another order", r"sort_keys=True"),
-    ),
-    "a set's order": Mistake(
-        ask("Friends: {'Oscar', 'Emma', 'Ann'}. " + BREAD),
-        ask("Friends: {'Ann', 'Oscar', 'Emma'}. " + BREAD),
-        (r"the order of a set changes from run to run", r"sorted\("),
     ),
     "changed model": Mistake(
         ask(model="gpt-4o-mini"), ask(model="gpt-4o"), (r"the model is gpt-4o here, and gpt-4o-mini in the record",)
@@ -233,37 +205,6 @@ MISTAKES = {
     ),
     "typographic quotation marks": Mistake(ask("Say 'yes'."), ask("Say ’yes’."), (r"quotation marks, dashes",)),
     "upper case": Mistake(ask("Buy bread?"), ask("buy Bread?"), (r"only in upper and lower case",)),
-    "a UUID": Mistake(
-        ask(f"Order 123e4567-e89b-12d3-a456-426614174000. {BREAD}"),
-        ask(f"Order 00fe4567-e89b-12d3-a456-426614174abc. {BREAD}"),
-        (r"a UUID differs .*NORMALIZE = uuids",),
-    ),
-    "an address in a repr": Mistake(
-        ask(f"<Person object at 0x7f3a2c1b> {BREAD}"),
-        ask(f"<Person object at 0x7f3affff> {BREAD}"),
-        (r"an object's address in memory differs .*NORMALIZE = addresses",),
-    ),
-    "a temporary path": Mistake(
-        ask(f"Read /tmp/tmpab12cd/prices.csv. {BREAD}"),
-        ask(f"Read /tmp/tmpzz99/prices.csv. {BREAD}"),
-        (r"a temporary path differs .*NORMALIZE = temporary_paths",),
-    ),
-    "a date in words": Mistake(
-        ask(f"It is Tuesday, 3 November 2026. {BREAD}"),
-        ask(f"It is Wednesday, 4 November 2026. {BREAD}"),
-        (r"recorded Tuesday, 3 November 2026, asked Wednesday, 4 November 2026", r"@llmcall\.recorded"),
-    ),
-    "seconds since 1970": Mistake(
-        ask(f"At 1762184523.25: {BREAD}"), ask(f"At 1762184777.5: {BREAD}"), (r"a time in seconds differs",)
-    ),
-    "a random number": Mistake(
-        ask(f"Luck 0.8444218515250481. {BREAD}"),
-        ask(f"Luck 0.7579544029403025. {BREAD}"),
-        (r"drawn at random or measured, put the function that gives it under @llmcall\.recorded",),
-    ),
-    "a time put into the prompt": Mistake(
-        ask(), ask(f"It is 10:31. {BREAD}"), (r"is new, and holds a date or time, which changes from run to run",)
-    ),
 }
 
 
@@ -322,8 +263,6 @@ def test_twenty_mistakes_among_others() -> None:
     for each in MISTAKES.values():
         each.recorded(recorder)
     replayer = ScriptedClient(cache_mode="replay")
-    said = missed(ask(f"Order 11114567-e89b-12d3-a456-426614174abc. {BREAD}"), replayer)
-    assert "NORMALIZE = uuids" in said
     assert "is the name spelt in another way" in missed(in_scope("trial-3/lusa"), replayer)
     assert "max_tokens is 70 here" in missed(ask(max_tokens=70), replayer)
     assert Path(".llmcall/cache/cache.db").exists()

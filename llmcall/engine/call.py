@@ -13,7 +13,7 @@ import sys
 import time
 from array import array
 from marshal import dumps, loads
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..cassettes.format import ordered
 from ..errors import (
@@ -35,7 +35,7 @@ from ..types import Outcome, Response, Sent, TokenUsage, record_of
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, look
 from .estimates import estimate
 from .limits import LEFT_OUT, Admission, Limits
-from .prepare import from_cache, lookup
+from .prepare import lookup
 from .single_flight import process_flights
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState, Retrying
 
+    from ..cache.cache import ResponseCache
     from ..config.settings import Endpoint, Settings
     from ..types import Record, Request
     from .effects import Flow
@@ -261,8 +262,27 @@ def _check_room(call: PreparedCall) -> None:
         )
 
 
+class Shareable(Protocol):
+    """What single flight needs of a call: of a model, or of a recorded function."""
+
+    @property
+    def request(self) -> Request:
+        """Return what is asked."""
+
+    @property
+    def cache(self) -> ResponseCache | None:
+        """Return the disk cache, or ``None`` where the call goes past it."""
+
+    @property
+    def storing_mode(self) -> str:
+        """Return how the disk cache stores."""
+
+    def stored(self) -> Record | None:
+        """Return the answer that the disk cache holds by now, where it may supply it."""
+
+
 def share(
-    calls: Sequence[PreparedCall], ask: Callable[[Sequence[PreparedCall]], Flow[Outcomes]], policy: RetryPolicy
+    calls: Sequence[Shareable], ask: Callable[[Any], Flow[Outcomes]], policy: RetryPolicy
 ) -> Flow[Outcomes]:
     """Answer calls that are not recorded: as the leader of each request's flight, or by another caller's answer.
 
@@ -289,27 +309,26 @@ def share(
 
 
 def _lead(
-    calls: list[PreparedCall],
-    ask: Callable[[Sequence[PreparedCall]], Flow[Outcomes]],
+    calls: list[Shareable],
+    ask: Callable[[Any], Flow[Outcomes]],
     policy: RetryPolicy,
     outcomes: Outcomes,
-) -> Flow[list[tuple[PreparedCall, Flight]]]:
+) -> Flow[list[tuple[Shareable, Flight]]]:
     """Answer the calls that nobody is answering; return the others, each with its flight."""
     led: list[Flight] = []
-    followed: list[tuple[PreparedCall, Flight]] = []
-    missing: list[PreparedCall] = []
+    followed: list[tuple[Shareable, Flight]] = []
+    missing: list[Shareable] = []
     shared: APIError | None = None
     try:
         for call in calls:
-            cache = call.resolved.cache
+            cache = call.cache
+            assert cache is not None
             leads, flight = process_flights.join((cache.path, call.request.cache_key))
             if not leads:
                 followed.append((call, flight))
                 continue
             led.append(flight)
-            record = None
-            if call.cassette is None or call.cassette.cassette.reads_cache:  # another one may have stored it meanwhile
-                record = yield from look(cache, functools.partial(from_cache, call))
+            record = yield from look(cache, call.stored)  # another one may have stored it meanwhile
             if record is None:
                 missing.append(call)
             else:

@@ -236,6 +236,10 @@ class PreparedCall(NamedTuple):
             self.cassette.keep(record_of(self.request, {"fallback": record.cache_key}))
         return self.cassette.keep(record)
 
+    def stored(self) -> Record | None:
+        """Return the answer that the disk cache holds by now, where it may supply it."""
+        return from_cache(self) if self.cassette is None or self.cassette.cassette.reads_cache else None
+
     def note_unrecorded(self, why: str, ending: str = "") -> None:
         """Note, where calls are recorded, that this one is not: it is told at the end of the run.
 

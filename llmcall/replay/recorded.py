@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -15,14 +14,14 @@ from ..cache.cache import shared_cache
 from ..cassettes.cassette import active_cassette, function_scope
 from ..cassettes.format import check_unicode, ordered
 from ..config import resolve as config
+from ..engine.call import RetryPolicy, share
 from ..engine.drivers import adrive, drive
-from ..engine.effects import ALONE, Do, Send, Wait, look
-from ..engine.single_flight import process_flights
+from ..engine.effects import Do, Send, look
 from ..errors import APIError, LLMCallError
 from ..notices import process_failures
 from ..requests.keys import identity, normalizer, sampled_key
 from ..requests.plain_data import map_leaves, plain
-from ..types import Request, record_of
+from ..types import Outcome, Request, record_of
 from .scopes import Scope, draw
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from ..cassettes.cassette import ActiveCassette
     from ..config.settings import Settings
     from ..engine.effects import Flow
-    from ..engine.single_flight import Flight
     from ..types import Data, Record
     from .scopes import Draw
 
@@ -249,10 +247,14 @@ class FunctionCall(NamedTuple):
         return self.tape.cassette.asks if self.tape else self.mode != "replay"
 
     @property
-    def storing(self) -> str:
+    def storing_mode(self) -> str:
         """Return how the disk cache stores."""
         again = self.is_live or (self.tape is not None and self.tape.cassette.mode == "rewrite")
         return "rewrite" if again and self.mode != "off" else self.mode
+
+    def stored(self) -> Record | None:
+        """Return the result that the disk cache holds by now, where it may supply it."""
+        return self.cache.get(self.request, mode=self.mode) if self.reads_cache else None
 
     @property
     def scope(self) -> str:
@@ -326,32 +328,17 @@ def _kept(call: FunctionCall, record: Record) -> Record:
 
 def _joined(call: FunctionCall) -> Flow[Record]:
     """Run the function, or share the result of an identical call that is under way."""
-    if call.mode == "off":
+    key, ran = call.request.cache_key, []
+
+    def ask(_: Any) -> Flow[dict[str, Outcome]]:
+        """Run the function, and keep its result."""
+        ran.append((yield from _run(call)))
+        return {key: Outcome(ran[0])}
+
+    if key in _running.get():  # whoever calls itself would wait for itself
         return (yield from _run(call))
-    while True:
-        leads, flight = process_flights.join((call.cache.path, call.request.cache_key))
-        if leads:
-            return (yield from _led(call, flight))
-        # Whoever calls itself would wait for itself.
-        alone = call.request.cache_key in _running.get()
-        shared: Any = ALONE if alone else (yield Wait(flight, None))
-        if shared is ALONE:
-            return (yield from _run(call))
-        if shared is not None:
-            return _kept(call, copy.deepcopy(shared))
-
-
-def _led(call: FunctionCall, flight: Flight) -> Flow[Record]:
-    outcome: Record | None = None
-    try:
-        # Another one may have ended since it was looked up.
-        get = functools.partial(call.cache.get, call.request, mode=call.mode)
-        record = (yield from look(call.cache, get)) if call.reads_cache else None
-        record = (yield from _run(call)) if record is None else _kept(call, record)
-        outcome = copy.deepcopy(record)
-        return record
-    finally:
-        process_flights.land(flight, outcome)
+    outcomes = yield from share([call], ask, RetryPolicy())
+    return ran[0] if ran else _kept(call, outcomes[key].record)
 
 
 def _run(call: FunctionCall) -> Flow[Record]:
@@ -364,7 +351,7 @@ def _run(call: FunctionCall) -> Flow[Record]:
         raise
     record = record_of(call.request, {"value": recordable(result, call.name)})
     if call.mode != "off":
-        record = yield Do(functools.partial(call.cache.store, record, mode=call.storing))
+        record = yield Do(functools.partial(call.cache.store, record, mode=call.storing_mode))
     return _kept(call, record)
 
 

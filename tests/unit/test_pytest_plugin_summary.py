@@ -37,26 +37,20 @@ def test_unused_records(project: Project) -> None:
 
 
 CUT = """
-import pytest
 import llmcall
+from llmcall.testing import ScriptedClient
 
-class Cutting(llmcall.LLMClient):
-    api_type = "cutting"
+def answered(messages):
+    if messages[-1]["content"] == "refused":
+        raise llmcall.InvalidRequestError("no")
+    return "so it goes"
 
-    def send(self, request, timeout):
-        text = request.messages[-1]["content"]
-        if text == "refused":
-            raise llmcall.InvalidRequestError("no")
-        usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
-        choice = {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
-        return {"model": "m", "choices": [choice], "usage": usage}
-
-@pytest.mark.llm
-def test_cut():
-    client = Cutting(on_error="none")
+def test_cut(llm_cassette):
+    client = ScriptedClient(answered)
+    client.send_message("whole")
     for number in range(CALLS):
-        client.send_message(f"{number} " + "word " * 200)
-    client.send_message("short")
+        with client.stream_message(f"{number}") as stream:
+            next(stream)
     client.send_message("refused")
     assert PASSES
 """
@@ -65,8 +59,8 @@ def test_cut():
 @pytest.mark.parametrize(
     ("calls", "said"),
     [
-        (1, "1 call of {} got an answer to a cut prompt and is not recorded: a replay misses it"),
-        (2, "2 calls of {} got an answer to a cut prompt and are not recorded: a replay misses them"),
+        (1, "1 call of {} ended before the whole answer had come and is not recorded: a replay misses it"),
+        (2, "2 calls of {} ended before the whole answer had come and are not recorded: a replay misses them"),
     ],
 )
 def test_calls_that_left_no_record(project: Project, calls: int, said: str) -> None:
@@ -78,7 +72,7 @@ def test_calls_that_left_no_record(project: Project, calls: int, said: str) -> N
     project.run("test_cut.py", failed=1)
     printed = project.run("--llm-record=once", "test_cut.py", passed=1)
     assert summary(printed)[1:] == [
-        "llmcall: 0 calls replayed, 1 recorded", f"llmcall: {said.format(place)}", failed,
+        "llmcall: 0 calls replayed, 1 recorded", failed, f"llmcall: {said.format(place)}",
     ]  # fmt: skip
     project.write("test_cut.py", source.replace("PASSES", "False"), header="")
     assert "not recorded" not in project.run("--llm-record=rewrite", "test_cut.py", failed=1)

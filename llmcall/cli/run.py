@@ -33,9 +33,9 @@ def run(
     script: str,
     arguments: tuple[str, ...],
 ) -> None:
-    """Run a program on the OpenAI SDK, recorded and replayed, without changing it.
+    """Run an unchanged program, recorded and replayed.
 
-    SCRIPT is a Python file; what follows are its own arguments. The exit code is the program's, or 1 where it got an
+    SCRIPT is a Python file that uses the OpenAI SDK or any HTTP client; what follows are its own arguments. The exit code is the program's, or 1 where it got an
     error of llmcall's own, such as a request that is not recorded; the first one is printed.
     """
     from .. import cassette as opened

@@ -127,9 +127,6 @@ def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
 # The network
 
 
-OPTION = "--llm-record"
-
-
 class Network:
     """Stand between the calls of all clients and their models, from :meth:`close` to :meth:`open`.
 

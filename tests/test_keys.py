@@ -1,0 +1,460 @@
+"""Keys: pinned digests, what matters to a key, and what does not. Run as a program, it prints the pinned ones."""
+
+from __future__ import annotations
+
+import base64
+import enum
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import llmcall
+from llmcall.testing import ScriptedClient
+
+HISTORY = [
+    {"role": "system", "content": "You sell bread. Käse gibt es nebenan: 🧀"},
+    {"role": "user", "content": "How much?"},
+    {"role": "assistant", "content": "3 coins."},
+    {"role": "user", "content": "Cafe\u0301, Caf\u00e9,\tspäť\r\n"},
+]
+PICTURE = {
+    "role": "user",
+    "content": [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+    ],
+}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "price_of",
+        "description": "Look up a price.",
+        "parameters": {
+            "type": "object",
+            "properties": {"item": {"type": "string"}, "count": {"type": "integer", "minimum": 1.0, "default": None}},
+            "required": ["item"],
+        },
+    },
+}
+CALLED = [{"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item":"bread"}'}}]
+USED_TOOL = [
+    {"role": "user", "content": "Bread?"},
+    {"role": "assistant", "content": None, "tool_calls": CALLED},
+    {"role": "tool", "tool_call_id": "c1", "content": "3"},
+]
+SAMPLING = {
+    "temperature": 0.7, "max_tokens": 50, "top_p": 0.95, "frequency_penalty": -0.5, "presence_penalty": 1,
+    "stop": ["\n", "END"], "seed": 42, "n": 2, "logit_bias": {"50256": -100}, "logprobs": True, "top_logprobs": 3,
+}  # fmt: skip
+PNG = base64.b64encode(bytes(range(200))).decode()
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+TEXTS = st.text(CHARACTERS, max_size=12)
+DATA = st.recursive(
+    st.integers(-1000, 1000) | st.floats(-1000, 1000) | TEXTS | st.booleans(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+class Mood(enum.Enum):
+    GLAD = "glad"
+    SAD = "sad"
+
+
+class Item(pydantic.BaseModel):
+    name: str = pydantic.Field(min_length=1, max_length=40)
+    price: float = pydantic.Field(gt=0, le=1000)
+
+
+class Decision(pydantic.BaseModel):
+    """Decide what to buy."""
+
+    buys: bool
+    items: list[Item]
+    mood: Mood = Mood.GLAD
+    words: str | None = pydantic.Field(default=None, description="What is said aloud")
+
+
+def price_of(item: str, count: int = 1) -> float:
+    """Look up a price."""
+    raise NotImplementedError
+
+
+def asked(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> str:
+    """Return the key of a request to a named model."""
+    client = ScriptedClient(**(settings or {}))
+    return client.build_request(messages, **{"model": "gpt-4o-mini", **arguments}).cache_key
+
+
+def embedded(text: str, **arguments: Any) -> str:
+    """Return the key of an embedding."""
+    client = ScriptedClient([[1.0]])
+    client.get_embedding(text, "text-embedding-3-small", **arguments)
+    return client.requests[0].cache_key
+
+
+def drawn() -> str:
+    """Return the key of the second of two equal requests in a nested scope."""
+    client = ScriptedClient(["one"])
+    with llmcall.scope("trial-3"), llmcall.scope("lisa"):
+        client.send_message("Hello", model="gpt-4o-mini")
+        return client.build_request("Hello", model="gpt-4o-mini").cache_key
+
+
+# A change here makes every recorded answer unfindable: raise KEY_VERSION, and see to it that old records are rekeyed.
+GOLDEN: dict[str, tuple[Callable[[], str], str]] = {
+    "one message": (asked, "3ac4e67215523b6c531162ff45ae1f6709e49d8da22602ab90fb471767797bbf"),
+    "a history in several scripts": (
+        lambda: asked(HISTORY), "cde8b9dd86c09fa51db7d18f3fbf330ecebd7e9427a8a63921a83a3764a60427"),
+    "sampling parameters": (
+        lambda: asked(**SAMPLING), "32442c0dfebe310fce7ed68cbacd4863e3084e98266effc67527fd81eb411bcd"),
+    "a tool": (
+        lambda: asked(tools=[TOOL], tool_choice="auto"),
+        "c9e907c4c55393fa6081938e90078e01d7472c663ec0fae8abe9127d67dd61ab"),
+    "a used tool": (
+        lambda: asked(USED_TOOL, tools=[TOOL]), "478dea174f8a6e01889f4bdb6d3b73ebfc55b6f5a06d8f324bf15fff48272229"),
+    "images": (lambda: asked([PICTURE]), "a40d85830ee75a19cd0267c48f0f6734d0d1e0366f0fcf5854c66898f4ecb23a"),
+    "audio": (lambda: asked(sound("UklGRg==")), "4e16385835bf747d565fec230519848de01b5348bb8b9279c79bc65d365a5c9b"),
+    "JSON and a server's own parameters": (
+        lambda: asked(response_format={"type": "json_object"}, extra_body={"top_k": 40, "min_p": 0.05}),
+        "96f60e360e6e8291a2e42bab37cb5ce0817df0d783487dba356587c82920081f"),
+    "reasoning": (
+        lambda: asked(model="o3-mini", reasoning_effort="high", max_completion_tokens=500),
+        "840bdc2fa14786a78ec3804f96c46c5bf0058b6eb13da3f9430db777d99914aa"),
+    "a given sample": (lambda: asked(sample=1), "980a3a65c8eb8a229085c83720f102a2dd4baad733ce82b0cdcc8cd7436b8994"),
+    "a second draw in a nested scope": (drawn, "dc45f1040389417ba42a2abe68f2c994d3cda0a54ea72aa739b0172cb299a338"),
+    "a namespace": (
+        lambda: asked(settings={"cache_namespace": "local llama"}),
+        "94db097fdb55c0e83e93d1456bd720fe6d25d586a2d9011ca3620978e9e1df9d"),
+    "a text without its times": (
+        lambda: asked("It is 12:30.", {"cache_normalize": ["times"]}),
+        "9d530ba3283f9110b7defc8a23e8e30155ab53d2b67a2f33aa8f48fc3b405ae3"),
+    "an embedding": (lambda: embedded("Käse 🧀"), "942701ddffc1b17fac329b5551828e5ca7bfec45361115994a465f50825de949"),
+    "a short embedding": (
+        lambda: embedded("cheese", dimensions=256), "f5b3d5f7300360dd5ae0b6c76c267f7d4175320164211c58467f8c25d6ac5daf"),
+    "a pydantic model": (
+        lambda: asked(response_format=Decision), "f58ed2804890505c6a2c00d55d1444bba9ef3573f3e4f3c07ec00e6367abccde"),
+    "a function as a tool": (
+        lambda: asked(tools=[price_of]), "2a50ddd047588b56b29ac8d0c1498c23cd64dfc60cea7081a4c4daf71f8344bf"),
+    "a pydantic model as a tool": (
+        lambda: asked(tools=[Decision]), "84148f2e00b90614db61e6044e1b7a8660514d091d740d22af1f8853dd582bde"),
+}  # fmt: skip
+
+
+def sound(data: str, form: str = "wav") -> list[dict[str, Any]]:
+    """Return messages with audio in base64."""
+    part = {"type": "input_audio", "input_audio": {"data": data, "format": form}}
+    return [{"role": "user", "content": [part]}]
+
+
+def image(data: str, detail: str | None = None, kind: str = "image/png") -> list[dict[str, Any]]:
+    """Return messages with a picture in a data URL."""
+    url = {"url": f"data:{kind};base64,{data}", **({"detail": detail} if detail else {})}
+    return [{"role": "user", "content": [{"type": "image_url", "image_url": url}]}]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_pinned_digests(name: str) -> None:
+    """The layout of a key never changes unnoticed."""
+    key, pinned = GOLDEN[name]
+    assert key() == pinned
+
+
+def test_the_same_in_another_process() -> None:
+    """Neither the process nor the seed of hashes matters."""
+    environment = {**os.environ, "PYTHONHASHSEED": "4242"}
+    run = subprocess.run([sys.executable, __file__], capture_output=True, check=True, env=environment)
+    assert json.loads(run.stdout) == {name: pinned for name, (_, pinned) in GOLDEN.items()}
+
+
+def test_a_key_can_be_made_by_hand() -> None:
+    """A key is the SHA-256 of a text that anybody can write down."""
+    text = (
+        '{"key":1,"kind":"chat","request":{"messages":[{"content":"Hellö","role":"user"}],'
+        '"model":"m","temperature":1},"sample":"lisa#0"}'
+    )
+    with llmcall.scope("lisa"):
+        assert asked("Hellö", model="m", temperature=1.0) == hashlib.sha256(text.encode()).hexdigest()
+    unsampled = text.replace('"lisa#0"', "null")
+    assert asked("Hellö", model="m", temperature=1.0) == hashlib.sha256(unsampled.encode()).hexdigest()
+
+
+def respelt(value: Any, chance: random.Random) -> Any:
+    """Copy data with every dict in another order, and every whole number written the other way."""
+    if isinstance(value, dict):
+        items = list(value.items())
+        chance.shuffle(items)
+        return {name: respelt(item, chance) for name, item in items}
+    if isinstance(value, list):
+        return [respelt(item, chance) for item in value]
+    if type(value) is int:
+        return float(value)
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+@given(st.dictionaries(TEXTS, DATA, min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_order_and_spelling_do_not_matter(data: dict[str, Any], chance: random.Random) -> None:
+    """Neither the order of keys nor 1 or 1.0 matters, however deep, wherever data may stand."""
+    for arguments in (
+        {"tools": [{**TOOL, "function": {**TOOL["function"], "parameters": data}}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": data}}},
+        {"extra_body": data},
+        {"logit_bias": data},
+        {"messages": [{"role": "user", "content": "Hello", "extra": data}]},
+    ):
+        assert asked(**respelt(arguments, chance)) == asked(**arguments)
+
+
+@given(st.dictionaries(TEXTS, DATA, min_size=1, max_size=3), st.dictionaries(TEXTS, DATA, min_size=1, max_size=3))
+def test_different_data_matters(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Keys agree exactly where the data does, True being no number."""
+
+    def spelt(value: Any) -> Any:
+        if isinstance(value, dict):
+            return "an object", [(name, spelt(value[name])) for name in sorted(value)]
+        if isinstance(value, list):
+            return [[spelt(item)] for item in value]
+        return int(value) if type(value) is float and value.is_integer() else value
+
+    assert (asked(extra_body=one) == asked(extra_body=other)) == (repr(spelt(one)) == repr(spelt(other)))
+
+
+USER = {"role": "user", "content": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "same"),
+    [
+        (dict.fromkeys(SAMPLING), {}),
+        ({"n": 1}, {}),
+        ({"n": 1.0}, {}),
+        ({"stop": []}, {}),
+        ({"temperature": 0}, {"temperature": -0.0}),
+        ({"stop": "x"}, {"stop": ["x"]}),
+        ({"stop": ("x", "y")}, {"stop": ["x", "y"]}),
+        ({"max_tokens": 5}, {"max_completion_tokens": 5}),
+        ({"max_tokens": 5, "max_completion_tokens": 5.0}, {"max_tokens": 5}),
+        ({"sample": 1}, {"sample": "1"}),
+        ({"messages": (USER,)}, {}),
+        ({"messages": [{**USER, "name": None, "refusal": None}]}, {}),
+        ({"messages": "  a\n  b", "dedent_messages": True}, {"messages": "a\nb"}),
+        ({"messages": sound("UklGRg")}, {"messages": sound("UklGRg==")}),
+        ({"messages": image(PNG, kind="IMAGE/PNG")}, {"messages": image(PNG)}),
+        ({"settings": {"temperature": 0.5}}, {"temperature": 0.5}),
+        ({"settings": {"temperature": 0.5}, "temperature": 0.25}, {"temperature": 0.25}),
+        ({"settings": {"max_tokens": 9}, "max_completion_tokens": 5}, {"max_tokens": 5}),
+        ({"settings": {"aliases": {"cheap": "gpt-4o-mini"}}, "model": "cheap"}, {}),
+        *(({name: value}, {}) for name, value in {
+            "user": "u1", "metadata": {"run": "1"}, "store": True, "service_tier": "flex", "safety_identifier": "s",
+            "prompt_cache_key": "p", "extra_headers": {"X-Run": "1"}, "timeout": 3, "deadline": 9, "max_attempts": 2,
+            "waiting_time": 0.5, "exponential_backoff_factor": 3, "cache": False, "on_error": "raise", "echo": True,
+            "enable_pydantic_model_return": True}.items()),
+        *(({"settings": {name: value}}, {}) for name, value in {
+            "api_key": "sk-one", "base_url": "http://localhost:1/v1", "timeout": 3, "organization": "o",
+            "cache_mode": "refresh", "retry_max_attempts": 9, "azure_endpoint": "https://a.example"}.items()),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_other_spellings_of_the_same(arguments: dict[str, Any], same: dict[str, Any]) -> None:
+    """Two spellings of one question share its key; who pays, who is asked, how long and how often is no part of it."""
+    assert asked(**arguments) == asked(**same)
+
+
+def test_streams_and_other_clients_share_keys() -> None:
+    """A stream, an OpenAI, an Azure and a scripted client ask the same question."""
+    for client in (llmcall.OpenAIClient(api_key="sk-x"), llmcall.AzureClient(azure_endpoint="https://a.example")):
+        assert client.build_request("Hello", model="gpt-4o-mini").cache_key == asked()
+    scripted = ScriptedClient(["a"])
+    with scripted.stream_message("Hello", model="gpt-4o-mini") as stream:
+        assert "".join(stream) == "a"
+    assert scripted.requests[0].cache_key == asked()
+
+
+def test_whatever_else_is_asked_matters() -> None:
+    """No two of these requests share a key: every parameter enters it, and so does its value."""
+    other = {
+        "temperature": 0.8, "max_tokens": 51, "top_p": 0.9, "frequency_penalty": 0, "presence_penalty": 0.5,
+        "stop": ["\n"], "seed": 43, "n": 3, "logit_bias": {"7": 1}, "logprobs": False, "top_logprobs": 2,
+    }  # fmt: skip
+    requests: list[dict[str, Any]] = [
+        *({name: values[name]} for values in (SAMPLING, other) for name in SAMPLING),
+        {}, {"model": "gpt-4o"}, {"messages": "hello"}, {"messages": "Hello "}, {"messages": "Hello\n"},
+        {"messages": "Hello\r\n"}, {"messages": "Caf\u00e9"}, {"messages": "Cafe\u0301"}, {"messages": "\ufb01"},
+        {"messages": [{**USER, "role": "system"}]}, {"messages": [{**USER, "name": "lisa"}]},
+        {"messages": [USER, USER]}, {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]},
+        {"messages": [{"role": "user", "content": ""}]}, {"messages": "None"}, {"messages": "fi"},
+        {"tools": [TOOL]}, {"tools": []}, {"tools": [TOOL, TOOL]}, {"tools": [TOOL], "tool_choice": "required"},
+        {"response_format": {"type": "json_object"}}, {"reasoning_effort": "low"}, {"verbosity": "low"}, {"seed": 0},
+        {"parallel_tool_calls": False}, {"extra_body": {"top_k": 1}}, {"extra_body": {}}, {"temperature": 0},
+        {"temperature": 0.1}, {"temperature": 0.1 + 2**-54}, {"stop": ["a", "b"]}, {"stop": ["b", "a"]},
+        {"sample": 0}, {"sample": "a"}, {"settings": {"cache_namespace": "a"}}, {"settings": {"cache_namespace": "b"}},
+        {"messages": image(PNG)}, {"messages": image(PNG[4:])}, {"messages": image(PNG, "low")},
+        {"messages": image(PNG, kind="image/jpeg")}, {"messages": image("!")}, {"messages": image("?")},
+        {"messages": sound("UklG")}, {"messages": sound("UklG", "mp3")}, {"messages": sound("UklH")},
+    ]  # fmt: skip
+    for url in ("https://e.x/a", "https://e.x/b"):
+        requests.append({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]})
+    for text in ("QQ==", "QQ"):  # what is said is compared letter by letter, also where it looks like a data URL
+        part = {"type": "text", "text": f"data:image/png;base64,{text}"}
+        requests.append({"messages": [{"role": "user", "content": [part]}]})
+    keys = [asked(**request) for request in requests] + [embedded("Hello"), embedded("Hello", dimensions=8)]
+    assert len(set(keys)) == len(keys)
+
+
+@given(st.integers(1, 70), st.sampled_from(["\n", "\r\n", " "]), st.booleans())
+def test_base64_has_many_spellings(width: int, between: str, padded: bool) -> None:
+    """An image is its bytes: wrapped, padded or not. It is sent as given, and only its digest is hashed."""
+    wrapped = between.join(PNG[start : start + width] for start in range(0, len(PNG), width))
+    respelt = wrapped.rstrip("=") + "=" * padded
+    request = ScriptedClient().build_request(image(respelt), model="gpt-4o-mini")
+    assert request.cache_key == asked(image(PNG))
+    assert respelt in request.messages[0]["content"][0]["image_url"]["url"]
+    assert "base64" not in str(request.asked) and "sha256," in str(request.asked)
+
+
+@pytest.mark.parametrize(
+    ("messages", "arguments", "place"),
+    [
+        ("a\ud800", {}, "request.messages[0].content"),
+        ([USER, {"role": "user", "content": "\udfffa"}], {}, "request.messages[1].content"),
+        ([{"role": "user", "content": [{"type": "text", "text": "\ud83d"}]}], {}, "messages[0].content[0].text"),
+        ([{**USER, "name": "\udc00"}], {}, "request.messages[0].name"),
+        ("x", {"stop": ["a", "\ud800"]}, "request.stop[1]"),
+        ("x", {"extra_body": {"\ud800": 1}}, "request.extra_body"),
+        ("x", {"model": "m\ud800"}, "request.model"),
+        ("x", {"sample": "\ud800"}, "sample"),
+    ],
+)
+def test_lone_surrogates_are_refused(messages: Any, arguments: dict[str, Any], place: str) -> None:
+    """Half a character is a ValueError that names its place, before anything is sent; a whole pair is text."""
+    client = ScriptedClient(["never"])
+    with pytest.raises(ValueError, match="lone surrogate") as caught:
+        client.send_message(messages, **arguments)
+    assert place in str(caught.value)
+    assert not client.requests
+
+
+# Texts that one normalizer makes the same, and texts that it leaves different.
+SAME: dict[str, list[tuple[str, str]]] = {
+    "times": [
+        ("It is 12:30.", "It is 9:05."),
+        ("It is 12:30:01 now", "It is 12:30:02.123456 now"),
+        ("at 9:05 pm", "at 10:15 a.m."),
+        ("2026-11-20", "1999-01-01"),
+        ("[2026-11-20 08:35:00,123] buy", "[2026-11-21 18:05:59,001] buy"),
+        ("2026-11-20T08:35:00-0500", "2026-11-20T08:35Z"),
+        ("Today is March 05, 2025.", "Today is December 31, 1999."),
+        ("Wednesday, March 5th, 2025", "Fri, 7 Nov 2025"),
+        ("on 05/03/2025.", "on 31.12.2024."),
+        ("05/03/2025, 12:30:01", "2025/3/5 9:05 PM"),
+        ("now: Wed Mar  5 12:30:01 CET 2025", "now: Fri Nov 20 20:39:15 UTC 2026"),
+        ("Wed, 05 Mar 2025 12:30:01 +0100", "Fri, 20 Nov 2026 20:39:15 GMT"),
+        *(
+            (f"now {datetime(2025, 3, 5, 9, 1):{form}}.", f"now {datetime(2026, 11, 20, 8):{form}}.")
+            for form in ("%c", "%B %d, %Y", "%d/%m/%Y %H:%M", "%A, %d %B %Y", "%Y/%m/%d")
+        ),
+    ],
+    "uuids": [("urn:uuid:123E4567-E89B-12D3-A456-426614174000", "urn:uuid:223e4567-e89b-12d3-a456-426614174000")],
+    "addresses": [
+        ("<Agent object at 0x7f3a5c0b1d30>", "<Agent object at 0x7F3A5C0B1D31>"),
+        ("<Agent object at 0x00000217F0A3B5D0>", "<Agent object at 0x10af>"),
+    ],
+    "temporary_paths": [
+        ("see /tmp/tmpab12cd/x.csv", "see /tmp/pytest-of-lisa/y"),
+        ("/var/folders/xy/ab_c/T/tmp1/x", "/private/var/folders/zz/dd/T/tmp2/x"),
+        (r"C:\Users\Lisa\AppData\Local\Temp\tmp1\x", r"C:\Users\Oscar\AppData\Local\Temp\tmp2"),
+        ("(/tmp/a)", "(/var/tmp/b)"),
+    ],
+}
+DIFFERENT: dict[str, list[tuple[str, str]]] = {
+    "times": [("It is 12:30.", "It was 12:30."), ("3 coins", "4 coins"), ("12.30", "12.31"), ("2026", "2027"),
+    ("1:2", "1:3"), ("May 3 people enter?", "May 4 people enter?"), ("1/2", "1/3"), ("3/4/5", "3/4/6"),
+    ("10/20/3025", "10/20/3026"), ("march 5, 2025", "march 6, 2025"), ("room 5 2025", "room 6 2025")],
+    "uuids": [("123e4567e89b12d3a456426614174000", "223e4567e89b12d3a456426614174000"), ("a-b", "a-c")],
+    "addresses": [("0xFF", "0xFE"), ("at 7f3a5c0b1d30", "at 7f3a5c0b1d31"), ("0x7f3a end", "0x7f3a END")],
+    "temporary_paths": [("/home/lisa/a", "/home/lisa/b"), ("/tmp/a is big", "/tmp/a is small"), ("/tmpx/a", "/tmpx/b")],
+}  # fmt: skip
+
+
+def normalized(text: Any, *names: str) -> str:
+    """Return the key of a text under some normalizers."""
+    return asked(text, {"cache_normalize": list(names)})
+
+
+@pytest.mark.parametrize(("name", "one", "other"), [(name, *pair) for name in SAME for pair in SAME[name]])
+def test_what_a_normalizer_names_makes_no_difference(name: str, one: str, other: str) -> None:
+    """Two texts that differ only in what is named share a key, but not without the normalizer or with the others."""
+    assert normalized(one, name) == normalized(other, name)
+    others = [known for known in SAME if known != name]
+    assert len({asked(one), asked(other), normalized(one, *others), normalized(other, *others)}) >= 2
+    assert normalized(one, *others) != normalized(other, *others)
+
+
+@pytest.mark.parametrize(("name", "one", "other"), [(name, *pair) for name in DIFFERENT for pair in DIFFERENT[name]])
+def test_everything_else_does(name: str, one: str, other: str) -> None:
+    """What is not named still makes a difference."""
+    assert normalized(one, name) != normalized(other, name)
+
+
+@given(st.text(CHARACTERS, max_size=40).filter(lambda text: not any(map(str.isdigit, text))))
+def test_texts_without_digits_keep_their_key(text: str) -> None:
+    """Times, UUIDs and addresses have digits: a text without one is left alone."""
+    assert normalized(text, "times", "uuids", "addresses") == asked(text)
+
+
+@given(st.tuples(st.datetimes(), st.uuids()), st.tuples(st.datetimes(), st.uuids()), st.sampled_from("T "),
+       st.sampled_from(["auto", "minutes", "seconds", "milliseconds"]))  # fmt: skip
+def test_whatever_the_standard_library_writes(one: Any, other: Any, between: str, spec: str) -> None:
+    """What isoformat() writes and every UUID is taken whole."""
+    texts = [f"Now: {when.isoformat(between, spec)}Z; run {run}, go." for when, run in (one, other)]
+    assert normalized(texts[0], "times", "uuids") == normalized(texts[1], "times", "uuids")
+
+
+def test_expressions_of_ones_own() -> None:
+    """A regular expression stands beside the names; a broken one is a ConfigError that says what is wrong."""
+    assert normalized("run 12 at 9:05", r"run \d+", "times") == normalized("run 7 at 10:15", "times", r"run \d+")
+    assert normalized("run 12 at 9:05", r"run \d+") != normalized("run 7 at 10:15", r"run \d+")
+    with pytest.raises(llmcall.ConfigError, match=r"'\(\[' is not a regular expression: unterminated"):
+        normalized("a", "([")
+
+
+def test_what_is_sent_keeps_its_times() -> None:
+    """Only the key is normalized; asked again later, the same question gets the recorded answer, embeddings too."""
+    client = ScriptedClient(["yes", [1.0]], cache_normalize=["times"], cache_mode="auto", on_error="raise")
+    messages = [{"role": "user", "content": "It is 12:30."}]
+    client.send_message(messages)
+    assert client.requests[0].messages == messages == [{"role": "user", "content": "It is 12:30."}]
+    assert client.send_message("It is 12:31.").cached
+    assert client.get_embedding("12:30") == client.get_embedding("12:31") == [1.0]
+    assert len(client.requests) == 2
+
+
+def test_every_text_of_a_message_is_normalized() -> None:
+    """Text parts, names and arguments of tools too, but no role, and no image's digest."""
+
+    def messages(clock: str) -> list[dict[str, Any]]:
+        call = {"id": "c", "type": "function", "function": {"name": "log", "arguments": f'{{"at": "{clock}"}}'}}
+        return [
+            {"role": "user", "content": [{"type": "text", "text": f"It is {clock}"}], "name": f"at {clock}"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+        ]
+
+    assert normalized(messages("9:05"), "times") == normalized(messages("10:15"), "times")
+    assert normalized([USER], "user|system") != normalized([{**USER, "role": "system"}], "user|system")
+    assert normalized(image("QUJD"), "[0-9a-f]{8,}") != normalized(image("QUJE"), "[0-9a-f]{8,}")
+
+
+if __name__ == "__main__":
+    print(json.dumps({name: key() for name, (key, _) in GOLDEN.items()}))

@@ -351,7 +351,11 @@ class Reply(dict[str, Any]):
 def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
     """Return the message of a choice, as a reply holds it."""
     given = choice["message"]
-    message = {"role": given.get("role") or "assistant", "content": text_of(given.get("content"))}
+    content = given.get("content")
+    message = {
+        "role": given.get("role") or "assistant",
+        "content": text_of(content) if isinstance(content, list) else content,
+    }
     for name in ("tool_calls", "refusal"):
         if given.get(name):
             message[name] = given[name]

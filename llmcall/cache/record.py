@@ -75,7 +75,7 @@ def pack(record: Record) -> bytes:
         head = (LAYOUT, kind, sample, cost, *texts)
     if (*map(type, head), dict, bytes) not in SHAPES or not isinstance(response, dict):
         raise TypeError(f"the record {head[1:]} could not be read again: cost is a number, all others are texts")
-    return body + crc32(body, _begun(record.cache_key)).to_bytes(CHECKSUM_BYTES, "little")
+    return body + _checksum(record.cache_key, body)
 
 
 def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None) -> Record:
@@ -85,7 +85,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a record of plain data.
     """
     body = memoryview(packed or b"")[:-CHECKSUM_BYTES]
-    if not packed or crc32(body, _begun(cache_key)) != int.from_bytes(packed[-CHECKSUM_BYTES:], "little"):
+    if not packed or packed[-CHECKSUM_BYTES:] != _checksum(cache_key, body):
         raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}")
     fields = _loads(cache_key, body)
     if type(fields) is not tuple or tuple(map(type, fields)) not in SHAPES or fields[0] != LAYOUT:
@@ -109,9 +109,10 @@ def _loads(cache_key: str, body: bytes | memoryview) -> Any:
         raise _unreadable(cache_key, error) from error
 
 
-def _begun(cache_key: str) -> int:
-    return crc32(cache_key.encode("utf-8", "replace"))
-
-
 def _unreadable(cache_key: str, why: object) -> CacheCorruptError:
     return CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {why}; {REMEDY}")
+
+
+def _checksum(cache_key: str, body: bytes | memoryview) -> bytes:
+    """Return a checksum of a record's bytes, bound to its key."""
+    return crc32(body, crc32(cache_key.encode("utf-8", "replace"))).to_bytes(CHECKSUM_BYTES, "little")

@@ -9,7 +9,7 @@ from ..cache.cache import shared_cache
 from ..config import resolve as config
 from ..config.settings import Endpoint
 from ..engine.prepare import Resolved, lookup, prepare_chat, prepare_embeddings
-from ..engine.usage import Meter, count, count_hit
+from ..engine.usage import Meter, count
 from ..errors import APIError, CacheCorruptError, ConfigError
 from ..forks import after_fork_in_child
 from ..notices import FAILED, LEFT
@@ -371,12 +371,11 @@ class LLMClient:
 
     def _hit(self, record: Record, call: PreparedCall) -> Any:
         """Count a recorded answer, and return its reply."""
-        if call.draw is None and not call.scope:
-            count_hit(self._meter, call.request.model, record.cost)
+        count(self._meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
+        if call.draw is not None:
+            call.draw.end()
+        elif not call.scope:
             note_served(call.request)
-        else:
-            call.add_usage(cached_calls=1, saved=record.cost)
-            call.end()
         try:
             reply = Reply.of(record, parse=call.parse)
         except (LookupError, TypeError, AttributeError) as error:

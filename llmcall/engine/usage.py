@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     UsageDelta = Mapping[str, float | str | None]
 
-__all__ = ["COLUMNS", "Meter", "Usage", "count", "count_hit", "process_meter", "track", "watching"]
+__all__ = ["COLUMNS", "Meter", "Usage", "count", "process_meter", "track", "watching"]
 
 COLUMNS = (
     "calls", "cached_calls", "retries", "errors", "input_tokens", "cached_input_tokens", "output_tokens", "cost",
@@ -228,22 +228,15 @@ def _counted_in(scope: str) -> str:
 
     What was counted for each of a million items would otherwise be kept as long as the process runs.
     """
-    return "/".join(takewhile(lambda name: not is_made_name(name), scope.split("/"))) if "~" in scope else scope
+    return "/".join(takewhile(lambda name: not is_made_name(name), scope.split("/")))
 
 
 def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked."""
-    scope = _counted_in(scope)
+    if "~" in scope:
+        scope = _counted_in(scope)
     for meter in (own, process_meter, *_tracking):
         meter.add(model, scope, amounts)
-
-
-def count_hit(own: Meter, model: str, saved: float | None) -> None:
-    """Count one call outside any scope that a record answered.
-
-    :param saved: the USD that it cost when it was made; ``None`` is unknown.
-    """
-    count(own, model, "", {"cached_calls": 1, "saved": saved})
 
 
 class Tracked:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from .explain.report import Miss
-
 __all__ = [
     "APIError",
     "AuthenticationError",
@@ -175,20 +173,20 @@ class CacheMissError(CacheError):
     """Report that nothing is recorded for a request and that the mode forbids a call.
 
     :param message: what is missing, in a line.
-    :param explain: gives the :class:`llmcall.explain.report.Miss` whose text is the message. It is called when that is
+    :param explain: gives the :class:`llmcall.Miss` whose text is the message. It is called when that is
         first looked at: the nearest record takes time to find, and who catches a thousand of these may read none.
     :ivar first: the first miss of the process, in a line, where this one is not the first.
     """
 
-    def __init__(self, message: str = "", *, explain: Callable[[], Miss] | None = None) -> None:
+    def __init__(self, message: str = "", *, explain: Callable[[], Any] | None = None) -> None:
         super().__init__(message)
         self.first: str | None = None
         self._explain = explain
-        self._miss: Miss | None = None
+        self._miss: Any = None
 
     @property
-    def miss(self) -> Miss | None:
-        """Return the nearest record and what differs from it, or ``None`` where nobody gave an explanation."""
+    def miss(self) -> Any:
+        """Return the nearest record and what differs, a :class:`llmcall.Miss`; ``None`` where nobody explained it."""
         if self._explain is not None:
             self._miss, self._explain = self._explain(), None
         return self._miss

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["alone", "draft", "lock"]
+__all__ = ["alone", "atomic_write", "lock"]
 
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
@@ -60,10 +60,10 @@ def _unlock(handle: int) -> None:
 
 
 @contextmanager
-def draft(folder: str, name: str, mode: int) -> Iterator[str]:
+def atomic_write(folder: str, name: str, mode: int) -> Iterator[str]:
     """Make an empty file in a folder, for one of another name; unless it is moved there, it is gone at the end.
 
-    So are those of processes that were killed: each is locked as long as its process lives, and the next draft for the
+    So are those of processes that were killed: each is locked as long as its process lives, and the next one for the
     same name takes away those that are not.
 
     :param mode: the mode of the new file, before the umask.

@@ -15,6 +15,21 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 
+# Imports go to the same layer or down; a module that is not named here is in the layer of its package.
+LAYERS = [
+    "_version errors types notices forks files text tables secrets",
+    "config",
+    "models requests prompts outputs responses",
+    "replay replay.scopes cassettes.format explain",
+    "cache",
+    "cassettes",
+    "engine",
+    "clients",
+    "replay.recorded calls parallel legacy aio http_clients testing",
+    "review pytest_plugin cli __main__ __init__",
+]
+LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer.split()}
+
 # Whoever catches everything and does not raise it there: "module.function", and why.
 CATCH_ALL = {
     "clients.base.LLMClient.send_message": "_failed raises all but an APIError again",
@@ -66,17 +81,6 @@ TREES = {
 }
 
 
-def executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk all that can run: everything but what stands under ``if TYPE_CHECKING``."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            for alternative in child.orelse:
-                yield from executed(alternative)
-        else:
-            yield from executed(child)
-
-
 def absolute(module: str, level: int, name: str | None) -> str:
     """Resolve the left part of ``from … import`` to a full name; ``module`` is where it stands."""
     if not level:
@@ -113,11 +117,11 @@ def module_behind(full_name: str) -> str | None:
 
 
 def imports() -> list[Import]:
-    """List every import of one of our modules by another, inside functions too."""
+    """List every import of one of our modules by another, inside functions and for type checkers too."""
     found = {
         Import(module, target, getattr(node, "lineno", 0))
         for module, tree in TREES.items()
-        for node in executed(tree)
+        for node in ast.walk(tree)
         for name in imported_names(module, node)
         if (target := module_behind(name)) is not None and target != module
     }
@@ -133,6 +137,23 @@ def test_imports_make_no_cycle() -> None:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         pytest.fail("import cycle: " + " <- ".join(error.args[1]))
+
+
+def layer_of(module: str) -> int:
+    """Return the number of a module's layer, the lowest being 0."""
+    return LAYER_OF[module] if module in LAYER_OF else layer_of(module.rpartition(".")[0])
+
+
+def test_every_module_has_a_layer() -> None:
+    """A new package or module at the top is put into one of the layers, and a name that is gone is taken out."""
+    assert {module for module in TREES if module.partition(".")[0] not in LAYER_OF} == set()
+    assert LAYER_OF.keys() - TREES.keys() == set()
+
+
+def test_imports_go_down() -> None:
+    """No module imports another of a higher layer, wherever the import stands."""
+    upwards = [found for found in imports() if layer_of(found.target) > layer_of(found.source)]
+    assert not upwards, "\n".join(f"{one.source}, line {one.line}, imports {one.target}" for one in upwards)
 
 
 def catches_all(node: ast.AST) -> bool:

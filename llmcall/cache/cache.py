@@ -309,8 +309,9 @@ class ResponseCache:
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a report."""
         from ..explain.report import explain
+        from .search import CacheSource
 
-        return explain(self, request)
+        return explain(request, CacheSource(self.storage))
 
     def close(self) -> None:
         """Store what could not be stored before, and close the handles; the next use opens them again."""

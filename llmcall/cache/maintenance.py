@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..cassettes import format as lines
-from ..cassettes.cassette import header_of
 from ..config import resolve as config
 from ..errors import CacheCorruptError, CacheError
 from ..models.capabilities import resolve
@@ -31,7 +30,7 @@ BATCH = 500  # records stored at a time
 def export(path: str | os.PathLike[str], records: Iterable[Record]) -> int:
     """Write records as JSON Lines; return how many. See :meth:`ResponseCache.export`."""
     found = sorted(records, key=lines.sort_key)
-    lines.write(path, header_of(), found, allow=config.settings().cassette_allow)
+    lines.write(path, lines.header_of(), found, allow=config.settings().cassette_allow)
     return len(found)
 
 

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import itertools
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.record import pack, unpack
 from ..config import resolve as config
-from ..config.settings import CONFIGURED
 from ..errors import CacheError, ConfigError
 from ..files import alone
 from ..forks import after_fork_in_child
@@ -26,9 +24,10 @@ from ..replay import scopes
 from ..requests.keys import key_of
 from ..types import Request
 from . import format
+from .format import NAMESPACES, header_differences, header_of, layer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from types import TracebackType
 
     from ..config.settings import Settings
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "at_position", "cassette", "close_named",
-    "current_cassette", "function_scope", "guards", "header_of", "innermost", "is_any_open", "named_cassette",
+    "current_cassette", "function_scope", "guards", "innermost", "is_any_open", "named_cassette",
     "open_cassettes", "pop", "position", "push", "set_named",
 ]  # fmt: skip
 
@@ -246,7 +245,7 @@ class Cassette:
             raise CacheError(f"{self.path} is open already in this process; use one cassette for both, or two files")
         self._begin(file)
         if not self._is_read:
-            self._header = header_of()
+            self._header = header_of(namespaces=header_namespaces())
             return
         stored = format.read(file, key_of)
         self._header = stored.settings
@@ -355,11 +354,11 @@ class Cassette:
         asking = None if base is None else id(base), config.generation()
         if asking in self._agreed:
             return
-        header = header_of(base)
+        header = header_of(base, namespaces=header_namespaces())
         with self._opening:
             if not self._agreed and not self._is_read:
                 self._header = header
-            different = differences(self._header, header)
+            different = header_differences(self._header, header)
             if different:
                 raise ConfigError(
                     f"{self.path} holds one set of settings for all its records, but the clients that it records "
@@ -485,62 +484,6 @@ def _hash(path: str) -> Any:
 
 def _digest(hash: Any) -> bytes | None:
     return None if hash is None else hash.digest()
-
-
-# The header
-
-
-NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
-MODEL_FILE = ".gguf"
-
-
-def header_of(base: Settings | None = None) -> dict[str, Any]:
-    """Return the settings that decide keys, as JSON data: as environment, files and defaults say them, not code.
-
-    A model's file is known by its name, wherever it lies.
-
-    :param base: the settings that a client was given, or ``None`` for the process's.
-    """
-    found = config.keyed_settings(base)
-    for name in ("model", "embedding_model"):
-        if str(found.get(name, "")).lower().endswith(MODEL_FILE):
-            found[name] = _file_name(found[name])
-    spaces = _namespaces(base)
-    return {**found, NAMESPACES: spaces} if spaces else found
-
-
-def _file_name(path: str) -> str:
-    return re.split(r"[/\\]", path)[-1]
-
-
-def _namespaces(base: Settings | None) -> dict[str, str]:
-    held = header_namespaces()
-    if held is not None:
-        return held
-    settings = base or config.settings()
-    if settings.origin_of("endpoints").rank >= CONFIGURED:
-        return {}
-    return {model: each.namespace for each in settings.endpoints if each.namespace for model in each.models}
-
-
-def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a header says as a layer of settings; a model's file that lies here stays where it is.
-
-    :raises ConfigError: where a name is none of a setting that decides keys.
-    """
-    layer = config.layer_of({name: value for name, value in header.items() if name != NAMESPACES})
-    settings = config.settings()
-    for name in ("model", "embedding_model"):
-        here = getattr(settings, name)
-        if name in layer and str(here).lower().endswith(MODEL_FILE) and _file_name(here) == layer[name]:
-            layer[name] = here
-    return layer
-
-
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return in words what two headers say differently; empty where they agree."""
-    names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
-    return ", ".join(f"{name} ({one.get(name)!r} and {other.get(name)!r})" for name in names)
 
 
 # Which one is open

@@ -27,24 +27,31 @@ from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .. import secrets
+from ..config import resolve as config
+from ..config.settings import CONFIGURED
 from ..errors import CacheCorruptError, CacheError
-from ..files import draft
+from ..files import atomic_write
 from ..types import Data, Record
-from . import secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from ..config.settings import Settings
     from ..types import Request
 
 __all__ = [
     "INLINE_CHARACTERS",
+    "NAMESPACES",
     "VOLATILE",
     "Lines",
     "Writer",
     "check_unicode",
     "decode",
     "encode",
+    "header_differences",
+    "header_of",
+    "layer_of",
     "ordered",
     "read",
     "sort_key",
@@ -72,6 +79,57 @@ def header(settings: dict[str, Any], *, complete: bool = True) -> dict[str, Any]
     :param complete: whether the recording came to its end.
     """
     return {"llmcall": VERSION, **({} if complete else {"complete": False}), "settings": settings}
+
+
+NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
+MODEL_FILE = ".gguf"
+
+
+def header_of(base: Settings | None = None, *, namespaces: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return the settings that decide keys, as JSON data: as environment, files and defaults say them, not code.
+
+    A model's file is known by its name, wherever it lies.
+
+    :param base: the settings that a client was given, or ``None`` for the process's.
+    :param namespaces: of the models, where an open cassette says them.
+    """
+    found = config.keyed_settings(base)
+    for name in ("model", "embedding_model"):
+        if str(found.get(name, "")).lower().endswith(MODEL_FILE):
+            found[name] = _file_name(found[name])
+    spaces = _namespaces(base) if namespaces is None else namespaces
+    return {**found, NAMESPACES: spaces} if spaces else found
+
+
+def _file_name(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
+
+
+def _namespaces(base: Settings | None) -> dict[str, str]:
+    settings = base or config.settings()
+    if settings.origin_of("endpoints").rank >= CONFIGURED:
+        return {}
+    return {model: each.namespace for each in settings.endpoints if each.namespace for model in each.models}
+
+
+def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a header says as a layer of settings; a model's file that lies here stays where it is.
+
+    :raises ConfigError: where a name is none of a setting that decides keys.
+    """
+    layer = config.layer_of({name: value for name, value in header.items() if name != NAMESPACES})
+    settings = config.settings()
+    for name in ("model", "embedding_model"):
+        here = getattr(settings, name)
+        if name in layer and str(here).lower().endswith(MODEL_FILE) and _file_name(here) == layer[name]:
+            layer[name] = here
+    return layer
+
+
+def header_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return in words what two headers say differently; empty where they agree."""
+    names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    return ", ".join(f"{name} ({one.get(name)!r} and {other.get(name)!r})" for name in names)
 
 
 def line_of(entry: dict[str, Any]) -> str:
@@ -733,7 +791,7 @@ def write(
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
     mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
-    with draft(folder, name, 0o666 if mode is None else 0o600) as temporary:
+    with atomic_write(folder, name, 0o666 if mode is None else 0o600) as temporary:
         with open(temporary, "wb") as file:
             file.writelines(line.encode() for line in encode(settings, records, allow=allow, complete=complete))
             file.flush()

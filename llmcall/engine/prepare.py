@@ -474,7 +474,7 @@ _first_miss: list[str] = []
 
 
 def _missed(call: PreparedCall) -> CacheMissError:
-    from ..explain.report import missed
+    from ..cassettes.misses import missed
 
     cassette = call.cassette
     error = missed(

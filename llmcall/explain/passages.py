@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes import secrets as credentials
+from .. import secrets as credentials
 from ..text import printable
 
 if TYPE_CHECKING:

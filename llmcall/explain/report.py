@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import textwrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError
@@ -17,13 +17,11 @@ from .nearest import Nearest, nearest
 from .passages import masked
 from .places import cause_of_sample, cause_of_scope, scope_words
 from .similarity import conversation, said, split_sample
-from .sources import CacheSource, CassetteSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from ..cache.cache import ResponseCache
-    from ..cassettes.cassette import Cassette
     from ..config.settings import Settings
     from ..types import Record, Request
     from .sources import Source
@@ -151,20 +149,50 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
+class Recording(Protocol):
+    """Be a cassette, as far as the way to record what is missing depends on it."""
+
+    path: Path
+    mode: str
+    write_at_end: bool
+
+    @property
+    def asks(self) -> bool:
+        """Return whether a request that is not recorded may be asked."""
+
+    @property
+    def stored(self) -> object:
+        """Return the records of its file, or ``None`` where there is none."""
+
+
+class Lookup(Protocol):
+    """Be a cache that may have the answer although it was not asked."""
+
+    @property
+    def path(self) -> object:
+        """Return its directory or address."""
+
+    def lookup(self, cache_key: str) -> Record | None:
+        """Return the record of a key, or ``None``."""
+
+
 def missed(
-    request: Request, *, settings: Settings, cache: ResponseCache, cassette: Cassette | None, past_cache: bool = False
+    request: Request,
+    source: Source | None,
+    *,
+    settings: Settings,
+    cassette: Recording | None = None,
+    aside: Lookup | None = None,
+    past_cache: bool = False,
 ) -> CacheMissError:
     """Return the error of a request that is not recorded and may not be asked; it is explained when it is read.
 
+    :param source: where it was looked for, or ``None`` where nothing may answer.
     :param settings: those that the request was made with.
-    :param cache: the disk cache.
     :param cassette: the cassette that is open, or ``None``.
+    :param aside: the disk cache, where it was not asked.
     :param past_cache: whether the call goes past the disk cache.
     """
-    source: Source | None = None if cassette is None else CassetteSource(cassette)
-    if source is None and not past_cache:
-        source = CacheSource(cache.storage)
-    aside = None if isinstance(source, CacheSource) else cache
     remedy = _remedy(settings, cassette, past_cache=past_cache)
     return CacheMissError(
         f"no answer is recorded for this {request.kind} request to {_name(request.kind, request.asked)} "
@@ -173,15 +201,13 @@ def missed(
     )
 
 
-def explain(cache: ResponseCache, request: Request) -> Miss:
+def explain(request: Request, source: Source) -> Miss:
     """Return the nearest record to a request, and what differs. See :meth:`ResponseCache.explain`."""
     settings = config.settings()
-    return _explained(request, CacheSource(cache.storage), settings, _remedy(settings, None, past_cache=False), None)
+    return _explained(request, source, settings, _remedy(settings, None, past_cache=False), None)
 
 
-def _explained(
-    request: Request, source: Source | None, settings: Settings, remedy: str, aside: ResponseCache | None
-) -> Miss:
+def _explained(request: Request, source: Source | None, settings: Settings, remedy: str, aside: Lookup | None) -> Miss:
     asked = dict(request.asked)
     search, looked_in, unread = _searched(request, asked, source)
     first = search.found[0].record if search.found else None
@@ -226,7 +252,7 @@ def _elsewhere(search: Nearest, asked: dict[str, Any], key: str) -> tuple[Record
     return tuple(record for record in records if record.cache_key != key)[:ELSEWHERE]
 
 
-def _aside(request: Request, cache: ResponseCache | None) -> list[str]:
+def _aside(request: Request, cache: Lookup | None) -> list[str]:
     """Say where the disk cache, which was not asked, has the answer."""
     try:
         found = cache is not None and cache.lookup(request.cache_key) is not None
@@ -251,7 +277,7 @@ def _causes(request: Request, search: Nearest, found: Sequence[Difference], sett
     return [*causes, *causes_of_differences(inside, settings)]
 
 
-def _remedy(settings: Settings, cassette: Cassette | None, *, past_cache: bool) -> str:
+def _remedy(settings: Settings, cassette: Recording | None, *, past_cache: bool) -> str:
     if cassette is not None and not cassette.asks:
         return _cassette_remedy(settings, cassette)
     if settings.cache_mode != "replay":
@@ -266,7 +292,7 @@ def _set_by(origin: str, name: str) -> str:
     return f"the argument {name}" if origin == "argument" else origin
 
 
-def _cassette_remedy(settings: Settings, cassette: Cassette) -> str:
+def _cassette_remedy(settings: Settings, cassette: Recording) -> str:
     path = str(cassette.path)
     named = settings.cassette_path is not None and os.path.abspath(settings.cassette_path) == os.path.abspath(path)
     mode = "once" if cassette.stored is None else "new"

@@ -315,7 +315,7 @@ def answered(call: FunctionCall) -> Flow[Record]:
     if found is not None:
         return _kept(call, found)
     if not call.may_run:
-        from ..explain.report import missed
+        from ..cassettes.misses import missed
 
         cassette = call.tape.cassette if call.tape else None
         raise missed(call.request, settings=call.settings, cache=call.cache, cassette=cassette)

@@ -29,10 +29,10 @@ from streaming import WAYS, chunks_of, event
 
 import llmcall
 from llmcall import CacheCorruptError, OpenAIClient, Reply
+from llmcall import secrets as credentials
 from llmcall.cache import tinytroupe
 from llmcall.cache.record import pack, unpack
 from llmcall.cassettes import format as records
-from llmcall.cassettes import secrets as credentials
 from llmcall.clients.api_errors import failure, seconds_to_wait
 from llmcall.errors import APIError, CacheError, ConfigError, LLMCallError, OutputError, ServiceError, TemplateError
 from llmcall.outputs import parse as values

@@ -169,9 +169,9 @@ def damage(journal: Journal, sound: str, folder: str, seed: int, first: int, cou
 
 def hold_a_draft(journal: Journal, folder: str, name: str) -> None:
     """Be in the middle of writing a file until the process is killed."""
-    from llmcall.files import draft
+    from llmcall.files import atomic_write
 
-    with draft(folder, name, 0o600) as path:
+    with atomic_write(folder, name, 0o600) as path:
         journal.write(path)
         signal.pause()
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.cassettes import secrets as credentials
+from llmcall import secrets as credentials
 from llmcall.errors import CacheError, ConfigError
 
 LETTERS_DIGITS = string.ascii_letters + string.digits

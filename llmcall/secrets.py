@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import CacheError, ConfigError
+from .errors import CacheError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..types import Data
+    from .types import Data
 
 __all__ = ["Match", "find", "refuse"]
 

@@ -1,0 +1,307 @@
+"""What a call takes: messages, parameters and options, checked by name before anything is sent, and never changed."""
+
+from __future__ import annotations
+
+import copy
+import fractions
+import math
+import re
+import types
+from collections import UserDict
+from decimal import Decimal
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+import llmcall
+from llmcall.testing import ScriptedClient
+
+ROLES = ["system", "developer", "user", "assistant", "tool", "function"]
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+PARTS = st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXT}), min_size=1, max_size=3)
+MESSAGES = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(ROLES), "content": TEXT | PARTS}, optional={"name": TEXT}),
+    min_size=1,
+    max_size=4,
+)
+
+
+def built(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> llmcall.Request:
+    """Build a request of a model that takes every parameter."""
+    return ScriptedClient(**(settings or {})).build_request(messages, **{"model": "gpt-4o", **arguments})
+
+
+def sent(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> dict[str, Any]:
+    """Send a request and return what was sent beside model and messages."""
+    client = ScriptedClient(["yes"], on_error="raise", **(settings or {}))
+    client.send_message(messages, **{"model": "gpt-4o", **arguments})
+    return {name: value for name, value in client.requests[0].body.items() if name not in ("model", "messages")}
+
+
+def user(content: Any, **fields: Any) -> list[dict[str, Any]]:
+    """Return a conversation in which the second message has this content."""
+    return [{"role": "system", "content": "Be short."}, {"role": "user", "content": content, **fields}]
+
+
+def endless() -> dict[str, Any]:
+    """Return a message that holds itself."""
+    message: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": []}
+    message["tool_calls"].append(message)
+    return message
+
+
+# Messages, the error, and what it must name.
+REFUSED: list[tuple[Any, type[Exception], str]] = [
+    (None, TypeError, "messages"),
+    (b"Hello", TypeError, "messages"),
+    ({"role": "user", "content": "Hello"}, TypeError, "messages"),
+    (iter(user("Hello")), TypeError, "messages"),
+    ([], ValueError, "messages"),
+    (["Hello"], TypeError, "messages[0]"),
+    ([*user("Hello"), None], TypeError, "messages[2]"),
+    ([{"content": "Hello"}], ValueError, "messages[0] has no role"),
+    ([{"role": None, "content": "Hello"}], ValueError, "messages[0] has no role"),
+    ([{"role": ["user"], "content": "Hello"}], TypeError, "messages[0].role"),
+    ([{"role": "User", "content": "Hello"}], ValueError, "messages[0].role"),
+    ([{"role": "user"}], ValueError, "messages[0] has no content"),
+    (user(None), ValueError, "messages[1] has no content"),
+    ([{"role": "tool", "content": None, "tool_call_id": "c1"}], ValueError, "messages[0] has no content"),
+    (user(5), TypeError, "messages[1].content"),
+    (user({"text": "Hello"}), TypeError, "messages[1].content"),
+    (user([]), ValueError, "messages[1].content"),
+    (user(["Hello"]), TypeError, "messages[1].content[0]"),
+    (user([{"text": "Hello"}]), ValueError, "messages[1].content[0] has no type"),
+    (user([{"type": "text", "text": "a"}, {"type": "text", "text": 5}]), TypeError, "messages[1].content[1].text"),
+    (user([{"type": "image_url", "image_url": {"url": b"x"}}]), TypeError, "messages[1].content[0].image_url.url"),
+    (user("Hello", name=5), TypeError, "messages[1].name"),
+    (user("Hello", weight=math.nan), ValueError, "messages[1].weight"),
+    (user("Hello", extra={1: "x"}), TypeError, "messages[1].extra"),
+    (user("Hello", extra={"a": [{"b": {1, 2}}]}), TypeError, "messages[1].extra.a[0].b"),
+    ([endless()], ValueError, "messages[0]"),
+]
+
+
+@pytest.mark.parametrize(("messages", "kind", "place"), REFUSED)
+def test_messages_that_are_refused(messages: Any, kind: type[Exception], place: str) -> None:
+    """What is no list of messages is refused, naming the message and the field."""
+    with pytest.raises(kind, match=re.escape(place) + r"[ ,;]") as caught:
+        built(messages)
+    assert type(caught.value) is kind
+
+
+def test_messages_that_are_taken() -> None:
+    """One string, every role, an assistant that only called a tool, a tuple and any mapping."""
+    assert built("Hello").messages == [{"role": "user", "content": "Hello"}]
+    every = [{"role": role, "content": "Hello"} for role in ROLES]
+    assert built(every).messages == every
+    called = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": {}}]}
+    assert built([called, {**called, "content": None}]).messages == [called, {**called, "content": None}]
+    mappings = types.MappingProxyType(every[0]), UserDict({**every[1], "name": "Lisa"})
+    found = built(mappings).messages
+    assert found == [every[0], {**every[1], "name": "Lisa"}] and {type(message) for message in found} == {dict}
+
+
+@given(MESSAGES)
+def test_nothing_is_changed_or_shared(messages: list[dict[str, Any]]) -> None:
+    """The messages stay as they were, come out equal, and a later change of them changes no request."""
+    before = copy.deepcopy(messages)
+    request = built(messages)
+    assert messages == request.messages == before
+    for message in messages:
+        message["content"] = "changed"
+    assert request.messages == before
+
+
+@given(MESSAGES)
+def test_dedenting_takes_common_blanks(messages: list[dict[str, Any]]) -> None:
+    """Dedented twice is dedented once, and no text gets longer."""
+    once = built(messages, dedent_messages=True).messages
+    assert built(once, dedent_messages=True).messages == once
+    assert len(repr(once)) <= len(repr(messages))
+
+
+def test_dedenting() -> None:
+    """The common indentation goes, of strings and of text parts; the given messages keep it."""
+    picture = {"type": "image_url", "image_url": {"url": "u"}}
+    messages = [
+        {"role": "system", "content": "\n    You sell:\n      - apples\n    "},
+        {"role": "user", "content": [{"type": "text", "text": "  a\n  b"}, picture]},
+        {"role": "assistant", "content": None},
+    ]
+    before = copy.deepcopy(messages)
+    found = [message["content"] for message in built(messages, dedent_messages=True).messages]
+    assert found == ["\nYou sell:\n  - apples\n", [{"type": "text", "text": "a\nb"}, picture], None]
+    assert messages == before
+
+
+@pytest.mark.parametrize("value", [b"x", {1}, object(), Decimal(1), 1j, range(3), iter("x"), {("a",): 1}])
+def test_what_is_no_plain_data(value: Any) -> None:
+    """Anything that JSON has no form for is refused with its place."""
+    with pytest.raises(TypeError, match=re.escape("extra_body.x[1].y")):
+        built(extra_body={"x": [0, {"y": value}]})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("temprature", "did you mean 'temperature'?"),
+        ("logit_biases", "did you mean 'logit_bias'?"),
+        ("top_k", "extra_body={'top_k': …}"),
+        ("stream", "stream_message()"),
+    ],
+)
+def test_an_unknown_parameter(name: str, hint: str) -> None:
+    """An unknown name is refused with the nearest known one, or the place for what a server has beyond the API."""
+    with pytest.raises(TypeError, match=re.escape(hint)) as caught:
+        built(**{"temperature": 1, name: 5})
+    assert repr(name) in str(caught.value)
+
+
+NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+WHOLE = ("max_tokens", "max_completion_tokens", "seed", "n")
+FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind", "said"),
+    [
+        *((name, "1", TypeError, "is a str; it must be a number") for name in NUMBERS),
+        *((name, True, TypeError, "is True; it must be a number") for name in NUMBERS),
+        *((name, 1.5, TypeError, "is 1.5; it must be a whole number") for name in WHOLE),
+        ("temperature", math.nan, ValueError, "is nan"),
+        ("top_p", -math.inf, ValueError, "is -inf"),
+        ("seed", object(), TypeError, "is an object"),
+        ("max_tokens", False, TypeError, "is False; it must be a whole number"),
+        ("reasoning_effort", 5, TypeError, "is 5; it must be a string"),
+        ("stop", {"x": "y"}, TypeError, "is a dict; it must be a string or a list of strings"),
+        ("stop", ["x", 5], TypeError, "[1] is 5; it must be a string"),
+        ("logit_bias", {"50256": math.nan}, ValueError, ".50256 is nan"),
+        ("tools", 5, TypeError, "is 5; it must be a list of dicts and functions"),
+        ("tools", {"type": "function"}, TypeError, "is a dict; it must be a list of dicts and functions"),
+        ("tools", [{}, 5], TypeError, "[1] is 5; it must be a dict or a function"),
+        ("tools", [{"type": "function", "function": {"x": {1}}}], TypeError, "[0].function.x is a set"),
+        ("tool_choice", ["auto"], TypeError, "is a list; it must be a string or a dict"),
+        ("extra_body", [("top_k", 5)], TypeError, "is a list; it must be a dict"),
+        ("extra_headers", "x: y", TypeError, "is a str; it must be a dict"),
+        *(("response_format", value, TypeError, FORMATS) for value in (5, "json", int, list[int])),
+        *((name, "5", TypeError, "is ") for name in ("timeout", "deadline", "waiting_time", "max_attempts")),
+        *((name, -1, ValueError, "is ") for name in ("timeout", "deadline", "waiting_time", "max_attempts")),
+        *((name, 0, ValueError, "is ") for name in ("timeout", "deadline", "exponential_backoff_factor")),
+        *((name, math.inf, ValueError, "is ") for name in ("timeout", "deadline", "waiting_time")),
+        ("max_attempts", 2.0, TypeError, "is "),
+        ("sample", 1.0, TypeError, "is "),
+        ("sample", True, TypeError, "is "),
+        ("sample", "", ValueError, "is "),
+        ("cache", 0, TypeError, "is "),
+        ("dedent_messages", 1, TypeError, "is "),
+        ("on_error", True, ValueError, "is "),
+        ("on_error", "ignore", ValueError, "is 'ignore'; it must be one of 'raise', 'none', 'return'"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_refused(name: str, value: Any, kind: type[Exception], said: str) -> None:
+    """A value that no API takes, or out of its bounds, is refused by its name, with what it is and must be."""
+    with pytest.raises(kind, match=rf"^{name} ?{re.escape(said)}"):
+        built(**{name: value})
+
+
+class Word(str):
+    """Be a string of one's own."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        *((name, value, value) for name in NUMBERS for value in (0, 1, 0.5, -2)),
+        ("temperature", fractions.Fraction(1, 2), 0.5),
+        *((name, value, 2) for name in ("seed", "n", "max_tokens") for value in (2.0, fractions.Fraction(2))),
+        ("reasoning_effort", Word("low"), "low"),
+        ("stop", "x", "x"),
+        ("stop", ("x", Word("y")), ["x", "y"]),
+        ("tools", ({"type": "function"},), [{"type": "function"}]),
+        ("tool_choice", types.MappingProxyType({"type": "function"}), {"type": "function"}),
+        ("extra_body", types.MappingProxyType({"top_k": [5]}), {"top_k": [5]}),
+        ("response_format", {"type": "json_object"}, {"type": "json_object"}),
+        ("logit_bias", {"5": 1}, {"5": 1}),
+        ("parallel_tool_calls", True, True),
+        ("user", "u1", "u1"),
+        ("metadata", {"run": "3"}, {"run": "3"}),
+    ],
+)
+def test_a_value_that_is_taken(name: str, value: Any, found: Any) -> None:
+    """What the API takes is sent as plain data, whatever kind of number, string or mapping it is."""
+    assert sent(**{name: value}) == {name: found}
+    assert type(sent(**{name: value})[name]) is type(found)
+
+
+def test_numbers_of_numpy() -> None:
+    """A scalar of numpy is the number that it holds."""
+    numpy = pytest.importorskip("numpy")
+    given_ones = {"temperature": numpy.float32(0.5), "seed": numpy.int64(3), "top_p": numpy.float64(1)}
+    assert sent(**given_ones) == {"temperature": 0.5, "seed": 3, "top_p": 1}
+    with pytest.raises(TypeError, match=r"^temperature is "):
+        built(temperature=numpy.bool_(True))
+
+
+def test_both_names_of_the_token_limit() -> None:
+    """They are one parameter, and may be given together where they agree."""
+    assert sent(max_completion_tokens=5) == sent(max_tokens=5, max_completion_tokens=5) == {"max_tokens": 5}
+    with pytest.raises(ValueError, match=r"^max_tokens and max_completion_tokens are one parameter"):
+        built(max_tokens=5, max_completion_tokens=6)
+
+
+def test_configured_defaults() -> None:
+    """What is configured holds where nothing is given, and nothing is sent that was not asked for."""
+    settings = {"temperature": 0.5, "max_tokens": 100, "top_p": 1.0}
+    assert sent() == sent(stop=[], temperature=None) == sent(echo=True, enable_pydantic_model_return=False) == {}
+    assert sent(settings=settings) == {"temperature": 0.5, "max_tokens": 100, "top_p": 1}
+    assert sent(settings=settings, top_p=0.25, max_completion_tokens=7) == {
+        "temperature": 0.5, "max_tokens": 7, "top_p": 0.25,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "without"),
+    [
+        ("gpt-4o", {}, {"max_completion_tokens"}),
+        ("o3-mini", {"reasoning_effort": "low"}, {"max_tokens", "temperature", "presence_penalty"}),
+        ("gpt-5.1", {}, {"max_tokens", "presence_penalty"}),
+        ("gpt-5.1", {"reasoning_effort": "none"}, {"max_tokens", "presence_penalty"}),
+        ("gpt-5.1", {"reasoning_effort": "high"}, {"max_tokens", "temperature", "presence_penalty"}),
+        ("my-model", {}, {"max_completion_tokens", "seed", "stop"}),
+    ],
+)
+def test_what_a_model_refuses_is_not_sent(model: str, arguments: dict[str, Any], without: set[str]) -> None:
+    """A reasoning model gets max_completion_tokens and no sampling parameters; [Model …] says so of other models."""
+    settings = {"models": {"my-*": {"refused_parameters": "seed, stop"}}}
+    asked = {"temperature": 0.5, "max_tokens": 50, "presence_penalty": 1, "stop": ["x"], "seed": 1, **arguments}
+    assert sent(settings=settings, model=model, **asked).keys() == {*asked, "max_completion_tokens"} - without
+
+
+@pytest.mark.parametrize("on_error", ["none", "raise", "return"])
+@pytest.mark.parametrize("name", ["temperature", "stop", "tools", "extra_body", "response_format", "tool_choice"])
+def test_wrong_arguments_are_raised_before_any_call(name: str, on_error: str) -> None:
+    """Whatever on_error says, and a second time as the first; nothing is asked, and no draw is taken."""
+    client = ScriptedClient(["yes"], cache_mode="auto")
+    wrong = {name: b"5", "on_error": on_error}
+    with llmcall.scope("a"):
+        for ask in (client.send_message, client.send_message, client.stream_message, client.build_request):
+            with pytest.raises(TypeError, match=rf"^{name} "):
+                ask("Hello", **wrong)  # type: ignore[operator]
+        reply = client.send_message("Hello")
+    with pytest.raises(TypeError):
+        client.send_message("Hello", **wrong)
+    assert reply is not None and reply.sample == "a#0"
+    assert len(client.requests) == 1
+
+
+def test_arguments_of_embeddings() -> None:
+    """Embeddings check theirs likewise; a parameter that only chats have is unknown to them."""
+    client = ScriptedClient([[1.0]])
+    wrong = {"extra_body": 5, "dimensions": "5", "temperature": 1, "tools": []}
+    for name, value in wrong.items():
+        with pytest.raises(TypeError, match=name):
+            client.get_embedding("Hello", **{name: value})
+    assert client.get_embedding("Hello", dimensions=1.0) == [1.0]
+    assert [request.body["dimensions"] for request in client.requests] == [1]

@@ -1,0 +1,387 @@
+"""Schemas of types and functions: one form for every pydantic 2, and the strict form of structured output.
+
+The expected schemas are literal, in canonical_schemas.json: this fails under any pydantic that writes another form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import functools
+import json
+import pathlib
+import typing
+from typing import Annotated, Any, Literal, NamedTuple, Optional, Union
+
+import pytest
+import typing_extensions
+from pydantic import BaseModel, Field, RootModel
+from typing_extensions import NotRequired, Required, TypedDict
+
+import llmcall
+from llmcall.testing import ScriptedClient
+
+
+class Color(enum.Enum):
+    """A colour."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+class Only(enum.Enum):
+    A = "a"
+
+
+class Rating(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Part(BaseModel):
+    """A part."""
+
+    count: int = Field(default=3, ge=0, le=10.0, description="how many")
+
+
+class Whole(BaseModel):
+    """A whole.
+
+    Of parts.
+    """
+
+    title: str = Field(title="Name", description="its name", max_length=5)
+    part: Part = Field(description="the part")
+    other: Part = Part()
+    parts: list[Part] = []
+    color: Color = Color.RED
+    only: Only
+    one: Literal["x"]
+    mixed: Literal["x", 1, None]
+    maybe: Optional[int] = None  # noqa: UP045  as users write it
+    either: int | str | Part
+    weight: float = 1.0
+    price: decimal.Decimal = decimal.Decimal("1.5")
+    day: datetime.date
+
+
+class Node(BaseModel):
+    value: int
+    children: list[Node] = []
+    first: Optional[Node] = Field(None, description="the first child")  # noqa: UP045
+
+
+class Visit(TypedDict):
+    """A visit."""
+
+    day: str
+    coins: NotRequired[Annotated[int, Field(description="how many")]]
+
+
+@dataclasses.dataclass
+class Buyer:
+    """A buyer."""
+
+    name: str
+    goods: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Plain:
+    a: int
+
+
+class Pair(NamedTuple):
+    left: int
+    right: str = "x"
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+class Owner(BaseModel):
+    pet: Union[Cat, Dog] = Field(discriminator="kind")  # noqa: UP007  pydantic 2.0 takes no other spelling here
+    counts: dict[Color, int] = {}
+    pair: Pair
+    plain: Plain
+
+
+class Outer:
+    class Part(BaseModel):
+        other: int
+
+
+class Twins(BaseModel):
+    mine: Part
+    theirs: Outer.Part
+    again: Part
+
+
+class Numbers(RootModel[list[int]]):
+    """Some numbers."""
+
+
+def weather(
+    city: str, days: int = 3, *, unit: Literal["c", "f"] = "c", near: Annotated[bool, Field(description="x")]
+) -> str:
+    """Tell the weather.
+
+    In words.
+    """
+    raise NotImplementedError
+
+
+def takes_all(
+    a: int, b: dict, c: list, d: dict[str, int], e: tuple[int, str], f: Color, g: Only, h: Rating, i: Numbers
+) -> None:
+    """Take what is no class of fields."""
+
+
+def tool(function: Any) -> dict[str, Any]:
+    """Return what is sent of a tool."""
+    return ScriptedClient().build_request("x", tools=[function]).body["tools"][0]["function"]  # type: ignore[no-any-return]
+
+
+def asked_for(output_type: Any) -> dict[str, Any] | None:
+    """Return the schema that an LLMCall asks a model with structured output for."""
+    client = ScriptedClient([REFUSAL], model="gpt-4o")
+    llmcall.LLMCall(user="x", output_type=output_type, output_retries=0, client=client, on_error="none")()
+    found = client.requests[0].body.get("response_format")
+    assert found is None or found["json_schema"]["strict"] is True
+    return found and found["json_schema"]["schema"]  # type: ignore[no-any-return]
+
+
+def formatted(model: Any) -> dict[str, Any]:
+    """Return what is sent of a class given as response_format."""
+    return ScriptedClient().build_request("x", response_format=model).body["response_format"]["json_schema"]  # type: ignore[no-any-return]
+
+
+REFUSAL = {"role": "assistant", "content": None, "refusal": "No."}
+PINNED = json.loads((pathlib.Path(__file__).parent / "canonical_schemas.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("kind", [takes_all, Plain, Buyer, Visit, Node, Whole, Owner, Twins, weather])
+def test_the_canonical_form_is_pinned(kind: Any) -> None:
+    """The schema of a tool is this JSON to the byte, whatever the version of pydantic or Python."""
+    assert json.dumps(tool(kind)) == json.dumps(PINNED[kind.__name__])
+
+
+def test_a_canonical_schema_is_sent_as_it_is() -> None:
+    """A class that cannot be said strictly is asked for by its canonical schema."""
+    assert formatted(Owner) == {"name": "Owner", "strict": False, "schema": PINNED["Owner"]["parameters"]}
+    assert formatted(Visit) == {"name": "Visit", "strict": True, "schema": asked_for(Visit)}
+
+
+CLOSED = {"type": "object", "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (bool, {"type": "boolean"}),
+        (int, {"type": "integer"}),
+        (float, {"type": "number"}),
+        (Literal["a", 1], {"enum": ["a", 1], "type": ["integer", "string"]}),
+        (Literal[True, None], {"enum": [True, None], "type": ["boolean", "null"]}),
+        (Rating, {"enum": ["LOW", "HIGH"], "type": "string"}),
+        (list[float], {"items": {"type": "number"}, "type": "array"}),
+        (list[list[bool]], {"items": {"items": {"type": "boolean"}, "type": "array"}, "type": "array"}),
+        (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+        # unions that are equal for Python, but differ in order, share no schema
+        (list[int | str], {"items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}, "type": "array"}),
+        (list[str | int], {"items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}, "type": "array"}),
+        (Numbers, {"description": "Some numbers.", "items": {"type": "integer"}, "type": "array"}),
+        (datetime.date, {"format": "date", "type": "string"}),
+    ],
+    ids=lambda found: str(found)[:30],
+)
+def test_what_is_no_object_is_wrapped(kind: Any, value: dict[str, Any]) -> None:
+    """The API takes an object only, so everything else is its one property."""
+    assert asked_for(kind) == {**CLOSED, "properties": {"value": value}, "required": ["value"]}
+
+
+@pytest.mark.parametrize(
+    "kind", [str, dict, list, dict[str, int], tuple[int, str], list[dict], Owner, list[Any]], ids=str
+)
+def test_open_types_have_no_strict_form(kind: Any) -> None:
+    """Text, open dicts, tuples and anything at all cannot be said strictly."""
+    assert asked_for(kind) is None
+
+
+def test_strict_references_stand_alone() -> None:
+    """Objects require everything; a reference with a description gets its definition in place, as does the root."""
+    properties = {"day": {"type": "string"}, "coins": {"description": "how many", "type": "integer"}}
+    assert asked_for(Visit) == {
+        **CLOSED, "description": "A visit.", "properties": properties, "required": ["day", "coins"],
+    }  # fmt: skip
+    node = {
+        **CLOSED,
+        "properties": {
+            "value": {"type": "integer"},
+            "children": {"type": "array", "items": {"$ref": "#/$defs/Node"}},
+            "first": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}], "description": "the first child"},
+        },
+        "required": ["value", "children", "first"],
+    }
+    assert asked_for(Node) == {**node, "$defs": {"Node": node}}
+    part = (asked_for(Whole) or {})["properties"]["part"]
+    assert part["description"] == "the part"
+    assert part["properties"] == {"count": {"type": "integer", "minimum": 0, "maximum": 10, "description": "how many"}}
+
+
+def everywhere(node: Any) -> list[dict[str, Any]]:
+    """List all dicts in plain data."""
+    inside = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return ([node] if isinstance(node, dict) else []) + [found for item in inside for found in everywhere(item)]
+
+
+@pytest.mark.parametrize("kind", [Whole, Node, Twins, list[Whole], Node | None], ids=str)
+def test_the_rules_of_strict_schemas(kind: Any) -> None:
+    """Closed objects that require everything, no default, no reference with siblings, at the root an object."""
+    found = asked_for(kind)
+    assert found is not None and found["type"] == "object"
+    for node in everywhere(found):
+        if node.get("type") == "object":
+            assert node["required"] == list(node["properties"])
+            assert node["additionalProperties"] is False
+        assert "$ref" not in node or list(node) == ["$ref"]
+        assert not {"default", "maxLength", "oneOf", "discriminator"} & node.keys()
+
+
+class Shop:
+    """Hold a method."""
+
+    def sell(self, what: str, *rest: int, **more: str) -> None:
+        """Sell it."""
+
+
+def bare_tool(a, b=object()):  # type: ignore[no-untyped-def]  # noqa: B008
+    return a, b
+
+
+def test_tools_are_described_by_their_functions() -> None:
+    """A tool has the function's name, docstring and parameters that can be named; a partial fixes some."""
+    what = {"properties": {"what": {"type": "string"}}, "required": ["what"], **CLOSED}
+    assert tool(Shop().sell) == {"name": "sell", "description": "Sell it.", "parameters": what}
+    anything = {"properties": {"a": {}, "b": {}}, "required": ["a"], **CLOSED}
+    assert tool(bare_tool) == {"name": "bare_tool", "parameters": anything}
+    partly = tool(functools.partial(weather, "Bonn", near=True))["parameters"]["properties"]
+    assert partly["near"] == {"default": True, "description": "x", "type": "boolean"} and "city" not in partly
+
+
+def positional(a: int, /) -> int:
+    return a
+
+
+def unresolved(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821  the point of the test
+    pass
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"), [(positional, "a is positional-only"), (unresolved, "'Missing' is not defined")]
+)
+def test_what_a_model_cannot_call(function: Any, reason: str) -> None:
+    """It is refused with the function's and the parameter's name."""
+    with pytest.raises(TypeError, match=f"{function.__name__} has no JSON schema: .*{reason}"):
+        tool(function)
+
+
+class Trip(typing.TypedDict, total=False):
+    """A trip."""
+
+    shop: str
+    minutes: Annotated[int, Field(ge=1)]
+
+
+class Day(Trip):
+    trips: Required[list[Trip]]
+    mood: Literal["good", "bad"]
+    note: NotRequired[Optional[str]]  # noqa: UP045  as users write it
+
+
+class Tree(typing.TypedDict):
+    leaf: int
+    branches: list[Tree]
+
+
+class Nowhere(typing.TypedDict):
+    field: Unknown  # type: ignore[name-defined]  # noqa: F821
+
+
+class _Extended:
+    """Hold the same types as pydantic reads them on every Python."""
+
+    class Trip(typing_extensions.TypedDict, total=False):
+        """A trip."""
+
+        shop: str
+        minutes: Annotated[int, Field(ge=1)]
+
+    class Day(Trip):
+        trips: Required[list[_Extended.Trip]]
+        mood: Literal["good", "bad"]
+        note: NotRequired[Optional[str]]  # noqa: UP045
+
+    class Tree(typing_extensions.TypedDict):
+        leaf: int
+        branches: list[_Extended.Tree]
+
+
+@pytest.mark.parametrize("name", ["Trip", "Day", "Tree"])
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda inner: inner,
+        lambda inner: list[inner],
+        lambda inner: dict[str, inner],
+        lambda inner: Optional[inner],  # noqa: UP045
+        lambda inner: inner | int,
+        lambda inner: Union[str, typing.List[inner]],  # noqa: UP006, UP007
+        lambda inner: Annotated[inner, Field(description="which")],
+    ],
+    ids=["itself", "list", "dict", "optional", "union", "typing's own", "annotated"],
+)
+def test_typing_s_own_typed_dicts(name: str, around: Any) -> None:
+    """Fields, what is required, docstrings and recursion are as with typing_extensions, alone and inside a type."""
+    schemas = []
+    for kind in (globals()[name], getattr(_Extended, name)):
+
+        def function(a: Any) -> None:
+            """Take one."""
+
+        function.__annotations__ = {"a": around(kind)}
+        schemas.append((tool(function), asked_for(around(kind))))
+    assert schemas[0] == schemas[1]
+
+
+def test_a_typed_dict_as_an_answer() -> None:
+    """The answer is the dict, checked, and asked for again where it does not fit; a type nobody knows is named."""
+    for kind, answer in ((Day, {"trips": [{"shop": "b"}], "mood": "good"}), (Tree, {"leaf": 1, "branches": []})):
+        client = ScriptedClient([{"minutes": 0, "leaf": "x"}, answer])
+        assert llmcall.LLMCall(user="Plan.", output_type=kind, client=client)() == answer
+        assert len(client.requests) == 2
+    with pytest.raises(TypeError, match=r"Nowhere has no JSON schema: .*(Unknown|not fully defined)"):
+        tool(Nowhere)
+
+
+def test_a_schema_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a class is asked for, pydantic makes its schema once; nobody's copy changes another's."""
+
+    class Person(BaseModel):
+        age: int
+
+    made: list[Any] = []
+    make = Person.__get_pydantic_json_schema__
+    monkeypatch.setattr(Person, "__get_pydantic_json_schema__", lambda *given: made.append(1) or make(*given))
+    for _ in range(3):
+        found = formatted(Person)["schema"]
+        assert found["properties"].keys() == {"age"}
+        found["properties"].clear()
+    assert len(made) <= 1

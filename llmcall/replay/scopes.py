@@ -545,11 +545,10 @@ def bind(function: Callable[..., Any]) -> Bound:
 
 def _task() -> object:
     """Return the task of asyncio that runs, or ``None``."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return None
+    # A thread that imports asyncio for the first time has made only a part of it yet, and runs no task.
+    current_task = getattr(sys.modules.get("asyncio"), "current_task", None)
     try:
-        return asyncio.current_task()
+        return current_task() if current_task is not None else None
     except RuntimeError:
         return None
 

@@ -1,0 +1,660 @@
+"""The cache as users meet it, in a directory and in Redis: modes, records, what is stored, and who shares it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import pickle
+import shutil
+import sqlite3
+import stat
+import struct
+import sys
+import threading
+from ast import literal_eval
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from programs import ran, start
+from redis_servers import RedisProcess
+
+import llmcall
+from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, Record, ResponseCache
+from llmcall.cli.main import main
+from llmcall.testing import ScriptedClient
+
+DATABASE = "cache.db"
+TOOL_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CODER = ScriptedClient(cache_mode="off")
+asked = CODER.build_request
+
+
+def answer(content: str | None, finish_reason: str = "stop") -> dict[str, Any]:
+    """Return a response with a text."""
+    message = {"role": "assistant", "content": content}
+    return {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}]}
+
+
+def text_of(record: Record | None) -> str:
+    """Return the text that a record holds."""
+    assert record is not None
+    return str(record.response["choices"][0]["message"]["content"])
+
+
+def client_at(path: Any = None, answers: Any = ("one", "two", "three"), mode: str = "auto", **given: Any) -> Any:
+    """Return a client that stores its answers, in the project's own cache unless a path is given."""
+    return ScriptedClient(answers, cache_mode=mode, cache_path=path, on_error="raise", **given)
+
+
+def said(client: Any, message: str = "Hello", **arguments: Any) -> tuple[str, bool]:
+    """Ask, and return the answer's text and whether it was cached."""
+    reply = client.send_message(message, **arguments)
+    return reply.content, reply.cached
+
+
+@pytest.fixture(scope="module")
+def redis_process() -> Iterator[RedisProcess]:
+    """A Redis server for the tests of this file."""
+    with RedisProcess() as made:
+        yield made
+
+
+@pytest.fixture(params=["disk", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place of each kind that a cache can have."""
+    if request.param == "disk":
+        return str(tmp_path / "cache")
+    server = request.getfixturevalue("redis_process")
+    with server.client() as client:
+        client.flushall()
+    return str(server.url)
+
+
+@pytest.fixture
+def cache(place: str) -> Iterator[ResponseCache]:
+    """An empty cache of each kind."""
+    with ResponseCache(place) as made:
+        yield made
+
+
+def filled(cache: ResponseCache, count: int) -> list[Any]:
+    """Store some answers; return their requests."""
+    requests = [asked(f"question {number}") for number in range(count)]
+    for number, request in enumerate(requests):
+        cache.put(request, answer(str(number)), cost=number / 10)
+    return requests
+
+
+def spoil(place: str, key: str, value: Any) -> None:
+    """Put something else in the place of a record's bytes."""
+    if "://" in place:
+        import redis
+
+        with redis.Redis.from_url(place) as client:
+            client.hset("llmcall:rows", key, struct.pack("<d", 1.0) + (value or b""))
+        return
+    with sqlite3.connect(Path(place) / DATABASE) as connection:
+        assert connection.execute("UPDATE Cache SET value = ? WHERE key = ?", (value, key)).rowcount == 1
+    connection.close()
+
+
+# Modes
+
+
+def test_a_question_is_asked_once(place: str) -> None:
+    """Another client, and another process, get the recorded answer; streamed or not is the same record."""
+    first, second = client_at(place), client_at(place, ())
+    assert [said(first), said(first), said(second)] == [("one", False), ("one", True), ("one", True)]
+    with second.stream_message("Hello") as stream:
+        assert "".join(stream) == "one" and stream.reply.cached
+    program = """
+        client = ScriptedClient((), cache_mode="replay", cache_path=sys.argv[1])
+        print(client.send_message("Hello").content)
+    """
+    assert (ran(program, place), len(first.cache)) == ("one", 1)
+
+
+def test_replay_never_calls(place: str) -> None:
+    """What is recorded is answered; anything else is a CacheMissError that names the place, whatever on_error is."""
+    said(client_at(place), "known")
+    client = client_at(place, mode="replay")
+    assert said(client, "known") == ("one", True)
+    for on_error in ("none", "raise", "return"):
+        with pytest.raises(CacheMissError, match="MODE = auto") as caught:
+            client.send_message("unknown", on_error=on_error)
+        assert "://" not in place or place in str(caught.value)  # a long path is broken into lines
+        with pytest.raises(CacheMissError):
+            client.get_embedding("unknown", on_error=on_error)
+    with pytest.raises(CacheMissError):
+        list(client.stream_message("unknown"))
+    assert not client.requests
+
+
+def test_replay_needs_no_key_and_no_address() -> None:
+    """A recorded answer is given where nothing is configured; the miss comes before the missing key."""
+    said(client_at(), "known", model="gpt-4o-mini")
+    client = llmcall.OpenAIClient(cache_mode="replay")
+    assert said(client, "known") == ("one", True)
+    with pytest.raises(CacheMissError):
+        client.send_message("unknown")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+        llmcall.OpenAIClient().send_message("unknown")
+
+
+def test_refresh_asks_each_question_once_per_process(place: str) -> None:
+    """The new answer replaces the old one, and is read from then on, by other clients of the process too."""
+    said(client_at(place, ["old"]))
+    client = client_at(place, ["new", "newer"], mode="refresh")
+    assert [said(client), said(client), said(client_at(place, (), "refresh"))] == [
+        ("new", False), ("new", True), ("new", True),
+    ]  # fmt: skip
+    assert said(client, "another") == ("newer", False)
+    assert (said(client_at(place, ())), len(client.cache)) == (("new", True), 2)
+
+
+def test_off_and_one_call_past_the_cache() -> None:
+    """Both neither read nor store; in replay, cache=False is a miss that says why."""
+    said(client_at(answers=["stored"]))
+    client = client_at(mode="off")
+    assert [said(client), said(client)] == [("one", False), ("two", False)]
+    client = client_at()
+    assert [said(client), said(client, cache=False), said(client)] == [
+        ("stored", True), ("one", False), ("stored", True),
+    ]  # fmt: skip
+    assert said(client, "other", cache=False) == ("two", False)
+    assert len(client.cache) == 1
+    with pytest.raises(CacheMissError, match="cache=False"):
+        client_at(mode="replay").send_message("Hello", cache=False)
+
+
+def test_modes_of_the_cache_itself(place: str) -> None:
+    """A ResponseCache keeps the same modes; one that there is not lists those that there are."""
+    request = asked("Hello")
+    ResponseCache(place).put(request, answer("3"))
+    off, refresh = ResponseCache(place, mode="off"), ResponseCache(place, mode="refresh")
+    assert off.get(request) is None and text_of(off.put(request, answer("4"))) == "4"
+    assert refresh.get(request) is None and text_of(refresh.put(request, answer("4"))) == "4"
+    assert text_of(refresh.get(request)) == text_of(refresh.put(request, answer("5"))) == "4"
+    assert text_of(ResponseCache(place, mode="replay").get(request)) == "4"
+    with pytest.raises(ValueError, match="auto, replay, refresh, off"):
+        ResponseCache(place, mode="sometimes")
+
+
+def test_a_forced_cache_holds_for_clients_that_are_made(tmp_path: Path) -> None:
+    """force_api_cache moves the cache, turns it off, and gives the settings back."""
+    client = client_at()
+    said(client)
+    llmcall.force_api_cache(True, tmp_path / "elsewhere")
+    assert said(client) == ("two", False) and (tmp_path / "elsewhere" / DATABASE).exists()
+    llmcall.force_api_cache(False)
+    assert said(client) == ("three", False)
+    llmcall.force_api_cache(None)  # type: ignore[arg-type]
+    assert said(client) == ("one", True)
+
+
+# What is stored
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [llmcall.InvalidRequestError("no"), llmcall.ContentFilterError("no"), llmcall.EmptyAnswerError("no"),
+     {"role": "assistant", "content": ""}],
+)  # fmt: skip
+def test_failures_are_not_stored(failure: Any) -> None:
+    """No error, no filtered and no empty answer is stored: the question is asked anew."""
+    client = client_at(answers=[failure, "better"])
+    assert client.send_message("Hello", on_error="none") is None
+    assert len(client.cache) == 0
+    assert said(client) == ("better", False)
+
+
+def test_an_answer_cut_at_its_limit_is_complete() -> None:
+    """It is stored, and finish_reason says so."""
+
+    class Fixed:
+        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+            return answer("I th", "length")
+
+    client = llmcall.LLMClient(transport=Fixed())
+    replies = [client.send_message("Hello", on_error="raise", max_tokens=2) for _ in range(2)]
+    assert [(reply.finish_reason, reply.cached) for reply in replies] == [("length", False), ("length", True)]
+
+
+def test_a_record_holds_what_was_asked_and_who_answered(cache: ResponseCache) -> None:
+    """The request, the response, its cost, the sample; of a client's also api_type, host and version, and no key."""
+    request = asked("Käse?", temperature=0.5, sample=3)
+    assert cache.get(request) is None
+    cache.put(request, answer("3"), cost=0.25)
+    record = cache.get(request)
+    assert record is not None and record.stored_at is not None
+    assert record.replace(stored_at=None) == Record(
+        cache_key=request.cache_key,
+        kind="chat",
+        sample="#3",
+        request={"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Käse?"}], "temperature": 0.5},
+        response=answer("3"),
+        cost=0.25,
+        version=llmcall.__version__,
+    )
+    client = client_at(api_key="sk-very-secret-key")
+    said(client)
+    (record,) = client.cache.records()
+    assert (record.api_type, record.host, record.version) == ("scripted", "scripted", llmcall.__version__)
+    assert b"very-secret" not in b"".join(path.read_bytes() for path in client.cache.path.iterdir())
+
+
+def test_callers_get_copies(place: str) -> None:
+    """Whatever a caller does with messages, a reply or a record, the next one is as it was recorded."""
+    client = client_at(place, [{"role": "assistant", "content": "3", "tool_calls": [TOOL_CALL]}, "4"])
+    messages = [{"role": "user", "content": "Hello"}]
+    for _ in range(3):
+        reply = client.send_message(messages)
+        assert (reply.content, reply.tool_calls, len(reply.choices)) == ("3", [TOOL_CALL], 1)
+        for other in (copy.copy(reply), copy.deepcopy(reply), pickle.loads(pickle.dumps(reply))):
+            assert other.raw == reply.raw
+        reply["content"] = "changed"
+        reply.tool_calls[0].clear()
+        reply.raw["choices"].clear()
+        client.cache.get(client.build_request(messages)).response.clear()
+    messages[0]["content"] = "Good bye"
+    assert said(client, messages) == ("4", False)  # type: ignore[arg-type]
+    given = answer("mine")
+    client.cache.put(client.build_request("planted"), given).response.clear()
+    given["choices"].clear()
+    assert said(client, "planted") == ("mine", True)
+
+
+def test_a_hit_of_another_host_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Answers of one server used for another are named once, with the remedy; a namespace keeps them apart."""
+    for message in ("Hello", "again"):
+        said(client_at(), message, model="m", temperature=0)
+    assert not caplog.records
+    elsewhere = llmcall.OpenAIClient(base_url="http://localhost:1/v1")
+    for message in ("Hello", "again", "Hello"):
+        assert elsewhere.send_message(message, model="m", temperature=0) is not None
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert all(word in warnings[0] for word in ("scripted", "localhost", "[Cache] NAMESPACE"))
+    apart = llmcall.OpenAIClient(base_url="http://localhost:1/v1", cache_namespace="local", cache_mode="replay")
+    with pytest.raises(CacheMissError):
+        apart.send_message("Hello", model="m", temperature=0)
+
+
+def test_hits_are_counted() -> None:
+    """Each counts as a cached call: of the client, of the process, and of the blocks that are open."""
+    client = client_at(prices={"gpt-4o-mini": (1, 1)}, temperature=0)
+    said(client)
+    before = llmcall.usage().cached_calls
+    with llmcall.track() as usage:
+        said(client)
+        said(client)
+    assert (usage.calls, usage.cached_calls, llmcall.usage().cached_calls - before) == (0, 2, 2)
+    assert (client.usage.calls, client.usage.cached_calls) == (1, 2)
+    assert client.usage.by_model["gpt-4o-mini"].cached_calls == client.usage.by_scope[""].cached_calls == 2
+
+
+def test_a_pointer_to_another_models_answer_is_followed() -> None:
+    """A record that points to the answer of a model of longer context gives that answer, each time."""
+    client = client_at()
+    there = client.send_message("Bread?", model="larger")
+    client.cache.put(client.build_request("Bread?", model="small"), {"fallback": there.cache_key})
+    assert [client.send_message("Bread?", model="small") for _ in range(3)] == [there] * 3
+
+
+# The cache's own functions
+
+
+def test_first_answer_counts(cache: ResponseCache) -> None:
+    """What was stored first is what every caller gets, the second writer included; closing changes nothing."""
+    request = asked("Hello")
+    cache.put(request, answer("3"))
+    cache.close()
+    assert text_of(cache.put(request, answer("4"))) == text_of(cache.get(request)) == "3"
+    cache.close()
+    cache.close()
+    assert len(cache) == 1
+
+
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(["put", "replace"]), st.sampled_from("abc"), st.sampled_from("123")),
+    st.tuples(st.just("delete"), st.sampled_from("abc"), st.sampled_from("abc")),
+    st.tuples(st.just("clear")),
+)
+
+
+@settings(max_examples=25)
+@given(st.lists(STEPS, max_size=12))
+def test_both_kinds_do_the_same(redis_process: RedisProcess, tmp_path_factory: Any, steps: list[Any]) -> None:
+    """Whatever is stored, replaced and deleted, a directory and a Redis server hold what a dict would."""
+    with redis_process.client() as client:
+        client.flushall()
+    for place in (str(tmp_path_factory.mktemp("any") / "cache"), redis_process.url):
+        expected: dict[str, str] = {}
+        with ResponseCache(place) as cache:
+            for name, *given_to in steps:
+                if name == "clear":
+                    assert cache.clear() == len(expected)
+                    expected = {}
+                elif name == "delete":
+                    found = expected.keys() & set(given_to)
+                    assert cache.delete(keys=[asked(key).cache_key for key in set(given_to)]) == len(found)
+                    expected = {key: value for key, value in expected.items() if key not in found}
+                else:
+                    key, value = given_to
+                    writer = cache if name == "put" else ResponseCache(place, mode="refresh")
+                    kept = expected.get(key, value) if name == "put" else value
+                    assert text_of(writer.put(asked(key), answer(value))) == kept
+                    expected[key] = kept
+            records = {record.request["messages"][0]["content"]: text_of(record) for record in cache.records()}
+            assert (list(records.items()), len(cache)) == (list(expected.items()), len(expected))
+
+
+def test_records_come_in_the_order_of_storing(cache: ResponseCache) -> None:
+    """Listing yields each record once, or those that are wanted, also while others are added and deleted."""
+    requests = filled(cache, 1203)
+    assert [text_of(record) for record in cache.records(where=lambda record: record.cost > 120)] == ["1201", "1202"]
+    found = []
+    for record in cache.records():
+        found.append(text_of(record))
+        if len(found) == 600:
+            cache.put(asked("late"), answer("late"))
+            cache.delete(keys=[request.cache_key for request in requests[400:1000]])
+    assert found[:600] == [str(number) for number in range(600)]
+    assert found[-204:] == [*(str(number) for number in range(1000, 1203)), "late"]
+    assert len(found) == len(set(found))
+
+
+def test_delete_and_clear(cache: ResponseCache, place: str) -> None:
+    """Deleting takes exactly what is meant and tells how many, damaged records too; what is meant must be said."""
+    requests = filled(cache, 6)
+    assert cache.delete(where=lambda record: int(text_of(record)) % 2 == 1) == 3
+    assert [cache.get(request) is None for request in requests] == [False, True] * 3
+    assert cache.delete(keys=[requests[0].cache_key, requests[1].cache_key, "0" * 64]) == 1
+    for arguments in ({}, {"where": bool, "keys": []}, {"keys": requests[2].cache_key}):
+        with pytest.raises(TypeError, match="keys"):
+            cache.delete(**arguments)  # type: ignore[arg-type]
+    spoil(place, requests[2].cache_key, b"nonsense")
+    assert (len(cache), cache.clear(), len(cache), cache.clear()) == (2, 2, 0, 0)
+    assert (cache.verify(), list(cache.records())) == ([], [])
+
+
+def test_statistics(cache: ResponseCache) -> None:
+    """They tell path, number and size; an empty cache is true all the same, and asking makes none."""
+    assert (cache.stats().records, cache.stats().size, bool(cache), cache.exists()) == (0, 0, True, False)
+    assert (len(cache), list(cache.records()), cache.delete(keys=["a"]), cache.clear()) == (0, [], 0, 0)
+    assert not isinstance(cache.path, Path) or not cache.path.exists()
+    filled(cache, 3)
+    stats = cache.stats()
+    assert (stats.path, stats.records, stats.size > 300) == (str(cache.path), 3, True)
+    assert repr(cache) == f"ResponseCache({str(cache.path)!r}, mode='auto')"
+
+
+def test_a_frame() -> None:
+    """A row for each record, in the order of storing."""
+    pytest.importorskip("pandas")
+    client = client_at(answers=lambda messages: "Two.", model="gpt-4o")
+    client.send_message("How many?")
+    with llmcall.scope("trial"), llmcall.scope("lisa"):
+        for _ in range(2):
+            client.send_message("And now?")
+    frame = client.cache.to_frame()
+    assert list(frame.columns) == [
+        "scope", "draw", "kind", "model", "prompt", "answer", "input_tokens", "output_tokens", "cost", "cache_key",
+    ]  # fmt: skip
+    assert list(frame["prompt"]) == ["How many?", "And now?", "And now?"] and set(frame["answer"]) == {"Two."}
+    assert list(frame["scope"])[1:] == ["trial/lisa"] * 2 and list(frame["draw"])[1:] == [0, 1]
+    assert len(client.cache.to_frame(lambda record: record.sample is None)) == 1
+
+
+@pytest.mark.parametrize("command", ["ls", "show"])
+def test_control_characters_are_not_printed(command: str) -> None:
+    """A terminal obeys nothing in an answer, a question, a role's parameters or a scope."""
+    evil = "\x1b[2J\x07\x9b31m\u202eevil"
+    with llmcall.scope(f"s{evil}"):
+        reply = client_at(answers=lambda messages: f"a{evil}").send_message(f"q{evil}", stop=[f"t{evil}"])
+    key = [reply.cache_key] if command == "show" else []
+    done = CliRunner().invoke(main, ["cache", command, *key])
+    assert done.exit_code == 0 and "evil" in done.output
+    assert all(character.isprintable() or character == "\n" for character in done.output)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("value", [b"nonsense", b"", b"\x80\x04.", "text", 7, None])
+def test_a_damaged_record(value: Any, place: str, cache: ResponseCache, caplog: pytest.LogCaptureFixture) -> None:
+    """Damage is never an answer: replay refuses, the other modes ask anew, say so, and mend it."""
+    if "://" in place and not isinstance(value, bytes):
+        pytest.skip("only a directory can hold other types")
+    request, sound = filled(cache, 2)
+    spoil(place, request.cache_key, value)
+    with pytest.raises(CacheCorruptError, match=request.cache_key[:12]):
+        said(client_at(place, (), "replay"), "question 0")
+    with pytest.raises(CacheCorruptError):
+        list(cache.records())
+    assert cache.verify() == [request.cache_key]
+    client = client_at(place)
+    assert [said(client, "question 0"), said(client, "question 0")] == [("one", False), ("one", True)]
+    assert "asked anew" in caplog.text
+    assert (cache.verify(), len(cache), text_of(cache.get(sound))) == ([], 2, "1")
+
+
+def test_a_record_under_a_wrong_key_is_damage(tmp_path: Path) -> None:
+    """A sound record of another request, as a damaged index gives, is no answer, also to one who had the right one."""
+    client = client_at(tmp_path / "cache", lambda messages: messages[-1]["content"])
+    one, two = (client.send_message(question) for question in ("one", "two"))
+    with sqlite3.connect(tmp_path / "cache" / DATABASE) as connection:
+        (swapped,) = connection.execute("SELECT value FROM Cache WHERE key = ?", (one.cache_key,)).fetchone()
+    connection.close()
+    spoil(str(tmp_path / "cache"), two.cache_key, swapped)
+    assert client.cache.verify() == [two.cache_key]
+    assert said(client, "two") == ("two", False)
+    assert client.cache.verify() == []
+
+
+# Sharing
+
+
+def replaced(place: str, request: Any) -> None:
+    """Put another answer in place of a record, as another process would."""
+    ResponseCache(place, mode="refresh").put(request, answer("replaced"))
+
+
+def removed(place: str, request: Any) -> None:
+    """Delete a record, as another process would."""
+    assert ResponseCache(place).delete(keys=[request.cache_key]) == 1
+
+
+@pytest.mark.parametrize(("change", "content"), [(replaced, "replaced"), (removed, "two")])
+@pytest.mark.parametrize("hits_before", [0, 2])
+def test_changes_of_others_are_seen(
+    change: Callable[[str, Any], None], content: str, hits_before: int, place: str
+) -> None:
+    """A record that was answered from before, and that somebody else deletes or replaces, is not remembered."""
+    client = client_at(place)
+    for _ in range(1 + hits_before):
+        said(client)
+    change(place, client.build_request("Hello"))
+    assert [said(client)[0] for _ in range(3)] == [content] * 3
+
+
+def test_many_threads_share_one_cache(place: str) -> None:
+    """120 threads that ask the same questions make one call for each, and all get the same answers."""
+    client = client_at(place, lambda messages: os.urandom(8).hex(), temperature=0)
+    found: list[list[str]] = []
+    barrier = threading.Barrier(120)
+
+    def ask() -> None:
+        barrier.wait()
+        found.append([said(client, str(number))[0] for number in range(4)])
+
+    threads = [threading.Thread(target=ask) for _ in range(120)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 120 and all(each == found[0] for each in found)
+    assert len(client.requests) == len(client.cache) == 4
+
+
+def test_processes_that_start_together(place: str) -> None:
+    """No process meets a database that another one is still making, and all get what was stored first."""
+    program = """
+        client = ScriptedClient(lambda messages: f"{sys.argv[2]} about {messages[-1]['content']}",
+                                cache_mode="auto", cache_path=sys.argv[1])
+        sys.stdin.readline()
+        print([client.send_message(str(number), on_error="raise").content for number in range(30)])
+    """
+    processes = [start(program, place, name) for name in ("lisa", "bart", "oscar")]
+    results = [process.communicate("go\n", timeout=300) for process in processes]
+    assert [complaints for _, complaints in results] == [""] * 3
+    replaying = client_at(place, (), "replay")
+    expected = [said(replaying, str(number))[0] for number in range(30)]
+    assert [literal_eval(printed) for printed, _ in results] == [expected] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_while_others_write_and_call(place: str) -> None:
+    """The child uses handles of its own, and asks for itself what a thread of the parent is asking."""
+    program = """
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
+        asked, answer = threading.Event(), threading.Event()
+        def slow(messages):
+            if messages[-1]["content"] == "a":
+                asked.set()
+                answer.wait()
+            return "yes"
+        client = ScriptedClient(slow, cache_mode="auto", cache_path=sys.argv[1], temperature=0, on_error="raise")
+        client.send_message("before")
+        threads = [threading.Thread(target=client.send_message, args=("a",)),
+                   threading.Thread(target=lambda: [client.send_message(str(number)) for number in range(150)])]
+        for thread in threads:
+            thread.start()
+        asked.wait()
+        child = os.fork()
+        if not child:
+            answer.set()
+            assert client.send_message("before").cached and not client.send_message("of the child").cached
+            assert not client.send_message("a").cached and len(list(client.cache.records())) >= 3
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        answer.set()
+        for thread in threads:
+            thread.join()
+        print(status, len(client.cache), client.send_message("a").cached, client.send_message("of the child").cached)
+    """
+    assert ran(program, place) == "0 153 True True"
+
+
+# The directory
+
+
+def test_the_directory_is_private_and_out_of_git(tmp_path: Path) -> None:
+    """It has mode 0700 and a .gitignore that covers itself; one in which other things lie stays as it is."""
+    for name, mode in (("new", 0o700), ("empty", 0o700), ("used", 0o755)):
+        if name != "new":
+            (tmp_path / name).mkdir(mode=0o755)
+        if name == "used":
+            (tmp_path / name / "other.txt").write_text("mine")
+        filled(ResponseCache(tmp_path / name), 1)
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
+        assert (tmp_path / name / ".gitignore").exists() == (name != "used")
+    assert (tmp_path / "new" / ".gitignore").read_text() == "*\n"
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names <= {".gitignore", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
+
+
+def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the project's root by default; ~ and $NAME mean what they mean to diskcache, a relative path is of then."""
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    client = client_at()
+    said(client)
+    assert client.cache.path == tmp_path / ".llmcall" / "cache" and (client.cache.path / DATABASE).exists()
+    monkeypatch.setenv("SHELF", "shelf")
+    assert ResponseCache("~/$SHELF").path == tmp_path / "shelf"
+    relative = ResponseCache("here")
+    monkeypatch.chdir("/")
+    assert relative.path == tmp_path / "below" / "here"
+
+
+def test_diskcache_evicts_and_limits_nothing(tmp_path: Path) -> None:
+    """Opened by diskcache itself, the directory is one that loses nothing; what it adds there is no record."""
+    cache = ResponseCache(tmp_path / "cache")
+    filled(cache, 2)
+    cache.close()
+    with diskcache.Cache(str(tmp_path / "cache")) as opened:
+        assert (opened.eviction_policy, opened.cull_limit, opened.statistics) == ("none", 0, 0)
+        assert opened.size_limit >= 2**60 and opened.expire() == opened.cull() == 0
+        assert isinstance(opened[asked("question 0").cache_key], bytes)
+        opened["theirs"] = b"plain bytes"
+        assert len(opened) == len(cache) == 3
+    assert cache.verify() == ["theirs"]
+
+
+def test_what_diskcache_would_run_is_not_run(tmp_path: Path) -> None:
+    """A pickle planted in value, key or file runs where diskcache reads it, and never where we do; its files stay."""
+
+    class Planted:
+        def __init__(self, name: str) -> None:
+            self.path = tmp_path / name
+
+        def __reduce__(self) -> Any:
+            return Path.touch, (self.path,)
+
+    with diskcache.Cache(str(tmp_path / "cache"), disk_min_file_size=10_000) as theirs:
+        theirs["value"] = Planted("from the value")
+        theirs[Planted("from the key")] = b"value"
+        theirs["file"] = (Planted("from the file"), "x" * 20_000)
+    for path in tmp_path.glob("from*"):
+        path.unlink()
+    with ResponseCache(tmp_path / "cache") as cache:
+        assert len(cache.verify()) == len(cache) == 3
+        assert cache.delete(keys=["value", "file"]) == 2
+    assert not list(tmp_path.glob("from*")) and len(list((tmp_path / "cache").rglob("*.val"))) == 1
+    with diskcache.Cache(str(tmp_path / "cache")) as theirs:
+        list(theirs)
+    assert [path.name for path in tmp_path.glob("from*")] == ["from the key"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells which files are open")
+def test_no_handle_stays_open(tmp_path: Path) -> None:
+    """Neither of a directory that is gone, whose space is given back, nor of a cache that is closed or forgotten."""
+
+    def opened() -> list[str]:
+        links = (os.path.join("/proc/self/fd", handle) for handle in os.listdir("/proc/self/fd"))
+        return [name for name in (os.readlink(link) for link in links if os.path.lexists(link)) if str(folder) in name]
+
+    folder = tmp_path / "cache"
+    cache = ResponseCache(folder)
+    (before,) = filled(cache, 1)
+    assert cache.get(before) is not None
+    shutil.rmtree(folder)
+    cache.put(asked("after"), answer("yes"))
+    assert cache.get(before) is None and cache.get(asked("after")) is not None
+    assert opened() and not [name for name in opened() if "(deleted)" in name]
+    cache.close()
+    assert not opened()
+    assert len(cache) == 1 and opened()
+    del cache
+    assert not opened()
+
+
+def test_a_path_that_is_a_file(tmp_path: Path) -> None:
+    """That is an error with its remedy before anything is paid for, and the file stays."""
+    (tmp_path / "cache").write_text("mine")
+    for mode in ("auto", "replay"):
+        client = client_at(tmp_path / "cache", mode=mode)
+        with pytest.raises(CacheError, match=r"is a file; \[Cache\] PATH must name a directory"):
+            client.send_message("a")
+        assert not client.requests
+    assert (tmp_path / "cache").read_text() == "mine"

@@ -1,0 +1,431 @@
+"""Answers as models write them, read as the type that was asked for, or refused: asking again beats a wrong reading."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import json
+import subprocess
+import sys
+from typing import Annotated, Any, Literal, Optional
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
+
+from llmcall import LLMCall, OutputError
+from llmcall.testing import ScriptedClient
+
+Action = Literal["buy", "sell", "wait"]
+MaybeInt = Optional[int]  # noqa: UP045  both spellings are read
+
+
+class Mood(enum.Enum):
+    """A feeling."""
+
+    VERY_GOOD = "very good"
+    GOOD = "good"
+    BAD = "bad"
+
+
+class Level(enum.IntEnum):
+    """A level of effort, one of them with two names."""
+
+    LOW = 1
+    HIGH = 2
+    TOP = 2
+
+
+class Size(enum.Enum):
+    """A size with a name that is another's value."""
+
+    SMALL = "s"
+    LARGE = "xl"
+    XL = "xxl"
+
+
+class Offer(BaseModel):
+    """An offer at the market."""
+
+    price: float = Field(gt=0)
+    goods: list[str] = []
+    action: Action = "wait"
+
+
+@dataclasses.dataclass
+class Buyer:
+    """Somebody at the market."""
+
+    name: str
+    age: int = 30
+
+
+class Visit(TypedDict):
+    """One visit."""
+
+    day: str
+    coins: int
+
+
+ANSWERS: list[Any] = []
+CLIENT = ScriptedClient(lambda messages: {"role": "assistant", "content": ANSWERS[-1]}, model="gpt-3.5-turbo")
+STRUCTURED = ScriptedClient(lambda messages: {"role": "assistant", "content": ANSWERS[-1]}, model="gpt-4o")
+
+
+def read(text: str, output_type: Any, client: ScriptedClient = CLIENT) -> Any:
+    """Read an answer as an LLMCall does."""
+    ANSWERS[:] = [text]
+    return LLMCall(user="?", output_type=output_type, output_retries=0, client=client)()
+
+
+def prompt_for(output_type: Any) -> str:
+    """Return what an LLMCall tells a model without structured output of the type."""
+    ANSWERS[:] = ["?"]
+    CLIENT.requests.clear()
+    LLMCall(user="?", output_type=output_type, output_retries=0, client=CLIENT, on_error="return")()
+    return CLIENT.requests[-1].messages[0]["content"].removeprefix("?\n\n")  # type: ignore[no-any-return]
+
+
+ACCEPTED = [
+    (str, "  As I said:\n", "  As I said:\n"),
+    *((bool, text, True) for text in (
+        "yes", "YES!", "true", '"Yes."', "**Yes**", "- Yes", "Hmm... yes.", "```\nyes\n```", "I like bread.\n\nYes",
+        "Yes, there is no bread at home, and no money is lost.", "Well, yes, I would.", "Would I buy it? Yes.",
+        "I would say yes, because I like it.", "My answer is: **Yes**", "The statement is true.",
+        "Final decision: yes\nThank you", "I'm not hungry, but my answer is yes.",
+        "<think>No, wait. Is 5 fair? No.</think>\nYes")),
+    *((bool, text, False) for text in (
+        "no", "No, I would not.", "No thanks", "No because it is dear", "FALSE", "Of course no.", "The answer is no.",
+        "no\n\nIt is too expensive for me", "No. No one would.", "Answer: no")),
+    *((int, text, 7) for text in (
+        "7", "7.", "**7**", "(7)", "~7", "€ 7", "7€", "US$7", "USD 7", "7 (seven)", "7kg", "Answer - 7", "about 7",
+        "Price: 7 coins. I repeat: 7.0", "<answer>7</answer>", "I pay \\$7", "It's 7. Definitely 7!", "7.0",
+        '{"price": 7}', "```json\n7\n```")),
+    *((int, text, -5) for text in ("-5", "−5", "-$5", "$-5")),
+    *((int, text, 1234) for text in ("1,234", "1 234", "1_234", "1\u202f234", "+1234", "1,234.00", "1.234e3")),
+    (int, "99999999999999999999999", 99999999999999999999999),
+    (float, "1,234,567.89", 1234567.89),
+    (float, ".5", 0.5),
+    (float, "2.5E-3", 0.0025),
+    (float, "I would pay 3 coins.", 3.0),
+    (Action, "I would choose: BUY.", "buy"),
+    (Action, "Action: **wait**\nReason: prices fall", "wait"),
+    (Mood, "VERY_GOOD", Mood.VERY_GOOD),
+    (Mood, "I feel very good today.", Mood.VERY_GOOD),
+    (Level, "top", Level.HIGH),
+    (Level, "a level of 2", Level.HIGH),
+    (Size, "xl", Size.LARGE),
+    (Size, "SMALL", Size.SMALL),
+    (Literal["C", "C++", "C#"], "I use C++.", "C++"),
+    *((Literal["A", "B", "I"], text, "B") for text in ("b", "(B)", "I'd say B.", "B) because it is a good one")),
+    (Literal["good", "not good"], "It is not good.", "not good"),
+    (Literal[-1, 0, 1], "-1", -1),
+    (Literal["US", "us"], "I mean the US.", "US"),
+    (Literal["yes", "no"], "No, because yes-men bore me", "no"),
+    (Literal[True, False], "Yes, please", True),
+    (Literal["don't know", "buy"], "I don’t know", "don't know"),
+    (Literal["buy now", "wait"], "Let us buy\nnow!", "buy now"),
+    (list, 'Here: ["a", 1, null]', ["a", 1, None]),
+    (list[int], "```json\n[1, 2, 3,]\n```", [1, 2, 3]),
+    (list[int], "['1', 2.0]", [1, 2]),
+    (list[bool], "[true, False, 'no']", [True, False, False]),
+    (list[Action], '["BUY", "wait"]', ["buy", "wait"]),
+    (list[Mood], '["good", "BAD"]', [Mood.GOOD, Mood.BAD]),
+    (list[Offer], '[{"price": 1}, {"price": 2}]', [Offer(price=1), Offer(price=2)]),
+    (dict, "{'a': 1, 'b': True, 'c': None}", {"a": 1, "b": True, "c": None}),
+    (dict, 'I filled in {name}: {"name": "Lisa"}', {"name": "Lisa"}),
+    (dict, '[12:30] {"a": 1}', {"a": 1}),
+    (dict[str, int], '{"bread": 3, "salt": "4"}', {"bread": 3, "salt": 4}),
+    (Offer, "Sure!\n```json\n{'price': 2, // coins\n 'goods': [],}\n```\nAnything else?", Offer(price=2)),
+    (Offer, 'The old one was [1]. {"price": 3} I repeat: {"price": 3}', Offer(price=3)),
+    (Buyer, "{'name': 'Lisa', 'age': 28}", Buyer("Lisa", 28)),
+    (Visit, '\ufeff{"day": "Monday", "coins": 3}', {"day": "Monday", "coins": 3}),
+    (MaybeInt, "None", None),
+    (MaybeInt, "5 coins", 5),
+    (Offer | None, "null", None),
+    (Literal["none", "some"] | None, "none", "none"),
+    (int | list[int], "[1]", [1]),
+    (int | str, "many", "many"),
+    (datetime.date, "**2026-11-20**", datetime.date(2026, 11, 20)),
+    (Annotated[int, Field(ge=1, le=5)], "I rate it 4.", 4),
+    # JSON that is none, but can mean one thing only
+    (list, "{'a': 'it\\'s', \"b\": 'say \"hi\"'} [1]", [1]),
+    (dict, '{"a": 1 // one\n, # two\n "b": /* three , } */ 2}', {"a": 1, "b": 2}),
+    (dict, '{"a": "two\nlines\tand a tab"}', {"a": "two\nlines\tand a tab"}),
+    (dict, '{"code": "```python\\nprint()\\n```"}', {"code": "```python\nprint()\n```"}),
+    (dict, '{"url": "http://x/#y", "c": "/* no */"}', {"url": "http://x/#y", "c": "/* no */"}),
+    (list, "[True, False, None, true, false, null, -0, -1.5e3]", [True, False, None, True, False, None, 0, -1500.0]),
+    *((dict, text + ' so: {"a": 1}', {"a": 1}) for text in (
+        "{name}", "[see below]", "[", "{{ name }}", "[ ] a [x] b", "{1, 2}", "{'set'}", "```1``` inline")),
+    # a fence goes before the words around it, however it is made; without a value in it, the words count
+    (dict, 'As in {"a": 0}:\n```json\n{"a": 1}\n```', {"a": 1}),
+    (dict, '{"a": 0}\n> ~~~\r\n{"a": 1}\r\n> ~~~', {"a": 1}),
+    (dict, '{"a": 0}\n````\n```\n{"a": 1}\n```\n````', {"a": 1}),
+    (dict, '```\nnothing\n```\n{"a": 0}', {"a": 0}),
+]  # fmt: skip
+REFUSED = [
+    *((bool, text, "neither") for text in (
+        "perhaps", "y", "1", "Definitely!", "No bread is worth that", "No preference", "There is no way to know.",
+        "It's true that bread is nice, but I will pass.", "I'm not sure", "maybe", "No idea.", "yesterday", "no-one",
+        "The bread is no good.")),
+    *((bool, text, "both") for text in ("Yes/No", "Yes or no?", "No, yes", "Yes. No thanks.", "yes... actually no")),
+    *((bool, text, "negation|neither|undecided") for text in ("That is not true.", "I would not say yes.")),
+    *((bool, text, "undecided|neither") for text in (
+        "Yes, maybe.", "It depends: yes if I am hungry.", "Yes, but I'm not sure.")),
+    *((int, text, "no number in digits") for text in ("three", "½", "nan", "infinity")),
+    *((int, text, "different") for text in ("between 3 and 5", "8 out of 10", "[1, 2]")),
+    *((float, text, "it is not") for text in (
+        "1e999", "2½", "10²", "3 to 5", "3-5", "5-5", "5 – 5", "7/10", "12:12", "2^2", "3 x 3", "3x", "50%",
+        "50 percent", "5k", "5 million", "3 dozen", "2nd", "7pm", "3 and a half", "1,5", "0,234", "1,23", "1.234,56",
+        "1,234,56", "1.2.3", "1'234", "GPT-4", "GPT4", "0x1F", "Rs.500", "well...7", "٣", "7 or ٣", "- 5",
+        "Answer: - 5", "–5", "+-5", "-$-5", "minus 5", "not 7", "I wouldn't pay 7", "1. I pay 7", "9" * 5000)),
+    *((int, text, "no whole number") for text in ("3.5", "1e300", "9007199254740993.0")),
+    (int, '{"price": 12', "cut off"),
+    (Action, "buy or sell", "more than one option: buy, sell"),
+    *((Action, text, "negation") for text in ("I don't buy", "I refuse to buy", "buy or not")),
+    (Action, "Should I buy? Yes.", "question"),
+    (Action, "Buy? Not at all.", "question"),
+    *((Action, text, "none of the options") for text in ("steal", "sell-off")),
+    (Mood, "I never feel very good", "negation"),
+    (Level, "3", "none of the options"),
+    *((Literal["A", "B", "I"], text, "it is not") for text in (
+        "A better offer is needed", "A or B.", "A better offer would be B.", "So I think", "I and B")),
+    (Literal[-1, 1], "between -1 and 1", "it is not"),
+    (Literal["US", "us"], "Us", "it is not"),
+    (list, "bread and salt", "no JSON array"),
+    (list[int], "[1, 2] or [3]", "2 different JSON values"),
+    (list[int], "[1.5]", "element 0"),
+    (list[int], "[true]", "element 0: it is no number"),
+    (list[str], "[1]", "element 0: it is no string"),
+    (dict, '["a"]', "no JSON object"),
+    (dict[str, int], '{"bread": "many"}', "bread: Input should be a valid integer"),
+    (Offer, '{"price": 1} or {"price": 2}', "2 different"),
+    (Offer, '{"price": -1}', "price: Input should be greater than 0"),
+    (Offer, '{"offer": {"price": 1}}', "price: Field required"),
+    (Buyer, '{"age": 3}', "name: Field required"),
+    (Visit, "{}", "coins: Field required; day: Field required"),
+    (MaybeInt, "nothing", "no number"),
+    (int | float, "nan", "no number"),
+    (datetime.date, "soon", "valid date"),
+    (Annotated[int, Field(ge=1, le=5)], "7", "less than or equal to 5"),
+    # broken JSON is refused with its place
+    (dict, 'So:\n{"a": NaN}', "holds NaN"),
+    (dict, '{"a": -Infinity, "b": {"c": 1}}', "holds -Infinity"),
+    (dict, "{'a': 1e999,}", "too large"),
+    (dict, 'So:\n{"a": 01}', "line 2, column 8"),
+    (dict, '{"a": 1 "b": 2}', "line 1, column 9"),
+    (dict, '{"a": 1, "b": {"c": 2}, ...}', "line 1, column 25"),
+    (dict, "{a: 1}", "line 1, column 2"),
+    (dict, "{'a': 'it's fine'}", "line 1, column 11"),
+    (dict, '{"a": "say "hi""}', "line 1, column 13"),
+    (list, '["\\ud83d"]', "surrogate"),
+    (dict, '{"a": 1, "a": 2}', "two values"),
+    (dict, '{"a": {"b": 1}', "cut off"),
+    (dict, '{"a": /* b', "cut off"),
+    (list, "[[1], [2, x]]", "line 1, column 11"),
+    (list, "[" * 101 + "]" * 101, "more than 100 levels"),
+    (list, "[" * 100_000 + "]" * 100_000, "more than 100 levels"),
+    (list, "[" + "9" * 5000 + "]", "digits"),
+]  # fmt: skip
+TYPES = list(dict.fromkeys(output_type for output_type, *_ in ACCEPTED))
+
+
+def named(value: Any) -> str:
+    """Name a type in a test's id without an address."""
+    return str(getattr(value, "__name__", value))[:40]
+
+
+@pytest.mark.parametrize(("output_type", "text", "value"), ACCEPTED, ids=named)
+def test_what_has_one_meaning_is_read(output_type: Any, text: str, value: Any) -> None:
+    """An answer with one meaning is read, whatever is around it, also where structured output was asked for."""
+    for client in (CLIENT, STRUCTURED):
+        found = read(text, output_type, client)
+        assert found == value
+        assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(("output_type", "text", "reason"), REFUSED, ids=named)
+def test_what_has_no_one_meaning_is_refused(output_type: Any, text: str, reason: str) -> None:
+    """An answer with two meanings, or none, is refused with the reason, the text and what is expected."""
+    with pytest.raises(OutputError, match=reason) as caught:
+        read(text, output_type)
+    assert caught.value.text == text
+    assert caught.value.expected == prompt_for(output_type)
+
+
+@pytest.mark.parametrize(
+    ("output_type", "sentence"),
+    [
+        (bool, "Answer with yes or no."),
+        (int, "Answer with only a whole number."),
+        (float, "Answer with only a number."),
+        (Action, "Answer with exactly one of: buy, sell, wait."),
+        (Mood, "Answer with exactly one of: very good, good, bad."),
+        (Level, "Answer with exactly one of: LOW, HIGH."),
+        (Literal["a, b", "c"], 'Answer with exactly one of: "a, b", "c".'),
+        (Literal["a", 1, True, None], "Answer with exactly one of: a, 1, true, null."),
+        (list, "Answer with only a JSON array."),
+        (list[str], "Answer with only a JSON array of strings."),
+        (dict, "Answer with only a JSON object."),
+        (MaybeInt, "Answer with null, or with only a whole number."),
+        (
+            Buyer,
+            "Answer with only a JSON object that fits this JSON schema: "
+            '{"description": "Somebody at the market.", "properties": {"name": {"type": "string"}, '
+            '"age": {"default": 30, "type": "integer"}}, "required": ["name"], "type": "object"}',
+        ),
+    ],
+    ids=named,
+)
+def test_what_the_model_is_told(output_type: Any, sentence: str) -> None:
+    """The sentence in the prompt is fixed, since it is part of the request's key."""
+    assert prompt_for(output_type) == sentence
+
+
+@pytest.mark.parametrize(
+    ("output_type", "text", "value"),
+    [
+        (bool, '{"value": true}', True),
+        (float, '{"value": 7}', 7.0),
+        (Action, '{"value": "sell"}', "sell"),
+        (Mood, '{"value": "very good"}', Mood.VERY_GOOD),
+        (Level, '{"value": "HIGH"}', Level.HIGH),
+        (list[str], '{"value": ["a", "b"]}', ["a", "b"]),
+        (list[Offer], '{"value": [{"price": 1}]}', [Offer(price=1)]),
+        (MaybeInt, '{"value": null}', None),
+        (str | None, '{"value": "null"}', "null"),
+        (int | str, '{"value": "5"}', "5"),
+        (datetime.date, '{"value": "2026-11-20"}', datetime.date(2026, 11, 20)),
+        (dict, '{"value": 3}', {"value": 3}),
+        (str, '{"value": 1}', '{"value": 1}'),
+    ],
+    ids=named,
+)
+def test_structured_answers(output_type: Any, text: str, value: Any) -> None:
+    """What structured output wraps is unwrapped, and read as strictly as any other."""
+    found = read(text, output_type, STRUCTURED)
+    assert found == value
+    assert type(found) is type(value)
+    for wrong in ('{"value": "many"}', '{"value": [1', '{"value": true}', '{"value": 1.5}'):
+        with pytest.raises(OutputError):
+            read(wrong, int, STRUCTURED)
+
+
+@settings(max_examples=20)
+@given(st.text(min_size=1) | st.text("[]{}\"':,\\ \n`0123456789.-+eyesno truefalsnbuygod<>/*#“”’$%", min_size=1))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """No text is an accident, for no type."""
+    for output_type in TYPES:
+        for client in (CLIENT, STRUCTURED):
+            try:
+                read(text, output_type, client)
+            except OutputError as error:
+                assert error.text == text
+
+
+@pytest.mark.parametrize(
+    "unit", ["[", '{"a":', "[1,", '["', "{", "- 1 ", "yes no ", "not buy. ", "```\n", "1.1", "/*", "'"]
+)
+@pytest.mark.parametrize("output_type", [bool, int, Action, list, dict, Offer], ids=named)
+def test_hostile_lengths_and_depths(unit: str, output_type: Any) -> None:
+    """Five thousand levels, or repetitions, are refused like any other nonsense."""
+    with pytest.raises(OutputError):
+        read(unit * 5_000 + " so.", output_type)
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+AROUND = st.sampled_from(
+    [
+        "{}",
+        "```json\n{}\n```",
+        "Here you are:\n\n```\n{}\n```\nGood luck!",
+        "It's {} indeed.",
+        "\ufeff {} ",
+        "~~~\n{}\n~~~",
+    ]
+)
+
+
+def put(around: str, text: str) -> str:
+    """Put a text into its surroundings."""
+    before, _, after = around.partition("{}")
+    return before + text + after
+
+
+@example({"</think>": {"<think>": 'a "quoted" one\n</think>\\'}, "": {}}, "Here it is: {}", False)
+@given(st.dictionaries(st.text(), PLAIN, max_size=5), AROUND, st.booleans())
+def test_objects_come_back(value: dict[str, Any], around: str, ascii_only: bool) -> None:
+    """An object written as JSON, in fences or among words, reads back the same."""
+    assert repr(read(put(around, json.dumps(value, ensure_ascii=ascii_only)), dict)) == repr(value)
+
+
+@given(st.lists(PLAIN, max_size=5), AROUND)
+def test_arrays_come_back(value: list[Any], around: str) -> None:
+    """An array as JSON or as Python writes it, without escapes of its own, reads back the same."""
+    assert read(put(around, json.dumps(value, indent=1)), list) == value
+    text = repr(value)
+    if "\\x" not in text and "\\U" not in text:
+        assert read(put(around, text), list) == value
+
+
+@given(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), AROUND)
+def test_numbers_and_verdicts_come_back(whole: int, real: float, verdict: bool, around: str) -> None:
+    """So do numbers, with thousands separators too, and booleans in fences."""
+    assert read(put(around, str(whole)), int) == read(put(around, f"{whole:,}"), int) == whole
+    assert read(put(around, repr(real)), float) == real
+    around = "{}" if "It's" in around else around
+    assert read(put(around, json.dumps(verdict)), bool) is read(put(around, str(verdict)), bool) is verdict
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9))
+def test_two_numbers_are_never_one(first: int, second: int) -> None:
+    """Two numbers are read only if they are the same."""
+    if first == second:
+        assert read(f"{first} or {second}", int) == first
+    else:
+        with pytest.raises(OutputError):
+            read(f"{first} or {second}", int)
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=6, unique_by=lambda text: text.strip()))
+def test_every_option_is_read_as_written(options: list[str]) -> None:
+    """An option's own text always names it, whatever characters it has."""
+    options = [option for option in options if option.strip() == option]
+    for option in options:
+        assert read(option, Literal[tuple(options)]) == option  # type: ignore[valid-type]
+
+
+@given(st.builds(Offer, price=st.floats(min_value=0.1, max_value=1e6), goods=st.lists(st.text())), AROUND)
+def test_models_come_back(value: Offer, around: str) -> None:
+    """A pydantic model's JSON reads back as an equal model."""
+    assert read(put(around, value.model_dump_json()), Offer) == value
+
+
+@pytest.mark.parametrize("unreadable", [type("Opaque", (), {}), lambda: None, 3, object(), Literal[b"x"]], ids=repr)
+def test_types_that_cannot_be_read(unreadable: Any) -> None:
+    """A type that nothing can be read as is the caller's mistake, and is named."""
+    with pytest.raises(TypeError):
+        read("{}", unreadable)
+
+
+def test_simple_types_import_no_pydantic() -> None:
+    """Asking for and reading simple types costs no import of pydantic, a plain text none of Jinja2."""
+    code = (
+        "import sys\nsys.modules['genai_prices'] = None  # this needs pydantic\nfrom typing import Literal\nfrom llmcall import LLMCall\n"
+        "from llmcall.testing import ScriptedClient\n"
+        "for kind, text in ((str, 'a'), (bool, 'yes'), (int, '1'), (float, '1'), (Literal['a'], 'a'), (list, '[]'),"
+        " (list[int], '[1]'), (dict, '{}')):\n"
+        "    for model in ('gpt-3.5-turbo', 'gpt-4o'):\n"
+        "        client = ScriptedClient([{'role': 'assistant', 'content': text}], model=model)\n"
+        "        LLMCall(user='?', output_type=kind, client=client)()\n"
+        "print('pydantic' in sys.modules, 'jinja2' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"

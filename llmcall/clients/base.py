@@ -10,7 +10,18 @@ from ..config import resolve as config
 from ..config.settings import Endpoint
 from ..engine.prepare import Resolved, lookup, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter, count
-from ..errors import APIError, CacheCorruptError, ConfigError
+from ..errors import (
+    APIError,
+    AuthenticationError,
+    CacheCorruptError,
+    ConfigError,
+    ContentFilterError,
+    ContextLengthError,
+    EmptyAnswerError,
+    InvalidRequestError,
+    QuotaExceededError,
+    RateLimitError,
+)
 from ..forks import after_fork_in_child
 from ..notices import FAILED, LEFT
 from ..replay.scopes import note_served
@@ -35,6 +46,19 @@ if TYPE_CHECKING:
     from .streams import AsyncStream, Stream
 
 __all__ = ["LLMClient"]
+
+
+# What to do about an API's failure that remains, the most special kind first.
+REMEDIES: tuple[tuple[type[APIError], str], ...] = (
+    (AuthenticationError, "Check the key; 'llmcall doctor' says where it comes from"),
+    (ContextLengthError, "Shorten the prompt, or name models with a larger window in [Fallbacks]"),
+    (InvalidRequestError, "Check the model's name, the address and the parameters; 'llmcall doctor' lists the models"),
+    (QuotaExceededError, "Add credit to the account, or use another key"),
+    (RateLimitError, "Set [Limits] to what the server allows, or MAX_ATTEMPTS higher, and run again"),
+    (EmptyAnswerError, "Set max_tokens higher"),
+    (ContentFilterError, "Change the prompt, or the provider's filter"),
+    (APIError, "Run again later; 'llmcall doctor' checks the address"),
+)
 
 
 class LLMClient:
@@ -408,7 +432,12 @@ class LLMClient:
         if wanted == "return":
             return error
         request = call.request
-        _log().error("%s request %s to %s failed: %s", request.kind, request.cache_key[:12], request.model, error)
+        hosts = ", ".join(sorted(self.hosts(request.model)))
+        remedy = next(text for kind, text in REMEDIES if isinstance(error, kind))
+        _log().error(
+            '%s request %s to %s at %s failed: %s %s; on_error="raise" raises this error',
+            request.kind, request.cache_key[:12], request.model, hosts, _sentence(str(error)), remedy,
+        )  # fmt: skip
         return None
 
     @staticmethod
@@ -560,3 +589,7 @@ def _log() -> Any:
     import logging
 
     return logging.getLogger("llmcall")
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import llmcall
 from llmcall import ConfigError, Endpoint, Settings
+from llmcall.testing import ScriptedClient
 
 SECRET = "sk-very-secret"
 
@@ -940,3 +941,16 @@ def test_settings_are_frozen() -> None:
     assert found.replace() is found and found.replace(model=None) is found
     changed = found.replace(model="a", cache_normalize=["times"])
     assert (changed.model, changed.cache_normalize, changed.origin("model")) == ("a", ("times",), "argument")
+
+
+def test_clients_already_made_follow() -> None:
+    """A client asks with the settings of now, its own arguments above them."""
+    client, own = ScriptedClient(lambda messages: "yes"), ScriptedClient(lambda messages: "yes", model="own")
+    llmcall.configure(model="configured", temperature=0.5)
+    for each in (client, own):
+        each.send_message("Hello")
+    assert own.requests[0].model == "own" and own.requests[0].body["temperature"] == 0.5
+    with llmcall.configured(model="for a while"):
+        client.send_message("Hello")
+    client.send_message("Hello")
+    assert [request.model for request in client.requests] == ["configured", "for a while", "configured"]

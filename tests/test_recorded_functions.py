@@ -23,9 +23,7 @@ from hypothesis import given
 from programs import ran
 
 import llmcall
-from llmcall import CacheMissError, cassette, recorded, scope
-from llmcall.cache.cache import shared_cache
-from llmcall.replay.recorded import recordable
+from llmcall import CacheMissError, ResponseCache, cassette, recorded, scope
 from llmcall.testing import ScriptedClient
 
 CALLS: list[Any] = []
@@ -55,23 +53,27 @@ async def acount(*things: Any) -> int:
 
 def records() -> list[Any]:
     """Return the records of the cache."""
-    return list(shared_cache(llmcall.settings().cache_path).records())
+    with ResponseCache(llmcall.settings().cache_path) as cache:
+        return list(cache.records())
 
 
-def test_a_result_is_run_for_once() -> None:
-    """The same arguments get the same result, which is run for once; others are run for."""
-    assert [count("a"), count("a"), count("b"), count("a")] == [1, 1, 2, 1]
-    assert CALLS == [("a",), ("b",)]
+def samples() -> list[str | None]:
+    """Return the samples of the records of the cache."""
+    return [record.sample for record in records()]
+
+
+# What a call is known by
 
 
 def test_the_record() -> None:
-    """A record holds name, version, arguments with defaults and namespace, and the value."""
+    """A record holds name, version, arguments with defaults and namespace, and the value; usage counts models only."""
 
     @recorded(name="market.price", version=2)
     def price_of(item: str, *others: str, currency: str = "coins", **more: Any) -> float:
+        """Return the price."""
         return 2.5
 
-    with llmcall.configured(cache_namespace="lab"):
+    with llmcall.configured(cache_namespace="lab"), llmcall.track() as usage:
         assert price_of("bread", "salt", day=1.0) == 2.5
     (record,) = records()
     assert (record.kind, record.sample, record.cost, record.host) == ("function", None, None, None)
@@ -82,58 +84,14 @@ def test_the_record() -> None:
         "namespace": "lab",
     }
     assert record.response == {"value": 2.5}
+    assert (usage.calls, usage.cached_calls) == (0, 0)
+    assert (price_of.__name__, price_of.__doc__) == ("price_of", "Return the price.")
 
 
 def test_the_name_is_the_module_s_and_the_qualified_one() -> None:
-    """Without a name, a function is known by its module and qualified name."""
-
-    @recorded
-    def clock() -> int:
-        return 7
-
-    clock()
-    function = f"{__name__}.test_the_name_is_the_module_s_and_the_qualified_one.<locals>.clock"
-    assert records()[0].request == {"function": function, "arguments": {}}
-
-
-SCRIPT = """
-import multiprocessing, random, sys
-from concurrent.futures import ProcessPoolExecutor
-import llmcall
-
-@llmcall.recorded
-def dice(item):
-    return random.random()
-
-if __name__ == "__main__":
-    with llmcall.cassette("dice.jsonl", mode=sys.argv[1]), llmcall.scope("day"):
-        if len(sys.argv) > 2:
-            with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[2])) as executor:
-                print(llmcall.map(dice, range(4), executor=executor))
-        else:
-            print(llmcall.map(dice, range(4)))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_what_a_pool_s_workers_record_is_replayed_without_one(method: str) -> None:
-    """A function of the script itself has the same name in the processes that import the script anew."""
-    if method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"there is no {method} here")
-    Path("script.py").write_text(SCRIPT)
-
-    def played(*arguments: str) -> str:
-        command = [sys.executable, "script.py", *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
-
-    assert played("once", method) == played("none") == played("none", method)
-
-
-def test_a_recorded_function_looks_like_itself() -> None:
-    """Name, docstring and kind are those of the function."""
-    assert (count.__name__, count.__doc__) == ("count", "Return how often this was run.")
-    assert asyncio.iscoroutinefunction(acount) and not asyncio.iscoroutinefunction(count)
+    """Without a name, a function is known by its module and qualified name; the same arguments are run for once."""
+    assert [count("a"), count("a"), count("b"), count("a")] == [1, 1, 2, 1] and CALLS == [("a",), ("b",)]
+    assert records()[0].request == {"function": f"{__name__}.count", "arguments": {"things": ["a"]}}
 
 
 @pytest.mark.parametrize(
@@ -169,135 +127,6 @@ def test_what_makes_another_function(change: Any) -> None:
     first = recorded(name="f", version=1)(function)
     second = recorded(**{"name": "f", "version": 1, **change})(function)
     assert (first(), second(), recorded(name="f", version=1)(function)()) == (1, 2, 1)
-
-
-def test_draws() -> None:
-    """Inside a scope a repeated call is a new draw, and each draw replays."""
-
-    def run() -> list[int]:
-        with scope("trial"):
-            return [count(), count(), count("other"), count()]
-
-    assert run() == run() == [1, 2, 3, 4]
-    assert sorted(record.sample for record in records()) == ["trial#0", "trial#0", "trial#1", "trial#2"]
-
-
-def test_an_exception_is_not_recorded_and_gives_its_draw_back(caplog: pytest.LogCaptureFixture) -> None:
-    """After an exception the next call takes the same draw; the cassette says at its end that something failed."""
-
-    @recorded(name="unsteady")
-    def unsteady() -> int:
-        CALLS.append(None)
-        if len(CALLS) == 1:
-            raise ZeroDivisionError
-        return len(CALLS)
-
-    with cassette("c.jsonl"), scope("a"):
-        with pytest.raises(ZeroDivisionError):
-            unsteady()
-        assert unsteady() == 2
-    assert [record.sample for record in records()] == ["a#0"]
-    assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [
-        "1 call failed for good (1 in scope 'a'; the first: unsteady: ZeroDivisionError). A failure is not recorded, "
-        "so a replay of the cassette c.jsonl will not go as this run did: run it again, and only what is missing is "
-        "asked"
-    ]
-
-
-def test_asynchronous_functions() -> None:
-    """An async function is recorded the same way: draws, records, exceptions and identical calls at once."""
-
-    async def run() -> list[int]:
-        with scope("trial"):
-            return [await acount(), await acount()]
-
-    async def at_once() -> list[int]:
-        return list(await asyncio.gather(acount("x"), acount("x"), acount("y")))
-
-    assert asyncio.run(run()) == asyncio.run(run()) == [1, 2]
-    assert asyncio.run(at_once()) == [3, 3, 4] and len(CALLS) == 4
-
-
-def test_a_cancelled_call_gives_its_draw_back() -> None:
-    """Cancelling an async call leaves no record, and its draw is the next one's."""
-    begun = asyncio.Event()
-
-    @recorded(name="slow")
-    async def slow() -> str:
-        CALLS.append(None)
-        if len(CALLS) == 1:
-            begun.set()
-            await asyncio.Event().wait()
-        return "done"
-
-    async def run() -> str:
-        with scope("a"):
-            task = asyncio.create_task(slow())
-            await begun.wait()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            return await slow()
-
-    assert asyncio.run(run()) == "done"
-    assert [record.sample for record in records()] == ["a#0"]
-
-
-def test_identical_calls_at_once_run_once() -> None:
-    """Of identical calls under way in several threads one runs, and all get its result, each a copy of its own."""
-    inside, go_on = threading.Event(), threading.Event()
-
-    @recorded(name="shared")
-    def shared() -> list[int]:
-        CALLS.append(None)
-        inside.set()
-        assert go_on.wait(10)
-        return [len(CALLS)]
-
-    with ThreadPoolExecutor(3) as executor:
-        first = executor.submit(shared)
-        assert inside.wait(10)
-        others = [executor.submit(shared) for _ in range(2)]
-        go_on.set()
-        results = [each.result() for each in (first, *others)]
-    assert results == [[1]] * 3 and len({id(each) for each in results}) == 3
-
-
-def test_a_failed_leader_is_succeeded() -> None:
-    """A follower whose leader failed runs the function itself; the exception is the leader's alone."""
-    inside, go_on = threading.Event(), threading.Event()
-
-    @recorded(name="unsteady")
-    def unsteady() -> int:
-        CALLS.append(None)
-        if len(CALLS) == 1:
-            inside.set()
-            assert go_on.wait(10)
-            raise ZeroDivisionError
-        return len(CALLS)
-
-    with ThreadPoolExecutor(2) as executor:
-        first = executor.submit(unsteady)
-        assert inside.wait(10)
-        second = executor.submit(unsteady)
-        go_on.set()
-        assert isinstance(first.exception(), ZeroDivisionError) and second.result() == 2
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_function_that_calls_itself(asynchronous: bool) -> None:
-    """A function that tries itself again, with the same arguments, does not wait for itself."""
-
-    @recorded(name="again")
-    def again() -> int:
-        CALLS.append(None)
-        return len(CALLS) if len(CALLS) == 3 else again()
-
-    @recorded(name="aagain")
-    async def aagain() -> int:
-        CALLS.append(None)
-        return len(CALLS) if len(CALLS) == 3 else await asyncio.ensure_future(aagain())
-
-    assert (asyncio.run(aagain()) if asynchronous else again()) == 3
 
 
 class Market:
@@ -336,19 +165,153 @@ class Basket(dict):  # type: ignore[type-arg]
 
 
 def test_methods() -> None:
-    """An object does not enter, so that two of them share an answer; their scopes tell them apart."""
+    """An object enters only where it is plain data; else two of them share an answer, unless scopes tell them apart."""
     one, other = Market("one"), Market("other")
     assert [one.price("salt"), other.price("salt"), Market.price(other, "salt")] == ["one 1"] * 3
     with scope("other"):
         assert other.price("salt") == "other 2"
     assert records()[0].request["arguments"] == {"item": "salt"}
     assert (Market.kinds(), Market.tax(2), one.tax(2)) == ("Market", 4, 4)
-
-
-def test_a_plain_object_enters() -> None:
-    """An object that is plain data itself enters like any argument."""
     assert [Basket(salt=1).price(), Basket(salt=2).price(), Basket(salt=1).price()] == [1, 2, 1]
-    assert records()[0].request["arguments"] == {"self": {"salt": 1}} and len(CALLS) == 2
+    assert records()[-1].request["arguments"] == {"self": {"salt": 2}}
+
+
+def test_normalizers_hold_for_arguments() -> None:
+    """What ``NORMALIZE`` names in the text of an argument makes no miss; the function gets the text as it is."""
+    with llmcall.configured(cache_normalize=("times",)):
+        assert count("at 10:15", {"k": ["2026-11-20"]}) == count("at 23:59", {"k": ["2027-01-01"]}) == 1
+        assert count("by 10:15", {"k": ["2026-11-20"]}) == 2
+    assert CALLS[0] == ("at 10:15", {"k": ["2026-11-20"]})
+
+
+# Draws and modes
+
+
+def test_draws_and_modes() -> None:
+    """Draws, ``auto``, ``replay``, ``refresh`` and ``off`` mean for functions what they mean for models."""
+
+    def run() -> list[int]:
+        with scope("trial"):
+            return [count(), count(), count("other"), count()]
+
+    assert run() == run() == [1, 2, 3, 4]
+    assert sorted(map(str, samples())) == ["trial#0", "trial#0", "trial#1", "trial#2"]
+    with llmcall.configured(cache_mode="off"):
+        assert [count(), count()] == [5, 6]
+    assert [count(), count()] == [7, 7]
+    with llmcall.configured(cache_mode="replay"):
+        assert count() == 7
+        with pytest.raises(CacheMissError, match=r"this function request to .*functions\.count is not recorded"):
+            count("new")
+        with scope("a"), pytest.raises(CacheMissError, match=r"scope +a, draw 0"):
+            count()
+    with llmcall.configured(cache_mode="refresh"):
+        assert [count(), count()] == [8, 8]
+    assert (count(), len(CALLS)) == (8, 8)
+
+
+def test_an_exception_is_not_recorded_and_gives_its_draw_back(caplog: pytest.LogCaptureFixture) -> None:
+    """After an exception the next call takes the same draw; the cassette says at its end that something failed."""
+
+    @recorded(name="unsteady")
+    def unsteady() -> int:
+        CALLS.append(None)
+        if len(CALLS) == 1:
+            raise ZeroDivisionError
+        return len(CALLS)
+
+    with cassette("c.jsonl"), scope("a"):
+        with pytest.raises(ZeroDivisionError):
+            unsteady()
+        assert unsteady() == 2
+    assert samples() == ["a#0"]
+    assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [
+        "1 call failed for good (1 in scope 'a'; the first: unsteady: ZeroDivisionError). A failure is not recorded, "
+        "so a replay of the cassette c.jsonl will not go as this run did: run it again, and only what is missing is "
+        "asked"
+    ]
+
+
+def test_asynchronous_functions() -> None:
+    """An async function is recorded the same way: draws, records, and identical calls at once."""
+
+    async def run() -> list[int]:
+        with scope("trial"):
+            return [await acount(), await acount()]
+
+    async def at_once() -> list[int]:
+        return list(await asyncio.gather(acount("x"), acount("x"), acount("y")))
+
+    assert asyncio.run(run()) == asyncio.run(run()) == [1, 2]
+    assert asyncio.run(at_once()) == [3, 3, 4] and len(CALLS) == 4
+
+
+def test_a_cancelled_call_gives_its_draw_back() -> None:
+    """Cancelling an async call leaves no record, and its draw is the next one's."""
+    begun = asyncio.Event()
+
+    @recorded(name="slow")
+    async def slow() -> str:
+        CALLS.append(None)
+        if len(CALLS) == 1:
+            begun.set()
+            await asyncio.Event().wait()
+        return "done"
+
+    async def run() -> str:
+        with scope("a"):
+            task = asyncio.create_task(slow())
+            await begun.wait()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return await slow()
+
+    assert asyncio.run(run()) == "done"
+    assert samples() == ["a#0"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_identical_calls_at_once(fails: bool) -> None:
+    """Of identical calls under way one runs, and all get copies of its result; one that fails is succeeded."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    @recorded(name="shared")
+    def shared() -> list[int]:
+        CALLS.append(None)
+        inside.set()
+        assert go_on.wait(10)
+        if fails and len(CALLS) == 1:
+            raise ZeroDivisionError
+        return [len(CALLS)]
+
+    with ThreadPoolExecutor(3) as executor:
+        first = executor.submit(shared)
+        assert inside.wait(10)
+        others = [executor.submit(shared) for _ in range(2)]
+        go_on.set()
+        results = [each.result() for each in others]
+        assert isinstance(first.exception(), ZeroDivisionError) if fails else first.result() == [1]
+    assert results == [[2 if fails else 1]] * 2 and results[0] is not results[1]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_function_that_calls_itself(asynchronous: bool) -> None:
+    """A function that tries itself again, with the same arguments, does not wait for itself."""
+
+    @recorded(name="again")
+    def again() -> int:
+        CALLS.append(None)
+        return len(CALLS) if len(CALLS) == 3 else again()
+
+    @recorded(name="aagain")
+    async def aagain() -> int:
+        CALLS.append(None)
+        return len(CALLS) if len(CALLS) == 3 else await asyncio.ensure_future(aagain())
+
+    assert (asyncio.run(aagain()) if asynchronous else again()) == 3
+
+
+# What can be recorded
 
 
 class Pair(NamedTuple):
@@ -365,16 +328,16 @@ class Colour(str, enum.Enum):
 
 
 @pytest.mark.parametrize(
-    ("argument", "place"),
+    ("arguments", "message"),
     [
-        ({1, 2}, "thing is a set"),
-        (object(), "thing is an object"),
-        ([{"a": [b"x"]}], "thing[0].a[0] is a bytes"),
-        ({1: 2}, "thing has the key 1"),
-        (math.nan, "thing is nan"),
+        (({1, 2},), "thing is a set"),
+        (([{"a": [b"x"]}],), r"thing\[0\]\.a\[0\] is a bytes"),
+        (({1: 2},), "thing has the key 1"),
+        ((math.nan,), "thing is nan"),
+        ((), "missing a required argument: 'thing'"),
     ],
 )
-def test_arguments_that_are_not_plain(argument: Any, place: str) -> None:
+def test_arguments_that_are_not_plain(arguments: Any, message: str) -> None:
     """An argument that is not plain data is refused by name before the function runs, and takes no draw."""
 
     @recorded(name="look")
@@ -383,22 +346,11 @@ def test_arguments_that_are_not_plain(argument: Any, place: str) -> None:
         return 1
 
     with scope("a"):
-        with pytest.raises((TypeError, ValueError), match=rf"^look: {place.replace('[', chr(92) + '[')}"):
-            look(argument)
+        with pytest.raises((TypeError, ValueError), match=rf"^look: {message}"):
+            look(*arguments)
         assert not CALLS
         look("plain")
-    assert [record.sample for record in records()] == ["a#0"]
-
-
-def test_arguments_that_do_not_fit() -> None:
-    """Arguments that the function does not take are a TypeError that names it."""
-
-    @recorded(name="look")
-    def look(thing: Any) -> int:
-        return 1
-
-    with pytest.raises(TypeError, match=r"^look: missing a required argument: 'thing'"):
-        look()  # type: ignore[call-arg]
+    assert samples() == ["a#0"]
 
 
 @pytest.mark.parametrize(
@@ -422,31 +374,35 @@ def test_results_that_are_not_plain(result: Any, error: type[Exception], message
             recorded(name="price")(lambda: result)()
         assert str(caught.value).startswith(message)
         assert recorded(name="price")(lambda: 1)() == 1
-    assert [record.sample for record in records()] == ["a#0"]
+    assert samples() == ["a#0"]
 
 
-def test_a_generator_is_refused_when_it_is_decorated() -> None:
-    """What can have no plain result is refused at once."""
+@pytest.mark.parametrize(
+    ("decorate", "message"),
+    [
+        (lambda: recorded(simulate_steps), "simulate_steps is a generator function; return a list"),
+        (lambda: recorded(simulate_asteps), "simulate_asteps is a generator function; return a list"),
+        (lambda: recorded(Market), "takes a function, not <class"),
+        (lambda: recorded(classmethod(simulate_steps)), "put it below @classmethod"),  # type: ignore[call-overload]
+        (lambda: recorded(lambda: 1), r"has no name of its own; give it one: recorded\(name="),
+        (lambda: recorded(version=1.5)(count), r"version is 1\.5"),  # type: ignore[call-overload]
+        (lambda: recorded(name="")(count), "name is ''"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_when_it_is_decorated(decorate: Any, message: str) -> None:
+    """What has no plain result, or no name, is refused at once."""
+    with pytest.raises(TypeError, match=message):
+        decorate()
 
-    def steps() -> Any:
-        yield 1
 
-    async def asteps() -> Any:
-        yield 1
+def simulate_steps() -> Any:
+    """Be a generator."""
+    yield 1
 
-    for function in (steps, asteps):
-        with pytest.raises(TypeError, match="steps is a generator function; return a list"):
-            recorded(function)
-    with pytest.raises(TypeError, match="takes a function, not <class"):
-        recorded(Market)
-    with pytest.raises(TypeError, match="put it below @classmethod"):
-        recorded(classmethod(steps))  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match=r"has no name of its own; give it one: recorded\(name="):
-        recorded(lambda: 1)
-    with pytest.raises(TypeError, match=r"version is 1\.5"):
-        recorded(version=1.5)(count)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="name is ''"):
-        recorded(name="")(count)
+
+async def simulate_asteps() -> Any:
+    """Be an asynchronous generator."""
+    yield 1
 
 
 @pytest.mark.parametrize("mode", ["auto", "off", "cassette"])
@@ -500,7 +456,7 @@ def test_any_plain_result_comes_back_the_same(result: Any) -> None:
         live = function()
     again = function()
     with cassette(path, mode="none"):
-        assert repr(live) == repr(again) == repr(function()) == repr(recordable(result, "f"))
+        assert repr(live) == repr(again) == repr(function())
 
 
 def test_a_caller_may_change_what_it_gets() -> None:
@@ -519,44 +475,7 @@ def test_a_caller_may_change_what_it_gets() -> None:
         assert function() == {"a": [1]}
 
 
-def test_modes() -> None:
-    """``auto``, ``replay``, ``refresh`` and ``off`` mean for functions what they mean for models."""
-    with llmcall.configured(cache_mode="off"):
-        assert [count(), count()] == [1, 2] and not records()
-    assert [count(), count()] == [3, 3]
-    with llmcall.configured(cache_mode="replay"):
-        assert count() == 3
-        with pytest.raises(CacheMissError, match=r"this function request to .*test_recorded\.count is not recorded"):
-            count("other")
-    with llmcall.configured(cache_mode="refresh"):
-        assert [count(), count()] == [4, 4]
-    assert (count(), len(CALLS)) == (4, 4)
-
-
-def test_a_miss_gives_its_draw_back() -> None:
-    """A call that was not recorded moves no draw."""
-    with scope("a"):
-        with llmcall.configured(cache_mode="replay"), pytest.raises(CacheMissError, match=r"scope +a, draw 0"):
-            count()
-        count()
-    assert [record.sample for record in records()] == ["a#0"]
-
-
-def test_normalizers_hold_for_arguments() -> None:
-    """What ``NORMALIZE`` names in the text of an argument makes no miss; the function gets the text as it is."""
-    with llmcall.configured(cache_normalize=("times",)):
-        assert count("at 10:15", {"k": ["2026-11-20"]}) == count("at 23:59", {"k": ["2027-01-01"]}) == 1
-        assert count("by 10:15", {"k": ["2026-11-20"]}) == 2
-    assert CALLS[0] == ("at 10:15", {"k": ["2026-11-20"]})
-
-
-def test_usage_counts_models_only() -> None:
-    """A recorded function is no model call, neither live nor replayed."""
-    before = llmcall.usage()
-    with llmcall.track() as usage:
-        count()
-        count()
-    assert (usage.calls, usage.cached_calls) == (0, 0) and llmcall.usage() == before
+# Among other calls
 
 
 def test_models_inside_move_no_draw_outside() -> None:
@@ -580,52 +499,79 @@ def test_models_inside_move_no_draw_outside() -> None:
     assert scopes[1] == "a#0" and all(each.startswith("a/tools.search.1.") for each in [*scopes[:1], *scopes[2:]])
 
 
-def simulate(client: ScriptedClient, rounds: int = 3) -> list[Any]:
-    """Run a market: a clock, a random price, a search, and two buyers who ask a model."""
-    seen: list[Any] = []
-    for number in range(rounds):
-        for buyer in ("lisa", "oscar"):
-            with scope(buyer):
-                price = draw_price("bread", round=number)
-                found = search_offers("bread", limit=2)
-                question = f"It is {clock()}. Bread costs {price}; offers: {found}. Do you buy?"
-                seen.append([question, client.send_message(question)["content"]])
-                seen.append(client.send_message("Why?")["content"])
-    return seen
+def test_a_recorded_function_s_own_calls_are_used_with_it() -> None:
+    """They are not asked when its result replays, and are no unused records; others that nobody asked are."""
+    client = ScriptedClient(lambda messages: messages[-1]["content"], on_error="raise")
 
+    @recorded(name="plan")
+    def plan(day: int) -> str:
+        return str(client.send_message(f"Plan day {day}").content)
 
-WORLD = random.Random(7)
-
-
-@recorded
-def clock() -> float:
-    """Return a time that is never the same."""
-    return WORLD.random() * 1e9
-
-
-@recorded(name="market.price", version=2)
-def draw_price(item: str, *, round: int) -> float:
-    """Return a random price."""
-    return WORLD.uniform(1, 3)
-
-
-@recorded
-def search_offers(item: str, limit: int = 5) -> list[tuple[str, float]]:
-    """Return what a search finds today."""
-    return [(f"{item} {WORLD.randrange(1000)}", WORLD.random()) for _ in range(limit)]
+    for around in ("", "lisa"):
+        path = f"tape-{around}.jsonl"
+        with cassette(path), scope(around or None):
+            plan(0)
+            client.send_message("How are you?", sample=1)
+        with cassette(path) as tape, scope(around or None):
+            assert plan(0) == "Plan day 0"
+            unused = [record.request["messages"][0]["content"] for record in tape.unused()]
+            client.send_message("How are you?", sample=1)
+            assert tape.unused() == [] and unused == ["How are you?"]
 
 
 def test_a_simulation_replays_whole() -> None:
-    """A market with a clock, random prices, a search and a model replays from its cassette alone, bit for bit."""
-    client = ScriptedClient(lambda messages: f"answer {WORLD.random()}")
-    with cassette("market.jsonl") as tape, scope("day"):
-        live = simulate(client)
-    assert tape.recorded == 3 * 2 * 5 and len({str(each) for each in live}) == 12
-    shared_cache(llmcall.settings().cache_path).clear()
-    nobody = ScriptedClient()
-    with cassette("market.jsonl", mode="none") as tape, scope("day"):
-        assert repr(simulate(nobody)) == repr(live)
-    assert (tape.replayed, tape.unused(), nobody.requests) == (30, [], [])
+    """Questions that quote a clock, a random price and a search replay from the cassette alone, bit for bit."""
+    world = random.Random(7)
+    clock = recorded(name="clock")(lambda: world.random() * 1e9)
+    search = recorded(name="search", version=2)(lambda item: [(f"{item} {world.randrange(99)}", world.random())])
+
+    def simulate(client: ScriptedClient) -> list[Any]:
+        seen = []
+        for buyer in ("lisa", "oscar") * 3:
+            with scope(buyer):
+                seen.append(client.send_message(f"It is {clock()}: {search('bread')}.", on_error="raise").content)
+        return seen
+
+    with llmcall.configured(cache_mode="off"):
+        with cassette("market.jsonl"), scope("day"):
+            live = simulate(ScriptedClient(lambda messages: f"{world.random()} to {messages[-1]['content']}"))
+        with cassette("market.jsonl", mode="none") as tape, scope("day"):
+            assert simulate(ScriptedClient()) == live and len(set(live)) == 6
+    assert (tape.replayed, tape.unused()) == (18, [])
+
+
+SCRIPT = """
+import multiprocessing, random, sys
+from concurrent.futures import ProcessPoolExecutor
+import llmcall
+
+@llmcall.recorded
+def dice(item):
+    return random.random()
+
+if __name__ == "__main__":
+    with llmcall.cassette("dice.jsonl", mode=sys.argv[1]), llmcall.scope("day"):
+        if len(sys.argv) > 2:
+            with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[2])) as executor:
+                print(llmcall.map(dice, range(4), executor=executor))
+        else:
+            print(llmcall.map(dice, range(4)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_a_pool_s_workers_record_is_replayed_without_one(method: str) -> None:
+    """A function of the script itself has the same name in the processes that import the script anew."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {method} here")
+    Path("script.py").write_text(SCRIPT)
+
+    def played(*arguments: str) -> str:
+        command = [sys.executable, "script.py", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+
+    assert played("once", method) == played("none") == played("none", method)
 
 
 def test_a_hit_imports_nothing_heavy() -> None:

@@ -1,0 +1,672 @@
+"""Scopes: the numbers of draws, and what carries a scope to threads, tasks, generators and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import multiprocessing
+import os
+import pickle
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+from programs import ran
+
+import llmcall
+from llmcall import InvalidRequestError, ScopeError, bind, scope
+from llmcall.testing import ScriptedClient
+
+METHODS = [
+    pytest.param(method, marks=() if method == "fork" else pytest.mark.slow)
+    for method in multiprocessing.get_all_start_methods()
+]
+
+
+def client_with(answers: Any = None) -> ScriptedClient:
+    """Return a client that answers whatever is asked, or as told."""
+    return ScriptedClient(answers or (lambda messages: "yes"))
+
+
+def sample(message: str = "Hello", **arguments: Any) -> str | None:
+    """Ask and return the reply's sample."""
+    return client_with().send_message(message, on_error="raise", **arguments).sample
+
+
+async def asample(message: str = "Hello") -> str | None:
+    """Ask without blocking and return the reply's sample."""
+    return (await client_with().asend_message(message, on_error="raise")).sample
+
+
+def tried(message: str = "Hello") -> str | None:
+    """Ask, and return the sample, or the error's class."""
+    try:
+        return sample(message)
+    except ScopeError:
+        return "ScopeError"
+
+
+def in_a_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a function in a new thread and return its result, or raise its error."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(function, *arguments).result()
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings that were logged."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# Numbers
+
+
+def test_the_contract_s_example() -> None:
+    """Coming back to a name goes on counting; a new outermost scope starts at 0; outside there is no sample."""
+    seen = []
+    for _ in range(2):
+        with scope("trial-3"):
+            for _ in range(2):
+                with scope("lisa"):
+                    seen.append(sample())
+    assert seen == ["trial-3/lisa#0", "trial-3/lisa#1"] * 2
+    assert (sample(), sample()) == (None, None)
+
+
+def test_identical_requests_alone_are_counted() -> None:
+    """Another message, model, parameter or path has a count of its own; a streamed draw counts like any."""
+    with scope("a"):
+        assert [sample(), sample("other"), sample(temperature=1), sample(model="m")] == ["a#0"] * 4
+        with scope("b"):
+            assert sample() == "a/b#0"
+        with client_with().stream_message("Hello") as stream:
+            list(stream)
+        assert stream.reply is not None and stream.reply.sample == "a#1"
+        assert [sample(temperature=1.0), sample(user="u", timeout=3)] == ["a#1", "a#2"]
+
+
+def test_a_kept_scope_goes_on() -> None:
+    """A scope in a variable that is entered again counts on, another object of the name does not."""
+    trial = scope("trial")
+    with trial:
+        assert sample() == "trial#0"
+    with trial:
+        assert sample() == "trial#1"
+    with scope("trial"):
+        assert sample() == "trial#0"
+    with scope("other"), trial:
+        assert sample() == "other/trial#0"
+    with trial:
+        assert sample() == "trial#2"
+        with trial:
+            assert sample() == "trial/trial#0"
+
+
+def test_a_failed_call_gives_its_number_back() -> None:
+    """The lowest free number is next, whichever call failed."""
+    failing = client_with([InvalidRequestError("no")] * 9)
+    with scope("a"):
+        assert sample() == "a#0"
+        assert failing.send_message("Hello") is None
+        with pytest.raises(InvalidRequestError):
+            failing.send_message("Hello", on_error="raise")
+        assert isinstance(failing.send_message("Hello", on_error="return"), InvalidRequestError)
+        with failing.stream_message("Hello") as stream:
+            assert list(stream) == []
+        assert (sample(), sample()) == ("a#1", "a#2")
+
+
+def test_the_lowest_free_number_is_next() -> None:
+    """Where an earlier call fails after a later one began, its number is drawn before new ones."""
+    with scope("a"):
+        client = client_with()
+        streams = [client.stream_message("Hello") for _ in range(4)]
+        streams[2].close()
+        streams[1].close()
+        assert [sample(), sample(), sample()] == ["a#1", "a#2", "a#4"]
+        streams[1].close()
+        assert sample() == "a#5"
+
+
+def test_what_takes_no_number() -> None:
+    """A request that is only built, and a call that never began for its arguments, move no count."""
+    with scope("a"):
+        request = client_with().build_request("Hello")
+        assert request.sample == client_with().build_request("Hello").sample == "a#0"
+        for wrong in ({"temprature": 1}, {"on_error": "maybe"}, {"extra_body": {"a": float("nan")}}, {"model": 3}):
+            with pytest.raises((TypeError, ValueError)):
+                sample(**wrong)
+        assert client_with().send_message("Hello", on_error="raise").cache_key == request.cache_key
+
+
+@pytest.mark.parametrize(("given", "text"), [(1, "1"), ("1", "1"), ("x", "x"), (-3, "-3")])
+def test_a_given_sample(given: Any, text: str) -> None:
+    """sample= stands for the number and moves no count; the draw 0 and sample=0 are one request."""
+    assert sample(sample=given) == f"#{text}"
+    with scope("a"):
+        client = ScriptedClient(["one"], cache_mode="auto")
+        assert [sample(sample=given), sample(), sample(sample=given)] == [f"a#{text}", "a#0", f"a#{text}"]
+    with scope("a"):
+        first = client.send_message("Hello", on_error="raise")
+        again = client.send_message("Hello", on_error="raise", sample=0)
+    assert (again.cache_key, again.content, again.cached) == (first.cache_key, "one", True)
+
+
+@pytest.mark.parametrize("name", ["", "/", "a/b", "#", "a#1", "/a", "a/", b"a", True, ["a"], 1j])
+def test_names_that_are_none(name: Any) -> None:
+    """A name that is empty or holds a divider is a ValueError; one that is no string or number, a TypeError."""
+    error, message = (ValueError, "empty or holds") if isinstance(name, str) else (TypeError, "a string or a number")
+    with pytest.raises(error, match=message):
+        scope(name)
+
+
+def test_names_of_all_kinds() -> None:
+    """Blanks, other scripts, enumerations of strings, rounds and prices are names."""
+
+    class Actor(str, enum.Enum):
+        LISA = "lisa"
+
+    with scope("trial 3"), scope("Жанна 🧀"), scope(Actor.LISA), scope(3), scope(2.5):
+        assert sample() == "trial 3/Жанна 🧀/lisa/3/2.5#0"
+    assert repr(scope("a")) == "scope('a')"
+
+
+def test_embeddings_take_no_sample() -> None:
+    """The same text has the same embedding in every scope, and in a thread without one; sample= is refused."""
+    client = ScriptedClient([[1.0]], cache_mode="auto")
+    with scope("a"):
+        client.get_embedding("text")
+        assert in_a_thread(lambda: ScriptedClient([[2.0]]).get_embedding("other")) == [2.0]
+    assert client.get_embedding("text") == [1.0]
+    with pytest.raises(TypeError, match="sample"):
+        client.get_embedding("text", sample=1)
+
+
+def test_none_says_that_no_scope_is_meant() -> None:
+    """Inside scope(None) there is no draw; a scope inside it begins anew; an exception leaves scopes like any end."""
+    with pytest.raises(ZeroDivisionError), scope("a"):
+        with scope(None):
+            assert sample() is None
+            with scope("b"):
+                assert sample() == "b#0"
+        assert sample() == "a#0"
+        raise ZeroDivisionError
+    assert (sample(), in_a_thread(sample)) == (None, None)
+    with pytest.raises(ValueError, match="process"):
+        scope(None, process=True)
+
+
+def test_one_answer_for_many_personas_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Outside any scope, an answer that serves a second time is a warning, unless it is meant: by zero or a sample."""
+    client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
+    for number in range(5):
+        client.send_message("Buy bread?", temperature=0)
+        client.send_message("Buy bread?", temperature=1, sample=number)
+        with scope("trial"):
+            client.send_message("Buy bread?", temperature=1)
+        client.send_message(f"Buy bread number {number}?", temperature=1)
+    assert warnings_of(caplog) == []
+    for _ in range(5):
+        client.send_message("Buy bread?", temperature=1)
+    (warning,) = warnings_of(caplog)
+    assert "llmcall.scope(name)" in warning
+    assert "sample=1" in warning
+
+
+# Threads, tasks and bind
+
+
+def test_a_thread_without_a_scope() -> None:
+    """While a scope is open elsewhere, a call from another thread names its remedies; none of them fails."""
+    with scope("a"):
+        with pytest.raises(ScopeError) as caught:
+            in_a_thread(sample)
+        for remedy in ("llmcall.bind(function)", "llmcall.scope(name)", "process=True", "llmcall.scope(None)"):
+            assert remedy in str(caught.value)
+        with pytest.raises(ScopeError):
+            in_a_thread(lambda: client_with().send_message("Hello", on_error="none"))
+
+        def alone() -> str | None:
+            with scope(None):
+                return sample()
+
+        def own() -> str | None:
+            with scope("own"):
+                return sample()
+
+        assert [in_a_thread(alone), in_a_thread(own), in_a_thread(bind(sample))] == [None, "own#0", "a#0"]
+        assert sample() == "a#1"
+    assert in_a_thread(sample) is None
+
+
+def test_bound_functions_draw_from_the_scope() -> None:
+    """A bound function goes on counting in the scope in which it was bound, wherever it runs."""
+    with scope("a"), scope("b"):
+        bound = bind(sample)
+        assert [in_a_thread(bound), sample(), in_a_thread(bound, "other"), in_a_thread(bound)] == [
+            "a/b#0",
+            "a/b#1",
+            "a/b#0",
+            "a/b#2",
+        ]
+    assert bound() == "a/b#3"
+    assert (sample(), in_a_thread(sample)) == (None, None)
+
+
+def test_bound_functions_look_like_themselves() -> None:
+    """Name, docstring, arguments, result and exceptions are those of the function."""
+    bound = bind(sample)
+    assert (bound.__name__, bound.__doc__, bound.__wrapped__) == ("sample", sample.__doc__, sample)  # type: ignore[attr-defined]
+    assert bind(lambda a, *, b: (a, b))(1, b=2) == (1, 2)
+    with pytest.raises(ZeroDivisionError), scope("a"):
+        bind(lambda: 1 / 0)()
+    assert sample() is None
+
+
+def test_bound_outside_any_scope_or_inside_none() -> None:
+    """Where there is nothing to carry, the function stands where it is called; that none is meant is carried."""
+    bound = bind(sample)
+    with scope(None):
+        without = bind(sample)
+    with scope("a"):
+        assert bound() == "a#0"
+        with pytest.raises(ScopeError):
+            in_a_thread(bound)
+        assert in_a_thread(without) is None
+
+
+def test_an_executor_with_many_threads() -> None:
+    """However threads share the work, the draws are the numbers from 0, each once."""
+    with scope("a"), ThreadPoolExecutor(8) as executor:
+        drawn = list(executor.map(bind(sample), ["Hello"] * 100))
+    assert sorted(drawn, key=lambda text: int(str(text).partition("#")[2])) == [f"a#{number}" for number in range(100)]
+
+
+def test_bound_coroutine_functions() -> None:
+    """A bound coroutine function stands in the scope while it runs, in another thread's loop too."""
+
+    async def twice() -> list[str | None]:
+        first = await asample()
+        await asyncio.sleep(0)
+        return [first, await asample()]
+
+    with scope("a"):
+        bound = bind(twice)
+        assert in_a_thread(lambda: asyncio.run(bound())) == ["a#0", "a#1"]
+    assert sample() is None
+
+
+def test_tasks_inherit_the_scope() -> None:
+    """A task stands where it was made; what it opens is its own."""
+
+    async def actor(name: str) -> list[str | None]:
+        drawn = []
+        for _ in range(3):
+            with scope(name):
+                drawn.append(await asample())
+            await asyncio.sleep(0)
+        return drawn
+
+    async def main() -> Any:
+        with scope("trial"):
+            found = await asyncio.gather(actor("lisa"), actor("oscar"))
+            late = asyncio.create_task(asample())
+            threaded = await asyncio.to_thread(sample)
+        return *found, await late, threaded, await asample()
+
+    lisa, oscar, late, threaded, outside = asyncio.run(main())
+    assert lisa == ["trial/lisa#0", "trial/lisa#1", "trial/lisa#2"]
+    assert oscar == ["trial/oscar#0", "trial/oscar#1", "trial/oscar#2"]
+    assert sorted([late, threaded]) == ["trial#0", "trial#1"]
+    assert outside is None
+
+
+def test_a_task_outside_a_scope_beside_one_inside() -> None:
+    """A task without a scope is plain, though another one of its loop has one open."""
+
+    async def main() -> tuple[str | None, str | None]:
+        opened, done = asyncio.Event(), asyncio.Event()
+
+        async def inside() -> str | None:
+            with scope("a"):
+                opened.set()
+                await done.wait()
+                return await asample()
+
+        task = asyncio.create_task(inside())
+        await opened.wait()
+        outside = await asample()
+        done.set()
+        return outside, await task
+
+    assert asyncio.run(main()) == (None, "a#0")
+
+
+def test_process_scope_is_that_of_threads_without_one() -> None:
+    """Threads of a library draw from it; those with a scope of their own stand inside it; one at a time."""
+    with scope("run", process=True):
+        assert [in_a_thread(sample), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
+
+        def own() -> tuple[str | None, str | None]:
+            with scope("lisa"):
+                nested = sample()
+            with scope(None):
+                return nested, sample()
+
+        assert in_a_thread(own) == ("run/lisa#0", None)
+        with (
+            pytest.raises(ScopeError, match=r"'run'.*Leave it first.*without process=True.*llmcall\.bind"),
+            scope("second", process=True),
+        ):
+            raise AssertionError("never reached")
+        assert in_a_thread(sample) == "run#3"
+    assert (sample(), in_a_thread(sample)) == (None, None)
+    with scope("next", process=True):
+        assert in_a_thread(sample) == "next#0"
+
+
+def test_the_same_request_of_two_tasks_warns(caplog: pytest.LogCaptureFixture) -> None:
+    """Which task gets which draw is left to chance, as with threads."""
+
+    async def main(names: list[str | None]) -> None:
+        async def ask(name: str | None) -> None:
+            with scope(name) if name else scope("same"):
+                await asample()
+
+        with scope("trial"):
+            await asyncio.gather(*map(ask, names))
+
+    asyncio.run(main(["a", "b"]))
+    assert warnings_of(caplog) == []
+    asyncio.run(main([None, None]))
+    (warning,) = warnings_of(caplog)
+    assert "two tasks in the scope 'trial/same'" in warning
+    assert "Give each task a scope of its own" in warning
+
+
+# Generators
+
+
+def actor(name: str) -> Iterator[str | None]:
+    """Ask in a scope that stays open between the steps."""
+    with scope(name):
+        while True:
+            yield sample()
+
+
+def test_generators_that_keep_a_scope_open_are_told_to_open_it_around_each_step() -> None:
+    """Interleaved, their scopes would nest by chance: the second one's draw raises, and so does one between steps."""
+    first, second = actor("a"), actor("b")
+    assert next(first) == "a#0"
+    with pytest.raises(ScopeError, match=r"generator actor .* Open the scope around each step"):
+        next(second)
+    assert next(first) == "a#1"
+    with pytest.raises(ScopeError, match="Open the scope around each step"):
+        sample()
+    with pytest.raises(ScopeError, match="generator"):
+        bind(sample)
+    with scope(None):
+        assert sample() is None
+    first.close()
+    assert sample() is None
+
+
+def test_a_generator_run_to_its_end_is_right() -> None:
+    """Nothing asks between its steps, and what it delegates to or calls stands in its scope."""
+
+    def inner() -> Iterator[str | None]:
+        with scope("inner"):
+            yield sample()
+            yield sample()
+
+    def outer() -> Iterator[str | None]:
+        with scope("outer"):
+            yield from inner()
+
+    assert list(outer()) == ["outer/inner#0", "outer/inner#1"]
+    assert sample() is None
+
+
+@contextmanager
+def turn(name: str) -> Iterator[None]:
+    """Hold a scope for a block, as a library does."""
+    with scope(name):
+        yield
+
+
+class Turn:
+    """Hold a scope for a block, as a class."""
+
+    def __enter__(self) -> None:
+        self._scope = scope("class")
+        self._scope.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._scope.__exit__(None, None, None)
+
+
+def test_context_managers_made_of_generators_go_on_working() -> None:
+    """A scope in one is open for its block: with contextlib, exit stacks and classes."""
+    with turn("a"), turn("b"):
+        assert sample() == "a/b#0"
+    with ExitStack() as stack:
+        stack.enter_context(scope("c"))
+        stack.enter_context(turn("d"))
+        assert sample() == "c/d#0"
+    with Turn():
+        assert sample() == "class#0"
+
+    @turn("e")
+    def decorated() -> str | None:
+        return sample()
+
+    assert decorated() == "e#0"
+
+
+@pytest.mark.parametrize("opened", [lambda: turn("x"), Turn])
+def test_a_context_manager_that_a_generator_leaves_open(opened: Callable[[], Any]) -> None:
+    """It is the generator's block that is left open, whatever opens the scope."""
+
+    def steps() -> Iterator[str | None]:
+        with opened():
+            yield sample()
+
+    playing = steps()
+    assert str(next(playing)).endswith("#0") and tried() == "ScopeError"
+    playing.close()
+
+
+@pytest.fixture
+def in_a_fixture() -> Iterator[str]:
+    """Hold a scope for a test."""
+    with scope("fixture"):
+        yield "fixture"
+
+
+@pytest.fixture
+def in_a_nested_fixture(in_a_fixture: str) -> Iterator[str]:
+    """Hold a scope in another fixture's."""
+    with turn("nested"):
+        yield f"{in_a_fixture}/nested"
+
+
+def test_fixtures_that_yield_inside_a_scope_go_on_working(in_a_nested_fixture: str) -> None:
+    """A fixture's scope is open for the test."""
+    assert sample() == f"{in_a_nested_fixture}#0"
+
+
+def test_asynchronous_generators() -> None:
+    """What one awaits, in tasks of its own too, stands in its scope; what asks between its steps does not."""
+
+    async def steps() -> AsyncIterator[list[str | None]]:
+        with scope("a"):
+            yield await asyncio.gather(asample("x"), asample("y"))
+            yield [await asample("z")]
+
+    @asynccontextmanager
+    async def held() -> AsyncIterator[None]:
+        with scope("b"):
+            yield
+
+    async def main() -> None:
+        playing = steps()
+        assert await anext(playing) == ["a#0", "a#0"]
+        with pytest.raises(ScopeError, match="generator steps"):
+            await asample()
+        assert await anext(playing) == ["a#0"]
+        await playing.aclose()  # type: ignore[attr-defined]
+        async with held():
+            assert await asample() == "b#0"
+
+    asyncio.run(main())
+
+
+def test_a_generator_that_ends_elsewhere() -> None:
+    """A generator that another thread or task began, or brings to its end, leaves nothing open."""
+    elsewhere = actor("b")
+    in_a_thread(next, elsewhere)
+    elsewhere.close()
+
+    async def main() -> None:
+        async def steps() -> Any:
+            with scope("a"):
+                yield await asample()
+                yield None
+
+        generator = steps()
+        assert await asyncio.create_task(generator.__anext__()) == "a#0"
+        await asyncio.create_task(generator.aclose())
+
+    asyncio.run(main())
+    assert (sample(), in_a_thread(sample)) == (None, None)
+
+
+def test_a_dropped_generator_hangs_nobody() -> None:
+    """The collector may end its scope at any instant, also while another scope is being opened or closed."""
+    program = """
+        import gc
+
+        def steps(number):
+            with llmcall.scope(f"dropped-{number}"):
+                yield
+
+        gc.set_threshold(1)
+        for number in range(300):
+            loop = [steps(number)]
+            next(loop[0])
+            loop.append(loop)
+            del loop
+            try:
+                with llmcall.scope("a"):
+                    pass
+            except llmcall.ScopeError:
+                pass
+        print("done")
+    """
+    assert ran(program) == "done"
+
+
+# Processes
+
+
+def test_bound_functions_are_pickled_with_their_path() -> None:
+    """In another process the path is the same and the draws begin at 0."""
+    with scope("a"), scope("b"):
+        assert sample() == "a/b#0"
+        frozen = pickle.dumps(bind(sample))
+        bound = pickle.loads(frozen)
+        assert (bound(), bound()) == ("a/b#0", "a/b#1")
+    assert pickle.loads(frozen)() == "a/b#0"
+    assert pickle.loads(pickle.dumps(bind(sample)))() is None
+
+
+def pool(method: str) -> ProcessPoolExecutor:
+    """Return a pool of two workers."""
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pool_of_processes_whose_function_is_not_bound(method: str) -> None:
+    """While a scope is open its calls raise, wherever the workers were started; without one they are plain."""
+    with pool(method) as early:
+        assert list(early.map(tried, "ab")) == [None, None]
+        with scope("s"), pool(method) as inside:
+            assert set(inside.map(tried, "abcd")) == {"ScopeError"}
+            assert set(early.map(tried, "abcd")) == {"ScopeError"}
+            assert list(inside.map(bind(tried), "ab")) == ["s#0", "s#0"]
+            assert list(early.map(bind(tried), "ab")) == ["s#0", "s#0"]
+        assert list(early.map(tried, "ab")) == [None, None]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_process_stands_outside_its_parent_s_scope() -> None:
+    """It opens one of its own, as a thread does, or is told to."""
+    with scope("s"):
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            with scope("own"):
+                found = [tried(), sample()]
+            os.write(write, repr([tried(), *found]).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(read, 999) == b"['ScopeError', 'own#0', 'own#1']"
+        assert sample() == "s#0"
+    os.close(read)
+    os.close(write)
+
+
+def test_a_root_scope_is_not_that_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker would count the draws of LLMCALL_SCOPE anew."""
+    monkeypatch.setenv("LLMCALL_SCOPE", "r1")
+    llmcall.reset()
+    with pool("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn") as executor:
+        assert set(executor.map(tried, "abcd")) == {"ScopeError"}
+        assert list(executor.map(bind(tried), "ab")) == ["r1#0", "r1#0"]
+    assert sample() == "r1#0"
+
+
+ROOTED = """
+    client = ScriptedClient(lambda messages: "yes")
+    samples = [client.send_message("Hello").sample]
+    with llmcall.scope("lisa"):
+        samples.append(client.send_message("Hello").sample)
+    thread = threading.Thread(target=lambda: samples.append(client.send_message("Hello").sample))
+    thread.start()
+    thread.join()
+    with llmcall.scope(None):
+        samples.append(client.send_message("Hello").sample)
+    print(*samples)
+"""
+
+
+def test_a_root_scope_for_a_whole_process() -> None:
+    """LLMCALL_SCOPE replicates an unchanged script: another name, other draws; without it there are none."""
+    assert ran(ROOTED, LLMCALL_SCOPE="r1") == "r1#0 r1/lisa#0 r1#1 None"
+    assert ran(ROOTED, LLMCALL_SCOPE="") == "None lisa#0 None None"
+
+
+def test_a_wrong_root_scope_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that no scope can have is an error that says where it stands; reset() begins the draws of a root anew."""
+    monkeypatch.setenv("LLMCALL_SCOPE", "a/b")
+    llmcall.reset()
+    with pytest.raises(ValueError, match="LLMCALL_SCOPE 'a/b'"):
+        sample()
+    monkeypatch.setenv("LLMCALL_SCOPE", "r1")
+    for _ in range(2):
+        llmcall.reset()
+        assert (sample(), sample()) == ("r1#0", "r1#1")
+
+
+def test_threads_that_begin_together_share_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root scope is one, however many threads ask for it first."""
+    monkeypatch.setenv("LLMCALL_SCOPE", "r1")
+    for _ in range(20):
+        llmcall.reset()
+        barrier = threading.Barrier(8)
+        with ThreadPoolExecutor(8) as executor:
+            drawn = list(executor.map(lambda _, barrier=barrier: (barrier.wait(), sample())[1], range(8)))
+        assert sorted(drawn) == [f"r1#{number}" for number in range(8)]

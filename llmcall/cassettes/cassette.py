@@ -133,19 +133,30 @@ class RecordTable:
     def unused(self) -> list[Record]:
         """Return the records of the file that answered no call, nor belong to a recorded function that was replayed.
 
-        Those that stand in no scope may be any function's: an embedding's, or of a function outside any scope.
+        Those that stand in no scope may be any function's: an embedding's, or of a function outside any scope; so may
+        those of an outermost scope that no call of this run entered, where a function outside any scope was replayed.
         """
+        records = list(self.stored or ())
+        if not self._skipped:
+            return [record for record in records if record.cache_key not in self._first]
         skipped = tuple(f"{path}/" for path in self._skipped)
+        entered = {_outermost(record) for record in records if record.cache_key in self._first}
+        anywhere = any("/" not in path for path in self._skipped)
         return [
             record
-            for record in self.stored or ()
+            for record in records
             if record.cache_key not in self._first
-            and not (skipped and (record.sample is None or f"{_path(record)}/".startswith(skipped)))
+            and not (record.sample is None or f"{_path(record)}/".startswith(skipped))
+            and not (anywhere and _outermost(record) not in entered)
         ]
 
 
 def _path(record: Record) -> str:
     return (record.sample or "").partition("#")[0]
+
+
+def _outermost(record: Record) -> str:
+    return _path(record).partition("/")[0]
 
 
 def _function_path(record: Record) -> str:

@@ -35,8 +35,9 @@ def run(
 ) -> None:
     """Run an unchanged program, recorded and replayed.
 
-    SCRIPT is a Python file that uses the OpenAI SDK or any HTTP client; what follows are its own arguments. The exit code is the program's, or 1 where it got an
-    error of llmcall's own, such as a request that is not recorded; the first one is printed.
+    SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client; what follows are its own arguments. The exit
+    code is the program's, or 1 where it got an error of llmcall's own, such as a request that is not recorded; the
+    first one is printed.
     """
     from .. import cassette as opened
     from .. import patched

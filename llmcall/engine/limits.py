@@ -516,7 +516,7 @@ class Admission:
                 self._endpoint = endpoint
                 return endpoint
             left = self._left()
-            if left is not None and least > left:
+            if left is not None and least > max(0.0, left):
                 raise _final(
                     RateLimitError(f"no endpoint of {self._names()} may be asked for {least:.1f} s, past the deadline")
                 )

@@ -1,0 +1,624 @@
+"""Limits of endpoints and pools of them: who waits, for how long, who is asked, and that every place is given back.
+
+``Pool`` is used directly where a rule holds for every order of events: a clock that the test moves cannot be had
+through a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+from pytest_httpserver import HTTPServer
+from servers import OK, Answer, ScriptedServer, client_for, completion, refusal
+from streaming import WAYS
+
+import llmcall
+from llmcall import Endpoint, OpenAIClient
+from llmcall.engine.estimates import Estimate
+from llmcall.engine.limits import LEFT_OUT, NO_LIMITS, WINDOW, Limits, Pool, Waiter
+from llmcall.engine.rate_headers import LONGEST_WAIT, Quota, quotas_in
+from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
+from llmcall.testing import ScriptedClient
+
+NAMES = ("east", "west", "north")
+MODEL = "gpt-4o"
+BUSY = refusal(429, "slow down", headers={"retry-after": "30"})
+BRIEFLY_BUSY = refusal(429, "slow down", headers={"retry-after-ms": "20"})
+REFUSED = refusal(401, "Incorrect API key provided: secret-of-east")
+NO_REQUEST_LEFT = {
+    "x-ratelimit-limit-requests": "200", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "24h0m0s",
+}  # fmt: skip
+FEW_TOKENS_LEFT = {
+    "x-ratelimit-limit-tokens": "600", "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "60s",
+}  # fmt: skip
+ONE_REQUEST_IN_A_MINUTE = {"limits_requests_per_minute": 1, "on_error": "raise"}
+ONE_CALL_AT_ONCE = {"limits_max_concurrent_calls": 1, "on_error": "raise"}
+ASK = pytest.mark.parametrize("ask", [WAYS["sync"], WAYS["async"]], ids=["sync", "async"])
+
+
+@pytest.fixture
+def made() -> Iterator[Callable[..., OpenAIClient]]:
+    """Give a function that makes clients; they are closed after the test."""
+    with ExitStack() as stack:
+        yield lambda *args, **how: stack.enter_context(
+            client_for(*args, api_key="k", cache_mode="off", on_error="raise", **how)
+        )
+
+
+def wait_of(client: llmcall.LLMClient, **arguments: Any) -> float:
+    """Return the seconds that the next call would wait, which has a deadline before that and does not."""
+    begun = time.monotonic()
+    with pytest.raises(RateLimitError, match=r"no endpoint .* for [\d.]+ s, past the deadline") as caught:
+        client.send_message("Hello?", deadline=0.5, **arguments)
+    assert time.monotonic() - begun < 10
+    return float(str(caught.value).partition(" for ")[2].partition(" s")[0])
+
+
+# [Limits]
+
+
+def test_requests_per_minute() -> None:
+    """Where one request may begin in a minute, the next call waits for it; attempts are requests, hits are none."""
+    client = ScriptedClient(["yes"], cache_mode="auto", **ONE_REQUEST_IN_A_MINUTE)
+    for _ in range(3):
+        assert client.send_message("Hello", deadline=5) == {"role": "assistant", "content": "yes"}
+    assert WINDOW - 5 < wait_of(client) <= WINDOW
+    llmcall.reset()
+    assert wait_of(ScriptedClient([ServiceError("busy")], **ONE_REQUEST_IN_A_MINUTE)) > 0
+
+
+def test_tokens_per_minute_are_reserved_and_settled() -> None:
+    """The prompt's count and max_tokens must fit; afterwards what was used counts. A larger call goes alone."""
+    client = ScriptedClient(lambda messages: "one two three", limits_tokens_per_minute=100, on_error="raise")
+    client.send_message("Hello", max_tokens=1000)
+    client.send_message("Hello", max_tokens=70)
+    assert wait_of(client, max_tokens=80) > WINDOW - 5
+
+
+def test_requests_a_minute_are_counted_where_they_are_sent(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, made: Any
+) -> None:
+    """Whatever takes time between the admission of a call and its sending, no window at the server holds too many.
+
+    The window is shortened, as nobody waits a minute for a test; a token that takes longer than it to come stands for
+    the import of the SDK and the first connection.
+    """
+    monkeypatch.setattr("llmcall.engine.limits.WINDOW", 1.0)
+    arrivals: list[float] = []
+    asked, lock = [], threading.Lock()
+
+    def handle(_: Any) -> Any:
+        from werkzeug import Response
+
+        arrivals.append(time.monotonic())
+        return Response(json.dumps(completion()), content_type="application/json")
+
+    def token() -> str:
+        with lock:
+            asked.append(None)
+            is_early = len(asked) <= 3
+        if is_early:
+            time.sleep(1.2)
+        return "a-token"
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(handle)
+    settings: dict[str, Any] = {"api_key": token, "cache_mode": "off", "limits_requests_per_minute": 3}
+    with client_for(httpserver.url_for("/v1"), **settings) as client:
+        texts = [f"call {number}" for number in range(6)]
+        llmcall.map(lambda text: client.send_message(text, on_error="raise"), texts, workers=6)
+    arrivals.sort()
+    assert len(arrivals) == 6 and arrivals[3] - arrivals[0] >= 0.95
+
+
+class Counting(ThreadingHTTPServer):
+    """Answer over HTTP, each request once others had time to come, and count those under way at once."""
+
+    request_queue_size = 64
+    daemon_threads = True
+
+    def __init__(self, expected: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.lock, self.full = threading.Lock(), threading.Event()
+        self.expected, self.running, self.most, self.answered = expected, 0, 0, 0
+        self.base_url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def count(self, more: int) -> None:
+        """Count one more under way, or one less."""
+        with self.lock:
+            self.running += more
+            self.most, self.answered = max(self.most, self.running), self.answered + (more < 0)
+            if self.running >= self.expected:
+                self.full.set()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Counting
+
+    def do_POST(self) -> None:
+        self.server.count(1)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        assert self.server.full.wait(30)
+        body = OK.text().encode()
+        self.server.count(-1)  # before the client can know
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing."""
+
+
+def test_no_more_threads_and_tasks_call_at_once_than_may(made: Any) -> None:
+    """Of 16 threads and 16 tasks with clients of their own, exactly as many call a real server at once as may."""
+    with Counting(4) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        settings = {"limits_max_concurrent_calls": 4}
+        one, other = made(server.base_url, **settings), made(server.base_url, **settings)
+
+        async def main() -> None:
+            await asyncio.gather(*(other.asend_message(f"task {number}") for number in range(16)))
+
+        with ThreadPoolExecutor(17) as executor:
+            tasks = executor.submit(asyncio.run, main())
+            list(executor.map(one.send_message, (f"thread {number}" for number in range(16))))
+            tasks.result()
+        server.shutdown()
+        serving.join()
+    assert (server.most, server.answered) == (4, 32)
+
+
+# Whatever a call holds is given back
+
+
+@pytest.mark.parametrize("ending", [ServiceError("busy"), KeyboardInterrupt(), RuntimeError("a bug")], ids=repr)
+@pytest.mark.parametrize("way", ["sync", "stream", "async"])
+def test_what_is_held_is_given_back_however_a_call_ends(ending: BaseException, way: str) -> None:
+    """A failed or interrupted call gives back its place and what it reserved of a budget."""
+    if way == "async" and isinstance(ending, KeyboardInterrupt):
+        pytest.skip("ends the event loop")
+    with llmcall.budget(calls=1) as budget:
+        client = ScriptedClient([ending, "yes"], retry_max_attempts=1, **ONE_CALL_AT_ONCE)
+        with pytest.raises(type(ending)):
+            WAYS[way](client, "Hello")
+        assert budget.spent.calls == 0
+        assert client.send_message("Hello", deadline=5).content == "yes"
+
+
+def test_a_stream_holds_its_place_until_it_ends() -> None:
+    """A stream is a call under way until its reader leaves; who waits for its place does so until its deadline."""
+    client = ScriptedClient(lambda messages: "one two three", **ONE_CALL_AT_ONCE)
+    with client.stream_message("Hello") as stream:
+        next(iter(stream))
+        with pytest.raises(RequestTimeoutError, match="deadline"):
+            client.send_message("Hello", deadline=0.1)
+    assert client.send_message("Hello", deadline=5).content
+
+
+@pytest.mark.parametrize("limited", ["place", "budget"])
+def test_who_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -> None:
+    """A task that is cancelled while it waits, for a place or for a budget, is waited for by nobody."""
+    going, begun = threading.Event(), threading.Event()
+
+    def answer(messages: Any) -> str:
+        begun.set()
+        assert going.wait(30)
+        return "yes"
+
+    client = ScriptedClient(answer, limits_max_concurrent_calls=1 if limited == "place" else None, on_error="raise")
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(client.asend_message("first"))]
+        await asyncio.to_thread(begun.wait, 30)
+        tasks += [asyncio.create_task(client.asend_message(text)) for text in ("cancelled", "last")]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        going.set()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in found] == [llmcall.Reply, asyncio.CancelledError, llmcall.Reply]
+
+    with llmcall.budget(calls=2):
+        asyncio.run(main())
+
+
+# What servers say
+
+
+# What the headers of a 429 say, and the seconds until its limit has enough for one request of 50 tokens and more.
+REFUSALS = [
+    (NO_REQUEST_LEFT, 432.0, 432.0),
+    (FEW_TOKENS_LEFT, 5.0, 7.0),
+    ({**NO_REQUEST_LEFT, **FEW_TOKENS_LEFT}, 432.0, 432.0),
+    ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}, 30.0, 30.0),
+    ({**NO_REQUEST_LEFT, "retry-after": "7"}, 7.0, 7.0),
+    ({**NO_REQUEST_LEFT, "retry-after": "0"}, 0.0, 0.0),
+    ({**NO_REQUEST_LEFT, "x-ratelimit-remaining-requests": "9"}, 0.0, 0.0),
+    ({**NO_REQUEST_LEFT, "x-ratelimit-reset-requests": "soon"}, 0.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("headers", "least", "most"), REFUSALS)
+def test_a_429_waits_until_its_limit_has_refilled(
+    httpserver: HTTPServer, headers: dict[str, str], least: float, most: float, made: Any
+) -> None:
+    """Retry-After, else the time until the limit has enough, is the error's wait, and that of all other clients."""
+    server = ScriptedServer(httpserver, refusal(429, headers=headers), OK)
+    with pytest.raises(RateLimitError) as caught:
+        made(server.base_url).send_message("Hello", max_tokens=50, max_attempts=1)
+    assert least <= (caught.value.retry_after or 0.0) <= most
+    if most:
+        assert least - 3 <= wait_of(made(server.base_url), model="another-model") <= most
+        assert len(server.requests) == 1
+        llmcall.reset()
+    assert made(server.base_url).send_message("Hello", deadline=10).content
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_429_past_the_deadline_is_not_tried_again(httpserver: HTTPServer, way: str, made: Any) -> None:
+    """However it is asked, a wait that would pass the deadline fails at once."""
+    server = ScriptedServer(httpserver, refusal(429, headers=NO_REQUEST_LEFT), OK)
+    with pytest.raises(RateLimitError) as caught:
+        WAYS[way](made(server.base_url), "Hello", deadline=20)
+    assert (caught.value.retry_after, caught.value.attempts, len(server.requests)) == (432.0, 1, 1)
+
+
+def test_what_the_headers_of_an_answer_say_holds_for_every_client(httpserver: HTTPServer, made: Any) -> None:
+    """Where headers say that nothing is left, no client asks before the reset; another model may be asked."""
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}
+    server = ScriptedServer(httpserver, Answer(200, completion(), headers), OK)
+    made(server.base_url).send_message("Hello")
+    assert 20 < wait_of(made(server.base_url)) <= 30
+    assert made(server.base_url).send_message("Hello", model="gpt-4o", deadline=5).content
+
+
+SAID: list[tuple[str, str, str | None, Any]] = [
+    ("59", "1s", "60", Quota(59, 1.0, 60)),
+    ("149984", "20ms", "150000", Quota(149984, 0.02, 150000)),
+    ("0", "6m0s", "100", Quota(0, 360.0, 100)),
+    ("0", "1h2m3.5s", None, Quota(0, 3723.5, None)),
+    ("-2", "1d", "60", Quota(-2, 86400.0, 60)),
+    ("0", "99999999d", "60", Quota(0, LONGEST_WAIT, 60)),
+    ("0", "1s", "-1", None),  # Azure's way to say that there is none
+    ("0", "soon", "60", None),
+    ("0", "", "60", None),
+    ("few", "1s", "60", None),
+    ("0", "1" * 100_000, "60", None),
+]
+
+
+@pytest.mark.parametrize(("left", "reset", "limit", "quota"), SAID)
+def test_what_headers_say(left: str, reset: str, limit: str | None, quota: Quota | None) -> None:
+    """OpenAI's headers say what is left, until when, and how many there are; what cannot be read says nothing."""
+    headers = {"x-ratelimit-remaining-tokens": left, "x-ratelimit-reset-tokens": reset}
+    if limit is not None:
+        headers["x-ratelimit-limit-tokens"] = limit
+    assert quotas_in(headers) == ({} if quota is None else {"tokens": quota})
+
+
+# Pools, over HTTP
+
+
+Serve = Callable[..., dict[str, ScriptedServer]]
+
+
+@pytest.fixture(scope="module")
+def http_servers() -> Iterator[dict[str, HTTPServer]]:
+    """Start a server for each endpoint; stopping one takes half a second, so they serve all tests."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(HTTPServer()) for name in NAMES}
+
+
+@pytest.fixture
+def serve(http_servers: dict[str, HTTPServer]) -> Serve:
+    """Give each endpoint's server a script of its own, and configure those that have one as a pool."""
+
+    def start(**scripts: Answer | tuple[Answer, ...]) -> dict[str, ScriptedServer]:
+        servers = {}
+        for name, script in scripts.items():
+            http_servers[name].clear()
+            servers[name] = ScriptedServer(http_servers[name], *([script] if isinstance(script, Answer) else script))
+        endpoints = [
+            Endpoint(name, (MODEL,), api_key=f"secret-of-{name}", base_url=server.base_url)
+            for name, server in servers.items()
+        ]
+        llmcall.configure(model=MODEL, endpoints=endpoints, on_error="raise")
+        return servers
+
+    return start
+
+
+def client(attempts: int = 1, **settings: Any) -> OpenAIClient:
+    """Return a client of little patience."""
+    return OpenAIClient(retry_max_attempts=attempts, retry_waiting_time=0, **settings)
+
+
+def endpoints_asked(ask: Any, count: int, caller: Any) -> list[str]:
+    """Ask so often and return which endpoints answered."""
+    return [ask(caller, f"question {number}").endpoint for number in range(count)]
+
+
+def asked(servers: dict[str, ScriptedServer]) -> dict[str, int]:
+    """Return how many requests each server saw."""
+    return {name: len(server.requests) for name, server in servers.items()}
+
+
+@ASK
+def test_round_robin(ask: Any, serve: Serve) -> None:
+    """Calls go to one endpoint after the other, each with its key; the reply names it."""
+    servers = serve(east=OK, west=OK, north=OK)
+    assert endpoints_asked(ask, 6, client()) == [*NAMES, *NAMES]
+    for name, server in servers.items():
+        assert {seen.headers["authorization"] for seen in server.requests} == {f"Bearer secret-of-{name}"}
+
+
+@pytest.mark.parametrize("busy", [BUSY, refusal(429, headers=NO_REQUEST_LEFT)], ids=["retry-after", "quota"])
+@ASK
+def test_a_busy_endpoint_rests(ask: Any, serve: Serve, busy: Answer) -> None:
+    """A 429 sends the call on at once, and its endpoint gets no call for the time that it said."""
+    servers, begun = serve(east=busy, west=OK, north=OK), time.monotonic()
+    assert endpoints_asked(ask, 4, client()) == ["west", "north", "west", "north"]
+    assert asked(servers) == {"east": 1, "west": 2, "north": 2} and time.monotonic() - begun < 20
+
+
+@ASK
+def test_all_rest(ask: Any, serve: Serve) -> None:
+    """Where all rest, the call waits for the first of them, within its attempt, and that has its turn again."""
+    servers = serve(east=(BRIEFLY_BUSY, OK), west=BUSY)
+    assert ask(client(2), "Hello").endpoint == "east"
+    assert asked(servers) == {"east": 2, "west": 1}
+
+
+@ASK
+def test_all_stay_busy(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Where each endpoint answers 429 again and again, the attempts end, and each one asked in vain is in the log."""
+    servers = serve(east=(BRIEFLY_BUSY,) * 30 + (OK,), west=(BRIEFLY_BUSY,) * 30 + (OK,))
+    with pytest.raises(RateLimitError) as raised:
+        ask(client(2), "Hello")
+    assert raised.value.attempts == 2 and asked(servers) == {"east": 3, "west": 3}
+    messages = [record.getMessage() for record in caplog.records if "slow down" in record.getMessage()]
+    assert len(["rests for 0.02 s" in message and "another is asked" in message for message in messages]) >= 4
+
+
+@ASK
+def test_a_refused_key(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """An endpoint that refuses its key leaves the pool with one warning that names it; the last one stays."""
+    servers = serve(east=REFUSED, west=(OK, OK, OK, refusal(401, "Incorrect API key provided: secret-of-west")))
+    caller = client()
+    with caplog.at_level(logging.DEBUG, "llmcall"):
+        assert endpoints_asked(ask, 3, caller) == ["west"] * 3
+        with pytest.raises(llmcall.AuthenticationError) as raised:
+            ask(caller, "Hello")
+    assert raised.value.endpoint == "west" and asked(servers) == {"east": 1, "west": 4}
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1 and "endpoint east refused its key" in warnings[0]
+    assert "secret-of" not in caplog.text + str(raised.value)
+
+
+@ASK
+def test_a_failing_endpoint(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """The next attempt after a failure goes to the next endpoint; the log names both, and shows no key."""
+    servers = serve(east=refusal(500, "broken"), west=OK)
+    with caplog.at_level(logging.DEBUG, "llmcall"):
+        assert ask(client(2), "Hello").endpoint == "west"
+    assert asked(servers) == {"east": 1, "west": 1}
+    messages = [record.getMessage() for record in caplog.records if record.name == "llmcall"]
+    assert [name for message in messages for name in ("east", "west") if name in message] == ["east", "west"]
+    assert "secret-of" not in caplog.text
+
+
+def test_a_stream_that_fails_after_its_first_piece(serve: Serve) -> None:
+    """Its reader has had that piece: it goes to no other endpoint, whatever the error."""
+    chunk = {"choices": [{"index": 0, "delta": {"content": "Two "}}]}
+    events = "".join(f"data: {json.dumps(event)}\n\n" for event in (chunk, {"error": {"message": "no", "code": 429}}))
+    servers, pieces = serve(east=Answer(200, events), west=OK), []
+    with pytest.raises(APIError), client().stream_message("Hello") as stream:
+        pieces.extend(stream)
+    assert asked(servers) == {"east": 1, "west": 0} and pieces == ["Two "]
+
+
+def test_any_endpoint_answers_for_all(serve: Serve) -> None:
+    """The record does not depend on which endpoint answered."""
+    servers = serve(east=Answer(200, completion("East.")), west=Answer(200, completion("West.")))
+    assert [client().send_message("Hello").content for _ in range(3)] == ["East."] * 3
+    assert asked(servers) == {"east": 1, "west": 0}
+
+
+def test_azure_and_openai_mixed(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sections of config.ini that list a model are its pool, Azure and OpenAI mixed."""
+    server = ScriptedServer(httpserver, OK)
+    monkeypatch.setenv("AZURE_KEY", "azure-secret")
+    Path("config.ini").write_text(
+        f"""
+[OpenAI]
+MODEL = {MODEL}
+[Endpoint azure-east]
+MODELS = {MODEL}, other
+API_KEY = ${{AZURE_KEY}}
+AZURE_ENDPOINT = {server.base_url.removesuffix("/v1")}
+AZURE_API_VERSION = 2024-10-21
+DEPLOYMENT = my-deployment
+[Endpoint plain]
+MODELS = {MODEL}
+BASE_URL = {server.base_url}
+[Endpoint another]
+MODELS = other
+BASE_URL = http://127.0.0.1:9
+""",
+        encoding="utf-8",
+    )
+    assert endpoints_asked(WAYS["sync"], 4, client(on_error="raise")) == ["azure-east", "plain"] * 2
+    paths = Counter(seen.path for seen in server.requests)
+    azure = "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
+    assert paths == {azure: 2, "/v1/chat/completions": 2}
+    assert {seen.headers.get("api-key") for seen in server.requests} == {"azure-secret", None}
+
+
+# Any order of events, by a clock that the test moves
+
+
+class Door:
+    """Ask a pool's endpoints to admit attempts."""
+
+    def __init__(self, limits: Limits = NO_LIMITS, *names: str) -> None:
+        self.now = 1000.0
+        self.limits = limits
+        self.pool = Pool([Endpoint(name) for name in names or ("a",)])
+
+    def ask(self, waiter: Waiter, tokens: int | None = None) -> tuple[str | None, float]:
+        """Return the endpoint's name, or ``None`` and the seconds to wait."""
+        needed = None if tokens is None else Estimate(tokens, 0, tokens)
+        endpoint, seconds, _ = self.pool.acquire(waiter, self.limits, needed, "m", self.now)
+        return endpoint and endpoint.name, seconds
+
+    def admitted(self) -> Waiter:
+        """Return an attempt that is let in, and sent."""
+        waiter = Waiter()
+        assert self.ask(waiter)[0] is not None
+        self.pool.note_sent(waiter, self.now)
+        return waiter
+
+    def end(self, waiter: Waiter, used: int | None = 0) -> None:
+        """End an attempt, with an answer that used some tokens, or with none."""
+        if used is not None and waiter.state and waiter.slot:
+            waiter.state.settle(waiter.slot, used)
+        self.pool.release(waiter, self.now, answered=used is not None)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["ask", "ask", "send", "answer", "fail"]), st.floats(0, 40), st.integers(1, 10)),
+    max_size=40,
+)
+
+
+@given(limit=st.integers(1, 5), tokens=st.integers(10, 50), steps=STEPS)
+def test_no_minute_holds_more_than_the_limits(limit: int, tokens: int, steps: list[tuple[str, float, int]]) -> None:
+    """However attempts come, are sent, end and fail, no 60 seconds hold more requests or tokens than the limits."""
+    door, running, sent = Door(Limits(requests=limit, tokens=tokens)), [], []
+    for what, seconds, size in steps:
+        door.now += seconds
+        unsent = [each for each in running if each.slot.sent_at is None]
+        if what == "ask":
+            waiter = Waiter()
+            if door.ask(waiter, size)[0] is None:
+                door.end(waiter, None)
+            else:
+                running.append(waiter)
+        elif what == "send" and unsent:
+            door.pool.note_sent(unsent[-1], door.now)
+            sent.append(unsent[-1].slot)
+        elif what in ("answer", "fail") and running:
+            waiter = running.pop(0)
+            if waiter.slot.sent_at is None:
+                sent.append(waiter.slot)
+            door.end(waiter, min(size, waiter.slot.tokens) if what == "answer" else None)
+        in_a_minute = [slot for slot in sent if slot.sent_at > door.now - WINDOW]
+        assert len(in_a_minute) <= limit
+        assert sum(slot.tokens for slot in in_a_minute) <= tokens
+    times = [each.sent_at for each in sent]
+    assert all(sum(start <= each < start + 60 for each in times) <= limit for start in times)
+
+
+@given(
+    left=st.integers(0, 5), limit=st.integers(6, 50), reset=st.integers(1, 600),
+    pauses=st.lists(st.floats(0, 100), max_size=30),
+)  # fmt: skip
+def test_no_more_go_than_have_come_back(left: int, limit: int, reset: int, pauses: list[float]) -> None:
+    """A server's limit refills evenly: calls are never more than were left and came back, and no wait is in vain."""
+    door = Door()
+    state = door.pool.states.of(door.pool.endpoints[0])
+    state.set_quotas("m", {"requests": Quota(left, float(reset), limit)}, door.now)
+    for admitted, pause in enumerate(pauses, start=1):
+        door.now += pause
+        waiter = Waiter()
+        name, wait = door.ask(waiter)
+        if name is None:
+            door.now += wait
+            assert door.ask(waiter)[0] == "a"
+        assert admitted <= left + (limit - left) / reset * (door.now - 1000.0) + 1e-3
+
+
+def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
+    """Where as many calls run as may, the end of one wakes whoever is first; who comes later waits, as do others."""
+    door = Door(Limits(calls=1))
+    running, first, second, late = door.admitted(), Waiter(), Waiter(), Waiter()
+    for waiter in (first, second):
+        assert door.ask(waiter) == (None, float("inf"))
+    door.end(running)
+    door.end(running)  # which changes nothing
+    assert (first.wakeup.done(), second.wakeup.done()) == (True, False)
+    assert [door.ask(waiter)[0] for waiter in (late, second, first)] == [None, None, "a"]
+    door.end(second)  # its caller left: nobody is held up
+    door.end(first)
+    assert door.ask(late)[0] == "a"
+
+
+@given(
+    rests=st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.floats(0, 100)), max_size=6),
+    now=st.floats(0, 100),
+)
+def test_the_choice_is_right_after_any_rests(rests: list[tuple[int, float]], now: float) -> None:
+    """Whatever rested until when, an endpoint is free exactly if its last rest is over."""
+    door = Door(NO_LIMITS, *NAMES)
+    door.now = now
+    until = dict.fromkeys(NAMES, 0.0)
+    for number, end in rests:
+        door.pool.rest(door.pool.endpoints[number], end)
+        until[NAMES[number]] = max(end, until[NAMES[number]])
+    name, seconds = door.ask(Waiter())
+    assert (name is not None) == (seconds == 0.0) == (min(until.values()) <= now)
+    assert seconds == max(0.0, min(until.values()) - now)
+    assert name is None or until[name] <= now
+
+
+def test_a_refused_endpoint_comes_back() -> None:
+    """An endpoint that refused its key is left out for some minutes; who waited for both goes on with the other."""
+    door = Door(Limits(calls=1), "a", "b")
+    first, second, waiting = door.admitted(), door.admitted(), Waiter()
+    door.ask(waiting)
+    assert door.pool.leave_out(door.pool.endpoints[0], door.now)
+    assert not door.pool.leave_out(door.pool.endpoints[1], door.now)
+    door.ask(waiting)
+    door.end(first)
+    assert not waiting.wakeup.done()
+    door.end(second)
+    assert door.ask(waiting)[0] == "b"
+    door.now += LEFT_OUT
+    assert door.ask(Waiter())[0] == "a"
+
+
+def test_fairness() -> None:
+    """10,000 choices among 5 endpoints from 32 threads differ by at most one."""
+    pool = Pool([Endpoint(str(number)) for number in range(5)])
+    barrier = threading.Barrier(32)
+
+    def choose(_: int) -> list[str]:
+        barrier.wait()
+        mine = []
+        for _ in range(10_000 // 32 + 1):
+            waiter = Waiter()
+            endpoint, _, _ = pool.acquire(waiter, NO_LIMITS, None, "m", 0.0)
+            assert endpoint is not None
+            mine.append(endpoint.name)
+            pool.release(waiter, 0.0, answered=True)
+        return mine
+
+    with ThreadPoolExecutor(32) as executor:
+        counts = Counter(name for mine in executor.map(choose, range(32)) for name in mine)
+    assert counts.total() >= 10_000 and max(counts.values()) - min(counts.values()) <= 1

@@ -408,7 +408,11 @@ def test_models_come_back(value: Offer, around: str) -> None:
     assert read(put(around, value.model_dump_json()), Offer) == value
 
 
-@pytest.mark.parametrize("unreadable", [type("Opaque", (), {}), lambda: None, 3, object(), Literal[b"x"]], ids=repr)
+@pytest.mark.parametrize(
+    "unreadable",
+    [type("Opaque", (), {}), lambda: None, 3, object(), Literal[b"x"]],
+    ids=["a class", "a function", "a number", "an object", "bytes"],
+)
 def test_types_that_cannot_be_read(unreadable: Any) -> None:
     """A type that nothing can be read as is the caller's mistake, and is named."""
     with pytest.raises(TypeError):

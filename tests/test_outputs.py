@@ -422,7 +422,8 @@ def test_types_that_cannot_be_read(unreadable: Any) -> None:
 def test_simple_types_import_no_pydantic() -> None:
     """Asking for and reading simple types costs no import of pydantic, a plain text none of Jinja2."""
     code = (
-        "import sys\nsys.modules['genai_prices'] = None  # this needs pydantic\nfrom typing import Literal\nfrom llmcall import LLMCall\n"
+        "import sys\nsys.modules['genai_prices'] = None  # needs pydantic\n"
+        "from typing import Literal\nfrom llmcall import LLMCall\n"
         "from llmcall.testing import ScriptedClient\n"
         "for kind, text in ((str, 'a'), (bool, 'yes'), (int, '1'), (float, '1'), (Literal['a'], 'a'), (list, '[]'),"
         " (list[int], '[1]'), (dict, '{}')):\n"

@@ -1,0 +1,282 @@
+"""Prompts from templates: text, files, the sandbox, and errors that name everything but values."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import llmcall
+from llmcall import ConfigError, LLMCall, TemplateError
+from llmcall.testing import ScriptedClient
+
+SECRET = "hunter2-hunter2"
+
+
+def rendered(text: str | None, variables: dict[str, Any], name: str | None = None, folder: Any = None) -> str:
+    """Return the user message that a template gives."""
+    client = ScriptedClient(["."])
+    LLMCall(None, name, user=text, template_path=folder, client=client)(**variables)
+    return client.requests[0].messages[0]["content"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Hold templates of every kind."""
+    files = {
+        "buyer.md": "\n    You are {{ name }}.\n      {% include 'mood' %}\n",
+        "mood.txt": "You feel {{ mood }}.\n",
+        "base.jinja": "Hello. {% block body %}{% endblock %}",
+        "child.j2": "{% extends 'base' %}{% block body %}Bye, {{ who.first }}.{% endblock %}",
+        "market/day.md": "Day {{ day }}",
+        "market/spy.md": "{% include '../buyer.md' %}",
+        "twice.md": "md",
+        "twice.txt": "txt",
+        "optional.md": "a{% include 'x' ignore missing %}{% include ['y', 'twice'] %}",
+        "bom.txt": "\ufeffplain é",
+        "letter.mustache": "Dear {{name}} & {{{title}}},\n{{#items}}\n- {{what}}\n{{/items}}\n"
+        "{{^items}}nothing\n{{/items}}{{> end}}",
+        "end.mustache": "Yours, {{me.first}}",
+        "end.md": "no Mustache",
+        "open.mustache": "x\n{{#a}}\n",
+        "endless.mustache": "{{> endless}}",
+        "private.mustache": "\n\nx {{a.__class__}}",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (tmp_path / "latin.txt").write_bytes(b"\xe9")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "expected"),
+    [
+        ("Hi {{ name }}!", {"name": "Lisa"}, "Hi Lisa!"),
+        ("\n\n    Hi\n      you\n  \n", {}, "Hi\n  you"),
+        ("a\r\nb {{ x }}\r\n", {"x": 1}, "a\nb 1"),
+        ("plain }} text", {}, "plain }} text"),
+        ("{{ a }} {{ b }}", {"a": "{{ b }}", "b": "<i> & {% if %}"}, "{{ b }} <i> & {% if %}"),
+        ("{{ x | default('none') }} {{ x is defined }}", {}, "none False"),
+        ("{% for x in range(3) %}{{ x }}{% endfor %}", {}, "012"),
+        ("{{ range }}", {"range": "5-10"}, "5-10"),
+        ("{{ buyer.name }} {{ buyer['age'] }}", {"buyer": {"name": "Lisa", "age": 28}}, "Lisa 28"),
+        ("{{ price | round(1) }} {{ nothing }}", {"price": 2.25, "nothing": None}, "2.2 None"),
+        ("{{ messages }} {{ client }} {{ variables }}", {"messages": 1, "client": 2, "variables": 3, "self": 4}, "1 2 3"),
+    ],
+)  # fmt: skip
+def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
+    """A text is kept as it is, but for common indentation and the blank lines around it; a variable has any name."""
+    assert rendered(text, variables) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\n{{ nmae }}", "line 2: the variable 'nmae' is missing; given: age, name (the nearest is 'name')"),
+        ("{% if zzz %}{% endif %}", "line 1: the variable 'zzz' is missing; given: age, name"),
+        ("{{ name.first }}", "line 1: the str has no attribute or item 'first'"),
+        ("{{ {}[name] }}", "line 1: the dict has no attribute or item of a computed name"),
+        ("\n\n{{ name }}\n{% if %}", "line 2: Expected an expression, got 'end of statement block'"),
+        ("{{ name | random }}", "line 1: No filter named 'random'."),
+        ("{{ name + 1 }}", "line 1: an expression raises TypeError"),
+        ("{{ age / 0 }}", "line 1: an expression raises ZeroDivisionError"),
+        ("{% macro r() %}{{ r() }}{% endmacro %}{{ r() }}", "line 1: an expression raises RecursionError"),
+        ("{{ [] | first }}", "line 1: No first item, sequence was empty."),
+        (
+            "{% include 'x' %}",
+            "line 1: a template given as text has no folder to take 'x' from; put it into a file",
+        ),
+        ("{% include name %}", "line 1: there is no template of a computed name"),
+        ("{{ name.upper }}", "line 1: it prints a function; was a call meant?"),
+        ("{{ it }}", "line 1: it prints a object, which has no text of its own (no __str__)"),  # another one in each process
+        ("{{ lipsum() }}", "line 1: the variable 'lipsum' is missing; given: age, name"),
+        # no template reaches into Python or changes what it is given
+        *(
+            (text, "line 1: the sandbox forbids this")
+            for text in (
+                "{{ ''.__class__ }}", "{{ it | attr('__class__') }}", "{{ it['__class__'] }}", "{{ whom.__globals__ }}",
+                "{{ '{0.__class__}'.format(whom) }}", "{{ given.append(1) }}", "{{ given.clear() }}",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_errors_name_template_and_line(text: str, message: str) -> None:
+    """Whatever goes wrong in a template is a TemplateError that tells where, and no value."""
+    client, given_list = ScriptedClient(), [1]
+    unnamed = {
+        name: value for name, value in (("it", object()), ("whom", rendered), ("given", given_list)) if name in text
+    }
+    with pytest.raises(TemplateError) as caught:
+        LLMCall(user=text, client=client)(name=SECRET, age=3, **unnamed)
+    assert str(caught.value) == f"<user>, {message}"
+    assert caught.value.__cause__ is not None
+    assert not client.requests and given_list == [1]
+
+
+def test_an_error_of_the_callers_object_passes() -> None:
+    """What a variable's own method raises beside the usual is the caller's, and is not hidden."""
+
+    class Broken:
+        def __str__(self) -> str:
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        rendered("{{ it }}", {"it": Broken()})
+
+
+def test_many_given_names_are_not_all_listed() -> None:
+    """A table with hundreds of columns does not fill the message."""
+    columns = {f"column_{index:03}": index for index in range(300)}
+    with pytest.raises(TemplateError, match=r"given: .*column_019 and 280 more \(the nearest is .column_0\d\d.\)$"):
+        rendered("{{ colum_010 }}", columns)
+
+
+@given(st.text(), st.text())
+def test_values_are_never_templates(first: str, second: str) -> None:
+    """A value comes out as it went in, whatever it looks like."""
+    first, second = (text.encode(errors="ignore").decode() for text in (first, second))
+    assert rendered("{{ a }}|{{ b }}", {"a": first, "b": second}) == f"{first}|{second}"
+
+
+@given(st.text(alphabet="ab \n\t{}", max_size=30).filter(lambda text: "{{" not in text))
+def test_dedenting_keeps_the_words(text: str) -> None:
+    """Only blanks go, and doing it twice changes nothing."""
+    once = rendered(text, {})
+    assert once.split() == text.split()
+    assert rendered(once, {}) == once
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "expected"),
+    [
+        ("buyer", {"name": "Lisa", "mood": "well"}, "You are Lisa.\n  You feel well."),
+        ("buyer.md", {"name": "Lisa", "mood": "well"}, "You are Lisa.\n  You feel well."),
+        ("child", {"who": {"first": "Ann"}}, "Hello. Bye, Ann."),
+        ("market/day", {"day": 3}, "Day 3"),
+        ("twice", {}, "md"),
+        ("optional", {}, "amd"),
+        ("bom", {}, "plain é"),
+        (
+            "letter",
+            {"name": "<A>", "title": "{{name}}", "items": [{"what": 1}, {"what": "&"}], "me": {"first": "B"}},
+            "Dear <A> & {{name}},\n- 1\n- &\nYours, B",
+        ),
+        ("letter", {"name": "A", "title": "T", "items": [], "me": {"first": "B"}}, "Dear A & T,\nnothing\nYours, B"),
+    ],
+)
+def test_files(folder: Path, name: str, variables: dict[str, Any], expected: str) -> None:
+    """A file is found with or without suffix, under the configured folder or the call's own, and what it includes."""
+    assert rendered(None, variables, name, folder) == expected
+    with llmcall.configured(templates_path=folder):
+        assert rendered(None, variables, name) == expected
+
+
+@pytest.mark.parametrize(("name", "used"), [("buyer", "mood"), ("child", "who"), ("letter", "me")])
+def test_included_parts_use_variables_too(folder: Path, name: str, used: str) -> None:
+    """In a map, a column that only an included, extended or partial template uses tells items apart; no other does."""
+    base = {"name": "A", "title": "T", "items": [], "mood": "x", "who": {"first": "x"}, "me": {"first": "x"}}
+    rows = [base, {**base, "age": 3}, {**base, used: {"first": "y"}}]
+    client = ScriptedClient(lambda messages: messages[0]["content"], cache_mode="auto")
+    call = LLMCall(None, name, template_path=folder, client=client)
+    with llmcall.scope("survey"):
+        call.map(rows[:1])
+    with llmcall.scope("survey"):
+        call.map(rows[1:])
+    assert len(client.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "message"),
+    [
+        ("buyer", {"name": "Lisa"}, "mood.txt, line 1: the variable 'mood' is missing; given: name"),
+        ("child", {"who": {}}, "child.j2, line 1: the dict has no attribute or item 'first'"),
+        (
+            "letter",
+            {"nam": SECRET},
+            "letter.mustache, line 1: the variable 'name' is missing; given: nam (the nearest is 'nam')",
+        ),
+        (
+            "letter",
+            {"name": SECRET, "title": 1, "items": [], "me": {}},
+            "end.mustache, line 1: the variable 'me.first' is missing; given: items, me, name, title",
+        ),
+        ("open", {}, "open.mustache, line 2: {{#a}} has no match"),
+        ("endless", {}, "endless.mustache: its partials include one another without end"),
+        ("private", {"a": 1}, "private.mustache, line 1: 'a.__class__' is private"),
+        ("market/spy", {}, "market/spy.md, line 1: '../buyer.md' is no template's name: it must name a file under {}"),
+        ("byer", {}, "there is no template 'byer' in {}; the nearest: buyer.md"),
+        ("twise.md", {}, "there is no template 'twise.md' in {}; the nearest: twice.md, twice.txt"),
+        ("qqqqqq", {}, "there is no template 'qqqqqq' in {}, nor one of a like name among its 17"),
+        *(
+            (name, {}, f"{name!r} is no template's name: it must name a file under {{}}")
+            for name in ("../buyer", "/etc/passwd", "market/../buyer", "", "market//day", "C:/x", "buyer\0")
+        ),
+    ],
+)
+def test_errors_name_the_file(folder: Path, name: str, variables: dict[str, Any], message: str) -> None:
+    """An error in a part names that part, and no value; no name leads out of the folder."""
+    with pytest.raises(TemplateError) as caught:
+        rendered(None, variables, name, folder)
+    assert str(caught.value) == message.replace("{}", str(folder))
+
+
+def test_folders_and_files_that_cannot_be_read(folder: Path) -> None:
+    """Where the folder is missing, the error says what names it; a file that is no UTF-8 is named."""
+    with pytest.raises(TemplateError, match=r"which is no folder \(template_path= and \[Templates\] PATH name it\)"):
+        rendered(None, {}, "buyer", folder / "missing")
+    with pytest.raises(TemplateError, match=r"the template latin\.txt in .* cannot be read: .*utf-8"):
+        rendered(None, {}, "latin", folder)
+
+
+def test_mustache_without_its_library_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the library and the extra."""
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.startswith("pystache"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(
+        ConfigError, match=r"letter\.mustache is Mustache, which needs the library pystache .*'mustache'"
+    ):
+        rendered(None, {}, "letter", folder)
+
+
+def test_single_braces_are_an_error() -> None:
+    """A parameter that no template uses, while a text holds {name}, would reach the model as braces."""
+    client = ScriptedClient(["Yes."])
+
+    @llmcall.llm(client=client)
+    def would_buy(name: str, price: int) -> bool:
+        """You are {name}.
+
+        Would you buy it for {{ price }}?
+        """
+        raise NotImplementedError
+
+    with pytest.raises(TemplateError, match=r"<user>, line 1: \{name\} is no variable; write \{\{ name \}\}"):
+        would_buy("Lisa", 3)
+    with pytest.raises(TemplateError, match=r"\{\{ name \}\}"):
+        would_buy.map([{"name": "Lisa", "price": 3}])
+    assert not client.requests
+
+
+def test_braces_that_are_meant_pass() -> None:
+    """JSON in a template, and the braces of what is no parameter, are text."""
+    client = ScriptedClient(["Yes."])
+
+    @llmcall.llm(client=client)
+    def would_buy(name: str, note: str = "") -> bool:
+        """Answer {{ name }} like {"name": "Lisa"} or {name}, {other}."""
+        raise NotImplementedError
+
+    assert would_buy("Lisa") is True
+    assert "{name}, {other}" in client.requests[0].messages[0]["content"]

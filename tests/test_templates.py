@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
         ("{{ range }}", {"range": "5-10"}, "5-10"),
         ("{{ buyer.name }} {{ buyer['age'] }}", {"buyer": {"name": "Lisa", "age": 28}}, "Lisa 28"),
         ("{{ price | round(1) }} {{ nothing }}", {"price": 2.25, "nothing": None}, "2.2 None"),
-        ("{{ messages }} {{ client }} {{ variables }}", {"messages": 1, "client": 2, "variables": 3, "self": 4}, "1 2 3"),
+        ("{{ messages }} {{ client }} {{ text }}", {"messages": 1, "client": 2, "text": 3, "self": 4}, "1 2 3"),
     ],
 )  # fmt: skip
 def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
@@ -94,7 +94,7 @@ def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
         ),
         ("{% include name %}", "line 1: there is no template of a computed name"),
         ("{{ name.upper }}", "line 1: it prints a function; was a call meant?"),
-        ("{{ it }}", "line 1: it prints a object, which has no text of its own (no __str__)"),  # another one in each process
+        ("{{ it }}", "line 1: it prints a object, which has no text of its own (no __str__)"),
         ("{{ lipsum() }}", "line 1: the variable 'lipsum' is missing; given: age, name"),
         # no template reaches into Python or changes what it is given
         *(

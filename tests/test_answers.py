@@ -1,0 +1,256 @@
+"""What counts as an answer: anything else is an error of the tree, asked again where that may help, and not stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+from pydantic import BaseModel, field_validator
+from pytest_httpserver import HTTPServer
+from servers import QUESTION, Answer, ScriptedServer, client_for, completion, embeddings
+
+import llmcall
+from llmcall import APIError, ContentFilterError, EmptyAnswerError, ServiceError
+from llmcall.testing import ScriptedClient
+
+TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price", "arguments": "{}"}}
+REASONED = {"prompt_tokens": 12, "completion_tokens": 64, "completion_tokens_details": {"reasoning_tokens": 64}}
+
+
+class RawClient(llmcall.LLMClient):
+    """Answer with a response as it is."""
+
+    api_type = "raw"
+
+    def __init__(self, response: Any, **overrides: Any) -> None:
+        self.response = response
+        super().__init__(**{"retry_waiting_time": 0, "retry_max_attempts": 1, **overrides})
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Return it."""
+        return self.response
+
+
+def message(**fields: Any) -> dict[str, Any]:
+    """Return a completion whose message has these fields and no text."""
+    response = completion(None)
+    response["choices"][0]["message"].update(fields)
+    return response
+
+
+def two(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return a completion with two choices."""
+    return {**first, "choices": first["choices"] + second["choices"]}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        completion("No", finish_reason="length"),
+        message(tool_calls=[TOOL_CALL]),
+        message(refusal="I cannot help with that."),
+        message(audio={"id": "a", "data": "UklGRg=="}),
+        message(function_call={"name": "price", "arguments": "{}"}),
+        {"choices": [{"message": {"content": "bare"}}]},
+        completion(usage=None),
+        two(completion(None), completion("one of two")),
+    ],
+)
+def test_what_is_an_answer(response: dict[str, Any]) -> None:
+    """Text, a tool call, a refusal or audio is an answer, with or without what else a response may hold."""
+    client = RawClient(response)
+    assert client.send_message("Hello", on_error="raise").raw == response
+    assert client.send_message("Hello", on_error="raise").cached
+
+
+NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
+    ([completion()], ServiceError, "malformed"),
+    ({}, ServiceError, "without choices"),
+    ({"choices": None}, ServiceError, "without choices"),
+    ({"choices": {"0": {}}}, ServiceError, "without choices"),
+    ({"choices": [{"text": "an old completion"}]}, ServiceError, "choice without a message"),
+    ({"choices": [{"message": None}]}, ServiceError, "choice without a message"),
+    ({"choices": [{"message": {"content": 5}}]}, ServiceError, "no text"),
+    (completion(usage="12 tokens"), ServiceError, "usage"),
+    (completion(usage={"prompt_tokens": "12"}), ServiceError, "usage"),
+    (completion(usage={"completion_tokens_details": 3}), ServiceError, "usage"),
+    (completion("Half an", finish_reason="error"), ServiceError, "broke off"),
+    (completion("", finish_reason="content_filter"), ContentFilterError, "filtered"),
+    (two(completion(), completion("", finish_reason="content_filter")), ContentFilterError, "filtered"),
+    (completion(""), EmptyAnswerError, "neither text nor a tool call"),
+    (message(tool_calls=[]), EmptyAnswerError, "neither text nor a tool call"),
+    (completion("", finish_reason="length"), EmptyAnswerError, "raise max_tokens"),
+    (completion("", finish_reason="length", usage=REASONED), EmptyAnswerError, "64 of them on reasoning"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind", "words"), NOT_ANSWERS)
+def test_what_is_no_answer(httpserver: HTTPServer, body: Any, kind: type[APIError], words: str) -> None:
+    """A server that answers so gets the class and words for it; what is malformed is tried again; none is stored."""
+    server = ScriptedServer(httpserver, Answer(200, body, {"x-request-id": "req-1"}))
+    with client_for(server.base_url) as client:
+        error = client.send_message(QUESTION, on_error="return")
+    assert type(error) is kind
+    assert words in str(error)
+    assert (error.status_code, error.request_id, error.endpoint) == (200, "req-1", "127.0.0.1")
+    assert error.attempts == len(server.requests) == (3 if kind is ServiceError else 1)
+    assert len(client.cache) == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"data": []},
+        {"data": [{"index": 0}]},
+        embeddings([1.0], [2.0]),
+        *map(embeddings, ([], ["a", "b"], [1e300], "not base64", "AAA=", 5, [float("nan")])),
+    ],
+)
+def test_what_is_no_embedding(body: Any) -> None:
+    """An embeddings response without one vector of numbers for each text is malformed, and nothing is stored."""
+    client = RawClient(body)
+    error = client.get_embedding("apples", on_error="return")
+    assert type(error) is ServiceError and "malformed" in str(error)
+    assert (error.status_code, error.request_id) == (None, None)
+    assert len(client.cache) == 0
+
+
+NAMES = st.sampled_from(
+    ["choices", "message", "content", "role", "tool_calls", "refusal", "finish_reason", "error", "usage",
+     "prompt_tokens", "completion_tokens", "completion_tokens_details", "prompt_tokens_details"]
+)  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["", "x", "content_filter", "length", "error"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=10,
+)
+CHOICES = st.lists(st.fixed_dictionaries({"message": st.dictionaries(NAMES, JSON)}, optional={"finish_reason": JSON}))
+RESPONSES = JSON | st.fixed_dictionaries({"choices": CHOICES}, optional={"usage": JSON, "error": JSON})
+
+
+@settings(max_examples=50)
+@given(RESPONSES)
+def test_any_response_is_an_answer_or_an_error(response: Any) -> None:
+    """Whatever JSON a server sends, it is refused as an error of the tree, or it is a reply that can be used."""
+    reply = RawClient(response, cache_mode="off").send_message("Hello", on_error="return")
+    if not isinstance(reply, APIError):
+        assert reply.content or reply.tool_calls or reply.refusal or "choices" in response
+        json.dumps(reply)
+
+
+class Person(BaseModel):
+    """Somebody."""
+
+    name: str
+    age: int
+
+    @field_validator("age")
+    @classmethod
+    def is_born(cls, age: int) -> int:
+        """Refuse what no schema says."""
+        if age < 0:
+            raise ValueError("nobody is that young")
+        return age
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "friends": {"type": "array", "items": {"$ref": "#/$defs/friend"}}},
+    "required": ["name", "friends"],
+    "additionalProperties": False,
+    "$defs": {"friend": {"type": "string", "enum": ["Bob", "Eve"]}},
+}
+STRICT = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": SCHEMA}}
+LOOSE = {"type": "json_schema", "json_schema": {"name": "person", "strict": False, "schema": SCHEMA}}
+GOOD = '{"name": "Lisa", "friends": ["Bob"]}'
+LISA = '{"name": "Lisa", "age": 3}'
+
+
+def client_of(answers: Any, path: Path, **overrides: Any) -> ScriptedClient:
+    """Return a client that stores, and raises what fails."""
+    return ScriptedClient(answers, cache_mode="auto", cache_path=path, on_error="raise", **overrides)
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "response_format", "said"),
+    [
+        ('{"name": "Lisa"}', LISA, Person, "it is not a Person: age: Field required"),
+        ('{"name": "Lisa", "age": -1}', LISA, Person, "nobody is that young"),
+        ("I would rather not.", LISA, Person, "no JSON object"),
+        ('{"name": "Lisa", "friends": ["Bob", "Mallory"]}', GOOD, STRICT, r"\$\.friends\[1\]: 'Mallory' is not one of"),
+        ('{"name": "Lisa", "friends": [], "age": 3}', GOOD, STRICT, r"\$: Additional properties are not allowed"),
+        (f"```json\n{GOOD}\n```", GOOD, STRICT, "it is no JSON"),
+        ('{"name": "Lisa", "frie', GOOD, STRICT, "it is no JSON"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_does_not_fit_its_response_format(
+    bad: str, good: str, response_format: Any, said: str, streamed: bool, tmp_path: Path
+) -> None:
+    """It is asked again, and only the answer that fits is stored; after the attempts the error says where."""
+    client = client_of([bad, good], tmp_path)
+    if streamed:  # what a reader has seen cannot be taken back, so there the call fails, and the next one asks
+        with pytest.raises(ServiceError, match=said):
+            list(client.stream_message("Who?", response_format=response_format))
+    assert client.send_message("Who?", response_format=response_format).content == good
+    assert len(client.requests) == 2
+    again = client_of(lambda _: bad, tmp_path, retry_max_attempts=3)
+    assert again.send_message("Who?", response_format=response_format).content == good
+    with pytest.raises(ServiceError, match=said) as failed:
+        again.send_message("Who else?", response_format=response_format)
+    assert failed.value.attempts == len(again.requests) == 3
+    assert [record.response["choices"][0]["message"]["content"] for record in again.cache.records()] == [good]
+
+
+def test_what_fits_any_schema(tmp_path: Path) -> None:
+    """A refusal does; a schema that is not strict, or that nobody here can read, refuses nothing."""
+    refusal = {"role": "assistant", "content": None, "refusal": "No."}
+    client = client_of([refusal, "{}", "{}"], tmp_path)
+    assert client.send_message("Who?", response_format=STRICT).refusal == "No."
+    elsewhere = {"name": "x", "strict": True, "schema": {"$ref": "http://127.0.0.1:9/schema.json"}}
+    for response_format in (LOOSE, {"type": "json_schema", "json_schema": elsewhere}):
+        assert client.send_message("Who?", response_format=response_format).content == "{}"
+
+
+def test_a_typed_call_reads_its_answers_itself(tmp_path: Path) -> None:
+    """What does not fit is recorded, and asked again with the reason; a replay repeats both."""
+    client = client_of(['{"name": "Lisa"}', LISA], tmp_path, model="gpt-4o")
+    call = llmcall.LLMCall(user="Who?", output_type=Person, client=client)
+    assert call() == Person(name="Lisa", age=3)
+    assert "age: Field required" in client.requests[1].messages[-1]["content"]
+    replaying = client_of([], tmp_path, model="gpt-4o")
+    assert llmcall.LLMCall(user="Who?", output_type=Person, client=replaying)() == Person(name="Lisa", age=3)
+    assert len(replaying.cache) == 2
+
+
+def test_an_answer_in_parts_is_their_text(tmp_path: Path) -> None:
+    """Text parts are one text: in a reply, in a stream that replays it, and where it is read as a type."""
+    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "yes"}]
+    client = client_of([{"role": "assistant", "content": parts}], tmp_path)
+    assert client.send_message("Is it?").content == "yes"
+    assert "".join(client.stream_message("Is it?")) == "yes"
+    assert client.send_message("Is it?").raw["choices"][0]["message"]["content"] == parts
+    assert llmcall.LLMCall(user="Is it?", output_type=bool, client=ScriptedClient([client.send_message("Is it?")]))()
+    typed = ScriptedClient([{"role": "assistant", "content": parts}])
+    assert llmcall.LLMCall(user="Is it?", output_type=bool, client=typed)() is True
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        ([3], ServiceError),
+        ([{"text": "yes"}], ServiceError),
+        ([{"type": "text", "text": None}], ServiceError),
+        ([{"type": "thinking", "thinking": []}], EmptyAnswerError),
+    ],
+)
+def test_parts_that_are_no_answer(parts: Any, kind: type[APIError], tmp_path: Path) -> None:
+    """They are refused when they come, not when they are read; thoughts alone are empty."""
+    client = client_of(lambda _: {"role": "assistant", "content": parts}, tmp_path, retry_max_attempts=2)
+    with pytest.raises(kind):
+        client.send_message("Is it?")

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+import re
+
+__all__ = ["OUTSIDE", "brief", "printable", "visible"]
+
+OUTSIDE = "outside any scope"
+# Controls, what turns the direction of text, what is not seen at all, and lone surrogates; line ends and tabs stay,
+# and joiners, which scripts and emoji need.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_SPACE = re.compile(r"\s+")
+
+
+def visible(text: str) -> str:
+    """Return a text in which what a terminal would obey, or would not show, is escaped; line ends and tabs stay."""
+    if text.isprintable():
+        return text
+    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def printable(text: str) -> str:
-    """Return a text in one line, with control and other invisible characters written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
+    """Return a text in one line: as :func:`visible`, with line ends and tabs escaped as well."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def brief(text: str, limit: int) -> str:
+    """Return a text on one line, cut where it is longer than so many characters."""
+    flat = _SPACE.sub(" ", text[: 4 * limit]).strip()
+    return flat if len(flat) <= limit and len(text) <= 4 * limit else flat[: limit - 1].rstrip() + "…"

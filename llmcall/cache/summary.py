@@ -17,21 +17,26 @@ __all__ = ["answer_text", "frame", "message_text", "prompt_text", "scope_and_dra
 COLUMNS = (
     "scope", "draw", "kind", "model", "prompt", "answer", "input_tokens", "output_tokens", "cost", "cache_key",
 )  # fmt: skip
+ASKED = ("input", "arguments", "body")
 
 
 def prompt_text(record: Record) -> str:
-    """Return what was asked: of a chat the last message, of an embedding its text."""
+    """Return what was asked: a chat's last message, an embedding's text, a function's arguments, or what was posted."""
     messages = record.request.get("messages")
-    return message_text(messages[-1]) if messages else _text(record.request.get("input", record.request))
+    if messages:
+        return message_text(messages[-1])
+    return _text(next((record.request[name] for name in ASKED if name in record.request), record.request))
 
 
 def answer_text(record: Record) -> str:
-    """Return what was answered; of several choices all, and of an embedding its length."""
+    """Return what was answered: of several choices all, of an embedding its length, of a function its value."""
     choices = record.response.get("choices")
     if choices:
         return "\n\n".join(message_text(choice["message"]) for choice in choices)
     embedding = record.response.get("embedding")
-    return f"{len(embedding) // 4} numbers" if isinstance(embedding, bytes) else _text(record.response)
+    if isinstance(embedding, bytes):
+        return f"{len(embedding) // 4} numbers"
+    return _text(record.response.get("value", record.response))
 
 
 def message_text(message: dict[str, Any]) -> str:

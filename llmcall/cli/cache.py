@@ -15,7 +15,7 @@ from ..cache.summary import answer_text, message_text, prompt_text, scope_and_dr
 from ..config.values import without_password
 from ..errors import CacheError
 from ..tables import columns
-from ..text import printable
+from ..text import brief, printable, visible
 from ..types import TokenUsage
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def _row(record: Record) -> tuple[str, ...]:
     model = printable(str(record.request.get("model") or "-"))
     cost = "?" if record.cost is None else f"${record.cost:.6f}"
     sample = printable(record.sample or "-")
-    asked, answered = _brief(prompt_text(record)), _brief(answer_text(record))
+    asked, answered = (printable(brief(text, WORDS)) for text in (prompt_text(record), answer_text(record)))
     return record.cache_key[:SHORT], record.kind, model, sample, _age(record.stored_at), cost, asked, answered
 
 
@@ -230,11 +230,6 @@ def _age(stored_at: float | None) -> str:
     seconds = max(0.0, time.time() - (stored_at or 0))
     unit = next((name for name in ("d", "h", "m") if seconds >= SECONDS[name]), "s")
     return f"{seconds / SECONDS[unit]:,.0f}{unit}"
-
-
-def _brief(text: str) -> str:
-    flat = printable(" ".join(text.split()))
-    return flat if len(flat) <= WORDS else flat[: WORDS - 1] + "…"
 
 
 @cache.command()
@@ -257,7 +252,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
     click.echo(f"sample {printable(record.sample or '-')}   cost {cost}   stored {_date(record.stored_at)}")
     click.echo(printable(json.dumps(parameters, ensure_ascii=False)))
     for heading, text in _parts(record):
-        click.echo(f"\n{click.style(printable(heading), bold=True)}\n{_visible(text)}")
+        click.echo(f"\n{click.style(printable(heading), bold=True)}\n{visible(text)}")
 
 
 def _parts(record: Record) -> list[tuple[str, str]]:
@@ -266,11 +261,6 @@ def _parts(record: Record) -> list[tuple[str, str]]:
     if "input" in record.request:
         asked = [("input", prompt_text(record))]
     return [*asked, ("answer", answer_text(record))]
-
-
-def _visible(text: str) -> str:
-    """Return a text whose lines hold nothing that a terminal obeys."""
-    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
 
 
 def _whole_key(found: ResponseCache, prefix: str) -> str:

@@ -42,10 +42,10 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     from ..cassettes import format as lines
     from ..clients.registry import settings
     from ..requests.keys import key_of
-    from ..review.runs import settings_changes
 
     first, second = lines.read(one, key_of), lines.read(other, key_of)
-    different = [name for name, *_ in settings_changes(first.settings, second.settings)]
+    names = sorted({*first.settings, *second.settings})
+    different = [name for name in names if first.settings.get(name) != second.settings.get(name)]
     if different:
         raise CacheError(f"{one} and {other} were recorded under different settings: {', '.join(different)}")
     records, conflicts = merged(first, second, on_conflict)
@@ -62,7 +62,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 
 def _conflict(conflict: Conflict) -> str:
     from ..review.conversations import grouped, named
-    from ..review.text import visible
+    from ..text import visible
 
     calls = [grouped([record])[0].calls[0] for record in conflict]
     answers = [block.text for call in calls for said in call.answers[:1] for block in said.blocks[:1]]

@@ -67,7 +67,8 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     "llmcall show" is a textconv. A file that cannot be read is shown as it is, after the reason.
     """
     from ..review.conversations import grouped
-    from ..review.text import Line, round_lines, text_lines, visible
+    from ..review.text import Line, round_lines, text_lines
+    from ..text import visible
 
     try:
         found = _load(run, scope)
@@ -124,12 +125,26 @@ def diff(
 
 @click.command()
 @click.argument("run", required=False)
+@click.option("--against", help="Another run, beside which this one is shown.")
 @in_scope
+@click.option("--with", "other_scope", help="The scope of the other run; without --against, where RUN is.")
+@click.option("--sample", type=click.IntRange(min=1), help="Show at most so many calls: those of actors taken evenly.")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The HTML file to write.")
-def report(run: str | None, scope: str | None, output: str) -> None:
-    """Write one HTML page of a run, which needs no other file and loads nothing."""
-    from ..review.conversations import grouped
+def report(
+    run: str | None, against: str | None, scope: str | None, other_scope: str | None, sample: int | None, output: str
+) -> None:
+    """Write one HTML page of a run, or of two side by side, which needs no other file and loads nothing.
+
+    RUN is a cassette, an exported file or a cache's directory.
+    """
+    from ..review.comparison import compare
     from ..review.page import page
 
     found = _load(run, scope)
-    Path(output).write_text(page(found.name, found.settings, grouped(found.records)), encoding="utf-8")
+    if against is None and other_scope is None:
+        html = page(found, sample=sample)
+    else:
+        other = _load(against or run, other_scope or (scope if against else None))
+        html = page(found, other, compare(found, other), sample=sample)
+    Path(output).write_text(html, encoding="utf-8")
+    click.echo(f"written to {output}", err=True)

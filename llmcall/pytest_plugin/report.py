@@ -122,7 +122,7 @@ def _counted(number: int, noun: str) -> str:
 def unused_in(cassette: Cassette) -> dict[str, str]:
     """Return what the records of a cassette that answered no call are called, by their keys."""
     from ..review.conversations import first_words, grouped
-    from ..review.text import visible
+    from ..text import visible
 
     calls = [call for group in grouped(cassette.unused()) for call in group.calls]
     return {

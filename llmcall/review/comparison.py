@@ -11,17 +11,17 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..cache.summary import answer_text, prompt_text
 from ..errors import CacheError
 from ..explain.passages import passages, pieces
-from ..text import printable
+from ..text import OUTSIDE, brief, printable
 from ..types import Record
-from .conversations import brief
-from .runs import Run, answer_of, first_level, load, prompt_of, same_answer
+from .runs import Run, first_level, load, same_answer
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Comparison", "Parting", "Row", "Spread", "compare"]
+__all__ = ["WHY", "Comparison", "Parting", "Row", "Spread", "compare", "counted_value"]
 
 Align = Callable[[str], str] | Mapping[str, str]
 
@@ -82,6 +82,19 @@ class Parting(NamedTuple):
     after: str | None
     run: int = 1
 
+    def is_at(self, place: int, status: str) -> bool:
+        """Return whether the runs part at the call with this place and status."""
+        return place == self.place and status == (self.why if self.why in ("missing", "added") else "changed")
+
+    def in_words(self) -> str:
+        """Return what differs, in one line; the words of a prompt as ``git diff --word-diff`` shows them."""
+        before, after = self.before, self.after
+        if before is None or after is None:
+            return f'"{printable(brief(before or after or "", WORDS))}"'
+        if self.why == "prompt":
+            return _word_changes(before, after)
+        return f'"{printable(brief(before, WORDS))}" → "{printable(brief(after, WORDS))}"'
+
 
 class Spread(NamedTuple):
     """Hold the answers of several runs to one question.
@@ -112,16 +125,36 @@ class Comparison:
     :ivar rows: one :class:`Row` for each call.
     :ivar parted: one :class:`Parting` for each actor whose runs part.
     :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the first one's.
+    :ivar pairs: the records of each row.
     """
 
-    def __init__(
-        self, rows: Sequence[Row], parted: Sequence[Parting], renamed: Mapping[str, str], names: Sequence[str]
-    ) -> None:
-        self.rows = list(rows)
-        self.parted = list(parted)
-        self.renamed = dict(renamed)
-        self._names = list(names)
+    def __init__(self, run: Run, others: Sequence[Run], align: Align | None = None) -> None:
+        self.rows: list[Row] = []
+        self.pairs: list[Pair] = []
+        self.parted: list[Parting] = []
+        self.renamed: dict[str, str] = {}
+        self._names = [each.name for each in (run, *others)]
+        for each in (run, *others):
+            if not each.records:
+                raise CacheError(f"nothing is recorded in {each.name}")
+        for number, other in enumerate(others, 1):
+            self._add(number, *_actors(run, other, align))
         self._counts = Counter(row.status for row in self.rows)
+
+    def _add(self, number: int, ours: dict[str, list[Record]], theirs: dict[str, list[Record]]) -> None:
+        """Add the rows of one of the other runs."""
+        renamed = _renamed(ours, theirs)
+        for before, after in renamed.items():
+            theirs[after] = theirs.pop(before)
+        self.renamed.update(renamed)
+        pairs = {scope: list(_paired(ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}}
+        repeats = EarlierAnswers(pair for found in pairs.values() for pair in found)
+        for scope, found in pairs.items():
+            self.pairs += found
+            self.rows += [_row(scope, pair, number) for pair in found]
+            parting = _parting(scope, found, repeats, number)
+            if parting is not None:
+                self.parted.append(parting)
 
     @property
     def same(self) -> int:
@@ -156,10 +189,10 @@ class Comparison:
             if row.status == "added":
                 continue
             if question not in answers:
-                answers[question] = Counter([_value(row.answer)])
+                answers[question] = Counter([counted_value(row.answer)])
                 prompts[question] = row.prompt
             if row.status != "missing":
-                answers[question][_value(row.other_answer)] += 1
+                answers[question][counted_value(row.other_answer)] += 1
         return [Spread(*question, prompts[question], dict(found.most_common())) for question, found in answers.items()]
 
     def to_frame(self) -> pandas.DataFrame:
@@ -209,7 +242,7 @@ class Comparison:
             return
         alike: dict[tuple[Any, ...], list[Parting]] = {}
         for parting in self.parted:
-            alike.setdefault((parting.run, parting.why, _what_differs(parting)), []).append(parting)
+            alike.setdefault((parting.run, parting.why, parting.in_words()), []).append(parting)
         for (run, why, what), partings in alike.items():
             which = f" of {self._names[run]}" if len(self._names) > 2 else ""
             scopes = ", ".join(_named(parting.scope) for parting in partings[:SCOPES_SHOWN])
@@ -242,40 +275,7 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     """
     if not others:
         raise TypeError("compare() takes at least two runs")
-    first = load(run)
-    rows: list[Row] = []
-    parted: list[Parting] = []
-    renamed: dict[str, str] = {}
-    names = [first.name]
-    for number, each in enumerate(others, 1):
-        other = load(each)
-        names.append(other.name)
-        found_rows, found_parted, found_renamed = _compared(first, other, align, number)
-        rows += found_rows
-        parted += found_parted
-        renamed.update(found_renamed)
-    return Comparison(rows, parted, renamed, names)
-
-
-def _compared(
-    run: Run, other: Run, align: Align | None, number: int
-) -> tuple[list[Row], list[Parting], dict[str, str]]:
-    for each in (run, other):
-        if not each.records:
-            raise CacheError(f"nothing is recorded in {each.name}")
-    ours, theirs = _actors(run, other, align)
-    renamed = _renamed(ours, theirs)
-    for before, after in renamed.items():
-        theirs[after] = theirs.pop(before)
-    pairs = {scope: list(_paired(ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}}
-    repeats = EarlierAnswers(pair for found in pairs.values() for pair in found)
-    rows, parted = [], []
-    for scope, found in pairs.items():
-        rows += [_row(scope, pair, number) for pair in found]
-        parting = _parting(scope, found, repeats, number)
-        if parting is not None:
-            parted.append(parting)
-    return rows, parted, renamed
+    return Comparison(load(run), [load(other) for other in others], align)
 
 
 # Actors
@@ -376,7 +376,7 @@ def _row(scope: str, pair: Pair, number: int) -> Row:
 
 
 def _told(record: Record | None) -> tuple[str | None, str | None]:
-    return (None, None) if record is None else (prompt_of(record), answer_of(record))
+    return (None, None) if record is None else (prompt_text(record), answer_text(record))
 
 
 # Where two runs part
@@ -389,7 +389,7 @@ def _parting(scope: str, pairs: Sequence[Pair], repeats: EarlierAnswers, number:
             return Parting(scope, place, why, _told(one)[0], _told(other)[0], number)
         if _same_request(one, other):
             if not same_answer(one, other):
-                return Parting(scope, place, "draw", answer_of(one), answer_of(other), number)
+                return Parting(scope, place, "draw", answer_text(one), answer_text(other), number)
             continue
         if repeats.normalized(one.request) != repeats.normalized(other.request):
             return Parting(scope, place, *_difference(one.request, other.request), number)
@@ -437,7 +437,7 @@ class EarlierAnswers:
         self._same_as: dict[str, str] = {}
         for _, one, other in pairs:
             if one is not None and other is not None:
-                ours, theirs = self._first(answer_of(one)), self._first(answer_of(other))
+                ours, theirs = self._first(answer_text(one)), self._first(answer_text(other))
                 if ours != theirs:
                     self._same_as[theirs] = ours
         answers = {*self._same_as, *self._same_as.values()} - {""}
@@ -486,15 +486,6 @@ class EarlierAnswers:
 # In words
 
 
-def _what_differs(parting: Parting) -> str:
-    before, after = parting.before, parting.after
-    if before is None or after is None:
-        return f'"{brief(before or after or "", WORDS)}"'
-    if parting.why == "prompt":
-        return _word_changes(before, after)
-    return f'"{brief(before, WORDS)}" → "{brief(after, WORDS)}"'
-
-
 def _word_changes(before: str, after: str) -> str:
     """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-] {+after+}``."""
     found = []
@@ -505,10 +496,10 @@ def _word_changes(before: str, after: str) -> str:
 
 
 def _named(scope: str) -> str:
-    return printable(scope) or "outside any scope"
+    return printable(scope) or OUTSIDE
 
 
-def _value(answer: str | None) -> str:
+def counted_value(answer: str | None) -> str:
     """Return an answer as it is counted: JSON by its value, a text without the blanks around it."""
     text = (answer or "").strip()
     if text[:1] not in ("{", "[", '"'):

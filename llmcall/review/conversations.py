@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..text import printable
+from ..text import brief, printable
 from ..types import TokenUsage
 from .runs import scope_of
 
@@ -17,11 +16,14 @@ if TYPE_CHECKING:
 
     from ..types import Record
 
-__all__ = ["Block", "Call", "Group", "Said", "brief", "first_words", "grouped", "named", "shown_data"]
+__all__ = [
+    "Block", "Call", "Group", "Said", "answers_of", "first_words", "grouped", "message_key", "messages_of", "named",
+    "said_of", "shown_data",
+]  # fmt: skip
 
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
 NUMBERS_SHOWN = 3  # of an embedding
-SPACE = re.compile(r"\s+")
+ASKED = ("model", "messages", "input", "function", "arguments", "method", "path", "body")  # apart from parameters
 
 
 class Block(NamedTuple):
@@ -130,32 +132,45 @@ class _Histories:
 
 
 def _call(number: int, record: Record, histories: _Histories) -> Call:
-    draw = (record.sample or "").partition("#")[2]
-    if record.kind != "chat":
-        return Call(number, record, draw, *_plain_call(record))
-    request = record.request
-    messages = [message for message in request.get("messages", ()) if isinstance(message, dict)]
-    keys = [_key(message) for message in messages]
+    messages = messages_of(record)
+    keys = [message_key(message) for message in messages]
     count, known = histories.longest(keys)
     call = Call(
         number,
         record,
-        draw,
-        str(request.get("model", "")),
-        _parameters(request, ("model", "messages")),
+        (record.sample or "").partition("#")[2],
+        _title(record),
+        tuple((name, shown_data(value)) for name, value in sorted(record.request.items()) if name not in ASKED),
         known.first,
         known.last,
         count,
-        tuple(_said(message) for message in messages[count:]),
-        tuple(_answers(record.response)),
+        tuple(said_of(message) for message in messages[count:]),
+        tuple(answers_of(record)),
     )
     histories.add(keys, call)
     for answer in _answer_messages(record.response):
-        histories.add([*keys, _key(answer)], call)
+        histories.add([*keys, message_key(answer)], call)
     return call
 
 
-def _key(message: Mapping[str, Any]) -> str:
+def messages_of(record: Record) -> list[Mapping[str, Any]]:
+    """Return the messages of a chat; what was asked of anything else as one message."""
+    request = record.request
+    if record.kind == "chat":
+        return [message for message in request.get("messages", ()) if isinstance(message, dict)]
+    role, name = {"embedding": ("text", "input"), "http": ("body", "body")}.get(record.kind, ("arguments", "arguments"))
+    return [{"role": role, "content": request.get(name)}]
+
+
+def _title(record: Record) -> str:
+    """Return the name of the model or function, or the method and path."""
+    if record.kind == "http":
+        return f"{record.request.get('method')} {record.request.get('path')}"
+    return str(record.request.get("function" if record.kind == "function" else "model", ""))
+
+
+def message_key(message: Mapping[str, Any]) -> str:
+    """Return a text that is the same for equal messages only."""
     content = message.get("content")
     if isinstance(content, str) and len(message) == len(("role", "content")):
         return f"{message.get('role')}\0{content}"
@@ -174,36 +189,13 @@ def _answer_messages(response: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _plain_call(record: Record) -> tuple[Any, ...]:
-    """Return the title, the parameters, the history, the question and the answer of what is no chat."""
-    if record.kind == "embedding":
-        parameters = _parameters(record.request, ("model", "input"))
-        asked = Said("text", (_block(record.request.get("input")),))
-        return (
-            str(record.request.get("model", "")),
-            parameters,
-            None,
-            None,
-            0,
-            (asked,),
-            tuple(_answers(record.response)),
-        )
-    asked = Said("arguments", (Block("data", shown_data(record.request.get("arguments"))),))
-    parameters = _parameters(record.request, ("function", "arguments"))
-    title = str(record.request.get("function", "function"))
-    return title, parameters, None, None, 0, (asked,), tuple(_answers(record.response))
-
-
-def _parameters(request: Mapping[str, Any], apart: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, shown_data(value)) for name, value in sorted(request.items()) if name not in apart)
-
-
 def shown_data(value: Any) -> str:
     """Return plain data as JSON; bytes by their number."""
     return json.dumps(value, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
 
 
-def _said(message: Mapping[str, Any]) -> Said:
+def said_of(message: Mapping[str, Any]) -> Said:
+    """Return a message as it is shown."""
     role = str(message.get("role", "?"))
     about = message.get("name") or message.get("tool_call_id")
     blocks = [*_content(message.get("content")), *_tool_calls(message)]
@@ -251,7 +243,9 @@ def _tool_call(call: Mapping[str, Any]) -> str:
     return f"{function.get('name')}({function.get('arguments', '')}){identifier}"
 
 
-def _answers(response: Mapping[str, Any]) -> list[Said]:
+def answers_of(record: Record) -> list[Said]:
+    """Return the answers of a call; several where ``n`` is above 1."""
+    response = record.response
     choices = response.get("choices")
     if isinstance(choices, list) and choices:
         return [_choice(choice, len(choices)) for choice in choices if isinstance(choice, dict)]
@@ -265,7 +259,7 @@ def _answers(response: Mapping[str, Any]) -> list[Said]:
 
 def _choice(choice: Mapping[str, Any], count: int) -> Said:
     message = choice.get("message")
-    said = _said(message if isinstance(message, dict) else {})
+    said = said_of(message if isinstance(message, dict) else {})
     role = said.role if count == 1 else f"{said.role}, choice {choice.get('index', 0) + 1} of {count}"
     end = choice.get("finish_reason")
     return said._replace(role=role if end in ORDINARY_ENDS else f"{role}, ended by {end}")
@@ -284,12 +278,6 @@ def first_words(call: Call, limit: int = 60) -> str:
     """Return the beginning of the last message that a call asked, on one line."""
     blocks = call.asked[-1].blocks if call.asked else ()
     return brief(blocks[-1].text if blocks else "", limit)
-
-
-def brief(text: str, limit: int) -> str:
-    """Return a text on one line, cut where it is longer than so many characters."""
-    flat = SPACE.sub(" ", text[: 4 * limit]).strip()
-    return flat if len(flat) <= limit and len(text) <= 4 * limit else flat[: limit - 1].rstrip() + "…"
 
 
 def named(call: Call) -> str:

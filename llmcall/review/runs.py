@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from ..cassettes.format import read as read_records
 from ..requests.keys import key_of
 from ..types import Record
 
-__all__ = ["Run", "answer_of", "first_level", "load", "prompt_of", "same_answer", "scope_of", "settings_changes"]
+__all__ = ["Run", "first_level", "load", "same_answer", "scope_of"]
 
 
 class Run(NamedTuple):
@@ -93,38 +92,6 @@ def first_level(scopes: Collection[str]) -> str | None:
     return names.pop() if len(names) == 1 and "" not in names else None
 
 
-def prompt_of(record: Record) -> str:
-    """Return the last message that a call asked, the text of an embedding, or a function's arguments."""
-    request = record.request
-    if record.kind == "embedding":
-        return _as_text(request.get("input"))
-    messages = request.get("messages")
-    if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
-        return _as_text(messages[-1].get("content"))
-    return _as_text(request.get("arguments", request.get("body")))
-
-
-def answer_of(record: Record) -> str:
-    """Return a call's answer as text: its content, else its tool calls, a function's value, as JSON."""
-    response = record.response
-    choices = response.get("choices")
-    if isinstance(choices, list) and choices:
-        message = choices[0].get("message") or {}
-        content = message.get("content")
-        if content is None:
-            content = message.get("refusal") or message.get("tool_calls")
-        return _as_text(content)
-    if "embedding" in response:
-        return f"{len(response['embedding']) // 4} numbers"
-    return _as_text(response.get("value", response))
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
-
-
 def same_answer(one: Record, other: Record) -> bool:
     """Tell whether two records hold the same answer, apart from what is new in each response."""
     if one.response == other.response:
@@ -135,9 +102,3 @@ def same_answer(one: Record, other: Record) -> bool:
         {name: value for name, value in record.response.items() if name not in VOLATILE} for record in (one, other)
     ]
     return lasting[0] == lasting[1]
-
-
-def settings_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return the settings that differ: name, before and after (``None`` where absent)."""
-    names = sorted({*before, *after})
-    return [(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)]

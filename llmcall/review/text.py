@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.format import INLINE_CHARACTERS
-from .conversations import brief, first_words, shown_data
+from ..text import OUTSIDE, brief, visible
+from .conversations import first_words, shown_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .conversations import Block, Call, Group, Said
 
-__all__ = ["OUTSIDE", "Line", "call_lines", "round_lines", "text_lines", "visible"]
+__all__ = ["Line", "round_lines", "text_lines"]
 
 INDENT = "    "
-OUTSIDE = "outside any scope"
-# Controls, what turns the direction of text, and what is not seen at all; joiners stay, which scripts and emoji need.
-HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e007f]"
-)
 
 
 class Line(NamedTuple):
@@ -36,11 +30,6 @@ class Line(NamedTuple):
 
 
 BLANK = Line("blank", "")
-
-
-def visible(text: str) -> str:
-    """Return a text in which what a terminal would obey, or would not show, is escaped; line ends and tabs stay."""
-    return HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def text_lines(settings: Mapping[str, Any], groups: Iterable[Group]) -> Iterator[Line]:
@@ -59,7 +48,7 @@ def text_lines(settings: Mapping[str, Any], groups: Iterable[Group]) -> Iterator
         before = None
         for call in group.calls:
             yield BLANK
-            yield from call_lines(call, before, seen)
+            yield from _call_lines(call, before, seen)
             before = call
 
 
@@ -77,10 +66,10 @@ def round_lines(groups: Sequence[Group]) -> Iterator[Line]:
             if number < len(group.calls):
                 yield BLANK
                 yield Line("scope", f"{visible(group.scope) or OUTSIDE}")
-                yield from call_lines(group.calls[number], group.calls[number - 1] if number else None)
+                yield from _call_lines(group.calls[number], group.calls[number - 1] if number else None)
 
 
-def call_lines(call: Call, before: Call | None = None, seen: set[str] | None = None) -> Iterator[Line]:
+def _call_lines(call: Call, before: Call | None = None, seen: set[str] | None = None) -> Iterator[Line]:
     """Yield the lines of one call.
 
     :param before: the call whose lines stand right above, or ``None``.

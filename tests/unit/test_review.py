@@ -9,8 +9,10 @@ from conversations import HOSTILE, chat, conversation, embedding, function, reco
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.review.conversations import Call, brief, first_words, grouped, scope_of
-from llmcall.review.text import text_lines, visible
+from llmcall.review.conversations import Call, first_words, grouped
+from llmcall.review.runs import scope_of
+from llmcall.review.text import text_lines
+from llmcall.text import brief, visible
 from llmcall.types import Record
 
 TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No."), ("For 4?", "Perhaps.")]

@@ -1,0 +1,310 @@
+"""llmcall report: one page of a run, or of two, that loads nothing, runs no text, and is used in a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+import llmcall
+from llmcall.cli.main import main
+from llmcall.testing import ScriptedClient
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!--\x1b[31m\u202e\u200b{{ 7*7 }}"
+
+
+def play(path: str, say: Any, *, actors: int = 3, rounds: int = 4, word: str = "thrifty", system: str = "") -> str:
+    """Record some rounds of conversations whose histories grow."""
+    said: list[str] = []
+    client = ScriptedClient(lambda messages: said.pop(), model="m")
+    with llmcall.cassette(path, mode="rewrite"):
+        for actor in range(actors):
+            messages = [{"role": "system", "content": system or f"You are actor {actor}, a {word} buyer."}]
+            for number in range(rounds):
+                said.append(say(actor, number))
+                messages.append({"role": "user", "content": f"Round {number}: does bread for {number} coins please?"})
+                with llmcall.scope(f"actor-{actor}"):
+                    reply = client.send_message(messages, temperature=1, on_error="raise")
+                messages.append(dict(reply))
+    return path
+
+
+def agreed(actor: int, number: int) -> str:
+    """Answer as JSON, the same in every run."""
+    return json.dumps({"buy": number < 2, "says": f"Actor {actor} says {number}"})
+
+
+def report(*arguments: str) -> str:
+    """Return the page that the command writes."""
+    done = CliRunner().invoke(main, ["report", *arguments, "-o", "page.html"])
+    assert done.exit_code == 0, done.output
+    return Path("page.html").read_text(encoding="utf-8")
+
+
+def data_of(html: str) -> dict[str, Any]:
+    """Return the data in a page."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_what_a_page_holds() -> None:
+    """A page says what the run is, and holds each text once, however often the histories repeat it."""
+    html = report(play("a.jsonl", agreed))
+    facts = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html))
+    assert (facts["calls"], facts["actors"], facts["model"], facts["cost"]) == ("12", "3", "m", "unknown")
+    assert html.count("You are actor 1, a thrifty buyer.") == 1 and '<h1 dir="auto">a.jsonl</h1>' in html
+    data = data_of(html)
+    assert data["actors"] == ["actor-0", "actor-1", "actor-2"] and len(data["calls"]["node"]) == 12
+    assert len(data["texts"]) == len(set(data["texts"])) and not data["parted"]
+
+
+def test_two_runs() -> None:
+    """With --against, the page says where the runs part, and has the calls of both side by side."""
+    one = play("a.jsonl", agreed)
+    other = play("b.jsonl", lambda actor, number: "No." if (actor, number) == (1, 2) else agreed(actor, number))
+    html = report(one, "--against", other)
+    data = data_of(html)
+    assert list(data["parted"]) == ["6"] and data["parted"]["6"][0] == "another draw of the same request"
+    assert data["cells"]["status"].count("changed") == 2 and "actor-1, call 2" in html
+    assert min(data["cells"]["other"]) >= 0 and len(data["calls"]["node"]) == 24
+
+
+def test_draws_are_counted() -> None:
+    """A request that was drawn several times is shown with its answers and how often each came."""
+    client = ScriptedClient(['{"a": 1, "b": 2}', '{"b": 2, "a": 1}', "No"], model="m")
+    with llmcall.cassette("a.jsonl", mode="rewrite"), llmcall.scope("lisa"):
+        for _ in range(3):
+            client.send_message("Bread?", temperature=1, on_error="raise")
+    data = data_of(report("a.jsonl"))
+    [[drawn, counts]] = data["spread"]
+    assert len(drawn) == 3 and [(data["texts"][text], count) for text, count in counts] == [
+        ('{"a": 1, "b": 2}', 2), ("No", 1),
+    ]  # fmt: skip
+
+
+def test_a_sample() -> None:
+    """--sample shows the calls of actors taken evenly, says so, and leaves the sums as they are."""
+    html = report(play("a.jsonl", agreed, actors=10, rounds=2), "--sample", "6")
+    assert data_of(html)["actors"] == ["actor-0", "actor-3", "actor-6"]
+    assert "A sample: 6 of 20 calls, of 3 of 10 actors" in html and ">20</td>" in html
+    assert len(data_of(report("a.jsonl", "--sample", "1"))["calls"]["node"]) == 1
+    assert "A sample" not in report("a.jsonl", "--sample", "100")
+
+
+def test_what_a_report_may_be_of() -> None:
+    """Embeddings, functions and a scope of the cache make a page; what cannot be read is a message."""
+    client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")
+    with llmcall.scope("rep-1"), llmcall.scope("lisa"):
+        client.send_message("Bread?", temperature=1, on_error="raise")
+        llmcall.recorded(lambda item: {"price": 3}, name="price_of")("bread")
+    assert data_of(report("--scope", "rep-1"))["actors"] == ["rep-1/lisa"]
+    missing = CliRunner().invoke(main, ["report", "none.jsonl", "-o", "x.html"])
+    assert missing.exit_code == 2 and "does not exist" in missing.output
+    Path("broken.jsonl").write_text("{broken", encoding="utf-8")
+    broken = CliRunner().invoke(main, ["report", "broken.jsonl", "-o", "x.html"])
+    assert broken.exit_code == 1 and "broken.jsonl:1" in broken.output and not Path("x.html").exists()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
+def test_hostile_text_stays_text(text: str) -> None:
+    """Whatever stands in a prompt, an answer or a scope makes no element, ends no script, and hides nothing."""
+    hostile = text + HOSTILE
+    client = ScriptedClient([hostile], model="m")
+    with llmcall.cassette("a.jsonl", mode="rewrite"), llmcall.scope(re.sub("[/#]", "", hostile)):
+        client.send_message(hostile, on_error="raise")
+    html = report("a.jsonl")
+    assert html.count("<script") == 2 and html.count("</script>") == 2 and "<img" not in html and "<!--" not in html
+    assert any(each.endswith("{{ 7*7 }}") for each in data_of(html)["texts"])
+    assert "\u202e" not in html and "\x1b" not in html and "\u200b" not in html
+
+
+def test_nothing_is_loaded() -> None:
+    """No element names an address, and the policy allows the page's own style and script alone."""
+    html = report(play("a.jsonl", agreed))
+    assert not re.search(r"\b(src|action|style|on\w+)=|url\(|@import|https?:|innerHTML|eval\(", html)
+    assert re.findall(r'href="(.*?)"', html) == ["#calls"]
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', html)
+    assert policy is not None and policy[1].startswith("default-src &#39;none&#39;;")
+    for name in ("style", "script"):
+        *_, text = re.findall(rf"<{name}>(.*?)</{name}>", html, re.DOTALL)
+        assert (
+            f"{name}-src &#39;sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}" in policy[1]
+        )
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; without one the tests of this part are skipped."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no Chromium here")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser complained of, and what the page asked for besides itself: must stay empty."""
+    return []
+
+
+def opened(browser: Any, complaints: list[str], width: int = 1400, scheme: str = "light") -> Any:
+    """Open the page that was written last."""
+    tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    address = Path("page.html").resolve().as_uri()
+    tab.on("request", lambda request: request.url.partition("#")[0] == address or complaints.append(request.url))
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+    tab.goto(address)
+    tab.locator("#rows [data-cell]").first.wait_for()
+    return tab
+
+
+def test_reading_by_keyboard(browser: Any, complaints: list[str]) -> None:
+    """The keyboard alone goes to a call, opens its conversation as it stood, reads on, and comes back."""
+    report(play("a.jsonl", agreed))
+    tab = opened(browser, complaints)
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.textContent") == "Skip to the calls"
+    tab.locator("[data-cell='0']").focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Enter"):
+        tab.keyboard.press(key)
+    assert tab.locator("#title").text_content() == "actor-1 · round 2"
+    assert tab.evaluate("document.activeElement.id") == "title"
+    assert tab.locator("summary").first.text_content() == "5 earlier messages"
+    tab.locator("summary").first.click()
+    conversation = tab.locator("article .message")
+    assert conversation.count() == 7 and "a thrifty buyer" in conversation.first.inner_text()
+    assert '\n  "buy": false,' in conversation.last.inner_text()
+    tab.locator("#next").click()
+    assert tab.locator("#title").text_content() == "actor-1 · round 3"
+    tab.keyboard.press("Escape")
+    assert tab.locator("#conversation").is_hidden()
+    assert tab.evaluate("document.activeElement.dataset.cell") == "7"
+    assert not complaints
+
+
+def test_searching(browser: Any, complaints: list[str]) -> None:
+    """Words, phrases and scopes are found, in what a call was first to say; what is found opens."""
+    report(play("a.jsonl", agreed))
+    tab = opened(browser, complaints)
+
+    tab.keyboard.press("/")
+    assert tab.evaluate("document.activeElement.id") == "search"
+    for query, found in (
+        ("coins SAYS", "12 calls of 12"),
+        ('"for 3 coins" scope:actor-2', "1 call of 12"),
+        ('"coins for"', "0 calls of 12"),
+        ("thrifty", "3 calls of 12"),
+    ):
+        tab.locator("#search").fill(query)
+        tab.locator("#found", has_text=found).wait_for()
+    tab.keyboard.press("Escape")
+    tab.locator("#rows[role=grid]").wait_for()
+    tab.locator("#search").fill("for 3 scope:actor-1")
+    tab.locator("#found", has_text="1 call of 12").wait_for()
+    tab.keyboard.press("Enter")
+    assert tab.locator("#title").text_content() == "actor-1 · round 3"
+    assert tab.locator("article mark").first.text_content() == "for"
+    assert not complaints
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_two_runs_side_by_side(browser: Any, complaints: list[str], width: int, scheme: str) -> None:
+    """Two runs stand side by side, or below one another; nothing is wider than the window, and all can be read."""
+    one = play("a.jsonl", lambda actor, number: "سأشتري الخبز " + "long" * 80)
+    other = play("b.jsonl", lambda actor, number: "No" + "o" * 400, word="generous")
+    report(one, "--against", other)
+    tab = opened(browser, complaints, width, scheme)
+    tab.locator("[data-cell]").first.click()
+    assert tab.locator("article").count() == 2 and tab.locator("#status ins").text_content() == "generous"
+    first, second = (tab.locator("article").nth(number).bounding_box() for number in range(2))
+    assert (first["y"] == second["y"]) == (width == 1400)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.evaluate(CONTRASTS) == []
+    assert tab.locator("article .answer .text").first.evaluate("each => getComputedStyle(each).direction") == "rtl"
+    assert not complaints
+
+
+# Of each text in sight, its contrast with what is behind it (WCAG 2.1), where it is below AA's 4.5.
+CONTRASTS = """() => {
+  const parts = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = (color) => {
+    const [r, g, b] = parts(color).map((each) => each / 255).map((each) => (each <= 0.03928 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const color = getComputedStyle(each).backgroundColor;
+      if ((parts(color)[3] ?? 1) > 0) return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  return Array.from(document.querySelectorAll("body *")).filter((element) => element.checkVisibility() && !element.disabled
+    && Array.from(element.childNodes).some((node) => node.nodeType === 3 && node.data.trim())).map((element) => {
+    const [high, low] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => b - a);
+    return [element.className, element.textContent.slice(0, 20), (high + 0.05) / (low + 0.05)];
+  }).filter(([, , contrast]) => contrast < 4.5);
+}"""  # noqa: E501
+
+
+def test_hostile_text_is_not_run(browser: Any, complaints: list[str]) -> None:
+    """A real browser runs none of the texts, whatever is opened and searched."""
+    report(play("a.jsonl", lambda actor, number: f"{HOSTILE} {number}", system=HOSTILE))
+    tab = opened(browser, complaints)
+    tab.locator("#search").fill("<img")
+    tab.locator("#found", has_text="12 calls").wait_for()
+    tab.locator("[data-cell]").nth(1).click()
+    tab.locator("summary").first.click()
+    assert "<img src=x onerror=alert(2)>" in tab.locator("article").inner_text()
+    assert tab.locator("img").count() == 0 and not complaints
+
+
+def test_twenty_thousand_calls(browser: Any, complaints: list[str]) -> None:
+    """A page of 20,000 calls builds only what is in sight, opens quickly, and is searched quickly."""
+    html = report(play("a.jsonl", agreed, actors=4, rounds=5))
+    data = data_of(html)
+    times = 1000
+    for name, values in data["calls"].items():
+        data["calls"][name] = values * times
+    data["cells"] = {
+        "actor": [number for number in range(4 * times) for _ in range(5)],
+        "one": list(range(20 * times)), "other": [-1] * 20 * times, "status": [""] * 20 * times,
+    }  # fmt: skip
+    data["actors"] = [f"town-{number}/actor" for number in range(4 * times)]
+    texts = [f"{text} {number} {'and much more ' * 20}" for number in range(times) for text in data["texts"]]
+    data["texts"] += texts
+    begin, end = html.index('id="data">') + 10, html.index("</script>", html.index('id="data">'))
+    Path("page.html").write_text(html[:begin] + json.dumps(data) + html[end:], encoding="utf-8")
+    start = time.perf_counter()
+    tab = opened(browser, complaints)
+    took = time.perf_counter() - start
+    assert tab.evaluate("document.querySelectorAll('*').length") < 2000
+    tab.locator("#search").fill("says 3")
+    tab.locator("#found", has_text="of 20,000").wait_for()
+    searched = int(tab.evaluate("document.documentElement.dataset.searched"))
+    tab.evaluate("document.getElementById('box').scrollTop = 1e9")
+    tab.locator("[data-cell='19998']").wait_for()
+    assert took < 10 and searched < 2000, (took, searched)  # 2 s and 0.3 s on a machine that does nothing else
+    assert not complaints

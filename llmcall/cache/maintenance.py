@@ -192,21 +192,14 @@ def _changes(storage: Storage, settings: Settings) -> Iterator[Change]:
 
 
 def _moves(wanted: Mapping[str, str]) -> dict[str, str]:
-    """Return which keys change to which: of several that come to one, that which has it already, else the first.
-
-    One that cannot move keeps its key, which may be what another wanted; so it is asked again until none gives way.
-    """
-    moving = {key: new for key, new in wanted.items() if key != new}
-    while True:
-        taken = {key for key in wanted if key not in moving}
-        left = {}
-        for key, new in moving.items():
-            if new not in taken:
-                taken.add(new)
-                left[key] = new
-        if len(left) == len(moving):
-            return moving
-        moving = left
+    """Return which keys change to which: of several that come to one, that which has it already, else the first."""
+    taken = {key for key, new in wanted.items() if key == new}
+    moves = {}
+    for key, new in wanted.items():
+        if new not in taken:
+            taken.add(new)
+            moves[key] = new
+    return moves
 
 
 def _log() -> Any:

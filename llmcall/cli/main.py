@@ -32,6 +32,11 @@ LOCAL_SYSTEM = "You are a helpful assistant."  # without a system message it wan
 class Commands(click.Group):
     """Turn llmcall's errors into a message on standard error and the exit code 1."""
 
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, each with a whole sentence."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(200)) for name in sorted(self.commands)])
+
     def invoke(self, context: click.Context) -> Any:
         """Run a command."""
         try:

@@ -1,0 +1,534 @@
+"""The command line: what each command prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from pytest_httpserver import HTTPServer
+from servers import QUESTION, Answer, ScriptedServer, refusal, refusing
+
+import llmcall
+from llmcall.cli.main import main
+from llmcall.testing import ScriptedClient
+
+SECRET = "sk-verysecret"
+TOOLS = [{"id": "call_1", "type": "function", "function": {"name": "sell", "arguments": "{}"}}]
+COMMANDS = {
+    "": "ask cache cassette config demo diff doctor report run show tokens",
+    "cache": "clear delete explain export load ls rekey salvage show stats verify",
+    "cassette": "merge",
+}
+Serve = Callable[[Answer], ScriptedServer]
+
+
+def run(*arguments: str, text: str | None = None) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(main, arguments, input=text)
+
+
+def done(*arguments: str, code: int = 0, text: str | None = None) -> str:
+    """Run a command likewise, check how it ends, and return what it printed."""
+    result = run(*arguments, text=text)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def python_m(*arguments: str) -> tuple[int, str, str]:
+    """Run ``python -m llmcall`` in a process of its own; return its exit code and both outputs."""
+    command = [sys.executable, "-W", "error", "-m", "llmcall", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def written(name: str, text: str) -> str:
+    """Write a file into the working directory."""
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return name
+
+
+def scripted(*answers: Any, api_type: str = "scripted") -> ScriptedClient:
+    """Make a client with these answers the configured one."""
+    client = ScriptedClient(answers)
+    llmcall.register_client(api_type, client)
+    llmcall.configure(api_type=api_type)
+    return client
+
+
+@pytest.fixture
+def serve(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """Start a server that gives one answer again and again, and name it and a key in the environment."""
+
+    def start(answer: Answer) -> ScriptedServer:
+        server = ScriptedServer(httpserver, answer)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+        return server
+
+    return start
+
+
+# All commands
+
+
+@pytest.mark.parametrize("group", COMMANDS)
+def test_help(group: str) -> None:
+    """Every command takes -h and --help; a list of commands has a whole sentence for each."""
+    shown = done(*group.split(), "-h")
+    assert shown == done(*group.split(), "--help") and "..." not in shown.partition("Commands:")[2]
+    assert "".join(name in shown and name + " " for name in COMMANDS[group].split()).split() == COMMANDS[group].split()
+    for command in set(COMMANDS[group].split()) - {"demo"}:
+        path = [*group.split(), command]
+        assert done(*path, "-h").startswith(f"Usage: {' '.join(['main', *path])}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["nothing", "ask", "tokens", "ask a b", "config --yaml", "cache show", "run", "run missing.py", "show", "diff a",
+     "run --mode new x.py", "report a", "cassette merge a"],
+)  # fmt: skip
+def test_wrong_usage(arguments: str) -> None:
+    """Wrong usage ends with 2."""
+    written("x.py", "")
+    done(*arguments.split(), code=2)
+
+
+def test_the_program() -> None:
+    """--version says name and version; a missing key is named without a traceback, a closed pipe ends in silence."""
+    assert python_m("--version") == (0, f"llmcall, version {llmcall.__version__}\n", "")
+    code, printed, told = python_m("ask", "Hello")
+    assert (code, printed) == (1, "") and "OPENAI_API_KEY" in told and "Traceback" not in told
+    command = [sys.executable, "-m", "llmcall", "config"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+# ask, tokens, config, demo, run
+
+
+def test_ask(serve: Serve) -> None:
+    """A question is asked once, and answered from the record afterwards; the answer alone is on standard output."""
+    chunks = [{"delta": {"content": "Two "}}, {"delta": {"content": "coins."}, "finish_reason": "stop"}]
+    events = [json.dumps({"id": "c", "model": "gpt-4o", "choices": [{"index": 0, **chunk}]}) for chunk in chunks]
+    server = serve(Answer(200, "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"])))
+    for _ in range(2):
+        assert done("ask", "What do apples cost?", "-s", "You sell fruit.", "-m", "gpt-4o") == "Two coins.\n"
+    (seen,) = server.requests
+    assert seen.body["stream"] is True and seen.body["model"] == "gpt-4o"
+    assert seen.body["messages"] == [{"role": "system", "content": "You sell fruit."}, *QUESTION]
+
+
+def test_ask_of_a_refusing_server(serve: Serve) -> None:
+    """What the server says is said, and the key is not."""
+    serve(refusal(401, f"Incorrect API key provided: {SECRET}"))
+    told = done("ask", "Hello", code=1)
+    assert "AuthenticationError: 401: Incorrect API key" in told and SECRET not in told
+
+
+def test_ask_from_standard_input() -> None:
+    """A minus sign stands for standard input; nothing is no question; where the model refuses, its words are shown."""
+    client = scripted("Gut.", {"role": "assistant", "content": None, "refusal": "I will not."})
+    assert "no question" in done("ask", "-", text=" \n", code=2)
+    assert [done("ask", "-", text="Wie geht’s?\n"), done("ask", "Tell me!")] == ["Gut.\n", "I will not.\n"]
+    assert [request.messages[0]["content"] for request in client.requests] == ["Wie geht’s?\n", "Tell me!"]
+
+
+def test_ask_the_local_model() -> None:
+    """So small a model gets a system message where none is given."""
+    client = scripted(*["Paris."] * 3, api_type="local")
+    for options in ([], ["-s", "Be rude."], ["-s", ""]):
+        assert done("ask", "--local", "The capital of France?", *options) == "Paris.\n"
+    systems = [[m["content"] for m in request.messages if m["role"] == "system"] for request in client.requests]
+    assert systems == [["You are a helpful assistant."], ["Be rude."], []]
+
+
+def test_tokens() -> None:
+    """Each file has its count and several their sum; an estimate is marked; what is no text is named."""
+    written("a.txt", "Hello world")
+    count = llmcall.count_tokens("Hello world")
+    assert done("tokens", "a.txt").split() == [repr(count), "a.txt"]
+    assert done("tokens", "-", text="Hello world").split()[0] == repr(count)
+    lines = done("tokens", "a.txt", "a.txt", "-m", "no-such-model").splitlines()
+    assert [line.split()[1] for line in lines] == ["a.txt", "a.txt", "all"]
+    assert all(line.lstrip().startswith("~") for line in lines)
+    (row,) = json.loads(done("tokens", "a.txt", "-m", "no-such-model", "--json"))
+    assert row == {"file": "a.txt", "tokens": int(lines[0].split()[0][1:]), "estimated": True}
+    Path("image.png").write_bytes(b"\x89PNG")
+    for name in ("image.png", "missing.txt"):
+        assert name in done("tokens", name, code=2)
+
+
+CONFIG = """
+[OpenAI]
+MODEL = gpt-4
+API_KEY = ${MY_KEY}
+[Prices]
+gpt-4 = 30, 60
+[Endpoint east]
+MODELS = gpt-4
+API_KEY = ${MY_KEY}
+BASE_URL = https://user:password@east.example.com/v1
+[Model my-*]
+STRUCTURED_OUTPUT = no
+"""
+
+
+def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every setting is shown with its value and where it came from, also as JSON; no secret is."""
+    monkeypatch.setenv("MY_KEY", SECRET)
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
+    written("config.ini", CONFIG)
+    shown, everything, as_json = done("config"), done("config", "--all"), done("config", "--json")
+    assert shown.startswith("[OpenAI] MODEL") and "[Retry] MAX_ATTEMPTS" not in shown
+    assert f"read: {Path.cwd() / 'config.ini'}" in shown and "--all" in shown
+    lines = {line.split("  ")[0]: line for line in everything.splitlines()}
+    assert "gpt-4" in lines["[OpenAI] MODEL"] and "config.ini" in lines["[OpenAI] MODEL"]
+    assert lines["[Cache] MODE"].endswith("environment variable LLMCALL_CACHE_MODE")
+    assert lines["[Retry] MAX_ATTEMPTS"].endswith("default") and "30.0, 60.0" in lines["[Prices] gpt-4"]
+    assert "***" in lines["[Endpoint east] API_KEY"] and "no" in lines["[Model my-*] STRUCTURED_OUTPUT"]
+    values = {(row["section"], row["key"]): row["value"] for row in json.loads(as_json)}
+    assert values["Retry", "MAX_ATTEMPTS"] == 5 and values["OpenAI", "TEMPERATURE"] is None
+    assert values["Prices", ""] == {"gpt-4": [30, 60]} and values["Endpoint", ""][0]["models"] == ["gpt-4"]
+    assert not [text for text in (shown, everything, as_json) if SECRET in text or "password" in text]
+    written("config.ini", "[OpenAI]\nTIMEOUT = soon\n")
+    assert "ConfigError" in (told := done("config", code=1)) and "TIMEOUT" in told
+
+
+def test_demo_gets_its_options() -> None:
+    """The demo is run as a script, with all that follows."""
+    assert "--live" in done("demo", "--help") and "Usage: main" not in done("demo", "-h")
+
+
+PROGRAM = """
+import sys, llmcall.testing
+client = llmcall.testing.ScriptedClient(["one", "two"])
+print(__name__, sys.argv[1:], *(client.send_message("?").content for _ in range(2)))
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def test_run() -> None:
+    """A program gets its arguments and gives its exit code; scope, cassette and mode hold for it."""
+    written("play.py", PROGRAM)
+    options = ["--scope", "trial", "--cassette", "run.jsonl"]
+    assert done("run", *options, "play.py", "3", "-h", code=3) == "__main__ ['3', '-h'] one two\n"
+    samples = [json.loads(line)["sample"] for line in Path("run.jsonl").read_text().splitlines()[1:]]
+    assert samples == ["trial#0", "trial#1"]
+    assert done("run", *options, "--mode", "none", "-m", "play", "0") == "__main__ ['0'] one two\n"
+    assert "CacheMissError" in done("run", "--mode", "none", "--cassette", "run.jsonl", "play.py", "0", code=1)
+
+
+# cache
+
+
+@pytest.fixture
+def keys() -> list[str]:
+    """Record four answers, and return their keys in the order of storing."""
+
+    def answer(messages: list[Any]) -> Any:
+        selling = {"role": "assistant", "content": None, "tool_calls": TOOLS}
+        return [[0.5, 0.25]] if messages == ["apples"] else selling if "sell" in str(messages) else "Two\ncoins."
+
+    client = ScriptedClient(answer, cache_mode="auto", model="gpt-4o", prices={"gpt-4o": (1, 2)})
+    client.send_message("What do apples cost?")
+    with llmcall.scope("trial-3"), llmcall.scope("lisa"):
+        client.send_message("A bell:\a and \x1b[31mred")
+    client.send_message("Please sell.", model="gpt-4", n=2)
+    client.get_embedding("apples", "embedder")
+    return [record.cache_key for record in client.cache.records()]
+
+
+def cache(*arguments: str, **options: Any) -> str:
+    """Run ``llmcall cache``."""
+    return done("cache", *arguments, **options)
+
+
+def test_an_empty_cache() -> None:
+    """Looking at a cache that is not there makes none."""
+    assert ": 0 records, 0.0 MB" in cache("stats")
+    for command in (["ls"], ["show", "ab"]):
+        assert f"the cache {Path.cwd() / '.llmcall' / 'cache'} is empty" in run("cache", *command).output
+    assert not Path(".llmcall").exists()
+
+
+def test_stats(keys: list[str]) -> None:
+    """It says where the cache is, how large, and what is in it."""
+    shown, found = cache("stats"), json.loads(cache("stats", "--json"))
+    assert shown.startswith(f"{Path.cwd() / '.llmcall' / 'cache'}: 4 records, ")
+    assert "since 20" in shown and "gpt-4o (2)" in shown and "trial-3" in shown
+    assert found["records"] == 4 and found["size"] > 0 and time.time() - found["since"] < 600
+    assert found["models"] == {"gpt-4o": 2, "gpt-4": 1, "embedder": 1}
+    assert [(name, each["records"]) for name, each in found["by_scope"].items()] == [("", 3), ("trial-3", 1)]
+    assert ": 1 records, " in cache("stats", "--scope", "trial-3/*")
+
+
+def test_ls(keys: list[str]) -> None:
+    """A line for each record, oldest first, without what a terminal obeys; as JSON, whole; a cut list says so."""
+    head, *lines = cache("ls").splitlines()
+    assert head.split() == ["key", "kind", "model", "sample", "age", "cost", "asked", "answered"]
+    assert [line.split()[0] for line in lines] == [key[:12] for key in keys]
+    assert "trial-3/lisa#0" in lines[1] and "\x1b" not in lines[1] and "\a" not in lines[1]
+    assert "sell({})" in lines[2] and lines[3].split()[-3:] == ["apples", "2", "numbers"]
+    rows = json.loads(cache("ls", "--json"))
+    assert [row["kind"] for row in rows] == ["chat", "chat", "chat", "embedding"]
+    assert rows[0]["asked"] == "What do apples cost?" and rows[0]["sample"] is None
+    assert [row["answered"] for row in rows] == ["Two\ncoins.", "Two\ncoins.", "sell({})", "2 numbers"]
+    assert "--limit 0 shows all" in cache("ls", "-n", "2") and "--limit" not in cache("ls", "-n", "4")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--model gpt-4o", [0, 1]),
+        ("--model gpt", []),
+        ("--scope trial-3/*", [1]),
+        ("--scope trial-?/lisa", [1]),
+        ("--scope *", [0, 1, 2, 3]),
+        ("--since 1h", [0, 1, 2, 3]),
+        ("--since 2000-01-01", [0, 1, 2, 3]),
+        ("--since 2999-12-31T23:59", []),
+        ("--model gpt-4o --scope trial* --since 3d", [1]),
+        ("-n 2", [0, 1]),
+        ("--limit 0", [0, 1, 2, 3]),
+    ],
+)
+def test_selecting(keys: list[str], options: str, expected: list[int]) -> None:
+    """--model, --scope, --since and --limit select, and together select what all do."""
+    rows = json.loads(cache("ls", "--json", *options.split()).partition("]\n")[0] + "]")
+    assert [row["key"] for row in rows] == [keys[index] for index in expected]
+
+
+@pytest.mark.parametrize("since", ["yesterday", "5 parsecs", "2026-13-01", "-1h"])
+def test_an_unreadable_moment(since: str) -> None:
+    """A --since that is neither date nor age is wrong usage that shows both."""
+    told = cache("ls", f"--since={since}", code=2)
+    assert "2026-11-30" in told and "90m" in told
+
+
+def test_show_a_record(keys: list[str]) -> None:
+    """A record is shown in full, by its key or the beginning of one; a key that fits none or several fails."""
+    shown = cache("show", keys[0])
+    assert shown == cache("show", keys[0][:8]) == cache("show", f"{keys[0][:12]}…")
+    assert keys[0] in shown and '"model": "gpt-4o"' in shown
+    assert shown.endswith("\nuser\nWhat do apples cost?\n\nanswer\nTwo\ncoins.\n")
+    assert cache("show", keys[3]).endswith("\ninput\napples\n\nanswer\n2 numbers\n")
+    assert json.loads(cache("show", keys[3], "--json"))["response"]["embedding"] == "0000003f0000803e"
+    assert "no key begins with 'zz'" in cache("show", "zz", code=1)
+    assert "4 keys begin with ''" in cache("show", "", code=1)
+
+
+def test_export_and_load(keys: list[str]) -> None:
+    """What is exported and loaded elsewhere is the same; loading it twice adds nothing; --on-conflict decides."""
+    assert cache("export", "all.jsonl") == "4 records written to all.jsonl\n"
+    assert cache("export", "some.jsonl", "--scope", "trial-3/*").startswith("1 records")
+    for source, count in (("some.jsonl", 1), ("all.jsonl", 3), (".llmcall/cache", 0)):
+        assert cache("--path", "other", "load", source).startswith(f"{count} records loaded into ")
+    assert sorted(row["key"] for row in json.loads(cache("--path", "other", "ls", "--json"))) == sorted(keys)
+    written("theirs.jsonl", Path("all.jsonl").read_text(encoding="utf-8").replace("coins", "dollars"))
+    assert cache("load", "theirs.jsonl").startswith("0 records") and "coins" in cache("show", keys[0])
+    cache("load", "theirs.jsonl", "--on-conflict", "raise", code=1)
+    cache("load", "theirs.jsonl", "--on-conflict", "replace")
+    assert "dollars" in cache("show", keys[0])
+    cache("load", "missing.jsonl", code=2)
+    assert "broken.jsonl:2" in cache("load", written("broken.jsonl", '{"llmcall": 1, "settings": {}}\n{"k"'), code=1)
+
+
+def test_delete_and_clear(keys: list[str]) -> None:
+    """Nothing is deleted without a selection, or keys, and a yes."""
+    cache("delete", code=2)
+    cache("delete", keys[0], "--model", "gpt-4o", "--yes", code=2)
+    cache("delete", "nothing", "--yes", code=1)
+    assert "Delete 2 of 4 records" in cache("delete", "--model", "gpt-4o", text="n\n", code=1)
+    assert cache("delete", "--model", "gpt-4o", text="y\n").endswith("2 records deleted\n")
+    assert cache("delete", keys[2], keys[2][:20], "--yes") == "1 records deleted\n"
+    cache("clear", code=1)
+    assert cache("clear", "--yes") == "1 records deleted\n"
+    assert cache("clear") == cache("delete", "--since", "1h") == "0 records deleted\n"
+
+
+def test_damage(keys: list[str]) -> None:
+    """verify names damaged records and salvage saves the others; a file that is no database fails in words."""
+    assert cache("verify") == "4 records, all sound\n"
+    database = sqlite3.connect(".llmcall/cache/cache.db")
+    with database:
+        database.execute("UPDATE Cache SET value = X'00' || value WHERE key = ?", (keys[1],))
+    database.close()
+    told = cache("verify", code=1)
+    assert f"{keys[1]}\n" in told and "1 of 4 records are damaged" in told
+    assert "3 records" in cache("salvage", "saved")
+    assert cache("--path", "saved", "verify") == "3 records, all sound\n"
+    llmcall.reset()
+    Path(".llmcall/cache/cache.db").write_bytes(b"no database at all" * 100)
+    for command in ("stats", "ls", "show ab", "export x.jsonl", "verify", "clear --yes", "rekey"):
+        told = cache(*command.split(), code=1)
+        assert "CacheCorruptError" in told and "cache.db" in told
+
+
+def test_rekey_and_explain(keys: list[str]) -> None:
+    """After a change of what enters keys, rekey makes the records found again; explain says what a miss lacks."""
+    llmcall.configure(cache_namespace="new")
+    request = written("request.json", json.dumps([{"role": "user", "content": "What do apples cost?"}]))
+    assert "namespace" in cache("explain", request)
+    cache("rekey")
+    assert cache("verify") == "4 records, all sound\n"
+    assert not {row["key"] for row in json.loads(cache("ls", "--json"))} & set(keys)
+
+
+# doctor
+
+
+def checks(code: int = 0) -> dict[str, dict[str, Any]]:
+    """Return what the doctor finds now, by what it checks; each is there once."""
+    llmcall.configure()
+    rows = json.loads(done("doctor", "--json", code=code))
+    assert len({row["name"] for row in rows}) == len(rows)
+    return {row["name"]: row for row in rows}
+
+
+def listing(*models: str) -> Answer:
+    """Return a list of models as OpenAI's API gives it."""
+    return Answer(200, {"object": "list", "data": [{"id": model, "object": "model"} for model in models]})
+
+
+def test_all_is_well(serve: Serve) -> None:
+    """Where all is well, each line says so, and nothing is made."""
+    server = serve(listing("gpt-4o", "gpt-4o-mini"))
+    shown = done("doctor")
+    lines = [line.split(maxsplit=2)[:2] for line in shown.splitlines() if not line.startswith(" ")]
+    names = ["files", "settings", "key", "endpoint", "model", "cache", "tokenizer", "price"]
+    assert lines == [["ok", name] for name in names]
+    assert "environment variable OPENAI_API_KEY" in shown and SECRET not in shown
+    assert [request.path for request in server.requests] == ["/v1/models"] and not Path(".llmcall").exists()
+
+
+def test_keys(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing key is named by its variable, with the way to do without one; replay and the loopback need none."""
+    key = checks(code=1)["key"]
+    assert not key["ok"] and "OPENAI_API_KEY" in key["found"] and "LLMCALL_CACHE_MODE=replay" in key["remedy"]
+    serve(listing("gpt-4o-mini"))
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert checks()["key"]["found"] == "127.0.0.1: no key, and none is needed"
+    llmcall.configure(cache_mode="replay")
+    assert "endpoint" not in checks()
+    llmcall.register_client("mine", ScriptedClient(["Hi."], model="mine-1"))
+    llmcall.configure(cache_mode=None, api_type="mine")
+    assert checks()["settings"]["found"].startswith("scripted, model mine-1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "ok", "words", "remedy"),
+    [
+        (refusal(401, f"Incorrect API key provided: {SECRET}"), False, "401", "key is refused"),
+        (refusal(403, "no access"), False, "403", "key is refused"),
+        (refusal(500, "broken"), False, "500", "status page"),
+        (refusal(429, "slow down"), False, "429", "status page"),
+        (refusal(404, "no such route"), True, "no list of models", "/v1"),
+        (Answer(501, "<html>Unsupported method ('GET')</html>"), True, "no list of models (HTTP 501)", "/v1"),
+        (Answer(502, "<html>Bad gateway</html>"), False, "127.0.0.1: HTTP 502", "status page"),
+        (Answer(200, "<html>It works!</html>"), False, "not as a model's API", "BASE_URL"),
+        (Answer(200, {"data": ["gpt-4o"]}), False, "not as a model's API", "BASE_URL"),
+        (None, False, "connection failed", "is the server running"),
+    ],
+    ids=["401", "403", "500", "429", "404", "501", "502", "HTML", "texts", "nobody"],
+)
+def test_what_the_endpoint_answers(
+    answer: Answer | None, ok: bool, words: str, remedy: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the endpoint answers is told without the key, with what to do about it."""
+    if answer is not None:
+        serve(answer)
+        check = checks(code=0 if ok else 1)["endpoint"]
+    else:
+        monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+        with refusing() as address:
+            monkeypatch.setenv("OPENAI_BASE_URL", address)
+            check = checks(code=1)["endpoint"]
+    assert check["ok"] is ok and words in check["found"] and remedy in check["remedy"]
+    assert SECRET not in str(check) and "<html>" not in check["found"]
+
+
+def test_models(serve: Serve) -> None:
+    """The model that an alias stands for counts, at each endpoint of its pool; of others the nearest are told."""
+    server = serve(listing("whisper-1", "gpt-4o", *(f"model-{index}" for index in range(50))))
+    llmcall.configure(model="gpt-4p")
+    check = checks(code=1)["model"]
+    assert "gpt-4p" in check["found"] and check["remedy"].startswith("[OpenAI] MODEL may be gpt-4o")
+    assert "whisper" not in check["remedy"]
+    llmcall.configure(model="best", aliases={"best": "gpt-4o"})
+    sections = [f"[Endpoint {name}]\nMODELS = gpt-4o\nBASE_URL = {server.base_url}\n" for name in ("east", "west")]
+    written("config.ini", sections[0] + "API_KEY = ${OPENAI_API_KEY}\n" + sections[1])
+    llmcall.configure()
+    found = done("doctor")
+    assert "east: [Endpoint east] gives one" in found and "west: no key, and none is needed" in found
+
+
+def test_azure(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Azure needs and is not there is named by its variable; whether there is a deployment is left open."""
+    monkeypatch.setitem(sys.modules, "azure.identity", None)
+    server = serve(listing("gpt-4o-mini-2024-07-18"))
+    llmcall.configure(api_type="azure")
+    for name, value in [
+        ("AZURE_OPENAI_ENDPOINT", server.base_url.removesuffix("/v1")),
+        ("OPENAI_API_VERSION", "2024-10-21"),
+        ("AZURE_OPENAI_API_KEY", SECRET),
+    ]:
+        assert name in checks(code=1)["key"]["found"]
+        monkeypatch.setenv(name, value)
+    found = checks()
+    assert found["endpoint"]["ok"] and "deployment gpt-4o-mini" in found["model"]["found"]
+    assert server.requests[0].headers["api-key"] == SECRET
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("[OpenAI]\nAPI_TYPE = opnai\n", "did you mean 'openai'"),
+        ("[OpenAI]\nTIMEOUT = soon\n", "TIMEOUT"),
+        ("[Aliases]\ngpt-4o-mini = gpt-4o-mini\n", "circle"),
+    ],
+)
+def test_wrong_settings(config: str, words: str) -> None:
+    """Settings that cannot be used are the first thing that is told, and the last."""
+    written("config.ini", config)
+    *_, check = checks(code=1).values()
+    assert check["name"] == "settings" and not check["ok"] and words in check["found"]
+
+
+@pytest.mark.parametrize("place", ["somewhere", "somewhere/cache.db", "locked", "/proc/llmcall"])
+def test_an_unusable_cache(place: str) -> None:
+    """A cache that is a file, damaged, or cannot be written or made is told, with another place as the remedy."""
+    path = place.removesuffix("/cache.db")
+    if place == "locked":
+        if os.geteuid() == 0:
+            pytest.skip("root may write anywhere")
+        Path(place).mkdir(0o500)
+    elif place.startswith("somewhere"):
+        written(place, "This is no database." * 100)
+    llmcall.configure(cache_path=path, cache_mode="replay")
+    check = checks(code=1)["cache"]
+    assert path in check["found"] + check["remedy"] and "[Cache] PATH" in check["remedy"]
+
+
+def test_tokenizer_and_price() -> None:
+    """An estimate and an unknown price are no faults; what would better them is named, and where a price is from."""
+    llmcall.configure(model="my-model", cache_mode="replay")
+    found = checks()
+    assert found["tokenizer"]["found"] == "estimated for my-model" and not found["tokenizer"]["remedy"]
+    assert found["price"]["found"] == "my-model: unknown, so costs are shown as ?"
+    assert "my-model = IN, OUT in [Prices]" in found["price"]["remedy"] and "'prices'" in found["price"]["remedy"]
+    llmcall.configure(model="gpt-4o-mini", prices={"gpt-4o-mini": (0.15, 0.6)})
+    said = "gpt-4o-mini: $0.15 in and $0.6 out per million tokens, by [Prices]"
+    assert checks()["price"] == {"name": "price", "ok": True, "found": said, "remedy": ""}

@@ -1,0 +1,464 @@
+"""LLMCall and @llm: templates in, a typed value out, asked again where the answer does not fit; and tables of them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import logging
+import pickle
+import sys
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+import pytest
+
+import llmcall
+from llmcall import LLMCall, OutputError, TemplateError, llm
+from llmcall.testing import ScriptedClient
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+USER = "Would you buy {{ product }} for {{ price }} coins?"
+BREAD: dict[str, Any] = {"product": "bread", "price": 3}
+REFUSAL = {"role": "assistant", "content": None, "refusal": "I do not talk about bread."}
+PEOPLE: list[dict[str, Any]] = [{"name": "Lisa", "age": 8}, {"name": "Bart", "age": 10}]
+COLUMNS = ["repeat", "value", "error", "cached", "cost", "cache_key"]
+
+
+def asked(client: ScriptedClient, request: int = -1) -> list[tuple[str, Any]]:
+    """Return role and content of the messages of a request."""
+    return [(message["role"], message["content"]) for message in client.requests[request].messages]
+
+
+@pytest.mark.parametrize(
+    ("names", "texts", "expected"),
+    [
+        (("system.md", "user.txt"), {}, [("system", "You are Lisa."), ("user", "Who am I?")]),
+        (("system", "user"), {}, [("system", "You are Lisa."), ("user", "Who am I?")]),
+        ((None, "user"), {"system": "Hello {{ name }}"}, [("system", "Hello Lisa"), ("user", "Who am I?")]),
+        (("system",), {"user": "Hello"}, [("system", "You are Lisa."), ("user", "Hello")]),
+        ((), {"system": "Hello"}, [("system", "Hello")]),
+    ],
+)
+def test_files_and_texts(names: tuple[Any, ...], texts: dict[str, str], expected: Any) -> None:
+    """Each template is a file under [Templates] PATH, with or without its suffix, or a text."""
+    Path("templates").mkdir()
+    Path("templates/system.md").write_text("    You are {{ name }}.\n")
+    Path("templates/user.txt").write_text("Who am I?")
+    client = ScriptedClient(["Nobody."])
+    assert LLMCall(*names, **texts, client=client).call(name="Lisa") == "Nobody."
+    assert asked(client) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "error", "words"),
+    [
+        ((), {}, TypeError, "needs a template"),
+        (("system.md",), {"system": "You are."}, TypeError, "given twice"),
+        ((), {"user": "Hello", "output_retries": -1}, ValueError, "output_retries"),
+        ((), {"user": "Hello", "output_retries": 1.5}, ValueError, "output_retries"),
+    ],
+)
+def test_wrong_construction(names: Any, options: Any, error: type[Exception], words: str) -> None:
+    """A call that could never work is refused when it is made; wrong model parameters are, whatever on_error says."""
+    with pytest.raises(error, match=words):
+        LLMCall(*names, **options)
+    client = ScriptedClient(["Hi."])
+    with pytest.raises(TypeError, match="did you mean 'temperature'"):
+        LLMCall(user="Hello", client=client, temprature=1).call()
+    with pytest.raises(TypeError, match="model"):
+        LLMCall(user="Hello", client=client, on_error="none", model=5).call()
+
+
+class Deal(pydantic.BaseModel):
+    """Be a pydantic model."""
+
+    item: str
+    price: float = pydantic.Field(gt=0)
+
+
+def test_an_answer_that_does_not_fit_is_asked_again() -> None:
+    """The correction holds the answer and says why; each try is recorded, so that a second run gives the same."""
+    client = ScriptedClient(["Perhaps.", "Who knows?", "Yes."], cache_mode="auto", model="gpt-3.5-turbo")
+    answer = LLMCall(user=USER, output_type=bool, client=client).run(**BREAD)
+    assert answer.value is True
+    first, said, correction = asked(client, 1)
+    assert first == ("user", "Would you buy bread for 3 coins?\n\nAnswer with yes or no.")
+    assert said == ("assistant", "Perhaps.")
+    why = "it is not yes or no: it says neither yes nor no"
+    assert correction == ("user", f"I cannot use that answer: {why}.\nAnswer with yes or no.")
+    assert [message["role"] for message in answer.messages] == ["user", "assistant"] * 3
+    again = LLMCall(user=USER, output_type=bool, client=client)
+    assert again(**BREAD) is asyncio.run(again.acall(**BREAD)) is True
+    assert len(client.requests) == len(client.cache) == 3
+
+
+def test_structured_output() -> None:
+    """Where the model has it, the schema takes the place of words; what it cannot say is checked in the answer."""
+    bad, good = '{"item": "a", "price": -1}', '{"item": "a", "price": 1}'
+    client = ScriptedClient([bad, good], model="gpt-4o-mini")
+    assert LLMCall(user="Sell!", output_type=Deal, client=client).call() == Deal(item="a", price=1)
+    assert asked(client, 0) == [("user", "Sell!")]
+    assert "greater than 0" in asked(client)[-1][1]
+    assert client.requests[1].body["response_format"]["json_schema"]["strict"] is True
+
+
+@pytest.mark.parametrize(
+    ("settings", "params", "has_schema"),
+    [
+        ({"model": "gpt-4o-mini"}, {}, True),
+        ({"model": "gpt-4o-mini"}, {"model": "old"}, False),
+        ({"model": "my-model"}, {}, False),
+        ({"model": "my-model", "models": {"my-*": {"structured_output": "yes"}}}, {}, True),
+        ({"model": "gpt-4o-mini"}, {"response_format": {"type": "json_object"}}, False),
+    ],
+)
+def test_which_models_get_a_schema(settings: dict[str, Any], params: dict[str, Any], has_schema: bool) -> None:
+    """The model of the call decides, after aliases, by [Model …]; a response_format of the caller's own is sent."""
+    client = ScriptedClient(["7"], aliases={"old": "gpt-3.5-turbo"}, **settings)
+    assert LLMCall(system="How many?", output_type=int, client=client, **params).call() == 7
+    assert ("json_schema" in str(client.requests[0].body.get("response_format"))) is has_schema
+    assert ("Answer with only a whole number." in asked(client)[0][1]) is not has_schema
+    if "response_format" in params:
+        assert client.requests[0].body["response_format"] == params["response_format"]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_output_error(retries: int) -> None:
+    """After the retries an OutputError has the last answer and what was expected; acall raises it as well."""
+    client = ScriptedClient([f"No number {'I' * index}." for index in range(9)])
+    call = LLMCall(user="How many?", output_type=int, output_retries=retries, client=client)
+    with pytest.raises(OutputError, match="whole number") as raised:
+        call.call()
+    assert len(client.requests) == retries + 1
+    assert raised.value.text == f"No number {'I' * retries}."
+    assert "only a whole number" in raised.value.expected
+    assert call.model_output is not None and call.model_output.content == raised.value.text
+    with pytest.raises(OutputError):
+        asyncio.run(call.acall())
+
+
+def test_an_output_error_says_all() -> None:
+    """It shows the answer, what was expected, scope, item and tries, and how to ask anew."""
+    client = ScriptedClient(lambda _: "Perhaps.", cache_mode="auto", model="gpt-3.5-turbo")
+    call = LLMCall(user="Would {{ name }}?", output_type=bool, client=client)
+    with llmcall.scope("trial"), pytest.raises(OutputError) as failed:
+        call(name="Lisa", unused="x")
+    text = str(failed.value)
+    assert text.partition("; to ask anew")[0].split("\n  ") == [
+        "it is not yes or no: it says neither yes nor no", "answer: 'Perhaps.'", "expected: Answer with yes or no.",
+        "scope: trial#0", "item: name='Lisa'", "after 3 tries, which are recorded",
+    ]  # fmt: skip
+    assert (failed.value.text, failed.value.expected) == ("Perhaps.", "Answer with yes or no.")
+    assert str(pickle.loads(pickle.dumps(failed.value))) == text
+    begun = text.partition("llmcall cache delete ")[2].split()
+    deleted = client.cache.delete(where=lambda record: record.cache_key.startswith(tuple(begun)))
+    assert deleted == 3 == len(begun)
+
+
+def test_an_answer_that_was_cut_names_max_tokens() -> None:
+    """The token limit is the cause, and is named; nothing is said of records where none are kept."""
+
+    class Cut(ScriptedClient):
+        """Answer with half an answer."""
+
+        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+            """Return it."""
+            message = {"role": "assistant", "content": '{"name": "Li'}
+            return {"choices": [{"index": 0, "message": message, "finish_reason": "length"}]}
+
+    call = LLMCall(user="Who?", output_type=Deal, output_retries=0, client=Cut(), max_tokens=5)
+    with pytest.raises(OutputError, match="raise max_tokens") as failed:
+        call()
+    assert "after 1 try" in str(failed.value) and "recorded" not in str(failed.value)
+
+
+def test_a_refusal_is_no_answer() -> None:
+    """It is asked again, and at the end the error says so, for texts too."""
+    client = ScriptedClient([REFUSAL, "Well, yes."])
+    assert LLMCall(user=USER, output_type=bool, client=client).call(**BREAD) is True
+    with pytest.raises(OutputError, match="refused") as raised:
+        LLMCall(user=USER, client=ScriptedClient([REFUSAL] * 3)).call(**BREAD)
+    assert raised.value.text == REFUSAL["refusal"]
+
+
+@pytest.mark.parametrize("answers", [[llmcall.InvalidRequestError("no")], ["Hm."] * 3], ids=["api", "output"])
+def test_on_error(answers: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """A failure raises whatever ON_ERROR is configured; with on_error among the parameters it is None, or returned."""
+    failures = (llmcall.InvalidRequestError, OutputError)
+    with llmcall.configured(on_error="none"), pytest.raises(failures):
+        LLMCall(user=USER, output_type=int, client=ScriptedClient(answers), on_error=None).call(**BREAD)
+    with caplog.at_level(logging.ERROR, "llmcall"):
+        call = LLMCall(user=USER, output_type=int, client=ScriptedClient(answers), on_error="none")
+        assert call.call(**BREAD) is None
+    assert len(caplog.records) == 1
+    call = LLMCall(user=USER, output_type=int, client=ScriptedClient(answers), on_error="return")
+    assert isinstance(call.call(**BREAD), failures)
+
+
+def test_the_last_call() -> None:
+    """messages and model_output are of the last call in this context: not of other threads' or tasks'."""
+    call = LLMCall(user="{{ x }}", client=ScriptedClient(lambda messages: messages[0]["content"] * 2))
+    barrier, seen = threading.Barrier(4), {}
+
+    def ask(x: int) -> None:
+        call.call(x=x)
+        barrier.wait()
+        seen[x] = call.model_output
+
+    async def aask(x: int) -> None:
+        await call.acall(x=x)
+        await asyncio.sleep(0)
+        seen[x] = call.model_output
+
+    async def ask_all() -> None:
+        await asyncio.gather(*(aask(x) for x in range(4, 8)))
+        assert call.messages is None
+
+    threads = [threading.Thread(target=ask, args=(x,)) for x in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    asyncio.run(ask_all())
+    assert {x: reply["content"] for x, reply in seen.items() if reply} == {x: str(x) * 2 for x in range(8)}
+    assert call.messages is None and call.model_output is None
+    call(x=9)
+    assert call.messages == [{"role": "user", "content": "9"}, {"role": "assistant", "content": "99"}]
+    with pytest.raises(TemplateError):
+        call()
+
+
+def test_a_call_is_freed_and_pickled() -> None:
+    """What a call gave last does not keep it alive; it can be sent to another process, also after it was used."""
+    call = LLMCall(user="{{ x }}?", output_type=bool, client=ScriptedClient(["yes"]))
+    call(x=1)
+    seen = weakref.ref(call)
+    del call
+    gc.collect()
+    assert seen() is None
+    llmcall.register_client("openai", ScriptedClient(["yes", "no"]))
+    call = LLMCall(user="{{ x }}?", output_type=bool)
+    assert call(x=1) is True and pickle.loads(pickle.dumps(call))(x=1) is False
+
+
+class Person:
+    """Be somebody who is asked."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @llm(temperature=0)
+    def would_buy(person, product: str, price: int = 3) -> bool:
+        """You are {{ person.name }}. Would you buy {{ product }} for {{ price }}?"""
+        raise NotImplementedError
+
+
+@llm
+def greeting(name: str) -> str:
+    """Greet {{ name }}."""
+    raise NotImplementedError
+
+
+@pytest.fixture
+def scripted() -> ScriptedClient:
+    """Make the configured client one that answers yes."""
+    client = ScriptedClient(lambda messages: "Yes.", model="gpt-3.5-turbo")
+    llmcall.register_client("scripted", client)
+    llmcall.force_api_type("scripted")
+    return client
+
+
+def test_functions(scripted: ScriptedClient) -> None:
+    """The docstring is the prompt, or beside user= only a docstring; the arguments are those of LLMCall."""
+
+    @llm(system="You are {{ name }}.", temperature=1)
+    def would_buy(name: str, product: str, price: Decimal) -> bool:  # a name for type checkers only
+        """Would you buy {{ product }} for {{ price }} coins?"""
+        raise NotImplementedError
+
+    @llm(user="Greet {{ name }} politely.")
+    def polite(name: str):  # type: ignore[no-untyped-def]
+        """Greet somebody politely."""
+
+    assert would_buy("Lisa", "bread", price=3) is True  # type: ignore[arg-type]
+    told = "Would you buy bread for 3 coins?\n\nAnswer with yes or no."
+    assert asked(scripted) == [("system", "You are Lisa."), ("user", told)]
+    assert scripted.requests[-1].asked["temperature"] == 1
+    assert polite("Lisa") == greeting("Lisa") == "Yes."
+    assert [asked(scripted, -2), asked(scripted)] == [[("user", "Greet Lisa politely.")], [("user", "Greet Lisa.")]]
+    answer = greeting.run("Lisa")
+    assert (answer.value, answer.reply and answer.reply.content, len(answer.messages)) == ("Yes.", "Yes.", 2)
+    assert asyncio.run(greeting.acall(name="Tom")) == "Yes."
+
+
+def test_arguments(scripted: ScriptedClient) -> None:
+    """They go by position, by name or by default, as in any function; a method asks for its object."""
+
+    @llm
+    def sentence(a: str, /, b: str = "B", *c: str, d: str = "D", **e: str) -> str:
+        """{{ a }} {{ b }} {{ c | join(' ') }} {{ d }} {{ e.f }}"""
+        raise NotImplementedError
+
+    sentence("1", f="6")
+    sentence("1", "2", "3", "4", d="5", f="6")
+    assert [asked(scripted, index)[0][1] for index in (0, 1)] == ["1 B  D 6", "1 2 3 4 5 6"]
+    for arguments in ((), ("Lisa", "Tom")):
+        with pytest.raises(TypeError, match="argument"):
+            greeting(*arguments)
+    assert Person("Lisa").would_buy("bread") is Person.would_buy(Person("Tom"), "salt", price=1) is True
+    assert [asked(scripted, index)[0][1][:18] for index in (2, 3)] == ["You are Lisa. Woul", "You are Tom. Would"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "answer", "value"),
+    [
+        (Literal["buy", "sell"], "sell", "sell"),
+        ("list[Deal]", '[{"item": "a", "price": 1}]', [Deal(item="a", price=1)]),
+        (int | None, "null", None),
+        (inspect.Signature.empty, "Yes.", "Yes."),
+    ],
+    ids=str,
+)
+def test_return_types(returned: Any, answer: str, value: Any) -> None:
+    """The return annotation is the output type, as a type or as its name; without one it is a text."""
+
+    def function() -> Any:
+        """What now?"""
+
+    function.__annotations__ = {} if returned is inspect.Signature.empty else {"return": returned}
+    assert llm(client=ScriptedClient([answer]))(function)() == value
+
+
+def test_a_function_looks_like_itself() -> None:
+    """Name, docstring, module and signature are the function's; it is pickled by its name."""
+    assert (greeting.__name__, greeting.__doc__, greeting.__module__) == ("greeting", "Greet {{ name }}.", __name__)
+    assert str(inspect.signature(greeting)) == "(name: 'str') -> 'str'"
+    assert repr(greeting) == "<llm function greeting(name: 'str') -> 'str'>"
+    assert repr(LLMCall(user="Would you?", output_type=bool)) == "LLMCall(user='Would you?', output_type=bool)"
+    assert len(repr(LLMCall("system.md", user="long " * 1000, output_type=list[int]))) < 150
+    assert pickle.loads(pickle.dumps(greeting)) is greeting
+    assert pickle.loads(pickle.dumps(Person("Lisa").would_buy)).llm_call is Person.would_buy.llm_call
+
+
+def no_docstring() -> str:
+    raise NotImplementedError
+
+
+async def asynchronous() -> str:
+    """Hello?"""
+    raise NotImplementedError
+
+
+def takes_self(self: Any) -> str:
+    """You are {{ self.name }}."""
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [(no_docstring, "no docstring"), (asynchronous, "acall"), (takes_self, "Jinja2 keeps the name self")],
+)
+def test_what_cannot_be_decorated(function: Any, words: str) -> None:
+    """A function that could never work is refused where it is decorated."""
+    with pytest.raises(TypeError, match=words):
+        llm(function)
+
+
+@pytest.mark.parametrize("kind", ["dicts", "frame", "generator"])
+def test_a_table(kind: str) -> None:
+    """A row for each item and repeat: its columns, then what was answered; a second run gives the same, hits apart."""
+    pandas = pytest.importorskip("pandas")
+    numbers = iter(range(9))
+    client = ScriptedClient(lambda _: f"{next(numbers)}", cache_mode="auto")
+    call = LLMCall(user="{{ name }}", client=client)
+    frame = pandas.DataFrame(PEOPLE, index=[7, 7]).astype({"age": "int16"})  # its index is no part of the table
+    given = {"dicts": PEOPLE, "frame": frame, "generator": iter(PEOPLE)}[kind]
+    table = call.table(given, repeats=2, scope="survey", workers=1)
+    assert list(table.columns) == ["name", "age", *COLUMNS] and list(table.index) == [0, 1, 2, 3]
+    rows = list(zip(table["name"], table["age"], table["repeat"], strict=True))
+    assert rows == [("Lisa", 8, 0), ("Lisa", 8, 1), ("Bart", 10, 0), ("Bart", 10, 1)]
+    assert len(set(table["value"])) == len(set(table["cache_key"])) == 4
+    assert not table["cached"].any() and table["error"].isna().all()
+    assert str(table["age"].dtype) == ("int16" if kind == "frame" else "int64")
+    again = call.table(PEOPLE, repeats=2, scope="survey").astype(table.dtypes)
+    assert again["cached"].all()
+    pandas.testing.assert_frame_equal(table.drop(columns=["cached", "cost"]), again.drop(columns=["cached", "cost"]))
+    wider = pandas.DataFrame([{"name": "Maggie"}, *PEOPLE]).assign(score=1.5).sort_values("name")
+    assert call.map(wider, scope="survey")[:2] == list(table["value"][[2, 0]]) and len(client.requests) == 5
+    assert call.table(PEOPLE, dry_run=True) == call.map(PEOPLE, dry_run=True)
+    assert list(call.table([]).columns) == COLUMNS
+    scopes = llmcall.map(lambda row: client.build_request(row["name"]).sample, frame, key="age", scope="survey")
+    assert scopes == ["survey/8#0", "survey/10#0"]
+    assert [type(value) for value in llmcall.map(dict, frame)[0].values()] == [str, int]  # not NumPy's
+    with pytest.raises(TypeError, match="a row has the column 0; a column's name must be a text"):
+        call.map(pandas.DataFrame([["Lisa"]]))
+
+
+def test_tables_of_functions() -> None:
+    """The arguments' defaults hold; a row with a name of an answer's column is refused before any call."""
+    pytest.importorskip("pandas")
+    client = ScriptedClient(lambda messages: "yes" if "bread" in messages[0]["content"] else "no")
+
+    @llm(client=client)
+    def would_buy(product: str, price: int = 3) -> bool:
+        """Would you buy {{ product }} for {{ price }}?"""
+        raise NotImplementedError
+
+    table = would_buy.table([{"product": "bread"}, {"product": "salt"}])
+    assert list(table.columns) == ["product", *COLUMNS]
+    assert table["value"].tolist() == [True, False] and str(table["value"].dtype) == "bool"
+    for name in COLUMNS:
+        with pytest.raises(ValueError, match=f"the rows have a column '{name}'"):
+            would_buy.table([{"product": "bread", name: 1}])
+    assert len(client.requests) == 2
+
+
+@pytest.mark.parametrize("on_error", ["return", "none"])
+def test_failures_in_a_table(on_error: str) -> None:
+    """One failed row loses no other: its value is missing, its error is there. By default it is raised."""
+    pytest.importorskip("pandas")
+    client = ScriptedClient(lambda messages: "many" if "Bart" in messages[0]["content"] else "7")
+    call = LLMCall(user="{{ name }}?", output_type=int, output_retries=0, client=client)
+    table = call.table([*PEOPLE, {}], on_error=on_error)
+    assert table["value"].isna().tolist() == [False, True, True] and table["error"][0] is None
+    assert [type(error) for error in table["error"]][1:] == [OutputError, TemplateError]
+    assert table["cache_key"].isna()[2]
+    with pytest.raises(OutputError) as caught:
+        call.table(PEOPLE, workers=1)
+    assert caught.value.results[0].value == 7  # type: ignore[attr-defined]
+    returning = LLMCall(user="{{ name }}?", output_type=int, output_retries=0, client=client, on_error="return")
+    table = returning.table(PEOPLE)
+    assert isinstance(table["error"][1], OutputError) and table["cache_key"].notna().all()
+
+
+def test_the_cost_of_a_row() -> None:
+    """It is that of all calls that its value took, corrections included."""
+    pytest.importorskip("pandas")
+
+    class Paid(ScriptedClient):
+        """Report usage."""
+
+        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+            """Return it with the answer."""
+            return {**super().send(request, timeout), "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+
+    client = Paid(["many", "7"], cache_mode="auto", prices={"gpt-4o-mini": (1e6, 1e6)}, model="gpt-4o-mini")
+    call = LLMCall(user="How many?", output_type=int, client=client)
+    table = call.table([{}])
+    assert (table["value"][0], table["cost"][0], bool(table["cached"][0])) == (7, 4.0, False)
+    assert bool(call.table([{}])["cached"][0])
+
+
+def test_a_table_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pandas a table is refused before any call, naming the remedy; a map needs none."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    call = LLMCall(user="{{ name }}", client=ScriptedClient(lambda _: "yes"))
+    with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
+        call.table(PEOPLE)
+    assert call.map(PEOPLE) == ["yes", "yes"]

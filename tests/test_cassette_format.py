@@ -1,0 +1,542 @@
+"""The form of cassettes and exports: what is written, what is read back, what is refused, credentials above all.
+
+The fakes of credentials are built up so that no scanner of this file finds one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import random
+import stat
+import string
+import uuid
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcall import CacheCorruptError, CacheError, ConfigError, Record
+from llmcall import secrets as credentials
+from llmcall.cassettes import format as lines
+from llmcall.requests.keys import key_of
+from llmcall.types import Request
+
+HEADER = '{"llmcall": 1, "settings": {}}\n'
+GOOD = '{"kind": "chat", "request": {}, "response": {}}'
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+names = st.text(max_size=5) | st.sampled_from(["$text", "$bytes", "$data", "$messages", "messages", "role"])
+
+
+plain = st.recursive(
+    scalars | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+plain_objects = st.dictionaries(names, plain, max_size=4)
+
+
+def chat(
+    *texts: str, answer: str = "Yes.", sample: str | None = None, system: str | None = None, **more: Any
+) -> Record:
+    """Build a record of a chat whose messages alternate between user and assistant."""
+    messages = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    request = {"model": "m", "messages": messages, **more}
+    response = {"choices": [{"index": 0, "message": {"role": "assistant", "content": answer}}], "model": "m"}
+    return Record(key_of("chat", request, sample), "chat", sample, request, response, 0.25)
+
+
+def function(request: Any, response: Any | None = None, sample: str | None = None) -> Record:
+    """Build a record of a function."""
+    return Record("", "function", sample, request, response or {})
+
+
+def history(turns: int, length: int, *, changing: bool = False) -> list[Record]:
+    """Build the records of a conversation in which each request repeats all before it."""
+    texts = [f"{turn:06d}".ljust(length, "abcdefghij"[turn % 10]) for turn in range(2 * turns)]
+    systems = [f"You are in state {turn}." if changing else "You are Lisa." for turn in range(turns)]
+    return [chat(*texts[: 2 * t + 1], answer=texts[2 * t + 1], sample="a#0", system=systems[t]) for t in range(turns)]
+
+
+def written(records: list[Record], **options: Any) -> str:
+    """Return a whole file."""
+    return "".join(lines.encode({"model": "m"}, records, **options))
+
+
+def decoded(text: str | bytes) -> lines.Lines:
+    """Read a whole file."""
+    data = text.encode() if isinstance(text, str) else text
+    return lines.decode(data.splitlines(keepends=True) if b"\r" not in data else data.split(b"\n"), "f.jsonl", key_of)
+
+
+def asked(record: Record) -> Request:
+    """Build the request that a record answers."""
+    key = key_of(record.kind, record.request, record.sample)
+    return Request(record.kind, "m", record.request, {}, {}, record.sample, key)
+
+
+def test_whole_file_is_pinned() -> None:
+    """The bytes of version 1 never change: records by scope, long texts and histories once, what is unseen escaped."""
+    long = "x" * 250 + "\n" + "é" * 251
+    record = chat("Hi\u2028\x7f", "Yes.", long, "No.", "Well?", sample="s#0", stop=["b", "a"])
+    record.response.update(id="r-1", created=17, system_fingerprint="f")
+    later = chat("Hi\u2028\x7f", "Yes.", long, "No.", "Well?", "Oh.", "And?", sample="s#0", answer=long)
+    embedding = Record("", "embedding", None, {"model": "e", "input": "a" * 500}, {"embedding": b"\x00\x01"})
+    text = sha256(long.encode()).hexdigest()[:32]
+    run = ""
+    for index, content in enumerate(["Hi\u2028\x7f", "Yes.", {"$text": text}, "No.", "Well?"]):
+        canonical = json.dumps({"content": content, "role": ("user", "assistant")[index % 2]})
+        run = sha256((run + canonical).encode()).hexdigest()[:32]
+    found = written([record, later, embedding])
+    assert found.replace(text, "TEXT").replace(run, "RUN").split("\n") == [
+        '{"llmcall": 1, "settings": {"model": "m"}}',
+        f'{{"kind": "embedding", "request": {{"input": "{"a" * 500}", "model": "e"}}, '
+        '"response": {"embedding": {"$bytes": "AAE="}}}',
+        f'{{"text": "TEXT", "lines": ["{"x" * 250}", "{"é" * 251}"]}}',
+        '{"kind": "chat", "sample": "s#0", "request": {"messages": [{"role": "user", "content": "Hi\\u2028\\u007f"}, '
+        '{"role": "assistant", "content": "Yes."}, {"role": "user", "content": {"$text": "TEXT"}}, '
+        '{"role": "assistant", "content": "No."}, {"role": "user", "content": "Well?"}], "model": "m", '
+        '"stop": ["b", "a"]}, "response": {"choices": [{"index": 0, "message": {"role": "assistant", '
+        '"content": "Yes."}}], "model": "m"}, "cost": 0.25}',
+        '{"kind": "chat", "sample": "s#0", "request": {"messages": [{"$messages": "RUN"}, '
+        '{"role": "assistant", "content": "Oh."}, {"role": "user", "content": "And?"}], "model": "m"}, '
+        '"response": {"choices": [{"index": 0, "message": {"role": "assistant", "content": {"$text": "TEXT"}}}], '
+        '"model": "m"}, "cost": 0.25}',
+        "",
+    ]
+
+
+@given(plain_objects, plain_objects, st.sampled_from(["embedding", "function"]), st.none() | st.text())
+def test_any_plain_data_comes_back(request: Any, response: Any, kind: str, sample: str | None) -> None:
+    """Whatever plain data is written is read as it was, its types included; no character of a text breaks a line."""
+    file = written([Record("", kind, sample, request, response)])
+    [record] = lines.decode(file.encode().splitlines(keepends=True), "f", lambda *asked: repr(asked))
+    kept = {name: value for name, value in response.items() if "value" in response or name not in lines.VOLATILE}
+    assert repr(lines.ordered([record.request, record.response])) == repr(lines.ordered([request, kept]))
+    assert (record.kind, record.sample, record.cost) == (kind, sample, None)
+    assert len(file.splitlines()) == file.count("\n")
+
+
+@given(st.lists(st.text(max_size=3) | st.sampled_from(["a" * 501, "\r\n" * 300, "\n" * 501]), max_size=12), st.data())
+def test_histories_come_back(texts: list[str], data: st.DataObject) -> None:
+    """Requests that share beginnings, with and without system messages, are read as they were."""
+    ends = data.draw(st.lists(st.integers(0, len(texts)), max_size=6))
+    systems = [data.draw(st.sampled_from([None, "A", "B"])) for _ in ends]
+    pairs = enumerate(zip(ends, systems, strict=True))
+    records = [chat(*texts[:end], system=system, seed=index) for index, (end, system) in pairs]
+    assert [record.request for record in decoded(written(records))] == [record.request for record in records]
+
+
+@pytest.mark.parametrize("changing", [False, True])
+def test_growing_history_stays_linear(changing: bool) -> None:
+    """Twice the turns make a file at most 2.05 times as long; its size is below 3 times the text."""
+    sizes = [len(written(history(turns, 200, changing=changing)).encode()) for turns in (40, 80)]
+    assert sizes[1] < 2.05 * sizes[0] and sizes[0] < 3 * 80 * 200
+
+
+def test_texts_are_read_in_any_order() -> None:
+    """Lines may stand in any order after the header, and twice."""
+    head, *rest = written(history(6, 600)).splitlines(keepends=True)
+    shuffled = decoded(head + "".join(reversed(rest)) + "".join(rest) + head)
+    assert len(shuffled) == 6
+    assert {record.cache_key for record in shuffled} == {record.cache_key for record in history(6, 600)}
+
+
+def test_ten_thousand_references_in_a_row() -> None:
+    """A chain of references is followed without recursion, wherever its parts stand."""
+    said = [{"role": "user", "content": str(number)} for number in range(10_000)]
+    made: list[str] = []
+    digest, begin = "", list[dict[str, str]]()
+    for number, message in enumerate(said):
+        digest = sha256((digest + json.dumps(message, sort_keys=True)).encode()).hexdigest()[:32]
+        begin = [*begin, message]
+        if number >= 3:
+            made.append(json.dumps({"kind": "chat", "request": {"messages": begin}, "response": {}}) + "\n")
+            begin = [{"$messages": digest}]
+    found = decoded(HEADER + "".join(reversed(made))).get(asked(Record("", "chat", None, {"messages": said}, {}, None)))
+    assert found is not None
+    assert found.request == {"messages": said}
+
+
+def test_get_finds_every_record_and_no_other() -> None:
+    """Each record is found by its request; one with another sample, parameter or text is not."""
+    records = [*history(5, 600), *(chat("a", seed=seed, sample=f"s#{seed}") for seed in range(3))]
+    records += [function({"name": "f", "n": n}, {"value": n}) for n in range(3)]
+    file = decoded(written(records))
+    for record in records:
+        found = file.get(asked(record))
+        assert found is not None and (found.request, found.response) == (record.request, record.response)
+    for other in (chat("a"), chat("a", seed=1, sample="s#0"), chat("b", seed=1, sample="s#1")):
+        assert file.get(asked(other)) is None
+
+
+@pytest.mark.parametrize("length", [20, 600])
+def test_get_finds_lines_that_were_written_otherwise(length: int) -> None:
+    """A line with its names in another order, other blanks and escapes, and its long text in it, still answers."""
+    record = chat("é" * length, sample="a#0", seed=1)
+    *head, line = written([record]).splitlines()
+    entry = json.loads(line)
+    entry["request"] = dict(reversed(record.request.items()))
+    file = decoded("\n".join([*head, json.dumps(entry, indent=None, separators=(" ,", " : "), sort_keys=True)]))
+    found = file.get(asked(record))
+    assert found is not None and found.request == record.request
+
+
+@pytest.mark.parametrize("form", ["\ufeff{}", "\n \n{}\n", "{}\n\n", "{}\r\n{}\r\n"])
+def test_harmless_differences_are_accepted(form: str) -> None:
+    """A byte order mark, blank lines, CRLF and a missing last newline change nothing."""
+    file = form.format(HEADER.strip(), HEADER.strip()) + ("" if "\r" in form else f"\n{GOOD}")
+    assert [record.kind for record in decoded(file)] == ([] if "\r" in form else ["chat"])
+
+
+@pytest.mark.parametrize("respelt", [False, True])
+def test_two_answers_to_one_key_are_refused(respelt: bool) -> None:
+    """The error has the numbers of both lines, also where only the key shows that the requests are the same."""
+    [cheap] = decoded(written([chat("a"), chat("a").replace(cost=9.0)]))
+    assert cheap.cost == 0.25  # equal answers are one record, the first
+    one, other = written([chat("a"), chat("a", answer="No.")]).splitlines()[1:]
+    text = HEADER + one + "\n" + (json.dumps(json.loads(other), indent=None, sort_keys=True) if respelt else other)
+    with pytest.raises(CacheCorruptError, match=r"^f\.jsonl:3: line 2 has another answer"):
+        decoded(text).records()
+
+
+DAMAGE = {
+    "empty": ("", "no header"),
+    "no header": (GOOD, "no header"),
+    "text first": ('{"text": "a", "lines": ["b"]}', "no header"),
+    "version a text": ('{"llmcall": "1", "settings": {}}', "version"),
+    "version true": ('{"llmcall": true, "settings": {}}', "version"),
+    "version zero": ('{"llmcall": 0, "settings": {}}', "version"),
+    "no settings": ('{"llmcall": 1}', "settings"),
+    "more in header": ('{"llmcall": 1, "settings": {}, "time": 3}', "unknown field 'time'"),
+    "list": (HEADER + "[]", "no JSON object"),
+    "unknown line": (HEADER + '{"a": 1}', "neither a record"),
+    "half a line": (HEADER + GOOD[:-9], "not JSON, and seems cut off"),
+    "broken": (HEADER + GOOD[:-9] + "\n" + GOOD, "not JSON"),
+    "ours": (HEADER + "<<<<<<< HEAD\n", "unresolved merge"),
+    "base": (HEADER + "||||||| 1a2b\n", "unresolved merge"),
+    "middle": (HEADER + "=======\n", "unresolved merge"),
+    "theirs": (HEADER + ">>>>>>> branch\n", "unresolved merge"),
+    "deep": (HEADER + '{"a":' + "[" * 100_000, "nested too deeply"),
+    "less deep": (
+        HEADER + '{"kind": "function", "request": {"a": ' + "[" * 5_000 + "]" * 5_000 + '}, "response": {}}',
+        "nested too deeply",
+    ),
+    "NaN": (HEADER + GOOD.replace("{}", '{"a": NaN}'), "NaN is not JSON"),
+    "infinite": (HEADER + GOOD.replace("{}", '{"a": 1e999}'), "too large"),
+    "surrogate": (HEADER + GOOD.replace("{}", '{"a": "\\ud83d"}'), "lone surrogate"),
+    "unknown kind": (HEADER + GOOD.replace("chat", "chit"), "kind"),
+    "unknown field": (HEADER + GOOD[:-1] + ', "host": "h"}', "unknown field 'host'"),
+    "request a list": (HEADER + '{"kind": "chat", "request": [], "response": {}}', "request"),
+    "no response": (HEADER + '{"kind": "chat", "request": {}}', "response"),
+    "sample a number": (HEADER + GOOD[:-1] + ', "sample": 1}', "sample"),
+    "cost a text": (HEADER + GOOD[:-1] + ', "cost": "1"}', "cost"),
+    "text no list": (HEADER + '{"text": "a", "lines": "b"}', "digest of a text"),
+    "text of numbers": (HEADER + '{"text": "a", "lines": [1]}', "digest of a text"),
+    "not UTF-8": (HEADER + '{"é": 1}', "not UTF-8"),
+    "complete a text": ('{"llmcall": 1, "complete": "no", "settings": {}}', "'complete' in the header must be true"),
+    "another header": (HEADER + '{"llmcall": 1, "settings": {"model": "n"}}', "differs from line 1 in model"),
+    "wrong digest": (HEADER + '{"text": "%s", "lines": ["b"]}' % ("0" * 32), "does not have the digest"),
+    "no such text": (HEADER + GOOD.replace("{}", '{"a": {"$text": "00"}}'), "text 00, which no line holds"),
+    "no such messages": (HEADER + GOOD.replace("{}", '{"messages": [{"$messages": "00"}]}', 1), "messages 00"),
+    "empty reference": (HEADER + GOOD.replace("{}", '{"messages": [{"$messages": ""}]}', 1), "which no request holds"),
+    "messages elsewhere": (HEADER + GOOD.replace("{}", '{"a": {"$messages": "00"}}'), "means nothing there"),
+    "unknown reference": (HEADER + GOOD.replace("{}", '{"$new": 1}'), "means nothing there"),
+    "not escaped": (HEADER + GOOD.replace("{}", '{"$data": {"a": 1}}'), "means nothing there"),
+    "no Base64": (HEADER + GOOD.replace("{}", '{"$bytes": "AAé"}'), "not Base64"),
+    "loose Base64": (HEADER + GOOD.replace("{}", '{"$bytes": "AAE"}'), "not Base64"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_refused_with_its_line(text: str, message: str) -> None:
+    """Every damage is an error with the file's name, the line's number and what is wrong."""
+    with pytest.raises(CacheCorruptError, match=rf"^f\.jsonl:{2 if text.startswith(HEADER) else 1}: ") as caught:
+        list(decoded(text.encode("latin-1" if "UTF-8" in message else "utf-8")))
+    assert message in str(caught.value)
+
+
+def test_other_lines_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer version is no damage; a dangling reference says what to do; too long a line is not read to its end."""
+    with pytest.raises(CacheError, match=r"^f\.jsonl:1: .* version 2 .* up to version 1; upgrade") as caught:
+        decoded('{"llmcall": 2, "settings": {}}')
+    assert not isinstance(caught.value, CacheCorruptError)
+    file = written(history(4, 600)).splitlines(keepends=True)
+    with pytest.raises(CacheCorruptError, match="take it from version control"):
+        list(decoded("".join(line for line in file if '"$messages"' in line or '"kind"' not in line)))
+    monkeypatch.setattr(lines, "LINE_BYTES", 100)
+    (tmp_path / "f").write_text(HEADER + "x" * 1000)
+    with pytest.raises(CacheCorruptError, match=r":2: the line is longer than 100 bytes"):
+        lines.read(tmp_path / "f", key_of)
+
+
+DEEP: list[Any] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "place"),
+    [
+        ([float("nan")], ValueError, r"record 2 \(sample 's#0'\): request\.a\[0\] is nan"),
+        (float("-inf"), ValueError, r"request\.a is -inf"),
+        ({"b": "x\ud800"}, ValueError, r"request\.a\.b has a lone surrogate at index 1"),
+        ({"\udfff": 1}, ValueError, r"a key of request\.a has a lone surrogate"),
+        ([{1: 2}], TypeError, r"request\.a\[0\] has a key of type int"),
+        ((1, 2), TypeError, r"request\.a is of type tuple"),
+        pytest.param(DEEP, ValueError, r"record 2 .* nested too deeply", id="deep"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_with_its_place(
+    data: Any, error: type[Exception], place: str, tmp_path: Path
+) -> None:
+    """Only plain data is written; after an error the old file is whole, and nothing is left beside it."""
+    path = tmp_path / "f.jsonl"
+    lines.write(path, {}, [chat("old")])
+    before = path.read_bytes()
+    with pytest.raises(error, match=place):
+        lines.write(path, {}, [function({"a": data}, sample="s#0"), chat("new")])
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["f.jsonl"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
+def test_mode_of_the_file(tmp_path: Any) -> None:
+    """A new file has the umask's mode, an old one keeps its own, a link goes on linking."""
+    path, link = tmp_path / "f.jsonl", tmp_path / "link"
+    old = os.umask(0o027)
+    try:
+        lines.write(path, {}, [])
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    path.chmod(0o600)
+    link.symlink_to(path)
+    lines.write(link, {}, [chat("a")])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert link.is_symlink()
+    assert len(lines.read(path, key_of)) == 1
+
+
+# Credentials
+
+LETTERS_DIGITS = string.ascii_letters + string.digits
+URL_SAFE = LETTERS_DIGITS + "-_"
+CAPITALS = string.ascii_uppercase + "234567"
+HEX = string.digits + "abcdef"
+
+
+def fake(length: int, alphabet: str = LETTERS_DIGITS) -> str:
+    """Return a random secret with at least one letter and one digit."""
+    chosen = random.Random(f"{length}{alphabet}")
+    return "".join(chosen.choices(alphabet, k=length - 2)) + ("A7" if "A" in alphabet else "a7")
+
+
+FORMS = {
+    "openai": ("sk-" + fake(48), "API key"),
+    "openai project": ("sk-" + "proj-" + fake(124, URL_SAFE), "OpenAI"),
+    "openai service": ("sk-" + "svcacct-" + fake(80, URL_SAFE), "OpenAI"),
+    "anthropic": ("sk-" + "ant-api03-" + fake(95, URL_SAFE), "Anthropic"),
+    "openrouter": ("sk-" + "or-v1-" + fake(64, HEX), "API key"),
+    "deepseek": ("sk-" + fake(32, HEX), "API key"),
+    "aws": ("AK" + "IA" + fake(16, CAPITALS), "AWS access key"),
+    "aws session": ("AS" + "IA" + fake(16, CAPITALS), "AWS access key"),
+    "aws secret": ("aws_secret_access_" + "key = " + fake(40, LETTERS_DIGITS + "+/"), "AWS secret key"),
+    "aws secret in json": ('{"Secret' + 'AccessKey": "' + fake(40) + '"}', "AWS secret key"),
+    **{f"github {letter}": (f"gh{letter}" + "_" + fake(36), "GitHub") for letter in "pousr"},
+    "github fine-grained": ("github" + "_pat_" + fake(22) + "_" + fake(59), "GitHub"),
+    "gitlab": ("gl" + "pat-" + fake(20, URL_SAFE), "GitLab"),
+    "google": ("AI" + "za" + fake(35, URL_SAFE), "Google API key"),
+    "google oauth": ("ya" + "29." + fake(60, URL_SAFE), "Google access token"),
+    **{f"slack {letter}": (f"xo{'x'}{letter}-123456789012-" + fake(24), "Slack") for letter in "abprs"},
+    "stripe": ("sk" + "_live_" + fake(24), "Stripe"),
+    "stripe restricted": ("rk" + "_live_" + fake(24), "Stripe"),
+    "hugging face": ("h" + "f_" + fake(34), "Hugging Face"),
+    "groq": ("gs" + "k_" + fake(52), "Groq"),
+    "xai": ("xa" + "i-" + fake(80), "xAI"),
+    "npm": ("np" + "m_" + fake(36), "npm"),
+    "pypi": ("pypi-" + "AgEIcHlwaS5vcmc" + fake(60, URL_SAFE), "PyPI"),
+    "jwt": (".".join(("ey" + "J" + fake(33, URL_SAFE), "ey" + "J" + fake(50, URL_SAFE), fake(43))), "JSON Web Token"),
+    "pem": ("-----BEGIN RSA PRIVATE" + " KEY-----\nMIIEpAIBAAKCAQEA" + fake(48), "private key"),
+    "openssh": ("-----BEGIN OPENSSH PRIVATE" + " KEY-----\\nb3BlbnNzaC1rZXktdjEAAAAA", "private key"),
+    "encrypted pem": ("-----BEGIN PRIVATE" + " KEY-----\r\nProc-Type: 4,ENCRYPTED", "private key"),
+    "pgp": ("-----BEGIN PGP PRIVATE" + " KEY BLOCK-----\n\nlQOYBF" + fake(58), "private key"),
+    "bearer": ("Authorization: Bearer " + fake(40, URL_SAFE), "bearer token"),
+    "bearer in json": ('{"authorization": "bearer ' + fake(32, HEX) + '"}', "bearer token"),
+    "basic": ("Authorization: Basic " + base64.b64encode(b"alice:" + fake(12).encode()).decode(), "password"),
+    "url": ("https://alice:" + fake(12) + "@example.org/x", "password in a URL"),
+    "short url": ("https://user:" + "pass@host", "password in a URL"),
+    "postgres": ("postgresql+psycopg://app:" + fake(10) + "@10.0.0.3:5432/market", "password in a URL"),
+    "redis": ("redis://:" + fake(16) + "@cache:6379/0", "password in a URL"),
+    "azure": ("api-" + "key: " + fake(32, HEX), "API key"),
+    "azure in code": ("AZURE_OPENAI_API_" + 'KEY="' + fake(84) + '"', "API key"),
+    "azure storage": ("AccountName=a;Account" + "Key=" + fake(86, LETTERS_DIGITS + "+/") + "==", "Azure key"),
+    "azure bus": ("SharedAccess" + "Key=" + fake(43) + "=", "Azure key"),
+    "azure signature": ("SharedAccessSignature sr=x&" + "sig=" + fake(43) + "%3D&se=1", "Azure signature"),
+    "azure blob": ("https://a.blob.core.windows.net/c?sv=2024&" + "sig=" + fake(43) + "%3D", "Azure signature"),
+}
+
+
+ORDINARY = [
+    "sk-…",
+    "sk-...",
+    "sk-" + "x" * 48,
+    "sk-" + "abc" * 16,
+    "sk-proj-" + "X" * 60,
+    "sk-proj-your-key-goes-here-please",
+    "sk-your-api-key-here-1234567890",
+    "OPENAI_API_KEY=your-api-key",
+    "api_key = 'YOUR_API_KEY_HERE_0123456789'",
+    "export OPENAI_API_KEY=<your key>",
+    "AKIA" + "IOSFODNN7EXAMPLE",
+    "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCY" + "EXAMPLEKEY",
+    "Authorization: Bearer <token>",
+    "Authorization: Bearer $TOKEN, or Bearer YOUR_ACCESS_TOKEN_GOES_HERE",
+    "The bearer of this letter, a Bearer AuthenticationMiddlewareFactory",
+    "postgres://user:password@localhost:5432/db",
+    "postgres://{user}:{password}@{host}/db and https://${USER}:${TOKEN}@github.com/a/b",
+    "mysql://root:***@db/x, redis://localhost:6379, amqp://guest@queue:5672",
+    "http://localhost:8080/@vite/client, https://medium.com/@someone, git@github.com:a/b.git",
+    "see http://host:8080?to=a@b.org or http://host:80, me@x.org",
+    "https://example.org:443/a:b@c",
+    "task-force-12345678901234567890-report",
+    "a risk-adjusted1234567890abcdefgh return of desk-proj-abcdefghij1234567890",
+    "pip install sk-learn scikit-learn==1.5.2 sk-video2",
+    "sk-circle-fade-dot sk-SK locale sk-learn_pipeline_with_10_steps",
+    "token = get_token()",
+    "password = input('Password: ')",
+    "client = OpenAI(api_key=os.environ['OPENAI_API_KEY'])",
+    "api_key=load_the_secret_from_the_vault_version_2(name)",
+    "headers = {'api-key': settings.azure_openai_api_key_for_region_1}",
+    "secret_key = derive_key(password, salt, iterations=600_000)",
+    "AccountKey=<key>;EndpointSuffix=core.windows.net",
+    "sig=nature; &sig=abc",
+    "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A",
+    "-----BEGIN CERTIFICATE-----\nMIIDXTCCAkWgAwIBAgIJAKoK",
+    "a file with -----BEGIN PRIVATE KEY----- in its first line",
+    "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----",
+    "ASIAPACIFICDEVELOPMENTS, AKIAH, ASIAN KITCHEN",
+    "eyJhbGciOiJIUzI1NiJ9 is only a header",
+    "xai-driven, npm_config_registry=https://registry.npmjs.org, hf_transfer, gsk_, ghp_",
+    "xoxo-with-love, ya29 road",
+    "0x7f3a2b1c9d8e, 550e8400-e29b-41d4-a716-446655440000",
+    "commit 9fceb02d0ae598e95dc970b74767f19372d61af8",
+    "d41d8cd98f00b204e9800998ecf8427e  empty.txt",
+    "sha256:" + hashlib.sha256(b"a").hexdigest(),
+    "sha512-" + base64.b64encode(hashlib.sha512(b"a").digest()).decode(),
+    "cache_key: " + hashlib.sha256(b"b").hexdigest(),
+    "data:image/png;base64," + base64.b64encode(random.Random(1).randbytes(60_000)).decode(),
+    base64.urlsafe_b64encode(random.Random(2).randbytes(60_000)).decode(),
+    "Möchten Sie Brot für 3 € kaufen? 面包多少钱？ хлеб",
+]
+
+
+@pytest.mark.parametrize(("text", "kind"), FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("around", ["{}", "A key: {}. Thanks!", '{{"a": "{}"}}', "a\n{}\nb", "a\\n{}\\n", "«{}»"])
+def test_each_form_is_found(text: str, kind: str, around: str) -> None:
+    """Each form is found wherever it stands, with its kind and its first four characters."""
+    whole = around.format(text)
+    found = credentials.find(whole)
+    assert found is not None
+    assert kind in found.kind
+    assert found.shown == whole[found.start : found.end][:4]
+    assert text not in repr(found)
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_ordinary_text_passes(text: str) -> None:
+    """Placeholders, hashes, images, words and code are no credentials."""
+    assert credentials.find(text) is None
+
+
+WORDS = " ".join(text for text in ORDINARY[:40] if "earer" not in text).split()
+
+
+@given(st.text() | st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join), st.binary(min_size=48, max_size=48))
+def test_any_text_passes(text: str, data: bytes) -> None:
+    """Random characters, ordinary words in any order, hashes, UUIDs and Base64 pass."""
+    encoded = base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()
+    for each in (text, data.hex(), str(uuid.UUID(bytes=data[:16])), *encoded):
+        assert credentials.find(f"id={each} digest: {each}") is None
+
+
+@pytest.mark.parametrize(
+    ("allow", "passes"),
+    [
+        ((), False),
+        ((r"sk-proj-\w+",), True),
+        (
+            (
+                "nothing",
+                r"key=sk-\S*",
+            ),
+            True,
+        ),
+        ((r"sk-proj-",), False),
+        ((r"",), False),
+    ],
+)
+def test_allow_must_match_the_whole(allow: tuple[str, ...], passes: bool) -> None:
+    """An expression lets a credential pass only if it matches all of it."""
+    assert (credentials.find("key=sk-" + "proj-" + fake(60), allow) is None) is passes
+
+
+SECRET = "gh" + "p_" + fake(36)
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        ({"request": {"messages": [{"content": "a"}, {"content": SECRET}]}}, "request.messages[1].content"),
+        ({"request": {"messages": [{"content": [{"text": SECRET}]}]}}, "request.messages[0].content[0].text"),
+        ({"response": {"a": {SECRET: 1}}}, "a key of response.a"),
+        ({SECRET: 1}, "a key of the data"),
+        ({"sample": SECRET}, "sample"),
+        ({"request": {"headers": {"api-key": fake(32, HEX)}}}, "request.headers.api-key"),
+    ],
+)
+def test_place_is_named_without_the_secret(data: Any, place: str) -> None:
+    """A place is a path into the data; a key that is a secret itself is not in it."""
+    with pytest.raises(CacheError, match=r"^record 7: ") as caught:
+        credentials.refuse(data, (), "record 7")
+    message = str(caught.value)
+    assert f"record 7: {place} holds" in message
+    assert "[Cassette] ALLOW = " in message
+    assert SECRET[4:] not in message
+    assert fake(32, HEX) not in message
+
+
+def test_what_is_searched() -> None:
+    """Text alone; a text that was harmless is a credential behind a telling name; the setting is named if wrong."""
+    credentials.refuse({"a": [SECRET.encode(), 1, 2.5, None, True]}, (), "record 1")
+    digits, searched = fake(32, HEX), set[str]()
+    credentials.refuse({"digest": digits, "api-key": "none"}, (), "record 1", searched)
+    with pytest.raises(CacheError, match="record 2: api-key holds"):
+        credentials.refuse({"api-key": digits}, (), "record 2", searched)
+    found = credentials.find(f"{SECRET} {'sk-' + fake(48)}", (SECRET,))
+    assert found is not None and found.start == len(SECRET) + 1
+    with pytest.raises(ConfigError, match=r"\[Cassette\] ALLOW: '\(a' is not a regular expression"):
+        credentials.refuse({}, ("(a",), "record 1")
+    with pytest.raises(CacheError, match=r"the header: settings\.namespace"):
+        list(lines.encode({"namespace": SECRET}, []))
+
+
+MARKS = ["sk-", "sk-a-", "://", "://a:", "eyJ", "eyJaaaaaaaa.", "api_key=", "bearer ", "-----BEGIN ", "&sig="]
+
+
+@pytest.mark.parametrize("part", MARKS)
+def test_repeated_marks_take_linear_steps(part: str) -> None:
+    """A hostile text of 200,000 characters is searched to its end, which in quadratic time would take minutes."""
+    assert credentials.find(part * (200_000 // len(part))) is None

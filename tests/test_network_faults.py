@@ -1,22 +1,44 @@
-"""What users meet on the network: hooks, addresses, headers, time limits and event loops."""
+"""What users meet on the network: broken connections and answers, time limits, hooks, addresses, event loops."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import itertools
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from pytest_httpserver import HTTPServer
-from servers import OK, Answer, ScriptedServer, refusal, refusing
+from servers import (
+    OK,
+    QUESTION,
+    Answer,
+    Behaviour,
+    RawServer,
+    ScriptedServer,
+    answers,
+    client_for,
+    closes,
+    completion,
+    cut_chunk,
+    drips,
+    http,
+    read_request,
+    refusal,
+    refusing,
+    resets,
+    sends,
+    stays_silent,
+    stays_silent_after,
+)
 
 import llmcall
-from llmcall import AzureClient, ConfigError, OpenAIClient, aio
+from llmcall import AzureClient, ConfigError, OpenAIClient, RequestTimeoutError, ServiceError
 
 WAYS: dict[str, Callable[..., Any]] = {
     "sync": lambda client, **options: client.send_message("Hello", **options),
@@ -179,24 +201,136 @@ def test_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(seen) == 1
 
 
-def test_an_unsupported_parameter_is_dropped(httpserver: HTTPServer) -> None:
-    """Where the API says that it takes no such parameter, the call is repeated without it."""
-    no = refusal(400, "Unsupported parameter", code="unsupported_parameter", param="temperature")
-    server = ScriptedServer(httpserver, no, OK)
-    OpenAIClient(base_url=server.base_url).send_message("Hello", temperature=1, on_error="raise")
-    assert ["temperature" in seen.body for seen in server.requests] == [True, False]
+# What happens on the wire becomes an error of the tree, within the time that there is
+
+PATIENCE = 0.3  # seconds: a server that stays silent is waited for so long in each attempt
+
+# What a server does on the wire, the words of the error, its status, and the exception below it.
+BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
+    "reset": (resets, "the connection failed", None, "APIConnectionError"),
+    "closed without a byte": (closes, "the connection failed", None, "APIConnectionError"),
+    "not HTTP": (sends(b"220 mail.example.org ESMTP\r\n\r\n"), "the connection failed", None, "APIConnectionError"),
+    "a head cut short": (sends(b"HTTP/1.1 200 OK\r\nContent-"), "the connection failed", None, "APIConnectionError"),
+    "a body cut short": (sends(http(b"{", length=500)), "the connection failed", 200, "RemoteProtocolError"),
+    "a chunk cut short": (cut_chunk(), "the connection failed", 200, "RemoteProtocolError"),
+    "no body": (sends(http(b"", stays=False)), "malformed answer, not JSON", 200, "JSONDecodeError"),
+    "HTML": (answers(Answer(200, "<html><body>Sign in</body></html>")), "<html>", 200, "JSONDecodeError"),
+    "malformed JSON": (answers(Answer(200, '{"choices": [{"mess')), "not JSON", 200, "JSONDecodeError"),
+    "no UTF-8": (sends(http(b'{"choices": "\xff\xfe"}', stays=False)), "not JSON", 200, "UnicodeDecodeError"),
+    "deeper than Python goes": (answers(Answer(200, "[" * 100_000)), "not JSON", 200, "RecursionError"),
+    "a JSON list": (answers(Answer(200, [completion()])), "no JSON object", 200, "NoneType"),
+    "a JSON text": (answers(Answer(200, '"Two coins."')), "no JSON object", 200, "NoneType"),
+    "null": (answers(Answer(200, "null")), "no JSON object", 200, "NoneType"),
+    "an empty object": (answers(Answer(200, {})), "without choices", 200, "NoneType"),
+    "an error with status 200": (answers(Answer(200, {"error": {"message": "busy"}})), "busy", 200, "NoneType"),
+    "a text as the error": (answers(Answer(200, {"error": "busy"})), "busy", 200, "NoneType"),
+    "a refusal cut short": (sends(http(b"{", length=9, status="503 X")), "failed", None, "RemoteProtocolError"),
+    "no gzip": (
+        sends(http(b"plain", stays=False).replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1)),
+        "the connection failed", 200, "DecodingError",
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("broken", ["data: {half\n\n", 'data: {"error": {"message": "too busy"}}\n\n'])
-def test_a_raw_stream_that_breaks_inside(broken: str, httpserver: HTTPServer) -> None:
-    """Whoever reads ``chat_completion_stream`` catches httpx's errors alone."""
-    server = ScriptedServer(httpserver, Answer(200, 'data: {"choices": [{"delta": {"content": "a"}}]}\n\n' + broken))
-    pieces: list[str] = []
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_answers(name: str) -> None:
+    """A broken connection or answer is a failing service: tried again, told with its cause, never stored."""
+    behaviour, words, status, cause = BROKEN[name]
+    with RawServer(behaviour) as server, client_for(server.base_url) as client:
+        error = client.send_message(QUESTION, on_error="return")
+    assert type(error) is ServiceError
+    assert words in str(error)
+    assert error.status_code == status
+    assert (error.endpoint, error.attempts, len(server.requests)) == ("127.0.0.1", 3, 3)
+    assert type(error.__cause__).__name__ == cause
+    assert len(client.cache) == 0
 
-    async def read() -> None:
-        async for piece in aio.chat_completion_stream(f"{server.base_url}/chat/completions", {"model": "m"}):
-            pieces.append(piece)
 
-    with pytest.raises(httpx.RequestError):
-        asyncio.run(read())
-    assert pieces == ["a"]
+@pytest.mark.parametrize("behaviour", [resets, closes, cut_chunk(), answers(Answer(503, "busy"))])
+def test_a_server_that_recovers(behaviour: Behaviour) -> None:
+    """After failures the answer is that of the server, stored, and its usage tells the retries."""
+    with RawServer(behaviour, behaviour, answers()) as server, client_for(server.base_url) as client:
+        reply = client.send_message(QUESTION, on_error="raise")
+        again = client.send_message(QUESTION, on_error="raise")
+    assert (reply.content, reply.cached, reply.request_id) == ("Two coins.", False, "req-raw")
+    assert (again.content, again.cached) == ("Two coins.", True)
+    assert len(server.requests) == 3
+    assert (client.usage.calls, client.usage.retries, client.usage.errors) == (1, 2, 0)
+
+
+@pytest.mark.parametrize("behaviour", [stays_silent, stays_silent_after(http(b"{", length=500)), drips])
+def test_a_timeout_bounds_an_attempt(behaviour: Behaviour) -> None:
+    """Silence, half a body and a body that drips for ever end with the attempt's timeout, and are tried again."""
+    with RawServer(behaviour) as server, client_for(server.base_url, retry_max_attempts=2) as client:
+        error = client.send_message(QUESTION, on_error="return", timeout=PATIENCE)
+    assert type(error) is RequestTimeoutError
+    assert "within the timeout" in str(error)
+    assert (error.endpoint, error.attempts, len(server.requests)) == ("127.0.0.1", 2, 2)
+
+
+@pytest.mark.parametrize("behaviour", [stays_silent, drips])
+def test_a_deadline_bounds_the_call(behaviour: Behaviour) -> None:
+    """A deadline ends a call whose attempts would go on for ever, whatever their timeout is."""
+    with RawServer(behaviour) as server, client_for(server.base_url) as client:
+        error = client.send_message(QUESTION, on_error="return", deadline=2 * PATIENCE, timeout=3600)
+    assert type(error) is RequestTimeoutError
+    assert len(server.requests) == 1
+
+
+def test_a_deadline_bounds_the_retries(httpserver: HTTPServer) -> None:
+    """A deadline ends a call whose attempts fail quickly, without being told to wait."""
+    server = ScriptedServer(httpserver, refusal(503))
+    with client_for(server.base_url, retry_max_attempts=50) as client:
+        error = client.send_message(
+            QUESTION, on_error="return", deadline=PATIENCE, waiting_time=PATIENCE / 4, exponential_backoff_factor=1
+        )
+    assert isinstance(error, ServiceError)
+    assert error.attempts < 10
+    assert error.attempts - len(server.requests) in (0, 1)  # the deadline may pass before the server reads the last one
+
+
+def test_the_sdk_does_not_retry(httpserver: HTTPServer) -> None:
+    """The SDK's own retries are off: one attempt of ours is one request."""
+    server = ScriptedServer(httpserver, refusal(500))
+    with client_for(server.base_url, retry_max_attempts=1) as client:
+        client.send_message(QUESTION)
+    assert len(server.requests) == 1
+    assert server.requests[0].headers["x-stainless-retry-count"] == "0"
+
+
+def test_one_connection_serves_many_calls() -> None:
+    """A client keeps its connection: a server that answers twice on one has both calls there."""
+
+    def answers_twice(connection: socket.socket, stopped: threading.Event) -> None:
+        connection.sendall(http(OK.text().encode()))
+        assert read_request(connection) is not None
+        connection.sendall(http(OK.text().encode()))
+
+    with RawServer(answers_twice, closes) as server, client_for(server.base_url) as client:
+        replies = [client.send_message(QUESTION, sample=sample, on_error="raise") for sample in (1, 2)]
+    assert [reply.cached for reply in replies] == [False, False]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("lent", [False, True])
+def test_a_forgotten_client_closes_its_connections(lent: bool) -> None:
+    """Nobody needs to close a client for its connections' sake; an HTTP client of the user's stays open."""
+    gone = threading.Event()
+
+    def keeps_open(connection: socket.socket, stopped: threading.Event) -> None:
+        answers(stays=True)(connection, stopped)
+        if connection.recv(1) == b"":
+            gone.set()
+
+    library = type(openai.OpenAI(api_key="none")._client).__mro__[1]  # Client of httpx or httpx2
+    with RawServer(keeps_open) as server, library() as http_client:
+        given = {"http_client": http_client} if lent else {}
+        client = OpenAIClient(base_url=server.base_url, cache_mode="off", **given)
+        client.send_message(QUESTION, on_error="raise")
+        del client
+        gc.collect()
+        assert http_client.is_closed is False
+        if not lent:
+            assert gone.wait(60)
+        http_client.close()
+    assert gone.wait(60)

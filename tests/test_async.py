@@ -1,20 +1,26 @@
-"""Four ways of asking, one table: blocking or not, streamed or not, they agree on everything."""
+"""Asking without blocking, streamed or not: the four ways agree on everything, among many tasks and event loops."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from typing import Any
 
 import pytest
-from servers import OK, QUESTION, Answer, Behaviour, RawServer, answers, client_for, completion, refusal
+from servers import OK, QUESTION, Answer, Behaviour, RawServer, answers, client_for, completion, refusal, stays_silent
 from streaming import TWO_COINS, WAYS, chunk, chunks_of, streams
 
 import llmcall
-from llmcall.errors import APIError, InvalidRequestError, RateLimitError, ServiceError
+from llmcall.errors import APIError, InvalidRequestError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.testing import ScriptedClient
 
+MANY = 300
+
 TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price", "arguments": "{}"}}
+
 CALLING = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
+
 CHOICE = {"index": 0, "message": CALLING, "finish_reason": "tool_calls", "logprobs": None}
 
 
@@ -84,17 +90,8 @@ def outcome(way: str, client: llmcall.LLMClient, arguments: dict[str, Any]) -> A
     if reply is None:
         return None
     names = (
-        "cached",
-        "cache_key",
-        "sample",
-        "cost",
-        "finish_reason",
-        "model",
-        "usage",
-        "choices",
-        "endpoint",
-        "parsed",
-    )
+        "cached", "cache_key", "sample", "cost", "finish_reason", "model", "usage", "choices", "endpoint", "parsed",
+    )  # fmt: skip
     return dict(reply), {name: getattr(reply, name) for name in names}
 
 
@@ -113,9 +110,7 @@ def all_ways(make: Any, arguments: dict[str, Any]) -> list[Any]:
         client = make(way)
         twice = [outcome(way, client, arguments) for _ in range(2)]
         usage = client.usage
-        found.append(
-            (twice, recorded(client), usage._replace(cost=round(usage.cost, 12) if usage.cost else usage.cost))
-        )
+        found.append((twice, recorded(client), usage))
     return found
 
 
@@ -208,3 +203,180 @@ def test_wrong_arguments(way: str, arguments: dict[str, Any], kind: type[Excepti
         WAYS[way](client, QUESTION, **arguments)
     assert str(caught.value) == str(expected.value)
     assert not client.requests
+
+
+class Waiting(llmcall.LLMClient):
+    """Answer when it is let, on the event loop; tell who has come and who was cancelled."""
+
+    api_type = "waiting"
+
+    def __init__(self, **settings: Any) -> None:
+        self.come: list[str] = []
+        self.cancelled: list[str] = []
+        self.open = asyncio.Event()
+        super().__init__(**settings)
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Refuse: this transport is asked without blocking."""
+        raise AssertionError("send() was called")
+
+    async def asend(self, request: Any, timeout: float | None) -> Any:
+        """Wait, and answer with the message."""
+        text = request.messages[-1]["content"]
+        self.come.append(text)
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(text)
+            raise
+        return {"choices": [{"message": {"role": "assistant", "content": text.upper()}, "finish_reason": "stop"}]}
+
+    async def until(self, count: int) -> None:
+        """Wait until some calls have come."""
+        while len(self.come) < count:
+            await asyncio.sleep(0)
+
+
+def test_many_calls_at_once() -> None:
+    """Five hundred calls are under way together, each with an answer of its own, and all are stored."""
+    client = Waiting()
+
+    async def main() -> list[Any]:
+        calls = [asyncio.create_task(client.asend_message(f"question {number}")) for number in range(MANY)]
+        await client.until(MANY)
+        client.open.set()
+        return await asyncio.gather(*calls)
+
+    replies = asyncio.run(main())
+    assert [reply.content for reply in replies] == [f"QUESTION {number}" for number in range(MANY)]
+    assert (len(client.cache), client.usage.calls) == (MANY, MANY)
+
+
+def test_the_event_loop_is_never_blocked() -> None:
+    """While an answer is awaited, the loop goes on, also where the transport knows no asynchronous way."""
+    gate = threading.Event()
+
+    def answer(messages: Any) -> str:
+        assert gate.wait(10)
+        return "yes"
+
+    async def main() -> Any:
+        call = asyncio.create_task(ScriptedClient(answer).asend_message("Hello"))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not call.done()
+        gate.set()
+        return await call
+
+    assert asyncio.run(main()) == {"role": "assistant", "content": "yes"}
+
+
+def test_cancellation() -> None:
+    """A cancelled call stops its transfer, stores nothing, gives its draw back and is no failure."""
+    client = Waiting()
+
+    async def main() -> Any:
+        with llmcall.scope("a"):
+            call = asyncio.create_task(client.asend_message("x"))
+            await client.until(1)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            assert (client.cancelled, len(client.cache)) == (["x"], 0)
+            client.open.set()
+            return await client.asend_message("x")
+
+    reply = asyncio.run(main())
+    assert (reply.sample, reply.cached) == ("a#0", False)
+    assert (client.usage.calls, client.usage.errors) == (1, 0)
+
+
+def test_a_cancelled_leader_hands_over() -> None:
+    """Where the task that makes the call is cancelled, one of those who wait makes it; a waiter may leave as well."""
+    client = Waiting()
+
+    async def main() -> list[Any]:
+        calls = [asyncio.create_task(client.asend_message("x")) for _ in range(4)]
+        await client.until(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        calls[2].cancel()
+        calls[0].cancel()
+        await client.until(2)
+        client.open.set()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    outcomes = asyncio.run(main())
+    assert [type(outcome).__name__ for outcome in outcomes] == ["CancelledError", "Reply", "CancelledError", "Reply"]
+    assert client.come == ["x", "x"]
+
+
+def test_a_timeout_of_asyncio() -> None:
+    """asyncio.wait_for ends a call as a cancellation does."""
+    client = Waiting()
+
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(client.asend_message("x"), 0.01)
+        assert client.cancelled == ["x"]
+
+    asyncio.run(main())
+
+
+def test_a_deadline() -> None:
+    """A call's own deadline and an attempt's timeout end it on the event loop."""
+
+    async def main(client: llmcall.LLMClient) -> None:
+        with pytest.raises(RequestTimeoutError):
+            await client.asend_message("x", deadline=0.05, on_error="raise")
+        assert await client.asend_message("x", timeout=0.05, max_attempts=2) is None
+        assert client.usage.retries == 1
+        await client.aclose()
+
+    with RawServer(stays_silent) as server:
+        asyncio.run(main(llmcall.OpenAIClient(base_url=server.base_url, retry_waiting_time=0)))
+
+
+def test_blocking_calls_inside_a_running_loop() -> None:
+    """send_message works in a coroutine, and beside a task that awaits the very same answer it goes alone."""
+    client = Waiting()
+    scripted = ScriptedClient(["yes"], cache_mode="auto")
+
+    async def main() -> None:
+        assert scripted.send_message("Hello") == {"role": "assistant", "content": "yes"}
+        assert await scripted.asend_message("Hello") == {"role": "assistant", "content": "yes"}
+        call = asyncio.create_task(client.asend_message("x"))
+        await client.until(1)
+        beside = llmcall.LLMClient(transport=ScriptedClient(["beside"]))
+        assert beside.send_message("x", on_error="raise").content == "beside"
+        client.open.set()
+        assert (await call).content == "beside"  # type: ignore[union-attr]
+
+    asyncio.run(main())
+    assert len(scripted.requests) == 1
+
+
+def test_one_client_for_many_event_loops() -> None:
+    """A client serves one event loop after the other, and threads with loops of their own, without a warning."""
+
+    async def main(client: llmcall.LLMClient, name: str) -> str:
+        replies = await asyncio.gather(
+            *(client.asend_message(f"{name} {number}", on_error="raise") for number in range(3))
+        )
+        return replies[0].content or ""
+
+    with RawServer(*[answers()] * 30) as server:
+        client = llmcall.OpenAIClient(base_url=server.base_url)
+        assert [asyncio.run(main(client, str(number))) for number in range(2)] == ["Two coins."] * 2
+        found: list[str] = []
+        threads = [
+            threading.Thread(target=lambda n=n: found.append(asyncio.run(main(client, f"thread {n}"))))
+            for n in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == ["Two coins."] * 3
+        assert client.send_message("blocking", on_error="raise").content == "Two coins."
+        client.close()

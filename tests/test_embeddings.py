@@ -1,10 +1,13 @@
-"""Embeddings: one record a text, float32 live as in replay, batches of what is missing."""
+"""Embeddings: one record a text, float32 live as in replay, batches of what is missing, shared while under way."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import math
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.engine.single_flight import process_flights
 from llmcall.errors import APIError, CacheMissError, InvalidRequestError, ServiceError
 from llmcall.testing import ScriptedClient
 
@@ -167,7 +169,6 @@ def test_malformed_answers(response: Any) -> None:
     with pytest.raises(ServiceError, match="malformed"):
         client.get_embedding(["a", "b"], on_error="raise")
     assert len(client.cache) == 0
-    assert not process_flights._flights
 
 
 def test_base64_answers() -> None:
@@ -206,13 +207,9 @@ def test_the_model() -> None:
     ],
 )
 def test_wrong_texts(text: Any, place: str) -> None:
-    """What is no text is a TypeError that names its place."""
+    """What is no text is a TypeError that names its place, and so is an unknown parameter."""
     with pytest.raises(TypeError, match=place):
         embedder().get_embedding(text)
-
-
-def test_unknown_parameters_are_refused() -> None:
-    """A parameter that there is not is a TypeError that suggests the nearest."""
     with pytest.raises(TypeError, match="dimensions"):
         embedder().get_embedding("a", dimension=3)
 
@@ -223,3 +220,56 @@ def test_failures() -> None:
     with pytest.raises(InvalidRequestError):
         ScriptedClient([InvalidRequestError("no")]).get_embedding("a", on_error="raise")
     assert isinstance(ScriptedClient([InvalidRequestError("no")]).get_embedding("a", on_error="return"), APIError)
+
+    async def main() -> None:
+        assert await ScriptedClient([InvalidRequestError("no")]).aget_embedding("a") is None
+        with pytest.raises(InvalidRequestError):
+            await ScriptedClient([InvalidRequestError("no")]).aget_embedding("a", on_error="raise")
+
+    asyncio.run(main())
+
+
+def test_batches_hold_what_one_request_may() -> None:
+    """No request has more than 2,048 texts, nor more bytes than the API takes tokens; a failed one loses no other."""
+    client = embedder()
+    client.get_embedding([str(number) for number in range(2100)])
+    assert [len(texts) for texts in asked(client)] == [2048, 52]
+    assert (len(client.cache), client.usage.calls) == (2100, 2)
+    large = [letter * 120_000 for letter in "abcde"]
+    failing = ScriptedClient([[of(large[0]), of(large[1])], InvalidRequestError("no")], cache_mode="auto")
+    assert failing.get_embedding(large) is None
+    client = embedder()
+    assert client.get_embedding(large) == [of(text) for text in large]
+    assert [[text[0] for text in texts] for texts in asked(client)] == [["c", "d"], ["e"]]
+
+
+def test_lists_in_opposite_order_from_many_threads() -> None:
+    """Whatever the interleaving, all vectors are right, each text was asked for once, and all threads end."""
+    texts = [str(number) for number in range(20)]
+    for attempt in range(5):
+        client = embedder(cache_namespace=str(attempt))
+        barrier = threading.Barrier(8)
+
+        def ask(number: int, client: Any = client, barrier: threading.Barrier = barrier) -> Any:
+            mine = texts[number:] + texts[:number] if number % 2 else texts[::-1]
+            barrier.wait()
+            return client.get_embedding(mine) == [of(text) for text in mine]
+
+        with ThreadPoolExecutor(8) as executor:
+            assert all(executor.map(ask, range(8)))
+        assert sorted(text for each in asked(client) for text in each) == sorted(texts)
+
+
+def test_async_is_the_same() -> None:
+    """The asynchronous twin gives the same vectors, makes the same records, and shares what is under way."""
+    client = embedder()
+
+    async def main() -> Any:
+        lists = [["a", "b"], ["b", "c"], ["c", "c"]] * 10
+        return await asyncio.gather(*(client.aget_embedding(texts) for texts in lists), client.aget_embedding("a"))
+
+    found = asyncio.run(main())
+    assert found[:3] == [[of("a"), of("b")], [of("b"), of("c")], [of("c"), of("c")]]
+    assert found[-1] == of("a")
+    assert sorted(text for texts in asked(client) for text in texts) == ["a", "b", "c"]
+    assert embedder("replay").get_embedding(["c", "a"]) == [of("c"), of("a")]

@@ -1,0 +1,693 @@
+"""Clients: which speaks for an api_type, those of one's own, what is sent to whom, and whose key."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from programs import ran
+from pytest_httpserver import HTTPServer
+from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, completion, embeddings, refusal
+
+import llmcall
+from llmcall import AzureClient, LLMClient, OpenAIClient
+from llmcall.errors import ConfigError, RateLimitError
+
+
+class EchoClient(llmcall.LLMClient):
+    """Answer with the last message: a client of one's own, as the README shows it."""
+
+    api_type = "echo"
+
+    def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
+        """Return a response as the chat completions API gives it."""
+        text = request.messages[-1]["content"].upper()
+        message = {"role": "assistant", "content": text}
+        return {"model": request.model, "choices": [{"message": message, "finish_reason": "stop"}]}
+
+    def stream(self, request: llmcall.Request, timeout: float | None) -> Iterator[dict[str, Any]]:
+        """Yield the chunks of a response as the API streams them."""
+        for letter in request.messages[-1]["content"].upper():
+            yield {"model": request.model, "choices": [{"index": 0, "delta": {"content": letter}}]}
+        yield {"model": request.model, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+class EchoTransport:
+    """Be what speaks to a model, apart from any client."""
+
+    def __init__(self) -> None:
+        self.sent: list[llmcall.Request] = []
+        self.closed = 0
+
+    def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
+        """Answer with the last message."""
+        self.sent.append(request)
+        message = {"role": "assistant", "content": request.messages[-1]["content"].upper()}
+        return {"model": request.model, "choices": [{"message": message, "finish_reason": "stop"}]}
+
+    def close(self) -> None:
+        """Count how often it was closed."""
+        self.closed += 1
+
+
+class ByAttribute(llmcall.LLMClient):
+    """Give the transport as an attribute."""
+
+    api_type = "by-attribute"
+    transport = EchoTransport()
+
+
+class ByMethod(llmcall.LLMClient):
+    """Make the transport when it is needed."""
+
+    api_type = "by-method"
+
+    def transport(self) -> EchoTransport:  # type: ignore[override]
+        return EchoTransport()
+
+
+def text(client: Any, message: str = "hello") -> str:
+    """Ask and return the answer's text."""
+    reply = client.send_message(message, on_error="raise")
+    assert isinstance(reply, llmcall.Reply)
+    return reply["content"]  # type: ignore[no-any-return]
+
+
+def test_built_in_clients() -> None:
+    """openai, azure, ollama and local are known, and openai is the configured one; each is shared."""
+    kinds = {"openai": OpenAIClient, "azure": AzureClient, "local": llmcall.LocalClient}
+    assert {name: type(llmcall.client(name)) for name in kinds} == kinds
+    assert isinstance(llmcall.client("ollama"), OpenAIClient)
+    assert llmcall.client() is llmcall.client("openai")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [EchoClient, lambda: llmcall.LLMClient(transport=EchoTransport()), ByAttribute, ByMethod],
+    ids=["send on the subclass", "transport=", "transport attribute", "transport method"],
+)
+def test_a_client_of_one_s_own(make: Any) -> None:
+    """However it gives its transport, the base does all the rest: cache, scopes, usage."""
+    client = make()
+    with llmcall.track() as usage:
+        assert [text(client), text(client)] == ["HELLO", "HELLO"]
+        with llmcall.scope("a"):
+            assert client.send_message("hello").sample == "a#0"  # type: ignore[union-attr]
+    assert (usage.calls, usage.cached_calls) == (2, 1)
+    assert len(client.cache) == 2
+    (record, _) = client.cache.records()
+    assert (record.api_type, record.host) == (client.api_type, client.api_type)
+
+
+def test_the_base_retries_what_one_s_own_client_raises() -> None:
+    """An error of the tree that is worth another try gets one; any other exception passes through."""
+    answers: list[Any] = [RateLimitError("slow down", retry_after=0.001), "hello", ZeroDivisionError("a bug")]
+
+    class Failing(EchoClient):
+        def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return super().send(request, timeout)
+
+    client = Failing(retry_waiting_time=0)
+    assert text(client) == "HELLO"
+    assert client.usage.retries == 1
+    with pytest.raises(ZeroDivisionError):
+        client.send_message("other")
+
+
+def test_its_stream_is_the_same_record() -> None:
+    """What it streams comes as it is yielded, and is recorded as the unstreamed call is."""
+    streamed, unstreamed = EchoClient(cache_path="one"), EchoClient(cache_path="other")
+    with streamed.stream_message("hello") as stream:
+        assert list(stream) == list("HELLO")
+    assert stream.reply == unstreamed.send_message("hello")
+    ((one, other),) = zip(streamed.cache.records(), unstreamed.cache.records(), strict=True)
+    assert one.cache_key == other.cache_key
+    assert one.response["choices"][0]["message"] == other.response["choices"][0]["message"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_transport_that_does_not_stream(asynchronous: bool) -> None:
+    """Without ``stream`` the whole answer is sent for and comes in one piece; it is recorded as any other."""
+    transport = EchoTransport()
+    client = llmcall.LLMClient(transport=transport)
+
+    async def acollected() -> tuple[list[str], Any]:
+        async with client.astream_message("hello") as stream:
+            pieces = [piece async for piece in stream]
+        return pieces, stream.reply
+
+    def collected() -> tuple[list[str], Any]:
+        with client.stream_message("hello") as stream:
+            pieces = list(stream)
+        return pieces, stream.reply
+
+    pieces, reply = asyncio.run(acollected()) if asynchronous else collected()
+    assert (pieces, reply.content, reply.cached) == (["HELLO"], "HELLO", False)
+    assert [request.body.keys() for request in transport.sent] == [{"model", "messages"}]
+    again = client.send_message("hello")
+    assert again is not None and (again.content, again.cached) == ("HELLO", True)
+
+
+def test_a_transport_that_does_not_stream_and_fails() -> None:
+    """Its failures are retried like those of an unstreamed call."""
+
+    class Failing(EchoTransport):
+        def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
+            answer = super().send(request, timeout)
+            if len(self.sent) == 1:
+                raise RateLimitError("slow down", retry_after=0.001)
+            return answer
+
+    client = llmcall.LLMClient(transport=Failing(), retry_waiting_time=0)
+    with client.stream_message("hello") as stream:
+        assert list(stream) == ["HELLO"]
+    assert client.usage.retries == 1
+
+
+def test_a_transport_may_change_what_it_is_given() -> None:
+    """The key and the record are those of what was asked, whatever a transport does to its request."""
+
+    class Changing(EchoTransport):
+        def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
+            request.body["messages"][0]["content"] += " please"
+            request.body["tools"][0]["function"]["name"] = "changed"
+            return super().send(request, timeout)
+
+    messages = [{"role": "user", "content": "hello"}]
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    client = llmcall.LLMClient(transport=Changing())
+    replies = [client.send_message(messages, tools=[tool], on_error="raise") for _ in range(2)]
+    assert [reply.cached for reply in replies] == [False, True]
+    assert (messages[0]["content"], tool["function"]["name"]) == ("hello", "f")  # type: ignore[index]
+    (record,) = client.cache.records()
+    assert (record.request["messages"], record.request["tools"]) == (messages, [tool])
+    assert client.cache.verify() == []
+
+
+def test_a_client_without_a_transport() -> None:
+    """A client that gives none says what is missing, at the first call."""
+    client = llmcall.LLMClient()
+    with pytest.raises(ConfigError, match=r"define send\(request, timeout\), or pass transport="):
+        client.send_message("hello")
+
+
+def test_a_transport_is_made_once_and_closed() -> None:
+    """One transport serves all calls, close() closes it, and the next call goes on."""
+    transport = EchoTransport()
+    with llmcall.LLMClient(transport=transport, cache_mode="off") as client:
+        assert [text(client), text(client)] == ["HELLO"] * 2
+    assert (len(transport.sent), transport.closed) == (2, 1)
+    assert text(client) == "HELLO"
+
+
+def test_registering_a_client_and_a_function() -> None:
+    """A registered client is the shared one; a function is called once, with the settings."""
+    given: list[llmcall.Settings] = []
+
+    def make(settings: llmcall.Settings) -> llmcall.LLMClient:
+        given.append(settings)
+        return EchoClient(settings)
+
+    mine = EchoClient()
+    llmcall.register_client("mine", mine)
+    llmcall.register_client("made", make)
+    llmcall.register_client("a class", EchoClient)
+    llmcall.configure(model="configured")
+    assert llmcall.client("mine") is mine
+    assert llmcall.client("made") is llmcall.client("made")
+    assert type(llmcall.client("a class")) is EchoClient
+    assert [settings.model for settings in given] == ["configured"]
+    assert text(llmcall.client("made")) == "HELLO"
+
+
+def test_registering_again_takes_its_place() -> None:
+    """The last one registered speaks, in place of a built-in one too."""
+    first, second = EchoClient(), EchoClient()
+    for client in (first, second):
+        llmcall.register_client("openai", client)
+        assert llmcall.client() is client
+    llmcall.reset()
+    assert type(llmcall.client()) is llmcall.OpenAIClient
+
+
+@pytest.mark.parametrize(
+    ("api_type", "client"), [("", EchoClient), (None, EchoClient), (3, EchoClient), ("x", None), ("x", "client")]
+)
+def test_wrong_registrations(api_type: Any, client: Any) -> None:
+    """A name that is none, or what is no client, is a TypeError."""
+    with pytest.raises(TypeError):
+        llmcall.register_client(api_type, client)
+
+
+def test_a_function_that_returns_no_client() -> None:
+    """What it returned is named."""
+    llmcall.register_client("wrong", lambda settings: "a client")  # type: ignore[arg-type,return-value]
+    with pytest.raises(ConfigError, match="'wrong' returned str, not an LLMClient"):
+        llmcall.client("wrong")
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda: llmcall.client("opnai"), lambda: (llmcall.force_api_type("opnai"), llmcall.client())]
+)
+def test_an_unknown_api_type(ask: Any) -> None:
+    """An unknown name lists the known ones and suggests the nearest."""
+    llmcall.register_client("mine", EchoClient())
+    with pytest.raises(
+        ConfigError,
+        match=r"unknown api_type 'opnai'; did you mean 'openai'\? Known are azure, local, mine, ollama, openai",
+    ):
+        ask()
+    with pytest.raises(ConfigError, match=r"unknown api_type 'zzz'\. Known are"):
+        llmcall.client("zzz")
+
+
+def test_force_api_type() -> None:
+    """It stands above everything until it is given back."""
+    llmcall.register_client("mine", EchoClient())
+    llmcall.configure(api_type="azure")
+    assert type(llmcall.client()) is llmcall.AzureClient
+    llmcall.force_api_type("mine")
+    assert text(llmcall.client()) == "HELLO"
+    llmcall.force_api_type(None)
+    assert type(llmcall.client()) is llmcall.AzureClient
+
+
+def test_the_configured_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Environment and config.ini choose, as for every setting, without a restart."""
+    llmcall.register_client("mine", EchoClient())
+    (tmp_path / "config.ini").write_text("[OpenAI]\nAPI_TYPE = azure\n")
+    llmcall.settings()  # looks at once; client() does so once a second
+    assert type(llmcall.client()) is llmcall.AzureClient
+    monkeypatch.setenv("LLMCALL_API_TYPE", "mine")
+    llmcall.settings()
+    assert type(llmcall.client()) is EchoClient
+
+
+def test_one_shared_client_for_all_threads() -> None:
+    """Threads that ask at once get one client, made once."""
+    made: list[llmcall.LLMClient] = []
+    barrier = threading.Barrier(8)
+
+    def make(settings: llmcall.Settings) -> llmcall.LLMClient:
+        made.append(EchoClient())
+        return made[-1]
+
+    llmcall.register_client("made", make)
+    with ThreadPoolExecutor(8) as executor:
+        found = list(executor.map(lambda _: (barrier.wait(), llmcall.client("made"))[1], range(8)))
+    assert len(made) == 1
+    assert all(client is made[0] for client in found)
+
+
+def test_reset_forgets_shared_clients() -> None:
+    """After a reset the client is a new one, its transport was closed, and what was registered is gone."""
+    transport = EchoTransport()
+    shared = llmcall.LLMClient(transport=transport)
+    llmcall.register_client("mine", shared)
+    before = llmcall.client("openai")
+    assert text(llmcall.client("mine")) == "HELLO"
+    llmcall.reset()
+    assert transport.closed == 1
+    assert llmcall.client("openai") is not before
+    with pytest.raises(ConfigError):
+        llmcall.client("mine")
+
+
+PLUGIN = """
+from llmcall import LLMClient
+
+class PluggedClient(LLMClient):
+    api_type = "plugged"
+
+    def send(self, request, timeout):
+        return {"choices": [{"message": {"role": "assistant", "content": "plugged in"}, "finish_reason": "stop"}]}
+"""
+
+
+def test_a_plug_in_package(tmp_path: Path) -> None:
+    """An installed package's entry point is found by its name, listed among the known, and its failure named."""
+    (tmp_path / "llmcall_plugged.py").write_text(PLUGIN)
+    metadata = tmp_path / "llmcall_plugged-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: llmcall-plugged\nVersion: 1.0\n")
+    points = "plugged = llmcall_plugged:PluggedClient\nbroken = llmcall_plugged:Missing\nabsent = not_there:Client\n"
+    (metadata / "entry_points.txt").write_text(f"[llmcall.clients]\n{points}")
+    program = """
+        sys.path.insert(0, sys.argv[1])
+        print(llmcall.client("plugged").send_message("Hello")["content"])
+        for name in ("pluged", "broken", "absent"):
+            try:
+                llmcall.client(name)
+            except llmcall.ConfigError as error:
+                print(error)
+    """
+    printed = ran(program, tmp_path, LLMCALL_CACHE_MODE="off").splitlines()
+    assert printed[0] == "plugged in"
+    assert "did you mean 'plugged'? Known are absent, azure, broken, local, ollama, openai, plugged" in printed[1]
+    assert "llmcall_plugged:Missing for the api_type 'broken' cannot be loaded" in printed[2]
+    assert "not_there:Client for the api_type 'absent' cannot be loaded" in printed[3]
+
+
+SECRET = "sk-proj-a-very-secret-key-0123456789"
+
+DEPLOYED = "/openai/deployments/{}/chat/completions?api-version=2024-10-21"
+
+
+@pytest.fixture
+def server(httpserver: HTTPServer) -> ScriptedServer:
+    """A server that always answers."""
+    return ScriptedServer(httpserver, OK)
+
+
+def plain(**settings: Any) -> llmcall.OpenAIClient:
+    """Return a client that stores nothing."""
+    http_client = openai.DefaultHttpxClient(verify=False)
+    return llmcall.OpenAIClient(http_client=http_client, **{"cache_mode": "off", "retry_waiting_time": 0, **settings})
+
+
+def azure(server: ScriptedServer, **settings: Any) -> llmcall.AzureClient:
+    """Return a client of a server that is taken for an Azure resource."""
+    return llmcall.AzureClient(
+        http_client=openai.DefaultHttpxClient(verify=False),
+        **{
+            "azure_endpoint": server.base_url.removesuffix("/v1"), "azure_api_version": "2024-10-21",
+            "cache_mode": "off",
+            "api_key": SECRET, **settings,
+        },
+    )  # fmt: skip
+
+
+def test_what_is_sent(server: ScriptedServer) -> None:
+    """Path, key, organization, own headers and the body are those of the API; extra_body goes into the body."""
+    client = plain(base_url=server.base_url, api_key=SECRET, organization="org-1", model="m")
+    client.send_message(
+        QUESTION, temperature=1.0, stop="x", n=1, user="u1", metadata={"a": "b"}, service_tier="flex",
+        extra_headers={"X-Run": "7"}, extra_body={"top_k": 40}, echo=True, sample=3, timeout=9,
+    )  # fmt: skip
+    (seen,) = server.requests
+    assert seen.path == "/v1/chat/completions"
+    assert seen.headers["authorization"] == f"Bearer {SECRET}"
+    assert (seen.headers["openai-organization"], seen.headers["x-run"]) == ("org-1", "7")
+    assert seen.body == {
+        "model": "m", "messages": QUESTION, "temperature": 1.0, "stop": "x", "n": 1, "user": "u1",
+        "metadata": {"a": "b"}, "service_tier": "flex", "top_k": 40,
+    }  # fmt: skip
+
+
+def test_what_is_not_given_is_not_sent(server: ScriptedServer) -> None:
+    """Without parameters and defaults the body is model and messages."""
+    plain(base_url=server.base_url).send_message("Hello")
+    assert server.requests[0].body == {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+def test_defaults_of_the_settings_are_sent(server: ScriptedServer) -> None:
+    """Sampling parameters of the settings are sent where the call says nothing else."""
+    client = plain(base_url=server.base_url, temperature=0.5, max_tokens=7, top_p=0.9)
+    client.send_message("Hello", max_tokens=8)
+    assert {name: server.requests[0].body[name] for name in ("temperature", "max_tokens", "top_p")} == {
+        "temperature": 0.5, "max_tokens": 8, "top_p": 0.9,
+    }  # fmt: skip
+
+
+def test_reasoning_models_get_their_own_parameters(server: ScriptedServer) -> None:
+    """They get max_completion_tokens and none of the sampling parameters that they refuse."""
+    client = plain(base_url=server.base_url, model="o3-mini")
+    client.send_message("Hello", temperature=0.5, top_p=0.9, max_tokens=100, reasoning_effort="low")
+    body = server.requests[0].body
+    assert (body["max_completion_tokens"], body["reasoning_effort"]) == (100, "low")
+    assert not {"temperature", "top_p", "max_tokens"} & body.keys()
+
+
+def test_azure(server: ScriptedServer) -> None:
+    """Azure's path names the deployment and the version, the key is in a header of its own."""
+    reply = azure(server).send_message(QUESTION, on_error="raise", model="gpt-4o")
+    (seen,) = server.requests
+    assert seen.path == DEPLOYED.format("gpt-4o")
+    assert seen.headers["api-key"] == SECRET
+    assert seen.headers.get("authorization") in (None, f"Bearer {SECRET}")  # openai 2.0 sends it twice
+    assert reply.content == "Two coins."
+
+
+def test_azure_s_deployment_may_have_another_name(server: ScriptedServer) -> None:
+    """An endpoint of the pool names the deployment; the key of the request is that of the model."""
+    endpoint = llmcall.Endpoint(
+        "east", ("gpt-4o",), azure_endpoint=server.base_url.removesuffix("/v1"), azure_api_version="2024-10-21",
+        api_key=SECRET, api_type="azure", deployment="mine",
+    )  # fmt: skip
+    client = plain(endpoints=[endpoint], model="gpt-4o")
+    reply = client.send_message(QUESTION, on_error="raise")
+    assert server.requests[0].path == DEPLOYED.format("mine")
+    assert reply.cache_key == plain(model="gpt-4o").build_request(QUESTION).cache_key
+    assert reply.endpoint == "east"
+
+
+def test_azure_streams_and_embeds(httpserver: HTTPServer) -> None:
+    """Embeddings go to their own deployment."""
+    server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
+    assert azure(server).get_embedding("text", "text-embedding-3-large") == [0.5, 0.25]
+    assert server.requests[0].path == "/openai/deployments/text-embedding-3-large/embeddings?api-version=2024-10-21"
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"azure_endpoint": None}, "AZURE_OPENAI_ENDPOINT"),
+        ({"azure_api_version": None}, "OPENAI_API_VERSION"),
+    ],
+)
+def test_azure_says_what_is_missing(server: ScriptedServer, settings: dict[str, Any], remedy: str) -> None:
+    """A missing address or version is a ConfigError that names its variable, before any call."""
+    given = {"azure_endpoint": server.base_url, "azure_api_version": "2024-10-21", "api_key": SECRET}
+    client = llmcall.AzureClient(
+        cache_mode="off", **{name: value for name, value in {**given, **settings}.items() if value}
+    )
+    with pytest.raises(ConfigError, match=remedy):
+        client.send_message(QUESTION)
+    assert server.requests == []
+
+
+def test_only_a_loopback_server_needs_no_key(server: ScriptedServer) -> None:
+    """Another host without a key is a ConfigError that names host and variable, before any call."""
+    assert plain(base_url=server.base_url).send_message(QUESTION) is not None
+    for client in (plain(), plain(base_url="https://models.example.com/v1")):
+        with pytest.raises(ConfigError, match=r"(api\.openai|models\.example)\.com.*OPENAI_API_KEY"):
+            client.send_message(QUESTION)
+
+
+def test_endpoints_take_turns(httpserver: HTTPServer) -> None:
+    """Servers that list the same model are asked in turn; the reply names the one that answered."""
+    server = ScriptedServer(httpserver, OK)
+    endpoints = [
+        llmcall.Endpoint(name, ("m",), base_url=server.base_url, api_key=f"{SECRET}-{name}")
+        for name in ("east", "west")
+    ]
+    client = plain(endpoints=endpoints, model="m")
+    assert [client.send_message(QUESTION, on_error="raise").endpoint for _ in range(4)] == ["east", "west"] * 2
+    assert [seen.headers["authorization"][-4:] for seen in server.requests] == ["east", "west"] * 2
+
+
+@pytest.mark.parametrize("kind", [llmcall.OpenAIClient, llmcall.AzureClient, llmcall.LocalClient, llmcall.LLMClient])
+def test_wrong_settings_are_refused_when_a_client_is_made(kind: type[llmcall.LLMClient]) -> None:
+    """A setting that there is not is a TypeError that suggests, a wrong value a ConfigError."""
+    with pytest.raises(TypeError, match="temperature"):
+        kind(temprature=1)
+    with pytest.raises(ConfigError, match=r"(?i)mode"):
+        kind(cache_mode="sometimes")
+
+
+def test_making_a_client_does_nothing(server: ScriptedServer) -> None:
+    """Making one, its repr, its settings, usage, cache and requests send nothing and store nothing."""
+    client = plain(base_url=server.base_url, model="m", cache_mode="auto")
+    assert repr(client) == "OpenAIClient(model='m')"
+    assert (client.settings.model, client.usage.calls, client.cache.mode) == ("m", 0, "auto")
+    assert client.build_request(QUESTION).body["model"] == "m"
+    assert client.count_tokens("Hello") > 0
+    assert server.requests == []
+    assert not client.cache.path.exists()
+
+
+def test_settings_that_a_client_stands_on(server: ScriptedServer) -> None:
+    """Given settings take the place of the process's, and the client's own arguments stand above both."""
+    given = llmcall.settings().replace(model="given", temperature=0.5, base_url=server.base_url)
+    llmcall.configure(model="configured", temperature=0.9)
+    client = llmcall.OpenAIClient(given, temperature=0.25, cache_mode="off")
+    client.send_message(QUESTION)
+    assert (server.requests[0].body["model"], server.requests[0].body["temperature"]) == ("given", 0.25)
+    client.close()
+
+
+def test_closed_clients_open_again(server: ScriptedServer) -> None:
+    """A client is a context manager; a closed one connects again at its next call."""
+    with llmcall.OpenAIClient(base_url=server.base_url, cache_mode="off") as client:
+        assert client.send_message(QUESTION) is not None
+    assert client.send_message(QUESTION) is not None
+    client.close()
+    client.close()
+
+
+def test_what_an_api_says_beyond_the_message_is_in_raw(httpserver: HTTPServer) -> None:
+    """Unknown fields of a response are kept, live and cached."""
+    ScriptedServer(httpserver, Answer(200, completion(service_tier="default", x_grok={"a": [1]})))
+    client = plain(base_url=f"http://127.0.0.1:{httpserver.port}/v1", cache_mode="auto")
+    for _ in range(2):
+        reply = client.send_message(QUESTION, on_error="raise")
+        assert (reply.raw["service_tier"], reply.raw["x_grok"]) == ("default", {"a": [1]})
+
+
+# Keys that a function gives
+
+
+def tokens(asynchronous: bool = False) -> Callable[[], Any]:
+    """Return a function that gives another token each time."""
+    numbers = itertools.count(1)
+
+    async def token() -> str:
+        await asyncio.sleep(0)
+        return f"header.payload-{next(numbers)}.signature"
+
+    return token if asynchronous else lambda: f"header.payload-{next(numbers)}.signature"
+
+
+def in_a_loop(client: LLMClient) -> Any:
+    """Call the synchronous method where an event loop is running."""
+
+    async def call() -> Any:
+        return client.send_message("Hello", on_error="raise")
+
+    return asyncio.run(call())
+
+
+ASKS: dict[str, Callable[[LLMClient], Any]] = {
+    "sync": lambda client: client.send_message("Hello", on_error="raise"),
+    "async": lambda client: asyncio.run(client.asend_message("Hello", on_error="raise")),
+    "sync in a loop": in_a_loop,
+    "embedding": lambda client: client.get_embedding("Hello", on_error="raise"),
+}
+EVERY_WAY = pytest.mark.parametrize("way", ASKS)
+
+
+def sent(server: ScriptedServer) -> list[str]:
+    """Return the numbers of the tokens that a server saw."""
+    headers = [seen.headers["authorization"] for seen in server.requests]
+    assert all(header.startswith("Bearer header.payload-") for header in headers)
+    return [header.split("-")[1].split(".")[0] for header in headers]
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["function", "coroutine function"])
+@pytest.mark.parametrize("kind", [OpenAIClient, AzureClient])
+def test_a_key_function(way: str, asynchronous: bool, kind: type[OpenAIClient], httpserver: HTTPServer) -> None:
+    """It is asked before every attempt, and once more within one after a 401; a recorded answer needs no token."""
+    answer = Answer(200, embeddings([1.0])) if way == "embedding" else OK
+    server = ScriptedServer(httpserver, refusal(500), refusal(401, "expired"), answer)
+    settings = {"base_url": server.base_url, "api_key": tokens(asynchronous)}
+    if kind is AzureClient:
+        address = {"azure_endpoint": server.base_url.removesuffix("/v1"), "azure_api_version": "2024-10-21"}
+        settings = {**address, "azure_ad_token_provider": tokens(asynchronous)}
+    client = kind(**{**settings, "retry_waiting_time": 0, "retry_max_attempts": 2})
+    for _ in range(2):
+        ASKS[way](client)
+    assert sent(server) == ["1", "2", "3"]
+    assert all("api-key" not in seen.headers for seen in server.requests)
+
+
+@pytest.mark.parametrize(
+    ("status", "key", "count"),
+    [(401, tokens(), 2), (403, tokens(), 1), (401, "header.payload-0.signature", 1)],
+    ids=["expired twice", "no matter of time", "a fixed key"],
+)
+@EVERY_WAY
+def test_what_is_not_asked_again(status: int, key: Any, count: int, way: str, httpserver: HTTPServer) -> None:
+    """A second 401, a 403, and a fixed key's are AuthenticationErrors."""
+    server = ScriptedServer(httpserver, refusal(status, "no"))
+    with pytest.raises(llmcall.AuthenticationError):
+        ASKS[way](OpenAIClient(base_url=server.base_url, api_key=key, **RETRY_AT_ONCE))
+    assert len(server.requests) == count
+
+
+def test_a_token_for_each_call_of_many_threads(httpserver: HTTPServer) -> None:
+    """Every call of every thread has a token of its own."""
+    server = ScriptedServer(httpserver, OK)
+    client = OpenAIClient(base_url=server.base_url, api_key=tokens())
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(client.send_message, map(str, range(8))))
+    assert sorted(map(int, sent(server))) == list(range(1, 9))
+
+
+def test_never_kept_nor_told(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
+    """No token is in the cache, the log, a repr or an error, even if the server repeats it."""
+    secret = "header.payload-1.signature"
+    server = ScriptedServer(httpserver, refusal(500, f"busy; you sent {secret}"), OK, refusal(401, f"{secret} is bad"))
+    client = OpenAIClient(base_url=server.base_url, api_key=lambda: secret, **RETRY_AT_ONCE)
+    with caplog.at_level(logging.DEBUG, "llmcall"):
+        reply = client.send_message("Hello", on_error="raise")
+        with pytest.raises(llmcall.AuthenticationError) as raised:
+            client.send_message("Again", on_error="raise")
+    shown = (client, client.settings, reply, client.endpoints("x"), raised.value)
+    told = [caplog.text, str(raised.value), *map(repr, shown)]
+    assert not [text for text in told if "payload-1" in text]
+    assert "you sent ***" in caplog.text
+    stored = [path.read_bytes() for path in Path(".llmcall").rglob("*") if path.is_file()]
+    assert stored and not [data for data in stored if b"payload-1" in data]
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"secret", 5, "", " \n", ["secret"], "sec\nret", "sécret", "sec\x00ret"], ids=repr
+)
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["function", "coroutine function"])
+@pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
+def test_what_is_no_token(ask: Any, value: Any, asynchronous: bool, httpserver: HTTPServer) -> None:
+    """What no header can carry is a ConfigError before any call, which does not show it."""
+    server = ScriptedServer(httpserver, OK)
+
+    async def coroutine() -> Any:
+        return value
+
+    client = OpenAIClient(base_url=server.base_url, api_key=coroutine if asynchronous else lambda: value)
+    with pytest.raises(llmcall.ConfigError, match="the api_key function returned") as raised:
+        ask(client)
+    assert "sec" not in str(raised.value) and not server.requests
+
+
+@pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
+def test_a_token_from_a_file(ask: Any, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The line end behind a token, as files have it, is no part of it."""
+    server = ScriptedServer(httpserver, OK)
+    ask(OpenAIClient(base_url=server.base_url, api_key=lambda: "a-token-of-a-file\n"))
+    assert server.requests[0].headers["authorization"] == "Bearer a-token-of-a-file"
+    assert "a-token" not in caplog.text
+
+
+@pytest.mark.parametrize("wrong", ["schlüssel-77", "key\x00-77", "key\r\nx: 77"], ids=repr)
+@pytest.mark.parametrize("setting", ["api_key", "organization"])
+@pytest.mark.parametrize("on_error", ["raise", "none"])
+def test_a_key_that_no_header_carries(wrong: str, setting: str, on_error: str, httpserver: HTTPServer) -> None:
+    """A key or an organization of other characters is a ConfigError before any call, which does not show it."""
+    server = ScriptedServer(httpserver, OK)
+    with pytest.raises(llmcall.ConfigError) as raised:
+        OpenAIClient(base_url=server.base_url, **{"api_key": "k", setting: wrong}).send_message("Hi", on_error=on_error)
+    assert (setting == "organization" or "77" not in str(raised.value)) and not server.requests
+
+
+def test_a_function_that_fails(httpserver: HTTPServer) -> None:
+    """What the function itself raises is raised, whatever on_error says, and nothing is sent."""
+    server = ScriptedServer(httpserver, OK)
+
+    def token() -> str:
+        raise PermissionError("the vault is locked")
+
+    client = OpenAIClient(base_url=server.base_url, api_key=token, **RETRY_AT_ONCE)
+    with pytest.raises(PermissionError, match="vault"):
+        client.send_message("Hello")
+    assert not server.requests

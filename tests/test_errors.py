@@ -1,0 +1,300 @@
+"""What an API's failures become: every class of the tree, by the real bodies of many servers."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import time
+from email.utils import formatdate
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+from pytest_httpserver import HTTPServer
+from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, client_for, refusal
+
+from llmcall import (
+    APIError,
+    AuthenticationError,
+    AzureClient,
+    ContentFilterError,
+    ContextLengthError,
+    InvalidRequestError,
+    OpenAIClient,
+    QuotaExceededError,
+    RateLimitError,
+    ServiceError,
+)
+from llmcall.clients.api_errors import failure, seconds_to_wait  # any body, any header: a grammar for a property test
+
+# Status, fields of the error, class, requests that the server sees of three possible ones.
+STATUSES: list[tuple[int, dict[str, Any], type[APIError], int]] = [
+    (400, {}, InvalidRequestError, 1),
+    (400, {"code": "string_above_max_length"}, InvalidRequestError, 1),
+    (401, {"code": "invalid_api_key"}, AuthenticationError, 1),
+    (402, {}, QuotaExceededError, 1),
+    (403, {}, AuthenticationError, 1),
+    (404, {"code": "model_not_found"}, InvalidRequestError, 1),
+    (408, {}, ServiceError, 3),
+    (409, {}, ServiceError, 3),
+    (413, {}, InvalidRequestError, 1),
+    (422, {}, InvalidRequestError, 1),
+    (429, {"code": "insufficient_quota", "type": "insufficient_quota"}, QuotaExceededError, 1),
+    (429, {"code": "billing_not_active"}, QuotaExceededError, 1),
+    (500, {}, ServiceError, 3),
+    (501, {}, ServiceError, 3),
+    (502, {}, ServiceError, 3),
+    (503, {}, ServiceError, 3),
+    (504, {}, ServiceError, 3),
+    (529, {}, ServiceError, 3),
+    (503, {"code": "insufficient_quota"}, ServiceError, 3),
+    (400, {"code": "content_filter"}, ContentFilterError, 1),
+    (400, {"code": "content_policy_violation"}, ContentFilterError, 1),
+]
+
+
+def asked(httpserver: HTTPServer, *answers: Answer, **settings: Any) -> tuple[Any, ScriptedServer, OpenAIClient]:
+    """Ask a server that gives these answers; return the reply or error, the server and the client."""
+    server = ScriptedServer(httpserver, *answers)
+    with client_for(server.base_url, **settings) as client:
+        return client.send_message(QUESTION, on_error="return"), server, client
+
+
+@pytest.mark.parametrize(("status", "fields", "kind", "requests"), STATUSES)
+def test_statuses(
+    httpserver: HTTPServer, status: int, fields: dict[str, Any], kind: type[APIError], requests: int
+) -> None:
+    """A status becomes its class, with all that is known of the refusal; only what may pass is tried again."""
+    error, server, client = asked(httpserver, refusal(status, "said so", **fields))
+    assert type(error) is kind
+    assert (error.status_code, error.request_id, error.endpoint) == (status, f"req-{status}", "127.0.0.1")
+    assert error.attempts == len(server.requests) == requests
+    assert type(error.__cause__).__module__ == "openai"
+    assert str(error) == f"{status}: said so"
+    assert len(client.cache) == 0
+
+
+# How servers say that a prompt is too long, in full: their form, their words, and the numbers that these tell.
+OVERFLOWS: list[tuple[str, Any, int | None, int | None]] = [
+    ("azure",
+     "This model's maximum context length is 8192 tokens. However, your messages resulted in "
+     "10383 tokens. Please reduce the length of the messages.", 10383, 8192),
+    ("azure",
+     "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in "
+     "289650 tokens. Please reduce the length of the messages.", 289650, 272000),
+    ("azure",
+     "Your input exceeds the context window of this model. Please adjust your input and try "
+     "again.", None, None),
+    ("message",
+     "This model's maximum context length is 8192 tokens, however you requested 8610 tokens "
+     "(8610 in your prompt; 0 for the completion). Please reduce your prompt; or completion "
+     "length.", 8610, 8192),
+    ("flat",
+     "This model's maximum context length is 16384 tokens. However, you requested 19591 tokens "
+     "(9591 in the messages, 10000 in the completion). Please reduce the length of the messages "
+     "or completion. None", 9591, 16384),
+    ("flat",
+     "This model's maximum context length is 4096 tokens. However, your request has 5000 input "
+     "tokens. Please reduce the length of the input messages.", 5000, 4096),
+    ("body", {"error": {"message": "This model's maximum context length is 16384 tokens. However, you "
+     "requested 8192 output tokens and your prompt contains at least 8193 "
+     "input tokens, for a total of at least 16385 tokens. Please reduce the "
+     "length of the input prompt or the number of requested output tokens.", "type": "BadRequestError",
+     "param": "input_tokens", "code": 400}}, 8193, 16384),
+    ("flat",
+     "The decoder prompt (length 17772) is longer than the maximum model length of 16384. Make "
+     "sure that `max_model_len` is no smaller than the number of text tokens.", 17772, 16384),
+    ("body 500", {"detail": "[address=0.0.0.0:1] The decoder prompt (length 66501) is longer than "
+     "the maximum model length of 65536."}, 66501, 65536),
+    ("body", {"error": {"code": 400, "message": "the request exceeds the available context size, try increasing it",
+     "type": "exceed_context_size_error", "n_prompt_tokens": 1407, "n_ctx": 256}}, 1407, 256),
+    ("body", {"error": {"code": 400, "message": "request (131168 tokens) exceeds the available context size (131072 "
+     "tokens), try increasing it", "type": "exceed_context_size_error"}}, 131168, 131072),
+    ("body 200", {"error": {"code": 400, "message": "the request exceeds the available context size.",
+     "type": "exceed_context_size_error", "n_prompt_tokens": 14429, "n_ctx": 8192}}, 14429, 8192),
+    ("body 500", {"error": {"code": 500, "type": "server_error",
+     "message": "input (700 tokens) is too large to process. increase the physical "
+     "batch size (current batch size: 512)"}}, 700, 512),
+    ("message 500", "Requested tokens (2285) exceed context window of 2048", 2285, 2048),
+    ("body", {"error": {"message": "the input length exceeds the context length", "type": "api_error",
+     "code": None}}, None, None),
+    ("body 500", {"error": "input length exceeds maximum context length"}, None, None),
+    ("flat", "The input (61709 tokens) is longer than the model's context length (40960 tokens).", 61709, 40960),
+    ("flat",
+     "Requested token count exceeds the model's maximum context length of 64000 tokens. You "
+     "requested a total of 71897 tokens: 7897 tokens from the input messages and 64000 tokens "
+     "for the completion. Please reduce the number of tokens in the input messages or the "
+     "completion to fit within the limit.", 7897, 64000),
+    ("flat",
+     "Input length (160062 tokens) exceeds the maximum allowed length (59862 tokens). Use a "
+     "shorter input.", 160062, 59862),
+    ("message",
+     "This endpoint's maximum context length is 32768 tokens. However, you requested about 42832"
+     " tokens (42832 of text input). Please reduce the length of either one.", 42832, 32768),
+    ("message", "prompt is too long: 213462 tokens > 200000 maximum", 213462, 200000),
+    ("body", [{"error": {"code": 400, "status": "INVALID_ARGUMENT",
+     "message": "The input token count (314175) exceeds the maximum number of tokens "
+     "allowed (131072)."}}], 314175, 131072),
+    ("body", {"code": "Client specified an invalid argument",
+     "error": "This model's maximum prompt length is 131072 but the request contains "
+     "537812 tokens."}, 537812, 131072),
+]  # fmt: skip
+
+
+def overflow(form: str, told: Any) -> Answer:
+    """Return the refusal of a prompt that is too long: in OpenAI's form, vLLM's flat one, or as it came."""
+    kind, _, status = form.partition(" ")
+    flat = {"object": "error", "message": told, "type": "BadRequestError", "param": None, "code": 400}
+    forms = {
+        "azure": refusal(400, str(told), param="messages", code="context_length_exceeded"),
+        "message": refusal(400, str(told)),
+        "flat": Answer(400, flat),
+        "body": Answer(400, told),
+    }
+    return forms[kind]._replace(status=int(status or 400))
+
+
+@pytest.mark.parametrize(("form", "told", "prompt", "window"), OVERFLOWS)
+def test_a_prompt_that_is_too_long(
+    httpserver: HTTPServer, form: str, told: Any, prompt: int | None, window: int | None
+) -> None:
+    """Each server's way to say that a prompt is too long is known, with its numbers, and never tried again."""
+    answer = overflow(form, told)
+    error, server, client = asked(httpserver, answer)
+    assert type(error) is ContextLengthError
+    assert (error.prompt_tokens, error.context_window, error.status_code) == (prompt, window, answer.status)
+    assert (len(server.requests), len(client.cache)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "Invalid 'messages[0].content': string too long."),
+        (400, "max_tokens is too large: 100000."),
+        *((status, "Tier 1 allows a maximum context length of 8192 tokens") for status in (401, 403, 429)),
+    ],
+)
+def test_what_is_no_overflow(status: int, words: str) -> None:
+    """What is too long for another reason, a refused key and a rate limit stay what they are."""
+    error = failure(status, {"error": {"message": words}})
+    assert not isinstance(error, ContextLengthError) and (status != 400 or type(error) is InvalidRequestError)
+
+
+# Errors that some servers send with the status 200, and what their code says of them.
+WITH_200: list[tuple[dict[str, Any], type[APIError]]] = [
+    ({"code": 429, "message": "slow down"}, RateLimitError),
+    ({"code": 502, "message": "provider down"}, ServiceError),
+    ({"code": 402, "message": "no credits"}, QuotaExceededError),
+    ({"code": "server_error", "message": "oops"}, ServiceError),
+]
+
+
+@pytest.mark.parametrize(("told", "kind"), WITH_200)
+def test_an_error_with_status_200(httpserver: HTTPServer, told: dict[str, Any], kind: type[APIError]) -> None:
+    """An error that comes with the status 200 is what its code says, and its status is told as it was."""
+    answer = Answer(200, {"error": told}, {"x-request-id": "req-200"})
+    error, _, _ = asked(httpserver, answer, retry_max_attempts=1)
+    assert (type(error), error.status_code, error.request_id) == (kind, 200, "req-200")
+    assert told["message"] in str(error)
+
+
+def test_azure_filters_a_prompt(httpserver: HTTPServer) -> None:
+    """Azure's refusal of a prompt, which names its policy in an inner error, is a filtered prompt."""
+    body = {"error": {
+        "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.",
+        "type": None, "param": "prompt", "code": "content_filter", "status": 400,
+        "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"hate": {"filtered": True}}},
+    }}  # fmt: skip
+    server = ScriptedServer(httpserver, Answer(400, body, {"apim-request-id": "req-azure"}))
+    settings = {"azure_endpoint": server.base_url.removesuffix("/v1"), "azure_api_version": "2024-10-21"}
+    with AzureClient(api_key="secret-azure-key", **settings, **RETRY_AT_ONCE) as client:
+        error = client.send_message(QUESTION, on_error="return")
+    assert type(error) is ContentFilterError
+    assert (error.request_id, len(server.requests)) == ("req-azure", 1)
+    assert server.requests[0].path == "/openai/deployments/gpt-4o-mini/chat/completions?api-version=2024-10-21"
+    assert server.requests[0].headers["api-key"] == "secret-azure-key"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "2"}, 2.0),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "later"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+    ],
+)
+def test_the_wait_that_a_server_asks_for(headers: dict[str, str], seconds: float | None) -> None:
+    """The wait is read in milliseconds or seconds; what is no wait is none, a date in the past is no time."""
+    assert seconds_to_wait(headers) == seconds
+
+
+@pytest.mark.parametrize("minutes", [-30 * 525_960, -10, 0, 10, 100 * 525_960])
+def test_a_wait_until_a_date(minutes: int) -> None:
+    """A wait is the time from the response's own date, whatever the clock here says; without one, the clock counts."""
+    sent = time.time() + minutes * 60
+    headers = {"date": formatdate(sent, usegmt=True), "retry-after": formatdate(sent + 100, usegmt=True)}
+    assert seconds_to_wait(headers) == 100.0
+    for date in ("", "yesterday", "Mon, 32 Foo 2020 99:99:99 +9999"):
+        waited = seconds_to_wait({"date": date, "retry-after": formatdate(time.time() + 3600, usegmt=True)})
+        assert waited is not None and 3500 < waited <= 3600
+
+
+def test_the_wait_is_kept(httpserver: HTTPServer) -> None:
+    """The error of a rate limit tells how long the server asked to wait."""
+    error, _, _ = asked(httpserver, refusal(429, headers={"retry-after": "7"}), OK, retry_max_attempts=1)
+    assert (type(error), error.retry_after) == (RateLimitError, 7.0)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["error", "message", "code", "type", "param", "innererror", "n_ctx"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=50)
+@given(status=st.integers(400, 599), body=JSON)
+def test_any_refusal_has_a_class(status: int, body: Any) -> None:
+    """Whatever the body is, a refusal is an error of the tree that tells its status."""
+    error = failure(status, body)
+    assert error.status_code == status
+    assert str(error).startswith(f"{status}: ")
+
+
+@given(st.text(max_size=40))
+def test_any_wait_is_a_time(text: str) -> None:
+    """Whatever a server writes into Retry-After, it is a number of seconds that can be waited, or none."""
+    waited = seconds_to_wait({"retry-after": text})
+    assert waited is None or 0 <= waited < float("inf")
+
+
+def test_errors_can_be_copied_and_pickled(httpserver: HTTPServer) -> None:
+    """An error goes to another process and comes back with all that it tells."""
+    words = "maximum context length is 8192 tokens. However, your messages resulted in 10383 tokens."
+    error, _, _ = asked(httpserver, refusal(400, words))
+    for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))
+
+
+def test_a_server_that_repeats_the_key(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The key is in no error and no log line, even if the server repeats it, in a refusal or in an answer."""
+    key = "a-most-secret-key"
+    for answer in (refusal(401, f"Wrong key: {key}"), refusal(500, f"Bearer {key}"), Answer(200, f"Bearer {key}?")):
+        error, server, client = asked(httpserver, answer, api_key=key)
+        assert client.send_message(QUESTION, on_error="none") is None
+        assert server.requests[0].headers["authorization"] == f"Bearer {key}"
+        assert key not in f"{error}{error!r}{client!r}{client.settings!r}"
+        httpserver.clear()
+    assert key not in caplog.text

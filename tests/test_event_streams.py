@@ -1,0 +1,513 @@
+"""The grammar of streamed answers: bytes into events, and chunks of many servers into one response.
+
+Private imports: the decoder and the assembler are parsers, fed here with what no fake server would send one by one.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcall.errors import ServiceError
+from llmcall.responses import streaming
+from llmcall.responses.streaming import Assembler, EventStreamDecoder, text_pieces
+
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+
+NAMES = {"id": "chatcmpl-1", "created": 1700000000, "model": "gpt-4o-mini"}
+
+
+def chunk(*choices: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {**NAMES, "object": "chat.completion.chunk", "choices": list(choices), **fields}
+
+
+def piece(delta: Any, index: int = 0, finish_reason: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "finish_reason": finish_reason, **fields}
+
+
+def response(*choices: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {**NAMES, "object": "chat.completion", "choices": list(choices), **fields}
+
+
+def choice(message: dict[str, Any], finish_reason: str = "stop", index: int = 0, **fields: Any) -> dict[str, Any]:
+    return {"index": index, "message": {"role": "assistant", **message}, "finish_reason": finish_reason, **fields}
+
+
+def assembled(chunks: list[dict[str, Any]]) -> dict[str, Any]:
+    assembler = Assembler()
+    for each in chunks:
+        assembler.add(each)
+    return assembler.response()
+
+
+def message_of(*deltas: dict[str, Any]) -> dict[str, Any]:
+    whole = assembled([*(chunk(piece(delta)) for delta in deltas), chunk(piece({}, finish_reason="stop"))])
+    message: dict[str, Any] = whole["choices"][0]["message"]
+    return message
+
+
+def call(name: str, arguments: str, identifier: str | None = None) -> dict[str, Any]:
+    made = {"type": "function", "function": {"name": name, "arguments": arguments}}
+    return made if identifier is None else {"id": identifier, **made}
+
+
+def decoded(*parts: bytes) -> list[Any]:
+    """Return the events, and the lines that belong to none, of a body in parts."""
+    decoder = EventStreamDecoder()
+    return [event for part in parts for event in decoder.feed(part)] + list(decoder.close())
+
+
+EVENTS: dict[str, tuple[bytes, list[Any]]] = {
+    "events": (b'data: {"a": 1}\n\ndata:{"a": 2}\n\n', [{"a": 1}, {"a": 2}]),
+    "no blank line between": (b'data: {"a": 1}\ndata: {"a": 2}\n', [{"a": 1}, {"a": 2}]),
+    "no end": (b'data: {"a": 1}', [{"a": 1}]),
+    "several data lines": (b'data: {"a":\ndata: 1}\n\n', [{"a": 1}]),
+    "other ends of lines": (b'data: {"a": 1}\r\n\r\ndata: {"a": 2}\r\r', [{"a": 1}, {"a": 2}]),
+    "other fields": (b': ping\nevent: x\nid: 1\nretry: 5\ndata: {"a": 1}\n\n', [{"a": 1}]),
+    "a byte order mark": (b'\xef\xbb\xbfdata: {"a": 1}\n\n', [{"a": 1}]),
+    "the end": (b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"a": 2}\n\n', [{"a": 1}]),
+    "the end, small": (b"data:[done]\n\nnothing\n", []),
+    "other lines": (b"<html>\n\nbusy\n", ["<html>", "busy"]),
+    "empty data": (b'data:\n\ndata: {"a": 1}\n\n', [{"a": 1}]),
+    "no UTF-8": (b'data: {"a": "\xff"}\n\n', [{"a": "\ufffd"}]),
+    "a lone surrogate": (b'data: {"a": "\\ud800"}\n\n', [{"a": "\ufffd"}]),
+    "letters of several bytes": ("data: {\"a\": \"日本\"}\n\n".encode(), [{"a": "日本"}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_events(name: str) -> None:
+    """An event stream is read as servers write it, wherever it is cut."""
+    body, events = EVENTS[name]
+    assert decoded(body) == events
+    for place in range(1, len(body)):
+        assert decoded(body[:place], body[place:]) == events
+    assert decoded(*(bytes([byte]) for byte in body)) == events
+
+
+@pytest.mark.parametrize("data", [b"{half", b"3", b'[{"a": 1}]', b"[" * 10_000], ids=len)
+def test_what_is_no_event(data: bytes) -> None:
+    """Data that is no JSON object is a failure of the service."""
+    with pytest.raises(ServiceError, match="a malformed chunk in the stream"):
+        decoded(b"data: " + data + b"\n\n")
+
+
+def test_an_endless_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream is read no further than an answer may be long, and not asked for again."""
+    monkeypatch.setattr(streaming, "LARGEST", 2**20)
+    decoder = EventStreamDecoder()
+    with pytest.raises(ServiceError, match="larger than 1 MiB") as raised:
+        for _ in range(3):
+            list(decoder.feed(b"data: " + b"x" * 2**19))
+    assert raised.value.retryable is False
+
+
+texts = st.text(max_size=12)
+
+
+@given(st.lists(st.dictionaries(texts, texts), max_size=4), st.sampled_from(["\n", "\r\n", "\r"]), st.data())
+def test_any_cut_gives_the_same_events(events: list[dict[str, str]], end: str, data: st.DataObject) -> None:
+    """Whatever the events hold, the end of the lines and the cuts, the events come out."""
+    body = "".join(f"data: {json.dumps(each)}{end}{end}" for each in events).encode("utf-8", "surrogatepass")
+    places = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=4)))
+    parts = [body[start:stop] for start, stop in zip([0, *places], [*places, len(body)], strict=True)]
+    assert decoded(*parts) == events
+
+
+def test_openai_text() -> None:
+    """OpenAI's usual stream, its usage last, gives the unstreamed response; the random padding is left out."""
+    chunks = [
+        chunk(piece({"role": "assistant", "content": "", "refusal": None}, logprobs=None), usage=None, obfuscation="x"),
+        chunk(piece({"content": "Hel"}, logprobs=None), usage=None, obfuscation="y"),
+        chunk(piece({"content": "lo"}, logprobs=None), usage=None, obfuscation="zq"),
+        chunk(piece({}, finish_reason="stop", logprobs=None), usage=None, obfuscation=""),
+        chunk(usage=USAGE, obfuscation="a"),
+    ]
+    expected = response(choice({"content": "Hello", "refusal": None}, logprobs=None), usage=USAGE)
+    assert assembled(chunks) == expected
+    assert list(assembled(chunks)) == ["id", "object", "created", "model", "choices", "usage"]
+
+
+def test_azure_chunks() -> None:
+    """Azure's chunks without names or choices neither blank out the names nor its verdicts."""
+    verdict = {"hate": {"filtered": False, "severity": "safe"}}
+    nameless = {"id": "", "created": 0, "model": "", "object": ""}
+    chunks = [
+        {**nameless, "choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+        chunk(piece({"role": "assistant"}, content_filter_results=verdict)),
+        chunk(piece({"content": "Hi"}, content_filter_results={})),
+        chunk(piece({}, finish_reason="stop", content_filter_results={})),
+        {**nameless, "choices": [{"index": 0, "finish_reason": None, "content_filter_results": {}}]},
+    ]
+    expected = choice({"content": "Hi"}, content_filter_results=verdict)
+    assert assembled(chunks) == response(expected, prompt_filter_results=[{"prompt_index": 0}])
+
+
+def test_add_returns_the_text_of_choice_0() -> None:
+    """Only the text of choice 0 is passed on, not what other choices, refusals or reasoning say."""
+    assembler = Assembler()
+    given_chunks = [
+        chunk(piece({"role": "assistant", "content": "a"}), piece({"content": "B"}, index=1)),
+        chunk(piece({"content": "C"}, index=1)),
+        chunk(piece({"reasoning_content": "hm", "refusal": "no"})),
+        chunk(piece({"content": None})),
+        chunk(piece({"content": "d"})),
+        chunk(),
+    ]
+    assert [assembler.add(each) for each in given_chunks] == ["a", "", "", "", "d", ""]
+
+
+def test_several_choices_in_any_order() -> None:
+    """Choices come out in the order of their indexes, whichever was heard of first."""
+    chunks = [
+        chunk(piece({"content": "second"}, index=1)),
+        chunk(piece({"content": "fir"})),
+        chunk(piece({}, index=1, finish_reason="length")),
+        chunk(piece({"content": "st"}, finish_reason="stop")),
+    ]
+    expected = response(choice({"content": "first"}), choice({"content": "second"}, "length", 1))
+    assert assembled(chunks) == expected
+
+
+def test_first_and_last_values() -> None:
+    """The first date counts, as servers may date every chunk anew; of usage and unknown fields the last."""
+    chunks = [
+        chunk(piece({"content": "a"}), created=1, usage={"prompt_tokens": 1}, x_groq={"id": 1}, service_tier=None),
+        chunk(piece({}, finish_reason="stop"), created=2, usage=USAGE, x_groq={"id": 2}, service_tier="flex"),
+    ]
+    expected = response(choice({"content": "a"}), created=1, usage=USAGE, x_groq={"id": 2}, service_tier="flex")
+    assert assembled(chunks) == expected
+
+
+@pytest.mark.parametrize("empty", [{}, {"choices": None}, {"choices": []}, {"choices": [{"index": 0, "delta": None}]}])
+def test_chunks_that_say_nothing(empty: dict[str, Any]) -> None:
+    """Chunks without choices, or with null in their place, change nothing."""
+    chunks = [empty, chunk(piece({"content": "a"})), empty, chunk(piece({}, finish_reason="stop")), empty]
+    assert assembled(chunks) == response(choice({"content": "a"}))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        None,
+        "data",
+        [],
+        {"choices": {}},
+        {"choices": "x"},
+        {"choices": [None]},
+        {"choices": [{"index": "0", "delta": {}}]},
+        {"choices": [{"index": 0, "delta": "text"}]},
+        {"choices": [{"index": 0, "delta": {"content": 5}}]},
+        {"choices": [{"index": 0, "delta": {"content": [{"type": "text"}]}}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": {}}}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": ["f"]}}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": "a"}]}}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": {}}}]}}]},
+        {"choices": [{"index": 0, "delta": {"function_call": "f"}}]},
+        {"choices": [{"index": 0, "delta": {}, "logprobs": []}]},
+    ],
+)
+def test_malformed_chunks(broken: Any) -> None:
+    """A chunk of another shape is a failure of the service."""
+    with pytest.raises(ServiceError, match="malformed chunk"):
+        Assembler().add(broken)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "what"),
+    [
+        ([], "after 0 chunks: no choice 0"),
+        ([chunk(usage=USAGE)], "after 1 chunks: no choice 0"),
+        ([chunk(piece({"content": "half"}))], "no finish_reason for choice 0"),
+        ([chunk(piece({"content": "half"}, finish_reason=""))], "no finish_reason for choice 0"),
+        ([chunk(piece({}, finish_reason="stop"), piece({}, index=1))], "no finish_reason for choice 1"),
+        ([chunk(piece({}, index=1, finish_reason="stop"))], "no choice 0"),
+    ],
+)
+def test_broken_off_streams(chunks: list[dict[str, Any]], what: str) -> None:
+    """A stream that ends too early has no response."""
+    with pytest.raises(ServiceError, match=what):
+        assembled(chunks)
+
+
+ERROR_EVENTS: list[tuple[dict[str, Any], str]] = [
+    ({"error": {"message": "slow down", "code": 429}}, "slow down"),
+    ({"error": "overloaded"}, "overloaded"),
+    ({"object": "error", "message": "boom", "code": 500}, "boom"),
+    ({"error_code": 1, "text": "no memory"}, "no memory"),
+    (chunk(piece({}, finish_reason="error"), error={"code": 502}), "502"),
+]
+
+
+@pytest.mark.parametrize(("event", "message"), ERROR_EVENTS)
+def test_error_events(event: dict[str, Any], message: str) -> None:
+    """An error inside the stream is raised with the server's words."""
+    with pytest.raises(ServiceError, match=message):
+        Assembler().add(event)
+
+
+@pytest.mark.parametrize("nothing", [{"error": None}, {"error": {}}, {"error_code": 0}])
+def test_no_error(nothing: dict[str, Any]) -> None:
+    """A field for errors that holds none is no error."""
+    assert Assembler().add({**chunk(piece({"content": "a"})), **nothing}) == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "pieces"),
+    [("Hello", ["Hello"]), (" Two\n\ncoins. ", [" Two", "\n\ncoins.", " "]), ("", []), (None, [])],
+)
+def test_text_pieces(content: str | None, pieces: list[str]) -> None:
+    """A replay yields the text word by word, and nothing where there is none."""
+    assert text_pieces(response(choice({"content": content}))) == pieces
+
+
+TOOL_CALLS: list[tuple[str, list[list[dict[str, Any]]], list[dict[str, Any]]]] = [
+    (
+        "interleaved, id and name only at first",
+        [
+            [{"index": 1, "id": "b", "type": "function", "function": {"name": "two", "arguments": ""}}],
+            [{"index": 0, "id": "a", "type": "function", "function": {"name": "one", "arguments": ""}}],
+            [{"index": 0, "function": {"arguments": '{"x"'}}, {"index": 1, "function": {"arguments": "{"}}],
+            [{"index": 1, "function": {"arguments": "}"}}],
+            [{"index": 0, "function": {"arguments": ":1}"}}],
+        ],
+        [call("one", '{"x":1}', "a"), call("two", "{}", "b")],
+    ),
+    (
+        "id and name repeated in every piece",
+        [
+            [{"index": 0, "id": "a", "type": "function", "function": {"name": "one", "arguments": "{"}}],
+            [{"index": 0, "id": "a", "type": "function", "function": {"name": "one", "arguments": "}"}}],
+        ],
+        [call("one", "{}", "a")],
+    ),
+    (
+        "empty id and name in later pieces",
+        [
+            [{"index": 0, "id": "a", "function": {"name": "one", "arguments": "{"}}],
+            [{"index": 0, "id": "", "function": {"name": "", "arguments": "}"}}],
+        ],
+        [call("one", "{}", "a")],
+    ),
+    (
+        "a fresh id in every piece (vLLM): the first stays",
+        [
+            [{"index": 0, "id": "a", "function": {"name": "one"}}],
+            [{"index": 0, "id": "b", "function": {"arguments": "{}"}}],
+        ],
+        [call("one", "{}", "a")],
+    ),
+    (
+        "index 0 for every call",
+        [
+            [{"index": 0, "id": "a", "function": {"name": "one", "arguments": "{}"}}],
+            [{"index": 0, "id": "b", "function": {"name": "one", "arguments": "[]"}}],
+            [{"index": 0, "function": {"arguments": " "}}],
+        ],
+        [call("one", "{}", "a"), call("one", "[] ", "b")],
+    ),
+    (
+        "no index (Gemini), several calls in one piece and in several",
+        [
+            [{"id": "a", "function": {"name": "one", "arguments": "{}"}}, {"id": "b", "function": {"name": "two"}}],
+            [{"id": "b", "function": {"arguments": "[]"}}],
+            [{"id": "a", "function": {"arguments": " "}}],
+            [{"id": "c", "function": {"name": "one", "arguments": "{}"}}],
+        ],
+        [call("one", "{} ", "a"), call("two", "[]", "b"), call("one", "{}", "c")],
+    ),
+    (
+        "neither index nor id: a name begins a call",
+        [
+            [{"function": {"name": "one", "arguments": "{"}}],
+            [{"function": {"arguments": "}"}}],
+            [{"function": {"name": "two", "arguments": "{}"}}],
+        ],
+        [call("one", "{}"), call("two", "{}")],
+    ),
+    (
+        "an index from the second piece on",
+        [
+            [{"id": "a", "function": {"name": "one", "arguments": "{"}}],
+            [{"index": 0, "function": {"arguments": "}"}}],
+        ],
+        [call("one", "{}", "a")],
+    ),
+    (
+        "a custom tool's input, and extra fields",
+        [
+            [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "sql", "input": "select"}}],
+            [{"index": 0, "custom": {"input": " 1"}, "extra_content": {"signature": "s"}}],
+        ],
+        [
+            {
+                "id": "a",
+                "type": "custom",
+                "custom": {"name": "sql", "input": "select 1"},
+                "extra_content": {"signature": "s"},
+            }
+        ],
+    ),
+    ("no arguments at all", [[{"index": 0, "id": "a", "function": {"name": "one"}}]], [call("one", "", "a")]),
+    ("null and empty lists", [[], []], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"), [case[1:] for case in TOOL_CALLS], ids=[name for name, *_ in TOOL_CALLS]
+)
+def test_tool_calls(pieces: list[list[dict[str, Any]]], expected: list[dict[str, Any]]) -> None:
+    """Pieces of tool calls come together in the forms in which servers send them."""
+    message = message_of({"tool_calls": None}, *({"tool_calls": each} for each in pieces))
+    assert message.get("tool_calls", []) == expected
+    assert ("tool_calls" in message) == bool(expected)
+
+
+MESSAGES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
+    ([{"content": ""}, {"refusal": "I'm "}, {"refusal": "sorry"}], {"content": None, "refusal": "I'm sorry"}),
+    ([{"content": ""}, {"content": ""}], {"content": ""}),
+    ([{"content": None}], {"content": None}),
+    ([{}], {"content": None}),
+    ([{"role": None, "content": "a"}], {"content": "a"}),
+    ([{"annotations": [1]}, {"annotations": [2]}], {"content": None, "annotations": [1, 2]}),
+    ([{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}], {"content": "ab"}),
+    ([{"role": "tool", "content": "a"}, {"role": None}], {"role": "tool", "content": "a"}),
+    (
+        [{"reasoning_content": "h"}, {"reasoning_content": "m"}, {"content": "x"}],
+        {"content": "x", "reasoning_content": "hm"},
+    ),
+    ([{"reasoning": "h"}, {"reasoning": "m", "content": "x"}], {"content": "x", "reasoning": "hm"}),
+    (
+        [{"reasoning_details": [{"text": "a"}]}, {"reasoning_details": [{"text": "b"}]}],
+        {"content": None, "reasoning_details": [{"text": "a"}, {"text": "b"}]},
+    ),
+    (
+        [{"content": "", "function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": "{}"}}],
+        {"content": None, "function_call": {"name": "f", "arguments": "{}"}},
+    ),
+    ([{"content": "a", "function_call": None, "audio": None}], {"content": "a"}),
+    ([{"content": "a", "custom": 1}, {"custom": 2}, {"custom": None}], {"content": "a", "custom": 2}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("deltas", "expected"), MESSAGES)
+def test_messages(deltas: list[dict[str, Any]], expected: dict[str, Any]) -> None:
+    """Deltas of all kinds come together as the unstreamed message has them."""
+    assert message_of(*deltas) == {"role": "assistant", **expected}
+
+
+def test_audio() -> None:
+    """Audio data, encoded piece by piece, is joined as bytes; the transcript as text."""
+    first, second = (base64.b64encode(data).decode() for data in (b"ab", b"cde"))
+    message = message_of(
+        {"audio": {"id": "audio_1", "transcript": "Good "}},
+        {"audio": {"data": first, "transcript": "day"}},
+        {"audio": {"data": second}},
+        {"audio": {"expires_at": 9}},
+    )
+    data = base64.b64encode(b"abcde").decode()
+    assert message["audio"] == {"id": "audio_1", "transcript": "Good day", "data": data, "expires_at": 9}
+
+
+def test_logprobs() -> None:
+    """The lists of log probabilities are joined; null stays where nothing came."""
+    chunks = [
+        chunk(piece({"content": "a"}, logprobs=None)),
+        chunk(piece({"content": "b"}, logprobs={"content": [{"token": "b"}], "refusal": None})),
+        chunk(piece({"content": "c"}, logprobs={"content": [{"token": "c"}], "refusal": [{"token": "no"}]})),
+        chunk(piece({}, logprobs={"content": None, "refusal": [{"token": "way"}]})),
+        chunk(piece({}, finish_reason="stop", logprobs=None)),
+    ]
+    expected = {"content": [{"token": "b"}, {"token": "c"}], "refusal": [{"token": "no"}, {"token": "way"}]}
+    assert assembled(chunks)["choices"][0]["logprobs"] == expected
+
+
+names = st.text(alphabet="abcdef_", min_size=1, max_size=8)
+
+tokens = st.lists(st.fixed_dictionaries({"token": texts}), min_size=1, max_size=3)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> dict[str, Any]:
+    functions = draw(st.lists(st.tuples(names, texts), max_size=3))
+    message: dict[str, Any] = {"role": "assistant", "content": None if functions else draw(texts)}
+    if functions:
+        message["tool_calls"] = [call(name, text, f"call_{at}") for at, (name, text) in enumerate(functions)]
+    optional = {"refusal": st.none(), "reasoning_content": texts, "reasoning": texts}
+    return {**message, **draw(st.fixed_dictionaries({}, optional=optional))}
+
+
+@st.composite
+def responses(draw: st.DrawFn) -> dict[str, Any]:
+    reasons = st.sampled_from(["stop", "length", "tool_calls"])
+    logprobs = st.one_of(st.none(), st.fixed_dictionaries({"content": tokens, "refusal": st.none()}))
+    count = draw(st.integers(1, 3))
+    extras = draw(st.fixed_dictionaries({}, optional={"usage": st.just(USAGE), "service_tier": st.just("default")}))
+    made = [choice(draw(messages()), draw(reasons), index, logprobs=draw(logprobs)) for index in range(count)]
+    return response(*made, **extras)
+
+
+@st.composite
+def cut(draw: st.DrawFn, whole: Any) -> list[Any]:
+    """Return a text or a list in pieces."""
+    places = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=3)))
+    return [whole[start:end] for start, end in zip([0, *places], [*places, len(whole)], strict=True)]
+
+
+def mixed(draw: st.DrawFn, rows: list[list[Any]]) -> Iterator[Any]:
+    """Yield the items of all rows, each row in its order."""
+    rows = [list(row) for row in rows if row]
+    while rows:
+        row = draw(st.sampled_from(rows))
+        yield row.pop(0)
+        rows = [row for row in rows if row]
+
+
+def call_pieces(draw: st.DrawFn, index: int, whole: dict[str, Any]) -> list[dict[str, Any]]:
+    first, *others = draw(cut(whole["function"]["arguments"]))
+    begin = {**whole, "index": index, "function": {**whole["function"], "arguments": first}}
+    rest = [{"index": index, "function": {"arguments": other}} for other in others]
+    return [{"tool_calls": [each]} for each in [begin, *rest]]
+
+
+def choice_pieces(draw: st.DrawFn, whole: dict[str, Any]) -> list[dict[str, Any]]:
+    message, index = whole["message"], whole["index"]
+    rows = [call_pieces(draw, at, each) for at, each in enumerate(message.get("tool_calls", []))]
+    for name in ("content", "reasoning_content", "reasoning"):
+        if isinstance(message.get(name), str):
+            rows.append([{name: text} for text in draw(cut(message[name]))])
+    opening = {"role": "assistant", "content": draw(st.sampled_from(["", None]))}
+    if "refusal" in message:
+        opening["refusal"] = None
+    made = [piece(delta, index, logprobs=None) for delta in [opening, *mixed(draw, rows)]]
+    if whole["logprobs"]:
+        parts = draw(cut(whole["logprobs"]["content"]))
+        made += [piece({}, index, logprobs={"content": part, "refusal": None}) for part in parts]
+    return [*made, piece({}, index, whole["finish_reason"], logprobs=None)]
+
+
+@st.composite
+def chopped_responses(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a response and chunks of it."""
+    whole = draw(responses())
+    pieces = mixed(draw, [choice_pieces(draw, each) for each in whole["choices"]])
+    extras = {name: value for name, value in whole.items() if name not in (*NAMES, "object", "choices")}
+    return whole, [*(chunk(each) for each in pieces), chunk(**extras)]
+
+
+@given(chopped_responses())
+def test_any_chopping_gives_the_same_response(chopped: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+    """However a response is cut into chunks, and its choices and calls are mixed, it comes together as it was."""
+    whole, chunks = chopped
+    assembler, given_chunks = Assembler(), copy.deepcopy(chunks)
+    text = "".join([assembler.add(each) for each in chunks])
+    assert assembler.response() == assembler.response() == whole
+    assert text == (whole["choices"][0]["message"]["content"] or "")
+    assert chunks == given_chunks

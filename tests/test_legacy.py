@@ -1,0 +1,577 @@
+"""The ancestors' functions: chatcompletion_request, embedding_request, with a patched SDK, streams of any address."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+from unittest import mock
+
+import httpx
+import openai
+import pytest
+from openai.types.chat import ChatCompletion
+from pytest_httpserver import HTTPServer
+from servers import (
+    OK,
+    QUESTION,
+    Answer,
+    RawServer,
+    ScriptedServer,
+    answers,
+    completion,
+    embeddings,
+    http,
+    refusal,
+    refusing,
+    sends,
+    stays_silent,
+)
+from streaming import HEAD, TWO_COINS, Paused, chunk, event, streams
+
+import llmcall
+from llmcall import aio
+from llmcall.testing import ScriptedClient
+
+Ask = Callable[..., dict[str, Any]]
+
+Serve = Callable[..., ScriptedServer]
+
+CUT = Answer(200, completion("Two", finish_reason="length"))
+
+OVERFLOW = refusal(400, "This model's maximum context length is 8192 tokens.", code="context_length_exceeded")
+
+FALLBACK = {"gpt-4": ("gpt-4-32k",)}
+
+
+def ask_async(**arguments: Any) -> dict[str, Any]:
+    """Ask by the asynchronous twin."""
+    return asyncio.run(aio.chatcompletion_request(**arguments))
+
+
+@pytest.fixture(params=[llmcall.chatcompletion_request, ask_async], ids=["sync", "async"])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """Give either of the two functions."""
+    given: Ask = request.param
+    return given
+
+
+@pytest.fixture
+def serve(httpserver: HTTPServer) -> Serve:
+    """Start a server with a script, and configure it, with little patience."""
+
+    def start(*answers: Answer, **settings: Any) -> ScriptedServer:
+        server = ScriptedServer(httpserver, *answers)
+        llmcall.configure(base_url=server.base_url, retry_waiting_time=0.0001, retry_max_attempts=2, **settings)
+        return server
+
+    return start
+
+
+def content(response: dict[str, Any]) -> Any:
+    """Return the text of a response."""
+    return response["choices"][0]["message"]["content"]
+
+
+def test_the_whole_response(ask: Ask, serve: Serve) -> None:
+    """The response is the SDK's model_dump(), with None for what the API left out, and is recorded."""
+    server = serve(OK, model="gpt-4")
+    responses = [ask(messages=QUESTION, temperature=0.5), ask(prompt=QUESTION[0]["content"], temperature=0.5)]
+    dumped = ChatCompletion.model_validate(completion()).model_dump()
+    assert responses[0] == responses[1] and dumped.items() <= responses[0].items()
+    (seen,) = server.requests
+    assert seen.body == {"model": "gpt-4", "messages": QUESTION, "temperature": 0.5}
+
+
+def test_the_same_records_as_send_message(ask: Ask, serve: Serve) -> None:
+    """What send_message recorded is found, and what is recorded here, send_message finds."""
+    server = serve(OK)
+    assert llmcall.client().send_message("Hello", max_tokens=5) is not None
+    assert content(ask(prompt="Hello", max_tokens=5)) == "Two coins."
+    ask(prompt="Hello", temperature=0)
+    reply = llmcall.client().send_message("Hello", temperature=0)
+    assert reply is not None and reply.cached and len(server.requests) == 2
+
+
+def test_the_response_is_the_callers_own(ask: Ask, serve: Serve) -> None:
+    """Who changes a response, as the ancestor's callers do, changes no record."""
+    call = {"name": "sell", "arguments": "{}"}
+    message = {"role": "assistant", "content": None, "function_call": call}
+    serve(Answer(200, completion(choices=[{"index": 0, "message": message, "finish_reason": "function_call"}])))
+    functions = [{"name": "sell", "parameters": {"type": "object", "properties": {}}}]
+    for _ in range(2):
+        response = ask(messages=QUESTION, functions=functions, function_call={"name": "sell"})
+        assert response["choices"][0]["message"]["function_call"] == call
+        response["choices"][0]["message"]["function_call"]["arguments"] = "changed"
+
+
+def test_accepted_arguments(ask: Ask, serve: Serve) -> None:
+    """What the ancestor's callers pass along and no model needs is not sent."""
+    server = serve(OK)
+    ask(prompt="Hello", schema_error_retry=3, request_timeout=None)
+    assert server.requests[0].body.keys() == {"model", "messages"}
+
+
+@pytest.mark.parametrize("arguments", [{}, {"prompt": "a", "messages": QUESTION}, {"prompt": "a", "temprature": 1}])
+def test_wrong_arguments(ask: Ask, arguments: dict[str, Any]) -> None:
+    """Both or neither of prompt and messages, or an unknown name, is a TypeError before any call."""
+    with pytest.raises(TypeError):
+        ask(**arguments)
+
+
+@pytest.mark.parametrize("answer", [CUT, OVERFLOW], ids=["cut", "refused"])
+def test_a_fallback(ask: Ask, serve: Serve, answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the context is too long the next model is asked, which is logged; a second run asks nobody."""
+    server = serve(answer, OK, model="gpt-4", fallbacks=FALLBACK)
+    with caplog.at_level(logging.WARNING, "llmcall"):
+        assert content(ask(messages=QUESTION)) == "Two coins."
+    assert [seen.body["model"] for seen in server.requests] == ["gpt-4", "gpt-4-32k"]
+    assert "gpt-4-32k is asked instead" in caplog.text
+    assert content(ask(messages=QUESTION)) == "Two coins." and len(server.requests) == 2
+
+
+@pytest.mark.parametrize("answer", [CUT, OVERFLOW], ids=["cut", "refused"])
+@pytest.mark.parametrize("fallbacks", [FALLBACK, {}], ids=["unwanted", "none"])
+def test_without_fallback(ask: Ask, serve: Serve, answer: Answer, fallbacks: Any, caplog: Any) -> None:
+    """Without one, or where it is not wanted, the SDK's BadRequestError is logged and raised; nothing is stored."""
+    server = serve(answer, model="gpt-4", fallbacks=fallbacks)
+    with pytest.raises(openai.BadRequestError, match="maximum context length") as raised:
+        ask(messages=QUESTION, max_lenght_fallback=not fallbacks)
+    assert raised.value.status_code == 400 and raised.value.code == "context_length_exceeded"
+    assert len(server.requests) == 1 and "bad request" in caplog.text
+    assert len(llmcall.client().cache) == 0
+
+
+def test_the_last_fallback_fails(ask: Ask, serve: Serve) -> None:
+    """Where the last model's context is too long as well, its error is raised."""
+    server = serve(OVERFLOW, model="gpt-4", fallbacks=FALLBACK)
+    with pytest.raises(openai.BadRequestError):
+        ask(messages=QUESTION)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("mode", ["auto", "replay"])
+def test_a_recorded_answer_that_was_cut(ask: Ask, serve: Serve, mode: str) -> None:
+    """That the context is too long is known from what send_message recorded: the model is not asked again."""
+    server = serve(CUT, model="gpt-4")
+    assert llmcall.client().send_message(QUESTION) is not None
+    llmcall.configure(cache_mode=mode)
+    with pytest.raises(openai.BadRequestError, match="maximum context length"):
+        ask(messages=QUESTION)
+    assert len(server.requests) == 1
+
+
+def test_a_fallback_from_a_recorded_answer_that_was_cut(ask: Ask, serve: Serve) -> None:
+    """The next model is asked at once, and only the first time."""
+    server = serve(CUT, OK, model="gpt-4")
+    assert llmcall.client().send_message(QUESTION) is not None
+    llmcall.configure(fallbacks=FALLBACK)
+    for _ in range(2):
+        assert content(ask(messages=QUESTION)) == "Two coins."
+    assert [seen.body["model"] for seen in server.requests] == ["gpt-4", "gpt-4-32k"]
+
+
+def test_an_answer_cut_by_its_callers_limit(ask: Ask, serve: Serve) -> None:
+    """An answer that only max_tokens cut is returned, and recorded."""
+    server = serve(Answer(200, completion("Two", finish_reason="length")), model="gpt-4", fallbacks=FALLBACK)
+    for _ in range(2):
+        response = ask(messages=QUESTION, max_tokens=3)
+        assert response["choices"][0]["finish_reason"] == "length" and content(response) == "Two"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, openai.BadRequestError),
+        (401, openai.AuthenticationError),
+        (404, openai.NotFoundError),
+        (422, openai.UnprocessableEntityError),
+        (429, openai.RateLimitError),
+        (500, openai.InternalServerError),
+    ],
+)
+def test_the_sdks_errors(ask: Ask, serve: Serve, status: int, error: type[Exception], caplog: Any) -> None:
+    """Failures are the SDK's own errors; bad requests are logged."""
+    server = serve(refusal(status, "so sorry"))
+    with pytest.raises(error, match="so sorry"):
+        ask(prompt="Hello")
+    assert len(server.requests) == (2 if status in (429, 500) else 1)
+    assert ("bad request" in caplog.text) is (status in (400, 404, 422))
+
+
+def test_no_server(ask: Ask) -> None:
+    """Where nobody listens, it is the SDK's APIConnectionError."""
+    with refusing() as address, pytest.raises(openai.APIConnectionError):
+        llmcall.configure(base_url=address, retry_max_attempts=1)
+        ask(prompt="Hello")
+
+
+def test_what_the_sdk_would_not_notice(ask: Ask, serve: Serve) -> None:
+    """An answer without choices, which the SDK lets pass, is an error of ours."""
+    serve(Answer(200, {"object": "chat.completion"}))
+    with pytest.raises(llmcall.ServiceError, match="without choices"):
+        ask(prompt="Hello")
+
+
+def test_no_key(ask: Ask) -> None:
+    """Without a key the error names the variable."""
+    with pytest.raises(llmcall.ConfigError, match="OPENAI_API_KEY"):
+        ask(prompt="Hello")
+
+
+def test_in_a_scope(ask: Ask, serve: Serve) -> None:
+    """Inside a scope a repeated request is another draw, and a failed one gives its number back."""
+    server = serve(refusal(400, "first"), OK)
+    with llmcall.scope("trial"):
+        with pytest.raises(openai.BadRequestError):
+            ask(prompt="Hello")
+        for _ in range(2):
+            ask(prompt="Hello")
+    samples = [record.sample for record in llmcall.client().cache.records()]
+    assert samples == ["trial#0", "trial#1"] and len(server.requests) == 3
+
+
+def test_a_client_of_ones_own(ask: Ask) -> None:
+    """It is the configured client that answers, whichever it is."""
+    llmcall.register_client("scripted", ScriptedClient(["Hello yourself."]))
+    llmcall.force_api_type("scripted")
+    assert content(ask(prompt="Hello")) == "Hello yourself."
+
+
+def test_embedding_request(serve: Serve) -> None:
+    """A text's embedding is asked for once, from the configured model."""
+    server = serve(Answer(200, embeddings([0.5, 0.25])), embedding_model="my-embedder")
+    assert [asyncio.run(aio.embedding_request("Hello")) for _ in range(2)] == [[0.5, 0.25]] * 2
+    (seen,) = server.requests
+    assert seen.path == "/v1/embeddings" and seen.body["model"] == "my-embedder"
+
+
+def test_embedding_request_after_a_bad_request(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A bad request is logged and gives None; another failure raises."""
+    serve(refusal(400, "too long a text"), refusal(401, "no"))
+    assert asyncio.run(aio.embedding_request("Hello")) is None
+    assert "too long a text" in caplog.text
+    with pytest.raises(openai.AuthenticationError):
+        asyncio.run(aio.embedding_request("Hello"))
+
+
+def test_embedding_request_by_the_endpoint_that_lists_its_model(httpserver: HTTPServer) -> None:
+    """The endpoint of the embedding model is asked, not that of the chat model."""
+    server = ScriptedServer(httpserver, Answer(200, embeddings([1.0])))
+    with refusing() as address:
+        endpoints = [
+            llmcall.Endpoint("chat", models=("gpt-4o-mini",), base_url=address),
+            llmcall.Endpoint("embed", models=("text-embedding-3-small",), base_url=server.base_url),
+        ]
+        llmcall.configure(endpoints=endpoints)
+        assert asyncio.run(aio.embedding_request("Hello")) == [1.0]
+
+
+def test_the_synchronous_function_in_a_running_loop(httpserver: HTTPServer) -> None:
+    """In a notebook, whose loop is running, the synchronous function works too."""
+    server = ScriptedServer(httpserver, OK, Answer(200, embeddings([1.0])))
+    llmcall.configure(base_url=server.base_url)
+
+    async def notebook() -> Any:
+        return content(llmcall.chatcompletion_request(prompt="Hello")), await aio.embedding_request("Hello")
+
+    assert asyncio.run(notebook()) == ("Two coins.", [1.0])
+
+
+def test_cancellation() -> None:
+    """A cancelled request ends at once, stores nothing, and is in nobody's way."""
+    asked = threading.Event()
+
+    def silent(connection: Any, stopped: threading.Event) -> None:
+        asked.set()
+        stays_silent(connection, stopped)
+
+    async def ask_twice() -> Any:
+        task = asyncio.create_task(aio.chatcompletion_request(prompt="Hello"))
+        await asyncio.to_thread(asked.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await aio.chatcompletion_request(prompt="Hello")
+
+    with RawServer(silent, answers(OK)) as server:
+        llmcall.configure(base_url=server.base_url, retry_max_attempts=1)
+        assert content(asyncio.run(ask_twice())) == "Two coins."
+    assert len(server.requests) == 2 and len(llmcall.client().cache) == 1
+
+
+def test_request_timeout(ask: Ask) -> None:
+    """request_timeout bounds an attempt; what remains is the SDK's APITimeoutError."""
+    with RawServer(stays_silent) as server, pytest.raises(openai.APITimeoutError):
+        llmcall.configure(base_url=server.base_url, retry_max_attempts=1)
+        ask(prompt="Hello", request_timeout=0.05)
+
+
+HELLO = {"choices": [{"finish_reason": "stop", "index": 0, "message": {"content": "Hello, World!"}}]}
+
+
+def scripted(sdk: Any, answer: Any = HELLO) -> Any:
+    """Let a patched class's completions be this, and return the mock of ``create``."""
+    create = sdk.return_value.chat.completions.create
+    create.return_value.model_dump.return_value = answer
+    return create
+
+
+@pytest.mark.parametrize("model", ["gpt-4-turbo", "gpt-4-1106-preview"])
+def test_the_ancestors_tests(model: str) -> None:
+    """The tests that XAgent has of its function pass as they are: no key, no server, no record."""
+    with mock.patch("openai.OpenAI") as mock_openai:
+        mock_response = mock_openai.return_value.chat.completions.create.return_value
+        mock_response.model_dump.return_value = HELLO
+        response = llmcall.chatcompletion_request(model=model, prompt="Hello, world")
+    assert response["choices"][0]["finish_reason"] == "stop"
+    assert response["choices"][0]["index"] == 0
+    assert response["choices"][0]["message"]["content"] == "Hello, World!"
+    assert len(llmcall.client().cache) == 0
+
+
+@pytest.mark.parametrize("kind", [mock.MagicMock, mock.AsyncMock])
+@pytest.mark.parametrize("model", ["gpt-4-turbo", "gpt-4-1106-preview"])
+def test_the_same_asynchronously(model: str, kind: Any) -> None:
+    """The asynchronous function looks for the asynchronous class; what its mock returns may be awaitable or not."""
+    with mock.patch("openai.AsyncOpenAI") as sdk:
+        sdk.return_value.chat.completions.create = kind()
+        sdk.return_value.chat.completions.create.return_value.model_dump = kind(return_value=HELLO)
+        response = asyncio.run(aio.chatcompletion_request(model=model, prompt="Hello, world"))
+    assert response["choices"][0]["message"]["content"] == "Hello, World!"
+
+
+def test_what_the_sdk_gets() -> None:
+    """The class gets key, address and timeout, and create the request."""
+    llmcall.configure(aliases={"gpt-4-turbo": "gpt-4-1106-preview"})
+    llmcall.configure(api_key="sk-key", base_url="https://models.example.com/v1", organization="org")
+    with mock.patch("openai.OpenAI") as sdk:
+        create = scripted(sdk)
+        llmcall.chatcompletion_request(model="gpt-4-turbo", prompt="Hello", temperature=0.5, request_timeout=7)
+    sdk.assert_called_once_with(
+        api_key="sk-key", base_url="https://models.example.com/v1", organization="org", timeout=7
+    )
+    create.assert_called_once_with(
+        model="gpt-4-1106-preview", messages=[{"role": "user", "content": "Hello"}], temperature=0.5
+    )
+
+
+def test_records_take_no_part(httpserver: HTTPServer) -> None:
+    """A stored answer does not replace a patched one, nor the other way round; the mode replay is no hindrance."""
+    server = ScriptedServer(httpserver, OK)
+    llmcall.configure(base_url=server.base_url)
+    stored = llmcall.chatcompletion_request(prompt="Hello")
+    for mode in ("auto", "replay", "refresh"):
+        llmcall.configure(cache_mode=mode)
+        with mock.patch("openai.OpenAI") as sdk:
+            create = scripted(sdk)
+            for _ in range(2):
+                assert llmcall.chatcompletion_request(prompt="Hello") == HELLO
+            assert create.call_count == 2
+    llmcall.configure(cache_mode="replay")
+    assert llmcall.chatcompletion_request(prompt="Hello") == stored and len(server.requests) == 1
+
+
+def test_azure() -> None:
+    """An endpoint with an API version is Azure, and is looked up as openai.AzureOpenAI."""
+    east = llmcall.Endpoint(
+        "east", ("gpt-4",), api_key="k", azure_endpoint="https://east.example.com", azure_api_version="2024-10-21"
+    )
+    llmcall.configure(endpoints=[east], model="gpt-4")
+    with mock.patch("openai.AzureOpenAI") as azure, mock.patch("openai.OpenAI") as sdk:
+        scripted(azure)
+        assert llmcall.chatcompletion_request(prompt="Hello") == HELLO
+    sdk.assert_not_called()
+    azure.assert_called_once_with(
+        api_key="k", azure_endpoint="https://east.example.com", api_version="2024-10-21", organization=None, timeout=60
+    )
+
+
+def test_a_pool() -> None:
+    """Endpoints take turns from call to call, Azure and OpenAI mixed."""
+    llmcall.configure(
+        model="gpt-4",
+        endpoints=[
+            llmcall.Endpoint("a", ("gpt-4",), api_key="a", azure_endpoint="https://a.test", azure_api_version="1"),
+            llmcall.Endpoint("b", ("gpt-4",), api_key="b", base_url="https://b.test"),
+        ],
+    )
+    with mock.patch("openai.AzureOpenAI") as azure, mock.patch("openai.OpenAI") as sdk:
+        scripted(azure, {"choices": [{"message": {"content": "a"}}]})
+        scripted(sdk, {"choices": [{"message": {"content": "b"}}]})
+        told = [llmcall.chatcompletion_request(prompt="Hello") for _ in range(4)]
+    assert [response["choices"][0]["message"]["content"] for response in told] == ["a", "b", "a", "b"]
+
+
+def test_a_patched_failure() -> None:
+    """What a patched SDK raises is raised, after the retries that it deserves."""
+    response: Any = mock.MagicMock(status_code=400, headers={})
+    error = openai.BadRequestError("maximum context length", response=response, body=None)
+    with mock.patch("openai.OpenAI") as sdk, pytest.raises(openai.BadRequestError) as raised:
+        sdk.return_value.chat.completions.create.side_effect = error
+        llmcall.chatcompletion_request(prompt="Hello")
+    assert raised.value is error
+
+
+def test_a_patched_fallback() -> None:
+    """A patched answer that was cut falls back as any other."""
+    llmcall.configure(model="gpt-4", fallbacks={"gpt-4": ("gpt-4-32k",)})
+    cut = {"choices": [{"finish_reason": "length", "index": 0, "message": {"content": "Hel"}}]}
+    with mock.patch("openai.OpenAI") as sdk:
+        create = scripted(sdk)
+        create.return_value.model_dump.side_effect = [cut, HELLO]
+        assert llmcall.chatcompletion_request(prompt="Hello") == HELLO
+    assert [call.kwargs["model"] for call in create.call_args_list] == ["gpt-4", "gpt-4-32k"]
+    assert len(llmcall.client().cache) == 0
+
+
+def test_another_client_is_not_the_sdk() -> None:
+    """A client of one's own answers and records as ever, whatever became of the SDK."""
+    llmcall.register_client("scripted", ScriptedClient(["Hi."], cache_mode="auto"))
+    llmcall.force_api_type("scripted")
+    with mock.patch("openai.OpenAI"):
+        for _ in range(2):
+            assert llmcall.chatcompletion_request(prompt="Hello")["choices"][0]["message"]["content"] == "Hi."
+
+
+def test_a_hit_imports_no_sdk() -> None:
+    """Where the SDK was never imported nothing has replaced it: a recorded answer needs no import of it."""
+    program = """
+import sys, llmcall
+client = llmcall.client()
+client.cache.put(client.build_request("Hello"), {"choices": [{"message": {"content": "Hi."}}]})
+assert llmcall.chatcompletion_request(prompt="Hello")["choices"][0]["message"]["content"] == "Hi."
+assert "openai" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# Streams of any address
+
+BODY = {"model": "m", "messages": QUESTION, "stream": True}
+
+
+def text_events(*texts: str) -> bytes:
+    """Return the events of some pieces of text."""
+    return b"".join(event(chunk(text)) for text in texts)
+
+
+def pieces_from(behaviour: Any, **options: Any) -> list[str]:
+    """Return the pieces that a server's answer comes in."""
+
+    async def read() -> list[str]:
+        url = f"{server.base_url}/chat/completions"
+        return [piece async for piece in aio.chat_completion_stream(url, BODY, **options)]
+
+    with RawServer(behaviour) as server:
+        return asyncio.run(read())
+
+
+@pytest.mark.parametrize(
+    ("body", "pieces"),
+    [
+        (text_events("Hel", "lo") + b"data: [DONE]\n\n" + text_events("never"), ["Hel", "lo"]),
+        (b": ping\n\nevent: x\nid: 1\nretry: 5\n" + text_events("a") + b"data:[done]\n\n", ["a"]),
+        (event({"choices": [], "usage": {"total_tokens": 3}}) + text_events("a"), ["a"]),
+        (event({"error_code": 1, "text": "no memory"}) + event(b"[DONE]"), ["no memory"]),
+        (b"<html>\nbusy\n" + text_events("a")[:-2], ["<html>", "busy", "a"]),
+        (b"", []),
+    ],
+)
+def test_the_pieces_of_a_stream(body: bytes, pieces: list[str]) -> None:
+    """Each text comes as a piece; other fields are passed over, other lines are yielded as they are."""
+    assert pieces_from(sends(HEAD + body)) == pieces
+    packed = HEAD.replace(b"Connection", b"Content-Encoding: gzip\r\nConnection") + gzip.compress(body)
+    assert pieces_from(sends(packed)) == pieces
+
+
+@pytest.mark.parametrize("given", ["own", "client"])
+def test_what_is_posted(given: str) -> None:
+    """The body goes out as JSON with the given headers; the whole text comes back, and a given client stays open."""
+    headers = {"Authorization": "Bearer secret"}
+
+    async def ask(base_url: str) -> str:
+        if given == "own":
+            return await aio.chat_completion(f"{base_url}/chat/completions", BODY, headers=headers)
+        async with httpx.AsyncClient(base_url=base_url) as client:
+            text = await aio.chat_completion("/chat/completions", BODY, client, headers, 5, None)
+            assert not client.is_closed
+            return text
+
+    with RawServer(streams(*TWO_COINS)) as server:
+        assert asyncio.run(ask(server.base_url)) == "Two coins."
+    (seen,) = server.requests
+    assert (seen.path, seen.body, seen.headers["authorization"]) == ("/v1/chat/completions", BODY, "Bearer secret")
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_the_caller_comes_first(asynchronous: bool) -> None:
+    """The caller has finished with a piece before it is yielded, and what it raises goes to the reader."""
+    order: list[str] = []
+
+    async def caller(text: str) -> None:
+        await asyncio.sleep(0)
+        order.append(text)
+
+    async def read(base_url: str) -> None:
+        given = caller if asynchronous else order.append
+        async for piece in aio.chat_completion_stream(f"{base_url}/x", BODY, caller=given):  # type: ignore[arg-type]
+            order.append(f"yielded {piece}")
+
+    with RawServer(sends(HEAD + text_events("a", "b"))) as server:
+        asyncio.run(read(server.base_url))
+    assert order == ["a", "yielded a", "b", "yielded b"]
+    with pytest.raises(KeyError, match="a"):
+        pieces_from(sends(HEAD + text_events("a")), caller={}.pop)
+
+
+def test_a_stream_that_is_left() -> None:
+    """The first piece comes before the last is sent; leaving then closes the connection."""
+    server = Paused(*TWO_COINS, after=2)
+
+    async def read(base_url: str) -> None:
+        async with aclosing(aio.chat_completion_stream(f"{base_url}/x", BODY)) as pieces:
+            assert await anext(pieces) == "Two"
+        assert await asyncio.to_thread(server.left.wait, 5)
+
+    with RawServer(server) as raw:
+        asyncio.run(read(raw.base_url))
+
+
+def test_a_refused_stream(caplog: pytest.LogCaptureFixture) -> None:
+    """Another status than 200 is logged with its body, not with the credentials in it, and raised."""
+    body = "über: key sk-12345678 (Bearer sk-12345678) is wrong".encode() + b"\xff"
+    with pytest.raises(httpx.RequestError, match="status 401") as raised:
+        pieces_from(sends(http(body, status="401 X")), headers={"Authorization": "Bearer sk-12345678"})
+    assert raised.value.request.method == "POST"
+    logged = [record.getMessage() for record in caplog.records if record.name == "llmcall"]
+    assert logged == ["Request failed with status 401. Error: über: key *** (***) is wrong\ufffd"]
+
+
+BROKEN: dict[str, tuple[Any, list[str]]] = {
+    "cut": (sends(HEAD.replace(b"Connection", b"Content-Length: 999\r\nConnection") + text_events("a")), ["a"]),
+    "malformed": (sends(HEAD + text_events("a") + b"data: {half\n\n"), ["a"]),
+    "an error": (sends(HEAD + text_events("a") + event({"error": {"message": "too busy"}})), ["a"]),
+    "silent": (stays_silent, []),
+    "created": (sends(http(b"", status="201 Created")), []),
+    "moved": (sends(http(b"", status="307 Temporary Redirect")), []),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_stream_that_breaks(name: str) -> None:
+    """Whoever reads a stream catches httpx's errors alone, after the pieces that came."""
+    behaviour, expected = BROKEN[name]
+    pieces: list[str] = []
+    with pytest.raises(httpx.RequestError) as raised:
+        pieces_from(behaviour, caller=pieces.append, timeout=0.1 if name == "silent" else 5)
+    assert (pieces, raised.value.request.method) == (expected, "POST")
+    with refusing() as address, pytest.raises(httpx.ConnectError):
+        asyncio.run(aio.chat_completion(address, BODY))

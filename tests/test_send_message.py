@@ -1,0 +1,673 @@
+"""Asking a model: the reply, what is stored, retries, failures, longer contexts, and identical calls at once."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import logging
+import math
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from servers import OK, QUESTION, Answer, ScriptedServer, client_for, completion, refusal
+
+import llmcall
+from llmcall import (
+    APIError,
+    AuthenticationError,
+    CacheMissError,
+    ConfigError,
+    ContentFilterError,
+    ContextLengthError,
+    EmptyAnswerError,
+    InvalidRequestError,
+    OpenAIClient,
+    QuotaExceededError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServiceError,
+)
+from llmcall.testing import ScriptedClient
+
+UNSUPPORTED = "Unsupported parameter: '{}' is not supported with this model."
+
+TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price", "arguments": '{"of": "apples"}'}}
+
+
+def unsupported(name: str) -> Answer:
+    """Return the refusal of a parameter as OpenAI gives it."""
+    return refusal(400, UNSUPPORTED.format(name), param=name, code="unsupported_parameter")
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    """Return what was logged to llmcall."""
+    return [(each.levelno, each.getMessage()) for each in caplog.records if each.name == "llmcall"]
+
+
+def test_the_first_example(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """The example that everybody begins with works as it stands."""
+    server = ScriptedServer(httpserver, OK)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    client = llmcall.client()
+    messages = QUESTION
+    response = client.send_message(current_messages=messages, max_tokens=50)
+    if response:
+        print(response)
+    assert capsys.readouterr().out == "{'role': 'assistant', 'content': 'Two coins.'}\n"
+    assert server.requests[0].body == {"model": "gpt-4o-mini", "messages": QUESTION, "max_tokens": 50}
+
+
+def test_the_reply(httpserver: HTTPServer) -> None:
+    """The reply is the assistant's message itself, with all that is known of the answer."""
+    usage = {"prompt_tokens": 12, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
+    server = ScriptedServer(httpserver, OK._replace(body=completion(usage=usage)))
+    with client_for(server.base_url, prices={"gpt-4o-mini": (0.15, 0.60)}) as client:
+        reply = client.send_message(QUESTION, on_error="raise")
+    assert reply == {"role": "assistant", "content": "Two coins."}
+    assert json.loads(json.dumps(reply)) == reply
+    assert (reply.content, reply.finish_reason, reply.tool_calls, reply.refusal) == ("Two coins.", "stop", None, None)
+    assert (reply.model, reply.endpoint, reply.request_id) == ("gpt-4o-mini-2024-07-18", "127.0.0.1", "req-ok")
+    assert (reply.cached, reply.sample, reply.latency > 0) == (False, None, True)
+    assert reply.usage == (12, 3, 4, None)
+    assert reply.cost == pytest.approx((12 * 0.15 + 3 * 0.60) / 1e6)
+    assert reply.raw == completion(usage=usage)
+    assert reply.cache_key == client.build_request(QUESTION).cache_key
+
+
+def test_the_second_time(httpserver: HTTPServer) -> None:
+    """The same question is answered from the cache, by another client too, as a copy that may be changed."""
+    server = ScriptedServer(httpserver, OK)
+    with client_for(server.base_url) as client:
+        first = client.send_message(QUESTION, on_error="raise")
+    with client_for(server.base_url) as client:
+        again = client.send_message(QUESTION, on_error="raise")
+        again.raw["choices"].clear()
+        once_more = client.send_message(QUESTION, on_error="raise")
+    assert first == again == once_more
+    assert (again.cached, again.endpoint, again.request_id, again.latency) == (True, None, None, 0.0)
+    assert once_more.raw == completion()
+    assert len(server.requests) == 1
+    assert (client.usage.calls, client.usage.cached_calls) == (0, 2)
+
+
+def test_the_messages_are_not_changed(httpserver: HTTPServer) -> None:
+    """What is given stays as it was, indentation included, and the reply can be appended to it."""
+    server = ScriptedServer(httpserver, OK)
+    messages = [{"role": "system", "content": "\n    Be short.\n"}, *copy.deepcopy(QUESTION)]
+    before = copy.deepcopy(messages)
+    with client_for(server.base_url) as client:
+        reply = client.send_message(messages, dedent_messages=True, on_error="raise")
+        assert messages == before
+        messages.append(reply)
+        client.send_message(messages, on_error="raise")
+    assert server.requests[0].body["messages"][0]["content"] == "\nBe short.\n"
+    assert server.requests[1].body["messages"] == [*before, {"role": "assistant", "content": "Two coins."}]
+
+
+def test_one_string(httpserver: HTTPServer) -> None:
+    """One string is one user message, with the same record."""
+    server = ScriptedServer(httpserver, OK)
+    with client_for(server.base_url) as client:
+        assert not client.send_message(QUESTION, on_error="raise").cached
+        assert client.send_message(QUESTION[0]["content"], on_error="raise").cached
+
+
+def test_tool_calls_and_several_answers(httpserver: HTTPServer) -> None:
+    """Tool calls are part of the message, and with n above 1 all messages are there."""
+    response = completion(None, finish_reason="tool_calls")
+    response["choices"][0]["message"]["tool_calls"] = [TOOL_CALL]
+    response["choices"] += completion("Three coins.")["choices"]
+    with client_for(ScriptedServer(httpserver, Answer(200, response)).base_url) as client:
+        reply = client.send_message(QUESTION, n=2, on_error="raise")
+    assert reply == {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
+    assert reply.tool_calls == [TOOL_CALL]
+    assert reply.choices == [reply, {"role": "assistant", "content": "Three coins."}]
+
+
+def test_a_failure_is_logged_and_none(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
+    """By default a failure that remains is one error in the log and None, and the next call asks again."""
+    server = ScriptedServer(httpserver, refusal(400, "no such thing"), OK)
+    with client_for(server.base_url) as client:
+        assert client.send_message(QUESTION) is None
+        assert len(client.cache) == 0
+        (level, line), *others = lines(caplog)
+        assert (level, others) == (logging.ERROR, [])
+        assert "400: no such thing" in line
+        assert client.send_message(QUESTION) == {"role": "assistant", "content": "Two coins."}
+    assert (client.usage.errors, client.usage.calls) == (1, 1)
+
+
+@pytest.mark.parametrize(("configured", "given"), [("none", "raise"), ("raise", None)])
+def test_a_failure_is_raised(httpserver: HTTPServer, configured: str, given: str | None) -> None:
+    """A failure is raised where the call or the settings say so."""
+    server = ScriptedServer(httpserver, refusal(401))
+    with client_for(server.base_url, on_error=configured) as client, pytest.raises(AuthenticationError):
+        client.send_message(QUESTION, on_error=given)
+
+
+@pytest.mark.parametrize("on_error", ["none", "return", "raise"])
+def test_what_is_always_raised(httpserver: HTTPServer, on_error: str) -> None:
+    """A missing key, a miss in replay and a wrong argument are raised whatever is said of failures."""
+    server = ScriptedServer(httpserver, OK)
+    with (
+        OpenAIClient(base_url="https://api.example.org/v1") as client,
+        pytest.raises(ConfigError, match="OPENAI_API_KEY"),
+    ):
+        client.send_message(QUESTION, on_error=on_error)
+    with client_for(server.base_url, cache_mode="replay") as client, pytest.raises(CacheMissError):
+        client.send_message(QUESTION, on_error=on_error)
+    with client_for(server.base_url) as client, pytest.raises(TypeError):
+        client.send_message(QUESTION, temprature=1, on_error=on_error)
+    assert server.requests == []
+
+
+WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"current_messages": None}, TypeError, "messages"),
+    ({"current_messages": {"role": "user", "content": "x"}}, TypeError, "messages"),
+    ({"current_messages": []}, ValueError, "messages"),
+    ({"current_messages": [*QUESTION, {"content": "x"}]}, ValueError, "messages[1] has no role"),
+    ({"current_messages": [*QUESTION, {"role": "seller", "content": "x"}]}, ValueError, "messages[1].role"),
+    ({"current_messages": [*QUESTION, {"role": "user", "content": 5}]}, TypeError, "messages[1].content"),
+    ({"current_messages": [*QUESTION, {"role": "user", "content": math.nan}]}, TypeError, "messages[1].content"),
+    ({"current_messages": [*QUESTION, {"role": "user", "content": b"x"}]}, TypeError, "messages[1].content"),
+    ({"current_messages": [*QUESTION, {"role": "user", "content": None}]}, ValueError, "messages[1] has no content"),
+    ({"current_messages": [{"role": "user", "content": "\ud800"}]}, ValueError, "messages[0].content"),
+    ({"temperature": math.nan}, ValueError, "temperature"),
+    ({"seed": b"1"}, TypeError, "seed"),
+    ({"stop": ["x", object()]}, TypeError, "stop[1]"),
+    ({"model": 4}, TypeError, "model"),
+    ({"timeout": "5"}, TypeError, "timeout"),
+    ({"deadline": -1}, ValueError, "deadline"),
+    ({"max_attempts": 0}, ValueError, "max_attempts"),
+    ({"on_error": "ignore"}, ValueError, "on_error"),
+    ({"sample": 1.5}, TypeError, "sample"),
+    ({"top_k": 4}, TypeError, "extra_body"),
+    ({"stream": True}, TypeError, "stream_message()"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "kind", "place"), WRONG)
+def test_wrong_arguments(httpserver: HTTPServer, arguments: dict[str, Any], kind: type[Exception], place: str) -> None:
+    """A wrong argument is refused by its place before any call, and takes nothing from the count of draws."""
+    server = ScriptedServer(httpserver, OK)
+    with client_for(server.base_url) as client, llmcall.scope("trial"):
+        with pytest.raises(kind, match=re.escape(place)):
+            client.send_message(**{"current_messages": QUESTION, **arguments})
+        assert server.requests == []
+        assert client.send_message(QUESTION, on_error="raise").sample == "trial#0"
+
+
+@pytest.mark.parametrize(
+    "headers", [{"retry-after-ms": "1"}, {"retry-after": "0"}, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}]
+)
+def test_the_servers_wait_is_obeyed(httpserver: HTTPServer, headers: dict[str, str]) -> None:
+    """A rate limit that names its wait is tried again after it."""
+    server = ScriptedServer(httpserver, refusal(429, headers=headers), OK)
+    with client_for(server.base_url) as client:
+        reply = client.send_message(QUESTION, on_error="raise")
+    assert (reply.content, len(server.requests)) == ("Two coins.", 2)
+
+
+def test_a_rate_limit_that_names_no_wait(httpserver: HTTPServer) -> None:
+    """A rate limit that names no wait is tried again after ours, and raised after the attempts."""
+    server = ScriptedServer(httpserver, refusal(429))
+    with client_for(server.base_url) as client:
+        error = client.send_message(QUESTION, on_error="return")
+    assert type(error) is RateLimitError
+    assert (error.attempts, error.retry_after, len(server.requests)) == (3, None, 3)
+
+
+def test_arguments_of_the_call_go_before_the_settings(httpserver: HTTPServer) -> None:
+    """Attempts and waits of a call go before those of the client."""
+    server = ScriptedServer(httpserver, refusal(500))
+    with client_for(server.base_url, retry_waiting_time=3600, retry_max_attempts=1) as client:
+        error = client.send_message(
+            QUESTION, max_attempts=4, waiting_time=0, exponential_backoff_factor=1, on_error="return"
+        )
+    assert type(error) is ServiceError
+    assert error.attempts == len(server.requests) == 4
+
+
+def test_an_unsupported_parameter(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
+    """What a model does not support is dropped, said once, and the record is that of the request as asked."""
+    answers = [unsupported("temperature"), unsupported("max_tokens"), OK, unsupported("temperature"), OK]
+    server = ScriptedServer(httpserver, *answers)
+    arguments = {"temperature": 0.5, "max_tokens": 50, "model": "my-model", "on_error": "raise"}
+    with client_for(server.base_url) as client:
+        reply = client.send_message(QUESTION, **arguments)
+        assert reply.cache_key == client.build_request(QUESTION, **arguments).cache_key
+        assert client.send_message(QUESTION, **arguments).cached
+        assert len(server.requests) == 3
+        client.send_message("And pears?", **arguments)
+        record = next(client.cache.records())
+    sent = server.requests[2].body
+    assert sent == {"model": "my-model", "messages": QUESTION, "max_completion_tokens": 50}
+    assert (record.request["temperature"], record.request["max_tokens"]) == (0.5, 50)
+    assert len([line for _, line in lines(caplog) if "temperature" in line]) == 1
+
+
+def test_past_the_cache(httpserver: HTTPServer) -> None:
+    """With cache=False every call is sent, and nothing is stored."""
+    server = ScriptedServer(httpserver, OK)
+    with client_for(server.base_url) as client:
+        replies = [client.send_message(QUESTION, cache=False, on_error="raise") for _ in range(2)]
+        assert len(client.cache) == 0
+    assert [reply.cached for reply in replies] == [False, False]
+    assert len(server.requests) == 2
+
+
+# Retries
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let no time pass between attempts, and keep how much would have."""
+    seconds: list[float] = []
+    monkeypatch.setattr(time, "sleep", seconds.append)
+    return seconds
+
+
+def test_waits_grow(slept: list[float]) -> None:
+    """Between attempts it waits one second, two, four, each with at most a quarter more, and never over the limit."""
+    client = ScriptedClient([ServiceError("busy")] * 6, retry_waiting_time=1, retry_max_waiting_time=4)
+    error = client.send_message("Hello", max_attempts=6, exponential_backoff_factor=2, on_error="return")
+    assert all(base <= seconds <= base * 1.25 for base, seconds in zip((1, 2, 4, 4, 4), slept, strict=True))
+    assert (error.attempts, error.endpoint) == (6, "scripted")
+    assert (client.usage.errors, client.usage.retries) == (1, 5)
+
+
+def test_the_longer_wait_wins(slept: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    """The server's wait is waited where it is longer, ours where that is; each is told in one line."""
+    script = [ServiceError("busy", retry_after=30.0), ServiceError("busy", retry_after=0.5), "Two coins."]
+    client = ScriptedClient(script, retry_waiting_time=1, retry_exponential_backoff_factor=2)
+    client.send_message("Hello", on_error="raise")
+    assert slept[0] == 30.0 and 2.0 <= slept[1] <= 2.5
+    assert [line.rpartition(";")[2] for _, line in lines(caplog)] == [
+        " trying again in 30.00 s", f" trying again in {slept[1]:.2f} s",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [RateLimitError("slow", status_code=429, retry_after=3600.0), ServiceError("busy")])
+def test_a_wait_past_the_deadline(error: APIError, slept: list[float]) -> None:
+    """A wait that would pass the deadline is not begun."""
+    client = ScriptedClient([error, "late"], retry_waiting_time=3600)
+    assert client.send_message("Hello", deadline=60, on_error="return") is error
+    assert (error.attempts, slept, len(client.requests)) == (1, [], 1)
+
+
+def test_an_attempt_gets_what_time_is_left() -> None:
+    """An attempt has its timeout, or what the call's deadline leaves."""
+    seen: list[Any] = []
+
+    class Timed(ScriptedClient):
+        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+            seen.append(timeout)
+            return super().send(request, timeout)
+
+    client = Timed(["a", "b", "c"])
+    for arguments in ({"timeout": 5}, {"timeout": 5, "deadline": 1000}, {"timeout": 5000, "deadline": 1000}):
+        client.send_message("Hello", **arguments)
+    assert seen == [5, 5, pytest.approx(1000, abs=60)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (InvalidRequestError("400"), InvalidRequestError),
+        (AuthenticationError("401", status_code=401), AuthenticationError),
+        (QuotaExceededError("429"), QuotaExceededError),
+        (ContentFilterError("400"), ContentFilterError),
+        (completion("", finish_reason="content_filter"), ContentFilterError),
+        (completion("", finish_reason="length"), EmptyAnswerError),
+        (completion(None), EmptyAnswerError),
+    ],
+)
+def test_what_is_not_tried_again(answer: Any, kind: type[APIError]) -> None:
+    """A refusal, a filtered or an empty answer ends the call at the first attempt, and nothing is stored."""
+    client = Answering(answer, OK.body)
+    error = client.send_message("Hello", on_error="return")
+    assert (type(error), error.attempts, len(client.cache)) == (kind, 1, 0)
+
+
+@pytest.mark.parametrize("answer", [{}, {"choices": []}])
+def test_a_malformed_answer_is_tried_again(answer: Any) -> None:
+    """An answer without choices is a failing service, and the next attempt's answer counts."""
+    assert Answering(answer, OK.body).send_message("Hello", on_error="raise").content == "Two coins."
+
+
+class Answering(llmcall.LLMClient):
+    """Answer with what was given, and wait for nothing."""
+
+    api_type = "answering"
+
+    def __init__(self, *answers: Any, **settings: Any) -> None:
+        self.answers = list(answers)
+        super().__init__(**{"retry_waiting_time": 0, **settings})
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Return or raise the next answer."""
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize("name", ["messages", "model", "top_k", None, 5])
+def test_what_cannot_be_dropped(name: Any) -> None:
+    """A refusal of what was not sent, or of what the request is made of, is raised as it is."""
+    error = InvalidRequestError("Unsupported parameter", status_code=400)
+    error.code, error.param = "unsupported_parameter", name
+    assert Answering(error).send_message("Hello", on_error="return") is error
+
+
+# A context that is too long is asked of a model with a larger window
+
+SMALL, MIDDLE, LARGE = "gpt-4", "gpt-4-32k", "gpt-4-turbo"
+CHAIN = {SMALL: (MIDDLE, LARGE)}
+WINDOWS = {SMALL: 100, MIDDLE: 1000, LARGE: 10000}
+LONG = "apples and pears " * 100  # some 300 tokens
+
+
+class Servers(ScriptedClient):
+    """Be models by their windows, in characters: ``refusing`` refuses, ``cutting`` cuts the answer."""
+
+    def __init__(self, behaviour: str = "refusing", windows: Any = WINDOWS, **settings: Any) -> None:
+        self.behaviour = behaviour
+        models = {name: {"context_window": tokens or ""} for name, tokens in windows.items()}
+        defaults = {"model": SMALL, "fallbacks": CHAIN, "cache_mode": "auto", "models": models}
+        super().__init__(lambda messages: "fits", **{**defaults, **settings})
+
+    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+        """Answer, refuse or cut, as the model of the request does."""
+        response = super().send(request, timeout)
+        fits = len(request.messages[-1]["content"]) <= WINDOWS[request.model]
+        if not fits and self.behaviour == "refusing":
+            raise ContextLengthError(f"{request.model}: too long", prompt_tokens=len(LONG))
+        choice = {"finish_reason": "stop" if fits else "length"}
+        return {**response, "choices": [{**response["choices"][0], **choice}]}
+
+    def asked_models(self) -> list[str]:
+        """Return the models that were asked, in order, and forget them."""
+        models = [request.model for request in self.requests]
+        self.requests.clear()
+        return models
+
+
+@pytest.fixture(autouse=True)
+def only_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count no prompt exactly, whatever vocabularies this machine has."""
+    monkeypatch.setattr("llmcall.models.tokens.counter", lambda encoding: None)
+
+
+def asked_of(client: Servers, text: str = LONG, *, way: str = "sync", **arguments: Any) -> Any:
+    """Ask in one of three ways, and raise what fails."""
+    if way == "async":
+        return asyncio.run(client.asend_message(text, on_error="raise", **arguments))
+    if way == "sync":
+        return client.send_message(text, on_error="raise", **arguments)
+    with client.stream_message(text, on_error="raise", **arguments) as stream:
+        assert "".join(stream) == "fits"
+    return stream.reply
+
+
+EVERY_WAY = pytest.mark.parametrize("way", ["sync", "async", "stream"])
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("behaviour", ["refusing", "cutting"])
+def test_the_next_model_is_asked(way: str, behaviour: str, caplog: pytest.LogCaptureFixture) -> None:
+    """One model after the other is asked until the prompt fits, each step logged; a stream that began goes nowhere."""
+    client = Servers(behaviour)
+    reply = asked_of(client, way=way)
+    if way == "stream" and behaviour == "cutting":
+        assert reply.finish_reason == "length" and client.asked_models() == [SMALL]
+        return
+    assert reply.content == "fits" and client.asked_models() == [SMALL, MIDDLE, LARGE]
+    steps = [line for _, line in lines(caplog)]
+    assert [line.partition(":")[0] for line in steps] == [SMALL, MIDDLE]
+    assert [line.rpartition(";")[2] for line in steps] == [f" {model} is asked instead" for model in (MIDDLE, LARGE)]
+    assert asked_of(client, "short", way=way).content == "fits" and client.asked_models() == [SMALL]
+    replaying = Servers(cache_mode="replay")
+    again = [asked_of(client, way=way), asked_of(replaying, way=way)]
+    assert client.asked_models() == replaying.asked_models() == []
+    assert all(each.cached and each == reply and each.cache_key == reply.cache_key for each in again)
+
+
+def test_the_records_of_a_fallback() -> None:
+    """The answer is stored under its model, and the first request's record points to it; both count."""
+    client = Servers()
+    reply = asked_of(client)
+    records = {record.request["model"]: record for record in client.cache.records()}
+    assert records.keys() == {SMALL, LARGE} and len(client.cache) == 2
+    assert records[SMALL].response == {"fallback": reply.cache_key} and records[LARGE].cache_key == reply.cache_key
+    assert client.cache.verify() == []
+    assert client.send_message(LONG, model=LARGE).cached  # type: ignore[union-attr]
+    client.cache.export("answers.jsonl")
+    other = Servers(cache_mode="replay", cache_path="other")
+    assert other.cache.load("answers.jsonl") == 2 and asked_of(other) == reply
+
+
+def test_a_pointer_to_nothing_is_a_miss() -> None:
+    """Where the answer was deleted the call is made again, and in the mode replay it is a miss."""
+    client = Servers()
+    reply = asked_of(client)
+    client.asked_models()
+    assert client.cache.delete(where=lambda record: record.cache_key == reply.cache_key) == 1
+    with pytest.raises(CacheMissError):
+        Servers(cache_mode="replay").send_message(LONG)
+    assert asked_of(client) == reply and client.asked_models() == [SMALL, MIDDLE, LARGE]
+    assert asked_of(client).cached
+
+
+def test_pointers_that_lead_in_a_circle() -> None:
+    """Pointers of a cache from elsewhere that lead to themselves are a miss; a chain of them leads to its end."""
+    client = Servers()
+    one, two, three = (client.build_request(text) for text in ("one", "two", "three"))
+    client.cache.put(one, {"fallback": two.cache_key})
+    client.cache.put(two, {"fallback": one.cache_key})
+    with pytest.raises(CacheMissError):
+        Servers(cache_mode="replay").send_message("one")
+    client.cache.clear()
+    client.cache.put(one, {"fallback": two.cache_key})
+    client.cache.put(two, {"fallback": three.cache_key})
+    reply = asked_of(client, "three")
+    assert asked_of(client, "one") == reply and len(client.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({"windows": {SMALL: 100, MIDDLE: 100, LARGE: None}}, [SMALL, LARGE]),
+        ({"fallbacks": {SMALL: ("big",)}, "aliases": {"big": LARGE}}, [SMALL, LARGE]),
+    ],
+    ids=["no larger window", "an alias"],
+)
+def test_which_models_are_asked(settings: dict[str, Any], asked: list[str]) -> None:
+    """A model of no larger window is passed over, one of an unknown window is not; names may be aliases."""
+    client = Servers(**settings)
+    with llmcall.scope("trial"):
+        assert [asked_of(client).sample for _ in range(2)] == ["trial#0", "trial#1"]
+    assert client.asked_models() == asked * 2 and len(client.cache) == 4
+
+
+@pytest.mark.parametrize("last", [LARGE, MIDDLE])
+def test_what_is_known_not_to_fit_is_not_sent(last: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the count is exact only models with room are asked; whether the last one's is enough, its server tells."""
+    monkeypatch.setattr("llmcall.models.tokens.counter", lambda encoding: len)
+    client = Servers(fallbacks={SMALL: (MIDDLE, LARGE)[: 1 + (last == LARGE)]})
+    if last == LARGE:
+        assert asked_of(client).content == "fits"
+    else:
+        with pytest.raises(ContextLengthError, match=MIDDLE):
+            asked_of(client)
+    assert client.asked_models() == [last]
+
+
+def test_an_answer_that_the_next_model_gave_before() -> None:
+    """What the next model has answered already it is not asked again."""
+    client = Servers()
+    asked_of(client, model=LARGE)
+    assert asked_of(client).content == "fits" and client.asked_models() == [LARGE, SMALL, MIDDLE]
+
+
+@pytest.mark.parametrize("arguments", [{"max_tokens": 1}, {"max_completion_tokens": 1}, {}])
+def test_a_cut_answer(arguments: dict[str, int]) -> None:
+    """What the caller's own limit cut is returned as it is; where no larger model is left, a cut answer is recorded."""
+    client = Servers("cutting", fallbacks=CHAIN if arguments else {SMALL: (MIDDLE,)})
+    assert [asked_of(client, **arguments).finish_reason for _ in range(2)] == ["length"] * 2
+    assert client.asked_models() == ([SMALL] if arguments else [SMALL, MIDDLE])
+
+
+def test_refresh_takes_the_way_anew() -> None:
+    """In the mode refresh the way is taken anew once, and read from then on; where nothing is stored, no pointer is."""
+    asked_of(Servers())
+    client = Servers(cache_mode="refresh", fallbacks={SMALL: (LARGE,)})
+    assert not asked_of(client).cached and client.asked_models() == [SMALL, LARGE]
+    assert asked_of(client).cached and client.asked_models() == []
+    for mode, arguments in (("off", {}), ("auto", {"cache": False})):
+        other = Servers(cache_mode=mode, cache_path="other")
+        asked_of(other, **arguments)
+        assert len(other.cache) == 0
+
+
+# Identical calls at once
+
+CALLERS = 12
+
+
+class Gate:
+    """Be a function of the messages that answers once it is let, and counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.asked, self.open = threading.Event(), threading.Event()
+
+    def __call__(self, messages: Any) -> Any:
+        self.calls += 1
+        self.asked.set()
+        assert self.open.wait(30)
+        return "the answer"
+
+
+def test_threads_share_one_call() -> None:
+    """Of any number of threads that ask at once one makes the call; the others' replies are cached copies."""
+    for attempt in range(10):
+        barrier, client = threading.Barrier(CALLERS), ScriptedClient(lambda messages: "quick", cache_mode="auto")
+
+        def ask(_: int, client: Any = client, barrier: threading.Barrier = barrier, attempt: int = attempt) -> Any:
+            barrier.wait()
+            return client.send_message(f"attempt {attempt}", on_error="raise")
+
+        with ThreadPoolExecutor(CALLERS) as executor:
+            replies = list(executor.map(ask, range(CALLERS)))
+        assert [reply.content for reply in replies] == ["quick"] * CALLERS
+        assert sorted(reply.cached for reply in replies) == [False] + [True] * (CALLERS - 1)
+        assert (len(client.requests), client.usage.calls, client.usage.cached_calls) == (1, 1, CALLERS - 1)
+        assert len({id(reply.raw) for reply in replies}) == CALLERS
+
+
+def test_tasks_share_one_call() -> None:
+    """A hundred tasks, one call: whatever the first does with its reply at once, the others get what came."""
+    client = ScriptedClient(lambda messages: "the answer", cache_mode="auto")
+
+    async def ask() -> Any:
+        reply = await client.asend_message("Hello", on_error="raise")
+        content = reply.raw["choices"][0]["message"]["content"]
+        reply.raw["choices"][0]["message"]["content"] = "changed"
+        return content, reply.cached
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(ask() for _ in range(100)))
+
+    replies = asyncio.run(main())
+    assert len(client.requests) == 1
+    assert sorted(replies) == [("the answer", False)] + [("the answer", True)] * 99
+
+
+def test_tasks_share_an_error() -> None:
+    """The API's error is that of every caller, each with an exception of its own; the next one asks anew."""
+    client = ScriptedClient([InvalidRequestError("no", status_code=404), "yes"], cache_mode="auto")
+
+    async def main() -> list[Any]:
+        asked = (client.asend_message("Hello", on_error="raise") for _ in range(20))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    errors = asyncio.run(main())
+    assert {(type(error), str(error), error.status_code) for error in errors} == {(InvalidRequestError, "no", 404)}
+    assert len({id(error) for error in errors}) == 20 and len(client.requests) == 1
+    assert client.send_message("Hello", on_error="raise").content == "yes"
+
+
+def test_a_deadline_is_not_shared() -> None:
+    """Where the leader's own time has passed, another takes over and asks."""
+    gate = Gate()
+
+    class Late(ScriptedClient):
+        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+            if not gate.calls:
+                gate(request)
+                time.sleep(0.01)
+                raise RequestTimeoutError("late")
+            return super().send(request, timeout)
+
+    client = Late(["the answer"], cache_mode="auto")
+
+    async def main() -> list[Any]:
+        leader = asyncio.create_task(client.asend_message("Hello", deadline=0.01, on_error="return"))
+        await asyncio.to_thread(gate.asked.wait, 30)
+        follower = asyncio.create_task(client.asend_message("Hello", on_error="return"))
+        await asyncio.sleep(0)
+        gate.open.set()
+        return await asyncio.gather(leader, follower)
+
+    error, reply = asyncio.run(main())
+    assert type(error) is RequestTimeoutError and reply.content == "the answer"
+
+
+def test_a_thread_and_a_task_share_one_call() -> None:
+    """A thread and a task that ask the same share one call, and another question goes past it."""
+    gate = Gate()
+    client = ScriptedClient(
+        lambda messages: gate(messages) if messages[-1]["content"] == "slow" else "quick", cache_mode="auto"
+    )
+
+    async def main() -> Any:
+        task = asyncio.create_task(client.asend_message("slow"))
+        await asyncio.to_thread(gate.asked.wait, 30)
+        thread = asyncio.get_running_loop().run_in_executor(None, client.send_message, "slow")
+        assert (await client.asend_message("quick"))["content"] == "quick"  # type: ignore[index]
+        gate.open.set()
+        return await task, await thread
+
+    assert [reply["content"] for reply in asyncio.run(main())] == ["the answer"] * 2
+    assert gate.calls == 1
+
+
+@pytest.mark.parametrize("arguments", [{"cache": False}, {}])
+def test_past_the_cache_each_call_goes_alone(arguments: dict[str, Any]) -> None:
+    """Neither cache=False nor the mode off leads or follows."""
+    barrier = threading.Barrier(3, timeout=30)
+    client = ScriptedClient(lambda messages: str(barrier.wait() >= 0), cache_mode="auto" if arguments else "off")
+    with ThreadPoolExecutor(3) as executor:
+        replies = list(executor.map(lambda _: client.send_message("Hello", **arguments), range(3)))
+    assert [reply.cached for reply in replies] == [False] * 3  # type: ignore[union-attr]
+
+
+def test_a_call_inside_the_same_call_goes_alone() -> None:
+    """A transport that asks the very same question does not wait for itself, and the inner answer is stored."""
+    depth: list[int] = []
+
+    def answer(messages: Any) -> Any:
+        depth.append(1)
+        return "inner" if len(depth) == 2 else client.send_message("Hello")["content"] + " in outer"  # type: ignore[index]
+
+    client = ScriptedClient(answer, cache_mode="auto")
+    for _ in range(2):
+        assert client.send_message("Hello")["content"] == "inner"  # type: ignore[index]
+    assert len(depth) == 2

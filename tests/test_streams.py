@@ -1,0 +1,547 @@
+"""Streamed answers: they come as they are sent, are recorded as if they had come whole, and may be left at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from servers import OK, QUESTION, RawServer, answers, client_for, refusal, sends
+from streaming import HEAD, TWO_COINS, USAGE, Paused, astream_call, chunk, chunks_of, event, stream_call, streams
+
+import llmcall
+from llmcall.errors import ContentFilterError, EmptyAnswerError, RateLimitError, ServiceError
+from llmcall.testing import ScriptedClient
+
+PRICES = {"gpt-4o-mini": (1.0, 2.0)}
+
+
+def read(client: Any, **arguments: Any) -> tuple[list[str], Any]:
+    """Ask and read to the end; return the pieces and the reply."""
+    with client.stream_message(QUESTION, **arguments) as stream:
+        pieces = list(stream)
+    return pieces, stream.reply
+
+
+def test_pieces_come_as_they_are_sent() -> None:
+    """The first piece is there before the last is sent, and the reply only at the end."""
+    server = Paused(*TWO_COINS, after=2)
+    with RawServer(server) as raw, client_for(raw.base_url).stream_message(QUESTION) as stream:
+        assert next(stream) == "Two"
+        assert server.paused.wait(5)
+        assert stream.reply is None
+        server.go_on.set()
+        assert list(stream) == [" coins", "."]
+        assert stream.reply == {"role": "assistant", "content": "Two coins."}
+        assert list(stream) == []
+    reply = stream.reply
+    assert reply is not None
+    assert (reply.cached, reply.finish_reason, reply.usage.output_tokens) == (False, "stop", 3)
+    assert (reply.model, reply.latency > 0) == ("gpt-4o-mini-2024-07-18", True)
+
+
+def test_what_is_asked() -> None:
+    """The request is that of the unstreamed call, with stream and its options."""
+    with RawServer(streams(*TWO_COINS)) as raw:
+        read(client_for(raw.base_url), temperature=0.5)
+    body = raw.requests[0].body
+    assert body.pop("stream") is True
+    assert body.pop("stream_options") == {"include_usage": True}
+    assert body == {"model": "gpt-4o-mini", "messages": QUESTION, "temperature": 0.5}
+
+
+def test_the_same_record_as_the_unstreamed_call() -> None:
+    """A finished stream and the answer sent whole are one record: key, request, response, cost."""
+    with RawServer(streams(*TWO_COINS), answers(OK)) as raw:
+        streamed, whole = (client_for(raw.base_url, cache_path=name, prices=PRICES) for name in ("streamed", "whole"))
+        read(streamed)
+        whole.send_message(QUESTION)
+    ((one, other),) = zip(streamed.cache.records(), whole.cache.records(), strict=True)
+    assert one.response == {name: value for name, value in other.response.items() if name in one.response}
+    assert one.replace(response={}, stored_at=None) == other.replace(response={}, stored_at=None)
+    assert one.cost is not None
+
+
+def test_replay_is_word_by_word() -> None:
+    """A recorded answer comes word by word, whichever way it was recorded, and makes no call."""
+    with RawServer(streams(*TWO_COINS), answers(OK)) as raw:
+        client = client_for(raw.base_url)
+        read(client)
+        client.send_message(QUESTION, temperature=0.5)
+        for arguments in ({}, {"temperature": 0.5}):
+            pieces, reply = read(client, **arguments)
+            assert (pieces, reply.cached) == (["Two", " coins."], True)
+        assert client.send_message(QUESTION).cached  # type: ignore[union-attr]
+    assert len(raw.requests) == 2
+    assert (client.usage.calls, client.usage.cached_calls) == (2, 3)
+
+
+def test_leaving_early_closes_the_connection_and_stores_nothing() -> None:
+    """A reader who leaves ends the transfer; the draw is free again."""
+    server = Paused(*TWO_COINS, after=2)
+    with RawServer(server, streams(*TWO_COINS)) as raw:
+        client = client_for(raw.base_url)
+        with llmcall.scope("a"):
+            with client.stream_message(QUESTION) as stream:
+                assert next(stream) == "Two"
+            assert server.left.wait(5)
+            assert stream.reply is None
+            assert list(stream) == []
+            assert len(client.cache) == 0
+            assert read(client)[1].sample == "a#0"
+    assert len(client.cache) == 1
+
+
+EXHAUSTED = HEAD.replace(
+    b"Connection:", b"x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 300s\r\nConnection:"
+)
+
+
+@pytest.mark.parametrize("way", [stream_call, astream_call])
+def test_the_head_of_a_stream_is_heard(way: Any) -> None:
+    """The reply has the request's identifier, and what is left of the server's limits holds for the next call."""
+    body = b"".join(map(event, TWO_COINS)) + event(b"[DONE]")
+    with RawServer(sends(EXHAUSTED + body)) as raw:
+        client = client_for(raw.base_url)
+        assert way(client, QUESTION).request_id == "req-stream"
+        with pytest.raises(RateLimitError, match="past the deadline"):
+            client.send_message("Another question", deadline=5, on_error="raise")
+        assert len(raw.requests) == 1
+
+
+@pytest.mark.parametrize("how", ["exception", "close", "drop"])
+def test_ways_of_leaving(how: str) -> None:
+    """However a reader leaves, nothing is stored and the connection is closed."""
+    server = Paused(*TWO_COINS, after=2)
+    with RawServer(server) as raw:
+        client = client_for(raw.base_url)
+        stream = client.stream_message(QUESTION)
+        if how == "exception":
+            with pytest.raises(ZeroDivisionError), stream:
+                next(stream)
+                raise ZeroDivisionError
+        else:
+            for _ in stream:
+                break
+            if how != "drop":
+                stream.close()
+                stream.close()
+        del stream
+        gc.collect()
+        assert server.left.wait(5)
+    assert len(client.cache) == 0
+
+
+def test_a_stream_that_is_never_read_asks_nothing() -> None:
+    """Without a first step no call is made, and the draw is given back when it is closed."""
+    with RawServer(streams(*TWO_COINS)) as raw:
+        client = client_for(raw.base_url)
+        with llmcall.scope("a"), client.stream_message(QUESTION):
+            pass
+        with llmcall.scope("a"):
+            assert client.build_request(QUESTION).sample == "a#0"
+        assert raw.requests == []
+
+
+BROKEN: dict[str, tuple[Any, str, list[str]]] = {
+    "an error event": (streams(*TWO_COINS[:3], {"error": {"message": "overloaded"}}), "overloaded", ["Two", " coins"]),
+    "no end": (streams(*TWO_COINS[:3]), "broke off", ["Two", " coins"]),
+    "no end and no mark": (streams(*TWO_COINS[:3], done=False), "broke off", ["Two", " coins"]),
+    "cut in a line": (sends(HEAD + event(TWO_COINS[1]) + event(TWO_COINS[2])[:-30]), "malformed chunk", ["Two"]),
+    "broken JSON": (sends(HEAD + event(TWO_COINS[1]) + b'data: {"choices": [}\n\n'), "malformed chunk", ["Two"]),
+    "no object": (sends(HEAD + event(TWO_COINS[1]) + b"data: 3\n\n"), "malformed chunk", ["Two"]),
+    "a chunk of another shape": (streams(TWO_COINS[1], {"choices": "no"}), "malformed chunk", ["Two"]),
+    "HTML": (sends(HEAD + b"<html>Sign in</html>"), "malformed answer, not JSON: b'<html>", []),
+    "nothing": (sends(HEAD), "broke off", []),
+    "comments alone": (sends(HEAD + b": wait\n\nevent: ping\n\n"), "broke off", []),
+    "vLLM's error": (streams(TWO_COINS[1], {"object": "error", "message": "busy", "code": 500}), "500: busy", ["Two"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_errors_inside_a_stream(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A stream that breaks is an error after its pieces, raised or logged as on_error says, and never stored."""
+    behaviour, words, pieces = BROKEN[name]
+    with RawServer(behaviour) as raw:
+        client = client_for(raw.base_url, retry_max_attempts=1)
+        with client.stream_message(QUESTION, on_error="raise") as stream:
+            got: list[str] = []
+            with pytest.raises(ServiceError, match=words):
+                for piece in stream:
+                    got.append(piece)
+        assert got == pieces
+        assert read(client, on_error="none") == (pieces, None)
+    assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
+    assert len(client.cache) == 0
+    assert client.usage.errors == 2
+
+
+def test_a_stream_is_tried_again_only_before_its_first_piece() -> None:
+    """A refusal before any text is retried; after the first piece the reader has it, and the failure is final."""
+    overloaded = answers(refusal(503, "overloaded"))
+    broken = streams(TWO_COINS[1], done=False)
+    with RawServer(overloaded, overloaded, streams(*TWO_COINS), broken, streams(*TWO_COINS)) as raw:
+        client = client_for(raw.base_url)
+        pieces, _ = read(client)
+        assert (pieces, client.usage.retries) == (["Two", " coins", "."], 2)
+        assert read(client, temperature=1) == (["Two"], None)
+    assert len(raw.requests) == 4
+
+
+def test_a_stream_without_a_first_piece_is_tried_again() -> None:
+    """A stream that breaks before any text gets another attempt."""
+    with RawServer(streams(TWO_COINS[0], done=False), streams(*TWO_COINS)) as raw:
+        assert read(client_for(raw.base_url))[0] == ["Two", " coins", "."]
+    assert len(raw.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        (streams(*chunks_of("I", finish_reason="content_filter")), ContentFilterError),
+        (streams(*chunks_of(finish_reason="length")), EmptyAnswerError),
+        (answers(refusal(429, "slow down")), RateLimitError),
+    ],
+)
+def test_what_is_no_answer_unstreamed_is_none_streamed(behaviour: Any, kind: type[Exception]) -> None:
+    """A filtered and an empty answer, and a refused request, are the errors that they are unstreamed."""
+    with RawServer(behaviour) as raw:
+        client = client_for(raw.base_url, retry_max_attempts=1)
+        with pytest.raises(kind), client.stream_message(QUESTION, on_error="raise") as stream:
+            list(stream)
+    assert len(client.cache) == 0
+
+
+def test_an_older_server_that_knows_no_stream_options() -> None:
+    """Where stream_options are refused the call is repeated without, and the usage is unknown."""
+    refused = answers(refusal(400, "Unrecognized request argument supplied: stream_options"))
+    with RawServer(refused, streams(*chunks_of("Two", usage=None))) as raw:
+        client = client_for(raw.base_url)
+        pieces, reply = read(client)
+    assert (pieces, reply.usage.input_tokens, client.usage.input_tokens) == (["Two"], None, None)
+    assert "stream_options" not in raw.requests[1].body
+
+
+def test_tool_calls_in_a_stream() -> None:
+    """Tool calls come together in the reply, without a piece of text."""
+    begun = {"index": 0, "id": "c1", "type": "function", "function": {"name": "price", "arguments": ""}}
+    rest = [{"index": 0, "function": {"arguments": part}} for part in ('{"of": ', '"apples"}')]
+    sent = [
+        chunk(None, role="assistant", tool_calls=[begun]),
+        *(chunk(None, tool_calls=[part]) for part in rest),
+        chunk(None, "tool_calls"),
+    ]
+    with RawServer(streams(*sent)) as raw:
+        pieces, reply = read(client_for(raw.base_url))
+    assert pieces == []
+    assert reply.tool_calls == [
+        {"id": "c1", "type": "function", "function": {"name": "price", "arguments": '{"of": "apples"}'}}
+    ]
+    assert (reply.content, reply.finish_reason) == (None, "tool_calls")
+
+
+def test_a_stream_comes_as_it_is_sent() -> None:
+    """The first piece is there before the last is sent."""
+    server = Paused(*TWO_COINS, after=2)
+
+    async def main() -> None:
+        with RawServer(server) as raw:
+            client = client_for(raw.base_url)
+            async with client.astream_message(QUESTION) as stream:
+                assert await anext(stream) == "Two"
+                assert stream.reply is None
+                server.go_on.set()
+                assert [piece async for piece in stream] == [" coins", "."]
+                assert stream.reply == {"role": "assistant", "content": "Two coins."}
+            assert [piece async for piece in client.astream_message(QUESTION)] == ["Two", " coins."]
+            await client.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["leave", "cancel", "exception"])
+def test_leaving_a_stream_early(how: str) -> None:
+    """A reader who leaves, is cancelled or fails closes the connection; nothing is stored, the draw is free."""
+    server = Paused(*TWO_COINS, after=2)
+
+    async def read(client: llmcall.LLMClient, begun: asyncio.Event) -> None:
+        async with client.astream_message(QUESTION) as stream:
+            assert await anext(stream) == "Two"
+            begun.set()
+            if how == "exception":
+                raise ZeroDivisionError
+            if how == "cancel":
+                await anext(stream)
+
+    async def main() -> Any:
+        with RawServer(server, streams(*TWO_COINS)) as raw, llmcall.scope("a"):
+            client, begun = client_for(raw.base_url), asyncio.Event()
+            reading = asyncio.create_task(read(client, begun))
+            await begun.wait()
+            if how == "cancel":
+                reading.cancel()
+            outcome = (await asyncio.gather(reading, return_exceptions=True))[0]
+            assert await asyncio.to_thread(server.left.wait, 5)
+            assert len(client.cache) == 0
+            assert client.build_request(QUESTION).sample == "a#0"
+            await client.aclose()
+            return outcome
+
+    outcome = asyncio.run(main())
+    expected = {"leave": "NoneType", "cancel": "CancelledError", "exception": "ZeroDivisionError"}
+    assert type(outcome).__name__ == expected[how]
+
+
+def test_a_transport_that_streams_in_threads() -> None:
+    """Chunks of a transport without an asynchronous way come one by one, and its generator is closed at the end."""
+    closed = []
+
+    class Blocking(ScriptedClient):
+        def stream(self, request: Any, timeout: float | None) -> Iterator[dict[str, Any]]:
+            try:
+                yield from super().stream(request, timeout)
+            finally:
+                closed.append(True)
+
+    async def main() -> None:
+        client = Blocking(["one two three"] * 2)
+        async with client.astream_message("x") as stream:
+            assert [piece async for piece in stream] == ["one", " two", " three"]
+        async with client.astream_message("x") as stream:
+            assert await anext(stream) == "one"
+
+    asyncio.run(main())
+    assert closed == [True, True]
+
+
+# Readers who leave: what was used until then is billed, as in a budget
+
+PIECES = ("one", " two", " three")
+Leave = Callable[..., None]
+
+
+class Streamed(llmcall.LLMClient):
+    """Stream chunks; an exception among them is raised."""
+
+    api_type = "streamed"
+
+    def __init__(self, *chunks: Any, **settings: Any) -> None:
+        self.chunks = chunks
+        super().__init__(**{"model": "gpt-4o-mini", "prices": PRICES, "retry_waiting_time": 0, **settings})
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Never answer as a whole."""
+        raise AssertionError("a stream was asked for")
+
+    def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
+        """Yield the chunks."""
+        for each in self.chunks:
+            if isinstance(each, BaseException):
+                raise each
+            yield each
+
+
+class AStreamed(Streamed):
+    """Stream chunks to a task, too."""
+
+    async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[Any]:
+        """Yield the chunks."""
+        for each in self.stream(request, timeout):
+            yield each
+
+
+class Whole(llmcall.LLMClient):
+    """Answer in one piece, and report some tokens."""
+
+    api_type = "whole"
+
+    def __init__(self, usage: Any) -> None:
+        self.answer = {"choices": [{"message": {"content": "one two three"}, "finish_reason": "stop"}], "usage": usage}
+        super().__init__(model="gpt-4o-mini", prices=PRICES)
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Return the answer."""
+        return self.answer
+
+
+def leave(client: llmcall.LLMClient, **arguments: Any) -> None:
+    """Read one piece and close the stream."""
+    with client.stream_message("Hello", **arguments) as stream:
+        next(stream)
+
+
+def drop(client: llmcall.LLMClient, **arguments: Any) -> None:
+    """Read one piece, and forget the stream in a cycle, which the garbage collector finds."""
+    kept: list[Any] = [client.stream_message("Hello", **arguments)]
+    kept.append(kept)
+    next(kept[0])
+    del kept
+    gc.collect()
+
+
+def aleave(client: llmcall.LLMClient, **arguments: Any) -> None:
+    """Read one piece in a task and close the stream."""
+
+    async def main() -> None:
+        async with client.astream_message("Hello", **arguments) as stream:
+            await anext(stream)
+
+    asyncio.run(main())
+
+
+def adrop(client: llmcall.LLMClient, **arguments: Any) -> None:
+    """Read one piece in a task and forget the stream, which the event loop then closes."""
+
+    async def main() -> None:
+        await anext(client.astream_message("Hello", **arguments))
+        while not client.usage.calls:
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+LEAVING = pytest.mark.parametrize("leaving", [leave, drop, aleave, adrop])
+
+
+def counted(client: llmcall.LLMClient, text: str) -> tuple[int, int]:
+    """Return the tokens of the prompt and of a text, as they are counted here."""
+    prompt = client.count_tokens([{"role": "user", "content": "Hello"}])
+    return int(prompt), int(client.count_tokens(text)) if text else 0
+
+
+def billed(leaving: Leave, client: llmcall.LLMClient, tokens: tuple[int, int]) -> None:
+    """Let the reader of a client's stream leave; usage and budget say that it is a call of so many tokens."""
+    with llmcall.budget(usd=1, tokens=100_000) as budget, llmcall.track() as usage, llmcall.scope("trial"):
+        leaving(client)
+    cost = (tokens[0] * 1.0 + tokens[1] * 2.0) / 1e6
+    found = (usage.calls, usage.cached_calls, usage.retries, usage.errors, usage.input_tokens, usage.output_tokens)
+    assert found == (1, 0, 0, 0, *tokens)
+    assert usage.cost == pytest.approx(cost)
+    assert (usage.by_scope.keys(), usage.by_model.keys()) == ({"trial"}, {"gpt-4o-mini"})
+    assert budget.spent == (pytest.approx(usage.cost), sum(tokens), usage.calls)
+
+
+@LEAVING
+@pytest.mark.parametrize("kind", [Streamed, AStreamed])
+def test_it_counts_as_a_call(leaving: Leave, kind: type[Streamed]) -> None:
+    """The prompt and what came until the reader left are billed, by the same count as in a budget."""
+    client = kind(*chunks_of(*PIECES))
+    billed(leaving, client, counted(client, "one"))
+
+
+@LEAVING
+def test_what_the_server_reported_counts(leaving: Leave) -> None:
+    """A server that reports with each chunk what was used so far is believed."""
+    usages = ({**USAGE, "completion_tokens": number} for number in range(10))
+    client = Streamed(*({**each, "usage": usage} for each, usage in zip(chunks_of(*PIECES), usages, strict=False)))
+    billed(leaving, client, (USAGE["prompt_tokens"], 1))
+
+
+@LEAVING
+def test_a_reader_who_leaves_an_answer_in_one_piece(leaving: Leave) -> None:
+    """Where the transport does not stream, the whole answer was paid for and is counted as reported."""
+    billed(leaving, Whole(USAGE), (USAGE["prompt_tokens"], USAGE["completion_tokens"]))
+
+
+def test_what_nobody_reported_of_a_whole_answer_is_unknown() -> None:
+    """A whole answer whose tokens the server did not report is unknown, as where its reader stays."""
+    client = Whole(None)
+    leave(client)
+    usage = client.usage
+    assert (usage.calls, usage.input_tokens, usage.output_tokens, usage.cost) == (1, None, None, None)
+
+
+def test_an_unknown_price_is_none() -> None:
+    """Without a price the tokens are known, and the cost is None, never 0."""
+    client = Streamed(*chunks_of(*PIECES), model="my-model")
+    leave(client)
+    assert (client.usage.calls, client.usage.cost) == (1, None)
+    assert client.usage.input_tokens
+
+
+def tool(name: str | None, arguments: str) -> dict[str, Any]:
+    """Return a chunk with a piece of a tool call."""
+    function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
+    return chunk(tool_calls=[{"index": 0, "id": "call-1", "type": "function", "function": function}])
+
+
+@pytest.mark.parametrize(
+    ("chunks", "text"),
+    [
+        ([chunk("", role="assistant")], ""),
+        ([chunk(reasoning_content="Let me"), chunk(reasoning_content=" think")], "Let me think"),
+        ([chunk(reasoning="Let me"), chunk("one", reasoning=" think")], "Let me thinkone"),
+        ([tool("buy", '{"item"'), tool(None, ': "bread"}')], 'buy{"item": "bread"}'),
+        ([{"choices": [], "prompt_filter_results": []}], ""),
+    ],
+    ids=["its beginning", "reasoning", "reasoning and text", "a tool call", "the prompt's filter"],
+)
+def test_an_interrupt_before_the_text(chunks: list[Any], text: str) -> None:
+    """Once a chunk has come, a model has read the prompt: reasoning and calls are billed as text is."""
+    client = Streamed(*chunks, KeyboardInterrupt())
+
+    def interrupted(client: llmcall.LLMClient) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            list(client.stream_message("Hello"))
+
+    billed(interrupted, client, counted(client, text))
+
+
+@pytest.mark.parametrize("kind", [Streamed, AStreamed])
+def test_each_of_several_answers_counts(kind: type[Streamed]) -> None:
+    """All choices are billed, though a reader sees the first."""
+    second = {**chunk(), "choices": [{"index": 1, "delta": {"content": "four five"}, "finish_reason": None}]}
+    client = kind(second, *chunks_of(*PIECES))
+    prompt, output = counted(client, "one")
+    billed(lambda client: aleave(client, n=2), client, (prompt, output + counted(client, "four five")[1]))
+
+
+def test_nothing_came() -> None:
+    """A stream that is closed before its first piece, or interrupted before its first chunk, is no call."""
+    client = Streamed(KeyboardInterrupt())
+    with llmcall.budget(tokens=100_000) as budget:
+        client.stream_message("Hello").close()
+        with pytest.raises(KeyboardInterrupt):
+            next(client.stream_message("Hello"))
+    assert (client.usage, budget.spent.calls, budget.spent.tokens) == (llmcall.Usage(), 0, 0)
+
+
+def test_a_stream_that_fails_is_an_error() -> None:
+    """What breaks off by itself failed for good: an error and no call, and its reservation is given back."""
+    client = Streamed(*chunks_of(*PIECES)[:2], ServiceError("cut"))
+    with llmcall.budget(tokens=100_000) as budget:
+        assert list(client.stream_message("Hello")) == ["one"]
+    assert (client.usage.calls, client.usage.errors, client.usage.input_tokens, budget.spent.tokens) == (0, 1, 0, 0)
+
+
+def test_the_attempts_before_count_as_retries() -> None:
+    """A stream that began at the third attempt has two retries, whoever leaves it."""
+    client = Streamed()
+    begun = iter([[ServiceError("busy")], [ServiceError("busy")], chunks_of(*PIECES)])
+    client.stream = lambda request, timeout: Streamed.stream(Streamed(*next(begun)), request, timeout)  # type: ignore[method-assign]
+    leave(client)
+    assert (client.usage.calls, client.usage.retries, client.usage.errors) == (1, 2, 0)
+
+
+def test_it_is_read_to_its_end_once() -> None:
+    """A stream that was read to its end and then closed counts once, as reported."""
+    client = Streamed(*chunks_of(*PIECES))
+    with llmcall.budget(tokens=100_000) as budget, client.stream_message("Hello") as stream:
+        assert "".join(stream) == "one two three"
+    assert (client.usage.calls, client.usage.input_tokens) == (1, USAGE["prompt_tokens"])
+    assert budget.spent.tokens == USAGE["prompt_tokens"] + USAGE["completion_tokens"]
+
+
+def test_exact_from_many_threads() -> None:
+    """No stream is lost or counted twice, however many threads leave theirs at once."""
+    client = Streamed(*chunks_of(*PIECES))
+    prompt, output = counted(client, "one")
+    with llmcall.budget(tokens=10_000_000) as budget, ThreadPoolExecutor(8) as executor:
+        list(executor.map(lambda _: leave(client), range(100)))
+    usage = client.usage
+    assert (usage.calls, usage.input_tokens, usage.output_tokens) == (100, 100 * prompt, 100 * output)
+    assert budget.spent[1:] == (100 * (prompt + output), 100)

@@ -108,3 +108,19 @@ class RedisProcess:
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+
+def made_certificate(folder: Path) -> tuple[str, str]:
+    """Make a certificate for localhost that vouches for itself, and its key; skip the test without openssl."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl here")
+    names = str(folder / "certificate.pem"), str(folder / "key.pem")
+    done = subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-out", names[0], "-keyout", names[1]],
+        check=False, capture_output=True,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"openssl makes no certificate: {done.stderr.decode()}")
+    return names

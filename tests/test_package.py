@@ -20,13 +20,13 @@ EXPORTED = """
     InvalidRequestError ContextLengthError AuthenticationError RateLimitError QuotaExceededError ServiceError
     RequestTimeoutError ContentFilterError EmptyAnswerError CacheError CacheMissError CacheCorruptError ScopeError
     BudgetExceededError TemplateError OutputError
-""".split()
+"""
 HEAVY = {"openai", "tiktoken", "pydantic", "jinja2", "httpx", "httpx2", "tqdm", "diskcache", "tenacity", "dotenv"}
 
 
 def test_names() -> None:
     """Every promised name is exported, there and documented; a star import gives just these; type checkers see them."""
-    assert set(EXPORTED) <= set(llmcall.__all__) <= set(dir(llmcall))
+    assert set(EXPORTED.split()) <= set(llmcall.__all__) <= set(dir(llmcall))
     assert len(llmcall.__all__) == len(set(llmcall.__all__))
     for name in llmcall.__all__:
         value = getattr(llmcall, name)

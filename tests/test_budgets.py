@@ -1,0 +1,591 @@
+"""Budgets: never passed, whoever calls, in whatever order; kept under a name from run to run, in a folder or in Redis.
+
+``Reservation`` is used directly where a rule holds for every order of events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import re
+import select
+import socket
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from dice import ask, calls
+from hypothesis import given
+from programs import ran, start
+from redis_servers import RedisProcess
+
+import llmcall
+from llmcall.engine import budgets
+from llmcall.engine.budgets import Amounts, Reservation
+from llmcall.errors import APIError, BudgetExceededError, CacheError, ConfigError, InvalidRequestError, ServiceError
+from llmcall.testing import ScriptedClient
+
+PRICE = {"m": (1.0, 2.0)}  # USD per million tokens
+MILLION = 1_000_000
+
+
+class Metered(ScriptedClient):
+    """Answer from a script, reporting the tokens that each answer names: ``(text, prompt, output)``."""
+
+    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+        text, prompt, output = self._next(request)
+        choices = [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]
+        return {"model": "m", "choices": choices, "usage": {"prompt_tokens": prompt, "completion_tokens": output}}
+
+
+def metered(prompt: int, output: int, **settings: Any) -> Metered:
+    """Return a client whose every answer takes so many tokens."""
+    return Metered(
+        lambda messages: ("yes", prompt, output), **{"model": "m", "prices": PRICE, "on_error": "raise", **settings}
+    )
+
+
+def client() -> ScriptedClient:
+    """Return a client that says yes."""
+    return ScriptedClient(lambda messages: "yes", on_error="raise")
+
+
+def refused(asking: Any = None, match: str | None = None, **arguments: Any) -> str:
+    """Return what a refused call says."""
+    with pytest.raises(BudgetExceededError, match=match) as caught:
+        (asking or client()).send_message("Hello", **arguments)
+    return str(caught.value)
+
+
+def reserved(asking: Any, message: Any = "Hello", **arguments: Any) -> int:
+    """Return how many tokens a call would reserve."""
+    with llmcall.budget(tokens=0), pytest.raises(BudgetExceededError) as caught:
+        asking.send_message(message, **arguments)
+    found = re.search(r"use up to ([\d,]+):", str(caught.value))
+    assert found is not None
+    return int(found[1].replace(",", ""))
+
+
+def outcome(act: Callable[[], Any]) -> str:
+    """Return the name of the kind of thing that a call ends with."""
+    try:
+        return type(act()).__name__
+    except BudgetExceededError as error:
+        return type(error).__name__
+
+
+def test_threads_and_tasks_make_exactly_as_many_calls_as_are_allowed() -> None:
+    """Of 150 calls from 32 threads, or of 150 tasks, under calls=100 exactly 100 are made; the others say why not."""
+    asking = client()
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(asking.asend_message(f"Hello {n}") for n in range(150)), return_exceptions=True)
+
+    with llmcall.budget(calls=100) as budget, ThreadPoolExecutor(32) as executor:
+        found = Counter(executor.map(lambda n: outcome(lambda: asking.send_message(f"Hello {n}")), range(150)))
+    with llmcall.budget(calls=100):
+        of_tasks = Counter(type(each).__name__ for each in asyncio.run(main()))
+    assert found == of_tasks == {"Reply": 100, "BudgetExceededError": 50}
+    assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (200, 100, 0)
+
+
+def test_failed_attempts_are_given_back() -> None:
+    """Attempts that fail count nothing: one call goes through after any number of them."""
+    asking = ScriptedClient([*[ServiceError("busy")] * 2, "yes", InvalidRequestError("no"), "yes"], on_error="raise")
+    with llmcall.budget(calls=2) as budget:
+        asking.send_message("Hello")
+        with pytest.raises(InvalidRequestError):
+            asking.send_message("Hello")
+        asking.send_message("Hello")
+        refused(asking)
+    assert (budget.spent.calls, len(asking.requests)) == (2, 5)
+
+
+def test_it_reserves_before_and_settles_after() -> None:
+    """Before a call the prompt's count and max_tokens must fit; afterwards what was used counts."""
+    prompt = int(metered(0, 0).count_tokens([{"role": "user", "content": "Hello"}]))
+    asking, used = metered(prompt, 5), prompt + 5
+    with llmcall.budget(tokens=prompt + 50) as budget:
+        asking.send_message("Hello", max_tokens=50)
+        assert (budget.spent.tokens, budget.left.tokens) == (used, 45)
+        refused(asking, r"45 tokens left; the next call may use up to 46: set", max_tokens=46 - prompt)
+        asking.send_message("Hello", max_tokens=45 - prompt)
+
+
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
+
+
+def test_what_a_call_reserves() -> None:
+    """The prompt with its schema, and max_tokens for each answer, else the model's largest output in its window."""
+    known = {"m": {"max_output_tokens": 400, "context_window": 1000}, "small": {"context_window": 100}}
+    asking = metered(1, 1, models=known)
+    prompt = int(asking.count_tokens([{"role": "user", "content": "Hello"}]))
+    assert reserved(asking, max_tokens=50) == prompt + 50
+    assert reserved(asking, max_completion_tokens=60, n=3) == prompt + 180
+    assert (reserved(asking), reserved(asking, n=2)) == (prompt + 400, prompt + 800)
+    assert reserved(asking, model="small") == 100
+    assert reserved(asking, model="unheard-of") == prompt + 4096
+    assert reserved(metered(1, 1, model="gpt-4o-mini")) == prompt + 16384
+    assert reserved(asking, max_tokens=50, response_format=SCHEMA) > prompt + 55
+    texts = ["one two three", "four"]
+    embedding = ScriptedClient([[[1.0], [2.0]]], model="m")
+    tokens = sum(int(embedding.count_tokens(text)) for text in texts)
+    with llmcall.budget(tokens=tokens - 1), pytest.raises(BudgetExceededError):
+        embedding.get_embedding(texts, "m")
+    with llmcall.budget(tokens=tokens) as budget:
+        embedding.get_embedding(texts, "m")
+    assert budget.spent[1:] == (tokens, 1)
+
+
+@pytest.mark.parametrize("limit", [{"tokens": 100}, {"usd": 100e-6}], ids=["tokens", "usd"])
+def test_a_server_that_counts_more_tokens_than_are_counted_here(limit: dict[str, Any]) -> None:
+    """What a server adds to each prompt, as chat templates do, is reserved for the calls after the first."""
+    asking = metered(40, 3, prices={"m": (1.0, 1.0)})
+    with llmcall.budget(**limit) as budget:
+        for question in ("a", "b"):
+            asking.send_message(question, max_tokens=3)
+        refused(asking, "000043|43", max_tokens=3)
+    assert budget.spent == (pytest.approx(86e-6), 86, 2)
+
+
+def test_usd_is_exact() -> None:
+    """Three calls of 0.1 USD fit in 0.3 USD, though the sum of the floats is more, and a fourth does not."""
+    asking = metered(1, 50_000, prices={"m": (0.0, 2.0)})
+    with llmcall.budget(usd=0.3) as budget:
+        for _ in range(3):
+            asking.send_message("Hello", max_tokens=50_000)
+        refused(asking, r"^\$0\.0000 left; the next call may cost up to \$0\.1000: set max_tok", max_tokens=50_000)
+    assert (budget.spent.usd, budget.left.usd) == (0.3, 0.0)
+    with llmcall.budget(usd=0.0003):
+        refused(asking, r"^\$0\.0003 left; the next call may cost up to \$0\.0\d+: set max_", max_tokens=500)
+
+
+def test_usd_without_a_price_refuses_to_start() -> None:
+    """A model without a price is refused before any call, naming it and the setting that gives one."""
+    asking = ScriptedClient(["yes"], model="unheard-of", on_error="none")
+    with llmcall.budget(usd=5), pytest.raises(ConfigError, match=r"unheard-of.*\[Prices\]"):
+        asking.send_message("Hello")
+    assert asking.requests == []
+    with llmcall.budget(calls=1) as budget:
+        asking.send_message("Hello")
+    assert (budget.spent.usd, budget.spent.calls) == (None, 1)
+
+
+def test_hits_are_free() -> None:
+    """A recorded answer costs nothing, even in a budget of nothing."""
+    asking = ScriptedClient(["yes"], cache_mode="auto", on_error="raise")
+    asking.send_message("Hello")
+    with llmcall.budget(calls=0, tokens=0, usd=0) as budget:
+        assert asking.send_message("Hello").cached
+        refused(ScriptedClient(["no"], prices={"gpt-4o-mini": (0, 0)}))
+    assert budget.spent == (0, 0, 0)
+
+
+def test_all_nested_budgets_count() -> None:
+    """A call counts in every budget that is open, and the tightest decides; entered again, one goes on."""
+    with llmcall.budget(calls=3) as outer:
+        with llmcall.budget(calls=2) as inner, inner:
+            for _ in range(2):
+                client().send_message("Hello")
+            refused(match="no call left of 2")
+        client().send_message("Hello")
+        refused(match="no call left of 3")
+    with inner:
+        refused()
+    client().send_message("Hello")
+    assert (outer.spent.calls, inner.spent.calls) == (3, 2)
+
+
+@pytest.mark.parametrize("on_error", ["none", "return", "raise"])
+def test_it_is_always_raised(on_error: str) -> None:
+    """A budget's error is raised whatever on_error says, by every way to call."""
+    asking = ScriptedClient([], on_error=on_error)
+    with llmcall.budget(calls=0):
+        for way in (asking.send_message, asking.get_embedding, lambda text: list(asking.stream_message(text))):
+            with pytest.raises(BudgetExceededError):
+                way("Hello")
+        with pytest.raises(BudgetExceededError):
+            asyncio.run(asking.asend_message("Hello"))
+
+
+def test_a_follower_of_a_call_that_is_refused_takes_over() -> None:
+    """The leader's own budget error is not shared: an identical call is made once there is room."""
+    asking = ScriptedClient(lambda messages: "yes", cache_mode="auto")
+
+    async def main() -> list[Any]:
+        tasks = [asyncio.create_task(asking.asend_message("Hello")) for _ in range(3)]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    with llmcall.budget(calls=0):
+        assert Counter(type(each) for each in asyncio.run(main())) == {BudgetExceededError: 3}
+    with llmcall.budget(calls=1):
+        assert sorted(reply.cached for reply in asyncio.run(main())) == [False, True, True]
+
+
+def test_what_is_no_whole_answer_is_billed() -> None:
+    """An empty answer's tokens are spent, and of a stream whose reader leaves the prompt and what was read."""
+    empty = Metered([("", 10, 90)], model="m", on_error="return", max_tokens=100)
+    with llmcall.budget(tokens=500) as budget:
+        assert isinstance(empty.send_message("Hello"), APIError)
+    assert budget.spent == (None, 100, 0)
+    streaming = ScriptedClient(["one two three four five six"], model="m")
+    with llmcall.budget(tokens=5000) as budget, streaming.stream_message("Hello") as stream:
+        next(iter(stream))
+        stream.close()
+    prompt = int(streaming.count_tokens([{"role": "user", "content": "Hello"}]))
+    assert budget.spent == (None, prompt + streaming.count_tokens("one"), 1)
+
+
+WRONG = [{"usd": -1}, {"usd": float("nan")}, {"usd": "5"}, {"calls": 1.5}, {"tokens": True}, {"name": " "}, {"name": 5}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_arguments(wrong: dict[str, Any]) -> None:
+    """A limit that is no number of at least 0, or an empty name, is refused at once."""
+    with pytest.raises(ValueError, match=r"budget's"):
+        llmcall.budget(**wrong)
+
+
+CALLERS = st.lists(
+    st.tuples(st.integers(1, 30), st.floats(0, 1), st.booleans()), min_size=1, max_size=12
+)  # the most that a call may use, what share of it it uses, whether it fails
+
+
+@given(limit=st.integers(0, 60), callers=CALLERS, order=st.randoms(use_true_random=False))
+def test_no_interleaving_passes_a_limit(limit: int, callers: list[tuple[int, float, bool]], order: Any) -> None:
+    """However callers take turns, spent and reserved never pass the limit, and nobody waits for ever."""
+    used, running, waiting = 0, {}, {}
+    coming = list(enumerate(callers))
+    budgets._waiting.clear()  # of an example that failed
+    with llmcall.budget(tokens=limit) as budget:
+        while coming or running or waiting:
+            ready = [("look", key) for key, each in waiting.items() if each.wakeup.done()]
+            moves = ready + [("end", key) for key in running] + [("come", key) for key, _ in coming[:1]]
+            assert moves, "everybody waits for everybody"
+            what, key = order.choice(moves)
+            most, share, fails = callers[key]
+            if what == "end":
+                reservation = running.pop(key)
+                if not fails:
+                    used += int(most * share)
+                    reservation.used = Amounts(tokens=int(most * share))
+                reservation.close()
+                continue
+            reservation = Reservation() if what == "come" else waiting.pop(key)
+            coming = coming[1:] if what == "come" else coming
+            try:
+                seconds = reservation.reserve(Amounts(tokens=most))
+            except BudgetExceededError:
+                assert used + most > limit
+                reservation.close()
+            else:
+                (running if seconds is None else waiting)[key] = reservation
+            assert used + sum(callers[each][0] for each in running) <= limit
+    assert budget.spent.tokens == used
+
+
+def test_what_is_reserved_too_late_is_given_back() -> None:
+    """A caller that was cancelled while its reservation was under way holds nothing, and nobody waits for it."""
+    cancelled, other = Reservation(), Reservation()
+    with llmcall.budget(calls=1):
+        cancelled.close()
+        assert cancelled.reserve(Amounts(calls=1)) is None
+        assert other.reserve(Amounts(calls=1)) is None
+        other.close()
+
+
+# Names, in a folder or in Redis: what earlier runs and other processes spent counts
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisProcess]:
+    """Give a server for the tests of this file."""
+    with RedisProcess() as made:
+        yield made
+
+
+@pytest.fixture(params=["folder", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give where the cache is, empty."""
+    found = str(tmp_path / "cache")
+    if request.param == "redis":
+        server: RedisProcess = request.getfixturevalue("redis")
+        with server.client() as connection:
+            connection.flushall()
+        found = server.url
+    llmcall.configure(cache_path=found)
+    return found
+
+
+def test_a_name_goes_on_counting(place: str) -> None:
+    """What was spent under a name counts when it is opened again, and can be looked at and taken back."""
+    asking = metered(10, 5)
+    for spent in (0, 1):
+        with llmcall.budget(usd=1, calls=2, name="survey") as budget:
+            assert budget.spent.calls == spent
+            asking.send_message("Hello", max_tokens=5)
+    with llmcall.budget(calls=1, name="survey"):
+        refused(asking, "^the budget 'survey': no call left of 1: raise the budget$")
+    kept = llmcall.budget(name="survey")
+    assert (kept.spent, kept.left) == ((pytest.approx(40e-6), 30, 2), (None, None, None))
+    kept.forget()
+    assert kept.spent == llmcall.budget(name="another").spent == (0, 0, 0)
+
+
+@pytest.mark.parametrize("limits", [(5, 2), (2, 5), (None, 2), (2, None)])
+def test_one_name_opened_twice_counts_once(limits: tuple[int | None, int | None], place: str) -> None:
+    """Two budgets of one name are one account, with the tighter of both limits."""
+    with llmcall.budget(calls=limits[0], name="survey"), llmcall.budget(calls=limits[1], name="survey") as budget:
+        for _ in range(2):
+            client().send_message("Hello")
+        assert budget.spent.calls == 2
+        refused()
+
+
+def test_names_are_apart(place: str) -> None:
+    """Each name counts for itself, whatever it looks like; clearing the cache leaves all of them."""
+    names = ("a", "a:b", "spent:a", "ключ 🧀")
+    for name in names:
+        with llmcall.budget(calls=2, name=name):
+            ScriptedClient(["yes"], cache_mode="auto").send_message(name)
+    asking = ScriptedClient([], cache_mode="auto")
+    assert asking.cache.clear() == len(names)
+    assert [llmcall.budget(name=name).spent.calls for name in names] == [1] * len(names)
+
+
+def test_usd_of_a_name_with_unknown_prices(place: str) -> None:
+    """Where calls without a price count under a name, their USD are unknown, and no limit of USD can be kept."""
+    with llmcall.budget(name="survey"):
+        ScriptedClient(["yes"], model="unheard-of").send_message("Hello")
+    with llmcall.budget(usd=5, name="survey") as budget:
+        assert (budget.spent.usd, budget.left.usd) == (None, None)
+        refused(metered(1, 1), "unknown price")
+
+
+SHARED = """
+llmcall.configure(cache_path=sys.argv[1], cache_mode="off")
+client = ScriptedClient(lambda messages: "yes")
+
+def work():
+    while True:
+        try:
+            client.send_message("Hello")
+        except llmcall.BudgetExceededError:
+            return
+
+with llmcall.budget(calls=60, name="survey"):
+    sys.stdin.readline()
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+print(len(client.requests))
+"""
+
+
+def test_processes_never_pass_a_limit_together(place: str) -> None:
+    """Of processes that begin at once, no more calls are made than allowed, and exactly as many."""
+    processes = [start(SHARED, place) for _ in range(2)]
+    results = [process.communicate("go\n", timeout=300) for process in processes]
+    assert [complaints for _, complaints in results] == [""] * 2
+    assert sum(int(printed) for printed, _ in results) == 60 == llmcall.budget(name="survey").spent.calls
+
+
+KILLED = """
+llmcall.configure(cache_path=sys.argv[1], cache_mode="off")
+def answer(messages):
+    if len(client.requests) == 3:
+        os._exit(0)
+    return "yes"
+client = ScriptedClient(answer)
+with llmcall.budget(calls=40, name="survey"):
+    while True:
+        client.send_message("Hello")
+"""
+
+
+def test_what_a_killed_process_had_reserved_is_spent(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed in its third call leaves three calls spent: the server may have billed it.
+
+    On another machine nobody knows whether it was killed, so its call is waited for as long as one may take.
+    """
+    ran(KILLED, place)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(budgets, "machine", lambda: "elsewhere")
+        assert llmcall.budget(name="survey").spent.calls == 2
+        elsewhere.setattr(budgets, "AWAY", -1.0)
+        assert llmcall.budget(name="survey").spent.calls == 3
+    with llmcall.budget(calls=4, name="survey") as budget:
+        client().send_message("Hello")
+        refused()
+    assert budget.spent.calls == 4
+
+
+def test_a_process_that_was_taken_for_dead_settles_what_it_used(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another process counted a reservation as spent, settling it puts what was used in its place."""
+
+    def answer(messages: Any) -> tuple[str, int, int]:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(budgets, "is_running", lambda process, since: False)
+            assert llmcall.budget(name="survey").spent.tokens > 50
+        return "yes", 10, 5
+
+    with llmcall.budget(tokens=100, name="survey") as budget:
+        Metered(answer, model="m").send_message("Hello", max_tokens=50)
+    assert budget.spent.tokens == 15
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_spends_from_the_same_name(place: str) -> None:
+    """A process that was forked while a named budget was open goes on with it on a connection of its own."""
+    program = """
+        llmcall.configure(cache_path=sys.argv[1], cache_mode="off")
+        client = ScriptedClient(lambda messages: "yes")
+        with llmcall.budget(calls=3, name="survey") as budget:
+            client.send_message("Hello")
+            child = os.fork()
+            if not child:
+                client.send_message("Hello")
+                os._exit(0)
+            os.waitpid(child, 0)
+            client.send_message("Hello")
+            print(budget.spent.calls, budget.left.calls)
+    """
+    assert ran(program, place) == "3 0"
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_named_budget_travels_to_workers(place: str) -> None:
+    """Workers of other processes share a budget by its name; one without a name is refused before anything is run."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+        with llmcall.budget(calls=3, name="survey") as budget:
+            found = llmcall.map(ask, "abc", executor=pool)
+            with pytest.raises(BudgetExceededError):
+                llmcall.map(ask, "abcde", executor=pool)
+            assert llmcall.map(ask, "abc") == found
+        with llmcall.budget(calls=3), pytest.raises(ValueError, match="has no name"):
+            llmcall.map(ask, "fg", executor=pool)
+    assert (calls(), budget.spent.calls) == (3, 3)
+
+
+def test_a_paid_answer_is_not_lost_where_nothing_can_be_kept(place: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Where what was used cannot be noted, the answer is given back all the same, with a warning."""
+    with RedisProcess() as mortal:
+        if "://" in place:
+            llmcall.configure(cache_path=f"unix://{mortal.socket}", cache_mode="off")
+
+        def answer(messages: Any) -> str:
+            if "://" in place:
+                mortal.stop()
+                return "yes"
+            with sqlite3.connect(Path(place) / "budgets.db") as database:
+                database.execute("DROP TABLE Budgets")
+            database.close()
+            return "yes"
+
+        with llmcall.budget(calls=3, name="survey"):
+            assert ScriptedClient(answer).send_message("Hello", on_error="raise").content == "yes"
+        (record,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+        assert "counts as spent" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "says"),
+    [
+        ("file", CacheError, r"the budget 'survey' cannot be kept: .*budgets\.db"),
+        ("unix://:sesame@/nobody", CacheError, r"'survey' cannot be kept: .*unix://\*\*\*@/nobody cannot be reached"),
+        ("s3://:secret@host", ConfigError, r"s3://\*\*\*@host is neither a directory nor the address"),
+    ],
+)
+def test_where_nothing_can_be_kept_no_call_is_made(where: str, error: type[Exception], says: str) -> None:
+    """The error names the budget and the place, not its password."""
+    Path("file").write_text("")
+    asking = ScriptedClient(["yes"])
+    with llmcall.configured(cache_path=where), pytest.raises(error, match=says), llmcall.budget(calls=3, name="survey"):
+        asking.send_message("Hello")
+    assert asking.requests == []
+
+
+def test_the_directory_is_private() -> None:
+    """A cache's directory that a budget makes is private and out of git, like one that the cache makes."""
+    with llmcall.budget(calls=1, name="survey"):
+        client().send_message("Hello")
+    directory = Path(llmcall.settings().cache_path)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / ".gitignore").read_text() == "*\n"
+
+
+def wait_for_all(connection: socket.socket) -> None:
+    """Return when a server has carried out all that it was sent."""
+    connection.sendall(b"PING\r\n")
+    said = b""
+    while b"+PONG" not in said:
+        said += connection.recv(65536)
+
+
+@contextmanager
+def losing_answers(server: RedisProcess, count: int) -> Iterator[str]:
+    """Stand before a server, and break the connection where it answers an EXEC, so many times; gives the address."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    left = [count]
+    threads: list[threading.Thread] = []
+
+    def talk(connection: socket.socket) -> None:
+        with connection, socket.create_connection(("127.0.0.1", server.port)) as behind:
+            asked = b""
+            while True:
+                for ready in select.select([connection, behind], [], [])[0]:
+                    data = ready.recv(65536)
+                    if not data:
+                        return
+                    if ready is behind:
+                        connection.sendall(data)
+                        continue
+                    behind.sendall(data)
+                    asked += data
+                    if asked.endswith(b"EXEC\r\n") and left[0]:
+                        left[0] -= 1
+                        wait_for_all(behind)
+                        return
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=talk, args=(connection,)))
+            threads[-1].start()
+
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    yield f"redis://127.0.0.1:{listening.getsockname()[1]}/0"
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    for thread in [accepting, *threads]:
+        thread.join()
+    assert left == [0]
+
+
+def test_lost_answers_of_the_server(redis: RedisProcess) -> None:
+    """A change that was made in Redis, though its answer was lost, is not made again: all is counted once."""
+    with redis.client() as connection:
+        connection.flushall()
+    with losing_answers(redis, 2) as address, llmcall.configured(cache_path=address, cache_mode="off"):
+        with llmcall.budget(tokens=100, name="survey") as budget:
+            metered(10, 20).send_message("Hello", max_tokens=50)
+            assert budget.spent.tokens == 30
+            metered(10, 20).send_message("Hello", max_tokens=50)
+            assert (budget.spent.tokens, budget.left.tokens) == (60, 40)
+        llmcall.reset()

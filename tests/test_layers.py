@@ -44,7 +44,9 @@ CATCH_ALL = {
     "engine.drivers.adrive_stream": "the flow gets it thrown in, and raises it",
 }
 
-HEAVY = ["openai", "tiktoken", "pydantic", "jinja2", "httpx", "httpx2", "tqdm", "diskcache", "tenacity", "dotenv"]
+HEAVY = [
+    "openai", "tiktoken", "pydantic", "jinja2", "httpx", "httpx2", "tqdm", "diskcache", "tenacity", "dotenv", "tabulate",
+]  # fmt: skip
 
 WATCH_IMPORT = """
 import json, sys

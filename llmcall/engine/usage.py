@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..forks import after_fork_in_child
 from ..replay.scopes import is_made_name
-from ..tables import columns
+from ..tables import columns, money
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,8 +88,13 @@ class Usage(NamedTuple):
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
-    """Return the rows for models and, where there are scopes, those for scopes; the first row of each is its head."""
-    names = [name for name in COLUMNS if name != "cached_input_tokens" or usage.cached_input_tokens]
+    """Return the rows for models and, where there are scopes, those for scopes; the first row of each is its head.
+
+    What is zero everywhere has no column.
+    """
+    names = [name for name in COLUMNS if name == "calls" or getattr(usage, name) != 0]
+    if usage.cached_input_tokens is None:
+        names.remove("cached_input_tokens")  # most servers say nothing of it
     models = [*usage.by_model.items(), *([("all", usage)] if len(usage.by_model) != 1 else [])]
     sections = [("model", models), ("scope", _scopes(usage.by_scope))]
     return [
@@ -102,7 +107,7 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
 def _shown(name: str, value: float | None) -> str:
     if value is None:
         return "?"
-    return f"${value:,.4f}" if name in USD else f"{value:,}"
+    return money(value) if name in USD else f"{value:,}"
 
 
 def _notes(usage: Usage) -> list[str]:

@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..replay import scopes
 from ..replay.scopes import made_name
 from ..requests.keys import canonical
+from ..tables import money
 from ..text import printable
 from ..types import Reply, TokenUsage
 
@@ -492,7 +493,7 @@ class Plan(NamedTuple):
         if self.cost is None:
             cost = "cost ? (a price is unknown)"
         else:
-            cost = f"cost ${self.cost[0]:,.4f} to ${self.cost[1]:,.4f}"
+            cost = f"cost {money(self.cost[0])} to {money(self.cost[1])}"
             cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
         return f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens, {cost}"
 

@@ -1,0 +1,337 @@
+"""Usage: exact from any number of threads, unknown is None, prices, and tables for people."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import llmcall
+from llmcall.errors import EmptyAnswerError, InvalidRequestError, ServiceError
+from llmcall.testing import ScriptedClient
+
+PRICES = {"cheap": (1.0, 2.0), "dear": (10.0, 20.0)}
+COLUMNS = ["calls", "cached_calls", "retries", "errors", "input_tokens", "output_tokens", "cost", "saved"]
+
+
+class Metered(llmcall.LLMClient):
+    """Answer "yes" with the usage that is given: prompt and completion tokens, or a dict as a server reports it."""
+
+    api_type = "metered"
+
+    def __init__(self, *reported: Any, **settings: Any) -> None:
+        self.report(*reported)
+        super().__init__(**{"prices": PRICES, "model": "cheap", "retry_waiting_time": 0, **settings})
+
+    def report(self, *reported: Any) -> None:
+        """Report another usage from now on."""
+        both = len(reported) == 2
+        self.reported = (
+            {"prompt_tokens": reported[0], "completion_tokens": reported[1]} if both else (reported or [None])[0]
+        )
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Answer "yes"; nothing, where the question asks for that."""
+        silent = request.messages[-1]["content"] == "Say nothing"
+        message = {"role": "assistant", "content": "" if silent else "yes"}
+        answer = {"choices": [{"message": message, "finish_reason": "length" if silent else "stop"}]}
+        return {**answer, "model": request.model, **({} if self.reported is None else {"usage": self.reported})}
+
+    def stream(self, request: Any, timeout: float | None) -> Any:
+        """Stream nothing."""
+        yield {"choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": "length"}]}
+        yield {"choices": [], "usage": self.reported}
+
+
+def numbers(usage: Any) -> dict[str, Any]:
+    """Return what of a usage is not zero, without its parts."""
+    return {name: value for name in COLUMNS if (value := getattr(usage, name)) != 0}
+
+
+# Counting
+
+
+def test_calls_and_hits() -> None:
+    """A call is billed; a hit bills nothing and saves what it cost; without a call all is known: nothing."""
+    client = Metered(1000, 500)
+    assert client.usage == llmcall.Usage() and numbers(client.usage) == {}
+    client.send_message("Hello")
+    billed = {"calls": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
+    assert numbers(client.usage) == billed
+    client.send_message("Hello")
+    client.send_message("Hello")
+    assert numbers(client.usage) == {**billed, "cached_calls": 2, "saved": pytest.approx(0.004)}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_is_no_answer_is_billed(streamed: bool) -> None:
+    """The tokens of an empty answer count, although the call failed."""
+    client = Metered(1000, 500, cache_mode="off", on_error="raise")
+    with pytest.raises(EmptyAnswerError):
+        list(client.stream_message("Say nothing")) if streamed else client.send_message("Say nothing")
+    billed = {"errors": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
+    assert numbers(client.usage) == billed
+
+
+@pytest.mark.parametrize("reported", [None, {}, {"prompt_tokens": None}])
+def test_unknown_tokens_are_none(reported: Any) -> None:
+    """Where a server reports no tokens, tokens and cost are None, never 0, and stay so."""
+    client = Metered(reported)
+    assert client.send_message("Hello", on_error="raise").cost is None
+    client.send_message("Hello")
+    usage = client.usage
+    assert (usage.calls, usage.cached_calls) == (1, 1)
+    assert (usage.input_tokens, usage.output_tokens, usage.cost, usage.saved) == (None, None, None, None)
+    client.report(1, 1)
+    client.send_message("another")
+    assert (client.usage.calls, client.usage.input_tokens, client.usage.cost) == (2, None, None)
+
+
+def test_unknown_prices_are_none() -> None:
+    """A model without a price has tokens and no cost; the other models' costs stay known."""
+    client = Metered(1000, 0)
+    client.send_message("Hello", model="unpriced")
+    client.send_message("Hello")
+    assert (client.usage.cost, client.usage.input_tokens) == (None, 2000)
+    parts = client.usage.by_model
+    assert (parts["unpriced"].cost, parts["unpriced"].priced_by) == (None, ())
+    assert (parts["cheap"].cost, parts["cheap"].priced_by) == (pytest.approx(0.001), ("[Prices]",))
+
+
+def test_retries_and_errors() -> None:
+    """Attempts after the first are retries, a call that failed for good is an error and no call."""
+    script = [ServiceError("no"), ServiceError("no"), "yes", InvalidRequestError("no"), *[ServiceError("no")] * 3]
+    client = ScriptedClient(script, retry_max_attempts=3)
+    for number in range(3):
+        client.send_message(str(number))
+    usage = client.usage
+    assert (usage.calls, usage.retries, usage.errors, usage.cached_calls) == (1, 4, 2, 0)
+
+
+def test_exact_from_many_threads() -> None:
+    """No count is lost, however many threads count at once; a block counts the calls of all of them."""
+    client = Metered(3, 2, cache_mode="off")
+    with llmcall.track() as tracked, ThreadPoolExecutor(16) as executor:
+        list(executor.map(client.send_message, [str(number) for number in range(400)]))
+    for usage in (client.usage, tracked):
+        assert (usage.calls, usage.input_tokens, usage.output_tokens) == (400, 1200, 800)
+        assert usage.cost == pytest.approx(400 * (3 * 1 + 2 * 2) / 1e6)
+
+
+PATHS = st.lists(st.sampled_from(["trial-1", "trial-2", "lisa", "bart", "x"]), max_size=3).map(tuple)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["cheap", "dear"]), PATHS, st.none() | st.integers(0, 50)), max_size=8))
+def test_parts_add_up(asked: list[tuple[str, tuple[str, ...], int | None]]) -> None:
+    """Each amount, also of each model and of each scope with those inside it, is a sum, or None with an unknown part.
+
+    The rows of the table's scopes are few, and together all of it.
+    """
+    client = Metered(cache_mode="off")
+    for model, path, prompt in asked:
+        client.report(prompt, 1)
+        with llmcall.scope(None):
+            ask_in(client, path, model)
+    usage = client.usage
+
+    def summed(parts: Any, calls: list[Any]) -> None:
+        assert parts.calls == len(calls)
+        assert parts.input_tokens == (None if None in calls else sum(calls))
+
+    summed(usage, [prompt for _, _, prompt in asked])
+    for name, part in usage.by_model.items():
+        summed(part, [prompt for model, _, prompt in asked if model == name])
+    for name, part in usage.by_scope.items():
+        names = tuple(name.split("/")) if name else ()
+        summed(part, [prompt for _, path, prompt in asked if path[: len(names)] == names and (names or not path)])
+    found = scope_rows(usage)
+    outermost = {path[0] if path else "(no scope)" for _, path, _ in asked}
+    if outermost not in (set(), {"(no scope)"}):
+        assert sum(int(found[name]) for name in outermost) == usage.calls
+
+
+def ask_in(client: Any, path: tuple[str, ...], model: str) -> None:
+    """Ask inside some scopes."""
+    if not path:
+        client.send_message("Hello", model=model)
+        return
+    with llmcall.scope(path[0]):
+        ask_in(client, path[1:], model)
+
+
+def test_scopes_of_given_samples_and_of_items() -> None:
+    """A given sample, whatever letters it has, belongs to its scope; items that a map named count around them."""
+    client = Metered(1, 1)
+    with llmcall.scope("trial"):
+        client.send_message("Hello", sample="a#b")
+        with llmcall.scope("0123456789abcdef"):
+            client.send_message("Hello")
+    client.send_message("Hello", sample="c")
+    with llmcall.track() as usage:
+        llmcall.map(client.send_message, [str(number) for number in range(12)], scope="village", repeats=2)
+    assert list(client.usage.by_scope) == ["", "trial", "trial/0123456789abcdef", "village"]
+    assert {name: part.calls for name, part in usage.by_scope.items()} == {"village": 24}
+    pytest.importorskip("pandas")
+    frame = client.usage.to_frame()
+    assert list(zip(frame["scope"], frame["calls"], strict=True)) == [
+        ("", 1), ("trial", 1), ("trial/0123456789abcdef", 1), ("village", 24),
+    ]  # fmt: skip
+
+
+def test_track_counts_just_its_block() -> None:
+    """A block's usage has neither what came before nor after, nested blocks count in both, and so up to an error."""
+    client = Metered(1, 1)
+    client.send_message("before")
+    with llmcall.track() as outer:
+        client.send_message("one")
+        with pytest.raises(ZeroDivisionError), llmcall.track() as inner:
+            client.send_message("two")
+            client.send_message("before")
+            raise ZeroDivisionError
+        client.send_message("three")
+    client.send_message("after")
+    assert (inner.calls, inner.cached_calls, outer.calls, outer.cached_calls) == (1, 1, 3, 1)
+    assert str(inner) == repr(inner) == str(copy.copy(inner)) and "<table>" in inner._repr_html_()
+    with pytest.raises(AttributeError):
+        _ = inner.callz
+
+
+def test_process_usage_survives_a_reset() -> None:
+    """llmcall.usage() counts all clients, and reset() keeps it; a usage is a plain value that never changes."""
+    before = llmcall.usage()
+    Metered(1, 1).send_message("one")
+    Metered(1, 1).send_message("two")
+    llmcall.reset()
+    after = llmcall.usage()
+    assert (after.calls, before.calls) == (before.calls + 2, after.calls - 2)
+    assert pickle.loads(pickle.dumps(after)) == after
+    with pytest.raises(AttributeError):
+        after.calls = 3  # type: ignore[misc]
+
+
+# Prices
+
+
+@pytest.mark.parametrize(("price", "cost"), [((10.0, 20.0), 0.012), ((10.0, 20.0, 1.0), 0.0048), ((0.0, 0.0), 0.0)])
+def test_cached_input_has_a_price_of_its_own(price: tuple[float, ...], cost: float) -> None:
+    """The third number of [Prices] is that of cached input; reply, usage and budget keep to it."""
+    details = {"prompt_tokens_details": {"cached_tokens": 800}}
+    client = Metered({"prompt_tokens": 1000, "completion_tokens": 100, **details}, prices={"cheap": price})
+    with llmcall.budget(usd=1) as budget:
+        reply = client.send_message("Hello", max_tokens=100, on_error="raise")
+    assert reply.cost == client.usage.cost == budget.spent.usd == pytest.approx(cost)
+    assert client.usage.cached_input_tokens == 800 and "cached_input_tokens" in str(client.usage)
+
+
+def test_the_price_is_that_of_the_endpoint_that_answered() -> None:
+    """Of a pool, a call costs what the endpoint asks that answered, not what the first one does."""
+    pytest.importorskip("genai_prices")
+
+    class Pooled(llmcall.OpenAIClient):
+        """Answer without a network."""
+
+        def make_transport(self, endpoint: Any) -> Any:
+            """Return what answers for every endpoint."""
+            return Metered(1000, 100)
+
+    names = {"groq": "https://api.groq.com/openai/v1", "deepinfra": "https://api.deepinfra.com/v1/openai"}
+    model = "openai/gpt-oss-120b"
+    endpoints = [{"name": name, "models": [model], "api_key": "k", "base_url": url} for name, url in names.items()]
+    client = Pooled(model=model, endpoints=endpoints, cache_mode="off", on_error="raise")
+    replies = [client.send_message(text) for text in ("one", "two")]
+    assert len({(reply.endpoint, reply.cost) for reply in replies}) == len({reply.cost for reply in replies}) == 2
+    (source,) = client.usage.priced_by
+    assert re.fullmatch(r"genai-prices [\d.]+ for \d{4}-\d\d-\d\d", source)
+    assert str(client.usage).endswith(f"\npriced by {source}")
+
+
+# Tables
+
+
+def table(usage: Any) -> list[list[str]]:
+    """Return the cells of the text, whose names have no double blanks."""
+    return [re.split(" {2,}", line.strip()) for line in str(usage).splitlines()]
+
+
+def scope_rows(usage: Any) -> dict[str, str]:
+    """Return the calls in the rows that stand below the head of the scopes."""
+    rows = table(usage)
+    heads = [place for place, row in enumerate(rows) if row[0] == "scope"]
+    return {row[0]: row[1] for row in rows[heads[0] + 1 :] if len(row) > 1} if heads else {}
+
+
+def spent(*scopes: str) -> Any:
+    """Return the usage of a call in each of some scopes."""
+    client = Metered(10, 5, cache_mode="off")
+    for scope in scopes:
+        with llmcall.scope(None):
+            ask_in(client, tuple(scope.split("/")) if scope else (), "cheap")
+    return client.usage
+
+
+def test_the_table() -> None:
+    """A row for each model and for all, and for each outermost scope; zeros have no column, unknown is a "?"."""
+    client = Metered(12_345, 5)
+    client.send_message("Hello")
+    assert str(client.usage).splitlines() == [
+        "model  calls  input_tokens  output_tokens     cost",
+        "cheap      1        12,345              5  $0.0124",
+        "priced by [Prices]",
+    ]
+    with llmcall.scope("trial-1"), llmcall.scope("lisa"):
+        client.send_message("Hello", model="面包")
+    client.report(1, 0)
+    with llmcall.scope("trial-2"):
+        client.send_message("Hello")
+        client.send_message("Hello", sample=0)
+    assert str(client.usage).splitlines() == [
+        "model       calls  cached_calls  input_tokens  output_tokens      cost     saved",
+        "cheap           2             1        12,346              5   $0.0124  <$0.0001",
+        "面包            1             0        12,345              5         ?   $0.0000",
+        "all             3             1        24,691             10         ?  <$0.0001",
+        "scope       calls  cached_calls  input_tokens  output_tokens      cost     saved",
+        "(no scope)      1             0        12,345              5   $0.0124   $0.0000",
+        "trial-1         1             0        12,345              5         ?   $0.0000",
+        "trial-2         1             1             1              0  <$0.0001  <$0.0001",
+        "priced by [Prices]",
+    ]
+    assert table(llmcall.Usage()) == [["model", "calls"], ["all", "0"]]
+
+
+@pytest.mark.parametrize(
+    ("paths", "rows"),
+    [
+        ([""], {}),
+        ([], {}),
+        (["trial-1"], {"trial-1": "1"}),
+        (["trial-1", ""], {"(no scope)": "1", "trial-1": "1"}),
+        (["trial-10/lisa", "trial-2/lisa", "trial-2/bart"], {"trial-2": "2", "trial-10": "1"}),
+        (["rep-1/trial-1/lisa", "rep-1/trial-2/lisa"], {"rep-1": "2", "rep-1/trial-1": "1", "rep-1/trial-2": "1"}),
+        (["rep-1/trial-1", "rep-1"], {"rep-1": "2", "rep-1/trial-1": "1"}),
+        ([f"trial-{number}" for number in range(1, 12)], {f"trial-{number}": "1" for number in range(1, 12)}),
+        (
+            [f"p-{number}" for number in range(15) for _ in range(1 + number // 5)],
+            {**{f"p-{number}": str(1 + number // 5) for number in range(5, 15)}, "(5 more)": "5"},
+        ),
+    ],
+)
+def test_a_row_for_each_outermost_scope(paths: list[str], rows: dict[str, str]) -> None:
+    """In the order that a reader expects; of many, the ten with the most calls, and one row for the others."""
+    found = scope_rows(spent(*paths))
+    assert found == rows and ("(no scope)" in rows or list(found) == list(rows))
+
+
+def test_html_shows_the_same() -> None:
+    """The HTML has the cells of the text, row for row, the note below it, and any letters as text."""
+    usage = spent("", "<b>/lisa", "trial-2", *(f"p{number}" for number in range(20)))
+    html = usage._repr_html_()
+    rows = [re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", html)]
+    *lines, note = table(usage)
+    assert rows == [[cell.replace("<", "&lt;").replace(">", "&gt;") for cell in row] for row in lines]
+    assert html.endswith(f"</table><p>{note[0]}</p>") and "<b>" not in html

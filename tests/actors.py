@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
+import pytest
 
 import llmcall
 from llmcall import APIError, recorded, scope
@@ -127,33 +128,35 @@ class Actor:
         return self._look(text, len(self.told))
 
     def run(self) -> None:
-        """Run all steps in the actor's scope."""
-        with scope(self.name):
-            self._run(self.steps)
+        """Run all steps in the actor's scope, by calls that block: the coroutine never waits."""
+        with pytest.raises(StopIteration):
+            self.arun(self._do).send(None)
 
-    def _run(self, steps: Sequence[Tagged]) -> None:
+    async def arun(self, do: Callable[[Tagged], Any] | None = None) -> None:
+        """Run all steps in the actor's scope, without blocking."""
+        with scope(self.name):
+            await self._run(self.steps, do or self._ado)
+
+    async def _run(self, steps: Sequence[Tagged], do: Callable[[Tagged], Any]) -> None:
         for step in steps:
-            self.pause()
             if step.inside or step.kind in ("scope", "again", "raise"):
                 try:
                     with self._around(step):
-                        self._run(step.inside)
-                        self._end(step)
+                        await self._run(step.inside, do)
+                        if step.kind == "raise":
+                            raise ZeroDivisionError
                 except ZeroDivisionError:
                     self.told.append((step.tag, "raised"))
             else:
-                self.told.append((step.tag, self._do(step)))
+                self.told.append((step.tag, await do(step)))
 
     def _around(self, step: Tagged) -> Any:
         if step.kind == "scope":
             return scope(step.text)
         return self._kept[step.text] if step.kind == "again" else nullcontext()
 
-    def _end(self, step: Tagged) -> None:
-        if step.kind == "raise":
-            raise ZeroDivisionError
-
-    def _do(self, step: Tagged) -> Any:
+    async def _do(self, step: Tagged) -> Any:
+        self.pause()
         if step.kind == "function":
             return self._function(step.text)
         if step.kind == "embed":
@@ -163,26 +166,9 @@ class Actor:
             return "".join(stream), stream.reply and stream.reply.sample
         return outcome(self.model.send_message(said_by(step), sample=given(step)))
 
-    async def arun(self) -> None:
-        """Run all steps in the actor's scope, without blocking."""
-        with scope(self.name):
-            await self._arun(self.steps)
-
-    async def _arun(self, steps: Sequence[Tagged]) -> None:
-        for step in steps:
-            for _ in range(ORDER.randrange(3)):
-                await asyncio.sleep(0)
-            if step.inside or step.kind in ("scope", "again", "raise"):
-                try:
-                    with self._around(step):
-                        await self._arun(step.inside)
-                        self._end(step)
-                except ZeroDivisionError:
-                    self.told.append((step.tag, "raised"))
-            else:
-                self.told.append((step.tag, await self._ado(step)))
-
     async def _ado(self, step: Tagged) -> Any:
+        for _ in range(ORDER.randrange(3)):
+            await asyncio.sleep(0)
         if step.kind == "function":
             return await self._afunction(step.text)
         if step.kind == "embed":

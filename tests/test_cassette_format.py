@@ -6,7 +6,6 @@ The fakes of credentials are built up so that no scanner of this file finds one.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import random
@@ -216,20 +215,13 @@ def test_two_answers_to_one_key_are_refused(respelt: bool) -> None:
 DAMAGE = {
     "empty": ("", "no header"),
     "no header": (GOOD, "no header"),
-    "text first": ('{"text": "a", "lines": ["b"]}', "no header"),
     "version a text": ('{"llmcall": "1", "settings": {}}', "version"),
-    "version true": ('{"llmcall": true, "settings": {}}', "version"),
-    "version zero": ('{"llmcall": 0, "settings": {}}', "version"),
     "no settings": ('{"llmcall": 1}', "settings"),
-    "more in header": ('{"llmcall": 1, "settings": {}, "time": 3}', "unknown field 'time'"),
     "list": (HEADER + "[]", "no JSON object"),
     "unknown line": (HEADER + '{"a": 1}', "neither a record"),
     "half a line": (HEADER + GOOD[:-9], "not JSON, and seems cut off"),
     "broken": (HEADER + GOOD[:-9] + "\n" + GOOD, "not JSON"),
     "ours": (HEADER + "<<<<<<< HEAD\n", "unresolved merge"),
-    "base": (HEADER + "||||||| 1a2b\n", "unresolved merge"),
-    "middle": (HEADER + "=======\n", "unresolved merge"),
-    "theirs": (HEADER + ">>>>>>> branch\n", "unresolved merge"),
     "deep": (HEADER + '{"a":' + "[" * 100_000, "nested too deeply"),
     "less deep": (
         HEADER + '{"kind": "function", "request": {"a": ' + "[" * 5_000 + "]" * 5_000 + '}, "response": {}}',
@@ -242,22 +234,17 @@ DAMAGE = {
     "unknown field": (HEADER + GOOD[:-1] + ', "host": "h"}', "unknown field 'host'"),
     "request a list": (HEADER + '{"kind": "chat", "request": [], "response": {}}', "request"),
     "no response": (HEADER + '{"kind": "chat", "request": {}}', "response"),
-    "sample a number": (HEADER + GOOD[:-1] + ', "sample": 1}', "sample"),
     "cost a text": (HEADER + GOOD[:-1] + ', "cost": "1"}', "cost"),
     "text no list": (HEADER + '{"text": "a", "lines": "b"}', "digest of a text"),
-    "text of numbers": (HEADER + '{"text": "a", "lines": [1]}', "digest of a text"),
     "not UTF-8": (HEADER + '{"é": 1}', "not UTF-8"),
     "complete a text": ('{"llmcall": 1, "complete": "no", "settings": {}}', "'complete' in the header must be true"),
     "another header": (HEADER + '{"llmcall": 1, "settings": {"model": "n"}}', "differs from line 1 in model"),
     "wrong digest": (HEADER + '{"text": "%s", "lines": ["b"]}' % ("0" * 32), "does not have the digest"),
     "no such text": (HEADER + GOOD.replace("{}", '{"a": {"$text": "00"}}'), "text 00, which no line holds"),
     "no such messages": (HEADER + GOOD.replace("{}", '{"messages": [{"$messages": "00"}]}', 1), "messages 00"),
-    "empty reference": (HEADER + GOOD.replace("{}", '{"messages": [{"$messages": ""}]}', 1), "which no request holds"),
     "messages elsewhere": (HEADER + GOOD.replace("{}", '{"a": {"$messages": "00"}}'), "means nothing there"),
-    "unknown reference": (HEADER + GOOD.replace("{}", '{"$new": 1}'), "means nothing there"),
     "not escaped": (HEADER + GOOD.replace("{}", '{"$data": {"a": 1}}'), "means nothing there"),
     "no Base64": (HEADER + GOOD.replace("{}", '{"$bytes": "AAé"}'), "not Base64"),
-    "loose Base64": (HEADER + GOOD.replace("{}", '{"$bytes": "AAE"}'), "not Base64"),
 }
 
 
@@ -347,22 +334,17 @@ def fake(length: int, alphabet: str = LETTERS_DIGITS) -> str:
 FORMS = {
     "openai": ("sk-" + fake(48), "API key"),
     "openai project": ("sk-" + "proj-" + fake(124, URL_SAFE), "OpenAI"),
-    "openai service": ("sk-" + "svcacct-" + fake(80, URL_SAFE), "OpenAI"),
     "anthropic": ("sk-" + "ant-api03-" + fake(95, URL_SAFE), "Anthropic"),
     "openrouter": ("sk-" + "or-v1-" + fake(64, HEX), "API key"),
     "deepseek": ("sk-" + fake(32, HEX), "API key"),
     "aws": ("AK" + "IA" + fake(16, CAPITALS), "AWS access key"),
     "aws session": ("AS" + "IA" + fake(16, CAPITALS), "AWS access key"),
     "aws secret": ("aws_secret_access_" + "key = " + fake(40, LETTERS_DIGITS + "+/"), "AWS secret key"),
-    "aws secret in json": ('{"Secret' + 'AccessKey": "' + fake(40) + '"}', "AWS secret key"),
     **{f"github {letter}": (f"gh{letter}" + "_" + fake(36), "GitHub") for letter in "pousr"},
-    "github fine-grained": ("github" + "_pat_" + fake(22) + "_" + fake(59), "GitHub"),
     "gitlab": ("gl" + "pat-" + fake(20, URL_SAFE), "GitLab"),
     "google": ("AI" + "za" + fake(35, URL_SAFE), "Google API key"),
-    "google oauth": ("ya" + "29." + fake(60, URL_SAFE), "Google access token"),
     **{f"slack {letter}": (f"xo{'x'}{letter}-123456789012-" + fake(24), "Slack") for letter in "abprs"},
     "stripe": ("sk" + "_live_" + fake(24), "Stripe"),
-    "stripe restricted": ("rk" + "_live_" + fake(24), "Stripe"),
     "hugging face": ("h" + "f_" + fake(34), "Hugging Face"),
     "groq": ("gs" + "k_" + fake(52), "Groq"),
     "xai": ("xa" + "i-" + fake(80), "xAI"),
@@ -371,72 +353,40 @@ FORMS = {
     "jwt": (".".join(("ey" + "J" + fake(33, URL_SAFE), "ey" + "J" + fake(50, URL_SAFE), fake(43))), "JSON Web Token"),
     "pem": ("-----BEGIN RSA PRIVATE" + " KEY-----\nMIIEpAIBAAKCAQEA" + fake(48), "private key"),
     "openssh": ("-----BEGIN OPENSSH PRIVATE" + " KEY-----\\nb3BlbnNzaC1rZXktdjEAAAAA", "private key"),
-    "encrypted pem": ("-----BEGIN PRIVATE" + " KEY-----\r\nProc-Type: 4,ENCRYPTED", "private key"),
     "pgp": ("-----BEGIN PGP PRIVATE" + " KEY BLOCK-----\n\nlQOYBF" + fake(58), "private key"),
     "bearer": ("Authorization: Bearer " + fake(40, URL_SAFE), "bearer token"),
-    "bearer in json": ('{"authorization": "bearer ' + fake(32, HEX) + '"}', "bearer token"),
     "basic": ("Authorization: Basic " + base64.b64encode(b"alice:" + fake(12).encode()).decode(), "password"),
     "url": ("https://alice:" + fake(12) + "@example.org/x", "password in a URL"),
-    "short url": ("https://user:" + "pass@host", "password in a URL"),
-    "postgres": ("postgresql+psycopg://app:" + fake(10) + "@10.0.0.3:5432/market", "password in a URL"),
     "redis": ("redis://:" + fake(16) + "@cache:6379/0", "password in a URL"),
     "azure": ("api-" + "key: " + fake(32, HEX), "API key"),
-    "azure in code": ("AZURE_OPENAI_API_" + 'KEY="' + fake(84) + '"', "API key"),
     "azure storage": ("AccountName=a;Account" + "Key=" + fake(86, LETTERS_DIGITS + "+/") + "==", "Azure key"),
-    "azure bus": ("SharedAccess" + "Key=" + fake(43) + "=", "Azure key"),
     "azure signature": ("SharedAccessSignature sr=x&" + "sig=" + fake(43) + "%3D&se=1", "Azure signature"),
-    "azure blob": ("https://a.blob.core.windows.net/c?sv=2024&" + "sig=" + fake(43) + "%3D", "Azure signature"),
 }
 
 
 ORDINARY = [
     "sk-…",
-    "sk-...",
     "sk-" + "x" * 48,
-    "sk-" + "abc" * 16,
     "sk-proj-" + "X" * 60,
     "sk-proj-your-key-goes-here-please",
-    "sk-your-api-key-here-1234567890",
-    "OPENAI_API_KEY=your-api-key",
     "api_key = 'YOUR_API_KEY_HERE_0123456789'",
-    "export OPENAI_API_KEY=<your key>",
     "AKIA" + "IOSFODNN7EXAMPLE",
     "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCY" + "EXAMPLEKEY",
-    "Authorization: Bearer <token>",
     "Authorization: Bearer $TOKEN, or Bearer YOUR_ACCESS_TOKEN_GOES_HERE",
     "The bearer of this letter, a Bearer AuthenticationMiddlewareFactory",
     "postgres://user:password@localhost:5432/db",
     "postgres://{user}:{password}@{host}/db and https://${USER}:${TOKEN}@github.com/a/b",
-    "mysql://root:***@db/x, redis://localhost:6379, amqp://guest@queue:5672",
-    "http://localhost:8080/@vite/client, https://medium.com/@someone, git@github.com:a/b.git",
     "see http://host:8080?to=a@b.org or http://host:80, me@x.org",
-    "https://example.org:443/a:b@c",
-    "task-force-12345678901234567890-report",
-    "a risk-adjusted1234567890abcdefgh return of desk-proj-abcdefghij1234567890",
-    "pip install sk-learn scikit-learn==1.5.2 sk-video2",
     "sk-circle-fade-dot sk-SK locale sk-learn_pipeline_with_10_steps",
-    "token = get_token()",
-    "password = input('Password: ')",
     "client = OpenAI(api_key=os.environ['OPENAI_API_KEY'])",
     "api_key=load_the_secret_from_the_vault_version_2(name)",
     "headers = {'api-key': settings.azure_openai_api_key_for_region_1}",
-    "secret_key = derive_key(password, salt, iterations=600_000)",
-    "AccountKey=<key>;EndpointSuffix=core.windows.net",
-    "sig=nature; &sig=abc",
     "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A",
-    "-----BEGIN CERTIFICATE-----\nMIIDXTCCAkWgAwIBAgIJAKoK",
     "a file with -----BEGIN PRIVATE KEY----- in its first line",
     "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----",
     "ASIAPACIFICDEVELOPMENTS, AKIAH, ASIAN KITCHEN",
-    "eyJhbGciOiJIUzI1NiJ9 is only a header",
     "xai-driven, npm_config_registry=https://registry.npmjs.org, hf_transfer, gsk_, ghp_",
-    "xoxo-with-love, ya29 road",
-    "0x7f3a2b1c9d8e, 550e8400-e29b-41d4-a716-446655440000",
     "commit 9fceb02d0ae598e95dc970b74767f19372d61af8",
-    "d41d8cd98f00b204e9800998ecf8427e  empty.txt",
-    "sha256:" + hashlib.sha256(b"a").hexdigest(),
-    "sha512-" + base64.b64encode(hashlib.sha512(b"a").digest()).decode(),
-    "cache_key: " + hashlib.sha256(b"b").hexdigest(),
     "data:image/png;base64," + base64.b64encode(random.Random(1).randbytes(60_000)).decode(),
     base64.urlsafe_b64encode(random.Random(2).randbytes(60_000)).decode(),
     "Möchten Sie Brot für 3 € kaufen? 面包多少钱？ хлеб",
@@ -461,7 +411,7 @@ def test_ordinary_text_passes(text: str) -> None:
     assert credentials.find(text) is None
 
 
-WORDS = " ".join(text for text in ORDINARY[:40] if "earer" not in text).split()
+WORDS = " ".join(text for text in ORDINARY[:25] if "earer" not in text).split()
 
 
 @given(st.text() | st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join), st.binary(min_size=48, max_size=48))

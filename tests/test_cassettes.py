@@ -450,18 +450,6 @@ def test_identical_calls_at_once_get_what_is_recorded() -> None:
     assert lines()[1]["response"]["choices"][0]["message"]["content"] == answers[0]
 
 
-def test_replies_are_the_callers_own() -> None:
-    """Changing a reply changes neither what others get nor what is written."""
-    client = ScriptedClient([{"role": "assistant", "tool_calls": [{"id": "1", "type": "function"}], "content": None}])
-    with cassette(PATH):
-        for _ in range(3):
-            reply = client.send_message("Hi", on_error="raise")
-            assert reply.tool_calls == [{"id": "1", "type": "function"}]
-            reply.tool_calls.clear()
-            reply.raw["choices"][0]["message"]["content"] = "changed"
-    assert lines()[1]["response"]["choices"][0]["message"]["content"] is None
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize(("mode", "error"), [("once", "CacheError 0 the cassette"), ("none", "CacheMissError 0")])
 def test_calls_of_a_forked_process_do_not_pass_a_recording_by(mode: str, error: str) -> None:
@@ -506,21 +494,6 @@ def test_streams() -> None:
         assert said(client) == "answer 2"
         with pytest.raises(CacheMissError):
             list(client.stream_message("Left"))
-
-
-def test_asynchronous_calls_and_streams() -> None:
-    """The asynchronous twins record and replay the same records."""
-    client = counting()
-
-    async def run() -> list[Any]:
-        pieces = [piece async for piece in client.astream_message("Stream")]
-        return [(await client.asend_message("Hi", on_error="raise")).content, "".join(pieces)]
-
-    for _ in range(2):
-        with cassette(PATH):
-            assert asyncio.run(run()) == ["answer 2", "answer 1"]
-    with cassette(PATH, mode="none"):
-        assert [said(client), said(client, "Stream")] == ["answer 2", "answer 1"]
 
 
 def test_embeddings(httpserver: HTTPServer) -> None:
@@ -832,21 +805,6 @@ def test_a_cassette_in_code_counts_inside_a_named_one() -> None:
     llmcall.reset()
     said(client, "e")
     assert asked_in("other.jsonl") == ["d"]
-
-
-def test_threads_that_begin_together_share_a_named_cassette() -> None:
-    """Many first calls at once open one cassette."""
-    client, together = counting(), threading.Barrier(8, timeout=10)
-
-    def ask(number: int) -> Any:
-        together.wait()
-        return said(client, str(number))
-
-    llmcall.configure(cassette_path=PATH)
-    with ThreadPoolExecutor(8) as executor:
-        list(executor.map(ask, range(8)))
-    llmcall.reset()
-    assert sorted(asked_in()) == [str(number) for number in range(8)]
 
 
 # The file

@@ -519,27 +519,6 @@ def test_a_recorded_function_s_own_calls_are_used_with_it() -> None:
             assert tape.unused() == [] and unused == ["How are you?"]
 
 
-def test_a_simulation_replays_whole() -> None:
-    """Questions that quote a clock, a random price and a search replay from the cassette alone, bit for bit."""
-    world = random.Random(7)
-    clock = recorded(name="clock")(lambda: world.random() * 1e9)
-    search = recorded(name="search", version=2)(lambda item: [(f"{item} {world.randrange(99)}", world.random())])
-
-    def simulate(client: ScriptedClient) -> list[Any]:
-        seen = []
-        for buyer in ("lisa", "oscar") * 3:
-            with scope(buyer):
-                seen.append(client.send_message(f"It is {clock()}: {search('bread')}.", on_error="raise").content)
-        return seen
-
-    with llmcall.configured(cache_mode="off"):
-        with cassette("market.jsonl"), scope("day"):
-            live = simulate(ScriptedClient(lambda messages: f"{world.random()} to {messages[-1]['content']}"))
-        with cassette("market.jsonl", mode="none") as tape, scope("day"):
-            assert simulate(ScriptedClient()) == live and len(set(live)) == 6
-    assert (tape.replayed, tape.unused()) == (18, [])
-
-
 SCRIPT = """
 import multiprocessing, random, sys
 from concurrent.futures import ProcessPoolExecutor

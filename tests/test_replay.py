@@ -143,25 +143,6 @@ def said(client: ScriptedClient, text: str = "Hi") -> Any:
     return client.send_message(text, on_error="raise").content
 
 
-def test_two_actors_that_ask_the_same() -> None:
-    """Actors that ask the same get answers of their own, in every round, and the same ones in every run."""
-
-    def simulate(client: ScriptedClient, rounds: int) -> list[Any]:
-        told = []
-        with scope("trial"):
-            for _ in range(rounds):
-                for name in ("lisa", "oscar"):
-                    with scope(name):
-                        told.append(said(client))
-        return told
-
-    client = numbered(cache_mode="auto")
-    live = simulate(client, 3)
-    assert len(set(live)) == 6
-    assert simulate(client, 5)[:6] == live and len(client.requests) == 10
-    assert simulate(numbered(cache_mode="replay"), 5)[:6] == live
-
-
 CELLS = [
     "trial = llmcall.scope('trial')",
     "with trial:\n    told.append(said(client))",

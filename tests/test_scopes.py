@@ -8,7 +8,6 @@ import logging
 import multiprocessing
 import os
 import pickle
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -659,14 +658,3 @@ def test_a_wrong_root_scope_names_the_variable(monkeypatch: pytest.MonkeyPatch) 
     for _ in range(2):
         llmcall.reset()
         assert (sample(), sample()) == ("r1#0", "r1#1")
-
-
-def test_threads_that_begin_together_share_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The root scope is one, however many threads ask for it first."""
-    monkeypatch.setenv("LLMCALL_SCOPE", "r1")
-    for _ in range(20):
-        llmcall.reset()
-        barrier = threading.Barrier(8)
-        with ThreadPoolExecutor(8) as executor:
-            drawn = list(executor.map(lambda _, barrier=barrier: (barrier.wait(), sample())[1], range(8)))
-        assert sorted(drawn) == [f"r1#{number}" for number in range(8)]

@@ -151,7 +151,9 @@ class SDKTransport:
             mapped.endpoint = self._name
             if head.status_code is not None:
                 mapped.status_code, mapped.request_id = head.status_code, head.request_id
-                mapped.args = tuple(masked(argument, secrets_of(head.request)) for argument in mapped.args)
+                secrets = secrets_of(head.request)
+                mapped.args = tuple(masked(argument, secrets) for argument in mapped.args)
+                mapped.code, mapped.param = masked(mapped.code, secrets), masked(mapped.param, secrets)
             if mapped is not error:
                 raise mapped from error
             raise

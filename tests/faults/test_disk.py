@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -16,55 +15,140 @@ from typing import Any
 import pytest
 from disks import read_only, small
 from processes import SECONDS, Nursery
+from programs import start
 from test_crashes import fill, keys_of, stored
 from workers import client_at, is_answer_to
 
 import llmcall
-from llmcall.cache.cache import ResponseCache, forget_shared
-from llmcall.errors import CacheCorruptError, CacheError
+from llmcall import CacheCorruptError, CacheError, ResponseCache
 from llmcall.testing import ScriptedClient
 
-PART = "x" * (1 << 17)  # an eighth of the small disk
+
+def client_to(path: Path, answers: Any = ("one", "two", "three"), mode: str = "auto") -> Any:
+    """Return a client that stores at a path."""
+    return ScriptedClient(answers, cache_mode=mode, cache_path=path, on_error="raise", temperature=0)
 
 
-def lengthy(path: Path) -> ScriptedClient:
-    """Return a client whose answers fill the small disk soon."""
-    answer = lambda messages: PART + messages[-1]["content"]  # noqa: E731
-    return ScriptedClient(answer, cache_mode="auto", cache_path=path, on_error="raise")
-
-
-def said(log: pytest.LogCaptureFixture, words: str) -> int:
+def warned(log: pytest.LogCaptureFixture, words: str = "kept in memory") -> int:
     """Count the warnings that contain some words."""
     return sum(words in entry.getMessage() for entry in log.records if entry.levelno == logging.WARNING)
 
 
-def test_a_disk_that_has_room_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What a full disk did not take is stored as soon as there is room, and each question was asked once."""
+def lengthy(messages: Any) -> str:
+    """Return an answer that takes an eighth of the small disk."""
+    return "x" * (1 << 17) + str(messages[-1]["content"])
+
+
+def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A map in threads loses no answer and asks for none twice; what was not stored is, as soon as there is room."""
     with small(tmp_path / "disk") as disk:
-        filler = disk / "filler"
-        filler.write_bytes(bytes(512 * 1024))
-        client = lengthy(disk / "cache")
-        asked = [client.send_message(str(number)) for number in range(5)]
-        assert said(caplog, "kept in memory") == 1
-        filler.unlink()
+        (disk / "filler").write_bytes(bytes(512 * 1024))
+        client = client_to(disk / "cache", lengthy)
+        for _ in range(2):
+            answers = llmcall.map(lambda number: client.send_message(str(number)).content, range(5), workers=4)
+            assert answers == [lengthy([{"content": number}]) for number in range(5)]
+        assert (len(client.requests), warned(caplog), client.cache.verify()) == (5, 1, [])
+        assert len(client.cache) < 5
+        (disk / "filler").unlink()
         client.send_message("after")
         client.cache.close()
-        again = lengthy(disk / "cache")
-        forget_shared()
-        assert [again.send_message(str(number)) for number in range(5)] == asked
-        assert (len(client.requests), len(again.requests)) == (6, 0)
+        llmcall.reset()
+        again = client_to(disk / "cache", (), "replay")
+        assert [again.send_message(str(number)).content for number in range(5)] == answers
 
 
-def test_a_map_on_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A map in threads loses no answer: what is not on the disk is in memory, and asked once."""
-    with small(tmp_path / "disk") as disk:
-        client = lengthy(disk / "cache")
-        for _ in range(2):
-            answers = llmcall.map(lambda number: client.send_message(str(number))["content"], range(20), workers=8)
-            assert answers == [PART + str(number) for number in range(20)]
-        assert len(client.requests) == 20
-        assert said(caplog, "kept in memory") == 1
-        assert client.cache.verify() == []
+PROGRAM = """
+client = ScriptedClient(lambda messages: "yes", cache_mode="refresh", cache_path=sys.argv[1])
+open(sys.argv[1], "w").close()          # a file where the directory should be: nothing can be stored
+for number in range(10):
+    client.send_message(str(number))
+if sys.argv[2] == "mended":
+    os.unlink(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(("then", "stored"), [("mended", 10), ("broken", 0)])
+def test_what_was_not_stored_at_the_end_of_the_process(then: str, stored: int, tmp_path: Path) -> None:
+    """It is written then, where that is possible; else a second warning says how many answers are lost."""
+    with start(PROGRAM, tmp_path / "cache", then) as process:
+        _, complaints = process.communicate(timeout=60)
+    assert "kept in memory until it can" in complaints
+    assert ("10 answers could not be stored and are lost" in complaints) is (then == "broken")
+    assert not stored or len(ResponseCache(tmp_path / "cache")) == stored
+
+
+def below_a_file(folder: Path) -> Path:
+    """Return a path below a file."""
+    (folder / "file").write_text("mine")
+    return folder / "file" / "inside"
+
+
+def a_link(folder: Path) -> Path:
+    """Return a link that leads to itself."""
+    (folder / "link").symlink_to(folder / "link")
+    return folder / "link"
+
+
+def to_nowhere(folder: Path) -> Path:
+    """Return a link that leads to nowhere."""
+    (folder / "link").symlink_to(folder / "nowhere")
+    return folder / "link"
+
+
+def no_database(folder: Path) -> Path:
+    """Return a folder whose database is none."""
+    (folder / "cache").mkdir()
+    (folder / "cache" / "cache.db").write_bytes(b"SQLite format 3\x00" + b"\xff" * 5000)
+    return folder / "cache"
+
+
+def in_proc(folder: Path) -> Path:
+    """Return a path where nobody makes a directory."""
+    return Path("/proc/llmcall/cache")
+
+
+@pytest.mark.parametrize("make", [below_a_file, a_link, to_nowhere, no_database, in_proc])
+@pytest.mark.parametrize("mode", ["auto", "refresh"])
+def test_a_path_that_takes_nothing(make: Any, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each question is paid for once, the answers are right, and one warning says that they are kept in memory."""
+    kept_in_memory(client_to(make(tmp_path), mode=mode), caplog)
+
+
+def kept_in_memory(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Ask two questions twice each: two calls, the right answers, one warning, and copies."""
+    replies = [client.send_message(question) for question in ("a", "a", "b", "b")]
+    assert [(reply.content, reply.cached) for reply in replies] == [
+        ("one", False), ("one", True), ("two", False), ("two", True),
+    ]  # fmt: skip
+    assert (len(client.requests), warned(caplog)) == (2, 1)
+    replies[0].raw.clear()
+    assert client.send_message("a").raw
+
+
+def test_a_read_only_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A cache on it answers, new answers stay in memory, and what changes it is an error that names the place."""
+    fill(tmp_path / "cache", 5)
+    with read_only(tmp_path / "cache") as place:
+        client = client_to(place)
+        first = ResponseCache(tmp_path / "cache")
+        assert client_at(str(place), "new").send_message("question 1").cached
+        kept_in_memory(client, caplog)
+        refreshing = client_to(place, ["new"], "refresh")
+        assert [refreshing.send_message("question 1").content for _ in range(2)] == ["new", "new"]
+        with pytest.raises(OSError, match="cache"):
+            client.cache.clear()
+        with pytest.raises(OSError), llmcall.cassette(place / "tape.jsonl"):
+            client_at(str(tmp_path / "third"), "w").send_message("Hi")
+        assert (len(first), first.verify()) == (5, [])
+
+
+def test_a_pipe_in_the_way(tmp_path: Path) -> None:
+    """That is said before anything is paid for, with the remedy."""
+    os.mkfifo(tmp_path / "cache")
+    client = client_to(tmp_path / "cache")
+    with pytest.raises(CacheError, match=r"\[Cache\] PATH must name a directory"):
+        client.send_message("Hi")
+    assert not client.requests
 
 
 def fill_disk(disk: Path) -> None:
@@ -134,23 +218,6 @@ def undone_or_done(cache: ResponseCache, what: str) -> None:
     assert cache.verify() == []
 
 
-def test_a_read_only_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A cache on it answers, new answers stay in memory, and what changes it is an error that names the place."""
-    fill(tmp_path / "cache", 5)
-    with read_only(tmp_path / "cache") as place:
-        client = client_at(str(place), "new")
-        assert client.send_message("question 1").cached
-        first, second = (client.send_message("another question") for _ in range(2))
-        assert (first["content"], first.cached, second.cached) == (second["content"], False, True)
-        assert said(caplog, "kept in memory") == 1
-        with pytest.raises(OSError, match="cache"):
-            client.cache.clear()
-        with pytest.raises(OSError), llmcall.cassette(place / "tape.jsonl"):
-            client_at(str(tmp_path / "third"), "w").send_message("Hi")
-        client.cache.close()
-        assert len(ResponseCache(place)) == 5
-
-
 @pytest.mark.parametrize("how", ["deleted", "moved away", "replaced"])
 def test_a_cache_that_vanishes_while_it_is_open(how: str, tmp_path: Path) -> None:
     """Threads go on asking; each gets a right answer, and what is stored afterwards is on the disk."""
@@ -187,7 +254,7 @@ def test_a_cache_that_vanishes_while_it_is_open(how: str, tmp_path: Path) -> Non
     assert wrong == []
     client.send_message("the last question")
     client.cache.close()
-    forget_shared()
+    llmcall.reset()
     with ResponseCache(folder) as cache:
         assert any(record.request["messages"][-1]["content"] == "the last question" for record in cache.records())
 
@@ -220,28 +287,6 @@ def test_a_link_to_a_folder(tmp_path: Path) -> None:
         ScriptedClient(["one"]).send_message("Hi")
     assert (tmp_path / "tape.jsonl").is_symlink()
     assert (tmp_path / "real" / "tape.jsonl").stat().st_size > 0
-
-
-@pytest.mark.parametrize("kind", ["to nowhere", "to itself"])
-def test_a_link_that_leads_nowhere(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Answers are kept in memory, and a warning says why."""
-    (tmp_path / "link").symlink_to(tmp_path / ("nowhere" if kind == "to nowhere" else "link"))
-    client = client_at(str(tmp_path / "link"), "w")
-    first, second = (client.send_message("Hi") for _ in range(2))
-    assert (first["content"], second.cached) == (second["content"], True)
-    assert said(caplog, "kept in memory") == 1
-
-
-@pytest.mark.parametrize("kind", ["a file", "a pipe"])
-def test_a_path_that_is_no_folder(kind: str, tmp_path: Path) -> None:
-    """That is said before anything is paid for, with the remedy."""
-    path = tmp_path / "cache"
-    path.write_text("mine") if kind == "a file" else os.mkfifo(path)
-    client = client_at(str(path), "w")
-    with pytest.raises(CacheError, match=r"\[Cache\] PATH must name a directory"):
-        client.send_message("Hi")
-    assert not client.requests
-    assert stat.S_ISREG(path.stat().st_mode) == (kind == "a file")
 
 
 @pytest.fixture

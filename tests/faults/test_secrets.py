@@ -225,7 +225,7 @@ def test_reports(told: Told, tmp_path: Path) -> None:
         told.add(missed.value, llmcall.settings(), llmcall.usage(), *client.cache.records())
         commands = [
             ["config"], ["config", "--json"], ["doctor"], ["doctor", "--json"], ["cache", "stats"], ["cache", "ls"],
-            ["cassette", "show", "tape.jsonl"], ["cassette", "show", "--html", "tape.jsonl"], ["cache", "verify"],
+            ["show", "tape.jsonl"], ["report", "tape.jsonl", "-o", "page.html"], ["cache", "verify"],
             ["cache", "export", "second.jsonl"], ["ask", "What do apples cost?"], ["cache", "show", shown],
             ["cache", "explain", "asked.json"], ["ask", "What do plums cost?"], ["cache", "rekey"],
             ["cache", "salvage", "saved"], ["cache", "load", "export.jsonl"],
@@ -279,19 +279,3 @@ def test_a_key_travels_in_memory_alone(told: Told, tmp_path: Path, monkeypatch: 
     assert found == [[]] * 6
     assert told.finds(KEY) == []
     assert files_with(KEY, tmp_path) == []
-
-
-def test_what_comes_home_from_a_worker_has_no_key() -> None:
-    """An executor may keep results on disk: what a worker notes of a cassette's settings is without keys."""
-    from llmcall.config.settings import Endpoint
-    from llmcall.parallel.processes import WorkerCassette
-
-    with RawServer(answers()) as server, llmcall.cassette("tape.jsonl"):
-        by_argument(server.base_url).send_message("x", on_error="raise")
-    endpoint = Endpoint("a", ("m",), api_key=KEY, base_url="http://127.0.0.1:9/v1")
-    with llmcall.configured(api_key=KEY, endpoints=[endpoint]):
-        settings = llmcall.settings()
-    with WorkerCassette(os.path.realpath("tape.jsonl"), "none") as carried:
-        carried.agree(settings)
-    assert KEY.encode() in pickle.dumps(settings)
-    assert carried.events and KEY.encode() not in pickle.dumps(list(carried.events))

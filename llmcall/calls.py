@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from .clients.registry import client as shared_client
 from .errors import OutputError, TemplateError
-from .outputs.parse import correction, describe, read, read_structured
+from .outputs.parse import correction, describe, read
 from .prompts import Template
 from .requests.parameters import UncheckedFormat
 from .requests.schemas import response_format
@@ -284,8 +284,7 @@ class LLMCall:
     def _value(self, reply: Reply, structured: bool) -> Any:
         if reply.content is None and reply.refusal is not None:
             raise OutputError("the model refused to answer", text=reply.refusal, expected=describe(self.output_type))
-        text = reply.content or ""
-        return read_structured(text, self.output_type) if structured else read(text, self.output_type)
+        return read(reply.content or "", self.output_type, structured=structured)
 
     def _failed(
         self, error: OutputError, cause: OutputError, reply: Reply, messages: list[dict[str, Any]]

@@ -90,7 +90,7 @@ def test_an_answer_that_does_not_fit_is_asked_again() -> None:
     first, said, correction = asked(client, 1)
     assert first == ("user", "Would you buy bread for 3 coins?\n\nAnswer with yes or no.")
     assert said == ("assistant", "Perhaps.")
-    why = "it is not yes or no: it says neither yes nor no"
+    why = "it says neither yes nor no"
     assert correction == ("user", f"I cannot use that answer: {why}.\nAnswer with yes or no.")
     assert [message["role"] for message in answer.messages] == ["user", "assistant"] * 3
     again = LLMCall(user=USER, output_type=bool, client=client)
@@ -133,7 +133,7 @@ def test_output_error(retries: int) -> None:
     """After the retries an OutputError has the last answer and what was expected; acall raises it as well."""
     client = ScriptedClient([f"No number {'I' * index}." for index in range(9)])
     call = LLMCall(user="How many?", output_type=int, output_retries=retries, client=client)
-    with pytest.raises(OutputError, match="whole number") as raised:
+    with pytest.raises(OutputError, match="no number in digits") as raised:
         call.call()
     assert len(client.requests) == retries + 1
     assert raised.value.text == f"No number {'I' * retries}."
@@ -151,7 +151,7 @@ def test_an_output_error_says_all() -> None:
         call(name="Lisa", unused="x")
     text = str(failed.value)
     assert text.partition("; to ask anew")[0].split("\n  ") == [
-        "it is not yes or no: it says neither yes nor no", "answer: 'Perhaps.'", "expected: Answer with yes or no.",
+        "it says neither yes nor no", "answer: 'Perhaps.'", "expected: Answer with yes or no.",
         "scope: trial#0", "item: name='Lisa'", "after 3 tries, which are recorded",
     ]  # fmt: skip
     assert (failed.value.text, failed.value.expected) == ("Perhaps.", "Answer with yes or no.")

@@ -177,7 +177,7 @@ REFUSED = [
         "Yes, maybe.", "It depends: yes if I am hungry.", "Yes, but I'm not sure.")),
     *((int, text, "no number in digits") for text in ("three", "½", "nan", "infinity")),
     *((int, text, "different") for text in ("between 3 and 5", "8 out of 10", "[1, 2]")),
-    *((float, text, "it is not") for text in (
+    *((float, text, "it") for text in (
         "1e999", "2½", "10²", "3 to 5", "3-5", "5-5", "5 – 5", "7/10", "12:12", "2^2", "3 x 3", "3x", "50%",
         "50 percent", "5k", "5 million", "3 dozen", "2nd", "7pm", "3 and a half", "1,5", "0,234", "1,23", "1.234,56",
         "1,234,56", "1.2.3", "1'234", "GPT-4", "GPT4", "0x1F", "Rs.500", "well...7", "٣", "7 or ٣", "- 5",
@@ -191,10 +191,10 @@ REFUSED = [
     *((Action, text, "none of the options") for text in ("steal", "sell-off")),
     (Mood, "I never feel very good", "negation"),
     (Level, "3", "none of the options"),
-    *((Literal["A", "B", "I"], text, "it is not") for text in (
+    *((Literal["A", "B", "I"], text, "it") for text in (
         "A better offer is needed", "A or B.", "A better offer would be B.", "So I think", "I and B")),
-    (Literal[-1, 1], "between -1 and 1", "it is not"),
-    (Literal["US", "us"], "Us", "it is not"),
+    (Literal[-1, 1], "between -1 and 1", "it"),
+    (Literal["US", "us"], "Us", "it"),
     (list, "bread and salt", "no JSON array"),
     (list[int], "[1, 2] or [3]", "2 different JSON values"),
     (list[int], "[1.5]", "element 0"),

@@ -356,9 +356,9 @@ def _reader_of(response_format: Any) -> Callable[[str], Any] | None:
     """Return what reads an answer as the type that was given as ``response_format``, or ``None`` where it was none."""
     if response_format is None or isinstance(response_format, dict):
         return None
-    from ..outputs.parse import read_structured
+    from ..outputs.parse import read
 
-    return functools.partial(read_structured, output_type=response_format)
+    return functools.partial(read, output_type=response_format, structured=True)
 
 
 def prepare_embeddings(

@@ -195,7 +195,6 @@ def _refuse_negation(masked: str, label: str) -> None:
 
 
 _PLAIN = str.maketrans({"−": "-", "’": "'", "\u00a0": " ", "\u2009": " ", "\u202f": " "})
-_GROUPS = 40  # of three digits, as in _NUMBER: longer numbers are not read, so that no run of groups takes long
 _MAX_DIGITS = 4000  # Python refuses to convert more than 4,300 (sys.int_info.default_max_str_digits)
 _NUMBER = re.compile(
     r"""
@@ -239,7 +238,8 @@ def number(text: str) -> int | float:
     if re.search(r"\d", _NUMBER.sub("", text)) or not values:
         raise OutputError("it holds digits that can be read in more than one way")
     if any(value != values[0] for value in values):
-        raise OutputError(f"it holds different numbers, {_listed(values)}")
+        shown = list(dict.fromkeys(str(value)[:20] for value in values))
+        raise OutputError(f"it holds different numbers, {', '.join(shown[:3])}{', …' if shown[3:] else ''}")
     return values[0]
 
 
@@ -262,25 +262,13 @@ def _value(text: str, match: re.Match[str]) -> int | float:
         raise OutputError("the dash before the number may be a minus sign")
     if match["sign"] and match["second_sign"]:
         raise OutputError("the number has two signs")
-    return _converted(match)
-
-
-def _converted(match: re.Match[str]) -> int | float:
-    if match["separator"] and match["digits"].count(match["separator"]) > _GROUPS:
-        raise OutputError("it holds a number of more than 40 groups of digits")
     digits = re.sub("[,_ ]", "", match["digits"])
     if len(digits) > _MAX_DIGITS:
         raise OutputError(f"it holds a number of {len(digits)} digits")
-    sign = match["sign"] or match["second_sign"]
-    if match["exponent"] or "." in digits:
-        value = float(sign + digits + (match["exponent"] or ""))
-    else:
-        return int(sign + digits)
+    signed = (match["sign"] or match["second_sign"]) + digits
+    if not match["exponent"] and "." not in digits:
+        return int(signed)
+    value = float(signed + (match["exponent"] or ""))
     if value in (float("inf"), float("-inf")):
         raise OutputError("it holds a number too large to read")
     return value
-
-
-def _listed(values: list[int | float]) -> str:
-    shown = list(dict.fromkeys(str(value)[:20] for value in values))
-    return ", ".join(shown[:3]) + (", …" if len(shown) > 3 else "")

@@ -17,7 +17,7 @@ from ..requests.schemas import is_choice, labels
 from .choices import bare, choice, number, verdict, whole_number
 from .json_scan import containers, scalar
 
-__all__ = ["correction", "describe", "read", "read_structured"]
+__all__ = ["correction", "describe", "read"]
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
@@ -26,26 +26,24 @@ _QUOTES = re.compile(r'\\.|"')  # with what is escaped, which is no quote
 _MAX_PROBLEMS = 5  # that a correction lists; a model mends those, and the next answer shows the rest
 
 
-def read(text: str, output_type: Any) -> Any:
+def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
     """Read an answer as a type.
 
     :param text: the answer as the model gave it.
     :param output_type: ``str`` (the text unchanged), ``bool``, ``int``, ``float``, a ``Literal``, an ``Enum``, ``list``
         or ``list[…]``, ``dict`` or ``dict[…]``, ``Optional`` of these, ``Annotated`` with pydantic's constraints, a
         pydantic model, a dataclass, a ``TypedDict``, or any other type that pydantic reads from JSON.
+    :param structured: whether :func:`llmcall.requests.schemas.response_format` was asked for, which wraps what is no
+        object as ``{"value": …}``.
     :raises OutputError: where the answer has no reading as the type, or more than one.
     :raises TypeError: for a type that pydantic cannot read.
     """
-    return _reported(text, output_type, lambda: _read(text, output_type))
-
-
-def read_structured(text: str, output_type: Any) -> Any:
-    """Read an answer that :func:`llmcall.requests.schemas.response_format` shaped; any other as :func:`read` does.
-
-    :param text: JSON; of a type that is no object, ``{"value": …}``.
-    :raises OutputError: as :func:`read` does.
-    """
-    return _reported(text, output_type, lambda: _read_structured(text, output_type))
+    if output_type is str:
+        return text
+    try:
+        return (_read_structured if structured else _read)(text, output_type)
+    except OutputError as error:
+        raise OutputError(f"{error}", text=text, expected=describe(output_type)) from error.__cause__
 
 
 def describe(output_type: Any) -> str:
@@ -59,21 +57,13 @@ def describe(output_type: Any) -> str:
 def correction(error: OutputError) -> str:
     """Return the user message that asks again, saying why and what is expected.
 
-    :param error: what :func:`read` or :func:`read_structured` raised.
+    :param error: what :func:`read` raised.
     """
     return f"I cannot use that answer: {error}.\n{error.expected}".rstrip()
 
 
-def _reported(text: str, output_type: Any, reader: Callable[[], Any]) -> Any:
-    try:
-        return reader()
-    except OutputError as error:
-        message = f"it is not {_kind(output_type)}: {error}"
-        raise OutputError(message, text=text, expected=describe(output_type)) from error.__cause__
-
-
 def _read(text: str, output_type: Any) -> Any:
-    if output_type is str:
+    if output_type is str:  # of an Optional
         return text
     text = _without_thoughts(text)
     if output_type in (bool, int, float) or is_choice(output_type):
@@ -84,7 +74,7 @@ def _read(text: str, output_type: Any) -> Any:
     if (inner := schemas.optional_type(output_type)) is not None:
         return _read_optional(text, inner)
     if get_origin(output_type) is Annotated and schemas.simple_schema(get_args(output_type)[0]) is not None:
-        return _constrained(_read(text, get_args(output_type)[0]), output_type)
+        return _checked(schemas.adapter(output_type).validate_python, _read(text, get_args(output_type)[0]))
     values = containers(text, _brackets(output_type))
     if not values and _brackets(output_type) == "{[":
         return _read_scalar(text, output_type)
@@ -113,8 +103,6 @@ def _read_optional(text: str, inner: Any) -> Any:
 
 
 def _read_structured(text: str, output_type: Any) -> Any:
-    if output_type is str:
-        return text
     try:
         values = containers(text, "{")
     except OutputError:  # reading says more of what is broken
@@ -127,15 +115,11 @@ def _read_structured(text: str, output_type: Any) -> Any:
 def _brackets(output_type: Any) -> str:
     """Tell with which bracket the JSON of a type can begin."""
     fields = getattr(output_type, "model_fields", None)
+    kind = get_origin(output_type) or output_type
     is_record = hasattr(output_type, "__dataclass_fields__") or hasattr(output_type, "__total__")
-    if (
-        output_type is dict
-        or get_origin(output_type) is dict
-        or is_record
-        or (fields is not None and "root" not in fields)
-    ):
+    if kind is dict or is_record or (fields is not None and "root" not in fields):
         return "{"
-    return "[" if output_type is list or get_origin(output_type) is list else "{["
+    return "[" if kind is list else "{["
 
 
 def _only_fit(values: list[Any], output_type: Any) -> Any:
@@ -176,7 +160,9 @@ def _converted(value: Any, output_type: Any) -> Any:
         return _elements(_instance(value, list), get_args(output_type)[0])
     if is_choice(output_type):
         return choice(value if isinstance(value, str) else json.dumps(value), output_type)
-    readers = {str: _as_string, bool: _as_bool, int: _as_int, float: _as_float}
+    if output_type is int:
+        return whole_number(_number_text(value))
+    readers: dict[Any, Callable[[Any], Any]] = {str: _as_string, bool: _as_bool, float: _as_float}
     return readers[output_type](value) if output_type in readers else _validated(value, output_type)
 
 
@@ -203,21 +189,14 @@ def _as_string(value: Any) -> str:
 
 
 def _as_bool(value: Any) -> bool:
-    if isinstance(value, str):
-        return verdict(value)
-    if not isinstance(value, bool):
+    if not isinstance(value, (str, bool)):
         raise OutputError("it is neither true nor false")
-    return value
-
-
-def _as_int(value: Any) -> int:
-    return whole_number(_number_text(value))
+    return verdict(value) if isinstance(value, str) else value
 
 
 def _as_float(value: Any) -> float:
-    found = number(_number_text(value))
     try:
-        return float(found)
+        return float(number(_number_text(value)))
     except OverflowError:
         raise OutputError("it holds a number too large to read") from None
 
@@ -229,22 +208,17 @@ def _number_text(value: Any) -> str:
 
 
 def _validated(value: Any, output_type: Any) -> Any:
-    from pydantic import ValidationError
-
-    try:
-        found = schemas.adapter(output_type).validate_json(json.dumps(value))
-    except ValidationError as error:
-        raise _problems(error) from error
+    found = _checked(schemas.adapter(output_type).validate_json, json.dumps(value))
     if isinstance(found, float) and not abs(found) < float("inf"):
         raise OutputError(f"{found} is no number")
     return found
 
 
-def _constrained(value: Any, output_type: Any) -> Any:
+def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
     from pydantic import ValidationError
 
     try:
-        return schemas.adapter(output_type).validate_python(value)
+        return validate(value)
     except ValidationError as error:
         raise _problems(error) from error
 
@@ -258,19 +232,6 @@ def _problems(error: Any) -> OutputError:
 def _problem(found: Any) -> str:
     place = ".".join(str(step) for step in found["loc"])
     return f"{place}: {found['msg']}" if place else str(found["msg"])
-
-
-def _kind(output_type: Any) -> str:
-    """Name a type in an error message, without its module: the message is part of the next request."""
-    if (inner := schemas.optional_type(output_type)) is not None:
-        return f"null or {_kind(inner)}"
-    if get_origin(output_type) is Annotated:
-        return _kind(get_args(output_type)[0])
-    if is_choice(output_type):
-        return f"one of {_options(output_type)}"
-    kind = get_origin(output_type) or output_type
-    kinds = {bool: "yes or no", int: "a whole number", float: "a number", list: "a JSON array", dict: "a JSON object"}
-    return kinds[kind] if kind in kinds else f"a {kind.__name__}" if isinstance(kind, type) else "what the schema says"
 
 
 def _expected(output_type: Any) -> str:

@@ -106,10 +106,10 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
 def _misfit(text: str, expected: Any) -> str | None:
     """Return where an answer does not fit a class, which reads it, or a JSON schema, whose user does."""
     if not isinstance(expected, dict):
-        from ..outputs.parse import read_structured
+        from ..outputs.parse import read
 
         try:
-            read_structured(text, expected)
+            read(text, expected, structured=True)
         except OutputError as error:
             return str(error)
         return None

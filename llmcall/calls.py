@@ -66,7 +66,39 @@ class _Templates(NamedTuple):
 _last: ContextVar[WeakKeyDictionary[LLMCall, Answer] | None] = ContextVar("llmcall last answers", default=None)
 
 
-class LLMCall:
+class _Mapped:
+    """Be asked about many rows."""
+
+    def map(self, rows: Iterable[Any], **map_options: Any) -> Any:
+        """Ask about each row, and return the values in the order of the rows.
+
+        :param rows: dicts of the templates' variables, or a pandas DataFrame; more columns than the templates use are
+            no error.
+        :param map_options: those of :func:`llmcall.map`.
+        :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`Plan`.
+        """
+        from .parallel.map import map as mapped
+
+        return mapped(self, rows, **map_options)
+
+    def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
+        """Ask about each row, and return a DataFrame with a row for each row and repeat.
+
+        Its columns are those of the rows, then ``repeat`` (from 0 on), ``value``, ``error`` (the exception of a row
+        that failed, unless it was raised), ``cached`` (whether no call was made for it), ``cost`` (USD when it was
+        made, corrections included; missing where unknown) and ``cache_key`` (of the answer).
+
+        :param rows: as of :meth:`map`; none of their columns may have one of those names.
+        :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers in ``.results``.
+        :raises ConfigError: where pandas is not installed.
+        :raises ValueError: where a column has one of those names.
+        """
+        from .parallel.map import table
+
+        return table(self, rows, **map_options)
+
+
+class LLMCall(_Mapped):
     """Render templates, ask a model, and read its answer as a type.
 
     :param system_template_name: a file under ``[Templates] PATH`` with the system message.
@@ -167,34 +199,6 @@ class LLMCall:
         """Ask without blocking the event loop; as :meth:`call`."""
         return (await self.arun(**variables)).value
 
-    def map(self, rows: Iterable[Any], **map_options: Any) -> Any:
-        """Ask about each row, and return the values in the order of the rows.
-
-        :param rows: dicts of the templates' variables, or a pandas DataFrame; more columns than the templates use are
-            no error.
-        :param map_options: those of :func:`llmcall.map`.
-        :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`Plan`.
-        """
-        from .parallel.map import map as mapped
-
-        return mapped(self, rows, **map_options)
-
-    def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
-        """Ask about each row, and return a DataFrame with a row for each row and repeat.
-
-        Its columns are those of the rows, then ``repeat`` (from 0 on), ``value``, ``error`` (the exception of a row
-        that failed, unless it was raised), ``cached`` (whether no call was made for it), ``cost`` (USD when it was
-        made, corrections included; missing where unknown) and ``cache_key`` (of the answer).
-
-        :param rows: as of :meth:`map`; none of their columns may have one of those names.
-        :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers in ``.results``.
-        :raises ConfigError: where pandas is not installed.
-        :raises ValueError: where a column has one of those names.
-        """
-        from .parallel.map import table
-
-        return table(self, rows, **map_options)
-
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""
         from .parallel.items import RowJob
@@ -249,7 +253,7 @@ class LLMCall:
         if not structured:
             if self._instruction is None:
                 self._instruction = describe(self.output_type)
-            messages[-1]["content"] = _joined(messages[-1]["content"], self._instruction)
+            messages[-1]["content"] = "\n\n".join(filter(None, (messages[-1]["content"], self._instruction)))
         replies: list[Reply] = []
         while True:
             self._remember(Answer(None, None, messages))
@@ -352,11 +356,7 @@ def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[:most] + "…"
 
 
-def _joined(text: str, instruction: str) -> str:
-    return f"{text}\n\n{instruction}" if instruction else text
-
-
-class LLMFunction(Generic[Arguments, Value]):
+class LLMFunction(_Mapped, Generic[Arguments, Value]):
     """Be a function whose body is a model's answer; as a method it binds its object.
 
     :param function: gives the name, the arguments and their defaults.
@@ -389,18 +389,6 @@ class LLMFunction(Generic[Arguments, Value]):
     async def acall(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
         """Ask without blocking the event loop."""
         return (await self.llm_call.arun(**self._variables(*args, **kwargs))).value  # type: ignore[no-any-return]
-
-    def map(self, rows: Iterable[Any], **map_options: Any) -> Any:
-        """Ask about each row, a dict of arguments or what the only argument is; see :meth:`LLMCall.map`."""
-        from .parallel.map import map as mapped
-
-        return mapped(self, rows, **map_options)
-
-    def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
-        """Ask about each row, as :meth:`map`, and return a DataFrame; see :meth:`LLMCall.table`."""
-        from .parallel.map import table
-
-        return table(self, rows, **map_options)
 
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""

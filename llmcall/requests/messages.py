@@ -43,14 +43,13 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
 
 
 def _checked(message: Any, index: int) -> dict[str, Any]:
-    if isinstance(message, Mapping):
-        role, content = message.get("role"), message.get("content")
-        if len(message) == PLAIN_FIELDS and type(role) is str and role in ROLES and type(content) is str:
-            return {"role": role, "content": content}
     place = f"messages[{index}]"
     if not isinstance(message, Mapping):
         raise TypeError(f"{place} is {a(message)}; it must be a dict with role and content")
-    _check_role(message.get("role"), place)
+    role, content = message.get("role"), message.get("content")
+    if len(message) == PLAIN_FIELDS and type(role) is str and role in ROLES and type(content) is str:
+        return {"role": role, "content": content}
+    _check_role(role, place)
     _check_content(message, place)
     name = message.get("name")
     if name is not None and not isinstance(name, str):

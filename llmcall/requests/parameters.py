@@ -12,32 +12,17 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..models.capabilities import Capabilities
 
-__all__ = [
-    "CONFIGURED",
-    "UNKEYED",
-    "UncheckedFormat",
-    "asked_parameters",
-    "check_names",
-    "expected_answer",
-    "given_parameters",
-    "sent_body",
-]
+__all__ = ["UNKEYED", "UncheckedFormat", "asked_parameters", "check_names", "expected_answer", "given_parameters"]
 
 # Parameters that [OpenAI] gives a default to.
 CONFIGURED = ("temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", "reasoning_effort")
 # Parameters that change who pays, who may ask or what is logged, not what is answered.
 UNKEYED = frozenset(
     {
-        "user",
-        "metadata",
-        "store",
-        "service_tier",
-        "safety_identifier",
-        "prompt_cache_key",
-        "extra_headers",
+        "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "extra_headers",
         "extra_query",
     }
-)
+)  # fmt: skip
 # Accepted for the sake of older scripts, and not sent.
 ACCEPTED = frozenset({"echo", "enable_pydantic_model_return"})
 # Parameters that are an argument of their own; a checked signature keeps them out of ``**params``.
@@ -55,29 +40,27 @@ class Kind(NamedTuple):
 
     :param words: how a message says so.
     :param types: of the plain data that it is made into.
-    :param plain: those of them that are plain data as they are.
     :param item: what each of several is.
     """
 
     words: str
     types: tuple[type, ...]
-    plain: tuple[type, ...] = ()
     item: Kind | None = None
 
 
-ANY = Kind("plain data", (dict, list, str, int, float, bool, type(None)), (int, str, bool))
-NUMBER = Kind("a number", (int, float), (int,))
-WHOLE = Kind("a whole number", (int,), (int,))
-TEXT = Kind("a string", (str,), (str,))
+ANY = Kind("plain data", (dict, list, str, int, float, bool, type(None)))
+NUMBER = Kind("a number", (int, float))
+WHOLE = Kind("a whole number", (int,))
+TEXT = Kind("a string", (str,))
 OBJECT = Kind("a dict", (dict,))
 TOOL = Kind("a dict or a function", (dict,))
 # What the arguments of the methods take: the API would refuse anything else, or a server make of it what it likes.
 KINDS = {
     "temperature": NUMBER, "top_p": NUMBER, "frequency_penalty": NUMBER, "presence_penalty": NUMBER,
     "max_tokens": WHOLE, "max_completion_tokens": WHOLE, "seed": WHOLE, "n": WHOLE, "dimensions": WHOLE,
-    "reasoning_effort": TEXT, "stop": Kind("a string or a list of strings", (str, list), (str,), TEXT),
-    "tools": Kind("a list of dicts and functions", (list,), (), TOOL),
-    "tool_choice": Kind("a string or a dict", (str, dict), (str,)), "extra_body": OBJECT, "extra_headers": OBJECT,
+    "reasoning_effort": TEXT, "stop": Kind("a string or a list of strings", (str, list), TEXT),
+    "tools": Kind("a list of dicts and functions", (list,), TOOL),
+    "tool_choice": Kind("a string or a dict", (str, dict)), "extra_body": OBJECT, "extra_headers": OBJECT,
 }  # fmt: skip
 
 
@@ -128,13 +111,18 @@ def _value(name: str, value: Any) -> Any:
     if name == "response_format" and not isinstance(value, dict):
         from . import schemas
 
-        return plain(schemas.format_of(value), name)
-    kind = KINDS.get(name, ANY)
-    if type(value) in kind.plain:
-        return value
-    if name == "tools" and isinstance(value, (list, tuple)):
-        return [_tool(tool, f"tools[{index}]") for index, tool in enumerate(value)]
-    return _checked(plain(value, name), name, kind)
+        value = schemas.format_of(value)
+    elif name == "tools" and isinstance(value, (list, tuple)):
+        value = [_described(tool) for tool in value]
+    return _checked(plain(value, name), name, KINDS.get(name, ANY))
+
+
+def _described(tool: Any) -> Any:
+    if isinstance(tool, dict) or not callable(tool):
+        return tool
+    from . import schemas
+
+    return schemas.tool_of(tool)
 
 
 def _checked(value: Any, place: str, kind: Kind) -> Any:
@@ -145,18 +133,9 @@ def _checked(value: Any, place: str, kind: Kind) -> Any:
     if type(value) not in kind.types:
         what = f"{value!r}" if isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
         raise TypeError(f"{place} is {what}; it must be {kind.words}")
-    if kind.item is not None and isinstance(value, list):
-        for index, item in enumerate(value):
-            _checked(item, f"{place}[{index}]", kind.item)
+    for index, item in enumerate(value if kind.item is not None and isinstance(value, list) else ()):
+        _checked(item, f"{place}[{index}]", kind.item or ANY)
     return value
-
-
-def _tool(tool: Any, place: str) -> Any:
-    if isinstance(tool, dict) or not callable(tool):
-        return _checked(plain(tool, place), place, TOOL)
-    from . import schemas
-
-    return schemas.tool_of(tool)
 
 
 class UncheckedFormat(dict[str, Any]):

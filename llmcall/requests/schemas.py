@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping
-from functools import lru_cache, reduce, wraps
+from enum import Enum
+from functools import lru_cache, partial, reduce, wraps
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+from .plain_data import plain
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = [
-    "adapter",
-    "format_of",
-    "full_schema",
-    "is_wrapped",
-    "model_schema",
-    "optional_type",
-    "response_format",
-    "rooted",
-    "schema",
-    "simple_schema",
-    "strict",
-    "tool_of",
-]
+__all__ = ["adapter", "format_of", "full_schema", "is_choice", "labels", "response_format", "tool_of"]
 
 
 def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -53,16 +46,18 @@ def model_schema(model_or_function: Any) -> dict[str, Any]:
         knows, or a function.
     :raises TypeError: for what pydantic has no JSON schema of, and for a function with positional-only parameters.
     """
-    import inspect
-    from functools import partial
-
     if inspect.isroutine(model_or_function) or isinstance(model_or_function, partial):
         return _arguments_schema(model_or_function)
     return canonical(_pydantic_schema(model_or_function))
 
 
-def schema(output_type: Any) -> dict[str, Any] | None:
-    """Return the strict JSON schema for the API's structured output.
+def is_wrapped(output_type: Any) -> bool:
+    """Tell whether :func:`response_format` wraps a type as ``{"value": …}``."""
+    return output_type is not str and not _is_object(full_schema(output_type))
+
+
+def response_format(output_type: Any) -> dict[str, Any] | None:
+    """Return the ``response_format`` parameter for a type: a strict JSON schema.
 
     What is no object (a list, a number, a choice) is wrapped: ``{"value": …}``.
 
@@ -76,20 +71,9 @@ def schema(output_type: Any) -> dict[str, Any] | None:
         definitions = {"$defs": full.pop("$defs")} if "$defs" in full else {}
         full = {"type": "object", "properties": {"value": full}, **definitions}
     try:
-        return strict(full)
+        return _format(output_type, strict(full), is_strict=True)
     except ValueError:
         return None
-
-
-def is_wrapped(output_type: Any) -> bool:
-    """Tell whether :func:`schema` wraps a type as ``{"value": …}``."""
-    return output_type is not str and not _is_object(full_schema(output_type))
-
-
-def response_format(output_type: Any) -> dict[str, Any] | None:
-    """Return the ``response_format`` parameter for a type; ``None`` where :func:`schema` has none."""
-    found = schema(output_type)
-    return None if found is None else _format(output_type, found, is_strict=True)
 
 
 @_once_per_type
@@ -112,8 +96,6 @@ def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
         parameters.
     :raises TypeError: for parameters that have no JSON schema or no name.
     """
-    import inspect
-
     name = getattr(function, "__name__", type(function).__name__)
     parameters = rooted(model_schema(function))
     described = parameters.pop("description", None) if isinstance(function, type) else inspect.getdoc(function)
@@ -123,9 +105,6 @@ def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 def optional_type(output_type: Any) -> Any:
     """Return ``T`` of ``Optional[T]``; of any other type ``None``."""
-    from types import UnionType
-    from typing import Union
-
     alternatives = get_args(output_type)
     if get_origin(output_type) not in (Union, UnionType) or len(alternatives) != 2 or type(None) not in alternatives:
         return None
@@ -138,8 +117,6 @@ def adapter(output_type: Any) -> TypeAdapter[Any]:
 
     :raises TypeError: for a type that pydantic cannot read.
     """
-    import inspect
-
     from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 
     if inspect.isroutine(output_type):  # pydantic would read arguments and call it
@@ -169,8 +146,6 @@ def _pydantic_schema(output_type: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _generator() -> Any:
-    import inspect
-
     from pydantic.json_schema import GenerateJsonSchema
 
     class Generator(GenerateJsonSchema):
@@ -199,8 +174,6 @@ def _generator() -> Any:
 
 
 def _arguments_schema(function: Any) -> dict[str, Any]:
-    import inspect
-
     from typing_extensions import NotRequired, TypedDict
 
     fields: dict[str, Any] = {}
@@ -220,16 +193,13 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
 
 def _parameters(function: Any) -> list[tuple[str, Any]]:
     """List the parameters that can be given by name; ``*args`` and ``**kwargs`` have none."""
-    import inspect
-
     try:
         parameters = inspect.signature(function, eval_str=True).parameters
     except NameError as error:
         raise _no_schema(function, str(error)) from error
-    if nameless := [name for name, found in parameters.items() if found.kind is found.POSITIONAL_ONLY]:
-        raise _no_schema(
-            function, f"the parameter {nameless[0]} is positional-only, and a model gives arguments by name"
-        )
+    for name, found in parameters.items():
+        if found.kind is found.POSITIONAL_ONLY:
+            raise _no_schema(function, f"the parameter {name} is positional-only, and a model gives arguments by name")
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [(name, found) for name, found in parameters.items() if found.kind not in variable]
 
@@ -266,13 +236,12 @@ def simple_schema(output_type: Any) -> dict[str, Any] | None:
 
 
 def _choice_schema(output_type: Any) -> dict[str, Any]:
-    options = labels(output_type)
-    plain = get_origin(output_type) is Literal
+    is_literal = get_origin(output_type) is Literal
     values = [
-        option if plain and type(option) in (int, bool, type(None)) else label for label, option in options.items()
+        option if is_literal and type(option) in (int, bool, type(None)) else label
+        for label, option in labels(output_type).items()
     ]
-    types = types_of(values)
-    return {"enum": values, "type": types[0]} if len(types) == 1 else {"enum": values}
+    return _stable({"enum": values})
 
 
 def _is_object(full: dict[str, Any]) -> bool:
@@ -292,8 +261,6 @@ def _name(name: str) -> str:
 
 def is_choice(output_type: Any) -> bool:
     """Tell whether a type is a ``Literal`` or an ``Enum``."""
-    from enum import Enum
-
     return get_origin(output_type) is Literal or (isinstance(output_type, type) and issubclass(output_type, Enum))
 
 
@@ -311,17 +278,11 @@ def labels(output_type: Any) -> dict[str, Any]:
 
 def label_of(option: Any) -> str:
     """Return the text by which a model names an option."""
-    from enum import Enum
-
     if isinstance(option, Enum):
         return option.value if isinstance(option.value, str) else option.name
     if isinstance(option, bytes):
         raise TypeError("a Literal of bytes cannot be an output type: a model answers in text")
-    return (
-        option
-        if isinstance(option, str)
-        else {"True": "true", "False": "false", "None": "null"}.get(repr(option), repr(option))
-    )
+    return option if isinstance(option, str) else json.dumps(option)
 
 
 def readable(output_type: Any) -> Any:
@@ -381,19 +342,10 @@ _ONE_SCHEMA = {"items", "additionalProperties", "not", "contains", "if", "then",
 # Not every pydantic 2 writes these, or they differ: titles and OpenAPI's discriminator; propertyNames came with 2.10.
 _UNSTABLE = {"title", "discriminator", "propertyNames"}
 _STRICT_KEYWORDS = {
-    *("type", "enum", "anyOf", "properties", "required", "additionalProperties", "items", "$ref", "description"),
-    *(
-        "pattern",
-        "format",
-        "multipleOf",
-        "maximum",
-        "exclusiveMaximum",
-        "minimum",
-        "exclusiveMinimum",
-        "minItems",
-        "maxItems",
-    ),
-}
+    "type", "enum", "anyOf", "properties", "required", "additionalProperties", "items", "$ref", "description",
+    "pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+    "minItems", "maxItems",
+}  # fmt: skip
 _STRICT_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 _NOT_STRICT = {"allOf", "prefixItems", "patternProperties", "not", "if", "then", "else", "contains"}
 
@@ -442,8 +394,7 @@ class _Normalizer:
         """Return the form of a schema."""
         if not isinstance(node, Mapping):
             return node
-        node = _stable(node)
-        return {keyword: self.keyword(keyword, node[keyword]) for keyword in sorted(node)}
+        return {keyword: self.keyword(keyword, value) for keyword, value in sorted(_stable(node).items())}
 
     def keyword(self, keyword: str, value: Any) -> Any:
         """Return the form of a keyword's value."""
@@ -453,16 +404,16 @@ class _Normalizer:
             return [self.schema(item) for item in value]
         if keyword in _ONE_SCHEMA:
             return self.schema(value)
-        return f"#/$defs/{self.name(value)}" if keyword == "$ref" else _short_numbers(value)
+        return f"#/$defs/{self.name(value)}" if keyword == "$ref" else plain(value, keyword)
 
     def name(self, reference: str) -> str:
         """Name a definition by its class; pydantic puts the module before the names of classes that share one."""
         key = reference.removeprefix("#/$defs/")
         if key not in self.names:
             own = re.sub(r"-(?:Input|Output)(?=__|$)|__\d+$", "", key).rpartition("__")[2] or key
-            used = list(self.names.values())
+            used = set(self.names.values())
             numbered = (f"{own}_{count}" for count in range(2, len(used) + 3))
-            self.names[key] = own if own not in used else next(name for name in numbered if name not in used)
+            self.names[key] = next(name for name in (own, *numbered) if name not in used)
         return self.names[key]
 
 
@@ -474,43 +425,23 @@ def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
     if node.get("additionalProperties") is True:  # written since pydantic 2.11
         del node["additionalProperties"]
     if isinstance(node.get("description"), str):  # early versions keep a docstring's indentation
-        node["description"] = _cleaned(node["description"])
+        node["description"] = inspect.cleandoc(node["description"])
     if "const" in node:
         node["enum"] = [node.pop("const")]
     if "enum" in node:
-        node = _typed_enum(node)
+        node.pop("type", None)
+        types = _types_of(node["enum"])
+        node |= {"type": types[0]} if len(types) == 1 else {}
     if "prefixItems" in node:  # of a NamedTuple: defaults and minItems, as pydantic writes them since 2.1
         node["prefixItems"] = [{name: item[name] for name in item if name != "default"} for item in node["prefixItems"]]
         node["minItems"] = node.get("maxItems", 0)
     return node
 
 
-def _cleaned(text: str) -> str:
-    from inspect import cleandoc
-
-    return cleandoc(text)
-
-
-def _typed_enum(node: dict[str, Any]) -> dict[str, Any]:
-    types = types_of(node["enum"])
-    return {
-        **{keyword: value for keyword, value in node.items() if keyword != "type"},
-        **({"type": types[0]} if len(types) == 1 else {}),
-    }
-
-
-def types_of(values: list[Any]) -> list[str]:
+def _types_of(values: list[Any]) -> list[str]:
     """List the JSON types of an ``enum``'s values; an integer among numbers is a number."""
     types = sorted({_JSON_TYPES[type(value)] for value in values if type(value) in _JSON_TYPES})
     return [name for name in types if name != "integer"] if "number" in types else types
-
-
-def _short_numbers(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        return {name: _short_numbers(item) for name, item in value.items()}
-    return [_short_numbers(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -527,18 +458,16 @@ def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[s
 
 
 def _strict(schema: Any, definitions: Mapping[str, Any], place: str) -> dict[str, Any]:
-    if not isinstance(schema, Mapping) or (refused := _NOT_STRICT.intersection(schema)):
-        raise ValueError(
-            f"{place} is {schema!r}" if not isinstance(schema, Mapping) else f"{place} uses {min(refused)}"
-        )
+    if not isinstance(schema, Mapping):
+        raise ValueError(f"{place} is {schema!r}")
+    if refused := _NOT_STRICT.intersection(schema):
+        raise ValueError(f"{place} uses {min(refused)}")
     node = {"anyOf" if keyword == "oneOf" else keyword: value for keyword, value in schema.items()}
-    node = {
-        keyword: value for keyword, value in node.items() if keyword in _STRICT_KEYWORDS and _is_strict(keyword, value)
-    }
+    node = {keyword: value for keyword, value in node.items() if _is_strict(keyword, value)}
     if "$ref" in node and len(node) > 1:
         return _strict(_resolved(node, definitions), definitions, place)
     if "enum" in node and "type" not in node:
-        node["type"] = types_of(node["enum"])
+        node["type"] = _types_of(node["enum"])
     if not {"type", "anyOf", "$ref"}.intersection(node):
         raise ValueError(f"{place} allows any value")
     return _strict_inside(node, definitions, place)
@@ -560,4 +489,4 @@ def _strict_inside(node: dict[str, Any], definitions: Mapping[str, Any], place: 
 def _is_strict(keyword: str, value: Any) -> bool:
     if keyword == "pattern":
         return "(?" not in value  # lookarounds are refused
-    return keyword != "format" or value in _STRICT_FORMATS
+    return value in _STRICT_FORMATS if keyword == "format" else keyword in _STRICT_KEYWORDS

@@ -436,8 +436,10 @@ class Decoder:
         if isinstance(encoded, dict):
             if _stands_for_another(encoded):
                 return self._meant(*next(iter(encoded.items())), room)
-            return {name: self._data(item, room) for name, item in encoded.items()}
-        return [self._data(item, room) for item in encoded] if isinstance(encoded, list) else encoded
+            return {name: self._data(item, room) if type(item) in NESTED else item for name, item in encoded.items()}
+        if isinstance(encoded, list):
+            return [self._data(item, room) if type(item) in NESTED else item for item in encoded]
+        return encoded
 
     def _meant(self, sign: str, value: Any, room: list[int]) -> Data:
         """Return what an object stands for.

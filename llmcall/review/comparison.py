@@ -148,11 +148,12 @@ class Comparison:
             theirs[after] = theirs.pop(before)
         self.renamed.update(renamed)
         pairs = {scope: list(_paired(ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}}
-        repeats = EarlierAnswers(pair for found in pairs.values() for pair in found)
+        rows = {scope: [_row(scope, pair, number) for pair in found] for scope, found in pairs.items()}
+        repeats = EarlierAnswers(row for found in rows.values() for row in found if row.status == "changed")
         for scope, found in pairs.items():
             self.pairs += found
-            self.rows += [_row(scope, pair, number) for pair in found]
-            parting = _parting(scope, found, repeats, number)
+            self.rows += rows[scope]
+            parting = _parting(rows[scope], found, repeats)
             if parting is not None:
                 self.parted.append(parting)
 
@@ -321,8 +322,8 @@ def _renamed(ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]
     return {new[prompt]: left[prompt] for prompt in new if prompt in left}
 
 
-def _by_first_prompt(records: Mapping[str, list[Record]], scopes: Iterable[str]) -> dict[str, str]:
-    found: dict[str, list[str]] = {}
+def _by_first_prompt(records: Mapping[str, list[Record]], scopes: Iterable[str]) -> dict[tuple[Any, ...], str]:
+    found: dict[tuple[Any, ...], list[str]] = {}
     for scope in scopes:
         found.setdefault(_digest(records[scope][0]), []).append(scope)
     return {prompt: scopes[0] for prompt, scopes in found.items() if len(scopes) == 1}
@@ -360,8 +361,19 @@ def _alike(one: Record, other: Record) -> bool:
     return one.kind == other.kind and one.request.get("function") == other.request.get("function")
 
 
-def _digest(record: Record) -> str:
-    return json.dumps([record.kind, record.request], sort_keys=True, default=repr)
+def _digest(record: Record) -> tuple[Any, ...]:
+    """Return what is the same for equal requests, and only for them."""
+    messages = record.request.get("messages")
+    messages = messages if isinstance(messages, list) else []
+    rest = {name: value for name, value in record.request.items() if name != "messages"}
+    return record.kind, json.dumps(rest, sort_keys=True, default=repr), *map(_said, messages)
+
+
+def _said(message: Any) -> Any:
+    """Return a message as what can be compared by its hash."""
+    if isinstance(message, dict) and len(message) == 2 and isinstance(message.get("content"), str):
+        return message.get("role"), message["content"]
+    return json.dumps(message, sort_keys=True, default=repr)
 
 
 def _row(scope: str, pair: Pair, number: int) -> Row:
@@ -382,17 +394,17 @@ def _told(record: Record | None) -> tuple[str | None, str | None]:
 # Where two runs part
 
 
-def _parting(scope: str, pairs: Sequence[Pair], repeats: EarlierAnswers, number: int) -> Parting | None:
-    for place, one, other in pairs:
-        if one is None or other is None:
-            why = "added" if one is None else "missing"
-            return Parting(scope, place, why, _told(one)[0], _told(other)[0], number)
-        if _same_request(one, other):
-            if not same_answer(one, other):
-                return Parting(scope, place, "draw", answer_text(one), answer_text(other), number)
+def _parting(rows: Sequence[Row], pairs: Sequence[Pair], repeats: EarlierAnswers) -> Parting | None:
+    """Return where an actor's runs part, if they do: at the first row that is not the same, or repeats what was."""
+    for row, (_, one, other) in zip(rows, pairs, strict=True):
+        if row.status == "same":
             continue
+        if one is None or other is None:
+            return Parting(row.scope, row.place, row.status, row.prompt, row.other_prompt, row.run)
+        if _same_request(one, other):
+            return Parting(row.scope, row.place, "draw", row.answer, row.other_answer, row.run)
         if repeats.normalized(one.request) != repeats.normalized(other.request):
-            return Parting(scope, place, *_difference(one.request, other.request), number)
+            return Parting(row.scope, row.place, *_difference(one.request, other.request), row.run)
     return None
 
 
@@ -430,16 +442,15 @@ def _text(value: Any) -> str:
 class EarlierAnswers:
     """Take the answers that two runs gave at the same place for one another, in the prompts that repeat them.
 
-    :param pairs: all calls of both runs.
+    :param rows: the calls of both runs that changed.
     """
 
-    def __init__(self, pairs: Iterable[Pair]) -> None:
+    def __init__(self, rows: Iterable[Row]) -> None:
         self._same_as: dict[str, str] = {}
-        for _, one, other in pairs:
-            if one is not None and other is not None:
-                ours, theirs = self._first(answer_text(one)), self._first(answer_text(other))
-                if ours != theirs:
-                    self._same_as[theirs] = ours
+        for row in rows:
+            ours, theirs = self._first(row.answer or ""), self._first(row.other_answer or "")
+            if ours != theirs:
+                self._same_as[theirs] = ours
         answers = {*self._same_as, *self._same_as.values()} - {""}
         self._answers = {answer: self._first(answer) for answer in answers}
         self._has_short = any(len(answer) < WINDOW for answer in answers)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..types import Record
 
 __all__ = [
-    "Block", "Call", "Group", "Said", "answers_of", "first_words", "grouped", "message_key", "messages_of", "named",
+    "Block", "Call", "Group", "Said", "first_words", "grouped", "message_key", "messages_of", "named",
     "said_of", "shown_data",
 ]  # fmt: skip
 
@@ -87,51 +87,47 @@ class Group(NamedTuple):
     calls: list[Call]
 
 
-class _Known(NamedTuple):
-    """Be a run of messages that is known: its number in its scope, and the first and the last call that held it."""
-
-    number: int
-    first: Call | None
-    last: Call | None
-
-
 def grouped(records: Iterable[Record]) -> list[Group]:
     """Return the calls of records by scope, both in the order of the records."""
     groups: dict[str, Group] = {}
-    histories: dict[str, _Histories] = {}
+    histories: dict[str, _Known] = {}
     for number, record in enumerate(records, 1):
         scope = scope_of(record)
         group = groups.setdefault(scope, Group(scope, []))
-        group.calls.append(_call(number, record, histories.setdefault(scope, _Histories())))
+        group.calls.append(_call(number, record, histories.setdefault(scope, _Known(None))))
     return list(groups.values())
 
 
-class _Histories:
-    """Know the messages of the calls of one scope, so that a call can be shown to go on from another."""
+class _Known:
+    """Be the messages that some calls of a scope began with: the first of these calls and the last, and what went on.
 
-    def __init__(self) -> None:
-        self._runs: dict[tuple[int, str], _Known] = {}
+    :ivar further: the longer runs of messages, by the message that follows.
+    """
+
+    def __init__(self, first: Call | None) -> None:
+        self.first = self.last = first
+        self.further: dict[str, _Known] = {}
 
     def longest(self, keys: list[str]) -> tuple[int, _Known]:
         """Return how many messages are known from the first on, the last one apart, and what is known of them."""
-        known = _Known(0, None, None)
+        known = self
         for count, key in enumerate(keys[:-1]):
-            longer = self._runs.get((known.number, key))
+            longer = known.further.get(key)
             if longer is None:
                 return count, known
             known = longer
         return max(len(keys) - 1, 0), known
 
-    def add(self, keys: list[str], call: Call) -> None:
-        """Let the messages of a call, and its answer, be known."""
-        run = 0
+    def add(self, keys: list[str], call: Call) -> _Known:
+        """Let the messages of a call be known."""
+        known = self
         for key in keys:
-            known = self._runs.get((run, key)) or _Known(len(self._runs) + 1, call, call)
-            self._runs[run, key] = known._replace(last=call)
-            run = known.number
+            known = known.further.get(key) or known.further.setdefault(key, _Known(call))
+            known.last = call
+        return known
 
 
-def _call(number: int, record: Record, histories: _Histories) -> Call:
+def _call(number: int, record: Record, histories: _Known) -> Call:
     messages = messages_of(record)
     keys = [message_key(message) for message in messages]
     count, known = histories.longest(keys)
@@ -145,11 +141,11 @@ def _call(number: int, record: Record, histories: _Histories) -> Call:
         known.last,
         count,
         tuple(said_of(message) for message in messages[count:]),
-        tuple(answers_of(record)),
+        tuple(_answers(record)),
     )
-    histories.add(keys, call)
+    asked = histories.add(keys, call)
     for answer in _answer_messages(record.response):
-        histories.add([*keys, message_key(answer)], call)
+        asked.add([message_key(answer)], call)
     return call
 
 
@@ -243,7 +239,7 @@ def _tool_call(call: Mapping[str, Any]) -> str:
     return f"{function.get('name')}({function.get('arguments', '')}){identifier}"
 
 
-def answers_of(record: Record) -> list[Said]:
+def _answers(record: Record) -> list[Said]:
     """Return the answers of a call; several where ``n`` is above 1."""
     response = record.response
     choices = response.get("choices")

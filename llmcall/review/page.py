@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cache.summary import answer_text
 from ..text import OUTSIDE, visible
 from .comparison import WHY, counted_value
-from .conversations import answers_of, grouped, message_key, messages_of, said_of, shown_data
+from .conversations import grouped, message_key, messages_of, said_of, shown_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -236,7 +236,7 @@ class _Data:
         usage = call.usage
         values = (
             self._text(call.title), self._text("  ".join(f"{name}={value}" for name, value in call.parameters)),
-            visible(call.draw), node, len(messages) - call.known, [self._message(said) for said in answers_of(record)],
+            visible(call.draw), node, len(messages) - call.known, [self._message(said) for said in call.answers],
             usage.input_tokens, usage.output_tokens, record.cost, record.cache_key[:12],
         )  # fmt: skip
         self._place[id(record)] = len(self._calls["node"])

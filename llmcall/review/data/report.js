@@ -7,7 +7,7 @@
   const STATUS = { changed: "≠ changed", added: "+ only in the other run", missing: "− only in this run", same: "" };
   const SHORT = { changed: "≠", added: "+", missing: "−", same: "" };
   const ROLES = new Set(["system", "developer", "user", "assistant", "tool", "function"]);
-  const ROW = 68, HIT = 72, NAME = 132, CELL = 200, OPEN = 1500;
+  const ROW = 68, HIT = 72, NAME = 132, CELL = 200, OPEN = 1500, MOST = 30_000; // pixels; characters of a text; pixels of a list that are printed
   const compared = cells.status.some(Boolean);
 
   /** Make an element; children are nodes or texts. */
@@ -65,7 +65,7 @@
 
   function fill() {
     const first = Math.max(0, Math.floor(box.scrollTop / list.height) - 4);
-    const last = Math.min(list.count, Math.ceil((box.scrollTop + box.clientHeight) / list.height) + 4);
+    const last = Math.min(list.count, Math.ceil((box.scrollTop + Math.min(box.clientHeight, MOST)) / list.height) + 4);
     for (const [number, element] of list.built) {
       if ((number < first || number >= last) && !element.contains(document.activeElement)) {
         element.remove();
@@ -377,13 +377,17 @@
   }
 
   function close() {
-    find("conversation").hidden = true;
-    document.body.classList.remove("reading");
     const cell = opened;
-    opened = -1;
-    history.replaceState(null, "", location.pathname + location.search);
+    leave();
     if (!hits) showGrid();
     activate(cell, true);
+  }
+
+  function leave() {
+    find("conversation").hidden = true;
+    document.body.classList.remove("reading");
+    opened = -1;
+    history.replaceState(null, "", location.pathname + location.search);
   }
 
   // Costs and draws
@@ -449,7 +453,11 @@
 
   let waiting = 0;
   const step = (columnsMoved) => { firstRound += columnsMoved; const top = box.scrollTop; showGrid(); box.scrollTop = top; fill(); };
-  find("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(search, 60); });
+  find("search").addEventListener("input", () => {
+    if (opened >= 0 && !find("overview").offsetParent) leave(); // a narrow window shows the calls or the conversation
+    clearTimeout(waiting);
+    waiting = setTimeout(search, 60);
+  });
   find("changed").addEventListener("change", search);
   document.querySelector(".tools").addEventListener("submit", (event) => { event.preventDefault(); if (hits?.length) open(hits[0]); });
   find("earlier").addEventListener("click", () => step(-columns));
@@ -473,8 +481,13 @@
     width = box.clientWidth;
     if (hits) fill(); else step(0);
   }).observe(box);
-  addEventListener("beforeprint", () => { document.body.classList.add("printing"); box.scrollTop = 0; fill(); });
-  addEventListener("afterprint", () => { document.body.classList.remove("printing"); fill(); });
+  addEventListener("beforeprint", () => {
+    document.body.classList.add("printing");
+    box.scrollTop = 0;
+    fill();
+    if (list.built.size < list.count) find("shown").textContent += `, the first ${list.built.size} of ${plural(list.count, "actor")}`;
+  });
+  addEventListener("afterprint", () => { document.body.classList.remove("printing"); if (!hits) showGrid(); });
 
   document.querySelector(".tools").hidden = false;
   find("overview").hidden = false;

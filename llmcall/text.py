@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["OUTSIDE", "brief", "printable", "visible"]
+__all__ = ["OUTSIDE", "brief", "check_unicode", "printable", "visible"]
 
 OUTSIDE = "outside any scope"
 # Controls, what turns the direction of text, what is not seen at all, and lone surrogates; line ends and tabs stay,
@@ -32,3 +32,12 @@ def brief(text: str, limit: int) -> str:
     """Return a text on one line, cut where it is longer than so many characters."""
     flat = _SPACE.sub(" ", text[: 4 * limit]).strip()
     return flat if len(flat) <= limit and len(text) <= 4 * limit else flat[: limit - 1].rstrip() + "…"
+
+
+def check_unicode(text: str, place: str) -> None:
+    """Refuse a text with a lone surrogate by a ``ValueError`` that names its place."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{place} has a lone surrogate at index {error.start}, which is no text") from None

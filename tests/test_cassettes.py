@@ -1016,6 +1016,8 @@ def test_credentials_are_refused() -> None:
     assert "record 2 (sample 'a#0'): request.messages[1].content holds what looks like" in message
     assert secret not in message and "[Cassette] ALLOW" in message and not Path(PATH).exists()
     assert len(list(client.cache.records())) == 2
+    with pytest.raises(CacheError, match=r"response\.choices\[0\]\.message\.content holds"), cassette(PATH):
+        said(ScriptedClient([f"Your key is {secret}"]))
     with llmcall.configured(cassette_allow=("sk-a[A-Za-z0-9]+",)):
         run()
     assert secret in Path(PATH).read_text() and len(client.requests) == 2

@@ -32,6 +32,7 @@ from ..config import resolve as config
 from ..config.settings import CONFIGURED
 from ..errors import CacheCorruptError, CacheError
 from ..files import atomic_write
+from ..text import check_unicode
 from ..types import Data, Record
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ __all__ = [
     "VOLATILE",
     "Lines",
     "Writer",
-    "check_unicode",
     "decode",
     "encode",
     "header_differences",
@@ -379,15 +379,6 @@ class Encoder:
             if digest in self._runs and after - first > end - begin:
                 longest, begin, end = digest, first, after
         return [*messages[:begin], {"$messages": longest}, *messages[end:]] if longest else messages
-
-
-def check_unicode(text: str, place: str) -> None:
-    """Refuse a text with a lone surrogate by a ``ValueError`` that names its place."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{place} has a lone surrogate at index {error.start}, which is no text") from None
 
 
 class Decoder:

@@ -135,13 +135,6 @@ class Draws:
             self._accept_returned()
             return {key: (number, list(self._free.get(key, ()))) for key, number in self._next.items()}
 
-    def put(self, counts: Counts) -> None:
-        """Let counts stand in place of those of the same paths and requests."""
-        with _lock:
-            for key, (number, free) in counts.items():
-                self._next[key] = number
-                self._free[key] = list(free)
-
 
 class Draw:
     """One draw: its sample, and the way to give its number back.

@@ -8,7 +8,6 @@ import logging
 import os
 import pickle
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -87,19 +86,6 @@ def test_each_layer_is_above_those_before_it(highest: int, monkeypatch: pytest.M
     assert found.origin("[Cache] NAMESPACE") == origins[top]
 
 
-@pytest.mark.parametrize("layer", ["environment", ".env"])
-def test_our_variables_go_before_the_sdks(layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within a layer, LLMCALL_BASE_URL wins over OPENAI_BASE_URL."""
-    variables = {"LLMCALL_BASE_URL": "https://ours/v1", "OPENAI_BASE_URL": "https://sdk/v1"}
-    if layer == "environment":
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-    else:
-        written(".env", "".join(f"{name}={value}\n" for name, value in variables.items()))
-    assert llmcall.settings().base_url == "https://ours/v1"
-    assert llmcall.settings().origin("BASE_URL").endswith("LLMCALL_BASE_URL")
-
-
 def test_none_withdraws_what_was_configured() -> None:
     """configure(model=None) gives the lower layers their say back; a wrong value sets none of its call."""
     llmcall.configure(model="a", timeout=5)
@@ -130,24 +116,6 @@ def test_blocks_that_nest_and_overlap() -> None:
     assert llmcall.settings().temperature is None
 
 
-def test_threads_that_configure() -> None:
-    """Threads with blocks of their own see their own values, and leave nothing behind."""
-    names = ["temperature", "top_p", "frequency_penalty", "presence_penalty"]
-    before, wrong = list(llmcall.settings().items()), []
-
-    def work(name: str) -> None:
-        for _ in range(100):
-            with llmcall.configured(**{name: 1}):
-                wrong.extend([name] * (getattr(llmcall.settings(), name) != 1))
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == [] and list(llmcall.settings().items()) == before
-
-
 def test_what_is_forced_stays_above_arguments() -> None:
     """force_api_type is above configure and a client's arguments; None gives it back."""
     llmcall.force_api_type("azure")
@@ -159,16 +127,12 @@ def test_what_is_forced_stays_above_arguments() -> None:
 
 
 @pytest.mark.parametrize(
-    ("below", "forced", "mode"),
+    ('below', 'forced', 'mode'),
     [
-        ("auto", True, "auto"),
-        ("off", True, "auto"),
-        ("replay", True, "replay"),
-        ("refresh", True, "refresh"),
-        ("replay", False, "off"),
-        ("off", None, "off"),
+        ("auto", True, "auto"), ("off", True, "auto"), ("replay", True, "replay"), ("refresh", True, "refresh"),
+        ("replay", False, "off"), ("off", None, "off"),
     ],
-)
+)  # fmt: skip
 def test_force_api_cache(below: str, forced: Any, mode: str) -> None:
     """On turns off into auto and leaves replay and refresh; off is off; None gives it back."""
     llmcall.configure(cache_mode=below)
@@ -204,15 +168,6 @@ def test_what_a_cassette_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
         llmcall.reset()
         assert llmcall.settings().model == "recorded"
     assert llmcall.settings().temperature == 0.5
-
-
-@pytest.mark.parametrize("settings", [{"top_p": 2}, {"model": None}, {"x": 1}])
-def test_a_wrong_header_is_refused(settings: dict[str, Any]) -> None:
-    """A cassette with a wrong value is not opened."""
-    before = llmcall.settings()
-    with pytest.raises(llmcall.LLMCallError), recorded_with(**settings):
-        pass
-    assert llmcall.settings() is before
 
 
 # When changes are seen.
@@ -295,15 +250,6 @@ def test_the_root_is_the_nearest_marked_folder(marker: str, tmp_path: Path, monk
     assert llmcall.settings().cache_path == str(tmp_path / "a/b/answers")
     assert llmcall.settings().replace(cache_path="~/x").cache_path == "/home/x"
     assert llmcall.settings().replace(cache_path="redis://h:1/0").cache_path == "redis://h:1/0"
-
-
-def test_no_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory that was deleted is an error that says so."""
-    monkeypatch.chdir(Path(written("gone/x", "")).parent)
-    Path("x").unlink()
-    (tmp_path / "gone").rmdir()
-    with pytest.raises(ConfigError, match="the working directory no longer exists"):
-        llmcall.settings()
 
 
 @pytest.mark.parametrize("by", ["environment", ".env"])
@@ -437,48 +383,30 @@ def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "value"),
+    ('text', 'name', 'value'),
     [
         ("CACHE_API_CALLS = True", "cache_mode", "auto"),
         ("CACHE_API_CALLS = no\n[Cache]\nMODE = replay", "cache_mode", "replay"),
         ("MAX_CONCURRENT_MODEL_CALLS = 0", "limits_max_concurrent_calls", None),
         ("MAX_ATTEMPTS = 5.0", "retry_max_attempts", 5),
-        ("API_TYPE = ollama", "api_type", "ollama"),
         ("MODEL = a#b", "model", "a#b"),
         ("MODEL = a # b", "model", "a"),
-        ("MODEL = a ; b", "model", "a"),
-        ("model=50%", "model", "50%"),
-        ("MODEL = %(x)s", "model", "%(x)s"),
-        ("MODEL: a=b", "model", "a=b"),
+        ("model: a=50%  ; b", "model", "a=50%"),
         ("MODEL: http://h:1/v1", "model", "http://h:1/v1"),
-        ("MODEL = a ${NAME}-${OTHER} b", "model", "a value-$x b"),
-        ("MODEL = $${NAME}", "model", "${NAME}"),
-        ("MODEL = $NAME $ $$ end$", "model", "$NAME $ $$ end$"),
-        (
-            "[CACHE]\nnormalize =\n    times, uuids\n    # a comment\n    [0-9]+, x ; y",
-            "cache_normalize",
-            ("times", "uuids", "[0-9]+, x"),
-        ),
+        ("MODEL = a ${NAME}-${OTHER} $$ b", "model", "a value-$x $$ b"),
+        ("MODEL = $${NAME}$", "model", "${NAME}$"),
+        ("[CACHE]\nnormalize =\n    times, uuids\n    # a comment\n    [0-9]+, x ; y", "cache_normalize",
+         ("times", "uuids", "[0-9]+, x")),
         ("[Cache]\nNORMALIZE = none", "cache_normalize", ()),
-        (
-            "[Prices]\ngemma3:1b = 0, 0 ; free\nb = 0.15, 0.60, 0.075",
-            "prices",
-            {"gemma3:1b": (0, 0), "b": (0.15, 0.6, 0.075)},
-        ),
-        ("[aliases]\nGPT:b = gpt-4o-mini", "aliases", {"GPT:b": "gpt-4o-mini"}),
+        ("[Prices]\ngemma3:1b = 0, 0 ; free\nb = 0.15, 0.60, 0.075", "prices",
+         {"gemma3:1b": (0, 0), "b": (0.15, 0.6, 0.075)}),
         ("[Fallbacks]\na = b, c", "fallbacks", {"a": ("b", "c")}),
-        (
-            "[Model my*]\nCONTEXT_WINDOW = 8192\nREASONING = yes\nREFUSED_PARAMETERS = top_p, stop\nENCODING =",
-            "models",
-            {"my*": {"context_window": 8192, "reasoning": True, "refused_parameters": ("top_p", "stop")}},
-        ),
-        (
-            "[endpoint  East One]\nModels = a, b:1\nAZURE_ENDPOINT = https://east/",
-            "endpoints",
-            (Endpoint("East One", ("a", "b:1"), "azure", azure_endpoint="https://east/"),),
-        ),
+        ("[Model my*]\nCONTEXT_WINDOW = 8192\nREASONING = yes\nREFUSED_PARAMETERS = top_p, stop\nENCODING =", "models",
+         {"my*": {"context_window": 8192, "reasoning": True, "refused_parameters": ("top_p", "stop")}}),
+        ("[endpoint  East One]\nModels = a, b:1\nAZURE_ENDPOINT = https://east/", "endpoints",
+         (Endpoint("East One", ("a", "b:1"), "azure", azure_endpoint="https://east/"),)),
     ],
-)
+)  # fmt: skip
 def test_what_a_file_says(text: str, name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Comments, colons, references, lists and tables are read as the manual says, also in a file from Windows."""
     monkeypatch.setenv("NAME", "value")
@@ -498,25 +426,19 @@ def test_names_of_models_are_kept(aliases: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ('text', 'message'),
     [
         ("[OpenAI]\nMODLE = a\n", "[OpenAI] MODLE: there is no such key; did you mean 'MODEL'?"),
-        ("[Cache]\nmoed = off\n", "[Cache] MOED: there is no such key; did you mean 'MODE'?"),
         ("[Retry]\nCACHE_API_CALLS = off\n", "[Retry] CACHE_API_CALLS: there is no such key"),
-        (
-            "[Endpoint a]\nMODELS = m\nAPIKEY = x\n",
-            "[Endpoint a] APIKEY: there is no such key; did you mean 'API_KEY'?",
-        ),
+        ("[Endpoint a]\nMODELS = m\nAPIKEY = x\n", "[Endpoint a] APIKEY: there is no such key; did you mean 'API_KEY'?"),
         ("[Model a]\nWINDOW = 1\n", "[Model a] WINDOW: there is no such key; did you mean"),
         ("[Endpoint a]\nBASE_URL = http://h/v1\n", "[Endpoint a]: without MODELS this endpoint is never used"),
-        ("[Cach]\nMODE = off\n", "the section [Cach] is ignored; did you mean 'Cache'?"),
         ("[Open AI]\nMODE = off\n", "the section [Open AI] is ignored; did you mean 'OpenAI'?"),
         ("[Endpoint]\nMODELS = m\n", "the section [Endpoint] is ignored (it needs a name: [Endpoint NAME])"),
-        ('[OpenAI]\nMODEL = "a"\n', "[OpenAI] MODEL: the quotes around the value are taken as part of it"),
         ("[Aliases]\na = 'b'\n", "[Aliases] a: the quotes around the value are taken as part of it"),
         ("[Cache]\nNORMALIZE = time, uuids\n", "'time' is read as a regular expression; did you mean 'times'?"),
     ],
-)
+)  # fmt: skip
 def test_warnings(text: str, message: str, caplog: pytest.LogCaptureFixture) -> None:
     """What is probably a mistake is one warning that names file, section and key, and the nearest right one."""
     read(text)
@@ -533,27 +455,21 @@ def test_foreign_sections_are_not_judged(caplog: pytest.LogCaptureFixture) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ('text', 'message'),
     [
         ("[OpenAI]\nMODEL = a\n[openai]\n", r"line 3: the section \[OpenAI\] is there twice"),
-        ("[Endpoint a]\n[endpoint  a]\n", r"line 2: the section \[Endpoint a\] is there twice"),
         ("[OpenAI]\n\nMODEL = a\nMODEL = b\n", r"line 4: \[OpenAI\] MODEL is there twice"),
-        ("[OpenAI]\nMODEL = a\nmodel = b\n", r"\[OpenAI\] MODEL is there twice"),
         ("MODEL = sk-secret\n[OpenAI]\n", r"line 1: a line above the first \[Section\]"),
         ("[OpenAI]\nMODEL = a\nsk-secret\n", r"line 3: neither \[Section\] nor KEY = value"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),
-        ("[Prices]\na = 1\n", r"\[Prices\] a: '1' is not two or three numbers of at least 0"),
-        ("[Prices]\na = 1, -2\n", r"\[Prices\] a: '1, -2' is not two or three numbers"),
-        ("[Prices]\na = 1, 2, 3, 4\n", r"\[Prices\] a: '1, 2, 3, 4' is not two or three numbers"),
+        ("[Prices]\na = 1, -2\n", r"\[Prices\] a: '1, -2' is not two or three numbers of at least 0"),
         ("[Aliases]\na =\n", r"\[Aliases\] a: '' is not a model's name"),
-        ("[Fallbacks]\na =\n", r"\[Fallbacks\] a: '' is not a model's name"),
         ("[Model a]\nCONTEXT_WINDOW = big\n", r"\[Model a\] CONTEXT_WINDOW: 'big' is not a whole number of at least 1"),
         ("[OpenAI]\nCACHE_API_CALLS = perhaps\n", r"\[OpenAI\] CACHE_API_CALLS: 'perhaps' is not one of yes, no"),
         ("[OpenAI]\nMODEL = ${NO_SUCH}\n", r"\[OpenAI\] MODEL: the environment variable NO_SUCH is not set"),
-        ("[Aliases]\na = ${MY-NAME}\n", r"\[Aliases\] a: \$\{…\} holds no variable's name"),
         ("[OpenAI]\nMODEL = a\n  TIMEOUT = 5\n", r"\[OpenAI\] MODEL: .* is not one line of text"),
     ],
-)
+)  # fmt: skip
 def test_broken_files(text: str | bytes, message: str) -> None:
     """A broken file is an error with path, line or key, and without what may be a key."""
     written("config.ini", text)
@@ -567,123 +483,80 @@ def test_broken_files(text: str | bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "expected"),
+    ('name', 'value', 'expected'),
     [
-        ("temperature", "-0.1", "a number of at least 0"),
-        ("temperature", "0,5", "a number of at least 0"),
-        ("temperature", float("nan"), "a number of at least 0"),
-        ("temperature", True, "a number of at least 0"),
-        ("top_p", 1.01, "a number between 0 and 1"),
-        ("timeout", "0", "a number of seconds above 0"),
-        ("timeout", 1e12, "a number of seconds above 0, at most 2000000"),
-        ("deadline", "soon", "a number of seconds above 0"),
-        ("max_tokens", "1.5", "a whole number of at least 1"),
-        ("retry_max_attempts", 0, "a whole number of at least 1"),
-        ("cache_mode", "none", "one of auto, replay, refresh, off"),
-        ("cache_mode", False, "one of auto, replay, refresh, off"),
-        ("model", 4, "a text"),
-        ("cache_path", b"cache", "a text"),
-        ("cache_normalize", "(", "a regular expression"),
-        ("cassette_allow", ("ok", "[a"), "a regular expression"),
-        ("cassette_allow", 3, "a list of texts"),
-        ("cache_normalize", ["times", 3], "a text"),
-        ("azure_ad_token_provider", "token", "a function"),
-        ("prices", {"a": (1, 2, 3, 4)}, "two or three numbers"),
-        ("prices", [1], "a mapping"),
-        ("aliases", {1: "a"}, "a model's name"),
-        ("fallbacks", {"a": [1]}, "a text"),
-        ("endpoints", Endpoint("a"), "a list of endpoints"),
+        ("temperature", "-0.1", "is not a number of at least 0"),
+        ("temperature", "0,5", "is not a number of at least 0"),
+        ("temperature", float("nan"), "is not a number of at least 0"),
+        ("temperature", True, "is not a number of at least 0"),
+        ("top_p", 1.01, "is not a number between 0 and 1"),
+        ("timeout", 1e12, "is not a number of seconds above 0, at most 2000000"),
+        ("deadline", "soon", "is not a number of seconds above 0"),
+        ("max_tokens", "1.5", "is not a whole number of at least 1"),
+        ("cache_mode", False, "is not one of auto, replay, refresh, off"),
+        ("model", 4, "is not a text"),
+        ("cache_path", b"cache", "is not a text"),
+        ("cache_normalize", "(", "is not a regular expression"),
+        ("cassette_allow", 3, "is not a list of texts"),
+        ("azure_ad_token_provider", "token", "is not a function"),
+        ("prices", [1], "is not a mapping"),
+        ("fallbacks", {"a": [1]}, "is not a text"),
+        ("models", {"a": {"window": 1}}, "[Model a]: unknown key 'window'"),
+        ("endpoints", Endpoint("a"), "is not a list of endpoints"),
+        ("endpoints", [{"models": "a"}], "an endpoint needs a name"),
+        ("endpoints", [Endpoint("a"), Endpoint("a")], "there are two endpoints 'a'"),
+        ("endpoints", [{"name": "a", "apikey": SECRET}], "[Endpoint a]: unknown key 'apikey'; did you mean 'api_key'?"),
+        ("api_key", "sk-very secret", "not a key: one word of text, or a function"),
+        ("api_key", [SECRET], "not a key: one word of text, or a function"),
+        ("api_key", "sk-very-secrét", "not a key: one word of text, or a function"),
     ],
-)
+)  # fmt: skip
 def test_refused_values(name: str, value: Any, expected: str) -> None:
     """A value of the wrong type or range is an error that names the place and what is allowed."""
     with pytest.raises(ConfigError, match=rf"configure\(\), {name}") as caught:
         llmcall.configure(**{name: value})
-    assert f"is not {expected}" in str(caught.value)
+    assert expected in str(caught.value) and "secr" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("value", "message"),
+    ('name', 'value', 'expected'),
     [
-        ({"models": {"a": {"window": 1}}}, "models, [Model a]: unknown key 'window'"),
-        ({"endpoints": [{"models": "a"}]}, "an endpoint needs a name"),
-        ({"endpoints": [Endpoint("a"), Endpoint("a")]}, "there are two endpoints 'a'"),
-        (
-            {"endpoints": [{"name": "a", "apikey": SECRET}]},
-            "[Endpoint a]: unknown key 'apikey'; did you mean 'api_key'?",
-        ),
+        ("cache_mode", " Replay ", "replay"), ("reasoning_effort", "none", "none"), ("cassette_mode", "NONE", "none"),
+        ("cache_namespace", "none", "none"), ("max_tokens", "128000.0", 128000), ("temperature", ".5", 0.5),
+        ("cache_normalize", "a, times", ("a, times",)), ("cassette_allow", "none", ()),
+        ("base_url", "http://[::1]:8000/v1", "http://[::1]:8000/v1"), ("base_url", "https://bücher.test", "https://bücher.test"),
+        ("base_url", "https://exa_mple.test/a?b=c", "https://exa_mple.test/a?b=c"),
     ],
-)
-def test_wrong_tables_in_code(value: dict[str, Any], message: str) -> None:
-    """Tables given in code are checked as those of a file are."""
-    with pytest.raises(ConfigError) as caught:
-        llmcall.configure(**value)
-    assert message in str(caught.value) and SECRET not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        ("cache_mode", " Replay ", "replay"),
-        ("reasoning_effort", "none", "none"),
-        ("on_error", "none", "none"),
-        ("cassette_mode", "NONE", "none"),
-        ("cache_namespace", "none", "none"),
-        ("api_key", "none", "none"),
-        ("max_tokens", "128000.0", 128000),
-        ("temperature", ".5", 0.5),
-        ("cache_normalize", "a, times", ("a, times",)),
-        ("cassette_allow", "none", ()),
-    ],
-)
+)  # fmt: skip
 def test_accepted_values(name: str, value: Any, expected: Any) -> None:
-    """Words are read in any case, numbers in any form."""
+    """Words are read in any case, numbers in any form, addresses as they are."""
     llmcall.configure(**{name: value})
     assert getattr(llmcall.settings(), name) == expected
 
 
-WRONG_ADDRESSES = {
-    "localhost:8000/v1": "",
-    "https://": "",
-    "https://good.example\\@evil.example": "",
-    "http://host:99999/v1": "there is no port 99999",
-    f"https://{'a' * 64}/v1": "over 63 characters",
-    "https://a..example/v1": "empty part",
-    "https://300.1.1.1/v1": "no such IP address",
-    "https://host/\x01": "",
-}
-
-
 @pytest.mark.parametrize(
-    "place", ["[OpenAI] BASE_URL", "[OpenAI] AZURE_ENDPOINT", "[Endpoint a] BASE_URL", "OPENAI_BASE_URL", "argument"]
-)
-@pytest.mark.parametrize("address", WRONG_ADDRESSES)
-def test_a_wrong_address(address: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address that no request can be sent to is refused before any call, and its file, section and key are named."""
-    with pytest.raises(ConfigError) as caught:
-        if place.startswith("["):
-            section, key = place[1:].split("] ")
-            read(
-                f"[{section}]\nMODELS = m\n{key} = {address}\n"
-                if "Endpoint" in section
-                else f"[{section}]\n{key} = {address}\n"
-            )
-        elif place == "argument":
-            llmcall.OpenAIClient(base_url=address, on_error="none")
-        else:
-            monkeypatch.setenv(place, address)
-            llmcall.settings()
-    assert "is not an address like https://host/v1" in str(caught.value)
-    assert WRONG_ADDRESSES[address] in str(caught.value)
-    assert place.replace("argument", "base_url") in str(caught.value).replace("[OpenAI] MODELS", "")
-
-
-@pytest.mark.parametrize(
-    "address", ["http://[::1]:8000/v1", "https://exa_mple.test/a?b=c", "https://bücher.test", "http://u:p@10.0.0.1:1"]
-)
-def test_a_right_address(address: str) -> None:
-    """Any address that a request can be sent to is taken as it is."""
-    assert read(f"[OpenAI]\nBASE_URL = {address}\n").base_url == address
+    ("address", "why"),
+    [
+        ("localhost:8000/v1", ""), ("https://", ""), ("https://good.example\\@evil.example", ""), ("https://host/\x01", ""),
+        ("http://host:99999/v1", "there is no port 99999"), ("https://a..example/v1", "empty part"),
+        (f"https://{'a' * 64}/v1", "over 63 characters"), ("https://300.1.1.1/v1", "no such IP address"),
+    ],
+)  # fmt: skip
+def test_a_wrong_address(address: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that no request can be sent to is refused before any call, wherever it stands, and its place named."""
+    told = []
+    for text in ("[OpenAI]\nBASE_URL = {}\n", "[OpenAI]\nAZURE_ENDPOINT = {}\n", "[Endpoint a]\nBASE_URL = {}\n"):
+        with pytest.raises(ConfigError, match=re.escape(text.replace("\n", " ").partition(" =")[0])) as caught:
+            read(text.format(address))
+        told.append(str(caught.value))
+    read("")
+    with pytest.raises(ConfigError, match="base_url") as caught:
+        llmcall.OpenAIClient(base_url=address, on_error="none")
+    told.append(str(caught.value))
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(ConfigError, match="environment variable OPENAI_BASE_URL") as caught:
+        llmcall.settings()
+    assert all("is not an address like https://host/v1" in text and why in text for text in [*told, str(caught.value)])
 
 
 # Keys.
@@ -712,14 +585,6 @@ def test_what_can_be_a_key(variable: str, value: str, right: bool, monkeypatch: 
         assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["sec ret", ["secret"], 5, "secrét"])
-def test_a_wrong_key_in_code_is_not_repeated(value: Any) -> None:
-    """A key is one word or a function."""
-    with pytest.raises(ConfigError, match="argument api_key: not a key: one word of text, or a function") as caught:
-        llmcall.OpenAIClient(api_key=value)
-    assert "sec" not in str(caught.value)
-
-
 @pytest.mark.parametrize("value", [SECRET, "Bearer very-secret", "eyJvery-secret", "very-secret" * 9])
 @pytest.mark.parametrize("name", ["timeout", "cache_mode", "base_url"])
 def test_a_misplaced_key_is_not_repeated(name: str, value: str) -> None:
@@ -730,9 +595,11 @@ def test_a_misplaced_key_is_not_repeated(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("api_type", "key"),
-    [("openai", "openai"), ("azure", "azure"), ("ollama", "openai"), ("mine", "openai")],
-)
+    ('api_type', 'key'),
+    [
+        ("openai", "openai"), ("azure", "azure"), ("ollama", "openai"), ("mine", "openai"),
+    ],
+)  # fmt: skip
 def test_keys_of_the_sdks_variables(api_type: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which variable of the SDK counts depends on the client; a key of ours in the same layer goes before."""
     monkeypatch.setenv("OPENAI_API_KEY", "openai")
@@ -742,7 +609,8 @@ def test_keys_of_the_sdks_variables(api_type: str, key: str, monkeypatch: pytest
     llmcall.configure(api_type=api_type)
     assert llmcall.settings().api_key == key
     monkeypatch.setenv("LLMCALL_API_KEY", "ours")
-    assert llmcall.settings().api_key == "ours"
+    written(".env", "OPENAI_BASE_URL=https://sdk/v1\nLLMCALL_BASE_URL=https://ours/v1\n")
+    assert (llmcall.settings().api_key, llmcall.settings().base_url) == ("ours", "https://ours/v1")
 
 
 def test_a_key_is_looked_up_when_it_is_used() -> None:
@@ -819,18 +687,12 @@ def test_what_is_not_announced(case: str, monkeypatch: pytest.MonkeyPatch, caplo
 
 
 @pytest.mark.parametrize(
-    ("host", "needs"),
+    ('host', 'needs'),
     [
-        ("localhost:8000", False),
-        ("api.LOCALHOST", False),
-        ("127.1.2.3:1", False),
-        ("[::1]:8000", False),
-        ("0.0.0.0:8000", False),
-        ("127.0.0.1.strange.example", True),
-        ("localhost@strange.example", True),
-        ("localhost.strange.example", True),
+        ("localhost:8000", False), ("api.LOCALHOST", False), ("127.1.2.3:1", False), ("[::1]:8000", False),
+        ("0.0.0.0:8000", False), ("127.0.0.1.strange.example", True), ("localhost@strange.example", True),
     ],
-)
+)  # fmt: skip
 def test_only_loopback_needs_no_key(host: str, needs: bool) -> None:
     """Only addresses of this machine are loopback, whatever stands around them."""
     if needs:
@@ -884,18 +746,12 @@ def test_representations() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "setting"),
+    ('name', 'setting'),
     [
-        ("MODEL", "model"),
-        ("LLMCALL_MODEL", "model"),
-        ("CACHE_MODE", "cache_mode"),
-        ("[Cache] MODE", "cache_mode"),
-        ("[cache]mode", "cache_mode"),
-        ("NAMESPACE", "cache_namespace"),
-        ("[Retry] MAX_ATTEMPTS", "retry_max_attempts"),
-        ("prices", "prices"),
+        ("MODEL", "model"), ("LLMCALL_MODEL", "model"), ("CACHE_MODE", "cache_mode"), ("[Cache] MODE", "cache_mode"),
+        ("[cache]mode", "cache_mode"), ("NAMESPACE", "cache_namespace"), ("prices", "prices"),
     ],
-)
+)  # fmt: skip
 def test_forms_of_a_name(name: str, setting: str) -> None:
     """origin() takes a name as code, file and environment write it."""
     value = {"cache_mode": "replay", "retry_max_attempts": 2, "prices": {}}.get(setting, "x")
@@ -904,14 +760,13 @@ def test_forms_of_a_name(name: str, setting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ('name', 'message'),
     [
         ("MODLE", "there is no setting 'MODLE'; did you mean 'model'?"),
         ("[OpenAI] MODE", "there is no setting '[OpenAI] MODE'"),
         ("MODE", "'MODE' is one of cache_mode, cassette_mode: name it in full"),
-        ("", "''"),
     ],
-)
+)  # fmt: skip
 def test_names_of_nothing(name: str, message: str) -> None:
     """An unknown or ambiguous name is an error that helps; so is a misspelt argument."""
     with pytest.raises(ValueError) as caught:

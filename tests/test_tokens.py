@@ -1,0 +1,383 @@
+"""Counting tokens: as the API counts where that is known, near it elsewhere, and never by the network.
+
+``llmcall.models.tokens`` is imported for its tokenizers, which are held against tiktoken's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import importlib.util
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmcall import count_tokens
+from llmcall.models import tokens
+from llmcall.models.tokens import TokenCount
+from llmcall.testing import ScriptedClient
+
+O200K, CL100K = "fb374d419588a4632f3f557e76b4b70aebbca790", "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
+
+# OpenAI's cookbook, "How to count tokens with tiktoken": its messages and tools, and what the API counted for them.
+JARGON = [
+    (
+        "system",
+        None,
+        "You are a helpful, pattern-following assistant that translates corporate jargon into plain English.",
+    ),
+    ("system", "example_user", "New synergies will help drive top-line growth."),
+    ("system", "example_assistant", "Things working well together will increase revenue."),
+    (
+        "system",
+        "example_user",
+        "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage.",
+    ),
+    ("system", "example_assistant", "Let's talk later when we're less busy about how to do better."),
+    ("user", None, "This late pivot means we don't have time to boil the ocean for the client deliverable."),
+]
+MESSAGES = [{"role": role, "name": name, "content": content} for role, name, content in JARGON]
+WEATHER = [
+    {"role": "system", "content": "You are a helpful assistant that can answer to questions about the weather."},
+    {"role": "user", "content": "What's the weather like in San Francisco?"},
+]
+WEATHER_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_current_weather",
+        "description": "Get the current weather in a given location",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "location": {"type": "string", "description": "The city and state, e.g. San Francisco, CA"},
+                "unit": {
+                    "type": "string",
+                    "description": "The unit of temperature to return",
+                    "enum": ["celsius", "fahrenheit"],
+                },
+            },
+            "required": ["location"],
+        },
+    },
+}
+
+# Texts, and how many tokens they are in o200k_base and cl100k_base.
+COUNTS = {"English": (96, 97), "German": (117, 158), "Chinese": (118, 186), "code": (129, 129)}
+SAMPLES = {
+    "English": (
+        "The village market opens at six, long before the first bus arrives from the coast. Traders who came the "
+        "evening before have already slept under their carts, and by sunrise the price of bread is settled. Nobody "
+        "writes it down; everyone remembers what was paid on the previous Saturday and starts from there. When it "
+        "rains, the fishermen stay away and the price of vegetables rises by a third. A careful observer would "
+        "notice that the loudest seller is rarely the one who sells the most."
+    ),
+    "German": (
+        "Der Markt im Dorf öffnet um sechs, lange bevor der erste Bus von der Küste eintrifft. Händler, die schon "
+        "am Vorabend gekommen sind, haben unter ihren Wagen geschlafen, und bei Sonnenaufgang steht der Brotpreis "
+        "fest. Niemand schreibt ihn auf; jeder erinnert sich, was am vergangenen Samstag bezahlt wurde, und "
+        "beginnt von dort aus zu verhandeln. Bei Regen bleiben die Fischer weg, und die Gemüsepreise steigen um "
+        "ein Drittel. Aufmerksame Beobachter bemerken, dass der lauteste Verkäufer selten derjenige ist, der am "
+        "meisten verkauft."
+    ),
+    "Chinese": (
+        "村里的集市早上六点开门，那时从海边来的第一班公共汽车还没有到。前一天晚上就到了的商人在自己的车下面睡了一夜，太阳出来的时候，"
+        "面包的价格已经定好了。没有人把它写下来，大家都记得上个星期六付了多少钱，然后从那里开始讨价还价。下雨的时候渔民不来，"
+        "蔬菜的价格就会上涨三分之一。细心的人会发现，叫卖声最大的人往往不是卖得最多的人。"
+    ),
+    "code": (
+        "def settle(offers: list[Offer], opening: float) -> dict[str, float]:\n"
+        '    """Return the price at which each item changes hands."""\n'
+        "    prices: dict[str, float] = {}\n"
+        "    for offer in sorted(offers, key=lambda o: (o.item, -o.price)):\n"
+        "        if offer.item not in prices and offer.price >= 0.75 * opening:\n"
+        "            prices[offer.item] = round(offer.price, 2)\n"
+        "        elif offer.urgent:\n"
+        "            prices.setdefault(offer.item, opening)\n"
+        "    return {item: price for item, price in prices.items() if price > 0}\n"
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Start each test without a vocabulary of tiktoken's, and fail whatever opens a socket."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "nothing"))
+    tokens.forget()
+    yield
+    tokens.forget()
+
+
+@pytest.fixture(scope="module")
+def bpe() -> None:
+    """Skip where the extra ``offline`` is not installed."""
+    pytest.importorskip("bpe_openai", reason="needs the extra `offline`")
+
+
+@pytest.fixture(scope="module")
+def real_vocabularies() -> Path:
+    """Find the true files of o200k_base and cl100k_base under the names that tiktoken gives them."""
+    spec = importlib.util.find_spec("llama_index")
+    shipped = [
+        Path(folder, "core/_static/tiktoken_cache") for folder in (spec and spec.submodule_search_locations) or ()
+    ]
+    named = os.environ.get("LLMCALL_TEST_VOCABULARIES")
+    for folder in [Path(named)] if named else shipped:
+        if (folder / O200K).exists() and (folder / CL100K).exists():
+            return folder
+    pytest.skip("needs LLMCALL_TEST_VOCABULARIES, a folder with tiktoken's files, or an installed llama-index-core")
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Make o200k_base a vocabulary of single bytes, found nowhere yet; every text has as many tokens as bytes."""
+    pytest.importorskip("tiktoken")
+    data = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
+    vocabulary = tokens._Vocabulary("tiny", hashlib.sha256(data).hexdigest(), r"[\s\S]+")
+    monkeypatch.setattr(tokens, "_VOCABULARIES", {"o200k_base": vocabulary})
+    monkeypatch.setattr(tokens, "_bpe_openai", lambda name: None)
+    monkeypatch.setattr(tokens, "_SHIPPED_IN", {})
+    return data
+
+
+def user(*parts: Any) -> list[dict[str, Any]]:
+    """Return one user message of some parts."""
+    return [{"role": "user", "content": list(parts)}]
+
+
+# The number
+
+
+@pytest.mark.parametrize(("estimated", "shown"), [(False, "12"), (True, "~12")])
+def test_a_count_is_a_number(estimated: bool, shown: str) -> None:
+    """It is an ``int`` that shows whether it is an estimate, and survives copying and pickling."""
+    count = TokenCount(12, estimated)
+    assert (count, repr(count), str(count), json.dumps(count), hash(count)) == (12, shown, "12", "12", hash(12))
+    for other in (pickle.loads(pickle.dumps(count)), copy.copy(count), copy.deepcopy(count)):
+        assert (other, other.estimated, type(other)) == (12, estimated, type(count))
+    assert type(count + 1) is type(sum([count, count])) is int
+
+
+# Texts
+
+
+@pytest.mark.parametrize("language", SAMPLES)
+def test_texts(language: str, bpe: None) -> None:
+    """Texts are counted exactly in the model's encoding; of an unknown model the estimate is within a fifth."""
+    text, (o200k, cl100k) = SAMPLES[language], COUNTS[language]
+    assert [repr(count_tokens(text, model)) for model in ("gpt-4o", "gpt-4", "gpt-oss-20b")] == [
+        str(o200k), str(cl100k), str(o200k),
+    ]  # fmt: skip
+    estimate = count_tokens(text, "some-model")
+    assert estimate.estimated and abs(estimate / o200k - 1) < 0.2
+
+
+def test_texts_of_all_kinds(bpe: None) -> None:
+    """The names of special tokens are text, what is no valid Unicode counts, and long texts are counted exactly."""
+    assert [count_tokens("<|endoftext|>", model) for model in ("gpt-4o", "gpt-4", "gpt-oss-20b")] == [7, 7, 7]
+    assert count_tokens("a\ud800b", "gpt-4o") == count_tokens("a\ufffdb", "gpt-4o")
+    assert repr(count_tokens(" word" * 210_000, "gpt-4o")) == "210000"
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: count_tokens(SAMPLES["German"], "gpt-4o"), range(64))) == {117}
+
+
+@given(st.text(), st.sampled_from(["gpt-4o", "gpt-6-astra", "x", "o1", "gpt-4-vision-preview"]))
+def test_any_text_is_counted(text: str, model: str) -> None:
+    """Every text has a count for every model; only the empty one has none."""
+    assert (count_tokens(text, model) > 0) is bool(text)
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"text", {"role": "user"}, ["text"], [3], user("text")])
+def test_neither_text_nor_messages(wrong: Any) -> None:
+    """What cannot be counted is a TypeError that says what can."""
+    with pytest.raises(TypeError, match=r"a text or a list of messages, not|expected a dictionary"):
+        count_tokens(wrong, "gpt-4o")
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [("gpt-3.5-turbo", 129), ("gpt-4-0613", 129), ("gpt-4o", 124), ("gpt-4o-mini", 124), ("gpt-3.5-turbo-0301", 127)],
+)
+def test_framing_as_the_api_counted(model: str, expected: int, bpe: None) -> None:
+    """Messages are framed as OpenAI's cookbook says; 127 is its published count for gpt-3.5-turbo-0301."""
+    assert repr(count_tokens(MESSAGES, model)) == str(expected)
+    assert count_tokens(MESSAGES, "gpt-5").estimated and count_tokens(MESSAGES, "llama3").estimated
+
+
+@pytest.mark.parametrize(("model", "expected"), [("gpt-3.5-turbo", 105), ("gpt-4", 105), ("gpt-4o", 101)])
+def test_tools_as_the_api_counted(model: str, expected: int, bpe: None) -> None:
+    """Tools cost what the API counted in OpenAI's cookbook, and are called an estimate; others cost something."""
+    assert repr(tokens.count_tokens(WEATHER, model, tools=[WEATHER_TOOL])) == f"~{expected}"
+    nested = {"properties": {"a": {"type": "array", "items": {"properties": {"b": {"type": ["string", "null"]}}}}}}
+    plain = {"type": "function", "function": {"name": "f"}}
+    chosen: list[list[Any]] = [
+        [], [plain], [{"function": {"name": "f", "parameters": nested}}], [plain, {"type": "custom", "custom": {}}],
+    ]  # fmt: skip
+    counts = [tokens.count_tokens([], model, tools=tools) for tools in chosen]
+    assert counts[0] == 3 < counts[1] < min(counts[2:])
+
+
+@pytest.mark.parametrize(
+    ("model", "part", "expected"),
+    [
+        ("gpt-4o", {"type": "image_url", "image_url": {"url": "https://a/b.png", "detail": "low"}}, 85),
+        ("gpt-4o", {"type": "image_url", "image_url": {"url": "https://a/b.png"}}, 765),
+        ("gpt-4o-mini-2024-07-18", {"type": "image_url", "image_url": {"url": "u", "detail": "low"}}, 2833),
+        ("gpt-4o-mini", {"type": "image_url", "image_url": {"url": "u", "detail": "high"}}, 25501),
+        ("gpt-4o", {"type": "file", "file": {"file_id": "f"}}, 765),
+        ("gpt-audio", {"type": "input_audio", "input_audio": {"data": "A" * 64000, "format": "wav"}}, 11),
+    ],
+)
+def test_parts_that_are_no_text(model: str, part: dict[str, Any], expected: int) -> None:
+    """Images, files and audio cost a documented constant, which is an estimate; what is unknown costs its JSON."""
+    text = {"type": "text", "text": "What is it?"}
+    count = count_tokens(user(text, part), model)
+    assert (count - count_tokens(user(text), model), count.estimated) == (expected, True)
+    assert count_tokens(user({"type": "video", "url": "a b c d"}), model) > count_tokens(user(), model) + 5
+
+
+def test_parts_of_text_and_calls(bpe: None) -> None:
+    """Parts of text count like one with their texts, as do a reply and a refusal; calls count by name and arguments."""
+    parts = [{"type": "text", "text": "Yes,"}, {"type": "refusal", "refusal": " at once."}]
+    message = {"role": "assistant", "content": "Yes, at once."}
+    reply = ScriptedClient([message]).send_message("?", on_error="raise")
+    for asked in ([message], [reply], [{"role": "assistant", "content": parts}]):
+        assert repr(count_tokens(asked, "gpt-4o")) == "12"
+    assert count_tokens([{"role": "assistant", "content": None, "refusal": "No."}], "gpt-4o") == 3 + 3 + 1 + 2
+    arguments = '{"at": "the sky"}'
+    for calls in (
+        {"tool_calls": [{"id": "1", "type": "function", "function": {"name": "look", "arguments": arguments}}]},
+        {"tool_calls": [{"id": "1", "type": "custom", "custom": {"name": "look", "input": arguments}}]},
+        {"function_call": {"name": "look", "arguments": arguments}},
+    ):
+        count = count_tokens([{"role": "assistant", "content": None, **calls}], "gpt-4o")
+        assert (count, count.estimated) == (3 + 3 + 1 + 3 + 1 + count_tokens(arguments, "gpt-4o"), True)
+
+
+# Vocabularies
+
+
+def test_where_a_vocabulary_is_found(tiny: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found where tiktoken keeps it: by its two variables, then in the folder for temporary files."""
+    places = [tmp_path / "a", tmp_path / "b", tmp_path / "data-gym-cache"]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(places[0]))
+    monkeypatch.setenv("DATA_GYM_CACHE_DIR", str(places[1]))
+    for place, variable in zip(places, ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR", ""), strict=True):
+        tokens.forget()
+        assert count_tokens("größer", "gpt-4o").estimated
+        place.mkdir()
+        (place / "tiny").write_bytes(tiny)
+        assert count_tokens("größer", "gpt-4o").estimated, "looked for once"
+        tokens.forget()
+        assert repr(count_tokens("größer", "gpt-4o")) == "8" and os.listdir(place) == ["tiny"]
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # tiktoken keeps nothing then
+    tokens.forget()
+    assert count_tokens("größer", "gpt-4o").estimated
+
+
+@pytest.mark.parametrize("damage", ["empty", "changed", "cut", "folder"])
+def test_a_damaged_vocabulary_is_left_alone(
+    damage: str, tiny: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file with other content is neither used nor removed, and named once in the log."""
+    content = {"empty": b"", "changed": tiny[:-1] + b"x", "cut": tiny[:-100]}.get(damage)
+    if content is None:
+        (tmp_path / "tiny").mkdir()
+    else:
+        (tmp_path / "tiny").write_bytes(content)
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    assert [count_tokens("größer", "gpt-4o").estimated for _ in range(2)] == [True, True]
+    assert os.listdir(tmp_path) == ["tiny"] and caplog.text.count(str(tmp_path / "tiny")) == (content is not None)
+    assert content is None or (tmp_path / "tiny").read_bytes() == content
+
+
+def test_a_vocabulary_in_another_package(tiny: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that another package ships is used without importing that package, and loaded once for all threads."""
+    monkeypatch.setattr(tokens, "_SHIPPED_IN", {"stand_in": ".", "other": "inside"})
+    monkeypatch.setitem(sys.modules, "stand_in", type(sys)("stand_in"))
+    (tmp_path / "other" / "inside").mkdir(parents=True)
+    (tmp_path / "other" / "inside" / "tiny").write_bytes(tiny)
+    (tmp_path / "other" / "__init__.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    loads: list[str] = []
+    load = tokens._ranks
+    monkeypatch.setattr(tokens, "_ranks", lambda path, digest: loads.append(path) or load(path, digest))  # type: ignore[func-returns-value]
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: repr(count_tokens("größer", "gpt-4o")), range(64))) == {"8"}
+    assert len([path for path in loads if "inside" in path]) == 1
+
+
+def test_names_and_digests_are_those_of_tiktoken() -> None:
+    """The files' names, their digests and the oldest pattern are what the installed tiktoken says."""
+    public = pytest.importorskip("tiktoken_ext.openai_public")
+    source = Path(public.__file__).read_text(encoding="utf-8")
+    for name, vocabulary in tokens._VOCABULARIES.items():
+        address = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
+        assert vocabulary.file == hashlib.sha1(address.encode()).hexdigest()
+        assert address in source and vocabulary.digest in source
+    assert tokens._VOCABULARIES["r50k_base"].pattern == public.r50k_pat_str
+
+
+@pytest.fixture(scope="module", params=["o200k_base", "cl100k_base"])
+def rivals(request: pytest.FixtureRequest, real_vocabularies: Path, bpe: None) -> list[Callable[[str], int]]:
+    """Give three counters of one encoding: ours on tiktoken's file, the extra's, and tiktoken as it comes."""
+    tiktoken = pytest.importorskip("tiktoken")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(real_vocabularies))
+        official = tiktoken.get_encoding(request.param)
+    ours = tokens._tiktoken(request.param, str(real_vocabularies))
+    extra = tokens._bpe_openai(request.param)
+    assert ours is not None and extra is not None
+    return [ours, extra, lambda text: len(official.encode_ordinary(text))]
+
+
+@given(text=st.text(max_size=80) | st.text(alphabet="aB'sé ß\n\t\r 0123/!.,中あ한й🙂\u200d\u0301", max_size=60))
+@settings(max_examples=400)
+def test_all_counters_agree(rivals: list[Callable[[str], int]], text: str) -> None:
+    """On any Unicode text the sources agree with tiktoken, and so it does not matter which one is at hand."""
+    ours, extra, official = (count(text) for count in rivals)
+    assert ours == extra == official
+
+
+# What a batch of embeddings was billed
+
+
+@given(st.integers(0, 10**9), st.lists(st.text(max_size=30), min_size=1, max_size=20))
+def test_shares(total: int, texts: list[str]) -> None:
+    """The shares of a batch's tokens sum to the total, and each is the exact proportion rounded down or up."""
+    parts, whole = tokens.shares(total, texts), sum(map(len, texts))
+    assert sum(parts) == total
+    for part, text in zip(parts, texts, strict=True):
+        weight, of = (len(text), whole) if whole else (1, len(texts))
+        assert total * weight // of <= part <= -(-total * weight // of)
+
+
+def test_counting_is_light() -> None:
+    """Neither the import nor an estimate imports tiktoken or the extra."""
+    code = (
+        "import sys, llmcall.models.tokens as t; assert t.count_tokens('hello', 'some-model').estimated;"
+        "assert not {'tiktoken', 'bpe_openai', 'requests', 'openai', 'logging', 'tempfile'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,19 +1,17 @@
-"""The house's style: documented names, and nothing left lying about."""
+"""The house's style: documented names, typed calls, tables that line up, and nothing left lying about."""
 
 from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("llmcall", "tests", "examples", "benchmarks", ".ci")
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
 # Written so that this file does not match itself.
 FORBIDDEN = {
     "a path of one machine": r"(?<![\w.])/wor[k]/|/tmp/[w]/|(?<![\w.])/roo[t]/",
@@ -22,61 +20,49 @@ FORBIDDEN = {
 }
 
 
-def tree_files() -> list[Path]:
-    """List the project's own files, whether git knows them or not; no environment, cache or build."""
-    found = [path for path in ROOT.iterdir() if path.is_file()]
-    for folder in FOLDERS:
-        found += (path for path in (ROOT / folder).rglob("*") if path.is_file())
-    return sorted(path for path in found if not hidden(path.relative_to(ROOT)))
-
-
-def hidden(path: Path) -> bool:
-    """Tell whether a path lies in a folder that a tool made, is a worktree's link to git, or holds somebody's keys."""
+def tree_files() -> Iterator[Path]:
+    """Yield the project's own files, whether git knows them or not; no environment, cache, build or keys."""
     made = {"__pycache__", ".llmcall", ".hypothesis", ".ipynb_checkpoints"}
-    return path.name in (".env", ".git") or any(part in made or part.endswith("_cache") for part in path.parts)
+    for folder in (".", "llmcall", "tests", "examples", "benchmarks", ".ci"):
+        for path in (ROOT / folder).glob("*" if folder == "." else "**/*"):
+            hidden = any(part in made or part.endswith("_cache") for part in path.relative_to(ROOT).parts)
+            if path.is_file() and not hidden and path.name not in (".env", ".git"):
+                yield path
 
 
-FILES = tree_files()
-TREES = {
-    str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8"), str(path))
-    for path in FILES
-    if path.suffix == ".py"
-}
-PACKAGE = {name: tree for name, tree in TREES.items() if name.startswith("llmcall/")}
-
-
-def is_overload(node: ast.AST) -> bool:
-    """Tell whether a definition only repeats another: an overload, or a property's setter."""
-    decorators = [ast.unparse(decorator) for decorator in getattr(node, "decorator_list", [])]
-    return any(name.endswith(("overload", ".setter", ".deleter")) for name in decorators)
-
-
-def public(node: ast.Module | ast.ClassDef) -> Iterator[Function | ast.ClassDef]:
-    """Yield the public classes, functions and methods of a module or class."""
+def undocumented(node: ast.Module | ast.ClassDef) -> Iterator[str]:
+    """Yield the public classes, functions and methods that have no docstring, overloads and setters apart."""
     for child in node.body:
-        if isinstance(child, Function | ast.ClassDef) and not child.name.startswith("_") and not is_overload(child):
-            yield child
-            if isinstance(child, ast.ClassDef):
-                yield from public(child)
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or child.name[:1] == "_":
+            continue
+        decorators = [ast.unparse(decorator) for decorator in child.decorator_list]
+        if not ast.get_docstring(child) and not any(d.endswith(("overload", ".setter")) for d in decorators):
+            yield f"{child.lineno} {child.name}"
+        if isinstance(child, ast.ClassDef):
+            yield from undocumented(child)
 
 
 def test_public_names_are_documented() -> None:
     """Every public class, function and method has a docstring."""
-    bare = [
-        f"{name}:{node.lineno} {node.name} has no docstring"
-        for name, tree in PACKAGE.items()
-        for node in public(tree)
-        if not ast.get_docstring(node)
-    ]
+    trees = {path.relative_to(ROOT): ast.parse(path.read_text("utf-8")) for path in (ROOT / "llmcall").rglob("*.py")}
+    bare = [f"{name}:{where} has no docstring" for name, tree in trees.items() for where in undocumented(tree)]
     assert not bare, "\n".join(bare)
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_nothing_is_left_lying_about(what: str) -> None:
     """No file of the project holds what belongs to one machine or one moment."""
-    pattern = re.compile(FORBIDDEN[what])
-    found = []
-    for path in FILES:
-        text = path.read_bytes().decode("utf-8", errors="replace")
-        found += [f"{path.relative_to(ROOT)}: {match[0].strip()}" for match in pattern.finditer(text)]
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0].strip()}"
+        for path in tree_files()
+        for match in re.finditer(FORBIDDEN[what], path.read_bytes().decode("utf-8", errors="replace"))
+    ]
     assert not found, "\n".join(found)
+
+
+def test_the_api_is_typed(tmp_path: Path) -> None:
+    """mypy, at its strictest, infers of each call what its user expects, and refuses wrong arguments."""
+    pytest.importorskip("mypy")
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path)]
+    done = subprocess.run([*mypy, ROOT / "tests/typing/api.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -8,7 +8,7 @@ from typing import Literal
 from typing_extensions import assert_type
 
 import llmcall
-from llmcall import Answer, LLMCall, LLMClient, Reply, Request, ResponseCache, llm
+from llmcall import Answer, LLMCall, LLMClient, Reply, Request, ResponseCache, Usage, llm
 from llmcall.calls import LLMFunction
 
 
@@ -75,3 +75,18 @@ def process() -> None:
     assert_type(llmcall.client("azure").cache, ResponseCache)
     assert_type(llmcall.settings().model, str)
     assert_type(llmcall.count_tokens("Hello").estimated, bool)
+    with llmcall.cassette("market.jsonl", mode="once"), llmcall.scope("trial-3"), llmcall.budget(usd=1):
+        assert_type(price_of("bread"), float)
+    assert_type(llmcall.compare("a.jsonl", "b.jsonl").same, int)
+
+
+@llmcall.recorded
+def price_of(item: str) -> float:
+    """Look a price up."""
+    return 3.0
+
+
+def count(client: LLMClient) -> None:
+    """Count."""
+    assert_type(client.count_tokens("Hello") + 1, int)
+    assert_type(client.usage, Usage)

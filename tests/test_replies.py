@@ -1,0 +1,124 @@
+"""What users hold: a reply is its message, a copy is whole, and a request is frozen."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import pydantic
+import pytest
+
+from llmcall import LLMClient
+from llmcall.testing import ScriptedClient
+
+TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item": "bread"}'}}
+USAGE = {
+    "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
+    "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 3},
+}  # fmt: skip
+
+
+class Server(LLMClient):
+    """Answer with one response, as an API gives it."""
+
+    api_type = "server"
+
+    def __init__(self, *messages: dict[str, Any], usage: Any = None) -> None:
+        super().__init__(prices={"gpt-4o-mini": (1, 2)}, cache_namespace=repr(messages))
+        choices = [{"index": i, "message": {"role": "assistant", **m}, "finish_reason": "stop"}
+                   for i, m in enumerate(messages)]  # fmt: skip
+        self.response = {"id": "x", "model": "gpt-4o-mini-2024-07-18", "choices": choices, "usage": usage}
+
+    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+        """Return the response."""
+        return copy.deepcopy(self.response)
+
+
+def reply_of(*messages: dict[str, Any], usage: Any = None, **arguments: Any) -> Any:
+    """Return the reply that a response gives."""
+    return Server(*messages, usage=usage).send_message("Hello", on_error="raise", **arguments)
+
+
+def test_a_reply_is_its_message() -> None:
+    """It is a dict with role and content, equal to a plain one, and goes where a message goes."""
+    reply = reply_of({"content": "3 coins", "refusal": None, "annotations": [], "audio": None, "tool_calls": None})
+    assert isinstance(reply, dict) and reply == {"role": "assistant", "content": "3 coins"} == json.loads(
+        json.dumps(reply)
+    )
+    messages = [{"role": "user", "content": "How much?"}, reply, {"role": "user", "content": "And now?"}]
+    client = ScriptedClient()
+    request = client.build_request(messages)
+    assert request.messages[1] == {"role": "assistant", "content": "3 coins"} and type(request.messages[1]) is dict
+    assert request.cache_key == client.build_request([dict(message) for message in messages]).cache_key
+    calling, refusing = reply_of({"content": None, "tool_calls": [TOOL_CALL]}), reply_of({"refusal": "I won't."})
+    assert calling == {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
+    assert (calling.content, calling.tool_calls, calling.refusal) == (None, [TOOL_CALL], None)
+    assert refusing == {"role": "assistant", "content": None, "refusal": "I won't."}
+
+
+def test_attributes() -> None:
+    """What is known of an answer are attributes, live and cached; the response itself is .raw."""
+    client = Server({"content": "a"}, {"content": "b", "refusal": None}, usage=USAGE)
+    live, cached = (client.send_message("Hello", n=2, on_error="raise") for _ in range(2))
+    assert (live.cached, live.endpoint, live.latency >= 0) == (False, "server", True)
+    assert (cached.cached, cached.endpoint, cached.latency, cached.request_id) == (True, None, 0.0, None)
+    for reply in (live, cached):
+        assert (reply.content, reply.finish_reason, reply.model) == ("a", "stop", "gpt-4o-mini-2024-07-18")
+        assert reply.usage == (10, 5, 4, 3) and reply.cost == pytest.approx(20e-6)
+        assert (reply.usage.input_tokens, reply.usage.output_tokens) == (10, 5)
+        assert (reply.usage.cached_tokens, reply.usage.reasoning_tokens) == (4, 3)
+        assert reply.choices == [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]
+        assert (reply.sample, reply.parsed, reply.raw["choices"][1]["index"]) == (None, None, 1)
+        assert reply.cache_key == client.build_request("Hello", n=2).cache_key
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (None, (None, None)), ({}, (None, None)), ({"prompt_tokens": 0, "completion_tokens": 0}, (0, 0)),
+        ({"prompt_tokens": 7, "prompt_tokens_details": None, "completion_tokens_details": {}}, (7, None)),
+    ],
+)  # fmt: skip
+def test_unreported_usage(usage: Any, expected: tuple[int | None, int | None]) -> None:
+    """What a server did not report is None."""
+    assert reply_of({"content": "a"}, usage=usage).usage == (*expected, None, None)
+
+
+class Decision(pydantic.BaseModel):
+    """Be a decision."""
+
+    buys: bool
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda reply: pickle.loads(pickle.dumps(reply))])
+def test_copies(again: Any) -> None:
+    """A copy, also a pickled one, has the message and every attribute, .parsed too; a deep one shares nothing."""
+    message = {"content": '{"buys": true}', "tool_calls": [TOOL_CALL]}
+    reply = reply_of(message, usage=USAGE, response_format=Decision)
+    other = again(reply)
+    assert type(other) is type(reply) and other == reply and other is not reply and other.parsed == Decision(buys=True)
+    for name in ("raw", "cached", "cache_key", "sample", "cost", "latency", "endpoint", "request_id", "usage"):
+        assert getattr(other, name) == getattr(reply, name)
+    if again is not copy.copy:
+        other.raw["choices"].clear()
+        other["tool_calls"][0]["id"] = "changed"
+        assert reply.choices[0]["tool_calls"][0]["id"] == "c1"
+
+
+def test_requests_and_records() -> None:
+    """A request cannot be changed, nor through what was given to make it, and its repr shows no message."""
+    messages = [{"role": "user", "content": "a secret plan"}]
+    client: Any = Server({"content": "a"})
+    request = client.build_request(messages, temperature=1, extra_headers={"X-A": "b"})
+    messages[0]["content"] = "changed"
+    assert request.messages[0]["content"] == "a secret plan" and "extra_headers" not in request.body
+    assert "secret plan" not in repr(request) and request.cache_key in repr(request)
+    client.send_message("Hello")
+    (record,) = client.cache.records()
+    assert (record.kind, record.sample, record.api_type, record.response["model"]) == (
+        "chat", None, "server", "gpt-4o-mini-2024-07-18",
+    )  # fmt: skip
+    with pytest.raises(AttributeError):
+        request.model = "other"

@@ -1,16 +1,238 @@
-"""Maps of items: what is drawn once is drawn once, whoever runs the items and however the map ends."""
+"""Maps of items: their order, scopes and draws, the names of items, errors, rows, plans and the bar.
+
+What is drawn once is drawn once, whoever runs the items and however the map ends.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import datetime
+import decimal
+import enum
+import io
+import logging
+import pathlib
+import random
+import sys
+import threading
+import uuid
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
+from dice import CALL, CALLS, Dice, ask, calls, divide, greet, sample, samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from servers import RawServer, answers, client_for, refusal
 
 import llmcall
+from llmcall import LLMCall, Plan, imap, map, scope
+from llmcall.errors import BudgetExceededError, CacheMissError, ConfigError, OutputError, ScopeError
 from llmcall.testing import ScriptedClient
+
+# Order, threads, look-ahead
+
+
+number: ContextVar[int] = ContextVar("a number of the caller's", default=0)
+
+
+class Item:
+    """Be an item that can be watched."""
+
+
+def at_once(count: int) -> Any:
+    """Return a function that ends only when so many of it run at the same time."""
+    barrier = threading.Barrier(count)
+
+    def meet(item: Any) -> Any:
+        barrier.wait(30)
+        return item
+
+    return meet
+
+
+def test_results_are_in_the_order_of_the_items() -> None:
+    """The last item may end first: its result is the last."""
+    last = threading.Event()
+
+    def wait(item: int) -> int:
+        if item == 9:
+            last.set()
+        else:
+            last.wait(30)
+        return item * item
+
+    assert map(wait, range(10)) == [item * item for item in range(10)]
+
+
+def test_imap_yields_as_they_finish() -> None:
+    """What is done comes at once, with its index."""
+    first = threading.Event()
+
+    def wait(item: str) -> str:
+        if item == "slow":
+            first.wait(30)
+        return item.upper()
+
+    found = imap(wait, ["slow", "quick"])
+    assert next(found) == (1, "QUICK")
+    first.set()
+    assert list(found) == [(0, "SLOW")]
+
+
+@pytest.mark.parametrize(("given", "workers"), [(None, 32), (3, 3)])
+def test_threads_by_default(given: int | None, workers: int) -> None:
+    """By default 32 items are worked on at once; or as many as are asked for."""
+    assert map(at_once(workers), range(workers), workers=given) == list(range(workers))
+
+
+@pytest.mark.parametrize("items", [[], (), range(0), iter(()), {}])
+def test_no_items(items: Any) -> None:
+    """Of nothing comes nothing."""
+    assert map(ask, items) == []
+    assert list(imap(ask, items)) == []
+    assert map(ask, items, repeats=2) == []
+
+
+def test_items_and_results_are_forgotten() -> None:
+    """Neither an item nor its result stays with imap once it was yielded."""
+    alive: weakref.WeakSet[Item] = weakref.WeakSet()
+
+    def items() -> Iterator[Item]:
+        for _ in range(200):
+            item = Item()
+            alive.add(item)
+            yield item
+
+    most = 0
+    for _, result in imap(lambda item: item, items(), workers=2):
+        del result
+        most = max(most, len(alive))
+    assert most <= 2 * 2 + 2
+
+
+# Scopes, keys, repeats
+
+
+def test_outside_a_scope_it_is_a_cache() -> None:
+    """Equal items get one answer, as in a loop, and a second run makes no call."""
+    first = map(ask, ["a", "b", "a"])
+    assert first[0] == first[2] != first[1]
+    assert [ask(item) for item in ["a", "b", "a"]] == first
+    assert (map(ask, ["b", "a"]), calls()) == ([first[1], first[0]], 2)
+    assert map(sample, ["a"]) == [None]
+
+
+@pytest.mark.parametrize("opened", ["around", "argument", "object", "process"])
+def test_inside_a_scope_each_item_has_its_own(opened: str) -> None:
+    """Equal items are draws of their own; each sample holds the map's scope, the item's name, and the draw."""
+    if opened == "argument":
+        found = map(samples, ["a", "a"], key=str, scope="survey")
+    elif opened == "object":
+        found = map(samples, ["a", "a"], key=str, scope=scope("survey"))
+    else:
+        with scope("survey", process=opened == "process"):
+            found = map(samples, ["a", "a"], key=str)
+    assert found == [
+        ["survey/a#0", "survey/a#1", "survey/a/inside#0"],
+        ["survey/a~1#0", "survey/a~1#1", "survey/a~1/inside#0"],
+    ]
+
+
+def test_without_scope_beside_one() -> None:
+    """A map outside any scope runs while a scope is open elsewhere, as far as its caller may."""
+    opened, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with scope("elsewhere"):
+            opened.set()
+            done.wait(30)
+
+    with ThreadPoolExecutor(1) as other:
+        held = other.submit(hold)
+        opened.wait(30)
+        with pytest.raises(ScopeError, match="scope is open in another thread"):
+            map(sample, ["a"])
+        with scope(None):
+            assert map(sample, ["a"]) == [None]
+        done.set()
+        held.result()
+
+
+def test_a_map_begins_where_the_scope_stands() -> None:
+    """Two maps of the same items in one scope are two draws of each; in a new scope they are the first again."""
+    with scope("trial"):
+        assert map(sample, "ab", key=str) == ["trial/a#0", "trial/b#0"]
+        assert map(sample, "ab", key=str) == ["trial/a#1", "trial/b#1"]
+    assert map(sample, "ab", key=str, scope="trial") == ["trial/a#0", "trial/b#0"]
+
+
+@settings(max_examples=15)
+@given(st.lists(st.integers(0, 4), max_size=6), st.permutations(range(6)), st.integers(0, 4))
+def test_sorting_inserting_and_dropping_make_no_new_call(items: list[int], order: list[int], more: int) -> None:
+    """Whatever is done to the items, each keeps its answers."""
+    client = ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path="sorting")
+
+    def answers(of: list[int]) -> int:
+        before = len(client.requests)
+        map(lambda item: client.send_message(f"item {item}"), of, scope="survey", workers=4)
+        return len(client.requests) - before
+
+    client.cache.clear()
+    assert answers(items) == len(items)
+    assert answers([items[index] for index in order if index < len(items)]) == 0
+    assert answers([*items[:2], more, *items[2:]]) == 1
+    assert answers(items[1:]) == 0
+
+
+def test_adding_a_column_makes_no_new_call() -> None:
+    """Of a row, an LLMCall's item is what its templates use; with a key, only the key counts."""
+    rows = [{"name": "Lisa"}, {"name": "Bart"}]
+    first = CALL.map(rows, scope="survey")
+    wider = [{"name": row["name"], "age": 8} for row in rows]
+    assert (CALL.map(wider, scope="survey"), calls()) == (first, 2)
+    assert (map(CALL, wider[::-1], scope="survey"), calls()) == (first[::-1], 2)
+    greeted = greet.map(rows, scope="survey")
+    assert (greet.map([{**row, "greeting": "Hello", "x": 1} for row in rows], scope="survey"), calls()) == (greeted, 4)
+
+
+def test_repeats() -> None:
+    """Three draws of each item: a list of lists; repeat 0 stands in the item's scope, the others in one below."""
+    assert map(sample, ["a"], repeats=3) == [[None, "~1#0", "~2#0"]]
+    assert map(sample, "ab", key=str, repeats=2, scope="survey") == [
+        ["survey/a#0", "survey/a/~1#0"],
+        ["survey/b#0", "survey/b/~1#0"],
+    ]
+
+
+@pytest.mark.parametrize("where", [None, "survey"])
+def test_more_repeats_keep_the_earlier_draws(where: str | None) -> None:
+    """Raising repeats draws only what is new."""
+    first = map(ask, ["a", "b"], repeats=2, scope=where)
+    more = map(ask, ["a", "b"], repeats=3, scope=where)
+    assert [draws[:2] for draws in more] == first
+    assert [draws[:1] for draws in first] == [[answer] for answer in map(ask, ["a", "b"], scope=where)]
+    assert len({answer for draws in more for answer in draws}) == calls() == 6
+
+
+def test_context_variables_go_with_the_items() -> None:
+    """Each item sees a copy of the caller's context; what it sets there touches neither caller nor neighbours."""
+
+    def next_number(item: int) -> int:
+        number.set(number.get() + item)
+        return number.get()
+
+    token = number.set(5)
+    assert map(next_number, [1, 2, 3], workers=1) == [6, 7, 8]
+    assert number.get() == 5
+    number.reset(token)
 
 
 def client() -> ScriptedClient:
@@ -22,19 +244,6 @@ def client() -> ScriptedClient:
 def drawn(item: Any) -> str | None:
     """Return the sample of a question."""
     return ScriptedClient(lambda messages: "yes").send_message("Well?", on_error="raise").sample
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
-def test_repeats_in_other_processes_draw_on() -> None:
-    """The second map over the same items in one scope draws anew, in processes as in threads."""
-    found = []
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
-        for executor in (None, pool):
-            with llmcall.scope("trial"):
-                found.append([llmcall.map(drawn, "abcd", key=str, repeats=2, executor=executor) for _ in range(3)])
-    threads, processes = found
-    assert processes == threads
-    assert threads[2][0] == ["trial/a#2", "trial/a/~1#2"]
 
 
 def test_repeats_share_no_scope_with_the_functions_own() -> None:
@@ -50,6 +259,302 @@ def test_repeats_share_no_scope_with_the_functions_own() -> None:
     found = llmcall.map(rounds, "a", key=str, repeats=3, scope="trial")
     samples = [sample for repeat in found[0] for sample in repeat]
     assert len(set(samples)) == 12 and {sample.partition("#")[2] for sample in samples} == {"0"}
+
+
+def test_a_cassette_has_a_map_s_records_in_the_order_of_its_items() -> None:
+    """Whichever item ends first: the file is the same, and replays all of it."""
+    last = threading.Event()
+
+    def backwards(item: int) -> str:
+        if item == 3:
+            found = ask(item)
+            last.set()
+            return found
+        last.wait(30)
+        return ask(item)
+
+    with llmcall.cassette("map.jsonl"):
+        first = map(backwards, range(4))
+    with llmcall.cassette("loop.jsonl"):
+        assert [ask(item) for item in range(4)] == first
+    with open("map.jsonl", "rb") as one, open("loop.jsonl", "rb") as other:
+        assert one.read() == other.read()
+    with llmcall.configured(cache_mode="off"), llmcall.cassette("map.jsonl", mode="none"):
+        assert map(ask, range(4)) == first
+    assert calls() == 4
+
+
+# The names of items
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+KEYS = st.text("ab~1", min_size=1, max_size=4)
+
+
+class Colour(enum.Enum):
+    """Be an enumeration."""
+
+    RED = 1
+    GREEN = 2
+
+
+class Word(str, enum.Enum):
+    """Be an enumeration of texts."""
+
+    RED = "red"
+
+
+@dataclass
+class Person:
+    """Be a dataclass."""
+
+    name: str
+    age: int
+
+
+class Place(NamedTuple):
+    """Be a named tuple."""
+
+    x: int
+    y: int
+
+
+def names(items: list[Any], key: Any = None) -> list[str]:
+    """Return the names of the scopes that items get."""
+    asking = ScriptedClient()
+    found = map(lambda item: asking.build_request("Well?").sample, items, scope="s", key=key, workers=1)
+    return [str(each).removeprefix("s/").removesuffix("#0") for each in found]
+
+
+def digest(item: Any) -> str:
+    """Return the name that an item gets by itself."""
+    return names([item])[0]
+
+
+@settings(max_examples=50)
+@given(st.lists(PLAIN, max_size=5), PLAIN, st.integers())
+def test_an_item_keeps_its_name(items: list[Any], more: Any, seed: int) -> None:
+    """Sorted in any way, the same items have the same names; one put in renames none but its equals; none share one."""
+    found = names(items)
+    assert Counter(found) == Counter(names(random.Random(seed).sample(items, len(items))))
+    assert Counter(names([more, *items])) - Counter(found) == Counter([names([*items, more])[-1]])
+    assert len(set(found)) == len(items)
+
+
+@settings(max_examples=50)
+@given(st.lists(KEYS, max_size=8))
+def test_no_two_keys_share_a_name(keys: list[str]) -> None:
+    """A key that looks like another's second occurrence is told from it."""
+    assert len(set(names(keys, key=lambda item: item))) == len(keys)
+
+
+def test_digests_stay_what_they_are() -> None:
+    """The digest is pinned: another one would make every item a new one, and pay for it again."""
+    assert digest("bread") == "~010de3fa8c734349"
+    row = {"name": "Lisa", "age": 30, "tags": ["a", None]}
+    assert digest(row) == digest({"tags": ("a", None), "age": 30.0, "name": "Lisa"})
+    with pytest.raises(ValueError, match=r"is one that .* gives to items"):
+        scope("~010de3fa8c734349")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, 1.0),
+        ((1, 2), [1, 2]),
+        ({1, 2, 3}, {3, 2, 1}),
+        ({2: "b", 1: "a"}, {1: "a", 2: "b"}),
+        (float("nan"), float("nan")),
+        (pathlib.PurePosixPath("a/b"), pathlib.PurePosixPath("a/b")),
+        (Person("Lisa", 30), Person("Lisa", 30)),
+        (Place(1, 2), (1, 2)),
+        (Word.RED, "red"),
+        (b"ab", bytearray(b"ab")),
+        (decimal.Decimal("1.10"), decimal.Decimal("1.10")),
+    ],
+)
+def test_equal_items(one: Any, other: Any) -> None:
+    """What is the same item has the same digest."""
+    assert digest(one) == digest(other)
+
+
+def test_different_items() -> None:
+    """What looks alike but is not the same has another digest."""
+    day = datetime.datetime(2020, 1, 1)
+    items = [
+        1, "1", True, None, "None", [1], ["1"], {"1": 1}, {1: 1}, b"1", {"a": float("nan")}, {"a": "nan"}, Colour.RED,
+        Colour.GREEN, "RED", day, day.date(), str(day), decimal.Decimal(1), uuid.UUID(int=1), Person("Lisa", 30),
+        {"name": "Lisa", "age": 30}, float("inf"), {1, 2}, [1, 2], pathlib.PurePosixPath("1"), datetime.timedelta(1),
+    ]  # fmt: skip
+    assert len({digest(item) for item in items}) == len(items)
+
+
+@pytest.mark.parametrize("item", [object(), [object()], {"a": len}, Person, {"a": {"b": iter([])}}])
+def test_what_is_no_plain_data(item: Any) -> None:
+    """An object has no digest; the error says which item, what it holds, and the remedy."""
+    with pytest.raises(TypeError, match=r"item 3 holds .* which is not plain data: give a key="):
+        names([1, 2, 3, item])
+
+
+def test_keys() -> None:
+    """A key function's texts and whole numbers name the scopes; their repetition is counted."""
+    rows = [{"id": "lisa"}, {"id": 7}, {"id": "lisa"}, {"id": "lisa"}, {"id": "a~1"}]
+    assert names(rows, lambda item: item["id"]) == names(rows, "id") == ["lisa", "7", "lisa~1", "lisa~2", "a~~1"]
+
+
+@pytest.mark.parametrize(
+    ("key", "item", "error", "words"),
+    [
+        (3, {}, TypeError, "key is 3; it must be a function of the item, or the name of a column"),
+        ("id", "lisa", TypeError, "key='id' names a column, but an item is str"),
+        ("id", {"name": 1}, ValueError, "key='id' names a column that a row lacks; it has name"),
+        (lambda item: 1.5, {}, TypeError, "the key of item 0 is 1.5; it must be a text or a whole number"),
+        (lambda item: True, {}, TypeError, "the key of item 0 is True"),
+        (lambda item: "a/b", {}, ValueError, "the key of item 0 is 'a/b'; it names a scope"),
+        (lambda item: "a#b", {}, ValueError, "must not be empty or hold '/' or '#'"),
+    ],
+)
+def test_wrong_keys(key: Any, item: Any, error: type[Exception], words: str) -> None:
+    """A key that names no scope is refused, naming the item and what it may be."""
+    with pytest.raises(error) as caught:
+        names([item], key)
+    assert words in str(caught.value)
+
+
+# Errors
+
+
+def test_what_has_begun_is_waited_for() -> None:
+    """An exception leaves only when no item's code runs; what that gave is among the results."""
+    failed = threading.Event()
+
+    def work(item: str) -> str:
+        if item == "bad":
+            failed.set()
+            raise ValueError(item)
+        failed.wait(30)
+        return item.upper()
+
+    with pytest.raises(ValueError, match="bad") as caught:
+        map(work, ["good", "bad"], workers=2)
+    assert caught.value.results == ["GOOD", None]  # type: ignore[attr-defined]
+
+
+def test_what_has_not_begun_is_cancelled() -> None:
+    """After a failure no further item is taken, and none begins."""
+    begun: list[int] = []
+    taken: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        map(work, (taken.append(item) or item for item in range(1000)), workers=1)  # type: ignore[func-returns-value]
+    assert len(begun) <= 2
+    assert len(taken) <= 2 * 1 + 1
+
+
+def test_none_and_return() -> None:
+    """One failed item loses no other: None or the exception stands in its place."""
+    assert map(divide, [1, 0, 2], on_error="none") == [6.0, None, 3.0]
+    first, error, last = map(divide, [1, 0, 2], on_error="return")
+    assert (first, last) == (6.0, 3.0)
+    assert isinstance(error, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("kind", [ConfigError, CacheMissError, ScopeError, BudgetExceededError, SystemExit])
+@pytest.mark.parametrize("on_error", ["none", "return"])
+def test_what_concerns_all_items_is_raised(kind: type[BaseException], on_error: str) -> None:
+    """An error that the next item would have as well ends the map."""
+
+    def work(item: int) -> int:
+        if item:
+            raise kind("for all")
+        return item
+
+    with pytest.raises(kind) as caught:
+        map(work, [0, 1], on_error=on_error, workers=1)
+    assert caught.value.results == [0, None]  # type: ignore[attr-defined]
+
+
+def test_the_items_may_fail() -> None:
+    """An exception of the iterable, or of a key, leaves as one of an item does."""
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise OSError("the file is gone")
+
+    with pytest.raises(OSError, match="gone") as caught:
+        map(divide, items())
+    assert caught.value.results == [6.0]  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="item 1 holds object, which is not plain data") as refused:
+        map(id, [1, object()], scope="survey")
+    assert len(refused.value.results) == 2  # type: ignore[attr-defined]
+
+
+def test_imap_raises_after_what_is_done() -> None:
+    """imap yields what had begun before it raises an item's exception."""
+    yielded = []
+    with pytest.raises(ZeroDivisionError) as caught:
+        for pair in imap(divide, [1, 0, 2, 3], workers=1):
+            yielded.append(pair)
+    assert yielded[0] == (0, 6.0)
+    assert caught.value.results == []  # type: ignore[attr-defined]
+
+
+def test_an_imap_that_nobody_asks_does_nothing() -> None:
+    """Arguments are checked at once; nothing is run before the first result is asked for."""
+    begun: list[int] = []
+    found = imap(begun.append, [1])
+    with pytest.raises(TypeError, match="fn is 3"):
+        imap(3, [1])
+    assert begun == []
+    assert list(found) == [(0, None)]
+
+
+async def coroutine(item: int) -> int:
+    """Be asynchronous."""
+    return item
+
+
+async def agenerator() -> Any:
+    """Be asynchronous."""
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "words"),
+    [
+        ((3, [1]), {}, TypeError, "fn is 3; it must be a function, an LLMCall or an @llm function"),
+        ((coroutine, [1]), {}, TypeError, "coroutine is asynchronous: give a function that is not"),
+        ((lambda item: coroutine(item), [1]), {}, TypeError, "the function of a map is asynchronous"),
+        ((ask, 3), {}, TypeError, "items is int; it must be an iterable"),
+        ((ask, agenerator()), {}, TypeError, "items is an asynchronous generator"),
+        ((ask, [1]), {"repeats": 1.5}, TypeError, "repeats is 1.5; it must be a whole number"),
+        ((ask, [1]), {"repeats": 0}, ValueError, "repeats is 0; it must be at least 1"),
+        ((ask, [1]), {"workers": 0}, ValueError, "workers is 0; it must be at least 1"),
+        ((ask, [1]), {"progress": "yes"}, TypeError, "progress is 'yes'; it must be True, False or None"),
+        ((ask, [1]), {"on_error": "ignore"}, ValueError, "on_error is 'ignore'; it must be one of raise, none, return"),
+        ((ask, [1]), {"executor": 3}, TypeError, "executor is int; it must be a concurrent.futures.Executor"),
+        ((ask, [1]), {"scope": "a/b"}, ValueError, "holds '/' or '#'"),
+        ((CALL, ["Lisa"]), {}, TypeError, "a row is str; it must be a dict of the templates' variables"),
+        ((greet, [{"greeting": "Hi"}]), {}, TypeError, "missing a required argument: 'name'"),
+    ],
+)
+@pytest.mark.parametrize("function", [map, imap])
+def test_wrong_arguments(function: Any, arguments: Any, options: Any, error: type[Exception], words: str) -> None:
+    """A wrong argument is refused in words that name it and what it may be."""
+    with pytest.raises(error) as caught:
+        list(function(*arguments, **options))
+    assert words in str(caught.value)
+    assert calls() == 0
 
 
 def test_a_map_that_failed_goes_on_in_a_kept_scope() -> None:
@@ -81,3 +586,319 @@ def test_an_imap_left_early_gives_its_draws_back() -> None:
             break
         found = llmcall.map(lambda item: asking.send_message(item).sample, "abcdef", key=str)
     assert found == ["trial/a#1", *(f"trial/{item}#0" for item in "bcdef")]
+
+
+# LLMCall and @llm
+
+
+def test_rows_of_a_call() -> None:
+    """A row's columns are the templates' variables; the values come in the order of the rows."""
+    client = ScriptedClient(lambda messages: str(len(messages[0]["content"])))
+    call = llmcall.LLMCall(user="{{ name }}", output_type=int, client=client)
+    longer, shorter = call.map([{"name": "x" * 20}, {"name": ""}])
+    assert longer - shorter == 20
+    assert map(call, [{"name": ""}], repeats=2) == [[shorter, shorter]]
+
+
+def test_rows_of_a_function() -> None:
+    """A row holds the arguments of an @llm function; what is no row is its first argument."""
+    rows: list[Any] = [{"name": "Lisa"}, {"name": "Bart", "greeting": "Hi", "age": 10}, "Maggie"]
+    assert [answer.rpartition(" ")[0] for answer in greet.map(rows)] == ["Hello, Lisa!", "Hi, Bart!", "Hello, Maggie!"]
+
+
+class Shop:
+    """Have a method that a model answers."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @llmcall.llm(client=Dice())
+    def sells(shop, product: str) -> str:
+        """Does {{ shop.name }} sell {{ product }}?"""
+        raise NotImplementedError
+
+
+def test_rows_of_a_method() -> None:
+    """A bound method's object is no part of an item."""
+    first = Shop("Moe's").sells.map(["beer", "milk"], scope="survey")
+    assert first[0].startswith("Does Moe's sell beer?")
+    assert (Shop("Moe's").sells.map([{"product": "milk"}], scope="survey"), calls()) == (first[1:], 2)
+
+
+def test_a_row_that_fails() -> None:
+    """A missing variable or an answer that does not fit is that row's failure, and no other's."""
+    client = ScriptedClient(lambda messages: "seven" if "Lisa" in messages[0]["content"] else "7")
+    call = llmcall.LLMCall(user="{{ name }}?", output_type=int, output_retries=0, client=client)
+    found = call.map([{"name": "Lisa"}, {}, {"name": "Bart"}], on_error="return")
+    assert [type(value) for value in found] == [OutputError, llmcall.TemplateError, int]
+    with pytest.raises(OutputError) as caught:
+        call.map([{"name": "Bart"}, {"name": "Lisa"}], workers=1)
+    assert caught.value.results == [7, None]  # type: ignore[attr-defined]
+
+
+def test_the_caller_s_last_answer_stays() -> None:
+    """What items were asked is not the caller's last answer."""
+    client = ScriptedClient(["first", "second"])
+    call = llmcall.LLMCall(user="{{ name }}", client=client)
+    call(name="Lisa")
+    call.map([{"name": "Bart"}])
+    assert call.model_output is not None
+    assert call.model_output.content == "first"
+
+
+# Plans
+
+
+ROWS = [{"name": "Lisa"}, {"name": "Bart"}, {"name": "Lisa"}]
+
+
+PRICES = {"prices": {"gpt-4o-mini": (1.0, 10.0)}}
+
+
+@pytest.mark.parametrize(
+    ("options", "hits", "misses"),
+    [({}, 1, 2), ({"repeats": 2}, 2, 4), ({"scope": "survey"}, 0, 3), ({"scope": "survey", "repeats": 2}, 0, 6)],
+)
+@pytest.mark.parametrize("call", [CALL, greet])
+def test_a_plan_is_what_happens(call: Any, options: dict[str, Any], hits: int, misses: int) -> None:
+    """Hits and misses are those of the map that follows; afterwards all are hits. Nothing is called or counted."""
+    before = llmcall.usage()
+    plan = call.map(ROWS, dry_run=True, **options)
+    assert (plan.hits, plan.misses) == (hits, misses)
+    assert (llmcall.usage(), calls()) == (before, 0)
+    call.map(ROWS, **options)
+    assert calls() == misses
+    again = map(call, ROWS, dry_run=True, **options)
+    assert (again.hits, again.misses, again.input_tokens) == (hits + misses, 0, 0)
+
+
+def test_it_moves_no_draw() -> None:
+    """A plan takes no draw: planned twice it says the same, and what follows is the first."""
+    with scope("trial"):
+        first = CALL.map(ROWS, dry_run=True)
+        assert CALL.map(ROWS, dry_run=True)[:4] == first[:4] == (0, 3, first.input_tokens, first.cost)
+        CALL.map(ROWS)
+        assert CALL.map(ROWS, dry_run=True)[:2] == (0, 3)
+    assert CALL.map(ROWS, scope="trial", dry_run=True)[:2] == (3, 0)
+
+
+def test_tokens_and_cost() -> None:
+    """Prompts are counted as they are sent; the cost lies between an empty answer and the longest allowed."""
+    client = Dice(**PRICES)
+    call = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100)
+    tokens = sum(client.count_tokens(f"Hello, {name}!") for name in ("Lisa", "Bart"))
+    framed = sum(client.count_tokens([{"role": "user", "content": f"Hello, {name}!"}]) for name in ("Lisa", "Bart"))
+    plan = call.map(ROWS, dry_run=True)
+    assert tokens < plan.input_tokens == framed
+    assert plan.cost == pytest.approx((framed / 1e6, framed / 1e6 + 2 * 100 * 10 / 1e6))
+
+
+def test_an_unknown_price() -> None:
+    """One unknown price makes the cost unknown; where nothing is missing, nothing is to pay."""
+    call = LLMCall(user="Hello, {{ name }}!", client=Dice(model="my-model"))
+    plan = call.map(ROWS, dry_run=True)
+    assert (plan.misses, plan.cost) == (2, None)
+    call.map(ROWS)
+    assert call.map(ROWS, dry_run=True) == Plan(3, 0, 0, (0.0, 0.0))
+
+
+def test_a_plan_reads_well() -> None:
+    """Its text says all of it; it is a frozen value."""
+    assert str(Plan(1200, 3, 4567, (0.001, 2))) == (
+        "1,200 recorded, 3 to ask, 4,567 input tokens, cost $0.0010 to $2.0000"
+    )
+    assert str(Plan(0, 1, 5, (0, 0.1), ("[Prices]", "a list of 2026"))).endswith(
+        " cost $0.0000 to $0.1000 (priced by [Prices], a list of 2026)"
+    )
+    assert str(Plan(0, 1, 5, None)) == "0 recorded, 1 to ask, 5 input tokens, cost ? (a price is unknown)"
+    with pytest.raises(AttributeError):
+        Plan(0, 1, 5, None).hits = 3  # type: ignore[misc]
+
+
+def test_corrections_are_followed() -> None:
+    """A recorded answer that does not fit is no hit unless its correction is recorded too."""
+    answers = iter(["many", "7"])
+    client = ScriptedClient(lambda messages: next(answers), cache_mode="auto", cache_path="corrections")
+    call = LLMCall(user="How many?", output_type=int, output_retries=1, client=client, model="gpt-3.5-turbo")
+    call.call()
+    assert call.map([{}], dry_run=True)[:2] == (1, 0)
+    client.cache.delete(where=lambda record: len(record.request["messages"]) > 1)
+    plan = call.map([{}], dry_run=True)
+    assert (plan.hits, plan.misses) == (0, 1)
+    assert plan.input_tokens > client.count_tokens("How many?") + client.count_tokens("many")
+
+
+@pytest.mark.parametrize(
+    ("settings", "params", "recorded"),
+    [
+        ({}, {}, 3),
+        ({"cache_mode": "off"}, {}, 0),
+        ({"cache_mode": "replay"}, {}, 3),
+        ({"cache_mode": "refresh"}, {}, 1),
+        ({}, {"cache": False}, 0),
+    ],
+)
+def test_modes(settings: dict[str, Any], params: dict[str, Any], recorded: int) -> None:
+    """What the mode does not read is no hit; equal rows share a call where the answer is kept."""
+    CALL.map(ROWS)
+    call = LLMCall(user="item {{ name }}", client=Dice(**settings), **params)
+    assert call.map(ROWS, dry_run=True)[:2] == (recorded, 3 - recorded)
+
+
+def test_a_cassette_answers() -> None:
+    """A cassette's records are hits, those it gained a moment ago too; planning leaves no trace on it."""
+    off = Dice(cache_mode="off")
+    call = LLMCall(user="item {{ name }}", client=off)
+    with llmcall.cassette("plan.jsonl") as cassette:
+        assert call.map(ROWS, dry_run=True)[:2] == (1, 2)
+        call.map(ROWS[:1])
+        assert call.map(ROWS, dry_run=True)[:2] == (2, 1)
+        assert (cassette.recorded, cassette.replayed) == (1, 0)
+    with llmcall.cassette("plan.jsonl", mode="none") as cassette:
+        assert call.map(ROWS, dry_run=True)[:2] == (2, 1)
+        assert len(cassette.unused()) == 1
+    assert Path("plan.jsonl").read_text(encoding="utf-8").count("item Lisa") >= 1
+
+
+@pytest.mark.parametrize("function", [ask, len, lambda item: item, CALL.run])
+def test_a_plain_function(function: Any) -> None:
+    """What a plain function would ask, only running it tells."""
+    with pytest.raises(TypeError, match="dry_run needs an LLMCall or an @llm function"):
+        map(function, [1], dry_run=True)
+    assert not CALLS.exists()
+
+
+# The bar
+
+
+class Terminal(io.StringIO):
+    """Be a terminal that keeps what it shows."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def last(self) -> str:
+        """Return the last state of the line."""
+        return self.getvalue().rstrip("\n").rpartition("\r")[2]
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Let standard error be a terminal; pytest puts its own there before each test."""
+    made = Terminal()
+    monkeypatch.setattr(sys, "stderr", made)
+    return made
+
+
+def test_none_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error that is no terminal stays as it is, and tqdm is not even imported."""
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    map(ask, "ab")
+    list(imap(ask, "ab"))
+    assert log.getvalue() == ""
+
+
+class Writer:
+    """Be what some programs put in the place of standard error: it can be written to, and no more."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("stream", [None, Writer()], ids=["none", "writer"])
+def test_standard_error_that_is_no_file(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
+    """A program without a console, or with a stream of its own, has no bar, and its maps run."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert map(str, [1, 2]) == ["1", "2"]
+
+
+def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the bar shows what is done of how much, how fast, hits, tokens and cost."""
+    terminal = on_terminal(monkeypatch)
+    with llmcall.configured(prices={"gpt-4o-mini": (1_000, 100_000)}):
+        map(ask, "abca", workers=1)
+    line = terminal.last()
+    assert line.startswith("100%|")
+    assert " 4/4 " in line
+    assert "it/s" in line or "s/it" in line
+    assert "cached=1, tokens=24, cost=$0.9150" in line
+
+
+def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    """False shows none on a terminal, True shows one in a file."""
+    terminal = on_terminal(monkeypatch)
+    map(ask, "a", progress=False)
+    assert terminal.getvalue() == ""
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    map(ask, "a", progress=True)
+    assert " 1/1 " in log.getvalue()
+
+
+def test_a_generator_has_no_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody knows how many items there are, only what is done is shown."""
+    terminal = on_terminal(monkeypatch)
+    assert len(list(imap(str, iter(range(5))))) == 5
+    assert terminal.last().startswith("5it [")
+
+
+def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At sixty columns the figures have the room of the bar."""
+    terminal = on_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "60")
+    map(ask, [f"{number}" for number in range(20)], workers=1)
+    assert terminal.last().startswith("20/20 [")
+    assert "tokens=160, cost=" in terminal.last()
+    assert max(len(line) for line in terminal.getvalue().replace("\n", "\r").split("\r")) <= 60
+
+
+def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items that failed and attempts that were repeated stand in the bar."""
+    terminal = on_terminal(monkeypatch)
+    with RawServer(answers(refusal(503)), answers()) as server:
+        client = client_for(server.base_url, retry_waiting_time=0)
+        map(lambda item: 1 / 0 if item else client.send_message("Hello", on_error="raise"), [0, 1], on_error="return")
+    assert "failed=1, retries=1, " in terminal.last()
+
+
+def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is logged to the console meanwhile has lines of its own, and the bar is drawn again below."""
+    terminal = on_terminal(monkeypatch)
+    logger = logging.getLogger("llmcall")
+    handler = logging.StreamHandler(terminal)
+    root_handlers = logging.getLogger().handlers[:]
+    logging.getLogger().handlers[:] = []  # pytest's own
+    logger.addHandler(handler)
+    try:
+        map(divide, [1, 0, 2], on_error="none", workers=1)
+    finally:
+        logger.removeHandler(handler)
+        logging.getLogger().handlers[:] = root_handlers
+    lines = [line.rpartition("\r")[2] for line in terminal.getvalue().splitlines()]
+    assert "item 1 of 3 (0) failed: ZeroDivisionError: division by zero" in lines
+    assert handler.stream is terminal
+
+
+def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel's shell is a notebook's, where the bar is shown although there is no terminal; IPython alone is none."""
+    shown = []
+    for shell in (None, SimpleNamespace(), SimpleNamespace(kernel=1)):
+        log = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", log)
+        monkeypatch.setattr(sys, "stdout", log)
+        monkeypatch.setitem(sys.modules, "IPython", ipython(shell))
+        map(str, [1])
+        shown.append("1/1" in log.getvalue())
+    assert shown == [False, False, True]
+
+
+def ipython(shell: Any) -> ModuleType:
+    """Return a module that says in which shell the code runs."""
+    module = ModuleType("IPython")
+    module.get_ipython = lambda: shell  # type: ignore[attr-defined]
+    module.version_info = (8, 0)  # type: ignore[attr-defined]
+    return module

@@ -20,8 +20,6 @@ from llmcall import imap, map, scope
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
 
-CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "Two "}, "finish_reason": null}]}\n\n'
-
 
 def interrupt() -> None:
     """Press Ctrl-C."""
@@ -98,17 +96,6 @@ def test_a_call_that_waits_is_left_behind(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == "stopped: 1 of 5 done; run again to go on\n"
 
 
-def test_what_finished_is_in_the_cache() -> None:
-    """The next run goes on from there."""
-    with RawServer(answers(), interrupts_and(stays_silent), answers()) as server:
-        ask_server = asking(server)
-        with pytest.raises(KeyboardInterrupt):
-            map(ask_server, range(3), workers=1, scope="survey")
-        gone_on.set()
-        assert map(ask_server, range(3), workers=1, scope="survey") == ["Two coins."] * 3
-        assert len(server.requests) == 4
-
-
 def test_a_retry_is_not_waited_for() -> None:
     """A call that would be tried again in an hour ends at once."""
     with RawServer(interrupts_and(answers(refusal(503)))) as server:
@@ -161,29 +148,6 @@ def test_an_answer_that_comes_later_is_stored() -> None:
         assert stored.wait(30)
         assert map(work, [0]) == ["Two coins."]
         assert len(server.requests) == 1
-    assert caught.value.results == [None, None]  # type: ignore[attr-defined]
-
-
-def test_after_a_failure() -> None:
-    """Ctrl-C while a failed map waits for what runs: KeyboardInterrupt leaves, the failure is its cause."""
-    failed = threading.Event()
-
-    def work(item: int) -> Any:
-        if item == 0:
-            server_has_it.wait(30)
-            failed.set()
-            raise ValueError("bad")
-        return asking(server)(item)
-
-    def hears(connection: socket.socket, stopped: threading.Event) -> None:
-        server_has_it.set()
-        failed.wait(30)
-        interrupts_and(stays_silent)(connection, stopped)
-
-    server_has_it = threading.Event()
-    with RawServer(hears) as server, pytest.raises(KeyboardInterrupt) as caught:
-        map(work, range(2), workers=2)
-    assert isinstance(caught.value.__cause__ or caught.value, (ValueError, KeyboardInterrupt))
     assert caught.value.results == [None, None]  # type: ignore[attr-defined]
 
 
@@ -244,28 +208,6 @@ def test_draws_are_given_back() -> None:
             assert map(ask_server, ["a"], key=str) == ["Three."]
     with scope("trial"):
         assert map(ask_server, ["a"], key=str) == ["Three."]
-
-
-def test_whoever_asked_imap_is_gone() -> None:
-    """Ctrl-C between two results of imap ends the program, though a server never answers."""
-    silent.clear()
-    with RawServer(answers(), stays_silent_for_ever) as server:
-        program = """
-        client = llmcall.OpenAIClient(base_url=sys.argv[1], timeout=600)
-        results = llmcall.imap(client.send_message, ["a", "b", "c"], workers=1)
-        for number, reply in results:
-            print(number, reply.content, flush=True)
-            sys.stdin.readline()
-            raise KeyboardInterrupt
-        """
-        with start(program, server.base_url) as process:
-            assert process.stdout is not None
-            assert process.stdin is not None
-            assert process.stdout.readline() == "0 Two coins.\n"
-            silent.wait(30)
-            _, complaints = process.communicate("\n", timeout=60)
-    assert complaints.rstrip().endswith("KeyboardInterrupt")
-    assert len(server.requests) == 2
 
 
 silent = threading.Event()

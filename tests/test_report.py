@@ -104,12 +104,18 @@ def test_a_sample() -> None:
     assert "A sample" not in report("a.jsonl", "--sample", "100")
 
 
+@llmcall.recorded
+def price_of(item: str) -> dict[str, int]:
+    """Return what something costs."""
+    return {item: 3}
+
+
 def test_what_a_report_may_be_of() -> None:
     """Embeddings, functions and a scope of the cache make a page; what cannot be read is a message."""
     client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")
     with llmcall.scope("rep-1"), llmcall.scope("lisa"):
         client.send_message("Bread?", temperature=1, on_error="raise")
-        llmcall.recorded(lambda item: {"price": 3}, name="price_of")("bread")
+        price_of("bread")
     assert data_of(report("--scope", "rep-1"))["actors"] == ["rep-1/lisa"]
     missing = CliRunner().invoke(main, ["report", "none.jsonl", "-o", "x.html"])
     assert missing.exit_code == 2 and "does not exist" in missing.output
@@ -171,10 +177,10 @@ def opened(browser: Any, complaints: list[str], width: int = 1400, scheme: str =
     """Open the page that was written last."""
     tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     address = Path("page.html").resolve().as_uri()
-    tab.on("request", lambda request: request.url.partition("#")[0] == address or complaints.append(request.url))
+    tab.on("request", lambda request: complaints.extend({request.url.partition("#")[0]} - {address}))
     tab.on("console", lambda message: complaints.append(message.text))
     tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+    tab.on("dialog", lambda dialog: complaints.append(dialog.message) or dialog.dismiss())  # type: ignore[func-returns-value]
     tab.goto(address)
     tab.locator("#rows [data-cell]").first.wait_for()
     return tab

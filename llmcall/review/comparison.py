@@ -122,6 +122,10 @@ class Pair(NamedTuple):
 class Comparison:
     """Hold what two or more runs have in common, and where they part; ``str()`` of it is a report.
 
+    :ivar same: the number of calls with the same request and the same answer.
+    :ivar changed: the number of calls of which the request or the answer differs.
+    :ivar added: the number of calls that only the other run has.
+    :ivar missing: the number of calls that only the first run has.
     :ivar rows: one :class:`Row` for each call.
     :ivar parted: one :class:`Parting` for each actor whose runs part.
     :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the first one's.
@@ -139,7 +143,9 @@ class Comparison:
                 raise CacheError(f"nothing is recorded in {each.name}")
         for number, other in enumerate(others, 1):
             self._add(number, *_actors(run, other, align))
-        self._counts = Counter(row.status for row in self.rows)
+        counts = Counter(row.status for row in self.rows)
+        self.same, self.changed = counts["same"], counts["changed"]
+        self.added, self.missing = counts["added"], counts["missing"]
 
     def _add(self, number: int, ours: dict[str, list[Record]], theirs: dict[str, list[Record]]) -> None:
         """Add the rows of one of the other runs."""
@@ -156,26 +162,6 @@ class Comparison:
             parting = _parting(rows[scope], found, repeats)
             if parting is not None:
                 self.parted.append(parting)
-
-    @property
-    def same(self) -> int:
-        """Return the number of calls with the same request and the same answer."""
-        return self._counts["same"]
-
-    @property
-    def changed(self) -> int:
-        """Return the number of calls of which the request or the answer differs."""
-        return self._counts["changed"]
-
-    @property
-    def added(self) -> int:
-        """Return the number of calls that only the other run has."""
-        return self._counts["added"]
-
-    @property
-    def missing(self) -> int:
-        """Return the number of calls that only the first run has."""
-        return self._counts["missing"]
 
     @cached_property
     def spread(self) -> list[Spread]:
@@ -412,7 +398,7 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, 
     """Return why two requests differ, and what differs in each."""
     if one.get("model") != other.get("model"):
         return "model", str(one.get("model")), str(other.get("model"))
-    for name in ("messages", "input", "arguments"):
+    for name in ("messages", "input", "arguments", "body"):
         before, after = one.get(name), other.get(name)
         if before != after:
             return "prompt", *_first_difference(before, after)

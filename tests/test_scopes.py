@@ -7,7 +7,6 @@ import enum
 import logging
 import multiprocessing
 import os
-import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -253,16 +252,9 @@ def test_bound_functions_draw_from_the_scope() -> None:
         ]
     assert bound() == "a/b#3"
     assert (sample(), in_a_thread(sample)) == (None, None)
-
-
-def test_bound_functions_look_like_themselves() -> None:
-    """Name, docstring, arguments, result and exceptions are those of the function."""
-    bound = bind(sample)
-    assert (bound.__name__, bound.__doc__, bound.__wrapped__) == ("sample", sample.__doc__, sample)  # type: ignore[attr-defined]
-    assert bind(lambda a, *, b: (a, b))(1, b=2) == (1, 2)
+    assert (bound.__name__, bound.__doc__) == ("sample", sample.__doc__)
     with pytest.raises(ZeroDivisionError), scope("a"):
         bind(lambda: 1 / 0)()
-    assert sample() is None
 
 
 def test_bound_outside_any_scope_or_inside_none() -> None:
@@ -275,13 +267,6 @@ def test_bound_outside_any_scope_or_inside_none() -> None:
         with pytest.raises(ScopeError):
             in_a_thread(bound)
         assert in_a_thread(without) is None
-
-
-def test_an_executor_with_many_threads() -> None:
-    """However threads share the work, the draws are the numbers from 0, each once."""
-    with scope("a"), ThreadPoolExecutor(8) as executor:
-        drawn = list(executor.map(bind(sample), ["Hello"] * 100))
-    assert sorted(drawn, key=lambda text: int(str(text).partition("#")[2])) == [f"a#{number}" for number in range(100)]
 
 
 def test_bound_coroutine_functions() -> None:
@@ -543,43 +528,7 @@ def test_a_generator_that_ends_elsewhere() -> None:
     assert (sample(), in_a_thread(sample)) == (None, None)
 
 
-def test_a_dropped_generator_hangs_nobody() -> None:
-    """The collector may end its scope at any instant, also while another scope is being opened or closed."""
-    program = """
-        import gc
-
-        def steps(number):
-            with llmcall.scope(f"dropped-{number}"):
-                yield
-
-        gc.set_threshold(1)
-        for number in range(300):
-            loop = [steps(number)]
-            next(loop[0])
-            loop.append(loop)
-            del loop
-            try:
-                with llmcall.scope("a"):
-                    pass
-            except llmcall.ScopeError:
-                pass
-        print("done")
-    """
-    assert ran(program) == "done"
-
-
 # Processes
-
-
-def test_bound_functions_are_pickled_with_their_path() -> None:
-    """In another process the path is the same and the draws begin at 0."""
-    with scope("a"), scope("b"):
-        assert sample() == "a/b#0"
-        frozen = pickle.dumps(bind(sample))
-        bound = pickle.loads(frozen)
-        assert (bound(), bound()) == ("a/b#0", "a/b#1")
-    assert pickle.loads(frozen)() == "a/b#0"
-    assert pickle.loads(pickle.dumps(bind(sample)))() is None
 
 
 def pool(method: str) -> ProcessPoolExecutor:

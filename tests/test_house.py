@@ -66,3 +66,11 @@ def test_the_api_is_typed(tmp_path: Path) -> None:
     mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path)]
     done = subprocess.run([*mypy, ROOT / "tests/typing/api.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_importing_reads_no_file() -> None:
+    """Importing llmcall opens its modules, and no configuration, cache or data."""
+    watch = "import sys; sys.addaudithook(lambda event, args: event == 'open' and print(args[0])); import llmcall"
+    done = subprocess.run([sys.executable, "-c", watch], check=True, capture_output=True, text=True)
+    others = [path for path in done.stdout.splitlines() if not re.search(r"\.py$|\.pyc\b|\.so$|\.pyd$", path)]
+    assert done.stdout and not others

@@ -1,12 +1,9 @@
-"""The house's order: imports go downwards, nothing is swallowed, and importing llmcall does next to nothing."""
+"""The house's order: imports go downwards, packages hold names only, and nothing is swallowed."""
 
 from __future__ import annotations
 
 import ast
 import graphlib
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -43,25 +40,6 @@ CATCH_ALL = {
     "engine.drivers.drive_stream": "the flow gets it thrown in, and raises it",
     "engine.drivers.adrive_stream": "the flow gets it thrown in, and raises it",
 }
-
-HEAVY = [
-    "openai", "tiktoken", "pydantic", "jinja2", "httpx", "httpx2", "tqdm", "diskcache", "tenacity", "dotenv", "tabulate",
-]  # fmt: skip
-
-WATCH_IMPORT = """
-import json, sys
-before, opened = set(sys.modules), []
-
-def watch(event, args):
-    if event == "open":
-        opened.append(str(args[0]))
-
-sys.addaudithook(watch)
-import llmcall
-found = {"modules": sorted(set(sys.modules) - before), "opened": list(opened), "file": llmcall.__file__}
-print(json.dumps(found))
-"""
-MODULE_SUFFIXES = (".py", ".pyc", ".so", ".pyd")
 
 
 class Import(NamedTuple):
@@ -215,24 +193,3 @@ def test_packages_hold_names_only(module: str) -> None:
     """An ``__init__`` imports, lists and looks up names; it does nothing else."""
     more = [ast.unparse(statement) for statement in TREES[module].body if not only_names(statement)]
     assert not more, "\n".join(more)
-
-
-@pytest.fixture(scope="module")
-def found() -> dict[str, list[str]]:
-    """Import llmcall in a new process, and list what that loaded and opened."""
-    command = [sys.executable, "-c", WATCH_IMPORT]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    result: dict[str, list[str]] = json.loads(done.stdout)
-    return result
-
-
-def test_import_loads_nothing_heavy(found: dict[str, list[str]]) -> None:
-    """Importing llmcall imports no SDK and no library that costs time."""
-    heavy = [name for name in found["modules"] if name.partition(".")[0] in HEAVY]
-    assert not heavy, f"{heavy} among {len(found['modules'])} modules: {' '.join(found['modules'])}"
-
-
-def test_import_reads_no_file(found: dict[str, list[str]]) -> None:
-    """Importing llmcall opens its modules, and no configuration, cache or data."""
-    others = [path for path in found["opened"] if not path.endswith(MODULE_SUFFIXES) and "__pycache__" not in path]
-    assert not others, f"{others}, among {len(found['modules'])} modules"

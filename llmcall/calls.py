@@ -143,8 +143,6 @@ class LLMCall(_Mapped):
         self.parameters: frozenset[str] = frozenset()  # of the function that it answers for
         self._client = client
         self._compiled: dict[str, _Templates] = {}  # by their folder
-        self._structured: dict[str, Any] | None = None
-        self._instruction: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": {}}  # they are compiled anew in another process
@@ -159,10 +157,6 @@ class LLMCall(_Mapped):
         """Return whom the call asks."""
         return shared_client() if self._client is None else self._client
 
-    def __call__(self, /, **variables: Any) -> Any:
-        """Ask, and return the answer as the output type; as :meth:`call`."""
-        return self.run(**variables).value
-
     def call(self, /, **variables: Any) -> Any:
         """Ask, and return the answer as the output type.
 
@@ -172,6 +166,8 @@ class LLMCall(_Mapped):
         :raises APIError: where the call failed for good. With ``on_error="none"`` both give ``None``.
         """
         return self.run(**variables).value
+
+    __call__ = call
 
     def run(self, /, **variables: Any) -> Answer:
         """Ask, and return the value, the reply and the messages; arguments and errors as of :meth:`call`."""
@@ -251,9 +247,7 @@ class LLMCall(_Mapped):
         messages = self.render(**variables)
         params, structured = self._params(client)
         if not structured:
-            if self._instruction is None:
-                self._instruction = describe(self.output_type)
-            messages[-1]["content"] = "\n\n".join(filter(None, (messages[-1]["content"], self._instruction)))
+            messages[-1]["content"] = "\n\n".join(filter(None, (messages[-1]["content"], describe(self.output_type))))
         replies: list[Reply] = []
         while True:
             self._remember(Answer(None, None, messages))
@@ -263,7 +257,11 @@ class LLMCall(_Mapped):
             replies.append(reply)
             messages = [*messages, reply]
             try:
-                return self._remember(Answer(self._value(reply, structured), reply, messages))
+                if reply.content is None and reply.refusal is not None:
+                    expected = describe(self.output_type)
+                    raise OutputError("the model refused to answer", text=reply.refusal, expected=expected)
+                value = read(reply.content or "", self.output_type, structured=structured)
+                return self._remember(Answer(value, reply, messages))
             except OutputError as error:
                 if len(replies) <= self.output_retries:
                     messages = [*messages, {"role": "user", "content": correction(error)}]
@@ -271,7 +269,7 @@ class LLMCall(_Mapped):
                 used = {name: value for name, value in variables.items() if name in self.variables()}
                 is_kept = client.settings.cache_mode != "off" and params.get("cache") is not False
                 failed = OutputError(_report(error, replies, used, is_kept), text=error.text, expected=error.expected)
-                return self._remember(Answer(self._failed(failed, error, reply, messages), reply, messages))
+                return self._failed(failed, error.__cause__, Answer(None, reply, messages))
 
     def _params(self, client: LLMClient) -> tuple[dict[str, Any], bool]:
         """Return the arguments of the calls, and whether the API holds the answers to a schema of ours."""
@@ -280,29 +278,22 @@ class LLMCall(_Mapped):
         model = client.model_named(self.model_params.get("model"))
         if not client.capabilities(model).structured_output:
             return self.model_params, False
-        if self._structured is None:
-            wanted = response_format(self.output_type)
-            self._structured = {**self.model_params, **({"response_format": UncheckedFormat(wanted)} if wanted else {})}
-        return self._structured, "response_format" in self._structured
+        wanted = response_format(self.output_type)
+        if wanted is None:
+            return self.model_params, False
+        return {**self.model_params, "response_format": UncheckedFormat(wanted)}, True
 
-    def _value(self, reply: Reply, structured: bool) -> Any:
-        if reply.content is None and reply.refusal is not None:
-            raise OutputError("the model refused to answer", text=reply.refusal, expected=describe(self.output_type))
-        return read(reply.content or "", self.output_type, structured=structured)
-
-    def _failed(
-        self, error: OutputError, cause: OutputError, reply: Reply, messages: list[dict[str, Any]]
-    ) -> OutputError | None:
+    def _failed(self, error: OutputError, cause: BaseException | None, answer: Answer) -> Answer:
         """Raise, log or return an error, as ``on_error`` says."""
         wanted = self.model_params["on_error"]
         if wanted == "raise":
-            self._remember(Answer(None, reply, messages))
-            raise error from cause.__cause__
+            self._remember(answer)
+            raise error from cause
         if wanted == "none":
             import logging
 
             logging.getLogger("llmcall").error("the answer cannot be used: %s", error)
-        return None if wanted == "none" else error
+        return self._remember(answer._replace(value=None if wanted == "none" else error))
 
     def _remember(self, answer: Answer) -> Answer:
         known = WeakKeyDictionary(_last.get() or {})

@@ -67,7 +67,8 @@ def verdict(text: str) -> bool:
     :raises OutputError: for an answer that gives neither, or both.
     """
     text = re.sub(r"^\W+", "", _MARKS.sub("", text.replace("’", "'"))).rstrip()
-    matches = [match for match in _VERDICT.finditer(text) if _counts(text, match)]
+    words = _VERDICT.finditer(text)
+    matches = [match for match in words if _goes_on(text, match) or _TURNS.search(_before(text, match))]
     values = {_VERDICTS[match[0].lower()] for match in matches}
     if len(values) > 1:
         raise OutputError("it says both yes and no")
@@ -96,22 +97,23 @@ def choice(text: str, output_type: Any) -> Any:
     values = {label: getattr(option, "value", option) for label, option in options.items()}
     pattern = _pattern(tuple(label for label in spellings if not _NUMERAL.fullmatch(label)))
     if all(type(value) in (int, float) for value in values.values()) and not pattern.search(text):
-        return options[_numbered(text, values)]
+        value = number(text)
+        found = [options[label] for label, option in values.items() if option == value]
+        if not found:
+            raise OutputError(f"{value} is none of the options")
+        return found[0]
     return options[_named(text, pattern, spellings, options)]
 
 
-def _counts(text: str, match: re.Match[str]) -> bool:
-    if match[0].lower() != "no" or _GOES_ON.match(text, match.end()):
-        return True
-    return _TURNS.search(_before(text, match)) is not None
+def _goes_on(text: str, match: re.Match[str]) -> bool:
+    return match[0].lower() != "no" or _GOES_ON.match(text, match.end()) is not None
 
 
 def _states(text: str, match: re.Match[str]) -> bool:
     if match.start() == 0:
-        return match[0].lower() != "no" or _GOES_ON.match(text, match.end()) is not None
-    return (
-        _STATES.search(_before(text, match).lstrip()) is not None and _PHRASE_END.match(text, match.end()) is not None
-    )
+        return _goes_on(text, match)
+    is_led_to = _STATES.search(_before(text, match).lstrip()) is not None
+    return is_led_to and _PHRASE_END.match(text, match.end()) is not None
 
 
 def _before(text: str, match: re.Match[str]) -> str:
@@ -157,14 +159,6 @@ def _word(spelling: str) -> str:
         capital = rf"I(?:{ends}|(?=\s+(?:or|and|is)\b))" if spelling == "i" else re.escape(spelling.upper())
         return rf"(?-i:{capital}|{re.escape(spelling)}{ends})"
     return r"[\s_-]+".join(map(re.escape, spelling.split(" ")))
-
-
-def _numbered(text: str, values: Mapping[str, Any]) -> str:
-    value = number(text)
-    for label, option in values.items():
-        if option == value:
-            return label
-    raise OutputError(f"{value} is none of the options")
 
 
 def _named(text: str, pattern: re.Pattern[str], spellings: Mapping[str, list[str]], options: Mapping[str, Any]) -> str:

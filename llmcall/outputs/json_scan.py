@@ -103,11 +103,11 @@ def _value_at(text: str, start: int, *, lenient: bool) -> tuple[Any, int]:
             if not lenient:
                 raise
             value, end = _lenient_value_at(text, start)
-    except json.JSONDecodeError:
-        raise
     except RecursionError:
         raise OutputError(f"its JSON has more than {DEPTH} levels") from None
     except ValueError as error:
+        if isinstance(error, json.JSONDecodeError):
+            raise
         raise OutputError(f"its JSON holds {error}") from None
     if is_deep(value):
         raise OutputError(f"its JSON has more than {DEPTH} levels")
@@ -165,10 +165,9 @@ def _checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _real(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
+    if abs(float(text)) == float("inf"):
         raise ValueError("a number too large")
-    return value
+    return float(text)
 
 
 def _whole(text: str) -> int:

@@ -56,8 +56,9 @@ def is_wrapped(output_type: Any) -> bool:
     return output_type is not str and not _is_object(full_schema(output_type))
 
 
+@_once_per_type
 def response_format(output_type: Any) -> dict[str, Any] | None:
-    """Return the ``response_format`` parameter for a type: a strict JSON schema.
+    """Return the ``response_format`` parameter for a type: a strict JSON schema; not to be changed.
 
     What is no object (a list, a number, a choice) is wrapped: ``{"value": …}``.
 

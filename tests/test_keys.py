@@ -28,25 +28,20 @@ HISTORY = [
     {"role": "assistant", "content": "3 coins."},
     {"role": "user", "content": "Cafe\u0301, Caf\u00e9,\tspäť\r\n"},
 ]
+IMAGES = ({"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}, {"url": "https://example.com/a.png"})
 PICTURE = {
     "role": "user",
     "content": [
-        {"type": "text", "text": "What is this?"},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}},
-        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+        {"type": "text", "text": "What is this?"}, *({"type": "image_url", "image_url": image} for image in IMAGES)
     ],
-}
+}  # fmt: skip
+PARAMETERS = {
+    "type": "object", "required": ["item"],
+    "properties": {"item": {"type": "string"}, "count": {"type": "integer", "minimum": 1.0, "default": None}},
+}  # fmt: skip
 TOOL: dict[str, Any] = {
     "type": "function",
-    "function": {
-        "name": "price_of",
-        "description": "Look up a price.",
-        "parameters": {
-            "type": "object",
-            "properties": {"item": {"type": "string"}, "count": {"type": "integer", "minimum": 1.0, "default": None}},
-            "required": ["item"],
-        },
-    },
+    "function": {"name": "price_of", "description": "Look up a price.", "parameters": PARAMETERS},
 }
 CALLED = [{"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item":"bread"}'}}]
 USED_TOOL = [
@@ -304,11 +299,10 @@ def test_whatever_else_is_asked_matters() -> None:
         {"messages": image(PNG, kind="image/jpeg")}, {"messages": image("!")}, {"messages": image("?")},
         {"messages": sound("UklG")}, {"messages": sound("UklG", "mp3")}, {"messages": sound("UklH")},
     ]  # fmt: skip
-    for url in ("https://e.x/a", "https://e.x/b"):
-        requests.append({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]})
-    for text in ("QQ==", "QQ"):  # what is said is compared letter by letter, also where it looks like a data URL
-        part = {"type": "text", "text": f"data:image/png;base64,{text}"}
-        requests.append({"messages": [{"role": "user", "content": [part]}]})
+    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": f"https://e.x/{name}"}} for name in "ab"]
+    # what is said is compared letter by letter, also where it looks like a data URL
+    parts += [{"type": "text", "text": f"data:image/png;base64,{text}"} for text in ("QQ==", "QQ")]
+    requests += [{"messages": [{"role": "user", "content": [part]}]} for part in parts]
     keys = [asked(**request) for request in requests] + [embedded("Hello"), embedded("Hello", dimensions=8)]
     assert len(set(keys)) == len(keys)
 

@@ -326,14 +326,12 @@ def test_any_text_is_read_or_refused(text: str) -> None:
                 assert error.text == text
 
 
-@pytest.mark.parametrize(
-    "unit", ["[", '{"a":', "[1,", '["', "{", "- 1 ", "yes no ", "not buy. ", "```\n", "1.1", "/*", "'"]
-)
-@pytest.mark.parametrize("output_type", [bool, int, Action, list, dict, Offer], ids=named)
-def test_hostile_lengths_and_depths(unit: str, output_type: Any) -> None:
+@pytest.mark.parametrize("unit", ["[", '{"a":', "[1,", '["', "{", "- 1 ", "yes no ", "not buy. ", "```\n", "1.1", "/*"])
+def test_hostile_lengths_and_depths(unit: str) -> None:
     """Five thousand levels, or repetitions, are refused like any other nonsense."""
-    with pytest.raises(OutputError):
-        read(unit * 5_000 + " so.", output_type)
+    for output_type in (bool, int, Action, list, dict, Offer):
+        with pytest.raises(OutputError):
+            read(unit * 5_000 + " so.", output_type)
 
 
 PLAIN = st.recursive(
@@ -341,16 +339,8 @@ PLAIN = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-AROUND = st.sampled_from(
-    [
-        "{}",
-        "```json\n{}\n```",
-        "Here you are:\n\n```\n{}\n```\nGood luck!",
-        "It's {} indeed.",
-        "\ufeff {} ",
-        "~~~\n{}\n~~~",
-    ]
-)
+WORDS = "Here you are:\n\n```\n{}\n```\nGood luck!"
+AROUND = st.sampled_from(["{}", "```json\n{}\n```", WORDS, "It's {} indeed.", "\ufeff {} ", "~~~\n{}\n~~~"])
 
 
 def put(around: str, text: str) -> str:

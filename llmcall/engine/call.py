@@ -480,6 +480,9 @@ def _sent(exchange: _Exchange) -> Flow[Sent]:
             sent: Sent | None = None
             with attempt:
                 sent = yield from _attempt(exchange, body, attempt.retry_state.attempt_number)
+            left = _error(attempt.retry_state)
+            if left is not None and not isinstance(left, Exception):
+                raise left  # at once: where garbage is collected, tenacity's generator may have ended before this one
             if sent is not None:
                 if attempt.retry_state.attempt_number > 1:
                     call.add_usage(retries=attempt.retry_state.attempt_number - 1)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError
 from ..text import printable
-from .causes import causes_of, causes_of_differences
+from .causes import cause_of_sample, cause_of_scope, causes_of_differences, scope_words
 from .differences import Difference, differences
 from .nearest import Nearest, nearest
 from .passages import masked
-from .places import cause_of_sample, cause_of_scope, scope_words
 from .similarity import conversation, said, split_sample
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ ELSEWHERE = 20  # records of the same question that are kept
 SHORT = 12  # digits of a key
 OPENING = 200  # characters of the question that are kept
 LISTED = 3  # records elsewhere that are listed
+CAUSES = 4  # that are named
 
 
 class Miss(NamedTuple):
@@ -49,7 +49,7 @@ class Miss(NamedTuple):
     :param nearest: the nearest record, or ``None`` where nothing of its kind is recorded.
     :param differences: what differs from that record, field by field, the sample first.
     :param elsewhere: records of the same messages: in another scope, as another draw, or of another model.
-    :param causes: why it is missing, the likeliest first.
+    :param causes: what is certain of why it is missing, beyond the differences.
     :param remedy: how to record it; a command stands on a line of its own.
     """
 
@@ -223,7 +223,7 @@ def _explained(request: Request, source: Source | None, settings: Settings, reme
         nearest=first,
         differences=found,
         elsewhere=_elsewhere(search, asked, request.cache_key),
-        causes=causes_of([*_aside(request, aside), *causes]),
+        causes=tuple([*_aside(request, aside), *causes][:CAUSES]),
         remedy=remedy,
     )
 
@@ -264,7 +264,7 @@ def _aside(request: Request, cache: Lookup | None) -> list[str]:
 def _causes(request: Request, search: Nearest, found: Sequence[Difference], settings: Settings) -> list[str]:
     records = [each.record for each in search.found]
     if not records:
-        return [f"no {request.kind} request is recorded there at all: is it the place that was recorded into?"]
+        return [f"no {request.kind} request is recorded there at all"]
     same = [record for record in records if record.request == request.asked]
     if same:
         return [cause_of_sample(request.sample, same)]
@@ -272,7 +272,7 @@ def _causes(request: Request, search: Nearest, found: Sequence[Difference], sett
     if request.sample and split_sample(request.sample)[0] and not search.in_scope:
         causes.append(cause_of_scope(request.sample, records))
     if search.found[0].distance >= UNLIKE:
-        return [*causes, "no record is much like it: the request is new"]
+        return [*causes, "no record is much like it"]
     inside = [each for each in found if each.place != "sample"]
     return [*causes, *causes_of_differences(inside, settings)]
 
@@ -302,7 +302,7 @@ def _cassette_remedy(settings: Settings, cassette: Recording) -> str:
         way = f"LLMCALL_CASSETTE_MODE={mode}"
     else:
         way = f"llmcall.cassette({path!r}, mode={mode!r})"
-    return f"{way}\nadds what is missing (the mode is {cassette.mode!r}); 'rewrite' instead records all anew"
+    return f"{way}\nadds what is missing (the mode is {cassette.mode!r}), and asks nothing that is recorded"
 
 
 def _running_test() -> str:

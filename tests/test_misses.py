@@ -1,0 +1,351 @@
+"""The explanation of a miss: what is certain of it, how it is shown, where it looks, and what it never shows.
+
+``passages`` is used directly: that no two texts are compared wrongly holds for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+import llmcall
+from llmcall import Miss, ResponseCache
+from llmcall.cli.main import main
+from llmcall.explain.passages import passages
+from llmcall.testing import ScriptedClient
+
+QUESTION = "Would you buy a loaf of bread for 3 coins?"
+KEY = "sk-proj-abcdEFGH1234567890abcdEFGH1234567890"
+TEXT = st.text(st.sampled_from("abc 12.\n\t'{}é東\u200b"), max_size=60)
+TOOL = {"type": "function", "function": {"name": "buy", "parameters": {"type": "object", "properties": {}}}}
+Run = Callable[[ScriptedClient], Any]
+
+
+def recorder(**settings: Any) -> ScriptedClient:
+    """Return a client that records."""
+    return ScriptedClient(lambda messages: "Yes.", cache_mode="auto", **settings)
+
+
+def flat(text: object) -> str:
+    """Return a message in one line."""
+    return " ".join(str(text).split())
+
+
+def missed(run: Any, client: ScriptedClient | None = None) -> llmcall.CacheMissError:
+    """Return the error of a run, or of a question, that is not recorded."""
+    with pytest.raises(llmcall.CacheMissError) as caught:
+        (ask(run) if isinstance(run, str) else run)(client or ScriptedClient())
+    return caught.value
+
+
+def explained(question: Any = QUESTION, **arguments: Any) -> Miss:
+    """Return what the cache explains of a request."""
+    client = recorder()
+    return client.cache.explain(client.build_request(question, **arguments))
+
+
+def ask(question: Any = QUESTION, scope: str = "", times: int = 1, **arguments: Any) -> Run:
+    """Return a run that asks a question, in some scopes."""
+
+    def run(client: ScriptedClient, path: tuple[str, ...] = tuple(scope.split("/")) if scope else ()) -> None:
+        if path:
+            with llmcall.scope(path[0]):
+                run(client, path[1:])
+            return
+        for _ in range(times):
+            client.send_message(question, **arguments)
+
+    return run
+
+
+def told(answer: str) -> list[dict[str, str]]:
+    """Return a conversation with an earlier answer."""
+    return [
+        {"role": "user", "content": "Hello?"},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": QUESTION},
+    ]
+
+
+# What is recorded, what is asked with a mistake, and what the message says.
+MISTAKES: dict[str, tuple[Run, Run, str]] = {
+    "temperature": (ask(temperature=0.7), ask(temperature=1), r"temperature: recorded 0\.7, asked 1"),
+    "left out": (ask(max_tokens=100), ask(), r"max_tokens: recorded 100, not asked"),
+    "model": (ask(), ask(model="gpt-4o"), r'model: recorded "gpt-4o-mini", asked "gpt-4o"'),
+    "tool": (ask(tools=[TOOL]), ask(), r"tools: recorded \[.*not asked"),
+    "a word": (ask(), ask(QUESTION.replace("loaf", "lot")), r"\[-loaf-\].*\{\+lot\+\}"),
+    "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in its white space"),
+    "at the end": (ask(), ask(QUESTION + "\n"), "differs only in the white space at its end"),
+    "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "line endings"),
+    "indentation": (ask("Buy:\n  bread"), ask("  Buy:\n    bread"), "indentation: dedent_messages=True"),
+    "an earlier answer": (ask(told("Yes.")), ask(told("No!")), "this run parted from the recorded one before"),
+    "no scope": (
+        ask(scope="trial/lisa"), ask(), r"made outside any scope.*llmcall\.scope\('trial'\), llmcall\.scope\('lisa'\)",
+    ),
+    "a scope": (ask(), ask(scope="trial"), "in the scope 'trial', and the same request is recorded outside any scope"),
+    "another scope": (
+        ask(scope="trial/lisa"), ask(scope="trial/liza"), "scope 'trial/liza', .* is recorded in 'trial/lisa'",
+    ),
+    "nothing in the scope": (
+        ask(scope="trial/lisa"),
+        ask("Or milk?", scope="trial/emma"),
+        "nothing at all is recorded in the scope 'trial/emma'; there are records in 'trial/lisa'",
+    ),
+    "one draw more": (
+        ask(scope="trial", times=2), ask(scope="trial", times=3), r"draw 2 .* and 2 are recorded \(draws 0 to 1\)",
+    ),
+    "a sample": (ask(), ask(sample=1), "sample='1' is given, and the same request is recorded without"),
+    "no sample": (ask(sample=1), ask(), "no sample is given, .*recorded with sample='1'"),
+    "a sample in a scope": (
+        ask(scope="lisa"), ask(scope="lisa", sample="a#2"), "draw 'a#2' of this .* is asked for, and recorded is '0'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["cache", "cassette"])
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_shown(name: str, place: str) -> None:
+    """Against the disk cache or a cassette, also among other records, and with a way that asks nothing again."""
+    recorded, replayed, says = MISTAKES[name]
+    if place == "cache":
+        recorded(recorder())
+        error = missed(replayed, ScriptedClient(cache_mode="replay"))
+        assert "[Cache] MODE = auto" in flat(error)
+    else:
+        with llmcall.cassette("run.jsonl", mode="rewrite"):
+            recorded(recorder())
+        with llmcall.cassette("run.jsonl", mode="none"):
+            error = missed(replayed)
+        assert "llmcall.cassette('run.jsonl', mode='new') adds what is missing" in flat(error)
+        assert "the cassette run.jsonl" in flat(error) and "rewrite" not in str(error)
+    assert re.search(says, flat(error)), error
+
+
+def test_a_miss_holds_what_it_says() -> None:
+    """The nearest record, what differs from it, and where else it is; what is recorded after all is said to be."""
+    client = recorder()
+    ask(temperature=0.5)(client)
+    ask(temperature=0.5, scope="lisa")(client)
+    miss = explained(temperature=1)
+    nearest, other = client.cache.records()
+    assert (miss.kind, miss.name, miss.sample, miss.recorded) == ("chat", "gpt-4o-mini", None, False)
+    assert (miss.nearest, miss.elsewhere, miss.causes) == (nearest, (nearest, other), ())
+    assert [(each.place, each.recorded, each.asked) for each in miss.differences] == [("temperature", 0.5, 1)]
+    assert miss.opening == f"user: {QUESTION}"
+    assert str(miss).startswith("this chat request to gpt-4o-mini is not recorded (key ")
+    assert f"elsewhere  {other.cache_key[:12]}, gpt-4o-mini, lisa, draw 0" in str(miss)
+    there = explained(temperature=0.5)
+    assert there.recorded and "is recorded" in str(there) and "differs" not in str(there)
+
+
+def test_the_error_carries_the_miss() -> None:
+    """The error's text is the explanation, and survives a pickle; an error of one's own has none."""
+    ask(temperature=0.5)(recorder())
+    error = missed(ask(temperature=1), ScriptedClient(cache_mode="replay"))
+    again = pickle.loads(pickle.dumps(error))
+    assert isinstance(error.miss, Miss) and error.miss is error.miss
+    assert type(again) is llmcall.CacheMissError and again.miss == error.miss
+    assert str(again) == str(error) and str(error).startswith(str(error.miss))
+    own = pickle.loads(pickle.dumps(llmcall.CacheMissError("nothing there")))
+    assert (str(own), own.miss) == ("nothing there", None)
+
+
+def test_a_miss_is_explained_after_its_cassette_closed() -> None:
+    """What is read outside the block tells of the cassette as it was; one that is not there is said not to be."""
+    with llmcall.cassette("none.jsonl", mode="none"):
+        said = flat(missed(QUESTION))
+    assert "the cassette none.jsonl, which does not exist: 0 records" in said
+    assert "no chat request is recorded there at all" in said
+    with llmcall.cassette("run.jsonl"):
+        ask(temperature=0.5)(recorder())
+    with llmcall.cassette("run.jsonl", mode="none"):
+        error = missed(ask(temperature=1))
+    Path("run.jsonl").unlink()
+    assert "recorded 0.5, asked 1" in str(error) and "the cassette run.jsonl: 1 record" in str(error)
+
+
+def test_the_cache_has_what_was_not_asked() -> None:
+    """That the disk cache has an answer that a cassette, or cache=False, keeps out is said."""
+    ask()(recorder())
+    with llmcall.cassette("run.jsonl"):
+        ask("Another question?")(recorder())
+    with llmcall.cassette("run.jsonl", mode="none"):
+        assert "cache has the answer, but was not asked" in flat(missed(QUESTION))
+    said = flat(missed(ask(cache=False), ScriptedClient(cache_mode="replay")))
+    assert "cache=False goes past the disk cache, and no cassette is open" in said
+    assert "the answer, but was not asked" in said and "without cache=False" in said
+
+
+def test_references_of_a_cassette_are_searched() -> None:
+    """Long texts and growing histories stand behind references in the file."""
+    messages: list[Any] = [{"role": "system", "content": " ".join(f"word{number}" for number in range(300))}]
+    with llmcall.cassette("run.jsonl"):
+        client = ScriptedClient(lambda _: "Go on.")
+        for number in range(6):
+            messages.append({"role": "user", "content": f"And {number}?"})
+            messages.append(client.send_message(messages, on_error="raise"))
+    messages[-2] = {"role": "user", "content": "And then?"}
+    with llmcall.cassette("run.jsonl", mode="none"):
+        miss = missed(ask(messages[:-1])).miss
+    assert miss is not None
+    assert [(each.place, each.asked) for each in miss.differences] == [("messages[11].content", "And then?")]
+
+
+def test_how_to_record_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names what set the mode, or the cassette, and how to change it there."""
+    client = llmcall.OpenAIClient(api_key="none", cache_mode="replay")
+    assert "replay, which never calls, is set by the argument cache_mode" in flat(missed(QUESTION, client))
+    Path("config.ini").write_text("[Cache]\nMODE = replay\n", encoding="utf-8")
+    llmcall.reset()
+    assert "is set by config.ini" in flat(missed(QUESTION, llmcall.OpenAIClient(api_key="none")))
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
+    llmcall.reset()
+    said = flat(missed(QUESTION, llmcall.OpenAIClient(api_key="none")))
+    assert "LLMCALL_CACHE_MODE=auto; replay, which never calls, is set by environment variable LLMCALL_CACHE" in said
+    with llmcall.cassette("run.jsonl"), llmcall.configured(cache_mode="auto"):
+        ask("Another question?")(recorder())
+    monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "run.jsonl")
+    monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "none")
+    llmcall.reset()
+    assert "LLMCALL_CASSETTE_MODE=new\n" in str(missed(QUESTION))
+
+
+def test_a_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parameter that a setting says is told with where that stands; a namespace or alias with what mends it."""
+    ask(temperature=0.5)(recorder())
+    with llmcall.configured(cache_namespace="new"):
+        assert 'NAMESPACE is "new" here' in flat(explained(temperature=0.5).causes)
+        assert "llmcall cache rekey" in flat(explained(temperature=0.5).causes)
+    with llmcall.configured(aliases={"gpt-4o-mini": "gpt-6"}):
+        assert "gpt-4o-mini is an alias now: 'llmcall cache rekey' moves" in flat(explained(temperature=0.5).causes)
+    monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.9")
+    llmcall.reset()
+    assert explained().causes == ("the setting TEMPERATURE says 0.9: environment variable LLMCALL_TEMPERATURE",)
+
+
+def test_a_recorded_function_and_an_embedding() -> None:
+    """A function's call is explained by its arguments, one of another name by that; an embedding word by word."""
+
+    def price(item: str, day: int) -> int:
+        return len(item) * day
+
+    llmcall.recorded(name="__main__.price")(price)("bread", 1)
+    embedder = ScriptedClient([[0.5]], cache_mode="auto")
+    embedder.get_embedding("bread and milk", "embedder")
+    llmcall.configure(cache_mode="replay")
+    with pytest.raises(llmcall.CacheMissError) as caught:
+        llmcall.recorded(name="__main__.price")(price)("bread", 2)
+    said = flat(caught.value)
+    assert "this function request to __main__.price is not recorded" in said
+    assert "asked __main__.price(item='bread', day=2)" in said and "arguments.day: recorded 1, asked 2" in said
+    with pytest.raises(llmcall.CacheMissError, match=r"recorded\(name='__main__.price'\) finds"):
+        llmcall.recorded(name="market.price")(price)("bread", 1)
+    with pytest.raises(llmcall.CacheMissError, match=r"\[-milk-\]"):
+        ScriptedClient(cache_mode="replay").get_embedding("bread and eggs", "embedder")
+
+
+def test_what_is_damaged_is_passed_over() -> None:
+    """The nearest record that can be read is shown; where nothing can be read, the explanation says so."""
+    client = recorder()
+    ask()(client)
+    ask(temperature=0.5)(client)
+    first, second = client.cache.records()
+    llmcall.reset()
+    with sqlite3.connect(".llmcall/cache/cache.db") as connection:
+        connection.execute("UPDATE Cache SET value = value || x'00' WHERE key = ?", (first.cache_key,))
+    connection.close()
+    miss = explained(max_tokens=5)
+    assert miss.nearest is not None and miss.nearest.cache_key == second.cache_key
+    request = recorder().build_request(QUESTION)
+    llmcall.reset()
+    for each in Path(".llmcall/cache").glob("cache.db*"):
+        each.unlink()
+    Path(".llmcall/cache/cache.db").write_bytes(b"no database" * 1000)
+    miss = ResponseCache(".llmcall/cache").explain(request)
+    assert miss.nearest is None and "damaged or cannot be read" in flat(miss) and "salvage" in str(miss)
+
+
+def test_nothing_secret_or_unseen_is_shown() -> None:
+    """What looks like a credential is masked everywhere, and control and invisible characters are escapes."""
+    ask(f"Use {KEY}. {QUESTION}")(recorder())
+    miss = explained(f"Use {KEY.lower()}1. {QUESTION} Now?")
+    shown = f"{miss} {miss!r} {miss.differences!r} {miss.differences[0]} {miss.causes} {miss.opening}"
+    assert "*****" in shown and KEY[8:20].lower() not in shown.lower()
+    ask("Say \x1b[31mred\nnow")(recorder())
+    said = str(explained("Say \x1b[32mred\n\u200bnow"))
+    assert "\x1b" not in said and "\u200b" not in said
+    assert "\\x1b" in said and "\\u200b" in said and "\\n" in said
+
+
+@pytest.mark.parametrize("columns", [20, 80, 300])
+def test_the_width_of_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line but the first is wider than the terminal, between 60 and 120 columns."""
+    long = " ".join(f"word{number}" for number in range(80))
+    ask(f"{long} bread {long}", stop=[long[:300]])(recorder())
+    miss = explained(f"{long} milk {long} eggs", stop=[long[:299]])
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = str(miss).splitlines()
+    assert max(map(len, lines[1:])) <= min(max(columns, 60), 120)
+    assert any("[-bread-]" in line for line in lines) and any("{+milk+}" in line for line in lines)
+
+
+@given(TEXT, TEXT)
+def test_passages_make_one_text_of_the_other(recorded: str, asked: str) -> None:
+    """Replacing each passage's piece in the one text gives the other, and equal texts have none."""
+    found = passages(recorded, asked)
+    made, at = "", 0
+    for passage in found:
+        made += recorded[at : passage.begin] + asked[passage.asked_begin : passage.asked_end]
+        at = passage.end
+    assert made + recorded[at:] == asked and bool(found) == (recorded != asked)
+
+
+def test_passages_of_very_long_texts() -> None:
+    """A change in a text of a million characters is found by its line, and texts without any line in common."""
+    lines = [f"line {number} of the story\n" for number in range(40_000)]
+    changed = [*lines[:20_000], "line of another story\n", *lines[20_001:]]
+    [passage] = passages("".join(lines), "".join(changed))
+    assert "".join(changed)[passage.asked_begin : passage.asked_end] == "of another"
+    assert passages(" ".join(map(str, range(30_000))), " ".join(map(str, range(30_000, 0, -1))))
+
+
+def test_the_right_one_of_many(tmp_path: Path) -> None:
+    """Of two hundred alike, the record of the same question is found, whichever parameter was changed."""
+    cache, client = ResponseCache(tmp_path / "many"), ScriptedClient(cache_mode="off")
+
+    def question(number: int) -> str:
+        return f"You are person {number}. {'All say the same at length. ' * 8} Would you buy {number % 7} loaves?"
+
+    for number in range(200):
+        cache.put(client.build_request(question(number)), {"choices": []})
+    for number, parameter in enumerate(["temperature", "top_p", "seed", "frequency_penalty"] * 5):
+        miss = cache.explain(client.build_request(question(10 * number), **{parameter: 1}))
+        assert miss.nearest is not None and miss.nearest.request["messages"][0]["content"] == question(10 * number)
+        assert [each.place for each in miss.differences] == [parameter]
+
+
+def test_explain_on_the_command_line() -> None:
+    """``llmcall cache explain`` takes messages or all arguments, and a scope; what is no request is wrong usage."""
+    ask(scope="trial/lisa")(recorder())
+    messages = [{"role": "user", "content": QUESTION}]
+    Path("request.json").write_text(json.dumps({"messages": messages, "temperature": 1}), encoding="utf-8")
+    run = CliRunner().invoke
+    done = run(main, ["cache", "explain", "request.json", "--scope", "trial/lisa"])
+    assert done.exit_code == 0 and "temperature: not recorded, asked 1" in done.output
+    done = run(main, ["cache", "explain", "-"], input=json.dumps(messages))
+    assert done.exit_code == 0 and "a scope is missing" in flat(done.output)
+    done = run(main, ["cache", "explain", "-", "--scope", "trial/lisa"], input=json.dumps(messages))
+    assert done.exit_code == 0 and "is recorded (key" in done.output
+    for text in ("{", '{"model": "gpt-4o"}', '{"messages": [], "current_messages": []}', "[]", "3"):
+        done = run(main, ["cache", "explain", "-"], input=text)
+        assert done.exit_code == 2 and "Error" in done.output

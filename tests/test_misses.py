@@ -170,6 +170,11 @@ def test_a_miss_is_explained_after_its_cassette_closed() -> None:
         ask(temperature=0.5)(recorder())
     with llmcall.cassette("run.jsonl", mode="none"):
         error = missed(ask(temperature=1))
+    with pytest.raises(ZeroDivisionError), llmcall.cassette("part.jsonl"):
+        ask()(recorder())
+        raise ZeroDivisionError
+    with llmcall.cassette("part.jsonl", mode="none"):
+        assert "the cassette part.jsonl, whose recording broke off: 1 record" in flat(missed("Another?"))
     Path("run.jsonl").unlink()
     assert "recorded 0.5, asked 1" in str(error) and "the cassette run.jsonl: 1 record" in str(error)
 

@@ -51,7 +51,9 @@ class CassetteSource:
 
     def name(self) -> str:
         """Return what messages call it."""
-        return self._name if self._lines is not None else f"{self._name}, which does not exist"
+        if self._lines is None:
+            return f"{self._name}, which does not exist"
+        return self._name if self._lines.is_complete else f"{self._name}, whose recording broke off"
 
     def count(self) -> int:
         """Return how many records it has."""

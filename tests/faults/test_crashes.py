@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from processes import Nursery, Worker, pause, seeded
-from workers import digest, is_answer_to
+from workers import digest, fill, is_answer_to
 
 import llmcall
 from llmcall.cache.cache import ResponseCache
@@ -57,16 +57,6 @@ def received(worker: Worker) -> dict[str, str]:
     written = worker.lines()
     assert all(isinstance(line, list) for line in written), written
     return {question: said for question, said in written if question not in ("begin", "end", "asked")}
-
-
-def fill(folder: Path, count: int = RECORDS) -> None:
-    """Store some answers."""
-    from workers import client_at
-
-    with client_at(str(folder), "before") as client:
-        for number in range(count):
-            client.send_message(f"question {number}")
-        client.cache.close()
 
 
 def strike(worker: Worker, longest: float, chance: random.Random) -> None:
@@ -161,7 +151,7 @@ def read_lines(path: Path) -> dict[str, str]:
 def test_export(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
     """An export that was killed leaves the old file or the new one, and the next one cleans up after it. (20 kills)"""
     chance = seeded()
-    fill(tmp_path / "cache")
+    fill(tmp_path / "cache", RECORDS)
     whole, target = stored(tmp_path / "cache"), tmp_path / "out" / "exported.jsonl"
     longest = time_of(nursery.start("export", tmp_path / "cache", target))
     assert read_lines(target) == whole
@@ -182,7 +172,7 @@ def test_export(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
 def test_load(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
     """A load that was killed has stored all records or none. (20 kills)"""
     chance = seeded()
-    fill(tmp_path / "cache")
+    fill(tmp_path / "cache", RECORDS)
     whole = stored(tmp_path / "cache")
     with ResponseCache(tmp_path / "cache") as cache:
         cache.export("exported.jsonl")
@@ -204,7 +194,7 @@ def test_rekey(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
     """A change of keys that was killed has changed all of them or none. (20 kills)"""
     chance = seeded()
     folder = tmp_path / "cache"
-    fill(folder)
+    fill(folder, RECORDS)
     whole, keys = stored(folder), keys_of(folder)
     longest = time_of(nursery.start("rekey", folder, "first"))
     assert not keys & keys_of(folder)

@@ -2,103 +2,208 @@
 
 from __future__ import annotations
 
-import os
+import random
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Nursery, seeded
-from test_crashes import fill
-from workers import client_at
+from processes import seeded
+from workers import client_at, fill
 
-from llmcall.cache.cache import ResponseCache, forget_shared
-from llmcall.cache.record import pack
-from llmcall.cache.sqlite import DATABASE
-from llmcall.errors import CacheCorruptError
+import llmcall
+from llmcall import CacheCorruptError, CacheMissError, ResponseCache
 from llmcall.testing import ScriptedClient
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+RECORDS, PAGE = 60, 4096
+REMEDY = "llmcall cache salvage"
+NEW = "asked anew"
+FILES = ("cache.db", "cache.db", "cache.db", "cache.db-wal", "cache.db-wal", "cache.db-shm", ".gitignore")
+Damage = Callable[[bytearray, random.Random], None]
 
-SLOW = pytest.mark.slow
-RECORDS, PAGE, LEAF = 60, 4096, 13
+
+def flip(data: bytearray, chance: random.Random) -> None:
+    """Flip a few bits."""
+    for _ in range(chance.choice((1, 1, 2, 8, 64))):
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+
+
+def overwrite(data: bytearray, chance: random.Random) -> None:
+    """Put zeros, ones or junk in the place of a region, which may be a page as a disk loses it."""
+    begin, length = chance.randrange(len(data)), chance.choice((1, 16, 512, PAGE, 3 * PAGE))
+    begin = begin // PAGE * PAGE if length == PAGE else begin
+    length = min(length, len(data) - begin)
+    data[begin : begin + length] = chance.choice((bytes(length), b"\xff" * length, chance.randbytes(length)))
+
+
+def swap_pages(data: bytearray, chance: random.Random) -> None:
+    """Put two pages in each other's place."""
+    one, other = (chance.randrange(len(data)) // PAGE * PAGE for _ in range(2))
+    first, second = data[one : one + PAGE], data[other : other + PAGE]
+    if len(first) == len(second):
+        data[one : one + PAGE], data[other : other + PAGE] = second, first
+
+
+def truncate(data: bytearray, chance: random.Random) -> None:
+    """Cut the end off, at a page's end or within one."""
+    end = chance.randrange(len(data))
+    del data[end // PAGE * PAGE if chance.random() < 0.5 else end :]
+
+
+def remove_middle(data: bytearray, chance: random.Random) -> None:
+    """Take out some bytes, so that all behind them is out of place."""
+    begin = chance.randrange(len(data))
+    del data[begin : begin + chance.choice((1, 7, PAGE))]
+
+
+def damage_header(data: bytearray, chance: random.Random) -> None:
+    """Damage the first bytes, which say how all others are to be read."""
+    data[chance.randrange(min(100, len(data)))] ^= chance.randrange(1, 256)
+
+
+DAMAGES: tuple[Damage, ...] = (flip, flip, overwrite, overwrite, swap_pages, truncate, remove_middle, damage_header)
+
+
+def damage(folder: Path, chance: random.Random) -> None:
+    """Damage one file of a cache, or remove it."""
+    path = folder / chance.choice([name for name in FILES if (folder / name).exists()])
+    data = bytearray(path.read_bytes())
+    if chance.random() < 0.05:
+        path.unlink()
+    elif data:
+        chance.choice(DAMAGES)(data, chance)
+        path.write_bytes(data)
+
+
+def question_of(record: llmcall.Record) -> str:
+    """Return what was asked."""
+    return str(record.request["messages"][-1]["content"])
+
+
+def answers_in(cache: ResponseCache) -> dict[str, str]:
+    """Return what a cache holds: answers by their questions."""
+    return {question_of(each): each.response["choices"][0]["message"]["content"] for each in cache.records()}
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound cache in three states: closed; with some records in the write-ahead log alone; with deleted records."""
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[str, str]]:
+    """A sound cache in three states: closed; with some records in the log alone; with deleted ones; and its answers."""
     folder = tmp_path_factory.mktemp("sound")
-    with client_at(str(folder / "closed"), "w") as client:
-        for number in range(RECORDS):
-            client.send_message(f"question {number}")
-        client.cache.close()
+    fill(folder / "closed", RECORDS)
     shutil.copytree(folder / "closed", folder / "opened")
     with client_at(str(folder / "opened"), "w") as client:
         for number in range(RECORDS, RECORDS + 8):
             client.send_message(f"question {number}")
         shutil.copytree(folder / "opened", folder / "in use")
-        client.cache.delete(where=lambda record: "question 1" in record.request["messages"][-1]["content"])
+        client.cache.delete(where=lambda record: "question 1" in question_of(record))
         client.cache.close()
-    assert {path.name for path in (folder / "in use").iterdir()} >= {f"{DATABASE}-wal", f"{DATABASE}-shm"}
-    return folder
+    assert {path.name for path in (folder / "in use").iterdir()} >= {"cache.db-wal", "cache.db-shm"}
+    found = {}
+    for path in sorted(folder.iterdir()):
+        shutil.copytree(path, folder / "copy")
+        with ResponseCache(folder / "copy") as cache:
+            found[path] = answers_in(cache)
+        shutil.rmtree(folder / "copy")
+    return found
 
 
-def outcomes(lines: list[Any]) -> Counter[str]:
-    """Count what came of all cases."""
-    counts: Counter[str] = Counter(cases=sum(line[0] == "case" for line in lines))
-    for name, _, count in (line for line in lines if line[0] != "case"):
-        counts[name] += count
-    return counts
-
-
-@pytest.mark.parametrize("cases", [12, pytest.param(360, marks=SLOW)])
-def test_damage_anywhere(cases: int, sound: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cases", [12, pytest.param(360, marks=pytest.mark.slow)])
+def test_damage_anywhere(cases: int, sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Each damaged cache gives right answers, or asks anew, or says what to do; salvage gives back what is whole."""
-    seed = seeded().randrange(2**31)
-    with Nursery(tmp_path) as nursery:
-        workers = [nursery.start("damage", sound, tmp_path, seed, half * cases // 2, cases // 2) for half in range(2)]
-        counts: Counter[str] = Counter()
-        for worker in workers:
-            assert worker.end() == 0, worker.lines()[-2:]
-            counts += outcomes([line for line in worker.lines() if isinstance(line, list)])
-    print(dict(counts))
-    assert counts["cases"] == cases
-    if cases > 100:
-        assert min(counts[what] for what in ("right", "salvaged", "corrupt", "missed", "warned")) > 0
+    seed, counts = seeded().randrange(2**31), Counter[str]()
+    for number in range(cases):
+        chance = random.Random(f"{seed} {number}")
+        path = chance.choice(list(sound))
+        shutil.copytree(path, tmp_path / "damaged")
+        damage(tmp_path / "damaged", chance)
+        questions = chance.sample(sorted(sound[path]), 12)
+        for use in (salvage, replay, read_all, ask):
+            shutil.copytree(tmp_path / "damaged", tmp_path / "used")
+            caplog.clear()
+            use(tmp_path / "used", sound[path], questions, counts)
+            counts["warned"] += bool(caplog.records)
+            llmcall.reset()
+            shutil.rmtree(tmp_path / "used")
+            shutil.rmtree(tmp_path / "saved", ignore_errors=True)
+        shutil.rmtree(tmp_path / "damaged")
+    assert cases < 100 or min(counts[what] for what in ("right", "salvaged", "corrupt", "missed", "warned", "anew")) > 0
 
 
-def swap(data: bytearray, one: slice, other: slice) -> None:
-    """Put two regions of the same length in each other's place."""
-    data[one], data[other] = data[other], data[one]
+def salvage(folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]) -> None:
+    """No record comes back that is not right."""
+    with ResponseCache(folder) as cache, ResponseCache(folder.parent / "saved") as saved:
+        if not cache.exists():
+            return
+        try:
+            cache.salvage(folder.parent / "saved")
+        except CacheCorruptError:
+            counts["corrupt"] += 1
+            return
+        assert saved.verify() == [] and answers_in(saved).items() <= answers.items()
+        counts["salvaged"] += len(saved)
+
+
+def replay(folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]) -> None:
+    """Each question has its right answer, or the error says what to do."""
+    client = ScriptedClient(cache_mode="replay", cache_path=folder, on_error="raise")
+    for question in questions:
+        try:
+            assert client.send_message(question).content == answers[question]
+            counts["right"] += 1
+        except CacheCorruptError as error:
+            assert REMEDY in str(error), error
+            counts["corrupt"] += 1
+        except CacheMissError:
+            counts["missed"] += 1
+
+
+def read_all(folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]) -> None:
+    """What it yields is right, and it says what to do about the rest."""
+    with ResponseCache(folder) as cache:
+        try:
+            cache.verify()
+            assert answers_in(cache).items() <= answers.items()
+        except CacheCorruptError as error:
+            assert REMEDY in str(error), error
+            counts["corrupt"] += 1
+
+
+def ask(folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]) -> None:
+    """Each question has its right answer, or is asked anew once."""
+    client = ScriptedClient(lambda messages: NEW, cache_mode="auto", cache_path=folder, on_error="raise")
+    for question in questions:
+        first, second = (client.send_message(question) for _ in range(2))
+        assert first.content == second.content and second.cached
+        assert first.content == (answers[question] if first.cached else NEW)
+        counts["right" if first.cached else "anew"] += 1
 
 
 @pytest.mark.parametrize("mode", ["auto", "replay"])
 def test_two_answers_whose_ends_are_swapped(mode: str, tmp_path: Path) -> None:
     """Pages in each other's place make one answer of another, whole: it belongs to its key, and is not given."""
     beginning = "Thank you for your question. " * 150
-
-    def answer(messages: Any) -> str:
-        return f"{beginning}{messages[-1]['content']}, then; {'yes ' * 10}"
-
-    given: dict[str, Any] = {"cache_path": str(tmp_path / "cache"), "on_error": "raise"}
+    given: dict[str, Any] = {"cache_path": tmp_path / "cache", "on_error": "raise"}
+    answer = lambda messages: f"{beginning}{messages[-1]['content']}, then; {'yes ' * 10}"  # noqa: E731
     with ScriptedClient(answer, cache_mode="auto", **given) as client:
-        answers = {question: client.send_message(question).content for question in ("one", "two")}
+        for question in ("one", "two"):
+            client.send_message(question)
         client.cache.close()
-    database = tmp_path / "cache" / DATABASE
-    data = bytearray(database.read_bytes())
-    first, second = (data.index(f"{question}, then".encode()) // PAGE * PAGE for question in answers)
-    swap(data, slice(first, first + PAGE), slice(second, second + PAGE))
-    database.write_bytes(data)
-    forget_shared()
-    client = ScriptedClient(lambda messages: "anew", cache_mode=mode, **given)
-    for question in answers:
+    data = bytearray((tmp_path / "cache" / "cache.db").read_bytes())
+    first, second = (data.index(f"{question}, then".encode()) // PAGE * PAGE for question in ("one", "two"))
+    one, other = data[first : first + PAGE], data[second : second + PAGE]
+    data[first : first + PAGE], data[second : second + PAGE] = other, one
+    (tmp_path / "cache" / "cache.db").write_bytes(data)
+    llmcall.reset()
+    client = ScriptedClient(lambda messages: NEW, cache_mode=mode, **given)
+    for question in ("one", "two"):
         if mode == "auto":
-            assert client.send_message(question).content == "anew"
+            assert client.send_message(question).content == NEW
         else:
-            with pytest.raises(CacheCorruptError, match="llmcall cache salvage"):
+            with pytest.raises(CacheCorruptError, match=REMEDY):
                 client.send_message(question)
 
 
@@ -107,22 +212,22 @@ def test_each_byte_of_a_record(mode: str, tmp_path: Path) -> None:
     """A flipped bit in whatever byte of a record is noticed: it is asked anew and stored, or the error says so."""
     fill(tmp_path / "sound", 1)
     with ResponseCache(tmp_path / "sound") as cache:
-        (record,) = cache.records()
-    packed, data = pack(record), (tmp_path / "sound" / DATABASE).read_bytes()
-    at = data.index(packed)
+        packed = next(cache.storage.readable_rows())[1]
+    assert packed is not None
+    data = (tmp_path / "sound" / "cache.db").read_bytes()
     for place in range(0, len(packed), 7):
-        (tmp_path / "cache").mkdir(exist_ok=True)
+        (tmp_path / "cache").mkdir()
         flipped = bytearray(data)
-        flipped[at + place] ^= 1 << place % 8
-        (tmp_path / "cache" / DATABASE).write_bytes(flipped)
-        client = client_at(str(tmp_path / "cache"), "again", cache_mode=mode)
+        flipped[data.index(packed) + place] ^= 1 << place % 8
+        (tmp_path / "cache" / "cache.db").write_bytes(flipped)
+        client: Any = client_at(str(tmp_path / "cache"), "again", cache_mode=mode)
         if mode == "replay":
-            with pytest.raises(CacheCorruptError, match="llmcall cache salvage"):
+            with pytest.raises(CacheCorruptError, match=REMEDY):
                 client.send_message("question 0")
         else:
             assert [client.send_message("question 0").cached for _ in range(2)] == [False, True]
             assert client.cache.verify() == []
-        forget_shared()
+        llmcall.reset()
         shutil.rmtree(tmp_path / "cache")
 
 

@@ -16,8 +16,8 @@ import pytest
 from disks import read_only, small
 from processes import SECONDS, Nursery
 from programs import start
-from test_crashes import fill, keys_of, stored
-from workers import client_at, is_answer_to
+from test_crashes import keys_of, stored
+from workers import client_at, fill, is_answer_to
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, ResponseCache

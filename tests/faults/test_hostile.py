@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
-import os
-import pickle
 import random
 import signal
 import subprocess
@@ -110,6 +108,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "normalizers": normalizer(list(NORMALIZERS)) or str,
     "refusal": lambda text: failure(400, {"error": {"message": text}}),
     "events": lambda text: list(EventStreamDecoder().feed(text.encode())),
+    "settings": lambda text: read_settings("config.ini", f"[OpenAI]\n{text}\n"),
+    "environment": lambda text: read_settings(".env", text),
 }
 REPEATED = [
     "[/*", "[//", "[", "{", '{"a":', "[1 ", "-", "_-", "yes ", "no, ", "not ", "'", '"', "\\", "['", '["', "[\\",
@@ -165,43 +165,12 @@ def test_nesting_in_an_answer(kind: Any, piece: str) -> None:
 
 # What servers send
 
-FIELDS = [
-    "choices",
-    "message",
-    "content",
-    "tool_calls",
-    "function",
-    "name",
-    "arguments",
-    "id",
-    "index",
-    "type",
-    "usage",
-    "prompt_tokens",
-    "completion_tokens",
-    "prompt_tokens_details",
-    "completion_tokens_details",
-    "reasoning_tokens",
-    "cached_tokens",
-    "finish_reason",
-    "error",
-    "code",
-    "delta",
-    "role",
-    "refusal",
-    "audio",
-    "data",
-    "logprobs",
-    "model",
-    "object",
-    "error_code",
-    "text",
-    "reasoning_content",
-    "function_call",
-    "custom",
-    "input",
-    "annotations",
-]
+FIELDS = """
+    choices message content tool_calls function name arguments id index type usage prompt_tokens
+    completion_tokens prompt_tokens_details completion_tokens_details reasoning_tokens cached_tokens
+    finish_reason error code delta role refusal audio data logprobs model object error_code text
+    reasoning_content function_call custom input annotations
+"""
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),
@@ -213,7 +182,7 @@ LEAVES = st.one_of(
 )
 DATA = st.recursive(
     LEAVES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS.split()), inner, max_size=4),
     max_leaves=12,
 )
 PLACES = [
@@ -314,24 +283,8 @@ def test_any_answer_of_a_server() -> None:
         assert len(records.read("export.jsonl", key_of)) == len(client.cache)
 
 
-@given(status=st.integers(400, 599), digits=st.integers(1, 6000))
-def test_numbers_in_a_refusal(status: int, digits: int) -> None:
-    """No number is too long to be read."""
-    words = f"maximum context length is {'9' * digits} tokens; you requested {'8' * digits} tokens"
-    assert failure(status, {"error": {"message": words, "code": "context_length_exceeded"}}).status_code == status
-
-
 @pytest.mark.parametrize(
-    "text",
-    [
-        "1e300",
-        "9" * 400,
-        "99999999999",
-        "Mon, 01 Jan 99999 00:00:00 GMT",
-        "Mon, 32 Foo 2020 99:99:99 +9999",
-        "1e400",
-        "٣",
-    ],
+    "text", ["1e300", "9" * 400, "Mon, 01 Jan 99999 00:00:00 GMT", "Mon, 32 Foo 2020 99:99:99 +9999", "1e400", "٣"]
 )
 def test_waits_that_nobody_can_wait(text: str) -> None:
     """A wait of more than a year is one of a year; no clock of the system is asked for more."""
@@ -355,14 +308,6 @@ def test_nesting_in_what_a_server_sends() -> None:
                 for way, ask in ways.items():
                     with suppress(APIError):
                         assert isinstance(ask(f"{way} {len(sent)}"), Reply)
-
-
-@pytest.mark.parametrize("depth", [90, 500, 985, 1000, 2000, DEEP])
-def test_nesting_in_events(depth: int) -> None:
-    """The reader of raw streams gives what is nested deeply, or refuses it."""
-    for data in (f'{{"choices": {"[" * depth}{"]" * depth}}}', f'{{"error": {"[" * depth}{"]" * depth}}}'):
-        with suppress(ServiceError):
-            list(EventStreamDecoder().feed(f"data: {data}\n\n".encode()))
 
 
 @given(
@@ -389,19 +334,6 @@ def test_a_line_that_never_ends() -> None:
         (chunk,) = decoder.feed(b'"}\n')
     assert isinstance(chunk, dict)
     assert len(chunk["x"]) == 2000 * 65536
-
-
-@pytest.mark.slow
-def test_many_tool_calls_in_one_chunk() -> None:
-    """A hundred thousand calls take time in proportion to their number."""
-    from llmcall.responses.streaming import Assembler
-
-    for first in ({"index": 0}, {}):
-        calls = [{"id": f"call-{n}", "function": {"name": "f"}} | dict.fromkeys(first, n) for n in range(100_000)]
-        with an_end():
-            assembler = Assembler()
-            assembler.add({"choices": [{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}]})
-            assert len(assembler.response()["choices"][0]["message"]["tool_calls"]) == 100_000
 
 
 # Cassettes and exports
@@ -469,12 +401,12 @@ def damaged(dice: random.Random) -> bytes:
 
 @pytest.mark.slow
 def test_damaged_cassettes(tmp_path: Path) -> None:
-    """A thousand damaged files: each gives records, or an error that names file and line; nothing else."""
+    """Five hundred damaged files: each gives records, or an error that names file and line; nothing else."""
     dice = seeded()
     whole = {record.cache_key: record.response for record in records.decode(LINES, "x", key_of)}
     path = tmp_path / "damaged.jsonl"
     refused = 0
-    for _ in range(1000):
+    for _ in range(500):
         path.write_bytes(damaged(dice))
         try:
             lines = records.read(path, key_of)
@@ -488,7 +420,7 @@ def test_damaged_cassettes(tmp_path: Path) -> None:
         cache = llmcall.ResponseCache(tmp_path / "cache")
         with suppress(CacheError):
             cache.load(path, on_conflict="replace")
-    assert refused > 100
+    assert refused > 50
     assert llmcall.ResponseCache(tmp_path / "cache").verify() == []
 
 
@@ -546,17 +478,6 @@ def test_any_dotenv_file(text: str) -> None:
     read_settings(".env", text)
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["a" + " " * LONG + "b", "a:" * LONG + "=", "[" * LONG, "${" * LONG, "a" * LONG, "'" * LONG],
-)
-def test_long_lines_of_settings(line: str) -> None:
-    """No line of a file takes long."""
-    for name in ("config.ini", ".env"):
-        with an_end():
-            read_settings(name, f"[OpenAI]\n{line}\n")
-
-
 # Pickles
 
 PACKED = pack(
@@ -564,23 +485,16 @@ PACKED = pack(
 )
 
 
-class Evil:
-    """Run code when it is unpickled."""
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, ("ran",)
-
-
 @pytest.mark.slow
 def test_damaged_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten thousand records of a stranger, with a checksum that fits: a record, or an error of the tree."""
+    """A thousand records of a stranger, with a checksum that fits: a record, or an error of the tree."""
     monkeypatch.chdir(tmp_path)
     dice = seeded()
     body = PACKED[:-4]
     codes = b"(.0125:;<>@ABCFGHIJKLMNPQRSTUVXYZ]abcdeghijlopqrstu}"
     codes += b"\x80\x81\x85\x86\x87\x88\x8a\x8c\x8f\x90\x91\x92\x93\x94\x95\x96"
     opcodes = [bytes([code]) for code in codes]
-    for _ in range(10_000):
+    for _ in range(1000):
         changed = bytearray(body)
         for _ in range(dice.randint(1, 4)):
             place = dice.randrange(len(changed))
@@ -595,27 +509,6 @@ def test_damaged_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         Path("api.pickle").write_bytes(data)
         with suppress(CacheCorruptError):
             tinytroupe.read("api.pickle")
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_no_pickle_runs_code(tmp_path: Path, protocol: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither as a record, nor as TinyTroupe's cache, nor as a file to load."""
-    monkeypatch.chdir(tmp_path)
-    for value in (
-        Evil(),
-        {"kind": "chat", "request": {}, "response": {"a": Evil()}},
-        {("gpt", 3): Evil()},
-        {"k": Evil()},
-    ):
-        data = pickle.dumps(value, protocol)
-        with pytest.raises(CacheCorruptError):
-            unpack(KEY, data + crc32(data, crc32(KEY.encode())).to_bytes(4, "little"))
-        Path("api.pickle").write_bytes(data)
-        with suppress(CacheError):
-            tinytroupe.read("api.pickle")
-        with suppress(CacheError, ValueError):
-            llmcall.ResponseCache("cache").load("api.pickle")
-    assert not Path("ran").exists()
 
 
 # Templates
@@ -679,37 +572,11 @@ def test_a_variable_names_no_file_outside(tmp_path: Path, name: str) -> None:
         Template.from_file("main", folder).render(x=name)
 
 
+TEMPLATE_PIECES = ["{{", "}}", "{%", "%}", "{#", "#}", " x ", "for", "in", "if", "end", "include", *"'|()[.1*\n"]
+
+
 @settings(max_examples=60)
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                "{{",
-                "}}",
-                "{%",
-                "%}",
-                "{#",
-                "#}",
-                " x ",
-                "for",
-                "in",
-                "if",
-                "end",
-                "include",
-                "'",
-                "|",
-                "(",
-                ")",
-                "[",
-                ".",
-                "1",
-                "*",
-                "\n",
-            ]
-        ),
-        max_size=20,
-    ).map("".join)
-)
+@given(st.lists(st.sampled_from(TEMPLATE_PIECES), max_size=20).map("".join))
 def test_any_template(text: str) -> None:
     """Whatever stands in it, a template is rendered, or refused with its place."""
     with suppress(TemplateError):

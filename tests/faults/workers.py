@@ -13,6 +13,7 @@ import sys
 import traceback
 import warnings
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import llmcall
@@ -93,6 +94,14 @@ def client_at(folder: str, writer: str, **settings: Any) -> ScriptedClient:
     return ScriptedClient(lambda messages: answer_to(messages[-1]["content"], writer), **given)
 
 
+def fill(folder: Path, count: int) -> None:
+    """Store some answers."""
+    with client_at(str(folder), "before") as client:
+        for number in range(count):
+            client.send_message(f"question {number}")
+        client.cache.close()
+
+
 def ask(journal: Journal, folder: str, writer: str, begin: int) -> None:
     """Ask one question after the other until the process is killed; others may ask the same."""
     client = client_at(folder, writer)
@@ -158,13 +167,6 @@ def contend(journal: Journal, folder: str, writer: str, seconds: float, threads:
     import contention
 
     contention.contend(journal, folder, writer, seconds, threads, seed)
-
-
-def damage(journal: Journal, sound: str, folder: str, seed: int, first: int, count: int) -> None:
-    """Damage copies of a cache, and use them."""
-    import damages
-
-    damages.try_all(journal, sound, folder, seed, range(first, first + count))
 
 
 def hold_a_draft(journal: Journal, folder: str, name: str) -> None:

@@ -51,7 +51,7 @@ class RecordTable:
     """
 
     def __init__(self, stored: Lines | None) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.stored = stored
         self._gained: dict[str, bytes] = {}  # as bytes, so that nobody shares a record
         # The first of the calls that each record answered: by the callers' scope paths, then by their places, no matter
@@ -72,38 +72,27 @@ class RecordTable:
         last = (("\U0010ffff",), ())
         return sorted(self, key=lambda record: self._first.get(record.cache_key, last))
 
-    def find(self, request: Request, place: Place) -> Record | None:
-        """Return the record of a request, or ``None``.
+    def find(self, asked: Request | str, place: Place) -> Record | None:
+        """Return the record of a request, or of a key, or ``None``.
 
         :param place: of the call that it answers.
         """
+        key = asked if isinstance(asked, str) else asked.cache_key
         with self.lock:
-            found = None if self.stored is None else self.stored.get(request)
-            return self._used(found, place) or self._gained_as(request.cache_key, place)
-
-    def find_key(self, cache_key: str, place: Place) -> Record | None:
-        """Return the record of a key, or ``None``."""
-        with self.lock:
-            found = None if self.stored is None else self.stored.find(cache_key)
-            return self._used(found, place) or self._gained_as(cache_key, place)
-
-    def _used(self, found: Record | None, place: Place) -> Record | None:
-        if found is not None:
-            self._note(found.cache_key, place)
-            if found.kind == "function":
-                self._skipped.add(_function_path(found))
-        return found
+            found = None
+            if self.stored is not None:
+                found = self.stored.find(asked) if isinstance(asked, str) else self.stored.get(asked)
+            if found is None and key in self._gained:
+                found = unpack(key, self._gained[key])
+            if found is not None:
+                self._note(key, place)
+                if found.kind == "function":
+                    self._skipped.add(_function_path(found))
+            return found
 
     def _note(self, key: str, place: Place) -> None:
         now = tuple(filter(None, scopes.standing().split("/"))), place
         self._first[key] = min(self._first.get(key, now), now)
-
-    def _gained_as(self, key: str, place: Place) -> Record | None:
-        packed = self._gained.get(key)
-        if packed is None:
-            return None
-        self._note(key, place)
-        return unpack(key, packed)
 
     def add(self, record: Record, place: Place) -> tuple[Record, bool]:
         """Take in an answer; return the one that counts, whatever was recorded first, and whether this one is new.
@@ -111,14 +100,13 @@ class RecordTable:
         :param place: of the call that it answers.
         """
         request = Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
-        found = self.find(request, place)
-        if found is not None:
-            return found, False
         with self.lock:
-            is_new = record.cache_key not in self._gained
-            self._gained.setdefault(record.cache_key, pack(record))
+            found = self.find(request, place)
+            if found is not None:
+                return found, False
+            self._gained[record.cache_key] = pack(record)
             self._note(record.cache_key, place)
-            return record if is_new else unpack(record.cache_key, self._gained[record.cache_key]), is_new
+            return record, True
 
     def gained(self) -> list[tuple[Record, Place]]:
         """Return the records that it gained, each with its place, in the order of the calls."""
@@ -322,7 +310,7 @@ class Cassette:
 
     def leave_parent(self) -> None:
         """Stand in a forked process, where the threads that may have held the locks are gone."""
-        self._opening, self._table.lock = threading.RLock(), threading.Lock()
+        self._opening, self._table.lock = threading.RLock(), threading.RLock()
 
     # What may answer
 
@@ -400,7 +388,7 @@ class Cassette:
 
     def find_key(self, cache_key: str, place: Place) -> Record | None:
         """Return the record of a key, or ``None``."""
-        return self._table.find_key(cache_key, place)
+        return self._table.find(cache_key, place)
 
     def count_replay(self) -> None:
         """Count a call that it answered."""

@@ -101,15 +101,11 @@ def test_what_is_no_answer(httpserver: HTTPServer, body: Any, kind: type[APIErro
     assert len(client.cache) == 0
 
 
+VECTORS: list[Any] = [[], ["a", "b"], [1e300], "not base64", "AAA=", 5, [float("nan")]]
+
+
 @pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"data": []},
-        {"data": [{"index": 0}]},
-        embeddings([1.0], [2.0]),
-        *map(embeddings, ([], ["a", "b"], [1e300], "not base64", "AAA=", 5, [float("nan")])),
-    ],
+    "body", [{}, {"data": []}, {"data": [{"index": 0}]}, embeddings([1.0], [2.0]), *map(embeddings, VECTORS)]
 )
 def test_what_is_no_embedding(body: Any) -> None:
     """An embeddings response without one vector of numbers for each text is malformed, and nothing is stored."""

@@ -10,6 +10,7 @@ import pickle
 import sys
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -204,29 +205,24 @@ def test_on_error(answers: list[Any], caplog: pytest.LogCaptureFixture) -> None:
 def test_the_last_call() -> None:
     """messages and model_output are of the last call in this context: not of other threads' or tasks'."""
     call = LLMCall(user="{{ x }}", client=ScriptedClient(lambda messages: messages[0]["content"] * 2))
-    barrier, seen = threading.Barrier(4), {}
+    barrier = threading.Barrier(4)
 
-    def ask(x: int) -> None:
+    def ask(x: int) -> Any:
         call.call(x=x)
         barrier.wait()
-        seen[x] = call.model_output
+        return call.model_output
 
-    async def aask(x: int) -> None:
+    async def aask(x: int) -> Any:
         await call.acall(x=x)
         await asyncio.sleep(0)
-        seen[x] = call.model_output
+        return call.model_output
 
-    async def ask_all() -> None:
-        await asyncio.gather(*(aask(x) for x in range(4, 8)))
-        assert call.messages is None
+    async def ask_all() -> list[Any]:
+        return await asyncio.gather(*(aask(x) for x in range(4)))
 
-    threads = [threading.Thread(target=ask, args=(x,)) for x in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    asyncio.run(ask_all())
-    assert {x: reply["content"] for x, reply in seen.items() if reply} == {x: str(x) * 2 for x in range(8)}
+    with ThreadPoolExecutor(4) as executor:
+        replies = [*executor.map(ask, range(4)), *asyncio.run(ask_all())]
+    assert [reply.content for reply in replies] == ["00", "11", "22", "33"] * 2
     assert call.messages is None and call.model_output is None
     call(x=9)
     assert call.messages == [{"role": "user", "content": "9"}, {"role": "assistant", "content": "99"}]

@@ -251,32 +251,21 @@ def test_mustache_without_its_library_names_the_extra(folder: Path, monkeypatch:
 
 
 def test_single_braces_are_an_error() -> None:
-    """A parameter that no template uses, while a text holds {name}, would reach the model as braces."""
+    """A parameter that no template uses, while a text holds {name}, would reach the model as braces; others pass."""
     client = ScriptedClient(["Yes."])
 
-    @llmcall.llm(client=client)
+    @llmcall.llm(client=client, system="You are {name}.")
     def would_buy(name: str, price: int) -> bool:
-        """You are {name}.
-
-        Would you buy it for {{ price }}?
-        """
+        """Would you buy it for {{ price }}?"""
         raise NotImplementedError
 
-    with pytest.raises(TemplateError, match=r"<user>, line 1: \{name\} is no variable; write \{\{ name \}\}"):
-        would_buy("Lisa", 3)
-    with pytest.raises(TemplateError, match=r"\{\{ name \}\}"):
-        would_buy.map([{"name": "Lisa", "price": 3}])
-    assert not client.requests
-
-
-def test_braces_that_are_meant_pass() -> None:
-    """JSON in a template, and the braces of what is no parameter, are text."""
-    client = ScriptedClient(["Yes."])
-
     @llmcall.llm(client=client)
-    def would_buy(name: str, note: str = "") -> bool:
+    def would_sell(name: str, note: str = "") -> bool:
         """Answer {{ name }} like {"name": "Lisa"} or {name}, {other}."""
         raise NotImplementedError
 
-    assert would_buy("Lisa") is True
-    assert "{name}, {other}" in client.requests[0].messages[0]["content"]
+    for ask in (would_buy, lambda name, price: would_buy.map([{"name": name, "price": price}])):
+        with pytest.raises(TemplateError, match=r"<system>, line 1: \{name\} is no variable; write \{\{ name \}\}"):
+            ask("Lisa", 3)  # type: ignore[operator]
+    assert would_sell("Lisa") is True
+    assert len(client.requests) == 1 and "{name}, {other}" in client.requests[0].messages[0]["content"]

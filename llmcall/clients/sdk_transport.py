@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import check_credential
-from ..engine.interrupts import limited
 from ..engine.limits import note_sent, note_sent_async
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..responses.streaming import EventStreamDecoder, append, read_object
@@ -62,13 +62,15 @@ class SDKTransport:
         return self._token is not None
 
     def send(self, request: Request, timeout: float | None) -> Response:
-        """Return the response; the timeout bounds the attempt as a whole, the reading of the body included."""
+        """Return the response; the timeout bounds each read, and between two of them the attempt as a whole."""
         headers = self._token.headers() if self._token else {}
-        with limited(timeout), self._errors() as head, self._open(request, timeout, headers) as answer:
+        expiry = _expiry(timeout)
+        with self._errors() as head, self._open(request, timeout, headers) as answer:
             head.read(answer)
             body = bytearray()
             for data in answer.iter_bytes():
                 append(body, data)
+                self._check_time(expiry)
             return Response(read_answer(body), head.request_id, head.headers)
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
@@ -78,8 +80,7 @@ class SDKTransport:
         try:
             return await asyncio.wait_for(self._asend(request, timeout), timeout)
         except asyncio.TimeoutError:
-            message = f"no complete answer from {self._url} within the timeout"
-            raise RequestTimeoutError(message, endpoint=self._name) from None
+            raise self._timeout() from None
 
     async def _asend(self, request: Request, timeout: float | None) -> Response:
         opened = await self._aopen(request, timeout)
@@ -92,15 +93,18 @@ class SDKTransport:
                 return Response(read_answer(body), head.request_id, head.headers)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield what the head says and the chunks of a streamed answer; the timeout bounds the wait for each read."""
+        """Yield what the head says and the chunks of a streamed answer; the timeout bounds the wait for each chunk."""
         headers = self._token.headers() if self._token else {}
         with self._errors() as head, self._open(request, timeout, headers, stream=True) as answer:
             yield head.read(answer)
-            chunks = _Chunks()
+            chunks, expiry = _Chunks(), _expiry(timeout)
             for data in answer.iter_bytes():
-                yield from chunks.feed(data)
+                for chunk in chunks.feed(data):
+                    yield chunk
+                    expiry = _expiry(timeout)
                 if chunks.done:
                     return
+                self._check_time(expiry)  # comments alone are no answer
             yield from chunks.close()
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[dict[str, Any], None]:
@@ -125,7 +129,7 @@ class SDKTransport:
         """
         models = self._sync_client().models.with_streaming_response
         headers = self._token.headers() if self._token else None
-        with limited(timeout), self._errors() as head, models.list(timeout=timeout, extra_headers=headers) as answer:
+        with self._errors() as head, models.list(timeout=timeout, extra_headers=headers) as answer:
             head.read(answer)
             listed = refuse_reported(read_object(answer.read(), "list of models")).get("data")
             if not isinstance(listed, list) or not all(isinstance(model, dict) and "id" in model for model in listed):
@@ -139,6 +143,13 @@ class SDKTransport:
     async def _aopen(self, request: Request, timeout: float | None, stream: bool = False) -> Any:
         headers = await self._token.aheaders() if self._token else {}
         return _sent(await self._async_client(), request, timeout, headers, stream)
+
+    def _check_time(self, expiry: float | None) -> None:
+        if expiry is not None and time.monotonic() > expiry:
+            raise self._timeout()
+
+    def _timeout(self) -> RequestTimeoutError:
+        return RequestTimeoutError(f"no complete answer from {self._url} within the timeout", endpoint=self._name)
 
     @contextmanager
     def _errors(self) -> Iterator[_Head]:
@@ -214,6 +225,10 @@ class SDKTransport:
         found = self._async_clients.pop(asyncio.get_running_loop(), None)
         if found is not None:
             await found[1].aclose()
+
+
+def _expiry(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
 
 
 def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, str], stream: bool) -> Any:

@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 from ..errors import APIError, RequestTimeoutError
 from . import interrupts
 from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Until, Wait
-from .interrupts import TOO_LATE, limited, too_late
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,34 +25,28 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from .effects import Flow
-    from .interrupts import Stop
 
     T = TypeVar("T")
     Item = tuple[Context, Callable[[], Any], asyncio.Future[Any]]
 
 __all__ = ["adrive", "adrive_stream", "drive", "drive_stream"]
 
+TOO_LATE = "no complete answer within the timeout"
 TOO_LONG = "the call's deadline passed while an identical call was under way"
 MOST_IN_TURN = 16  # functions that are run in turn, after which the event loop is told at the latest
 
 
 def _perform(effect: Any) -> Any:
     stop = interrupts.current()
-    return _performed(effect) if stop is None else _stoppable(effect, stop)
-
-
-def _stoppable(effect: Any, stop: Stop) -> Any:
-    """Perform an effect of a ``map``, which an interrupt ends; what stores or closes goes through."""
-    if isinstance(effect, Sleep):
-        return stop.sleep(effect.seconds)
-    if isinstance(effect, Until):
-        return stop.wait(effect.future, effect.seconds)
-    if isinstance(effect, Wait):
-        return _awaited(effect, stop.wait)
-    if isinstance(effect, Send) and effect.request.kind in ("function", "http"):
-        stop.check()  # a recorded function of the user's: its connections are its own
-    elif isinstance(effect, (Send, Open, Next)):
-        return stop.perform(lambda: _performed(effect), begins=not isinstance(effect, Next))
+    if stop is not None:
+        if isinstance(effect, Sleep):
+            return stop.sleep(effect.seconds)
+        if isinstance(effect, Until):
+            return stop.wait(effect.future, effect.seconds)
+        if isinstance(effect, Wait):
+            return _awaited(effect, stop.wait)
+        if isinstance(effect, (Send, Open)):
+            stop.check()
     return _performed(effect)
 
 
@@ -72,20 +65,12 @@ def _performed(effect: Any) -> Any:
         transport = effect.transport
         return iter(transport.stream(effect.request, effect.timeout)) if hasattr(transport, "stream") else None
     if isinstance(effect, Next):
-        return _next(effect)
+        return next(effect.chunks, END)
     return effect.chunks.close() if hasattr(effect.chunks, "close") else None
 
 
 def _wait(future: Future[Any], seconds: float | None) -> None:
     wait_for_futures([future], seconds)
-
-
-def _next(effect: Next) -> Any:
-    with limited(effect.timeout) as limit:
-        chunk = next(effect.chunks, END)
-        if chunk is END and too_late(limit):
-            raise RequestTimeoutError(TOO_LATE)
-    return chunk
 
 
 def _awaited(effect: Wait, wait: Callable[[Future[Any], float | None], None]) -> Any:
@@ -107,10 +92,9 @@ def _outcome(effect: Wait) -> Any:
 
 async def _aperform(effect: Any) -> Any:
     stop = interrupts.current()
-    if stop is None or isinstance(effect, (Do, Close)):
-        return await _aperformed(effect)
-    with stop.cancelling():
-        return await _aperformed(effect)
+    if stop is not None and not isinstance(effect, (Do, Close)):
+        stop.check()
+    return await _aperformed(effect)
 
 
 async def _aperformed(effect: Any) -> Any:

@@ -95,9 +95,7 @@ FAULTS: dict[str, Behaviour] = {
     "an error event": error_event,
     "a short body": lambda connection, stopped: connection.sendall(http(b"{", length=100)),
     "silence": silent,
-    "a dripping head": dripping(OPEN_HEAD, b"X-More: 1\r\n"),
     "a dripping body": dripping(OPEN_HEAD + OPEN_BODY, b" "),
-    "a dripping error": dripping(b"HTTP/1.1 500 X\r\n" + OPEN_BODY, b" "),
     "endless headers": flooding(OPEN_HEAD, b"X-More: " + b"x" * 1000 + b"\r\n"),
 }
 

@@ -698,7 +698,8 @@ def test_a_shared_cassette_is_judged_after_all_its_tests(project: Project, argum
     if arguments == ["-x"]:
         project.write("def test_first():\n    assert 0\n", "test_a_first.py")
     printed = project.run("--llm-unused=fail", *arguments)
-    assert ('1 record of cassettes/test_market/shared.jsonl was not used: gpt-4o-mini "c"' in printed) == judged
+    assert ("not used" in printed) == judged
+    assert not judged or '1 record of cassettes/test_market/shared.jsonl was not used: gpt-4o-mini "c"' in printed
 
 
 def test_wider_fixtures_are_judged(project: Project) -> None:

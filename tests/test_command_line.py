@@ -231,6 +231,15 @@ def test_run() -> None:
     assert "CacheMissError" in done("run", "--mode", "none", "--cassette", "run.jsonl", "play.py", "0", code=1)
 
 
+@pytest.mark.parametrize("error", ["ValueError", "TypeError", "OSError", "KeyError"])
+def test_a_program_that_fails(error: str) -> None:
+    """What leaves the program is shown as Python shows it, and ends with 1: it is no wrong usage of llmcall."""
+    code, printed, told = python_m("run", written("play.py", f"print('begins')\nraise {error}('mine')\n"))
+    first, *_, last = told.splitlines()
+    assert (code, printed, first) == (1, "begins\n", "Traceback (most recent call last):")
+    assert "mine" in last and last.startswith(("FileNot", error)) and "llmcall" not in told and "runpy" not in told
+
+
 # cache
 
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 import runpy
 import sys
+import traceback
 from pathlib import Path
 
 import click
 
+from ..errors import LLMCallError
+
 __all__ = ["run"]
+
+
+class ProgramError(Exception):
+    """Mark an exception as one that left the program: it is shown as Python shows it."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -39,22 +46,33 @@ def run(
     code is the program's, or 1 where it got an error of llmcall's own, such as a request that is not recorded; the
     first one is printed.
     """
-    from .. import cassette as opened
-    from .. import patched
-    from .. import scope as named
-
     if not module and not Path(script).is_file():
         raise click.UsageError(f"{script} does not exist")
     if mode not in (None, "none") and cassette is None:
         raise click.UsageError(f"--mode {mode} is that of a cassette; name one with --cassette")
+    try:
+        with contextlib.ExitStack() as around:
+            _enter(around, cassette, mode, scope, actor)
+            _run(script, arguments, module)
+    except ProgramError as failed:
+        _print(failed.__cause__)
+        raise click.exceptions.Exit(1) from None
+
+
+def _enter(
+    around: contextlib.ExitStack, cassette: str | None, mode: str | None, scope: str | None, actor: str | None
+) -> None:
+    """Open what holds around the program."""
+    from .. import cassette as opened
+    from .. import patched
+    from .. import scope as named
+
+    if cassette is not None:
+        around.enter_context(opened(cassette, mode=mode or "once"))
+    if scope is not None:
+        around.enter_context(named(scope, process=True))
     overrides = {"cache_mode": "replay"} if mode == "none" and cassette is None else {}
-    with contextlib.ExitStack() as around:
-        if cassette is not None:
-            around.enter_context(opened(cassette, mode=mode or "once"))
-        if scope is not None:
-            around.enter_context(named(scope, process=True))
-        around.enter_context(patched(actor=actor, **overrides))
-        _run(script, arguments, module)
+    around.enter_context(patched(actor=actor, **overrides))
 
 
 def _run(script: str, arguments: tuple[str, ...], module: bool) -> None:
@@ -67,5 +85,18 @@ def _run(script: str, arguments: tuple[str, ...], module: bool) -> None:
         else:
             sys.path.insert(0, str(Path(script).resolve().parent))
             runpy.run_path(script, run_name="__main__")
+    except LLMCallError:
+        raise
+    except Exception as error:
+        raise ProgramError from error
     finally:
         sys.argv, sys.path[:] = before
+
+
+def _print(error: BaseException | None) -> None:
+    """Print the traceback of the program's exception, without the frames of what runs it."""
+    assert error is not None
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace)

@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import signal
 import sys
+import threading
+import time
 import traceback
 import warnings
 from hashlib import sha256
@@ -162,11 +165,66 @@ def create(journal: Journal, folder: str) -> None:
     journal.write("first", digest(client_at(folder, "first").send_message("first")["content"]))
 
 
-def contend(journal: Journal, folder: str, writer: str, seconds: float, threads: int, seed: int) -> None:
-    """Read, write, refresh and delete in many threads for some time, and fork in the middle of it."""
-    import contention
+# Kept questions are never deleted or overwritten, so that all callers of all processes must get the same answer; fresh
+# ones are asked anew by clients that refresh; gone ones are deleted again and again.
+KINDS = ("kept", "kept", "fresh", "gone")
 
-    contention.contend(journal, folder, writer, seconds, threads, seed)
+
+def contend(journal: Journal, folder: str, writer: str, seconds: float, threads: int, seed: int) -> None:
+    """Use a cache in many threads until the time is over, and fork in the middle of it.
+
+    Written to the journal: each kept question with its answer's digest, once a thread, and how often each one asked.
+    """
+    ends = time.monotonic() + seconds
+    errors: list[BaseException] = []
+    # All that is imported is imported before: a fork while another thread imports something hangs in Python itself.
+    use(journal, folder, f"{writer}.first", 0.0, seed, [])
+    started = [
+        threading.Thread(target=use, args=(journal, folder, f"{writer}.{number}", ends, seed + number, errors))
+        for number in range(threads)
+    ]
+    for thread in started:
+        thread.start()
+    threading.Event().wait(max(0.0, ends - time.monotonic()) / 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
+        child = os.fork()
+    if not child:
+        use(journal, folder, f"{writer}.child", ends, seed - 1, errors)
+        os._exit(1 if errors else 0)
+    status = os.waitpid(child, 0)[1]
+    for thread in started:
+        thread.join()
+    for error in errors:
+        raise error
+    assert status == 0, f"the forked process ended with {status}"
+
+
+def use(journal: Journal, folder: str, writer: str, ends: float, seed: int, errors: list[BaseException]) -> None:
+    """Use a cache in one thread until the time is over, but do each thing twice at least."""
+    chance, begun, told = random.Random(seed), time.monotonic(), dict[str, str]()
+    clients = {mode: client_at(folder, writer, cache_mode=mode, temperature=0) for mode in ("auto", "refresh")}
+    number = 0
+    try:
+        while time.monotonic() < ends or number < 2 * len(KINDS):
+            kind = KINDS[number % len(KINDS)]
+            number += 1
+            # There are always new questions, which several ask at once.
+            question = f"{kind} {chance.randrange(50 + int(20 * (time.monotonic() - begun)))}"
+            client = clients["refresh" if kind == "fresh" and chance.random() < 0.3 else "auto"]
+            if kind == "gone" and (number < 2 * len(KINDS) or chance.random() < 0.03):
+                client.cache.delete(where=lambda record, it=question: record.request["messages"][-1]["content"] == it)
+                continue
+            answer = client.send_message(question)["content"]
+            assert is_answer_to(question, answer), f"{question}: {answer[:200]}"
+            if kind == "kept" and told.setdefault(question, digest(answer)) != digest(answer):
+                raise AssertionError(f"{question} had another answer before")
+        for question, said in told.items():
+            journal.write(question, said)
+        journal.write("calls", number)
+    except BaseException as error:  # it is raised where the threads are joined
+        errors.append(error)
+        journal.write({"error": traceback.format_exc()})
 
 
 def hold_a_draft(journal: Journal, folder: str, name: str) -> None:

@@ -29,7 +29,7 @@ from streaming import WAYS
 import llmcall
 from llmcall import Endpoint, OpenAIClient
 from llmcall.engine.estimates import Estimate
-from llmcall.engine.limits import LEFT_OUT, NO_LIMITS, WINDOW, Limits, Pool, Waiter
+from llmcall.engine.limits import LEFT_OUT, WINDOW, Limits, Pool, Waiter
 from llmcall.engine.rate_headers import LONGEST_WAIT, Quota, quotas_in
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.testing import ScriptedClient
@@ -476,9 +476,9 @@ BASE_URL = http://127.0.0.1:9
 class Door:
     """Ask a pool's endpoints to admit attempts."""
 
-    def __init__(self, limits: Limits = NO_LIMITS, *names: str) -> None:
+    def __init__(self, limits: Limits | None = None, *names: str) -> None:
         self.now = 1000.0
-        self.limits = limits
+        self.limits = limits or Limits()
         self.pool = Pool([Endpoint(name) for name in names or ("a",)])
 
     def ask(self, waiter: Waiter, tokens: int | None = None) -> tuple[str | None, float]:
@@ -575,7 +575,7 @@ def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
 )
 def test_the_choice_is_right_after_any_rests(rests: list[tuple[int, float]], now: float) -> None:
     """Whatever rested until when, an endpoint is free exactly if its last rest is over."""
-    door = Door(NO_LIMITS, *NAMES)
+    door = Door(Limits(), *NAMES)
     door.now = now
     until = dict.fromkeys(NAMES, 0.0)
     for number, end in rests:
@@ -613,7 +613,7 @@ def test_fairness() -> None:
         mine = []
         for _ in range(10_000 // 32 + 1):
             waiter = Waiter()
-            endpoint, _, _ = pool.acquire(waiter, NO_LIMITS, None, "m", 0.0)
+            endpoint, _, _ = pool.acquire(waiter, Limits(), None, "m", 0.0)
             assert endpoint is not None
             mine.append(endpoint.name)
             pool.release(waiter, 0.0, answered=True)

@@ -865,14 +865,16 @@ def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None
     assert "failed=1, retries=1, " in terminal.last()
 
 
-def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("configured", [True, False])
+def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configured: bool) -> None:
     """What is logged to the console meanwhile has lines of its own, and the bar is drawn again below."""
     terminal = on_terminal(monkeypatch)
     logger = logging.getLogger("llmcall")
     handler = logging.StreamHandler(terminal)
     root_handlers = logging.getLogger().handlers[:]
     logging.getLogger().handlers[:] = []  # pytest's own
-    logger.addHandler(handler)
+    if configured:
+        logger.addHandler(handler)
     try:
         map(divide, [1, 0, 2], on_error="none", workers=1)
     finally:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     PriceOf = Callable[[int, str | None], Price | None]
 
 __all__ = [
-    "NO_LIMITS", "Admission", "EndpointState", "EndpointStates", "Limits", "Pool", "Slot", "Waiter", "endpoint_states",
+    "Admission", "EndpointState", "EndpointStates", "Limits", "Pool", "Slot", "Waiter", "endpoint_states",
     "forget", "note_sent", "note_sent_async",
 ]  # fmt: skip
 
@@ -67,9 +67,6 @@ class Limits(NamedTuple):
         return cls(
             settings.limits_max_concurrent_calls, settings.limits_requests_per_minute, settings.limits_tokens_per_minute
         )
-
-
-NO_LIMITS = Limits()
 
 
 class Slot:

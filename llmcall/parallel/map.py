@@ -38,6 +38,7 @@ from .processes import NotBegunError, Outcome, Task, TaskDraws, TaskGroup, check
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
 
     from .items import Job, MapOptions, Plan
 
@@ -680,7 +681,7 @@ def _progress_bar(progress: bool | None, total: int | None) -> Iterator[_Bar]:
         options["bar_format"] = NARROW_FORMAT
     with _tqdm()(total=total, file=sys.stderr, **options) as inner:
         bar = _Bar(inner, narrow)
-        with metering.watching(bar), _logs_above(inner):
+        with metering.watching(bar), _logs_above():
             try:
                 yield bar
             finally:
@@ -704,42 +705,18 @@ def _size(stream: Any) -> tuple[dict[str, Any], int]:
     return {"ncols": columns, "nrows": lines or UNKNOWN_SIZE[1]}, columns
 
 
-@contextmanager
-def _logs_above(bar: Any) -> Iterator[None]:
-    """Let what log handlers write on the console stand above a bar."""
-    handlers = {*logging.getLogger().handlers, *logging.getLogger("llmcall").handlers}
-    consoles = [
-        handler
-        for handler in handlers
-        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr)
+def _logs_above() -> AbstractContextManager[None]:
+    """Let what log handlers write on the console stand above the bar."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    loggers = [logging.getLogger(), logging.getLogger("llmcall")]
+    on_console = [
+        logger
+        for logger in loggers
+        if any(getattr(handler, "stream", None) in (sys.stdout, sys.stderr) for handler in logger.handlers)
     ]
-    before, last = [(handler, handler.stream) for handler in consoles], logging.lastResort
-    for handler in consoles:  # not by setStream, which takes a lock: the garbage collector may end this
-        handler.stream = _AboveBar(bar, handler.stream)
-    if last is not None:
-        logging.lastResort = logging.StreamHandler(_AboveBar(bar, sys.stderr))
-        logging.lastResort.setLevel(last.level)
-    try:
-        yield
-    finally:
-        for handler, stream in before:
-            handler.stream = stream
-        logging.lastResort = last
-
-
-class _AboveBar:
-    """Be a stream whose texts stand above a bar."""
-
-    def __init__(self, bar: Any, stream: Any) -> None:
-        self._bar, self._stream = bar, stream
-
-    def write(self, text: str) -> None:
-        """Write a text."""
-        self._bar.write(text, file=self._stream, end="")
-
-    def flush(self) -> None:
-        """Let it be seen."""
-        self._stream.flush()
+    unconfigured = not any(logger.handlers for logger in loggers)  # then logging itself writes warnings there
+    return logging_redirect_tqdm(on_console or loggers[:unconfigured])  # type: ignore[no-any-return]
 
 
 def _tqdm() -> Any:

@@ -154,7 +154,7 @@ CELLS = [
 def in_a_notebook(client: ScriptedClient, order: list[int]) -> list[Any]:
     """Run cells one after the other in one namespace, as a fresh kernel does."""
     names: dict[str, Any] = {"llmcall": llmcall, "client": client, "said": said, "told": []}
-    names["look"] = recorded(name="look")(lambda: random.random())
+    names["look"] = recorded(name="look")(random.random)
     for number in order:
         exec(CELLS[number], names)
     return names["told"]  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ import enum
 import logging
 import multiprocessing
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
@@ -252,7 +252,8 @@ def test_bound_functions_draw_from_the_scope() -> None:
         ]
     assert bound() == "a/b#3"
     assert (sample(), in_a_thread(sample)) == (None, None)
-    assert (bound.__name__, bound.__doc__) == ("sample", sample.__doc__)
+    named: Any = bound
+    assert (named.__name__, named.__doc__) == ("sample", sample.__doc__)
     with pytest.raises(ZeroDivisionError), scope("a"):
         bind(lambda: 1 / 0)()
 
@@ -374,7 +375,7 @@ def test_the_same_request_of_two_tasks_warns(caplog: pytest.LogCaptureFixture) -
 # Generators
 
 
-def actor(name: str) -> Iterator[str | None]:
+def actor(name: str) -> Generator[str | None, None, None]:
     """Ask in a scope that stays open between the steps."""
     with scope(name):
         while True:
@@ -454,7 +455,7 @@ def test_context_managers_made_of_generators_go_on_working() -> None:
 def test_a_context_manager_that_a_generator_leaves_open(opened: Callable[[], Any]) -> None:
     """It is the generator's block that is left open, whatever opens the scope."""
 
-    def steps() -> Iterator[str | None]:
+    def steps() -> Generator[str | None, None, None]:
         with opened():
             yield sample()
 
@@ -487,7 +488,7 @@ def test_asynchronous_generators() -> None:
 
     async def steps() -> AsyncIterator[list[str | None]]:
         with scope("a"):
-            yield await asyncio.gather(asample("x"), asample("y"))
+            yield list(await asyncio.gather(asample("x"), asample("y")))
             yield [await asample("z")]
 
     @asynccontextmanager

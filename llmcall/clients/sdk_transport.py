@@ -67,11 +67,14 @@ class SDKTransport:
         expiry = _expiry(timeout)
         with self._errors() as head, self._open(request, timeout, headers) as answer:
             head.read(answer)
-            body = bytearray()
-            for data in answer.iter_bytes():
-                append(body, data)
-                self._check_time(expiry)
-            return Response(read_answer(body), head.request_id, head.headers)
+            return Response(read_answer(self._body(answer, expiry)), head.request_id, head.headers)
+
+    def _body(self, answer: Any, expiry: float | None) -> bytearray:
+        body = bytearray()
+        for data in answer.iter_bytes():
+            append(body, data)
+            self._check_time(expiry)
+        return body
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response, as :meth:`send`."""
@@ -128,10 +131,10 @@ class SDKTransport:
         :param timeout: seconds.
         """
         models = self._sync_client().models.with_streaming_response
-        headers = self._token.headers() if self._token else None
+        headers, expiry = self._token.headers() if self._token else None, _expiry(timeout)
         with self._errors() as head, models.list(timeout=timeout, extra_headers=headers) as answer:
             head.read(answer)
-            listed = refuse_reported(read_object(answer.read(), "list of models")).get("data")
+            listed = refuse_reported(read_object(self._body(answer, expiry), "list of models")).get("data")
             if not isinstance(listed, list) or not all(isinstance(model, dict) and "id" in model for model in listed):
                 raise ServiceError("a malformed list of models")
             return [str(model["id"]) for model in listed]

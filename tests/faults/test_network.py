@@ -350,7 +350,7 @@ def test_a_list_of_models_that_is_none() -> None:
             with pytest.raises(ServiceError):
                 transport.models(SECONDS)
             transport.close()
-    with RawServer(dripping(OPEN_HEAD, b"X-More: 1\r\n")) as server, client_for(server.base_url) as client:
+    with RawServer(dripping(OPEN_HEAD + OPEN_BODY, b" ")) as server, client_for(server.base_url) as client:
         transport = client.make_transport(client.endpoints("m")[0])
         with pytest.raises(RequestTimeoutError):
             transport.models(SOON)

@@ -87,6 +87,7 @@ def executed(name: str, environment: dict[str, str], folder: Path) -> Any:
     return nbformat.read(folder / "executed.ipynb", as_version=4)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path) -> None:
     """Every cell of the notebook runs, and the draws of a scope go on from cell to cell."""
     del recorded["PYTHONWARNINGS"]  # what Jupyter itself warns of is none of ours
@@ -118,6 +119,7 @@ def usage_table(notebook: Any) -> str:
     return str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not all(map(find_spec, ("matplotlib", "pandas"))), reason="needs pandas and matplotlib")
 def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path) -> None:
     """The survey is replayed from its cassette, without key, network or cache, and gives the results saved with it."""

@@ -60,6 +60,7 @@ def test_nothing_is_left_lying_about(what: str) -> None:
     assert not found, "\n".join(found)
 
 
+@pytest.mark.slow
 def test_the_api_is_typed(tmp_path: Path) -> None:
     """mypy, at its strictest, infers of each call what its user expects, and refuses wrong arguments."""
     pytest.importorskip("mypy")

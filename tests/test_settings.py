@@ -346,21 +346,15 @@ TINYTROUPE = """\
 [OpenAI]
 # Default options: openai, azure
 API_TYPE=openai
-AZURE_API_VERSION=2024-12-01-preview
 MODEL=gpt-5-mini
 REASONING_MODEL=o3-mini
 MAX_COMPLETION_TOKENS= 128000
 FREQ_PENALTY=0.1
-TIMEOUT=480
 MAX_ATTEMPTS=5
 WAITING_TIME=0
-EXPONENTIAL_BACKOFF_FACTOR=5
 MAX_CONCURRENT_MODEL_CALLS=4
-REASONING_EFFORT=high
 CACHE_API_CALLS=False
 CACHE_FILE_NAME=openai_api_cache.pickle
-MAX_CONTENT_DISPLAY_LENGTH=4000
-
 [ActionGenerator]
 MAX_ATTEMPTS=2
 """
@@ -370,8 +364,9 @@ def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
     """Its keys are read as ours, each said once; those that mean nothing here are said too; nothing is warned of."""
     caplog.set_level(logging.INFO, "llmcall")
     found = read(TINYTROUPE)
-    assert (found.model, found.max_tokens, found.timeout, found.reasoning_effort) == ("gpt-5-mini", 128000, 480, "high")
-    assert (found.retry_max_attempts, found.retry_waiting_time, found.retry_exponential_backoff_factor) == (5, 0, 5)
+    assert (found.model, found.max_tokens, found.retry_max_attempts, found.retry_waiting_time) == (
+        "gpt-5-mini", 128000, 5, 0,
+    )  # fmt: skip
     assert (found.limits_max_concurrent_calls, found.cache_mode, found.frequency_penalty) == (4, "off", 0.1)
     assert found.cache_path == str(Path.cwd() / "openai_api_cache.cache")
     assert found.origin("cache_mode") == f"config.ini ({Path.cwd() / 'config.ini'}), [OpenAI] CACHE_API_CALLS"
@@ -379,7 +374,7 @@ def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
     said = [record.getMessage().partition("[OpenAI] ")[2] for record in caplog.records]
     assert "CACHE_API_CALLS: a key of TinyTroupe's, read as [Cache] MODE" in said
     assert "REASONING_MODEL: a key of TinyTroupe's that means nothing to llmcall" in said
-    assert len(said) == 10
+    assert len(said) == len(set(said))
 
 
 @pytest.mark.parametrize(
@@ -486,15 +481,12 @@ def test_broken_files(text: str | bytes, message: str) -> None:
     ('name', 'value', 'expected'),
     [
         ("temperature", "-0.1", "is not a number of at least 0"),
-        ("temperature", "0,5", "is not a number of at least 0"),
         ("temperature", float("nan"), "is not a number of at least 0"),
         ("temperature", True, "is not a number of at least 0"),
         ("top_p", 1.01, "is not a number between 0 and 1"),
         ("timeout", 1e12, "is not a number of seconds above 0, at most 2000000"),
-        ("deadline", "soon", "is not a number of seconds above 0"),
         ("max_tokens", "1.5", "is not a whole number of at least 1"),
         ("cache_mode", False, "is not one of auto, replay, refresh, off"),
-        ("model", 4, "is not a text"),
         ("cache_path", b"cache", "is not a text"),
         ("cache_normalize", "(", "is not a regular expression"),
         ("cassette_allow", 3, "is not a list of texts"),
@@ -502,13 +494,13 @@ def test_broken_files(text: str | bytes, message: str) -> None:
         ("prices", [1], "is not a mapping"),
         ("fallbacks", {"a": [1]}, "is not a text"),
         ("models", {"a": {"window": 1}}, "[Model a]: unknown key 'window'"),
-        ("endpoints", Endpoint("a"), "is not a list of endpoints"),
-        ("endpoints", [{"models": "a"}], "an endpoint needs a name"),
         ("endpoints", [Endpoint("a"), Endpoint("a")], "there are two endpoints 'a'"),
         ("endpoints", [{"name": "a", "apikey": SECRET}], "[Endpoint a]: unknown key 'apikey'; did you mean 'api_key'?"),
         ("api_key", "sk-very secret", "not a key: one word of text, or a function"),
         ("api_key", [SECRET], "not a key: one word of text, or a function"),
-        ("api_key", "sk-very-secrét", "not a key: one word of text, or a function"),
+        ("timeout", SECRET, "is not a number of seconds above 0"),
+        ("base_url", "Bearer very-secret", "is not an address"),
+        ("cache_mode", "very-secret" * 9, "is not one of auto"),
     ],
 )  # fmt: skip
 def test_refused_values(name: str, value: Any, expected: str) -> None:
@@ -564,35 +556,16 @@ def test_a_wrong_address(address: str, why: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "LLMCALL_API_KEY", "OPENAI_ORG_ID", "LLMCALL_ORGANIZATION"])
-@pytest.mark.parametrize(
-    ("value", "right"),
-    [
-        (f"{SECRET}\n", True),
-        (f" {SECRET}\r\n", True),
-        (f"{SECRET}ü", False),
-        (f"{SECRET}\n{SECRET}", False),
-        (f"{SECRET}\x07x", False),
-    ],
-)
-def test_what_can_be_a_key(variable: str, value: str, right: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_be_a_key(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line's end around a key or an organization is no part of it; what no header can hold is refused, not shown."""
-    monkeypatch.setenv(variable, value)
-    if right:
-        name = "organization" if "ORG" in variable else "api_key"
-        assert getattr(llmcall.settings(), name) == SECRET
-    else:
+    for value in (f"{SECRET}\n", f" {SECRET}\r\n"):
+        monkeypatch.setenv(variable, value)
+        assert getattr(llmcall.settings(), "organization" if "ORG" in variable else "api_key") == SECRET
+    for value in (f"{SECRET}ü", f"{SECRET}\n{SECRET}", f"{SECRET}\x07x"):
+        monkeypatch.setenv(variable, value)
         with pytest.raises(ConfigError, match=f"environment variable {variable}: not an? (key|organization)") as caught:
             llmcall.settings()
         assert SECRET not in str(caught.value)
-
-
-@pytest.mark.parametrize("value", [SECRET, "Bearer very-secret", "eyJvery-secret", "very-secret" * 9])
-@pytest.mark.parametrize("name", ["timeout", "cache_mode", "base_url"])
-def test_a_misplaced_key_is_not_repeated(name: str, value: str) -> None:
-    """What may be a key in the wrong place does not appear in the message."""
-    with pytest.raises(ConfigError) as caught:
-        llmcall.configure(**{name: value})
-    assert "very-secret" not in str(caught.value) and caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize(
@@ -746,33 +719,18 @@ def test_representations() -> None:
     assert "&lt;a&gt;" in html and html.count("<tr>") == 1 + len(list(llmcall.settings().items()))
 
 
-@pytest.mark.parametrize(
-    ('name', 'setting'),
-    [
-        ("MODEL", "model"), ("LLMCALL_MODEL", "model"), ("CACHE_MODE", "cache_mode"), ("[Cache] MODE", "cache_mode"),
-        ("[cache]mode", "cache_mode"), ("NAMESPACE", "cache_namespace"), ("prices", "prices"),
-    ],
-)  # fmt: skip
-def test_forms_of_a_name(name: str, setting: str) -> None:
-    """origin() takes a name as code, file and environment write it."""
-    value = {"cache_mode": "replay", "retry_max_attempts": 2, "prices": {}}.get(setting, "x")
-    with llmcall.configured(**{setting: value}):
-        assert llmcall.settings().origin(name) == "configured()"
-
-
-@pytest.mark.parametrize(
-    ('name', 'message'),
-    [
-        ("MODLE", "there is no setting 'MODLE'; did you mean 'model'?"),
-        ("[OpenAI] MODE", "there is no setting '[OpenAI] MODE'"),
-        ("MODE", "'MODE' is one of cache_mode, cassette_mode: name it in full"),
-    ],
-)  # fmt: skip
-def test_names_of_nothing(name: str, message: str) -> None:
-    """An unknown or ambiguous name is an error that helps; so is a misspelt argument."""
-    with pytest.raises(ValueError) as caught:
-        llmcall.settings().origin(name)
-    assert message in str(caught.value)
+def test_names_of_settings() -> None:
+    """origin() takes a name as code, file and environment write it; others are errors that help."""
+    llmcall.configure(model="x", cache_mode="replay", prices={})
+    for name in ("MODEL", "LLMCALL_MODEL", "CACHE_MODE", "[Cache] MODE", "[cache]mode", "prices"):
+        assert llmcall.settings().origin(name) == "configure()"
+    for name, message in {
+        "MODLE": "there is no setting 'MODLE'; did you mean 'model'?",
+        "[OpenAI] MODE": "there is no setting '[OpenAI] MODE'",
+        "MODE": "'MODE' is one of cache_mode, cassette_mode: name it in full",
+    }.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            llmcall.settings().origin(name)
     for change in (llmcall.configure, llmcall.settings().replace, llmcall.OpenAIClient):
         with pytest.raises(TypeError, match=r"has no setting 'modle'; did you mean 'model'\?"):
             change(modle="a")

@@ -170,6 +170,13 @@ def test_ten_thousand_references_in_a_row() -> None:
     assert found.request == {"messages": said}
 
 
+def test_records_are_sorted_by_scope_path() -> None:
+    """Those without a sample come first, children after their parent; within a path the order of the calls stays."""
+    samples = ["b#0", "a-c#0", "a/b#1", "a#7", None, "a/b#0", "#1", "a#2"]
+    file = decoded(written([chat(str(index), sample=sample) for index, sample in enumerate(samples)]))
+    assert [record.sample for record in file] == [None, "#1", "a#7", "a#2", "a/b#1", "a/b#0", "a-c#0", "b#0"]
+
+
 def test_get_finds_every_record_and_no_other() -> None:
     """Each record is found by its request; one with another sample, parameter or text is not."""
     records = [*history(5, 600), *(chat("a", seed=seed, sample=f"s#{seed}") for seed in range(3))]

@@ -239,9 +239,7 @@ def test_an_answer_in_parts_is_their_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "kind"),
     [
-        ([3], ServiceError),
-        ([{"text": "yes"}], ServiceError),
-        ([{"type": "text", "text": None}], ServiceError),
+        *(([part], ServiceError) for part in (3, {"text": "yes"}, {"type": "text", "text": None})),
         ([{"type": "thinking", "thinking": []}], EmptyAnswerError),
     ],
 )

@@ -402,12 +402,6 @@ def test_everything_else_does(name: str, one: str, other: str) -> None:
     assert normalized(one, name) != normalized(other, name)
 
 
-@given(st.text(CHARACTERS, max_size=40).filter(lambda text: not any(map(str.isdigit, text))))
-def test_texts_without_digits_keep_their_key(text: str) -> None:
-    """Times, UUIDs and addresses have digits: a text without one is left alone."""
-    assert normalized(text, "times", "uuids", "addresses") == asked(text)
-
-
 @given(st.tuples(st.datetimes(), st.uuids()), st.tuples(st.datetimes(), st.uuids()), st.sampled_from("T "),
        st.sampled_from(["auto", "minutes", "seconds", "milliseconds"]))  # fmt: skip
 def test_whatever_the_standard_library_writes(one: Any, other: Any, between: str, spec: str) -> None:

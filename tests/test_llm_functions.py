@@ -317,17 +317,16 @@ def test_arguments(scripted: ScriptedClient) -> None:
         (Literal["buy", "sell"], "sell", "sell"),
         ("list[Deal]", '[{"item": "a", "price": 1}]', [Deal(item="a", price=1)]),
         (int | None, "null", None),
-        (inspect.Signature.empty, "Yes.", "Yes."),
     ],
     ids=str,
 )
 def test_return_types(returned: Any, answer: str, value: Any) -> None:
-    """The return annotation is the output type, as a type or as its name; without one it is a text."""
+    """The return annotation is the output type, as a type or as its name."""
 
     def function() -> Any:
         """What now?"""
 
-    function.__annotations__ = {} if returned is inspect.Signature.empty else {"return": returned}
+    function.__annotations__ = {"return": returned}
     assert llm(client=ScriptedClient([answer]))(function)() == value
 
 

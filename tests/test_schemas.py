@@ -185,9 +185,7 @@ CLOSED = {"type": "object", "additionalProperties": False}
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        (bool, {"type": "boolean"}),
-        (int, {"type": "integer"}),
-        (float, {"type": "number"}),
+        *((kind, {"type": name}) for kind, name in ((bool, "boolean"), (int, "integer"), (float, "number"))),
         (Literal["a", 1], {"enum": ["a", 1], "type": ["integer", "string"]}),
         (Literal[True, None], {"enum": [True, None], "type": ["boolean", "null"]}),
         (Rating, {"enum": ["LOW", "HIGH"], "type": "string"}),

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 import llmcall
 from llmcall.cache.cache import ResponseCache
-from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 YEAR = 365 * 86400.0
@@ -62,31 +60,6 @@ def test_the_cache(clock: Callable[[], None], tmp_path: Path) -> None:
         assert cache.salvage(tmp_path / "saved") == 6
     with ResponseCache(tmp_path / "saved") as saved:
         assert list(saved.records()) == records
-
-
-def test_refreshing_and_replacing(clock: Callable[[], None], tmp_path: Path) -> None:
-    """The newer answer is the one that was stored later, whatever the clock says."""
-    old = client_at(tmp_path / "cache").send_message("a")
-    clock()
-    llmcall.reset()
-    new = client_at(tmp_path / "cache", cache_mode="refresh").send_message("a")
-    llmcall.reset()
-    assert (old["content"], new["content"]) == ("0: a", "0: a")
-    assert not new.cached
-    assert client_at(tmp_path / "cache").send_message("a").cached
-    assert len(ResponseCache(tmp_path / "cache")) == 1
-
-
-def test_the_command_line(clock: Callable[[], None], tmp_path: Path) -> None:
-    """Listing, also by age, and statistics fail at no time of storing."""
-    client = client_at(tmp_path / "cache")
-    client.send_message("before")
-    clock()
-    client.send_message("after")
-    client.cache.close()
-    for command in (["ls"], ["ls", "--since", "1d"], ["ls", "--json"], ["stats"], ["verify"]):
-        done = CliRunner().invoke(main, ["cache", "--path", str(tmp_path / "cache"), *command])
-        assert done.exit_code == 0, (command, done.output, done.exception)
 
 
 def test_a_cassette(clock: Callable[[], None], tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from typing import Any
 
@@ -176,15 +175,6 @@ def test_on_error_return(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_failures_are_logged_once(way: str, caplog: pytest.LogCaptureFixture) -> None:
-    """With on_error none a failure is one line of the log, and no reply."""
-    assert WAYS[way](ScriptedClient([InvalidRequestError("no such thing")]), QUESTION) is None
-    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 1
-    assert "no such thing" in errors[0]
-
-
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("arguments", "kind"),
     [
@@ -309,18 +299,6 @@ def test_a_cancelled_leader_hands_over() -> None:
     outcomes = asyncio.run(main())
     assert [type(outcome).__name__ for outcome in outcomes] == ["CancelledError", "Reply", "CancelledError", "Reply"]
     assert client.come == ["x", "x"]
-
-
-def test_a_timeout_of_asyncio() -> None:
-    """asyncio.wait_for ends a call as a cancellation does."""
-    client = Waiting()
-
-    async def main() -> None:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(client.asend_message("x"), 0.01)
-        assert client.cancelled == ["x"]
-
-    asyncio.run(main())
 
 
 def test_a_deadline() -> None:

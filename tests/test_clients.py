@@ -15,7 +15,7 @@ import openai
 import pytest
 from programs import ran
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, completion, embeddings, refusal
+from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, embeddings, refusal
 
 import llmcall
 from llmcall import AzureClient, LLMClient, OpenAIClient
@@ -157,22 +157,6 @@ def test_a_transport_that_does_not_stream(asynchronous: bool) -> None:
     assert [request.body.keys() for request in transport.sent] == [{"model", "messages"}]
     again = client.send_message("hello")
     assert again is not None and (again.content, again.cached) == ("HELLO", True)
-
-
-def test_a_transport_that_does_not_stream_and_fails() -> None:
-    """Its failures are retried like those of an unstreamed call."""
-
-    class Failing(EchoTransport):
-        def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
-            answer = super().send(request, timeout)
-            if len(self.sent) == 1:
-                raise RateLimitError("slow down", retry_after=0.001)
-            return answer
-
-    client = llmcall.LLMClient(transport=Failing(), retry_waiting_time=0)
-    with client.stream_message("hello") as stream:
-        assert list(stream) == ["HELLO"]
-    assert client.usage.retries == 1
 
 
 def test_a_transport_may_change_what_it_is_given() -> None:
@@ -534,15 +518,6 @@ def test_closed_clients_open_again(server: ScriptedServer) -> None:
     assert client.send_message(QUESTION) is not None
     client.close()
     client.close()
-
-
-def test_what_an_api_says_beyond_the_message_is_in_raw(httpserver: HTTPServer) -> None:
-    """Unknown fields of a response are kept, live and cached."""
-    ScriptedServer(httpserver, Answer(200, completion(service_tier="default", x_grok={"a": [1]})))
-    client = plain(base_url=f"http://127.0.0.1:{httpserver.port}/v1", cache_mode="auto")
-    for _ in range(2):
-        reply = client.send_message(QUESTION, on_error="raise")
-        assert (reply.raw["service_tier"], reply.raw["x_grok"]) == ("default", {"a": [1]})
 
 
 # Keys that a function gives

@@ -164,18 +164,6 @@ def test_add_returns_the_text_of_choice_0() -> None:
     assert [assembler.add(each) for each in given_chunks] == ["a", "", "", "", "d", ""]
 
 
-def test_several_choices_in_any_order() -> None:
-    """Choices come out in the order of their indexes, whichever was heard of first."""
-    chunks = [
-        chunk(piece({"content": "second"}, index=1)),
-        chunk(piece({"content": "fir"})),
-        chunk(piece({}, index=1, finish_reason="length")),
-        chunk(piece({"content": "st"}, finish_reason="stop")),
-    ]
-    expected = response(choice({"content": "first"}), choice({"content": "second"}, "length", 1))
-    assert assembled(chunks) == expected
-
-
 def test_first_and_last_values() -> None:
     """The first date counts, as servers may date every chunk anew; of usage and unknown fields the last."""
     chunks = [
@@ -251,12 +239,6 @@ def test_error_events(event: dict[str, Any], message: str) -> None:
     """An error inside the stream is raised with the server's words."""
     with pytest.raises(ServiceError, match=message):
         Assembler().add(event)
-
-
-@pytest.mark.parametrize("nothing", [{"error": None}, {"error": {}}, {"error_code": 0}])
-def test_no_error(nothing: dict[str, Any]) -> None:
-    """A field for errors that holds none is no error."""
-    assert Assembler().add({**chunk(piece({"content": "a"})), **nothing}) == "a"
 
 
 @pytest.mark.parametrize(
@@ -414,19 +396,6 @@ def test_audio() -> None:
     )
     data = base64.b64encode(b"abcde").decode()
     assert message["audio"] == {"id": "audio_1", "transcript": "Good day", "data": data, "expires_at": 9}
-
-
-def test_logprobs() -> None:
-    """The lists of log probabilities are joined; null stays where nothing came."""
-    chunks = [
-        chunk(piece({"content": "a"}, logprobs=None)),
-        chunk(piece({"content": "b"}, logprobs={"content": [{"token": "b"}], "refusal": None})),
-        chunk(piece({"content": "c"}, logprobs={"content": [{"token": "c"}], "refusal": [{"token": "no"}]})),
-        chunk(piece({}, logprobs={"content": None, "refusal": [{"token": "way"}]})),
-        chunk(piece({}, finish_reason="stop", logprobs=None)),
-    ]
-    expected = {"content": [{"token": "b"}, {"token": "c"}], "refusal": [{"token": "no"}, {"token": "way"}]}
-    assert assembled(chunks)["choices"][0]["logprobs"] == expected
 
 
 names = st.text(alphabet="abcdef_", min_size=1, max_size=8)

@@ -220,12 +220,6 @@ def test_what_the_sdk_would_not_notice(ask: Ask, serve: Serve) -> None:
         ask(prompt="Hello")
 
 
-def test_no_key(ask: Ask) -> None:
-    """Without a key the error names the variable."""
-    with pytest.raises(llmcall.ConfigError, match="OPENAI_API_KEY"):
-        ask(prompt="Hello")
-
-
 def test_in_a_scope(ask: Ask, serve: Serve) -> None:
     """Inside a scope a repeated request is another draw, and a failed one gives its number back."""
     server = serve(refusal(400, "first"), OK)

@@ -14,7 +14,7 @@ from servers import OK, QUESTION, RawServer, answers, client_for, refusal, sends
 from streaming import HEAD, TWO_COINS, USAGE, Paused, astream_call, chunk, chunks_of, event, stream_call, streams
 
 import llmcall
-from llmcall.errors import ContentFilterError, EmptyAnswerError, RateLimitError, ServiceError
+from llmcall.errors import RateLimitError, ServiceError
 from llmcall.testing import ScriptedClient
 
 PRICES = {"gpt-4o-mini": (1.0, 2.0)}
@@ -199,23 +199,6 @@ def test_a_stream_without_a_first_piece_is_tried_again() -> None:
     assert len(raw.requests) == 2
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "kind"),
-    [
-        (streams(*chunks_of("I", finish_reason="content_filter")), ContentFilterError),
-        (streams(*chunks_of(finish_reason="length")), EmptyAnswerError),
-        (answers(refusal(429, "slow down")), RateLimitError),
-    ],
-)
-def test_what_is_no_answer_unstreamed_is_none_streamed(behaviour: Any, kind: type[Exception]) -> None:
-    """A filtered and an empty answer, and a refused request, are the errors that they are unstreamed."""
-    with RawServer(behaviour) as raw:
-        client = client_for(raw.base_url, retry_max_attempts=1)
-        with pytest.raises(kind), client.stream_message(QUESTION, on_error="raise") as stream:
-            list(stream)
-    assert len(client.cache) == 0
-
-
 def test_an_older_server_that_knows_no_stream_options() -> None:
     """Where stream_options are refused the call is repeated without, and the usage is unknown."""
     refused = answers(refusal(400, "Unrecognized request argument supplied: stream_options"))
@@ -224,24 +207,6 @@ def test_an_older_server_that_knows_no_stream_options() -> None:
         pieces, reply = read(client)
     assert (pieces, reply.usage.input_tokens, client.usage.input_tokens) == (["Two"], None, None)
     assert "stream_options" not in raw.requests[1].body
-
-
-def test_tool_calls_in_a_stream() -> None:
-    """Tool calls come together in the reply, without a piece of text."""
-    begun = {"index": 0, "id": "c1", "type": "function", "function": {"name": "price", "arguments": ""}}
-    rest = [{"index": 0, "function": {"arguments": part}} for part in ('{"of": ', '"apples"}')]
-    sent = [
-        chunk(None, role="assistant", tool_calls=[begun]),
-        *(chunk(None, tool_calls=[part]) for part in rest),
-        chunk(None, "tool_calls"),
-    ]
-    with RawServer(streams(*sent)) as raw:
-        pieces, reply = read(client_for(raw.base_url))
-    assert pieces == []
-    assert reply.tool_calls == [
-        {"id": "c1", "type": "function", "function": {"name": "price", "arguments": '{"of": "apples"}'}}
-    ]
-    assert (reply.content, reply.finish_reason) == (None, "tool_calls")
 
 
 def test_a_stream_comes_as_it_is_sent() -> None:
@@ -525,15 +490,6 @@ def test_the_attempts_before_count_as_retries() -> None:
     client.stream = lambda request, timeout: Streamed.stream(Streamed(*next(begun)), request, timeout)  # type: ignore[method-assign]
     leave(client)
     assert (client.usage.calls, client.usage.retries, client.usage.errors) == (1, 2, 0)
-
-
-def test_it_is_read_to_its_end_once() -> None:
-    """A stream that was read to its end and then closed counts once, as reported."""
-    client = Streamed(*chunks_of(*PIECES))
-    with llmcall.budget(tokens=100_000) as budget, client.stream_message("Hello") as stream:
-        assert "".join(stream) == "one two three"
-    assert (client.usage.calls, client.usage.input_tokens) == (1, USAGE["prompt_tokens"])
-    assert budget.spent.tokens == USAGE["prompt_tokens"] + USAGE["completion_tokens"]
 
 
 def test_exact_from_many_threads() -> None:

@@ -393,6 +393,7 @@ print(len(client.requests))
 """
 
 
+@pytest.mark.slow
 def test_processes_never_pass_a_limit_together(place: str) -> None:
     """Of processes that begin at once, no more calls are made than allowed, and exactly as many."""
     processes = [start(SHARED, place) for _ in range(2)]
@@ -445,6 +446,7 @@ def test_a_process_that_was_taken_for_dead_settles_what_it_used(place: str, monk
     assert budget.spent.tokens == 15
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_spends_from_the_same_name(place: str) -> None:
     """A process that was forked while a named budget was open goes on with it on a connection of its own."""

@@ -79,6 +79,12 @@ def close_clients() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait hardly at all for what may still end after Ctrl-C."""
+    monkeypatch.setattr("llmcall.parallel.map.GRACE", 0.1)
+
+
+@pytest.fixture(autouse=True)
 def python_s_own_handler() -> Iterator[None]:
     """Let Ctrl-C raise KeyboardInterrupt, whoever started the tests."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -112,8 +118,9 @@ def test_who_waits_for_another_s_answer_ends_too() -> None:
         assert len(server.requests) == 1
 
 
-def test_a_call_that_ends_in_time_is_kept() -> None:
+def test_a_call_that_ends_in_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a server answers just after Ctrl-C is paid, and so it is among the results and in the cache."""
+    monkeypatch.setattr("llmcall.parallel.map.GRACE", 30.0)
     with RawServer(interrupts_and(answers())) as server:
         ask_server = asking(server)
         with pytest.raises(KeyboardInterrupt) as caught:
@@ -225,6 +232,7 @@ llmcall.map(client.send_message, [f"item {number}" for number in range(400)], wo
 """
 
 
+@pytest.mark.slow
 def test_a_program_that_is_interrupted_ends() -> None:
     """Ctrl-C from outside: within seconds the process is gone, though a call waits for a server that is silent."""
     silent.clear()

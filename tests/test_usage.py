@@ -335,3 +335,15 @@ def test_html_shows_the_same() -> None:
     *lines, note = table(usage)
     assert rows == [[cell.replace("<", "&lt;").replace(">", "&gt;") for cell in row] for row in lines]
     assert html.endswith(f"</table><p>{note[0]}</p>") and "<b>" not in html
+
+
+def test_a_prompt_that_may_have_been_cut(caplog: pytest.LogCaptureFixture) -> None:
+    """Where a server reports less than half of the prompt, one warning per model says so; the answers are stored."""
+    client = Metered(12, 5)
+    for number in range(2):
+        client.send_message(f"{number} " + "many words " * 30)
+    (record,) = [each for each in caplog.records if "may have been cut silently" in each.getMessage()]
+    assert record.levelname == "WARNING" and re.search(
+        r"reports 12 prompt tokens, and ~?\d\d+ are", record.getMessage()
+    )
+    assert len(client.cache) == 2

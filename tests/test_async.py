@@ -11,7 +11,7 @@ from servers import OK, QUESTION, Answer, Behaviour, RawServer, answers, client_
 from streaming import TWO_COINS, WAYS, chunk, chunks_of, streams
 
 import llmcall
-from llmcall.errors import APIError, InvalidRequestError, RateLimitError, RequestTimeoutError, ServiceError
+from llmcall import APIError, InvalidRequestError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.testing import ScriptedClient
 
 MANY = 300

@@ -18,8 +18,7 @@ from pytest_httpserver import HTTPServer
 from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, embeddings, refusal
 
 import llmcall
-from llmcall import AzureClient, LLMClient, OpenAIClient
-from llmcall.errors import ConfigError, RateLimitError
+from llmcall import AzureClient, ConfigError, LLMClient, OpenAIClient, RateLimitError
 
 
 class EchoClient(llmcall.LLMClient):

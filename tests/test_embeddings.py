@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.errors import APIError, CacheMissError, InvalidRequestError, ServiceError
+from llmcall import APIError, CacheMissError, InvalidRequestError, ServiceError
 from llmcall.testing import ScriptedClient
 
 FLOATS = st.floats(-1e38, 1e38)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.errors import ServiceError
+from llmcall import ServiceError
 from llmcall.responses import streaming
 from llmcall.responses.streaming import Assembler, EventStreamDecoder, text_pieces
 

@@ -14,7 +14,7 @@ from servers import OK, QUESTION, RawServer, answers, client_for, refusal, sends
 from streaming import HEAD, TWO_COINS, USAGE, Paused, astream_call, chunk, chunks_of, event, stream_call, streams
 
 import llmcall
-from llmcall.errors import RateLimitError, ServiceError
+from llmcall import RateLimitError, ServiceError
 from llmcall.testing import ScriptedClient
 
 PRICES = {"gpt-4o-mini": (1.0, 2.0)}

@@ -229,6 +229,8 @@ CALLS = [
     "next(Model().stream_message('bread', on_error='raise'))",
     "import asyncio; asyncio.run(Model().asend_message('bread'))",
     "Model().get_embedding('bread')",
+    "import openai; openai.OpenAI(api_key='x', base_url='http://127.0.0.1:9/v1', http_client=llmcall.http_client())"
+    ".responses.create(model='m', input='bread')",
 ]
 
 

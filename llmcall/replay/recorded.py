@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from ..cache.cache import shared_cache
-from ..cassettes.cassette import active_cassette, function_scope
+from ..cassettes.cassette import active_cassette, function_scope, guards
 from ..cassettes.format import ordered
 from ..config import resolve as config
 from ..engine.call import RetryPolicy, share
@@ -339,6 +339,8 @@ def _joined(call: FunctionCall) -> Flow[Record]:
 
 
 def _run(call: FunctionCall) -> Flow[Record]:
+    for guard in guards if call.request.kind == "http" else ():
+        guard(None, call.tape)
     try:
         result = yield Send(call, call.request, None)
     except Exception as error:

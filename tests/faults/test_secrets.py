@@ -171,7 +171,7 @@ NO_ECHOES = {
 SERVERS |= NO_ECHOES
 
 
-@pytest.mark.parametrize("make", CLIENTS)
+@pytest.mark.parametrize("make", [CLIENTS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in CLIENTS[1:])])
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_key_is_told_to_its_server_alone(
     make: Callable[[str], OpenAIClient], name: str, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -196,7 +196,7 @@ def test_a_key_is_told_to_its_server_alone(
     assert files_with(KEY, tmp_path, (".env", "config.ini")) == []
 
 
-@pytest.mark.parametrize("start", range(960, 1001))
+@pytest.mark.parametrize("start", range(960, 1001, 3))
 def test_a_key_where_a_message_is_shortened(start: int) -> None:
     """A long message of a server's is shortened, and not in the middle of a key."""
     words = "x" * start + f" {KEY} " + "y" * 500

@@ -66,7 +66,7 @@ def test_the_statements_of_a_miss(tmp_path: Path) -> None:
     """A call that is not recorded looks twice into the cache, and writes once."""
     client = client_of(tmp_path)
     run: list[str] = []
-    for connection in [each for each in gc.get_objects() if isinstance(each, sqlite3.Connection)]:
+    for connection in [each for each in gc.get_objects() if type(each) is sqlite3.Connection]:
         connection.set_trace_callback(run.append)
     client.send_message("something new")
     kinds = [text.split()[0].upper() for text in dict.fromkeys(run)]  # a trigger tells its statement once more

@@ -418,7 +418,8 @@ def test_ordinary_text_passes(text: str) -> None:
     assert credentials.find(text) is None
 
 
-WORDS = " ".join(text for text in ORDINARY[:25] if "earer" not in text).split()
+# A word that names a credential, and a hash right behind it, look like one.
+WORDS = " ".join(text for text in ORDINARY[:25] if "earer" not in text and "key" not in text.lower()).split()
 
 
 @given(st.text() | st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join), st.binary(min_size=48, max_size=48))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
+import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -603,7 +604,8 @@ def test_a_key_is_looked_up_when_it_is_used() -> None:
 def answered(settings: Settings | None = None, **overrides: Any) -> None:
     """Make one call that an HTTP client in this process answers, wherever it goes."""
     body = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi."}}]}
-    http = httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200, json=body)))
+    httpx = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])  # or httpx2
+    http = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=body)))
     kind = llmcall.AzureClient if llmcall.settings().api_type == "azure" else llmcall.OpenAIClient
     assert kind(settings, http_client=http, cache_mode="off", **overrides).send_message("Hello", on_error="raise")
 

@@ -206,7 +206,7 @@ class Reporting(ScriptedClient):
     ("configured", "installed", "cost", "shown"),
     [
         ({"gpt-4o-mini": (5.0, 7.0)}, True, 5.0, r"priced by \[Prices\]"),
-        ({}, False, None, r".* \? .*"),
+        ({}, False, None, r"gpt-4o-mini .* \?.*"),
         ({}, True, 0.15, r"priced by genai-prices [\d.]+ for \d{4}-\d\d-\d\d"),
     ],
 )

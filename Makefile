@@ -32,7 +32,7 @@ test: $(VENV)/.test
 	$(PYTEST) -q -n auto --dist worksteal -m "not slow" --ignore=tests/live
 
 slow: $(VENV)/.test
-	$(PYTEST) -q -m slow --ignore=tests/live
+	$(PYTEST) -q -n auto --dist worksteal -m slow --ignore=tests/live
 
 live: $(VENV)/.live
 	$(PYTEST) -q tests/live

@@ -11,6 +11,7 @@ from .plugin import (
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_configure,
+    pytest_deselected,
     pytest_make_collect_report,
     pytest_testnodedown,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_deselected",
     "pytest_make_collect_report",
     "pytest_testnodedown",
 ]

@@ -24,6 +24,7 @@ __all__ = ["llm_cassette", "llm_cassette_name"]
 NAME = "llmcall-replay"
 HEADER = b'{"llmcall":'  # how a cassette's file begins
 USED = pytest.StashKey[bool]()
+DESELECTED = pytest.StashKey[bool]()  # tests that replay
 SEEN = pytest.StashKey[set["Path"]]()  # the folders that were looked at
 MODES = {"none": "none", "once": "once", "new": "new", "rewrite": "rewrite", "all": "rewrite", "new_episodes": "new"}
 MARKER = (
@@ -87,6 +88,12 @@ def _is_recorded(collector: pytest.Collector) -> bool:
         (folder / f"{file.parent.name}.py").is_file() and file.read_bytes()[: len(HEADER)] == HEADER
         for file in (folder / "cassettes").glob("*/*.jsonl")
     )
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Take note that not all tests run that may share a cassette."""
+    if any(map(_uses, items)):
+        items[0].config.stash[DESELECTED] = True
 
 
 @pytest.hookimpl(trylast=True)

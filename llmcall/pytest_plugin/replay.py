@@ -20,6 +20,7 @@ from ..cassettes import cassette as cassettes
 from ..cassettes.cassette import Cassette, guards
 from ..errors import CacheMissError
 from ..replay import scopes
+from .plugin import DESELECTED
 from .report import RunReport, unused_in
 
 if TYPE_CHECKING:
@@ -463,11 +464,6 @@ class Replay:
     def _is_folder(self, argument: str) -> bool:
         return (self.config.invocation_params.dir / argument).is_dir()
 
-    def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        """Take note that not all tests run that may share a cassette."""
-        if any(map(_replays, items)):
-            self.report.complete = False
-
     def open(self, item: pytest.Item, name: str) -> Cassette:
         """Open a test's cassette, for the fixture.
 
@@ -574,7 +570,8 @@ class Replay:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Hand a worker's counts to its controller; let the run fail where records are unused and may not be."""
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        if session.shouldstop or session.shouldfail or not ended:
+        deselected = self.config.stash.get(DESELECTED, False)
+        if session.shouldstop or session.shouldfail or deselected or not ended:
             self.report.complete = False
         output = getattr(self.config, "workeroutput", None)
         if output is not None:

@@ -102,7 +102,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     begun = config.pluginmanager.has_plugin(NAME)
     used = config.stash.get(USED, False) or any(map(_uses, items))
     if begun or (used and not config.getoption("collectonly")):
-        _replay(config).prepare(items)
+        _replay(config).prepare(items, complete=not config.stash.get(DESELECTED, False))
 
 
 @pytest.hookimpl(optionalhook=True)

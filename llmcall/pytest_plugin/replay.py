@@ -20,7 +20,6 @@ from ..cassettes import cassette as cassettes
 from ..cassettes.cassette import Cassette, guards
 from ..errors import CacheMissError
 from ..replay import scopes
-from .plugin import DESELECTED
 from .report import RunReport, unused_in
 
 if TYPE_CHECKING:
@@ -450,9 +449,12 @@ class Replay:
 
     # Tests
 
-    def prepare(self, items: list[pytest.Item]) -> None:
-        """Let every test that replays have its cassette before its other fixtures."""
-        self.report.complete = all(map(self._is_folder, self.config.args))
+    def prepare(self, items: list[pytest.Item], *, complete: bool) -> None:
+        """Let every test that replays have its cassette before its other fixtures.
+
+        :param complete: whether no test was deselected that may share a cassette.
+        """
+        self.report.complete = complete and all(map(self._is_folder, self.config.args))
         for item in items:
             mark = mark_of(item)
             names = getattr(item, "fixturenames", None)
@@ -570,8 +572,7 @@ class Replay:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Hand a worker's counts to its controller; let the run fail where records are unused and may not be."""
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        deselected = self.config.stash.get(DESELECTED, False)
-        if session.shouldstop or session.shouldfail or deselected or not ended:
+        if session.shouldstop or session.shouldfail or not ended:
             self.report.complete = False
         output = getattr(self.config, "workeroutput", None)
         if output is not None:

@@ -904,3 +904,16 @@ def ipython(shell: Any) -> ModuleType:
     module.get_ipython = lambda: shell  # type: ignore[attr-defined]
     module.version_info = (8, 0)  # type: ignore[attr-defined]
     return module
+
+
+def test_an_imap_that_is_collected_waits_for_nobody() -> None:
+    """A garbage collector, in whatever thread it runs, ends an iterator that was left without waiting for its calls."""
+    release = threading.Event()
+    left = [llmcall.imap(lambda item: item and release.wait(), range(4), workers=4)]
+    assert next(left[0]) == (0, 0)
+    collector = threading.Thread(target=left.clear)
+    collector.start()
+    collector.join(timeout=20)
+    ended = not collector.is_alive()
+    release.set()
+    assert ended

@@ -354,3 +354,13 @@ def test_explain_on_the_command_line() -> None:
     for text in ("{", '{"model": "gpt-4o"}', '{"messages": [], "current_messages": []}', "[]", "3"):
         done = run(main, ["cache", "explain", "-"], input=text)
         assert done.exit_code == 2 and "Error" in done.output
+
+
+def test_names_of_models_and_scopes_are_printed_harmlessly(caplog: pytest.LogCaptureFixture) -> None:
+    """What a terminal would obey in the name of a model or a scope is escaped in a miss and in the log."""
+    client = ScriptedClient(["yes"], cache_mode="auto", model="m\x1b[2Jodel")
+    with llmcall.scope("s\x1b[1m"):
+        client.send_message("hello", on_error="raise")
+    with llmcall.scope("s\x1b[1m"), pytest.raises(llmcall.CacheMissError) as missed:
+        ScriptedClient(cache_mode="replay", model="m\x1b[2Jodel").send_message("bye")
+    assert "\x1b" not in str(missed.value) + caplog.text and "\\x1b[2Jodel" in str(missed.value)

@@ -14,6 +14,7 @@ from ..replay.scopes import Draw, draw, standing
 from ..requests.keys import identity, sampled_key
 from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import UNKEYED, asked_parameters, check_names, expected_answer, given_parameters
+from ..text import printable
 from ..types import Record, Request, record_of
 
 if TYPE_CHECKING:
@@ -495,7 +496,7 @@ def _note_refused(client: Client, request: Request, error: LLMCallError) -> None
     """Log a call that had no leave, count it, and note it for the end of the run: a program may swallow the error."""
     import logging
 
-    what = f"{request.kind} request {request.cache_key[:12]} to {request.model}"
+    what = f"{request.kind} request {request.cache_key[:12]} to {printable(request.model)}"
     logging.getLogger("llmcall").error("%s refused: %s: %s", what, type(error).__name__, error.args[0])
     client.count_usage(request.model, standing(), {"errors": 1})
     process_failures.add(standing(), f"{what}: {type(error).__name__}", REFUSED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from ..text import printable
 from .differences import brief
 from .similarity import split_sample
 
@@ -30,7 +31,7 @@ def scope_words(sample: str | None) -> str:
     if path is None:
         return "outside any scope"
     number = f"draw {draw}" if draw.isdecimal() else f"sample {draw!r}"
-    return f"{path or 'outside any scope'}, {number}"
+    return f"{printable(path) or 'outside any scope'}, {number}"
 
 
 def cause_of_sample(sample: str | None, same: Sequence[Record]) -> str:

@@ -131,7 +131,7 @@ def _wrapped(texts: Sequence[str], width: int) -> list[str]:
 
 
 def _name(kind: str, asked: Any) -> str:
-    return str(asked.get("function" if kind == "function" else "model", "?"))
+    return printable(str(asked.get("function" if kind == "function" else "model", "?")))
 
 
 def _opening(asked: Any) -> str:

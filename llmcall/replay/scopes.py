@@ -26,7 +26,7 @@ from ..types import Request
 
 __all__ = [
     "Active", "Bound", "Draw", "Draws", "Scope", "bind", "current", "draw", "forget", "here", "inside",
-    "is_made_name", "is_outside", "made_name", "note_served", "path", "path_of", "scope", "standing", "within",
+    "is_made_name", "made_name", "note_served", "path", "path_of", "scope", "standing", "within",
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -393,14 +393,6 @@ def here() -> Active | None:
     if active.generators:
         active.check_generators()
     return active if active.path else None
-
-
-def is_outside() -> bool:
-    """Return whether the present context is known to stand outside any scope."""
-    active = _own() or _shared()
-    if active is not None:
-        return not active.path
-    return (not _open or threading.get_ident() in tuple(_open.values())) and not _is_open_in_parent()
 
 
 def path() -> str | None:

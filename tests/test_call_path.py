@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sqlite3
 import sys
@@ -10,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import pytest
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -62,12 +63,19 @@ def test_a_miss_is_no_maze(tmp_path: Path) -> None:
     assert len({file for file, _ in found}) <= FILES_OF_A_MISS
 
 
-def test_the_statements_of_a_miss(tmp_path: Path) -> None:
+def test_the_statements_of_a_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that is not recorded looks twice into the cache, and writes once."""
-    client = client_of(tmp_path)
     run: list[str] = []
-    for connection in [each for each in gc.get_objects() if type(each) is sqlite3.Connection]:
+    connect = sqlite3.connect
+
+    def connect_and_trace(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection = connect(*args, **kwargs)
         connection.set_trace_callback(run.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_and_trace)
+    client = client_of(tmp_path)
+    run.clear()
     client.send_message("something new")
     kinds = [text.split()[0].upper() for text in dict.fromkeys(run)]  # a trigger tells its statement once more
     assert kinds.count("INSERT") == 1, run

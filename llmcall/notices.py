@@ -64,7 +64,7 @@ class Failures:
     """Gather the calls of one run that left no record, for a warning at its end."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may end an imap or a stream at any moment
         self._found: dict[str, dict[str, int]] = {}
         self._first: dict[str, str] = {}
 
@@ -83,9 +83,9 @@ class Failures:
     def take(self) -> list[tuple[str, dict[str, int], str]]:
         """Return, for each reason, how many there were in each scope, and the first in words, and begin anew."""
         with self._lock:
-            found = [(why, scopes, self._first[why]) for why, scopes in sorted(self._found.items(), reverse=True)]
+            found, first = self._found, self._first
             self._found, self._first = {}, {}
-        return found
+        return [(why, scopes, first[why]) for why, scopes in sorted(found.items(), reverse=True)]
 
     def counts(self) -> dict[str, int]:
         """Return how many there were for each reason."""

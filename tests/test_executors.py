@@ -292,13 +292,14 @@ def test_a_process_that_is_forked_during_a_map_ends() -> None:
     assert ran(A_FORK_DURING_A_MAP).split() == ["works", "3"]
 
 
-def test_repeats_in_other_processes_draw_on(processes: Executor) -> None:
-    """The second map over the same items in one scope draws anew, in processes as in threads."""
+def test_repeats_in_other_processes_draw_on(pool: Executor) -> None:
+    """The second map over the same items in one scope draws anew, wherever it runs; threads replay it."""
     found = []
-    for executor in (None, processes):
+    for executor in (pool, None):
         with llmcall.scope("trial"):
             found.append([map(sample, "abcd", key=str, repeats=2, executor=executor) for _ in range(3)])
     assert found[0] == found[1] and found[0][2][0] == ["trial/a#2", "trial/a/~1#2"]
+    assert calls() == 4 * 2 * 3
 
 
 @pytest.mark.slow

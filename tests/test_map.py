@@ -588,6 +588,23 @@ def test_an_imap_left_early_gives_its_draws_back() -> None:
     assert found == ["trial/a#1", *(f"trial/{item}#0" for item in "bcdef")]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_imap_left_early_is_told(caplog: pytest.LogCaptureFixture, workers: int) -> None:
+    """Of several workers, chance decides which items are received, so another run may draw others: that is told."""
+    asking = client()
+    release = threading.Event()
+
+    def work(item: str) -> str | None:
+        return asking.send_message(item).sample if item == "a" or release.wait(30) else None
+
+    with llmcall.cassette("market.jsonl"), llmcall.scope("trial"):
+        for _ in llmcall.imap(work, "abc", key=str, workers=workers):
+            break
+        release.set()
+    told = "ended before the whole answer had come (1 in scope 'trial'; the first: an imap that was left before its end"
+    assert (told in caplog.text) is (workers > 1)
+
+
 # LLMCall and @llm
 
 

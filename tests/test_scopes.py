@@ -568,6 +568,43 @@ def test_a_forked_process_stands_outside_its_parent_s_scope() -> None:
     os.close(write)
 
 
+FORKED_TASKS = """
+import logging
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+model = ScriptedClient(lambda messages: "six", cache_mode="auto")
+trial = llmcall.scope("trial")
+
+
+def ask():
+    return model.send_message("Roll the dice").sample
+
+
+def ask_in_kept():
+    with trial:
+        return ask()
+
+
+with trial:
+    tasks = {"bound": llmcall.bind(ask), "kept": ask_in_kept}
+for _ in range(2):
+    child = os.fork()
+    if not child:
+        print(tasks[sys.argv[1]](), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("way", ["kept", "bound"])
+def test_forked_processes_that_make_the_same_draw_are_told(way: str) -> None:
+    """Each counts for itself in a bound or kept scope, so the second gets the first one's answer: a warning says so."""
+    first, warning, second = ran(FORKED_TASKS, way).splitlines()
+    assert (first, second) == ("trial#0", "trial#0")
+    assert warning.startswith("two processes made the same draw in the scope 'trial', and share its answer")
+
+
 def test_a_root_scope_is_not_that_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each worker would count the draws of LLMCALL_SCOPE anew."""
     monkeypatch.setenv("LLMCALL_SCOPE", "r1")

@@ -339,7 +339,6 @@ def test_a_miss_reaches_the_program_as_an_error_of_the_sdk(server: Server) -> No
 def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """Let every HTTP client of the process reach the server, by its own transports."""
 
-
     def handle(self: Any, request: Any) -> Any:
         return server.transport.handle_request(request)
 

@@ -397,7 +397,7 @@ class LLMClient:
         """Count a recorded answer, and return its reply."""
         count(self._meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
         if call.draw is not None:
-            call.draw.end()
+            call.draw.end(record)
         elif not call.scope:
             note_served(call.request)
         try:
@@ -409,8 +409,8 @@ class LLMClient:
         return _returned(reply, call) if call.options.enable_pydantic_model_return else reply
 
     def _reply(self, outcome: Outcome, call: PreparedCall) -> Any:
-        call.end()
         record, sent = outcome.record, outcome.sent
+        call.end(record)
         if sent is None:
             reply = Reply.of(record, parse=call.parse)
         else:

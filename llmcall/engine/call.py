@@ -281,9 +281,7 @@ class Shareable(Protocol):
         """Return the answer that the disk cache holds by now, where it may supply it."""
 
 
-def share(
-    calls: Sequence[Shareable], ask: Callable[[Any], Flow[Outcomes]], policy: RetryPolicy
-) -> Flow[Outcomes]:
+def share(calls: Sequence[Shareable], ask: Callable[[Any], Flow[Outcomes]], policy: RetryPolicy) -> Flow[Outcomes]:
     """Answer calls that are not recorded: as the leader of each request's flight, or by another caller's answer.
 
     An error of the caller's own deadline, budget or cancellation is not shared: another one takes over.

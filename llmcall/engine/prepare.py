@@ -217,10 +217,10 @@ class PreparedCall(NamedTuple):
         if self.draw is not None:
             self.draw.give_back()
 
-    def end(self) -> None:
+    def end(self, answer: Record | None = None) -> None:
         """Note that the call has its answer."""
         if self.draw is not None:
-            self.draw.end()
+            self.draw.end(answer)
 
     def add_usage(self, **amounts: Any) -> None:
         """Count what it used."""

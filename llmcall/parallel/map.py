@@ -20,6 +20,7 @@ from ..engine import interrupts
 from ..engine import usage as metering
 from ..engine.interrupts import Stop
 from ..errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
+from ..notices import LEFT, process_failures
 from ..replay import scopes
 from .items import (
     ItemNames,
@@ -535,6 +536,9 @@ class _Run:
     def abandon(self) -> None:
         """End a run that nobody asks any more, and give back the draws of what was not received."""
         self._group.is_over = True
+        if self._running and self._window > LOOK_AHEAD and (self._group.path or self._group.cassette):
+            failures = self._group.cassette.failures if self._group.cassette else process_failures
+            failures.add(self._group.path, "an imap that was left before its end", LEFT)
         self._give_back(deque())
 
     def close(self) -> None:

@@ -266,7 +266,7 @@ class FunctionCall(NamedTuple):
     def ended(self, found: Record) -> Any:
         """Return the value of a result: the call has ended."""
         if self.drawn is not None:
-            self.drawn.end()
+            self.drawn.end(found)
         return found.response["value"]
 
     def send(self, request: Request, timeout: float | None) -> Any:

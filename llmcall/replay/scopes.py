@@ -11,6 +11,7 @@ import functools
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 from ..errors import ScopeError
 from ..forks import after_fork_in_child
 from ..notices import warn_once
-from ..types import Request
+from ..types import Record, Request
 
 __all__ = [
     "Active", "Bound", "Draw", "Draws", "Scope", "bind", "current", "draw", "forget", "here", "inside",
@@ -72,11 +73,17 @@ def path_of(key: bytes) -> str:
 
 
 class Draws:
-    """Count the draws of one outermost scope, by scope path and request: see :func:`draw_key`."""
+    """Count the draws of one outermost scope, by scope path and request: see :func:`draw_key`.
 
-    __slots__ = ("_free", "_next", "_returned", "_under_way")
+    :param counts: what was drawn before.
+    :param since: when the scope of another process was made, of which these count from 0 again; ``None`` means now.
+    """
 
-    def __init__(self, counts: Counts | None = None) -> None:
+    __slots__ = ("_free", "_next", "_process", "_returned", "_under_way", "since")
+
+    def __init__(self, counts: Counts | None = None, since: float | None = None) -> None:
+        self._process = _this_process if since is None else None
+        self.since = time.time() if since is None else since
         self._next = {key: number for key, (number, _) in (counts or {}).items()}
         self._free = {key: list(free) for key, (_, free) in (counts or {}).items() if free}
         self._returned: deque[tuple[bytes, int]] = deque()  # given back, and not yet among the free ones
@@ -129,6 +136,15 @@ class Draws:
         self._under_way.pop(key, None)
         self._returned.append((key, number))
 
+    def check_answer(self, path: str, stored_at: float) -> None:
+        """Warn where, of a scope of another process, a draw has an answer that was recorded since the scope began."""
+        if self._process is not _this_process and stored_at >= self.since:
+            warn_once(
+                f"two processes made the same draw in the scope {path!r}, and share its answer: each counts the "
+                "draws from 0 again, or from where it was forked. Run the function with llmcall.map(…, executor=…), "
+                "which counts them together, or give each task a scope of its own"
+            )
+
     def counts(self) -> dict[bytes, tuple[int, list[int]]]:
         """Return what is counted, for another process to go on from."""
         with _lock:
@@ -158,10 +174,15 @@ class Draw:
         """Return whether its number was not given back."""
         return bool(self._kept)
 
-    def end(self) -> None:
-        """Note that its call has its answer: the number stays taken."""
+    def end(self, answer: Record | None = None) -> None:
+        """Note that its call has its answer: the number stays taken.
+
+        :param answer: what was recorded.
+        """
         if _emptied(self._pending):
             self._draws.end(self.key)
+            if answer is not None and answer.stored_at is not None:  # it is not of this very call
+                self._draws.check_answer(self.sample.partition("#")[0], answer.stored_at)
 
     def give_back(self) -> None:
         """Make its number free again, unless its call has its answer."""
@@ -487,10 +508,10 @@ def note_served(request: Request) -> None:
 class Bound:
     """A function (or coroutine function) that runs in the scope in which it was bound, in any thread or process."""
 
-    def __init__(self, function: Callable[..., Any], path: str | None, draws: Draws | None = None) -> None:
+    def __init__(self, function: Callable[..., Any], path: str | None, draws: Draws) -> None:
         self.function = function
         self._path = path
-        self._draws = draws or Draws()
+        self._draws = draws
         self._process = _this_process
         functools.update_wrapper(self, function)
 
@@ -507,23 +528,28 @@ class Bound:
         if self._path is None:
             return nullcontext()
         if self._process is not _this_process:  # forked: it counts as one that was pickled
-            self._process, self._draws = _this_process, Draws()
+            self._process, self._draws = _this_process, Draws(since=self._draws.since)
         return inside(self._path, self._draws)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Bound, (self.function, self._path)
+        return _bound_elsewhere, (self.function, self._path, self._draws.since)
+
+
+def _bound_elsewhere(function: Callable[..., Any], path: str | None, since: float) -> Bound:
+    return Bound(function, path, Draws(since=since))
 
 
 def bind(function: Callable[..., Any]) -> Bound:
     """Carry the present scope into any thread, executor or process that runs the function.
 
     :param function: picklable where it goes to another process.
-    :returns: a callable with the same arguments. In another process its draws are counted from 0 again.
+    :returns: a callable with the same arguments. In another process its draws are counted from 0 again, task by task:
+        tasks that ask the same share an answer there, of which a warning tells.
     :raises ScopeError: between two steps of a generator that left the scope open.
     """
     active = _own() or _shared()
     if active is None:
-        return Bound(function, None)
+        return Bound(function, None, _none_meant)
     active.check_generators()
     return Bound(function, active.path, active.draws)
 

@@ -38,15 +38,11 @@ STATUSES: list[tuple[int, dict[str, Any], type[APIError], int]] = [
     (404, {"code": "model_not_found"}, InvalidRequestError, 1),
     (408, {}, ServiceError, 3),
     (409, {}, ServiceError, 3),
-    (413, {}, InvalidRequestError, 1),
     (422, {}, InvalidRequestError, 1),
     (429, {"code": "insufficient_quota", "type": "insufficient_quota"}, QuotaExceededError, 1),
     (429, {"code": "billing_not_active"}, QuotaExceededError, 1),
     (500, {}, ServiceError, 3),
-    (501, {}, ServiceError, 3),
-    (502, {}, ServiceError, 3),
     (503, {}, ServiceError, 3),
-    (504, {}, ServiceError, 3),
     (529, {}, ServiceError, 3),
     (503, {"code": "insufficient_quota"}, ServiceError, 3),
     (400, {"code": "content_filter"}, ContentFilterError, 1),
@@ -273,11 +269,12 @@ def test_any_refusal_has_a_class(status: int, body: Any) -> None:
     assert str(error).startswith(f"{status}: ")
 
 
-@given(st.text(max_size=40))
+@given(st.text(max_size=40) | st.sampled_from(["1e300", "9" * 400, "Mon, 01 Jan 99999 00:00:00 GMT", "1e400"]))
 def test_any_wait_is_a_time(text: str) -> None:
     """Whatever a server writes into Retry-After, it is a number of seconds that can be waited, or none."""
-    waited = seconds_to_wait({"retry-after": text})
-    assert waited is None or 0 <= waited < float("inf")
+    for name in ("retry-after", "retry-after-ms"):
+        waited = seconds_to_wait({name: text})
+        assert waited is None or 0 <= waited <= 366 * 86400
 
 
 def test_errors_can_be_copied_and_pickled(httpserver: HTTPServer) -> None:

@@ -9,6 +9,7 @@ from .clients.registry import client as shared_client
 from .engine.drivers import adrive
 from .errors import APIError, InvalidRequestError, ServiceError
 from .legacy import answering, asking, dumped, is_stand_in, sdk_error
+from .tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -20,6 +21,7 @@ __all__ = ["chat_completion", "chat_completion_stream", "chatcompletion_request"
 LOGGED = 2**20  # bytes of a refusal; FastAPI's servers repeat the request in theirs, and the message comes first
 
 
+@short_traceback
 async def chatcompletion_request(
     *, max_lenght_fallback: bool = True, request_timeout: float | None = 60, prompt: str | None = None, **kwargs: Any
 ) -> dict[str, Any]:
@@ -32,6 +34,7 @@ async def chatcompletion_request(
         raise sdk_error(error) from error
 
 
+@short_traceback
 async def embedding_request(text: str) -> list[float] | None:
     """Return the embedding of a text, by the endpoint that lists the embedding model.
 

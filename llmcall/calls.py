@@ -18,6 +18,7 @@ from .outputs.parse import correction, describe, read
 from .prompts import Template
 from .requests.parameters import UncheckedFormat
 from .requests.schemas import response_format
+from .tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -169,6 +170,7 @@ class LLMCall(_Mapped):
 
     __call__ = call
 
+    @short_traceback
     def run(self, /, **variables: Any) -> Answer:
         """Ask, and return the value, the reply and the messages; arguments and errors as of :meth:`call`."""
         client = self.client
@@ -180,6 +182,7 @@ class LLMCall(_Mapped):
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
 
+    @short_traceback
     async def arun(self, /, **variables: Any) -> Answer:
         """Ask without blocking the event loop; as :meth:`run`."""
         client = self.client
@@ -369,6 +372,7 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
         bound.apply_defaults()
         return bound.arguments
 
+    @short_traceback
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
         """Ask, and return the answer as the type that the function is annotated to return."""
         return self.run(*args, **kwargs).value  # type: ignore[no-any-return]
@@ -377,6 +381,7 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
         """Ask, and return the value, the reply and the messages."""
         return self.llm_call.run(**self._variables(*args, **kwargs))
 
+    @short_traceback
     async def acall(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
         """Ask without blocking the event loop."""
         return (await self.llm_call.arun(**self._variables(*args, **kwargs))).value  # type: ignore[no-any-return]

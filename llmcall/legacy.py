@@ -12,6 +12,7 @@ from .clients.openai import NO_KEY, OpenAIClient
 from .clients.registry import client as shared_client
 from .engine.drivers import drive
 from .errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
+from .tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,7 @@ RESPONSE = (
 )  # fmt: skip
 
 
+@short_traceback
 def chatcompletion_request(
     *, max_lenght_fallback: bool = True, request_timeout: float | None = 60, prompt: str | None = None, **kwargs: Any
 ) -> dict[str, Any]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import os
 import pickle
 import time
+import traceback
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
 import hypothesis.strategies as st
+import openai
 import pytest
 from hypothesis import given, settings
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, client_for, refusal
+from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, client_for, refusal, refusing
 
+import llmcall
 from llmcall import (
     APIError,
     AuthenticationError,
@@ -295,3 +301,53 @@ def test_a_server_that_repeats_the_key(httpserver: HTTPServer, caplog: pytest.Lo
         assert key not in f"{error}{error!r}{client!r}{client.settings!r}"
         httpserver.clear()
     assert key not in caplog.text
+
+
+def inner_frames(error: BaseException | None) -> int:
+    """Count the frames inside llmcall that a printed traceback shows, those of the causes too."""
+    count = 0
+    while error is not None:
+        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        count += sum(file.startswith(os.path.dirname(llmcall.__file__)) for file in files)
+        error = error.__cause__ or error.__context__
+    return count
+
+
+def leaving(act: Callable[[], object]) -> BaseException:
+    """Run something that fails, and return what it raises."""
+    with pytest.raises(BaseException) as raised:
+        act()
+    return raised.value
+
+
+def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback shows the program's lines and at most two of llmcall's; all of them where that is asked for."""
+    with refusing() as address, client_for(address, on_error="raise", retry_max_attempts=1) as client:
+        ask = llmcall.LLMCall(user="Hello {{ name }}", client=client)
+
+        def ask_about(item: int) -> Any:
+            return client.send_message(f"item {item}")
+
+        ways: dict[str, tuple[Callable[[], object], type[BaseException]]] = {
+            "send_message": (lambda: client.send_message("Hello"), ServiceError),
+            "asend_message": (lambda: asyncio.run(client.asend_message("Hello")), ServiceError),
+            "stream_message": (lambda: list(client.stream_message("Hello")), ServiceError),
+            "get_embedding": (lambda: client.get_embedding("Hello"), ServiceError),
+            "map": (lambda: llmcall.map(ask_about, [1, 2], workers=1), ServiceError),
+            "imap": (lambda: list(llmcall.imap(ask_about, [1, 2], workers=1)), ServiceError),
+            "LLMCall": (lambda: ask(name="Lisa"), ServiceError),
+            "LLMCall.map": (lambda: ask.map([{"name": "Lisa"}]), ServiceError),
+            "wrong argument": (lambda: client.send_message([{"role": "user", "content": 5}]), TypeError),
+            "missing variable": (lambda: ask(), llmcall.TemplateError),
+        }
+        for name, (act, kind) in ways.items():
+            error = leaving(act)
+            assert isinstance(error, kind), name
+            assert inner_frames(error) <= 2, name
+            if kind is ServiceError:
+                assert isinstance(error.__cause__, openai.APIConnectionError), name
+        functions = [frame.name for frame in traceback.extract_tb(leaving(ways["map"][0]).__traceback__)]
+        assert functions[-1] == "ask_about"  # the frames of the function stay
+        assert len("".join(traceback.format_exception(leaving(ways["map"][0]))).splitlines()) < 40
+        monkeypatch.setenv("LLMCALL_TRACEBACK", "full")
+        assert inner_frames(leaving(ways["map"][0])) > 10

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 
 # Imports go to the same layer or down; a module that is not named here is in the layer of its package.
 LAYERS = [
-    "_version errors types notices forks files text tables secrets",
+    "_version errors types notices forks files text tables secrets tracebacks",
     "config",
     "models requests prompts outputs responses",
     "replay replay.scopes cassettes.format explain",
@@ -142,8 +142,8 @@ def catches_all(node: ast.AST) -> bool:
     match node:
         case ast.ExceptHandler(type=None, body=body):
             return ast.unparse(body[-1]) != "raise"
-        case ast.ExceptHandler(type=caught, body=body) if caught is not None:
-            return is_broad(caught) and ast.unparse(body[-1]) != "raise"
+        case ast.ExceptHandler(type=caught, name=name, body=body) if caught is not None:
+            return is_broad(caught) and ast.unparse(body[-1]) not in ("raise", f"raise {name}")
         case ast.Call(func=ast.Name(id="suppress") | ast.Attribute(attr="suppress"), args=args):
             return any(is_broad(argument) for argument in args)
     return False

@@ -245,6 +245,15 @@ def test_an_unmarked_test_reaches_no_model(project: Project) -> None:
     assert project.calls() == [] and project.cassettes() == {ONE: ["bread"]}
 
 
+def test_a_miss_shows_the_test_alone(project: Project) -> None:
+    """The report of a miss has the test's line and what the miss says, and no frame inside llmcall."""
+    project.write("@pytest.mark.llm\ndef test_new():\n    ask('milk')\n")
+    printed = project.run(failed=1)
+    assert "is not recorded" in printed
+    assert "tracebacks.py" not in printed and "prepare.py:" not in printed.partition("Captured log")[0]
+    assert len(printed.splitlines()) < 50
+
+
 @pytest.mark.parametrize("selected", ["test_free.py", "test_market.py::test_free"])
 def test_the_selection_of_tests_opens_nothing(project: Project, selected: str) -> None:
     """Where only tests run that do not use the marker, those beside them that do are remembered."""

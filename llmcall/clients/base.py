@@ -25,6 +25,7 @@ from ..errors import (
 from ..forks import after_fork_in_child
 from ..notices import FAILED, LEFT
 from ..replay.scopes import note_served
+from ..tracebacks import short_traceback, shorten
 from ..types import Outcome, Reply
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ class LLMClient:
         """Count what calls of this client used, in this process or another."""
         count(self._meter, model, scope, amounts)
 
+    @short_traceback
     def build_request(self, current_messages: Any, **arguments: Any) -> Request:
         """Return the request that :meth:`send_message` would make of the same arguments; sends and stores nothing."""
         from copy import deepcopy
@@ -293,8 +295,10 @@ class LLMClient:
             tools, tool_choice, reasoning_effort, extra_body, timeout, deadline, max_attempts, waiting_time,
             exponential_backoff_factor, sample, cache, on_error, dedent_messages or None, params,
         )  # fmt: skip
-        call = prepare_chat(self, current_messages, params, values)
+        __tracebackhide__ = True
+        call = None
         try:
+            call = prepare_chat(self, current_messages, params, values)
             record = lookup(call)
             if record is not None:
                 return self._hit(record, call)  # type: ignore[no-any-return]
@@ -312,8 +316,10 @@ class LLMClient:
 
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop; arguments, reply and errors as of :meth:`send_message`."""
-        call = prepare_chat(self, current_messages, arguments)
+        __tracebackhide__ = True
+        call = None
         try:
+            call = prepare_chat(self, current_messages, arguments)
             record = await self._alookup(call)
             if record is not None:
                 return self._hit(record, call)  # type: ignore[no-any-return]
@@ -332,6 +338,7 @@ class LLMClient:
 
         return await asyncio.to_thread(lookup, call)
 
+    @short_traceback
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
         """Ask a model and hand on its answer as it comes; arguments as of :meth:`send_message`.
 
@@ -343,6 +350,7 @@ class LLMClient:
         call = prepare_chat(self, current_messages, arguments)
         return Stream(lambda stream: self._pieces(call, stream), call)
 
+    @short_traceback
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
         """Ask a model and hand on its answer as it comes, without blocking the event loop: :meth:`stream_message`."""
         from .streams import AsyncStream
@@ -421,8 +429,12 @@ class LLMClient:
             )  # fmt: skip
         return _returned(reply, call)
 
-    def _failed(self, error: BaseException, call: PreparedCall, *, returning: bool = True) -> Any:
+    def _failed(self, error: BaseException, call: PreparedCall | None, *, returning: bool = True) -> Any:
         """Raise, log or return an API failure, as the caller wants; raise any other; its draw is free again."""
+        __tracebackhide__ = True
+        shorten(error)
+        if call is None:
+            raise error
         if call.draw is None or call.draw.is_kept:
             self._note_failure(error, call)
         call.give_back()
@@ -481,6 +493,7 @@ class LLMClient:
         self, text: Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[list[float]] | None: ...
 
+    @short_traceback
     def get_embedding(
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:
@@ -509,6 +522,7 @@ class LLMClient:
         self, text: Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[list[float]] | None: ...
 
+    @short_traceback
     async def aget_embedding(
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:

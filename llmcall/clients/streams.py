@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from weakref import proxy
 
 from ..notices import LEFT
+from ..tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -37,6 +38,7 @@ class Stream:
     def __iter__(self) -> Stream:
         return self
 
+    @short_traceback
     def __next__(self) -> str:
         if self._pieces is None:
             # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
@@ -75,6 +77,7 @@ class AsyncStream:
     def __aiter__(self) -> AsyncStream:
         return self
 
+    @short_traceback
     async def __anext__(self) -> str:
         if self._pieces is None:
             # weakly: a stream that is dropped half-way is then given back at once

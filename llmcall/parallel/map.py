@@ -22,6 +22,7 @@ from ..engine.interrupts import Stop
 from ..errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
 from ..notices import LEFT, process_failures
 from ..replay import scopes
+from ..tracebacks import short_traceback, shorten
 from .items import (
     ItemNames,
     Planner,
@@ -86,6 +87,7 @@ def map(
 ) -> list[Any]: ...
 
 
+@short_traceback
 def map(
     fn: Any,
     items: Iterable[Any],
@@ -155,6 +157,7 @@ def _mapped(job: Job, items: Any, options: MapOptions, dry_run: bool) -> Any:
     return results.listed()
 
 
+@short_traceback
 def table(fn: Any, rows: Iterable[Any], *, repeats: int = 1, dry_run: bool = False, **map_options: Any) -> Any:
     """Ask about each row, and return a DataFrame: see :meth:`LLMCall.table`."""
     job = job_of(fn)
@@ -173,6 +176,7 @@ def table(fn: Any, rows: Iterable[Any], *, repeats: int = 1, dry_run: bool = Fal
     return answer_table(rows, repeats, ask)
 
 
+@short_traceback
 def imap(
     fn: Any,
     items: Iterable[Any],
@@ -216,8 +220,10 @@ def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterat
                 yield from results.take_complete()
             _attach(ending, results.pairs())
             if ending is not error:
+                shorten(ending)
                 raise ending from error
-            raise
+            shorten(error)
+            raise error
 
 
 def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:

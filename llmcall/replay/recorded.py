@@ -18,6 +18,7 @@ from ..errors import APIError, LLMCallError
 from ..notices import process_failures
 from ..requests.keys import identity, normalizer, sampled_key
 from ..requests.plain_data import map_leaves, plain
+from ..tracebacks import shorten
 from ..types import Outcome, Request, record_of
 from .scopes import Scope, draw
 
@@ -104,9 +105,10 @@ def _decorated(function: _Function) -> Any:
             call = function.call(args, kwargs)
             try:
                 return call.ended(await adrive(answered(call)))
-            except BaseException:
+            except BaseException as error:
                 call.give_back()
-                raise
+                shorten(error)
+                raise error
 
         return arun
 
@@ -115,9 +117,10 @@ def _decorated(function: _Function) -> Any:
         call = function.call(args, kwargs)
         try:
             return call.ended(drive(answered(call)))
-        except BaseException:
+        except BaseException as error:
             call.give_back()
-            raise
+            shorten(error)
+            raise error
 
     return run
 

@@ -27,6 +27,7 @@ class Sizes(NamedTuple):
     :param identical: identical requests at once.
     :param records: records of the large store.
     :param lines: records of the cassette.
+    :param replayed: calls of a round on one road.
     """
 
     rounds: int = 7
@@ -37,9 +38,11 @@ class Sizes(NamedTuple):
     identical: int = 32
     records: int = 100_000
     lines: int = 10_000
+    replayed: int = 2_000
 
 
-SMALL = Sizes(rounds=2, hits=10, calls=5, threaded=40, concurrent=20, identical=4, records=2_000, lines=200)
+SMALL = Sizes(rounds=2, hits=10, calls=5, threaded=40, concurrent=20, identical=4, records=2_000, lines=200,
+              replayed=50)  # fmt: skip
 
 
 class Contender(NamedTuple):
@@ -136,11 +139,13 @@ class Bench:
         preparing: Sequence[Contender] = (),
         fresh: bool = False,
         rounds: int | None = None,
+        wanted: Mapping[str, float] | None = None,
     ) -> Group:
         """Measure contenders in turn, round after round.
 
         :param preparing: what runs once before; each round then has a new process.
         :param fresh: whether each round has a new process.
+        :param wanted: as of :class:`Group`.
         """
         self.say(title)
         turns = _Turns(self.environments, self.say, fresh=fresh or bool(preparing))
@@ -149,7 +154,7 @@ class Bench:
             turns.begin(contenders)
             for _ in range(rounds or self.sizes.rounds):
                 turns.round()
-        return Group(title, unit, turns.figures(), reference, tuple(turns.skipped.items()))
+        return Group(title, unit, turns.figures(), reference, tuple(turns.skipped.items()), wanted or {})
 
     def prepare(self, contender: Contender) -> None:
         """Run what comes before a measurement.

@@ -9,7 +9,7 @@ from .figures import Group
 
 __all__ = ["amount", "table"]
 
-HEADS = ("", "best", "median", "ratio", "middle half", "ratio of best")
+HEADS = ("", "best", "median", "ratio", "middle half", "ratio of best", "wanted")
 SCALES = {"s": (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)), "B": (("MB", 1e6),)}
 
 
@@ -17,7 +17,7 @@ def table(group: Group) -> str:
     """Return a group as a table: ratios are to the reference, and those below 1 are faster (of calls/s: above)."""
     rows = [_cells(row, group.unit) for row in group.rows()]
     lines = [f"{group.title}" + (f" (ratios to {group.reference})" if group.reference else "")]
-    lines += _columns([HEADS, *rows]) if rows else []
+    lines += _columns([HEADS if group.wanted else HEADS[:-1], *rows]) if rows else []
     lines += [f"  {title}: skipped, {reason}" for title, reason in group.skipped]
     return "\n".join(lines)
 
@@ -32,16 +32,18 @@ def amount(value: float, unit: str) -> str:
 
 def _cells(row: dict[str, Any], unit: str) -> tuple[str, ...]:
     cells = row["contestant"], amount(row["best"], unit), amount(row["median"], unit)
+    wanted = f"≤ {row['wanted']:g}" if "wanted" in row else ""
     if "ratio" not in row:
-        return (*cells, "", "", "")
-    return (*cells, f"{row['ratio']:.2f}", f"{row['low']:.2f}–{row['high']:.2f}", f"{row['ratio_of_best']:.2f}")
+        return (*cells, "", "", "", wanted)
+    middle = f"{row['low']:.2f}–{row['high']:.2f}"
+    return (*cells, f"{row['ratio']:.2f}", middle, f"{row['ratio_of_best']:.2f}", wanted)
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
     return ["  " + "  ".join(_aligned(row, widths)).rstrip() for row in rows]
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    first, *others = zip(row, widths, strict=True)
+    first, *others = zip(row, widths, strict=False)
     return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]

@@ -1,0 +1,277 @@
+"""Replay on the roads that users travel: scopes, typed answers, ``map``, tasks, cassettes; and the memory it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from .. import workload
+from ..bench import Bench, Contender
+from ..contestants import LLMCALL
+from ..figures import Group
+
+__all__ = ["bare", "map_memory", "opening_memory", "record_cassette", "record_map", "replay", "run"]
+
+BARE = "bare diskcache look-ups"
+API_TYPE = "benchmark"  # the client of this name answers in the process
+ACTORS = 100
+ANSWER_CHARACTERS = 560  # of an answer whose line in a cassette has about 1,000 bytes
+
+# What each road may cost, as a multiple of the bare look-ups.
+WANTED = {
+    "send_message outside a scope": 1.3,
+    "inside one scope": 2.0,
+    "an actor's scope for each call": 2.5,
+    "@llm, typed, outside": 4.0,
+    "@llm, typed, in a scope": 5.0,
+    "map of a plain function in a scope": 4.0,
+    ".map of an @llm function in a scope": 7.0,
+    "@recorded in a scope": 2.0,
+    "tasks with a scope each, gather": 3.5,
+    "a cassette, opening included": 3.0,
+}
+# What memory may grow by: bytes an item beyond the results, and a multiple of the file's size.
+MEMORY = {
+    "map_memory": ("record_map", "B", "growth by a map over {:,} replayed items, an item beyond the results", 200.0),
+    "opening_memory": ("record_cassette", "x", "growth by opening a cassette of {:,} records of 1 kB, of its size", 2.0),
+}
+
+
+def run(bench: Bench) -> list[Group]:
+    """Measure each road in the process that recorded, in turns with the bare look-ups; then the memory."""
+    if LLMCALL not in bench.entries:
+        return []
+    groups = []
+    with tempfile.TemporaryDirectory() as folder:
+
+        def contender(title: str, measure: str, **parameters: Any) -> Contender:
+            """Return a contender with these parameters."""
+            order = {"module": "stores.llmcall_cache", "case": "roads", "measure": measure, "parameters": parameters}
+            return Contender(title, LLMCALL.environment, order)
+
+        count, records = bench.sizes.replayed, bench.sizes.records
+        contenders = [contender(BARE, "bare", folder=f"{folder}/bare", count=count)]
+        contenders += [
+            contender(title, "replay", folder=f"{folder}/{number}", count=count, road=number)
+            for number, title in enumerate(WANTED)
+        ]
+        title = f"one of {count:,} replayed calls"
+        rounds = 2 * bench.sizes.rounds
+        groups.append(bench.compare(contenders, title=title, unit="s", reference=BARE, rounds=rounds, wanted=WANTED))
+        for measure, (before, unit, title, wanted) in MEMORY.items():
+            parameters: dict[str, Any] = {"folder": f"{folder}/{measure}", "count": records}
+            preparing = [contender(LLMCALL.title, before, **parameters)]
+            contenders = [contender(LLMCALL.title, measure, **parameters)]
+            groups.append(
+                bench.compare(
+                    contenders, title=title.format(records), unit=unit, preparing=preparing, rounds=1,
+                    wanted={LLMCALL.title: wanted},
+                )  # fmt: skip
+            )
+    return groups
+
+
+def bare(subject: Any, folder: str, count: int) -> Iterator[float | None]:
+    """Look answers up in diskcache by the SHA-256 of their requests."""
+    import diskcache
+
+    def key(messages: list[dict[str, str]]) -> str:
+        """Return the key of a request."""
+        request = {"model": workload.MODEL, "messages": messages}
+        return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+    batch = [workload.messages(number) for number in range(count)]
+    with diskcache.Cache(folder) as cache:
+        for messages in batch:
+            cache.set(key(messages), {"role": "assistant", "content": workload.answer_to(messages[-1]["content"])})
+        yield None
+        while True:
+            begin = perf_counter()
+            if None in [cache.get(key(messages)) for messages in batch]:
+                raise RuntimeError("an answer is missing")
+            yield (perf_counter() - begin) / count
+
+
+def replay(subject: Any, folder: str, count: int, road: int) -> Iterator[float | None]:
+    """Record on one of the roads, then travel it again in each round."""
+    asked = _configure(folder)
+    go = _roads(folder, count, asked)[road]
+    first = go()
+    made = len(asked)
+    if go() != first or len(asked) != made:
+        raise RuntimeError("the replay is not what was recorded")
+    yield None
+    while True:
+        begin = perf_counter()
+        go()
+        seconds = perf_counter() - begin
+        if len(asked) != made:
+            raise RuntimeError(f"{len(asked) - made} recorded questions were asked again")
+        yield seconds / count
+
+
+def _configure(folder: str, answer: Callable[[str], str] = workload.answer_to) -> list[str]:
+    """Let the configured client answer in this process; return the list that holds what it was asked."""
+    import llmcall
+    from llmcall.testing import ScriptedClient
+
+    asked: list[str] = []
+
+    def answered(messages: list[dict[str, Any]]) -> str:
+        """Answer, and keep what was asked."""
+        asked.append(messages[-1]["content"])
+        return '{"answer": true}' if "Should I" in asked[-1] else answer(asked[-1])
+
+    def make(settings: Any) -> Any:
+        """Make the client."""
+        return ScriptedClient(answered, cache_mode="auto", cache_path=folder, model=workload.MODEL)
+
+    llmcall.register_client(API_TYPE, make)
+    llmcall.configure(api_type=API_TYPE, cache_path=folder)
+    return asked
+
+
+def _roads(folder: str, count: int, asked: list[str]) -> list[Callable[[], list[Any]]]:
+    """Return what travels each road once, in their order; ``asked`` gains what is not replayed."""
+    import llmcall
+
+    batch = [workload.messages(number) for number in range(count)]
+    rows = [{"name": f"actor {number % ACTORS}", "number": number} for number in range(count)]
+    client = llmcall.client()
+
+    def ask(messages: list[dict[str, str]]) -> Any:
+        """Ask one question."""
+        return client.send_message(messages)
+
+    @llmcall.llm(system=workload.SYSTEM)
+    def should_buy(name: str, number: int) -> bool:
+        """{{ name }}, question {{ number }}: Should I buy a loaf of bread?"""
+        raise NotImplementedError
+
+    @llmcall.recorded
+    def price_of(item: int) -> float:
+        """Return a price."""
+        asked.append(str(item))
+        return item / 10
+
+    def outside() -> list[Any]:
+        return [ask(messages) for messages in batch]
+
+    def in_scope() -> list[Any]:
+        with llmcall.scope("trial"):
+            return outside()
+
+    def by_actors() -> list[Any]:
+        found = []
+        with llmcall.scope("trial"):
+            for row, messages in zip(rows, batch, strict=True):
+                with llmcall.scope(row["name"]):
+                    found.append(ask(messages))
+        return found
+
+    def typed() -> list[Any]:
+        return [should_buy(**row) for row in rows]
+
+    def typed_in_scope() -> list[Any]:
+        with llmcall.scope("trial"):
+            return typed()
+
+    def mapped() -> list[Any]:
+        with llmcall.scope("trial"):
+            return llmcall.map(ask, batch, progress=False)
+
+    def typed_map() -> list[Any]:
+        with llmcall.scope("trial"):
+            return should_buy.map(rows, progress=False)
+
+    def recorded() -> list[Any]:
+        with llmcall.scope("trial"):
+            return [price_of(number) for number in range(count)]
+
+    async def one_task(number: int) -> Any:
+        with llmcall.scope(f"task {number}"):
+            return await client.asend_message(batch[number])
+
+    async def gathered() -> list[Any]:
+        with llmcall.scope("trial"):
+            return await asyncio.gather(*map(one_task, range(count)))
+
+    def cassette() -> list[Any]:
+        with llmcall.cassette(Path(folder, "cassette.jsonl")):
+            return outside()
+
+    return [outside, in_scope, by_actors, typed, typed_in_scope, mapped, typed_map, recorded,
+            lambda: asyncio.run(gathered()), cassette]  # fmt: skip
+
+
+def record_map(subject: Any, folder: str, count: int) -> Iterator[float | None]:
+    """Record what a map asks for."""
+    yield None
+    _map(folder, count)
+    yield 0.0
+
+
+def map_memory(subject: Any, folder: str, count: int) -> Iterator[float | None]:
+    """Replay a map of so many items; yield the bytes by which memory grew at most, for each, beyond the results."""
+    _map(folder, 10)
+    yield None
+    before = _memory("VmRSS")
+    results = _map(folder, count)
+    size = sys.getsizeof(results) + sum(map(sys.getsizeof, results))
+    yield (_memory("VmHWM") - before - size) / count
+
+
+def _map(folder: str, count: int) -> list[str]:
+    import llmcall
+
+    asked = _configure(folder)
+    client = llmcall.client()
+
+    def ask(number: int) -> str:
+        """Return the answer to a question."""
+        return str(client.send_message(workload.messages(number)).content)
+
+    with llmcall.scope("trial"):
+        results = llmcall.map(ask, range(count), progress=False)
+    if len(asked) not in (0, count):
+        raise RuntimeError(f"{len(asked)} recorded questions were asked again")
+    return list(results)
+
+
+def record_cassette(subject: Any, folder: str, count: int) -> Iterator[float | None]:
+    """Record a cassette whose lines have about 1,000 bytes."""
+    import llmcall
+
+    yield None
+    _configure(f"{folder}/cache", lambda text: f"{text} ".ljust(ANSWER_CHARACTERS, "x"))
+    client = llmcall.client()
+    with llmcall.cassette(Path(folder, "cassette.jsonl"), mode="rewrite"):
+        for number in range(count):
+            client.send_message([{"role": "user", "content": workload.question(number)}])
+    yield 0.0
+
+
+def opening_memory(subject: Any, folder: str, count: int) -> Iterator[float | None]:
+    """Open the cassette; yield by what multiple of its size memory grew at most."""
+    import llmcall
+
+    _configure(f"{folder}/cache")
+    client, file = llmcall.client(), Path(folder, "cassette.jsonl")
+    yield None
+    before = _memory("VmRSS")
+    with llmcall.cassette(file, mode="none"):
+        client.send_message([{"role": "user", "content": workload.question(0)}], on_error="raise")
+    yield (_memory("VmHWM") - before) / file.stat().st_size
+
+
+def _memory(name: str) -> int:
+    """Return a size of this process in bytes, as Linux tells it."""
+    with open("/proc/self/status", encoding="ascii") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PREAMBLE = """
 import os, sys, threading
 import llmcall
-from llmcall.cache.cache import ResponseCache
+from llmcall import ResponseCache
 from llmcall.testing import ScriptedClient
 """
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import diskcache
 import pytest
-from click.testing import CliRunner
+from commands import done
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import ran, start
@@ -27,7 +27,6 @@ from redis_servers import RedisProcess
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, Record, ResponseCache
-from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 DATABASE = "cache.db"
@@ -420,9 +419,8 @@ def test_control_characters_are_not_printed(command: str) -> None:
     with llmcall.scope(f"s{evil}"):
         reply = client_at(answers=lambda messages: f"a{evil}").send_message(f"q{evil}", stop=[f"t{evil}"])
     key = [reply.cache_key] if command == "show" else []
-    done = CliRunner().invoke(main, ["cache", command, *key])
-    assert done.exit_code == 0 and "evil" in done.output
-    assert all(character.isprintable() or character == "\n" for character in done.output)
+    printed = done("cache", command, *key)
+    assert "evil" in printed and all(character.isprintable() or character == "\n" for character in printed)
 
 
 # Damage

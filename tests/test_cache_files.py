@@ -17,7 +17,7 @@ from zlib import crc32
 
 import pydantic
 import pytest
-from click.testing import CliRunner
+from commands import done
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
@@ -25,7 +25,7 @@ from servers import OK, ScriptedServer, completion
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, LLMCall, Record, ResponseCache
-from llmcall.cli.main import main
+from llmcall.cache.maintenance import pack  # to be interrupted in the middle of it
 from llmcall.testing import ScriptedClient
 
 DATABASE = "cache.db"
@@ -52,9 +52,7 @@ def contents(cache: ResponseCache) -> dict[str, Any]:
 
 def run(*arguments: Any) -> str:
     """Run ``llmcall cache`` and return what it printed."""
-    done = CliRunner().invoke(main, ["cache", *map(str, arguments)])
-    assert done.exit_code == 0, done.output
-    return done.output
+    return done("cache", *arguments)
 
 
 # Export and load
@@ -362,15 +360,13 @@ def test_every_request_finds_its_answer(aliases: Any, namespace: str, models: li
 
 def test_an_interrupt_and_damage_change_nothing(tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
     """Interrupted half-way, all keys are as they were; a row that cannot be read stays, and is counted in the log."""
-    from llmcall.cache import maintenance
-
-    real, packed = maintenance.pack, []
+    packed = []
 
     def interrupted(record: Record) -> bytes:
         packed.append(record)
         if len(packed) == 3:
             raise KeyboardInterrupt
-        return real(record)
+        return pack(record)
 
     with ResponseCache(tmp_path / "cache") as cache:
         for number in range(5):
@@ -378,7 +374,7 @@ def test_an_interrupt_and_damage_change_nothing(tmp_path: Path, monkeypatch: Any
         before = list(cache.records())
         llmcall.configure(cache_namespace="here")
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(maintenance, "pack", interrupted)
+            patch.setattr("llmcall.cache.maintenance.pack", interrupted)
             cache.rekey()
         assert list(cache.records()) == before
         rewritten(cache, before[0].cache_key, lambda packed: b"\0")

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from commands import run
 from conversations import HOSTILE, chat, conversation, embedding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall.cassettes import format as lines
 from llmcall.cli.cassette import merged as merge
-from llmcall.cli.main import main
 from llmcall.requests.keys import key_of
 from llmcall.types import Record
 
@@ -27,11 +26,6 @@ SETTINGS = {"model": "m"}
 # The two lines that let git compare cassettes as conversations: of .gitattributes, and of the configuration.
 ATTRIBUTES = "**/cassettes/**/*.jsonl text eol=lf merge=union diff=llmcall\n"
 TEXTCONV = ("diff.llmcall.textconv", "llmcall show")
-
-
-def run(*arguments: object) -> Result:
-    """Run ``llmcall`` in this process."""
-    return CliRunner().invoke(main, [*map(str, arguments)])
 
 
 def written(name: str, records: list[Record], settings: dict[str, Any] = SETTINGS) -> Path:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from commands import done, run
 from pytest_httpserver import HTTPServer
 from servers import QUESTION, Answer, ScriptedServer, refusal, refusing
 
 import llmcall
-from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 SECRET = "sk-verysecret"
@@ -29,18 +28,6 @@ COMMANDS = {
     "cassette": "merge",
 }
 Serve = Callable[[Answer], ScriptedServer]
-
-
-def run(*arguments: str, text: str | None = None) -> Result:
-    """Run a command in this process."""
-    return CliRunner().invoke(main, arguments, input=text)
-
-
-def done(*arguments: str, code: int = 0, text: str | None = None) -> str:
-    """Run a command likewise, check how it ends, and return what it printed."""
-    result = run(*arguments, text=text)
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def python_m(*arguments: str) -> tuple[int, str, str]:

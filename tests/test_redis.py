@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
-from click.testing import CliRunner
 from programs import ran
 from redis_servers import RedisProcess, made_certificate
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, ConfigError, ResponseCache
-from llmcall.cli.main import main
+from llmcall.cache.maintenance import pack  # to be disturbed in the middle of it
 from llmcall.testing import ScriptedClient
 
 asked = ScriptedClient(cache_mode="off").build_request
@@ -65,9 +65,7 @@ def said(client: Any, *questions: str) -> list[str]:
 
 def run(*command: Any) -> str:
     """Run ``llmcall cache`` and return what it printed."""
-    result = CliRunner().invoke(main, ["cache", *map(str, command)])
-    assert result.exit_code == 0, result.output
-    return result.output
+    return commands.done("cache", *command)
 
 
 def told(error: BaseException) -> str:
@@ -142,7 +140,7 @@ def test_what_is_not_ours(server: RedisProcess) -> None:
         cache.close()
 
 
-def commands(server: RedisProcess) -> dict[str, int]:
+def calls_of(server: RedisProcess) -> dict[str, int]:
     """Count what the server was asked to do since it was last asked."""
     with server.client() as client:
         found = {name: each["calls"] for name, each in client.info("commandstats").items()}
@@ -159,11 +157,11 @@ def test_no_call_grows_with_the_cache(server: RedisProcess, tmp_path: Path) -> N
         for number in range(size):
             source.put(asked(f"{size} {number}"), YES)
         cache.load(source)
-        commands(server)
+        calls_of(server)
         cache.put(asked(f"put {size}"), YES)
         cache.get(asked(f"put {size}"))
         len(cache)
-        costs.append(commands(server))
+        costs.append(calls_of(server))
     assert costs[0] == costs[1]
     assert costs[0]["cmdstat_hget"] == costs[0]["cmdstat_hlen"] == 1
     cache.close()
@@ -171,19 +169,17 @@ def test_no_call_grows_with_the_cache(server: RedisProcess, tmp_path: Path) -> N
 
 def test_rekeying_beside_others(server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is stored meanwhile lets the keys be made again; if that goes on, nothing is changed."""
-    from llmcall.cache import maintenance
-
-    real, disturbing = maintenance.pack, iter(range(1))
+    disturbing = iter(range(1))
 
     def disturbed(record: Any) -> bytes:
         for number in disturbing:
             other.add(f"x{number}", b"x")
             break
-        return real(record)
+        return pack(record)
 
     cache, other = ResponseCache(server.url), ResponseCache(server.url).storage
     cache.put(asked("a"), YES)
-    monkeypatch.setattr(maintenance, "pack", disturbed)
+    monkeypatch.setattr("llmcall.cache.maintenance.pack", disturbed)
     with llmcall.configured(cache_namespace="lab"):
         assert cache.rekey() == 1
     disturbing = iter(range(10, 20))
@@ -296,7 +292,7 @@ def test_doctor(server: RedisProcess) -> None:
 
     def said_with(path: str) -> str:
         llmcall.configure(api_type="local", cache_path=path)
-        return CliRunner().invoke(main, ["doctor"]).output
+        return commands.run("doctor").output
 
     said(client_at(server.url), "a")
     found = said_with(server.url)
@@ -343,11 +339,11 @@ def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.Monkey
             ["cache", "show", "fff"], ["cache", "export", str(tmp_path / "all.jsonl")],
             ["cache", "load", str(tmp_path / "all.jsonl")], ["cache", "--path", url, "clear", "--yes"],
         ]  # fmt: skip
-        words += [CliRunner().invoke(main, order).output for order in orders]
+        words += [commands.run(*order).output for order in orders]
         with llmcall.budget(calls=5, name="survey") as budget:
             words.append(repr(budget))
             guarded.stop()
-            words += [CliRunner().invoke(main, order).output for order in orders]
+            words += [commands.run(*order).output for order in orders]
             assert sum("cannot be reached" in text for text in words) >= 9
             for call in (lambda: client.send_message("c"), lambda: budget.spent, lambda: len(cache)):
                 with pytest.raises(CacheError) as caught:
@@ -406,7 +402,7 @@ def answering(answer: bytes) -> Iterator[str]:
 def test_odd_servers(answer: bytes, words: str) -> None:
     """One that hangs is given up after the time that the address allows; a password that it quotes is not handed on."""
     with answering(answer) as address:
-        cache = ResponseCache(f"redis://:sesame@{address}/0?socket_timeout=0.1")
+        cache = ResponseCache(f"redis://:sesame@{address}/0?socket_timeout={60 if answer else 0.1}")
         with pytest.raises(CacheError, match=words) as caught:
             cache.get(asked("a"))
         assert "sesame" not in told(caught.value)

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from commands import done
 from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!--\x1b[31m\u202e\u200b{{ 7*7 }}"
@@ -47,8 +46,7 @@ def agreed(actor: int, number: int) -> str:
 
 def report(*arguments: str) -> str:
     """Return the page that the command writes."""
-    done = CliRunner().invoke(main, ["report", *arguments, "-o", "page.html"])
-    assert done.exit_code == 0, done.output
+    done("report", *arguments, "-o", "page.html")
     return Path("page.html").read_text(encoding="utf-8")
 
 
@@ -117,11 +115,10 @@ def test_what_a_report_may_be_of() -> None:
         client.send_message("Bread?", temperature=1, on_error="raise")
         price_of("bread")
     assert data_of(report("--scope", "rep-1"))["actors"] == ["rep-1/lisa"]
-    missing = CliRunner().invoke(main, ["report", "none.jsonl", "-o", "x.html"])
-    assert missing.exit_code == 2 and "does not exist" in missing.output
+    assert "does not exist" in done("report", "none.jsonl", "-o", "x.html", code=2)
     Path("broken.jsonl").write_text("{broken", encoding="utf-8")
-    broken = CliRunner().invoke(main, ["report", "broken.jsonl", "-o", "x.html"])
-    assert broken.exit_code == 1 and "broken.jsonl:1" in broken.output and not Path("x.html").exists()
+    assert "broken.jsonl:1" in done("report", "broken.jsonl", "-o", "x.html", code=1)
+    assert not Path("x.html").exists()
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))

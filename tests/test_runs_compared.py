@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from commands import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 ACTORS = ("lisa", "emma", "bart")
@@ -199,11 +198,6 @@ def test_every_call_has_one_row(one: dict[tuple[str, str], str], other: dict[tup
 
 
 # The command line
-
-
-def run(*arguments: object) -> Result:
-    """Run a command in this process."""
-    return CliRunner().invoke(main, [*map(str, arguments)])
 
 
 def test_diff() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import llmcall
-from llmcall.cache.cache import ResponseCache
+from llmcall import ResponseCache
 from llmcall.testing import ScriptedClient
 
 YEAR = 365 * 86400.0

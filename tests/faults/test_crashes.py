@@ -14,7 +14,7 @@ from processes import Nursery, Worker, pause, seeded
 from workers import digest, fill, is_answer_to
 
 import llmcall
-from llmcall.cache.cache import ResponseCache
+from llmcall import ResponseCache
 from llmcall.cache.sqlite import DATABASE
 from llmcall.cassettes import format as lines
 from llmcall.requests.keys import key_of

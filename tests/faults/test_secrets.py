@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from commands import run
 from servers import Answer, RawServer, answers, closes, cut_chunk, http, refusal, resets, sends
 from storms import answering
 from streaming import HEAD, WAYS, chunks_of, event, streams
 
 import llmcall
 from llmcall import AzureClient, OpenAIClient
-from llmcall.cli.main import main
 
 KEY = "SESAME-open-1234567890-SESAME"  # like no provider's: nothing but our care keeps it back
 TWICE = f"you sent {KEY}, and Bearer {KEY}"
@@ -203,11 +202,6 @@ def test_a_key_where_a_message_is_shortened(start: int) -> None:
     with RawServer(answers(refusal(400, words))) as server, by_argument(server.base_url) as client:
         error = client.send_message("x", on_error="return")
     assert "SESAME" not in str(error) and "SESAME"[:4] not in str(error)
-
-
-def run(*arguments: str) -> Any:
-    """Run a command of ours, and return what it printed and raised."""
-    return CliRunner().invoke(main, list(arguments))
 
 
 def test_reports(told: Told, tmp_path: Path) -> None:

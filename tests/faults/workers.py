@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import llmcall
-from llmcall.cache.cache import ResponseCache
+from llmcall import ResponseCache
 from llmcall.testing import ScriptedClient
 
 LONG = 40_000  # characters: over ten pages of the database

@@ -112,7 +112,7 @@ class LLMCall(_Mapped):
     :param client: whom to ask; ``None`` means the configured one.
     :param template_path: the folder of the templates, instead of the configured one.
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"`` unless given.
-    :raises TypeError: where a template is given twice, or none is given.
+    :raises TypeError: where a template is given twice, or none is given; for ``enable_pydantic_model_return``.
     :raises ValueError: where ``output_retries`` is no whole number from 0 on.
     """
 
@@ -137,6 +137,8 @@ class LLMCall(_Mapped):
             raise TypeError("LLMCall needs a template: a file's name, or system= or user= as text")
         if type(output_retries) is not int or output_retries < 0:
             raise ValueError(f"output_retries is {output_retries!r}; it must be a whole number from 0 on")
+        if model_params.get("enable_pydantic_model_return"):
+            raise TypeError("enable_pydantic_model_return belongs to send_message; here output_type= is the class")
         self.output_type = output_type
         self.output_retries = output_retries
         self.template_path = template_path

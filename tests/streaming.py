@@ -23,7 +23,7 @@ NAMES = {
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 
 
-def chunk(content: str | None = None, finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:
+def chunk(content: Any = None, finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:
     """Return a chunk with a piece of text, or with the end."""
     delta = delta if content is None else {"content": content, **delta}
     return {**NAMES, "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}]}

@@ -121,6 +121,12 @@ def test_the_arguments_of_tinytroupe() -> None:
     assert client.send_message("How much?", response_format=Offer).parsed == Offer(price=3)  # type: ignore[union-attr]
 
 
+def test_an_argument_of_send_message_alone() -> None:
+    """A template's call reads its answers by output_type, and says so where TinyTroupe's argument is given."""
+    with pytest.raises(TypeError, match="output_type="):
+        llmcall.LLMCall(user="How much?", response_format=Offer, enable_pydantic_model_return=True)
+
+
 def test_embeddings_are_counted() -> None:
     """They count under their scope, and those of a batch that were recorded are saved ones."""
     client = ScriptedClient(lambda texts: [[1.0]] * len(texts), cache_mode="auto")

@@ -290,6 +290,7 @@ def test_tool_calls(pieces: list[list[dict[str, Any]]], expected: list[dict[str,
     assert message["tool_calls"] == expected
 
 
+TEXT = {"type": "text", "text": "b"}
 MESSAGES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
     ([{"content": ""}, {"refusal": "I'm "}, {"refusal": "sorry"}], {"content": None, "refusal": "I'm sorry"}),
     ([{"content": None}], {"content": None}),
@@ -305,6 +306,10 @@ MESSAGES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
         {"content": None, "function_call": {"name": "f", "arguments": "{}"}},
     ),
     ([{"content": "a", "custom": 1}, {"custom": 2}, {"custom": None}], {"content": "a", "custom": 2}),
+    (
+        [{"content": ""}, {"content": [{"type": "thinking", "thinking": [1]}]}, {"content": "a"}, {"content": [TEXT]}],
+        {"content": [{"type": "thinking", "thinking": [1]}, {"type": "text", "text": "ab"}]},
+    ),
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Hidden", "SDKTransport", "TokenFunction"]
 
 OWN = ("model", "messages", "input")  # what an extra body does not replace
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
 
 
@@ -246,6 +248,8 @@ def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, 
     if extra:
         body = {**body, **extra, **{name: body[name] for name in OWN if name in body}}
     for name, value in request.headers.items():
+        if not HEADER_NAME.fullmatch(name):
+            raise ConfigError(f"extra_headers: {name!r} is no name of a header")
         if not (str(value).isascii() and str(value).isprintable()):
             raise ConfigError(f"extra_headers[{name!r}] has control characters, or others than ASCII, in it")
         headers[name] = str(value)

@@ -7,11 +7,13 @@ import io
 import json
 import re
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ServiceError
 from ..requests.plain_data import DEPTH, is_deep
 from ..types import text_of
+from .validate import is_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -135,7 +137,7 @@ class EventStreamDecoder:
 class Assembler:
     """Put the chunks of one chat completion together.
 
-    Texts (``content``, ``refusal``, ``reasoning_content``, ``reasoning``, the arguments of calls) and lists (logprobs,
+    Texts (``content``, which may come as parts, ``refusal``, ``reasoning_content``, ``reasoning``, the arguments of calls) and lists (logprobs,
     ``annotations``, ``reasoning_details``) grow; of ``id``, ``created`` and ``model`` the first value that is not empty
     counts; of any other field, known or not, the last one that is not empty. Audio data is joined as bytes.
     """
@@ -170,7 +172,7 @@ class Assembler:
         if index not in self._choices:
             self._choices[index] = _Object(CHOICE)
         self._choices[index].add(choice, "choice")
-        return (choice.get("delta") or {}).get("content") or "" if index == 0 else ""
+        return text_of((choice.get("delta") or {}).get("content")) or "" if index == 0 else ""
 
     @property
     def complete(self) -> bool:
@@ -259,6 +261,34 @@ class _Text:
     def whole(self) -> str:
         """Return the text so far."""
         return "".join(self._pieces)
+
+
+class _Content:
+    """Join texts, or, where a server sends lists of parts, the parts; texts that follow one another are one part."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Any] = []  # texts, and parts that are no plain text
+        self._has_parts = False
+
+    def add(self, piece: Any, place: str) -> None:
+        """Take the next text or parts in."""
+        if isinstance(piece, list) and is_content(piece):
+            self._has_parts = True
+            self._pieces += [part["text"] if part.keys() == {"type", "text"} else part for part in piece]
+        else:
+            self._pieces.append(_expect(str, piece, place))
+
+    def whole(self) -> str | list[dict[str, Any]]:
+        """Return the text, or the parts, so far."""
+        if not self._has_parts:
+            return "".join(self._pieces)
+        parts: list[dict[str, Any]] = []
+        for is_text, pieces in groupby(self._pieces, lambda piece: isinstance(piece, str)):
+            if not is_text:
+                parts += pieces
+            elif text := "".join(pieces):
+                parts.append({"type": "text", "text": text})
+        return parts
 
 
 class _Base64(_Text):
@@ -387,7 +417,7 @@ TOOL_CALL: dict[str, Callable[[], _Part]] = {
     "custom": partial(_Object, {"input": _Text}),
 }
 DELTA: dict[str, Callable[[], _Part]] = {
-    "content": _Text,
+    "content": _Content,
     "refusal": _Text,
     "reasoning_content": _Text,
     "reasoning": _Text,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..types import Request
 
-__all__ = ["check_chat", "check_embeddings", "check_fits", "cut_by_context", "looks_cut"]
+__all__ = ["check_chat", "check_embeddings", "check_fits", "cut_by_context", "is_content", "looks_cut"]
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
 ANSWERS = ("tool_calls", "refusal", "function_call", "audio")
@@ -50,14 +50,15 @@ def _check_choice(choice: Any, response: Any) -> None:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         _refuse(ServiceError, f"a malformed answer: a choice without a message ({_brief(choice)})", response)
-    if not _is_content(message.get("content")):
+    if not is_content(message.get("content")):
         _refuse(ServiceError, f"a malformed answer: a content that is no text ({_brief(message)})", response)
     # OpenRouter reports a provider that failed halfway like this, with the half that came.
     if choice.get("finish_reason") == "error" or choice.get("error"):
         _refuse(ServiceError, f"the answer broke off: {_brief(choice.get('error') or choice)}", response)
 
 
-def _is_content(content: Any) -> bool:
+def is_content(content: Any) -> bool:
+    """Return whether something can be the content of a message: a text, a list of parts, or nothing."""
     if not isinstance(content, list):
         return content is None or isinstance(content, str)
     return all(

@@ -137,9 +137,10 @@ class EventStreamDecoder:
 class Assembler:
     """Put the chunks of one chat completion together.
 
-    Texts (``content``, which may come as parts, ``refusal``, ``reasoning_content``, ``reasoning``, the arguments of calls) and lists (logprobs,
-    ``annotations``, ``reasoning_details``) grow; of ``id``, ``created`` and ``model`` the first value that is not empty
-    counts; of any other field, known or not, the last one that is not empty. Audio data is joined as bytes.
+    Texts (``content``, which may come as parts, ``refusal``, ``reasoning_content``, ``reasoning``, the arguments of
+    calls) and lists (logprobs, ``annotations``, ``reasoning_details``) grow; of ``id``, ``created`` and ``model`` the
+    first value that is not empty counts; of any other field, known or not, the last one that is not empty. Audio data
+    is joined as bytes.
     """
 
     def __init__(self) -> None:

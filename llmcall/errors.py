@@ -71,9 +71,11 @@ class APIError(LLMCallError):
     :param attempts: how many attempts were made.
     :param endpoint: the name of the endpoint that was asked.
     :param retry_after: the seconds that the server asked to wait, or ``None``.
+    :cvar remedy: what to do about it, in a sentence without its full stop.
     """
 
     retryable = False
+    remedy = "Run again later; 'llmcall doctor' checks the address"
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
     quotas: Mapping[str, Any] = {}  # what the headers of a 429 without Retry-After say is left
@@ -99,6 +101,8 @@ class APIError(LLMCallError):
 class InvalidRequestError(APIError):
     """Report a request that the server refuses as it is (400, 404, 422)."""
 
+    remedy = "Check the model's name, the address and the parameters; 'llmcall doctor' lists the models"
+
 
 class ContextLengthError(InvalidRequestError):
     """Report a prompt that does not fit the model's context window.
@@ -106,6 +110,8 @@ class ContextLengthError(InvalidRequestError):
     :param prompt_tokens: the prompt's length in tokens, where the server or the counter told it.
     :param context_window: the window's length in tokens, where known.
     """
+
+    remedy = "Shorten the prompt, or name models with a larger window in [Fallbacks]"
 
     def __init__(
         self,
@@ -134,16 +140,20 @@ class ContextLengthError(InvalidRequestError):
 class AuthenticationError(APIError):
     """Report a refused key or a forbidden resource (401, 403)."""
 
+    remedy = "Check the key; 'llmcall doctor' says where it comes from"
+
 
 class RateLimitError(APIError):
     """Report that the server asked to slow down (429) and the attempts are used up."""
 
+    remedy = "Set [Limits] to what the server allows, or MAX_ATTEMPTS higher"
     retryable = True
 
 
 class QuotaExceededError(RateLimitError):
     """Report that the account's quota is used up (``insufficient_quota``): waiting does not help."""
 
+    remedy = "Add credit to the account, or use another key"
     retryable = False
 
 
@@ -160,9 +170,13 @@ class RequestTimeoutError(ServiceError):
 class ContentFilterError(APIError):
     """Report that the provider filtered the prompt or the answer."""
 
+    remedy = "Change the prompt, or the provider's filter"
+
 
 class EmptyAnswerError(APIError):
     """Report an answer with neither text nor a tool call."""
+
+    remedy = "Set max_tokens higher"
 
 
 class CacheError(LLMCallError):

@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 __all__ = ["FAILED", "LEFT", "REFUSED", "Failures", "forget_notices", "inform_once", "process_failures", "warn_once"]
 
-_said: set[object] = set()
+_said: dict[object, object] = {}
 
 
-def warn_once(message: str, *, about: object = None) -> None:
-    """Log a warning to the logger ``llmcall`` unless it was logged before.
+def warn_once(message: str, *, about: object = None) -> bool:
+    """Log a warning to the logger ``llmcall`` unless it was logged before; return whether it was not.
 
     :param message: the whole sentence; it must hold no secret.
     :param about: what is warned of only once, whatever the words; ``None`` means the words themselves.
     """
-    subject = message if about is None else about
-    if subject not in _said:
-        _said.add(subject)
+    is_new = _is_new(message if about is None else about)
+    if is_new:
         _logger().warning("%s", message)
+    return is_new
 
 
 def inform_once(message: str) -> None:
@@ -31,9 +31,14 @@ def inform_once(message: str) -> None:
 
     :param message: the whole sentence; it must hold no secret.
     """
-    if message not in _said:
-        _said.add(message)
+    if _is_new(message):
         _logger().info("%s", message)
+
+
+def _is_new(subject: object) -> bool:
+    """Return whether nothing was said of a subject yet: true for one of any threads that ask at once."""
+    mine = object()
+    return _said.setdefault(subject, mine) is mine
 
 
 def forget_notices() -> None:
@@ -51,8 +56,8 @@ FAILED = "failed for good"
 LEFT = "ended before the whole answer had come"
 REFUSED = "had no leave to ask, or no scope"
 SENTENCES = {
-    FAILED: "A failure is not recorded, so a {replay} will not go as this run did: run it again, and only what is "
-    "missing is asked",
+    FAILED: "A failure is not recorded, so a {replay} will not go as this run did: mend the cause and run it again, "
+    "and only what is missing is asked",
     LEFT: "What was not received is not recorded, so a {replay} may not go as this run did: read each answer to its "
     "end",
     REFUSED: "Where the program caught the error it went on without an answer, and did less than it seems",

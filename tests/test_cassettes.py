@@ -301,8 +301,8 @@ def test_an_answer_after_the_end(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """One warning at the end says how many calls failed for good, and in which scopes."""
-    client = ScriptedClient([llmcall.APIError("no"), "yes", llmcall.APIError("no"), llmcall.APIError("no")])
+    """One warning at the end says how many calls failed for good, in which scopes, and what helps."""
+    client = ScriptedClient([llmcall.ContentFilterError("no"), "yes", llmcall.APIError("no"), llmcall.APIError("no")])
     with cassette(PATH):
         client.send_message("a")
         for name, text in (("lisa", "a"), ("lisa", "b"), ("oscar", "a")):
@@ -311,8 +311,9 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
         assert warnings(caplog) == []
     assert warnings(caplog) == [
         "3 calls failed for good (1 outside any scope, 1 in scope 'lisa', 1 in scope 'oscar'; the first: chat request "
-        "to gpt-4o-mini: APIError). A failure is not recorded, so a replay of the cassette tape.jsonl will not go as "
-        "this run did: run it again, and only what is missing is asked"
+        "to gpt-4o-mini: ContentFilterError. Change the prompt, or the provider's filter). A failure is not recorded, "
+        "so a replay of the cassette tape.jsonl will not go as this run did: mend the cause and run it again, and only "
+        "what is missing is asked"
     ]
     with cassette(PATH, mode="new"):
         said(ScriptedClient(["yes"]), "b")
@@ -322,7 +323,7 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
 def test_failures_of_a_run_without_a_cassette() -> None:
     """A run that records in the cache alone warns when the process ends; one that records nothing does not."""
     program = """
-        client = ScriptedClient([llmcall.APIError("no")], cache_mode=sys.argv[1])
+        client = ScriptedClient([llmcall.AuthenticationError("no")], cache_mode=sys.argv[1])
         with llmcall.scope("lisa"):
             client.send_message("Hi")
     """
@@ -330,7 +331,7 @@ def test_failures_of_a_run_without_a_cassette() -> None:
     for mode in ("auto", "off"):
         with start(program, mode) as process:
             complaints.append(process.communicate(timeout=60)[1])
-    said_at_end = "1 call failed for good (1 in scope 'lisa'; the first: chat request to gpt-4o-mini: APIError)"
+    said_at_end = "the first: chat request to gpt-4o-mini: AuthenticationError. Check the key; 'llmcall doctor' says"
     assert said_at_end in complaints[0].splitlines()[-1] and "failed for good" not in complaints[1]
 
 

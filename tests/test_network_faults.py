@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import logging
 import re
 import socket
 import threading
@@ -19,6 +20,7 @@ from pytest_httpserver import HTTPServer
 from servers import (
     OK,
     QUESTION,
+    RETRY_AT_ONCE,
     Answer,
     Behaviour,
     RawServer,
@@ -128,6 +130,22 @@ def test_an_address_that_no_server_has(url: str, on_error: str, ask: Any) -> Non
     """It is a ConfigError before any call, whatever ``on_error`` says."""
     with pytest.raises(ConfigError, match=r"(?i)base_url"):
         ask(OpenAIClient(base_url=url, api_key="k"), on_error=on_error)
+
+
+def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
+    """Many threads tell of one retry; each failure names the address and what to do, and on_error="raise"."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # without listening
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        client = OpenAIClient(base_url=address, **RETRY_AT_ONCE)
+        replies = llmcall.map(lambda item: client.send_message(f"Hello {item}"), range(16), workers=8)
+    assert replies == [None] * 16 and (client.usage.retries, client.usage.errors) == (32, 16)
+    assert len([each for each in caplog.messages if "trying again" in each]) == 1
+    failures = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert len(failures) == 16
+    for failure in failures:
+        for part in (f"at {address} failed", "Does the server", "llmcall doctor", 'on_error="raise"'):
+            assert part in failure
 
 
 @EVERY_WAY

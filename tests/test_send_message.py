@@ -283,14 +283,14 @@ def test_waits_grow(slept: list[float]) -> None:
 
 
 def test_the_longer_wait_wins(slept: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    """The server's wait is waited where it is longer, ours where that is; each is told in one line."""
+    """The server's wait is waited where it is longer, ours where that is; the first is told, the others counted."""
     script = [ServiceError("busy", retry_after=30.0), ServiceError("busy", retry_after=0.5), "Two coins."]
     client = ScriptedClient(script, retry_waiting_time=1, retry_exponential_backoff_factor=2)
     client.send_message("Hello", on_error="raise")
     assert slept[0] == 30.0 and 2.0 <= slept[1] <= 2.5
-    assert [line.rpartition(";")[2] for _, line in lines(caplog)] == [
-        " trying again in 30.00 s", f" trying again in {slept[1]:.2f} s",
-    ]  # fmt: skip
+    ((level, line),) = lines(caplog)
+    assert level == logging.WARNING and "trying again in 30.00 s (further ones are counted" in line
+    assert client.usage.retries == 2
 
 
 @pytest.mark.parametrize("error", [RateLimitError("slow", status_code=429, retry_after=3600.0), ServiceError("busy")])

@@ -8,20 +8,10 @@ from weakref import WeakSet
 from ..cache.cache import shared_cache
 from ..config import resolve as config
 from ..config.settings import Endpoint
+from ..config.values import without_password
 from ..engine.prepare import Resolved, lookup, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter, count
-from ..errors import (
-    APIError,
-    AuthenticationError,
-    CacheCorruptError,
-    ConfigError,
-    ContentFilterError,
-    ContextLengthError,
-    EmptyAnswerError,
-    InvalidRequestError,
-    QuotaExceededError,
-    RateLimitError,
-)
+from ..errors import APIError, CacheCorruptError, ConfigError
 from ..forks import after_fork_in_child
 from ..notices import FAILED, LEFT
 from ..replay.scopes import note_served
@@ -47,19 +37,6 @@ if TYPE_CHECKING:
     from .streams import AsyncStream, Stream
 
 __all__ = ["LLMClient"]
-
-
-# What to do about an API's failure that remains, the most special kind first.
-REMEDIES: tuple[tuple[type[APIError], str], ...] = (
-    (AuthenticationError, "Check the key; 'llmcall doctor' says where it comes from"),
-    (ContextLengthError, "Shorten the prompt, or name models with a larger window in [Fallbacks]"),
-    (InvalidRequestError, "Check the model's name, the address and the parameters; 'llmcall doctor' lists the models"),
-    (QuotaExceededError, "Add credit to the account, or use another key"),
-    (RateLimitError, "Set [Limits] to what the server allows, or MAX_ATTEMPTS higher, and run again"),
-    (EmptyAnswerError, "Set max_tokens higher"),
-    (ContentFilterError, "Change the prompt, or the provider's filter"),
-    (APIError, "Run again later; 'llmcall doctor' checks the address"),
-)
 
 
 class LLMClient:
@@ -444,19 +421,25 @@ class LLMClient:
         if wanted == "return":
             return error
         request = call.request
-        hosts = ", ".join(sorted(self.hosts(request.model)))
-        remedy = next(text for kind, text in REMEDIES if isinstance(error, kind))
         _log().error(
             '%s request %s to %s at %s failed: %s %s; on_error="raise" raises this error',
-            request.kind, request.cache_key[:12], request.model, hosts, _sentence(str(error)), remedy,
+            request.kind, request.cache_key[:12], request.model, self._address_of(error, request.model),
+            _sentence(str(error)), error.remedy,
         )  # fmt: skip
         return None
+
+    def _address_of(self, error: APIError, model: str) -> str:
+        """Return the address of the endpoint that failed, or of all that might have."""
+        endpoints = self.pool(model).endpoints
+        failed = [each for each in endpoints if each.name == error.endpoint] or endpoints
+        addresses = {without_password(each.azure_endpoint or each.base_url) or self.host(each) for each in failed}
+        return ", ".join(sorted(address.partition("?")[0] for address in addresses))
 
     @staticmethod
     def _note_failure(error: BaseException, call: PreparedCall) -> None:
         """Note what a replay will not find: a call that failed for good, or was left before its end."""
         if isinstance(error, APIError):
-            call.note_unrecorded(FAILED, f": {type(error).__name__}")
+            call.note_unrecorded(FAILED, f": {type(error).__name__}. {error.remedy}")
         elif not isinstance(error, Exception):  # its reader left, it was cancelled, or interrupted
             call.note_unrecorded(LEFT)
 

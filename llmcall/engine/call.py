@@ -452,17 +452,15 @@ def _is_worth_another(state: RetryCallState) -> bool:
 
 
 def _announce(state: RetryCallState, policy: RetryPolicy, name: str, seconds: float) -> None:
+    """Tell of the first failed attempt of its kind at an endpoint; the others are counted, as retries."""
     error = _error(state)
-    _log().warning(
-        "%s: attempt %d of %d failed at %s (%s: %s); trying again in %.2f s",
-        name,
-        state.attempt_number,
-        policy.max_attempts,
-        getattr(error, "endpoint", None) or "the endpoint",
-        type(error).__name__,
-        error,
-        seconds,
+    kind, endpoint = type(error).__name__, getattr(error, "endpoint", None) or "the endpoint"
+    told = (
+        f"{name}: attempt {state.attempt_number} of {policy.max_attempts} failed at {endpoint} ({kind}: {error}); "
+        f"trying again in {seconds:.2f} s"
     )
+    if not warn_once(f"{told} (further ones are counted in llmcall.usage())", about=("retry", endpoint, kind)):
+        _log().debug("%s", told)
 
 
 def _sent(exchange: _Exchange) -> Flow[Sent]:
@@ -629,10 +627,12 @@ def _passed_on(
     if not error.retryable:
         return False  # a stream's reader has the first half already
     if another and _is_new(refused, f"429 {endpoint.name}"):
-        _log().warning(
-            "%s: endpoint %s rests for %.2f s (%s: %s); another is asked",
-            exchange.name, endpoint.name, seconds, type(error).__name__, error,
-        )  # fmt: skip
+        kind = type(error).__name__
+        warn_once(
+            f"{exchange.name}: endpoint {endpoint.name} rests for {seconds:.2f} s ({kind}: {error}); another is asked, "
+            "and whenever it rests again",
+            about=("rests", endpoint.name),
+        )
         return True
     if len(pool.endpoints) > 1:
         error.retry_after = pool.free_after(now)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .clients.base import LLMClient
     from .config.settings import Endpoint
-    from .engine.effects import Flow
+    from .engine.drivers import Flow
     from .types import Outcome, Request
 
 __all__ = ["answering", "asking", "chatcompletion_request", "dumped", "is_stand_in", "sdk_error"]

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterable
 
-__all__ = ["FAILED", "LEFT", "REFUSED", "Failures", "forget_notices", "inform_once", "process_failures", "warn_once"]
+__all__ = [
+    "FAILED", "LEFT", "REFUSED", "Failures", "forget_notices", "inform_once", "logger", "process_failures", "warn_once",
+]  # fmt: skip
 
 _said: dict[object, object] = {}
 
@@ -22,7 +24,7 @@ def warn_once(message: str, *, about: object = None) -> bool:
     """
     is_new = _is_new(message if about is None else about)
     if is_new:
-        _logger().warning("%s", message)
+        logger().warning("%s", message)
     return is_new
 
 
@@ -32,7 +34,7 @@ def inform_once(message: str) -> None:
     :param message: the whole sentence; it must hold no secret.
     """
     if _is_new(message):
-        _logger().info("%s", message)
+        logger().info("%s", message)
 
 
 def _is_new(subject: object) -> bool:
@@ -46,7 +48,8 @@ def forget_notices() -> None:
     _said.clear()
 
 
-def _logger() -> logging.Logger:
+def logger() -> logging.Logger:
+    """Return the logger ``llmcall``."""
     import logging  # costs 4 ms, which a run without notices need not pay
 
     return logging.getLogger("llmcall")

@@ -35,9 +35,6 @@ CATCH_ALL = {
     "clients.base.LLMClient._pieces": "_failed raises all but an APIError again",
     "clients.base.LLMClient._apieces": "_failed raises all but an APIError again",
     "parallel.processes._outcome": "the error travels to the run, where on_error decides",
-    "engine.drivers._run": "the error travels to the event loop, where whoever waits for it raises it",
-    "engine.drivers.drive": "the flow gets it thrown in, and raises it",
-    "engine.drivers.adrive": "the flow gets it thrown in, and raises it",
     "engine.drivers.drive_stream": "the flow gets it thrown in, and raises it",
     "engine.drivers.adrive_stream": "the flow gets it thrown in, and raises it",
 }

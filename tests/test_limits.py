@@ -28,9 +28,7 @@ from streaming import WAYS
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient
-from llmcall.engine.estimates import Estimate
-from llmcall.engine.limits import LEFT_OUT, WINDOW, Limits, Pool, Waiter
-from llmcall.engine.rate_headers import LONGEST_WAIT, Quota, quotas_in
+from llmcall.engine.limits import LEFT_OUT, LONGEST_WAIT, WINDOW, Estimate, Limits, Pool, Quota, Waiter, quotas_in
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.testing import ScriptedClient
 

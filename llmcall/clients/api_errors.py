@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK
-from ..engine.rate_headers import LONGEST_WAIT, date_in, quotas_in, sent_at
+from ..engine.limits import LONGEST_WAIT, date_in, quotas_in, sent_at
 from ..errors import (
     APIError,
     AuthenticationError,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..config.settings import Settings
-    from ..engine.effects import Flow
+    from ..engine.drivers import Flow
     from ..engine.limits import Pool
     from ..engine.prepare import PreparedCall
     from ..engine.usage import Usage, UsageDelta
@@ -457,7 +457,7 @@ class LLMClient:
         call = call._replace(cassette=None) if fresh else call
         try:
             record = None if fresh else lookup(call)
-            if record is None or is_cut(record, call.request):
+            if record is None or is_cut(record.response, call.request):
                 outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
             else:
                 call.add_usage(cached_calls=1, saved=record.cost)

@@ -1,160 +1,219 @@
-"""The four drivers of a flow: synchronous and asynchronous, each with a streaming twin that hands each piece on.
+"""Flows, the effects that they yield, and the drivers that perform these.
 
-They alone perform effects; tests feed them by hand instead.
+A flow is a generator that yields effects and does no input or output, so that the way of a call is written once. Each
+effect knows how it is performed: by ``perform``, and in an event loop by ``aperform``.
 """
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
-from collections import deque
+from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..errors import APIError, RequestTimeoutError
-from . import interrupts
-from .effects import ALONE, END, Close, Do, Emit, Next, Open, Send, Sleep, Until, Wait
+from ..errors import RequestTimeoutError
+from ..forks import after_fork_in_child
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncGenerator, Callable, Iterator
-    from concurrent.futures import Future
-    from contextvars import Context
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
-    from .effects import Flow
+    from ..cache.cache import ResponseCache
+    from ..types import Request
 
     T = TypeVar("T")
-    Item = tuple[Context, Callable[[], Any], asyncio.Future[Any]]
+    Flow = Generator["Effect", Any, T]
 
-__all__ = ["adrive", "adrive_stream", "drive", "drive_stream"]
+__all__ = [
+    "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Stop", "Wait", "adrive",
+    "adrive_stream", "current_stop", "drive", "drive_stream", "look", "stopped_by",
+]  # fmt: skip
 
+END = object()
 TOO_LATE = "no complete answer within the timeout"
-TOO_LONG = "the call's deadline passed while an identical call was under way"
-MOST_IN_TURN = 16  # functions that are run in turn, after which the event loop is told at the latest
+STOPPED = "the map that this call belongs to was interrupted"
+POLL = 0.25  # seconds between two looks of a waiting call at whether it is to end
+
+# The interrupt of a map
 
 
-def _perform(effect: Any) -> Any:
-    stop = interrupts.current()
-    if stop is not None:
-        if isinstance(effect, Sleep):
-            return stop.sleep(effect.seconds)
-        if isinstance(effect, Until):
-            return stop.wait(effect.future, effect.seconds)
-        if isinstance(effect, Wait):
-            return _awaited(effect, stop.wait)
-        if isinstance(effect, (Send, Open)):
-            stop.check()
-    return _performed(effect)
+class Stop:
+    """Tell the calls of one ``map``, in any number of threads, that they are to end.
+
+    Once it is set, no call of theirs begins, waits on, or is tried again: ``KeyboardInterrupt`` is raised there. One
+    that waits for its server goes on, and its answer is stored if it comes.
+
+    :param outer: the stop of the ``map`` that this one runs in, which ends its calls too.
+    """
+
+    def __init__(self, outer: Stop | None = None) -> None:
+        self._event = threading.Event()
+        self._outer = outer
+
+    def is_set(self) -> bool:
+        """Return whether the calls are to end."""
+        return self._event.is_set() or (self._outer is not None and self._outer.is_set())
+
+    def set(self) -> None:
+        """Let no call begin, wait on or be tried again."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise where the calls are to end.
+
+        :raises KeyboardInterrupt: so that no ``except Exception`` on the way takes it for a failed call.
+        """
+        if self.is_set():
+            raise KeyboardInterrupt(STOPPED)
+
+    def wait(self, future: Future[Any], seconds: float | None) -> None:
+        """Wait until a future is done or some seconds have passed, unless the calls are to end."""
+        ends = None if seconds is None else time.monotonic() + seconds
+        while not future.done():
+            self.check()
+            left = POLL if ends is None else ends - time.monotonic()
+            if left <= 0:
+                return
+            wait_for_futures([future], min(POLL, left))
 
 
-def _performed(effect: Any) -> Any:
-    if isinstance(effect, Send):
-        return effect.transport.send(effect.request, effect.timeout)
-    if isinstance(effect, Do):
-        return effect.function()
-    if isinstance(effect, Sleep):
-        return time.sleep(effect.seconds)
-    if isinstance(effect, Wait):
-        return _awaited(effect, _wait)
-    if isinstance(effect, Until):
-        return _wait(effect.future, effect.seconds)
-    if isinstance(effect, Open):
-        transport = effect.transport
-        return iter(transport.stream(effect.request, effect.timeout)) if hasattr(transport, "stream") else None
-    if isinstance(effect, Next):
-        return next(effect.chunks, END)
-    return effect.chunks.close() if hasattr(effect.chunks, "close") else None
+_stop: ContextVar[Stop | None] = ContextVar("llmcall stop", default=None)
 
 
-def _wait(future: Future[Any], seconds: float | None) -> None:
-    wait_for_futures([future], seconds)
+def current_stop() -> Stop | None:
+    """Return what stops the calls of the present context, or ``None``."""
+    return _stop.get()
 
 
-def _awaited(effect: Wait, wait: Callable[[Future[Any], float | None], None]) -> Any:
-    if effect.flight.is_mine():
-        return ALONE
-    wait(effect.flight.outcome, effect.timeout)
-    return _outcome(effect)
-
-
-def _outcome(effect: Wait) -> Any:
-    outcome = effect.flight.outcome
-    if not outcome.done():
-        raise RequestTimeoutError(TOO_LONG)
-    error = outcome.exception()
-    if isinstance(error, APIError):  # each raises a copy, with a traceback of its own
-        raise copy.copy(error) from error.__cause__
-    return outcome.result()
-
-
-async def _aperform(effect: Any) -> Any:
-    stop = interrupts.current()
-    if stop is not None and not isinstance(effect, (Do, Close)):
-        stop.check()
-    return await _aperformed(effect)
-
-
-async def _aperformed(effect: Any) -> Any:
-    import asyncio
-
-    if isinstance(effect, Send):
-        return await _asent(effect)
-    if isinstance(effect, Do):
-        return await (_do_in_turn(effect.function) if effect.in_turn else asyncio.to_thread(effect.function))
-    if isinstance(effect, Sleep):
-        return await asyncio.sleep(effect.seconds)
-    if isinstance(effect, Wait):
-        await _await(effect.flight.outcome, effect.timeout)
-        return _outcome(effect)
-    if isinstance(effect, Until):
-        return await _await(effect.future, effect.seconds)
-    if isinstance(effect, Open):
-        return _aopened(effect)
-    if isinstance(effect, Next):
-        return await _anext(effect)
-    return await effect.chunks.aclose() if hasattr(effect.chunks, "aclose") else None
-
-
-async def _await(future: Future[Any], seconds: float | None) -> None:
-    """Wait until a future is done, whatever it holds, but not longer than some seconds."""
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-
-    def tell(_: object) -> None:
-        """Wake the one who waits, unless the event loop has ended by then."""
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(done.set)
-
-    future.add_done_callback(tell)
+@contextmanager
+def stopped_by(stop: Stop | None) -> Iterator[None]:
+    """Let a stop hold for the calls of a block; ``None`` means that nothing stops them."""
+    token = _stop.set(stop)
     try:
-        await asyncio.wait_for(done.wait(), seconds)
-    except asyncio.TimeoutError:
-        return
+        yield
+    finally:
+        _stop.reset(token)
 
 
-async def _asent(send: Send) -> Any:
-    import asyncio
-
-    if hasattr(send.transport, "asend"):
-        return await send.transport.asend(send.request, send.timeout)
-    return await asyncio.to_thread(send.transport.send, send.request, send.timeout)
+def _check_stop() -> None:
+    stop = _stop.get()
+    if stop is not None:
+        stop.check()
 
 
-def _aopened(opening: Open) -> Any:
-    if hasattr(opening.transport, "astream"):
-        return aiter(opening.transport.astream(opening.request, opening.timeout))
-    if hasattr(opening.transport, "stream"):
-        return _in_threads(iter(opening.transport.stream(opening.request, opening.timeout)))
-    return None
+# Effects
+
+
+class Wait(NamedTuple):
+    """Wait until a future is done, whatever it holds, but not longer than some seconds; give back whether it may be.
+
+    :param thread: the one that has to finish it, if any: waiting there would never end.
+    """
+
+    future: Future[Any]
+    seconds: float | None
+    thread: int | None = None
+
+    def perform(self) -> bool:
+        """Wait in this thread."""
+        if self.thread == threading.get_ident() and not self.future.done():
+            return False
+        stop = _stop.get()
+        if stop is None:
+            wait_for_futures([self.future], self.seconds)
+        else:
+            stop.wait(self.future, self.seconds)
+        return True
+
+    async def aperform(self) -> bool:
+        """Let the event loop go on meanwhile."""
+        import asyncio
+
+        _check_stop()
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell(_: object) -> None:
+            """Wake the one who waits, unless the event loop has ended by then."""
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(done.set)
+
+        self.future.add_done_callback(tell)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(done.wait(), self.seconds)
+        return True
+
+
+class Sleep(NamedTuple):
+    """Wait for some seconds."""
+
+    seconds: float
+
+    def perform(self) -> None:
+        """Sleep, unless the calls are to end."""
+        stop = _stop.get()
+        if stop is None:
+            time.sleep(self.seconds)
+        else:
+            stop.wait(Future(), self.seconds)
+            stop.check()
+
+    async def aperform(self) -> None:
+        """Let the event loop go on meanwhile."""
+        import asyncio
+
+        _check_stop()
+        await asyncio.sleep(self.seconds)
+
+
+class Send(NamedTuple):
+    """Send a request and give back the response."""
+
+    transport: Any
+    request: Request
+    timeout: float | None
+
+    def perform(self) -> Any:
+        """Call the transport."""
+        _check_stop()
+        return self.transport.send(self.request, self.timeout)
+
+    async def aperform(self) -> Any:
+        """Call the transport's asynchronous twin, or itself in a thread."""
+        _check_stop()
+        if hasattr(self.transport, "asend"):
+            return await self.transport.asend(self.request, self.timeout)
+        import asyncio
+
+        return await asyncio.to_thread(self.transport.send, self.request, self.timeout)
+
+
+class Open(NamedTuple):
+    """Send a request and give back an iterator of the chunks of its answer; ``None``, unsent, where no way streams."""
+
+    transport: Any
+    request: Request
+    timeout: float | None
+
+    def perform(self) -> Any:
+        """Open a stream."""
+        _check_stop()
+        opened = getattr(self.transport, "stream", None)
+        return None if opened is None else iter(opened(self.request, self.timeout))
+
+    async def aperform(self) -> Any:
+        """Open an asynchronous stream, or one whose chunks are waited for in threads."""
+        _check_stop()
+        if hasattr(self.transport, "astream"):
+            return aiter(self.transport.astream(self.request, self.timeout))
+        chunks = self.perform()
+        return None if chunks is None else _in_threads(chunks)
 
 
 async def _in_threads(chunks: Any) -> AsyncGenerator[Any, None]:
-    """Hand on the chunks of a transport that has no asynchronous twin."""
     import asyncio
 
     try:
@@ -165,139 +224,109 @@ async def _in_threads(chunks: Any) -> AsyncGenerator[Any, None]:
             chunks.close()
 
 
-async def _anext(effect: Next) -> Any:
-    import asyncio
+class Next(NamedTuple):
+    """Give back the next chunk, or ``END``, within some seconds."""
 
-    if effect.timeout is None:
-        return await anext(effect.chunks, END)
-    try:
-        return await asyncio.wait_for(anext(effect.chunks, END), effect.timeout)
-    except asyncio.TimeoutError:
-        raise RequestTimeoutError(TOO_LATE) from None
+    chunks: Any
+    timeout: float | None
+
+    def perform(self) -> Any:
+        """Read it; the transport keeps to the time."""
+        return next(self.chunks, END)
+
+    async def aperform(self) -> Any:
+        """Let the event loop go on meanwhile."""
+        import asyncio
+
+        try:
+            return await asyncio.wait_for(anext(self.chunks, END), self.timeout)
+        except asyncio.TimeoutError:
+            raise RequestTimeoutError(TOO_LATE) from None
 
 
-async def _do_in_turn(function: Callable[[], Any]) -> Any:
-    """Run a function in a thread, after those that were given before it in the same event loop.
+class Close(NamedTuple):
+    """Close the iterator of chunks, and its connection with it."""
 
-    A thread for each would wait for the others at the store's lock, and wake the loop each time. It is run even where
-    its caller is cancelled meanwhile.
+    chunks: Any
+
+    def perform(self) -> None:
+        """Close it, where it can be."""
+        if hasattr(self.chunks, "close"):
+            self.chunks.close()
+
+    async def aperform(self) -> None:
+        """Close it, where it can be."""
+        if hasattr(self.chunks, "aclose"):
+            await self.chunks.aclose()
+
+
+class Do(NamedTuple):
+    """Run a function that may block on the disk.
+
+    :param in_turn: whether those of many calls had better be run one after the other.
     """
-    import asyncio
 
-    loop = asyncio.get_running_loop()
-    queue = _queues.get(loop) or _queues.setdefault(loop, _Queue())
-    return await queue.put(loop, function)
+    function: Callable[[], Any]
+    in_turn: bool = False
 
+    def perform(self) -> Any:
+        """Run it."""
+        return self.function()
 
-class _Queue:
-    """Hold what the tasks of an event loop have to store, and know whether a thread is at it."""
+    async def aperform(self) -> Any:
+        """Run it in a thread, to its end even where its caller is cancelled meanwhile."""
+        import asyncio
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._items: deque[Item] = deque()
-        self._is_served = False
-
-    def put(self, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Let a function run when its turn comes; its result goes to the event loop."""
-        future = loop.create_future()
-        with self._lock:
-            if not self._is_served:
-                loop.run_in_executor(None, self._serve, loop)
-                self._is_served = True
-            self._items.append((copy_context(), function, future))
-        return future
-
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        while items := self._taken():
-            outcomes = [(future, *_run(context, function)) for context, function, future in items]
-            try:
-                loop.call_soon_threadsafe(_settle, outcomes)
-            except RuntimeError:  # the loop has ended, and nobody waits for it
-                if not loop.is_closed():
-                    raise
-
-    def _taken(self) -> list[Item]:
-        with self._lock:
-            taken = [self._items.popleft() for _ in range(min(MOST_IN_TURN, len(self._items)))]
-            self._is_served = bool(taken)
-            return taken
+        thread = _thread_of_its_own() if self.in_turn else None
+        running = asyncio.get_running_loop().run_in_executor(thread, copy_context().run, self.function)
+        return await asyncio.shield(running)
 
 
-_queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
+@lru_cache(maxsize=1)
+def _thread_of_its_own() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(1, thread_name_prefix="llmcall")
 
 
-def _run(context: Context, function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    try:
-        return context.run(function), None
-    except BaseException as error:
-        return None, error
+after_fork_in_child(_thread_of_its_own.cache_clear)
 
 
-def _settle(outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
-    for future, result, error in outcomes:
-        if future.done():  # its caller was cancelled
-            continue
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
+class Emit(NamedTuple):
+    """Hand a piece of text to the reader of a stream; its driver yields it."""
+
+    text: str
+
+
+Effect = Sleep | Send | Open | Next | Close | Wait | Do | Emit
+
+
+def look(cache: ResponseCache, function: Callable[[], T]) -> Flow[T]:
+    """Call what looks into a cache: at once where that takes microseconds, as an effect where it may wait."""
+    return function() if cache.storage.is_near else (yield Do(function))
+
+
+# Drivers
 
 
 class _AbandonedError(BaseException):
     """Tell a flow that its reader has left; closing it instead would forbid its ``finally`` to yield."""
 
 
-class _Steps:
-    """Advance a flow: the outcome of each effect goes in, the next effect comes out."""
-
-    def __init__(self, flow: Flow[Any]) -> None:
-        self.flow = flow
-        self.value: Any = None
-        self.error: BaseException | None = None
-
-    def next(self) -> Any:
-        """Return the next effect; ``StopIteration`` carries the flow's result."""
-        value, error, self.value, self.error = self.value, self.error, None, None
-        if error is None:
-            return self.flow.send(value)
-        try:
-            return self.flow.throw(error)
-        finally:
-            del error  # else it would refer to itself by this frame
-
-
 def drive(flow: Flow[T]) -> T:
-    """Perform a flow's effects and return its result."""
-    steps = _Steps(flow)
-    try:
-        while True:
-            try:
-                effect = steps.next()
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
-            try:
-                steps.value = _perform(effect)
-            except BaseException as error:
-                steps.error = error
-    finally:
-        flow.close()  # which Ctrl-C between two effects has left where it was
+    """Perform the effects of a flow that emits nothing, and return its result."""
+    results: list[T] = []
+    for _ in drive_stream(flow, results.append):
+        pass
+    return results[0]
 
 
 async def adrive(flow: Flow[T]) -> T:
-    """Perform a flow's effects in the running event loop and return its result."""
-    steps = _Steps(flow)
-    try:
-        while True:
-            try:
-                effect = steps.next()
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
-            try:
-                steps.value = await _aperform(effect)
-            except BaseException as error:
-                steps.error = error
-    finally:
-        flow.close()
+    """Perform the effects of a flow that emits nothing in the running event loop, and return its result."""
+    results: list[T] = []
+    async for _ in adrive_stream(flow, results.append):
+        pass
+    return results[0]
 
 
 def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Iterator[str]:
@@ -305,43 +334,49 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Iterator[str]:
 
     :param finish: takes the flow's result at the end. A reader who leaves early never gets there.
     """
-    steps = _Steps(flow)
-    while True:
-        try:
-            effect = steps.next()
-        except StopIteration as stop:
-            finish(stop.value)
-            return
-        except _AbandonedError:
-            return
-        try:
-            if isinstance(effect, Emit):
-                yield effect.text
-            else:
-                steps.value = _perform(effect)
-        except GeneratorExit:
-            steps.error = _AbandonedError()
-        except BaseException as error:
-            steps.error = error
+    step: Callable[[], Any] = partial(next, flow)
+    try:
+        while True:
+            effect = step()
+            try:
+                if isinstance(effect, Emit):
+                    yield effect.text
+                    step = partial(next, flow)
+                else:
+                    step = partial(flow.send, effect.perform())
+            except GeneratorExit:
+                step = partial(flow.throw, _AbandonedError())
+            except BaseException as error:
+                step = partial(flow.throw, error)
+    except StopIteration as stop:
+        finish(stop.value)
+    except _AbandonedError:
+        return
+    finally:
+        del step  # else an error would refer to itself by this frame
+        flow.close()  # which Ctrl-C between two effects has left where it was
 
 
 async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[str, None]:
     """Perform a flow's effects in the running event loop and yield its pieces of text, as :func:`drive_stream`."""
-    steps = _Steps(flow)
-    while True:
-        try:
-            effect = steps.next()
-        except StopIteration as stop:
-            finish(stop.value)
-            return
-        except _AbandonedError:
-            return
-        try:
-            if isinstance(effect, Emit):
-                yield effect.text
-            else:
-                steps.value = await _aperform(effect)
-        except GeneratorExit:
-            steps.error = _AbandonedError()
-        except BaseException as error:
-            steps.error = error
+    step: Callable[[], Any] = partial(next, flow)
+    try:
+        while True:
+            effect = step()
+            try:
+                if isinstance(effect, Emit):
+                    yield effect.text
+                    step = partial(next, flow)
+                else:
+                    step = partial(flow.send, await effect.aperform())
+            except GeneratorExit:
+                step = partial(flow.throw, _AbandonedError())
+            except BaseException as error:
+                step = partial(flow.throw, error)
+    except StopIteration as stop:
+        finish(stop.value)
+    except _AbandonedError:
+        return
+    finally:
+        del step  # else an error would refer to itself by this frame
+        flow.close()

@@ -8,7 +8,10 @@ have to be imported, and the connection to be made. Until then it counts as one 
 
 from __future__ import annotations
 
+import json
+import re
 import threading
+import time
 from collections import OrderedDict, deque
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -17,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..forks import after_fork_in_child
+from ..models.tokens import count_tokens
+from ..notices import logger
 from ..types import TokenUsage
 from . import budgets
-from .effects import Do, Until
-from .estimates import Estimate, estimate, partial_response, tokens_used
-from .rate_headers import ServerQuota, quotas_in
+from .drivers import Do, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from ..config.settings import Endpoint, Settings
@@ -32,8 +35,7 @@ if TYPE_CHECKING:
     from ..models.prices import Price
     from ..types import Request
     from .budgets import Amounts
-    from .effects import Flow
-    from .rate_headers import Quota
+    from .drivers import Flow
 
     PriceOf = Callable[[int, str | None], Price | None]
 
@@ -47,6 +49,222 @@ __all__ = [
 WINDOW = 61.0
 LEFT_OUT = 300.0  # seconds in which an endpoint that refused its key is not asked
 NEVER = float("inf")  # nothing but the end of another call helps
+# Tokens reserved for an answer where neither the request nor what is known of the model bounds it: the most that the
+# models before 2024 gave (models.json), and several times what a short answer takes.
+DEFAULT_MAX_OUTPUT = 4096
+LONGEST_WAIT = 366 * 86400.0  # seconds; what no clock of the system can wait for would be an error of its own
+COUNT = re.compile(r"-?\d{1,18}")
+DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+SECONDS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+
+# What a call may use
+
+
+class Estimate(NamedTuple):
+    """Hold what a call may use at most.
+
+    :param input_tokens: the prompt's count.
+    :param output_tokens: the tokens of its answers together.
+    :param stated: what the request itself says that it may use, which servers count: without a ``max_tokens`` of its
+        own, its prompt.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    stated: int
+
+    @property
+    def tokens(self) -> int:
+        """Return the sum."""
+        return self.input_tokens + self.output_tokens
+
+
+def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimate:
+    """Return what a call may use at most: the prompt's count and ``max_tokens``, else the model's largest output.
+
+    :param kind: ``"chat"`` or ``"embedding"``.
+    :param body: what is sent.
+    :param known: what is known of the model.
+    """
+    model = body["model"]
+    if kind == "embedding":
+        whole = sum(count_tokens(text, model, encoding=known.encoding) for text in _texts(body["input"]))
+        return Estimate(whole, 0, whole)
+    prompt = _prompt(body, known)
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    answers = body.get("n") or 1
+    longest = limit or _longest(known, prompt)
+    return Estimate(prompt, longest * answers, prompt + (limit or 0) * answers)
+
+
+def _prompt(body: Mapping[str, Any], known: Capabilities) -> int:
+    counted = count_tokens(body["messages"], body["model"], encoding=known.encoding, tools=body.get("tools"))
+    schema = body.get("response_format")
+    if not isinstance(schema, dict) or "json_schema" not in schema:
+        return int(counted)
+    return counted + count_tokens(json.dumps(schema), body["model"], encoding=known.encoding)  # it is billed as prompt
+
+
+def _longest(known: Capabilities, prompt: int) -> int:
+    room = max(1, known.context_window - prompt) if known.context_window else DEFAULT_MAX_OUTPUT
+    return min(room, known.max_output_tokens or DEFAULT_MAX_OUTPUT)
+
+
+def _texts(given: Any) -> Iterable[str]:
+    return [given] if isinstance(given, str) else given
+
+
+def tokens_used(response: Mapping[str, Any], kind: str, body: Mapping[str, Any], known: Capabilities) -> TokenUsage:
+    """Return the tokens that an answer used: as the server reported them, else as they are counted here.
+
+    :param response: the server's, or as much of one as :func:`partial_response` returns;
+        the others as of :func:`estimate`.
+    """
+    told = TokenUsage.of(response)
+    if told.input_tokens is not None and (told.output_tokens is not None or kind == "embedding"):
+        return told._replace(output_tokens=told.output_tokens or 0)
+    texts = [_said(choice) for choice in response.get("choices") or ()]
+    output = sum(count_tokens(text, body["model"], encoding=known.encoding) for text in texts if text)
+    return TokenUsage(estimate(kind, body, known).input_tokens, output)
+
+
+def partial_response(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return, of the chunks of an answer whose reader left, as much of a response as :func:`tokens_used` looks at.
+
+    Reasoning of which the server sends no text cannot be counted, so the answer may have had more tokens.
+    """
+    texts: dict[int, list[str]] = {}
+    for chunk in chunks:
+        for position, choice in enumerate(chunk.get("choices") or ()):
+            texts.setdefault(choice.get("index", position), []).extend(_pieces(choice.get("delta") or {}))
+    reported = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
+    choices = [{"message": {"content": "".join(pieces)}} for pieces in texts.values()]
+    return {"choices": choices, "usage": reported[-1] if reported else None}
+
+
+def _pieces(delta: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a chunk adds to an answer: to its text, to its reasoning, which has two names, and to its calls."""
+    yield delta.get("reasoning_content") or delta.get("reasoning") or ""
+    yield delta.get("content") or delta.get("refusal") or ""
+    for call in delta.get("tool_calls") or ():
+        function = call.get("function") or {}
+        yield f"{function.get('name') or ''}{function.get('arguments') or ''}"
+
+
+def _said(choice: Any) -> str:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return ""
+    calls = message.get("tool_calls")
+    return f"{message.get('content') or ''}{json.dumps(calls) if calls else ''}"
+
+
+# What a server says of its own limits
+# ``x-ratelimit-remaining-requests`` and ``-tokens`` say what is left, ``x-ratelimit-limit-…`` how many there are, and
+# ``x-ratelimit-reset-…`` (``1s``, ``6m0s``, ``20ms``) the time until the limit is back at its initial state (OpenAI,
+# guide "Rate limits", section "Rate limits in headers"). It refills evenly, so one request is there long before: after
+# ``reset / (limit - remaining)``. Other servers' ways of saying it are passed over: a 429 tells the rest.
+
+
+class Quota(NamedTuple):
+    """Hold what a server says of its limit of requests, or of tokens.
+
+    :param left: how many are left; below 0 where more were used than there were.
+    :param seconds: until all of them are there again.
+    :param limit: how many there are at most; ``None`` where it does not say.
+    """
+
+    left: int
+    seconds: float
+    limit: int | None = None
+
+
+class ServerQuota(NamedTuple):
+    """Hold what is left of a server's limit, as far as it said.
+
+    :param left: at the monotonic time ``since``.
+    :param until: the time at which all are there again; where there is a ``rate`` it does not count.
+    :param rate: how many come back in a second; 0 where all come at once.
+    :param most: how many there are at most.
+    """
+
+    left: float
+    since: float
+    until: float
+    rate: float
+    most: float
+
+    @classmethod
+    def of(cls, quota: Quota, now: float) -> ServerQuota:
+        """Return what a quota says at a monotonic time."""
+        until = now + quota.seconds
+        if quota.limit is None or quota.seconds <= 0 or quota.left >= quota.limit:
+            return cls(quota.left, now, until, 0.0, float("inf"))
+        return cls(quota.left, now, until, (quota.limit - quota.left) / quota.seconds, quota.limit)
+
+    def wait(self, needed: int, now: float) -> float:
+        """Return the seconds until so many are there; where there are never so many, until all are."""
+        short = min(needed, self.most) - self.left
+        if short <= 0:
+            return 0.0
+        ends = self.since + short / self.rate if self.rate else self.until
+        return max(0.0, round(ends - now, 6))  # else a wait could end a rounding error before what it waits for
+
+    def less(self, used: int, now: float) -> ServerQuota:
+        """Return it without those that a call uses."""
+        left = min(self.most, self.left + self.rate * (now - self.since))
+        return self._replace(left=left - used, since=now)
+
+
+def quotas_in(headers: Mapping[str, str]) -> dict[str, Quota]:
+    """Return what a server says is left of ``"requests"`` and ``"tokens"``.
+
+    :param headers: names in lower case.
+    """
+    found = {}
+    for unit in ("requests", "tokens"):
+        left, limit = (_count(headers.get(f"x-ratelimit-{what}-{unit}")) for what in ("remaining", "limit"))
+        seconds = _duration(headers.get(f"x-ratelimit-reset-{unit}"))
+        if left is not None and seconds is not None and (limit is None or limit > 0):  # Azure sends -1 for none
+            found[unit] = Quota(left, seconds, limit)
+    return found
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text and COUNT.fullmatch(text.strip()) else None
+
+
+def _duration(text: str | None) -> float | None:
+    parts = DURATION.fullmatch((text or "")[:100].strip())
+    if not text or parts is None:
+        return None
+    return min(sum(float(part or 0) * each for part, each in zip(parts.groups(), SECONDS, strict=True)), LONGEST_WAIT)
+
+
+def sent_at(headers: Mapping[str, str]) -> float:
+    """Return when a response was sent, in seconds since 1970 by its server's clock, of which its dates speak.
+
+    Source: RFC 9110, section 6.6.1 (``Date``). Without that header it is the time of this machine.
+    """
+    date = date_in(headers.get("date"))
+    return time.time() if date is None else date
+
+
+def date_in(text: str | None) -> float | None:
+    """Return an HTTP date in seconds since 1970, or ``None`` where it is none, or one that no clock knows."""
+    if not text:
+        return None
+    from datetime import timezone
+    from email.utils import parsedate_to_datetime
+
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+# The limits of endpoints
 
 
 class Limits(NamedTuple):
@@ -208,7 +426,7 @@ class EndpointState:
     def set_quotas(self, model: str, quotas: Mapping[str, Quota], now: float) -> None:
         """Take in what the server says is left.
 
-        :param quotas: from :func:`~llmcall.engine.rate_headers.quotas_in`.
+        :param quotas: from :func:`quotas_in`.
         """
         if quotas:
             known = self._quotas.setdefault(model, {})
@@ -434,12 +652,11 @@ class Admission:
     :param price: gives the price for a number of prompt tokens at the endpoint of a name, or the highest of all
         for ``None``.
     :param deadline_at: the monotonic time after which nobody waits, or ``None``.
-    :param now: the monotonic clock.
     """
 
     def __init__(
         self, request: Request, known: Capabilities, pool: Pool, limits: Limits, price: PriceOf,
-        deadline_at: float | None, now: Callable[[], float],
+        deadline_at: float | None,
     ) -> None:  # fmt: skip
         self._request = request
         self._known = known
@@ -447,7 +664,6 @@ class Admission:
         self._limits = limits
         self._price = price
         self._deadline_at = deadline_at
-        self._now = now
         self._counted: Estimate | None = None
         self._endpoint: Endpoint | None = None
         self._waiter = Waiter()
@@ -477,7 +693,7 @@ class Admission:
         return endpoint
 
     def _note_sent(self) -> None:
-        self._pool.note_sent(self._waiter, self._now())
+        self._pool.note_sent(self._waiter, time.monotonic())
 
     def _needed(self) -> Estimate | None:
         """Return what the call may use, as its server counts by what is known of it now."""
@@ -508,7 +724,7 @@ class Admission:
     def _place(self) -> Flow[Endpoint]:
         model, waiter, first = self._request.model, self._waiter, True
         while True:
-            endpoint, seconds, least = self._pool.acquire(waiter, self._limits, self._needed(), model, self._now())
+            endpoint, seconds, least = self._pool.acquire(waiter, self._limits, self._needed(), model, time.monotonic())
             if endpoint is not None:
                 self._endpoint = endpoint
                 return endpoint
@@ -518,21 +734,19 @@ class Admission:
                     RateLimitError(f"no endpoint of {self._names()} may be asked for {least:.1f} s, past the deadline")
                 )
             if first and least > WINDOW:  # longer than for [Limits] alone
-                import logging
-
-                logging.getLogger("llmcall").warning("%s: no call may begin for %.0f s", self._names(), least)
+                logger().warning("%s: no call may begin for %.0f s", self._names(), least)
             first = False
             yield self._until(waiter.wakeup, seconds, "an endpoint has a place for another call")
 
-    def _until(self, wakeup: Future[None], seconds: float, what: str) -> Until:
+    def _until(self, wakeup: Future[None], seconds: float, what: str) -> Wait:
         left = self._left()
         if left is not None and left <= 0:
             raise _final(RequestTimeoutError(f"the call's deadline passed before {what}"))
         longest = min(seconds, NEVER if left is None else left)
-        return Until(wakeup, None if longest == NEVER else longest)
+        return Wait(wakeup, None if longest == NEVER else longest)
 
     def _left(self) -> float | None:
-        return None if self._deadline_at is None else self._deadline_at - self._now()
+        return None if self._deadline_at is None else self._deadline_at - time.monotonic()
 
     def _names(self) -> str:
         return ", ".join(endpoint.name for endpoint in self._pool.endpoints)
@@ -564,7 +778,7 @@ class Admission:
         headers = getattr(response, "headers", None)
         if headers and self._waiter.state is not None:
             with self._pool.states.lock:
-                self._waiter.state.set_quotas(self._request.model, quotas_in(headers), self._now())
+                self._waiter.state.set_quotas(self._request.model, quotas_in(headers), time.monotonic())
         self._reported = TokenUsage.of(response)
         is_limited = self._reservation is not None or self._limits.tokens is not None
         self._use(self._tokens_of(response) if is_limited else self._reported)
@@ -591,7 +805,7 @@ class Admission:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool.release(self._waiter, self._now(), answered=self._answered)
+        self._pool.release(self._waiter, time.monotonic(), answered=self._answered)
         if self._reservation is not None:
             self._reservation.close()
 

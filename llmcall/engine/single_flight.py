@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import APIError, RequestTimeoutError
 from ..forks import after_fork_in_child
+from ..types import Outcome
+from .drivers import Wait, look
 
 if TYPE_CHECKING:
-    Key = tuple[Any, str]  # where the answer goes to, and the request's key
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Flight", "SingleFlight", "process_flights"]
+    from ..cache.cache import ResponseCache
+    from ..types import Record, Request
+    from .drivers import Flow
+    from .retry import RetryPolicy
+
+    Key = tuple[Any, str]  # where the answer goes to, and the request's key
+    Outcomes = dict[str, Outcome]  # by the request's key
+
+__all__ = ["Shareable", "share"]
+
+TOO_LONG = "the call's deadline passed while an identical call was under way"
 
 
 class Flight:
@@ -27,48 +41,135 @@ class Flight:
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.outcome: Future[Any] = Future()
+        self.outcome: Future[Outcome | None] = Future()
         self.outcome.set_running_or_notify_cancel()  # a follower that is cancelled cancels nothing
         self.thread = threading.get_ident()
         self.followers = 0
 
-    def is_mine(self) -> bool:
-        """Return whether the present thread leads it: waiting for it would never end."""
-        return self.thread == threading.get_ident() and not self.outcome.done()
+    def result(self) -> Outcome | None:
+        """Return a copy of what it came to.
+
+        :raises RequestTimeoutError: where it is still under way.
+        :raises APIError: the leader's, with a traceback of the follower's own.
+        """
+        if not self.outcome.done():
+            raise RequestTimeoutError(TOO_LONG)
+        error = self.outcome.exception()
+        if isinstance(error, APIError):
+            raise copy.copy(error) from error.__cause__
+        return copy.deepcopy(self.outcome.result())
 
 
-class SingleFlight:
-    """Know which requests are under way."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # the garbage collector may end an abandoned leader at any moment
-        self._flights: dict[Key, Flight] = {}
-
-    def join(self, key: Key) -> tuple[bool, Flight]:
-        """Return whether the caller leads, and the flight that it leads or follows."""
-        with self._lock:
-            other = self._flights.get(key)
-            if other is not None:
-                other.followers += 1
-                return False, other
-            mine = self._flights[key] = Flight(key)
-        return True, mine
-
-    def land(self, flight: Flight, outcome: Any = None, error: BaseException | None = None) -> None:
-        """End a flight that the caller leads: with an outcome, an error to share, or nothing to share."""
-        with self._lock:
-            if self._flights.get(flight.key) is flight:
-                del self._flights[flight.key]
-        if error is not None:
-            flight.outcome.set_exception(error)
-        else:
-            flight.outcome.set_result(outcome)
-
-    def forget(self) -> None:
-        """Forget, in a forked process, the requests of the threads that stayed behind."""
-        self._lock = threading.RLock()
-        self._flights = {}
+_lock = threading.RLock()  # the garbage collector may end an abandoned leader at any moment
+_flights: dict[Key, Flight] = {}
 
 
-process_flights = SingleFlight()
-after_fork_in_child(process_flights.forget)
+def _join(key: Key) -> tuple[bool, Flight]:
+    """Return whether the caller leads, and the flight that it leads or follows."""
+    with _lock:
+        other = _flights.get(key)
+        if other is not None:
+            other.followers += 1
+            return False, other
+        mine = _flights[key] = Flight(key)
+    return True, mine
+
+
+def _land(flight: Flight, outcome: Outcome | None, error: APIError | None) -> None:
+    """End a flight that the caller leads: with an outcome, an error to share, or nothing to share."""
+    with _lock:
+        if _flights.get(flight.key) is flight:
+            del _flights[flight.key]
+    if outcome is None and error is not None:
+        flight.outcome.set_exception(error)
+    else:
+        # A copy of what is already its caller's when the others wake up.
+        told = Outcome(copy.deepcopy(outcome.record)) if outcome is not None and flight.followers else None
+        flight.outcome.set_result(told)
+
+
+@after_fork_in_child
+def _forget() -> None:
+    """Forget, in a forked process, the requests of the threads that stayed behind."""
+    global _lock
+    _lock = threading.RLock()
+    _flights.clear()
+
+
+class Shareable(Protocol):
+    """What single flight needs of a call: of a model, or of a recorded function."""
+
+    @property
+    def request(self) -> Request:
+        """Return what is asked."""
+
+    @property
+    def cache(self) -> ResponseCache | None:
+        """Return the disk cache, or ``None`` where the call goes past it."""
+
+    @property
+    def storing_mode(self) -> str:
+        """Return how the disk cache stores."""
+
+    def stored(self) -> Record | None:
+        """Return the answer that the disk cache holds by now, where it may supply it."""
+
+
+def share(calls: Sequence[Shareable], ask: Callable[[Any], Flow[Outcomes]], policy: RetryPolicy) -> Flow[Outcomes]:
+    """Answer calls that are not recorded: as the leader of each request's flight, or by another caller's answer.
+
+    An error of the caller's own deadline, budget or cancellation is not shared: another one takes over.
+
+    :param ask: answers those of them that nobody else does.
+    """
+    if any(call.cache is None or call.storing_mode == "off" for call in calls):
+        return (yield from ask(calls))
+    outcomes: Outcomes = {}
+    left = {call.request.cache_key: call for call in calls}
+    while left:
+        followed = yield from _lead(list(left.values()), ask, policy, outcomes)
+        left = {}
+        for call, flight in followed:
+            if not (yield Wait(flight.outcome, policy.time_left(), flight.thread)):
+                outcomes |= yield from ask([call])  # the thread itself is at it, further out
+                continue
+            outcome = flight.result()
+            if outcome is None:
+                left[call.request.cache_key] = call
+            else:
+                outcomes[call.request.cache_key] = outcome
+    return outcomes
+
+
+def _lead(
+    calls: list[Shareable], ask: Callable[[Any], Flow[Outcomes]], policy: RetryPolicy, outcomes: Outcomes
+) -> Flow[list[tuple[Shareable, Flight]]]:
+    """Answer the calls that nobody is answering; return the others, each with its flight."""
+    led: list[Flight] = []
+    followed: list[tuple[Shareable, Flight]] = []
+    missing: list[Shareable] = []
+    shared: APIError | None = None
+    try:
+        for call in calls:
+            assert call.cache is not None
+            leads, flight = _join((call.cache.path, call.request.cache_key))
+            if not leads:
+                followed.append((call, flight))
+                continue
+            led.append(flight)
+            record = yield from look(call.cache, call.stored)  # another one may have stored it meanwhile
+            if record is None:
+                missing.append(call)
+            else:
+                outcomes[call.request.cache_key] = Outcome(record)
+        if missing:
+            outcomes |= yield from ask(missing)
+    except APIError as error:
+        if not policy.ended(error):
+            shared = copy.copy(error)  # a traceback belongs to one
+            shared.__cause__ = error.__cause__
+        raise
+    finally:
+        for flight in led:
+            _land(flight, outcomes.get(flight.key[1]), shared)
+    return followed

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..cassettes.cassette import at_position, current_cassette
-from ..engine.estimates import estimate
+from ..engine.limits import estimate
 from ..engine.prepare import followed
 from ..errors import ConfigError
 from ..replay import scopes

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
-from ..engine import interrupts
 from ..engine import usage as metering
-from ..engine.interrupts import Stop
+from ..engine.drivers import Stop, current_stop
 from ..errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
 from ..notices import LEFT, process_failures
 from ..replay import scopes
@@ -258,7 +257,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     """Prepare a run, and clear up after it. The garbage collector may end it, in any thread: nothing is waited for."""
     active = context.run(_active, options)
     cassette = context.run(cassettes.current_cassette)
-    stop = Stop(context.run(interrupts.current))
+    stop = Stop(context.run(current_stop))
     is_own = options.scope_is_new and active is not None and "/" not in active.path  # nobody comes back to it
     group = TaskGroup(job, context, active, stop, cassette, notes_draws=not is_own)
     if _is_process_pool(options.executor):
@@ -268,7 +267,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     place = cassette.place() if cassette is not None else cassettes.position()
     count = length_of(items)
     total = None if count is None else count * options.repeats
-    with stop.attached(), _progress_bar(options.progress, total) as bar:
+    with _progress_bar(options.progress, total) as bar:
         todo = (Task(group, item, position) for item, position in _positions(job, items, options, group.path, place))
         run = _Run(group, todo, count, options, bar)
         try:

@@ -18,8 +18,9 @@ from weakref import WeakValueDictionary
 from ..cassettes import cassette as cassettes
 from ..cassettes.cassette import Cassette
 from ..config import resolve as config
-from ..engine import budgets, interrupts
+from ..engine import budgets
 from ..engine import usage as metering
+from ..engine.drivers import stopped_by
 from ..errors import LLMCallError
 from ..forks import after_fork_in_child
 from ..notices import process_failures
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Place
     from ..config.settings import Settings
-    from ..engine.interrupts import Stop
+    from ..engine.drivers import Stop
     from ..engine.usage import UsageDelta
     from ..replay.scopes import Active
     from ..types import Record, Request
@@ -306,7 +307,7 @@ def _arrived(*fields: Any) -> Task | RemoteTask:
 
 def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, stop: Stop | None) -> Outcome:
     try:
-        with interrupts.under(stop), position.inside(draws):
+        with stopped_by(stop), position.inside(draws):
             if stop is not None:
                 stop.check()
             value = job.run(item)

@@ -11,9 +11,9 @@ from ..cache.cache import shared_cache
 from ..cassettes.cassette import active_cassette, function_scope, guards
 from ..cassettes.format import ordered
 from ..config import resolve as config
-from ..engine.call import RetryPolicy, share
-from ..engine.drivers import adrive, drive
-from ..engine.effects import Do, Send, look
+from ..engine.drivers import Do, Send, adrive, drive, look
+from ..engine.retry import RetryPolicy
+from ..engine.single_flight import share
 from ..errors import APIError, LLMCallError
 from ..notices import process_failures
 from ..requests.keys import identity, normalizer, sampled_key
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import ActiveCassette
     from ..config.settings import Settings
-    from ..engine.effects import Flow
+    from ..engine.drivers import Flow
     from ..types import Record
     from .scopes import Draw
 

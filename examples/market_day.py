@@ -1,20 +1,20 @@
 """A day at a village market: five people, three goods, six rounds, every word from a language model.
 
-    python market_day.py            replays the recorded day: no key, no network, about a second
-    python market_day.py --local    plays a day of your own with a small model in this process (extra `local`)
-    python market_day.py --live     plays it with the configured model
-
-A day of your own is kept in `.llmcall`: played again it is the same day, without a call. `--fresh` plays another one.
+Then the same day again, but for one person who changes half-way: which answers stay, and which are asked anew?
+`python market_day.py --help` says how to play a day of one's own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from typing import Annotated, Literal, NamedTuple
@@ -23,9 +23,19 @@ from pydantic import BaseModel, Field
 
 import llmcall
 
+USAGE = """\
+A day at a village market: five people, three goods, six rounds, every word from a language model.
+
+  %(prog)s            replay the recorded day: no key, no network, about two seconds
+  %(prog)s --local    play a day of your own with a small model in this process (extra "local")
+  %(prog)s --live     play it with the configured model
+
+A day of your own is kept in .llmcall: played again it is the same day, without a call. --fresh plays another one.
+"""
 RECORDING = pathlib.Path(__file__).with_name("market_day.jsonl")
 PRICES = {"SmolLM2-135M-Instruct.Q4_1": (0.15, 0.60)}  # as in [Prices]: USD per million tokens, in and out
-PRICED_AS = {"SmolLM2-135M-Instruct.Q4_1": ", gpt-4o-mini's,"}
+PRICED_AS = {"SmolLM2-135M-Instruct.Q4_1": " at gpt-4o-mini's price"}
+WIDEST = 100  # characters of a line, however wide the terminal is
 TRIES = 10  # so often somebody is asked for words that are new
 LOOSE_END = re.compile(r" (an?|and|are|at|but|by|for|ha[sv]e?|I|if|i[ns]|it's|my|o[fnr]|than|the|to|who|will|with).$")
 OPENING = {"bread": 5, "apples": 3, "cheese": 7}
@@ -60,6 +70,9 @@ class Decision(BaseModel):
     says: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z' ]{11,75}(, [A-Za-z' ]{4,60})?[.!?]$")]
 
 
+# What is different when the day is played a second time.
+CHANGED, CHANGE, LOST = "Pip", 4, "a boy who lost his frog"
+
 SYSTEM = """\
 Play people at a village market. Each decides, and says one short, funny sentence. {{ heard | join(" ") }}
 
@@ -86,10 +99,15 @@ class Market:
 
     Inside a scope the same question asked again is a new draw, and each draw replays. So a sentence that was heard
     before is simply asked for again, and the day is still the same whenever it is played.
+
+    :param changes: whether one person is another from round ``CHANGE`` on.
+    :param known: the keys of the answers of a day before.
+    :ivar keys: those of the answers of this day.
     """
 
-    def __init__(self, client: llmcall.LLMClient) -> None:
-        self.client = client
+    def __init__(self, client: llmcall.LLMClient, changes: bool = False, known: frozenset[str] = frozenset()) -> None:
+        self.client, self.changes, self.known = client, changes, known
+        self.keys: set[str] = set()
         self.ask = llmcall.LLMCall(
             system=SYSTEM, user=USER, output_type=Decision, client=client, temperature=0.8, max_tokens=90
         )
@@ -98,13 +116,13 @@ class Market:
         self.said += [message["content"] for message in RUMOURS]
         self.heard: list[str] = []
 
-    def rounds(self) -> Iterator[tuple[str, list[tuple[Person, Decision]]]]:
-        """Yield each round's rumour, and who decided what."""
+    def rounds(self) -> Iterator[tuple[str, list[tuple[Person, Decision, bool]]]]:
+        """Yield each round's rumour, and who decided what, and whether the answer is none of the day before."""
         with llmcall.scope("market day"):
             for number, topic in enumerate(TOPICS):
                 rumour = self.rumour(topic)
-                moves = [(person, self.decision(person, number)) for person in PEOPLE]
-                for _, move in moves:
+                moves = [(person, *self.decision(person, number)) for person in PEOPLE]
+                for _, move, _ in moves:
                     self.prices[move.item] = max(1, self.prices[move.item] + STEP[move.decision])
                 yield rumour, moves
 
@@ -114,23 +132,28 @@ class Market:
         with llmcall.scope("rumours"):
             for _ in range(TRIES):
                 reply = self.client.send_message(question, temperature=0.8, max_tokens=24, on_error="raise")
+                self.keys.add(reply.cache_key)
                 if reply.finish_reason == "stop" and self.is_new(reply.content or ""):
                     break
         return self.remember(reply.content or "")
 
-    def decision(self, person: Person, number: int) -> Decision:
+    def decision(self, person: Person, number: int) -> tuple[Decision, bool]:
         """Ask a person, who has heard the last words and knows the prices, for a decision."""
         start = (PEOPLE.index(person) + number) % len(PEOPLE)
         others = [other for other in PEOPLE[start:] + PEOPLE[:start] if other is not person]
         examples = list(zip(others, EXAMPLE_PRICES, strict=False))
+        if self.changes and person.name == CHANGED and number + 1 >= CHANGE:
+            person = person._replace(who=LOST)
         with llmcall.scope(person.name):
             for _ in range(TRIES):
-                move: Decision = self.ask(person=person, prices=self.listed(), heard=self.heard, examples=examples)
+                answer = self.ask.run(person=person, prices=self.listed(), heard=self.heard, examples=examples)
+                move: Decision = answer.value
+                self.keys.add(answer.reply.cache_key)
                 stray = {person.name, *OPENING} - {move.item}
                 if self.is_new(move.says) and not any(word in move.says for word in stray):
                     break
         self.remember(move.says, f"{person.name} just said: ")
-        return move
+        return move, answer.reply.cache_key not in self.known
 
     def listed(self) -> str:
         """Return the prices as people say them: ``bread 5, apples 3, cheese 7``."""
@@ -154,18 +177,35 @@ def paint(text: str, code: int) -> str:
     return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
 
 
-def show(market: Market) -> None:
-    """Play the day, printing each round as it ends."""
-    print(f"Opening prices: {market.listed()}")
+def say(text: str, indent: str = "", first: str = "") -> None:
+    """Print a text in lines that fit the terminal.
+
+    :param indent: what stands before each line but the first.
+    :param first: what stands before the first line, painted or not; as wide as ``indent`` where that is not empty.
+    """
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    begin = " " * len(re.sub("\033\\[\\d+m", "", first))
+    lines = textwrap.wrap(text, width, initial_indent=begin, subsequent_indent=indent)
+    print("\n".join([first + lines[0][len(begin) :], *lines[1:]]))
+
+
+def show(market: Market, since: int = 1) -> None:
+    """Play the day, printing each round as it ends.
+
+    :param since: the first round that is printed.
+    """
     before = dict(market.prices)
     for number, (rumour, moves) in enumerate(market.rounds(), 1):
-        print(paint(f"\nRound {number}", 1), f"· They say: {rumour}")
-        for person, move in moves:
-            deed = paint(f"{move.decision:<6} {move.item:<6}", 36)
-            print(f"  {person.name:<6} {deed}  {move.says}")
-        changes = [f"{item} {old} → {market.prices[item]}" for item, old in before.items()]
-        print(paint("  Prices " + " ".join(f"{change:<16}" for change in changes).rstrip(), 2))
+        changes = ", ".join(f"{item} {old} → {market.prices[item]}" for item, old in before.items())
         before = dict(market.prices)
+        if number < since:
+            continue
+        say(f"They say: {rumour}", "  ", paint(f"\nRound {number}", 1) + " · ")
+        for person, move, is_new in moves:
+            mark = paint("*", 33) if market.known and is_new else " "
+            deed = paint(f"{move.decision:<6} {move.item:<6}", 36)
+            say(move.says, " " * 25, f"{mark} {person.name:<6} {deed}  ")
+        print(paint(f"  Prices {changes}", 2))
 
 
 def client_for(arguments: argparse.Namespace, folder: str) -> llmcall.LLMClient:
@@ -178,22 +218,65 @@ def client_for(arguments: argparse.Namespace, folder: str) -> llmcall.LLMClient:
     return client
 
 
-def main() -> None:
-    """Play a day, and say what it took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(program: str) -> argparse.ArgumentParser:
+    """Return what reads the command line of the program by this name."""
+    parser = argparse.ArgumentParser(program, description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--live", action="store_true", help="ask the configured model")
     parser.add_argument("--local", action="store_true", help="ask a small model in this process")
     parser.add_argument("--fresh", action="store_true", help="with --live or --local: play another day")
-    arguments = parser.parse_args()
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, llmcall.track() as usage:
-        show(Market(client_for(arguments, folder)))
-    seconds = time.perf_counter() - began
-    print(f"\n{usage.cached_calls} answers replayed and {usage.calls} asked for, in {seconds:.1f} s.")
+    return parser
+
+
+def main(program: str, *given: str) -> None:
+    """Play a day, and say what it took; then the same day with another Pip, and say what stayed.
+
+    :param program: how it was called.
+    :param given: its options.
+    """
+    arguments = parser_of(program).parse_args(given)
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(client_for(arguments, folder)) as client:
+        first_day, second_day = (pathlib.Path(folder, f"{name}-day.jsonl") for name in ("first", "second"))
+        first = Market(client)
+        say(f"Opening prices: {first.listed()}")
+        with llmcall.track() as usage, llmcall.cassette(first_day):
+            began = time.perf_counter()
+            show(first)
+            seconds = time.perf_counter() - began
+        print()
+        for sentence in took(usage, seconds):
+            say(sentence)
+        print()
+        say(f"What if {CHANGED} is {LOST} from round {CHANGE} on? The same day again; * marks what is asked anew:")
+        with llmcall.cassette(second_day):
+            show(Market(client, changes=True, known=frozenset(first.keys)), since=CHANGE)
+        found = llmcall.compare(first_day, second_day)
+        print()
+        anew = found.changed + found.added
+        say(
+            f"{found.same} answers stay, those of rounds 1 to {CHANGE - 1} among them; {anew} are asked anew: "
+            f"{CHANGED}'s, and those of whoever heard of it. llmcall.compare says where their days part:"
+        )
+        for line in str(found).splitlines()[1:]:
+            say(line.removeprefix("market day/"), "    ", "  ")
+    print()
+    say(
+        f"Play a day of your own: {program} --local, with a small model in this process (README.rst says how to get "
+        f"it), or {program} --live, with the configured one."
+    )
+
+
+def took(usage: llmcall.Usage, seconds: float) -> Iterator[str]:
+    """Say what a day took, in sentences."""
     model = ", ".join(usage.by_model)
-    cost = "?" if usage.cost is None or usage.saved is None else f"${usage.cost + usage.saved:.4f}"
-    print(f"The model was {model};\nits tokens at the price in [Prices]{PRICED_AS.get(model, '')} cost {cost}.")
+    total = None if usage.cost is None or usage.saved is None else usage.cost + usage.saved
+    money = "an unknown sum: [Prices] has no price" if total is None else f"${total:.4f}"
+    if usage.calls:
+        yield f"{usage.calls} answers asked for and {usage.cached_calls} replayed, in {seconds:.1f} s."
+        yield f"Played again it is the same day, without a call, and saves {money}{PRICED_AS.get(model, '')} ({model})."
+    else:
+        yield f"The same {usage.cached_calls} answers as on every machine, replayed in {seconds:.1f} s without a call."
+        yield f"That saved {money}: the tokens of {model}{PRICED_AS.get(model, '')}."
 
 
 if __name__ == "__main__":
-    main()
+    main(pathlib.Path(sys.argv[0]).name, *sys.argv[1:])

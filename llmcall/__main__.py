@@ -6,4 +6,4 @@ from .cli.main import main
 
 __all__: list[str] = []
 
-main(prog_name="llmcall")
+main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,19 +55,43 @@ def test_typed_answers(recorded: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [[str(EXAMPLES / "market_day.py")], ["-m", "llmcall", "demo"]])
 def test_market_day(command: list[str], tmp_path: Path) -> None:
-    """The market is replayed without key, network or configuration, always the same, and says what it took."""
+    """The market is replayed without key, network or configuration, always the same, and says what was shown."""
     first, second = (
-        subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
+        subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"},
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+        ).stdout
+        for columns in (60, 80)
     )
-    rounds, summary = first.rsplit("\n\n", 1)
-    assert rounds == second.rsplit("\n\n", 1)[0]
-    assert rounds.count("\nRound ") == 6
-    assert all(rounds.count(f"\n  {name} ") == 6 for name in ("Greta", "Otto", "Mira", "Bruno", "Pip"))
-    assert "answers replayed and 0 asked for" in summary
-    assert "SmolLM2-135M-Instruct" in summary
-    assert max(map(len, first.splitlines())) <= 100
+    assert max(map(len, first.splitlines())) <= 60
+    assert max(map(len, second.splitlines())) <= 80
+    took = re.compile(r"in [\d.]+ s")
+    assert took.sub("", first).split() == took.sub("", second).split()
+    one_day, other_day = second.split("What if Pip is a boy who lost his frog")
+    assert one_day.count("\nRound ") == 6
+    assert all(one_day.count(f"\n  {name} ") == 6 for name in ("Greta", "Otto", "Mira", "Bruno", "Pip"))
+    assert "The same 62 answers" in one_day and "That saved $0.0036: the tokens of SmolLM2-135M-Instruct" in one_day
+    assert (other_day.count("\n* "), other_day.count("\n* Pip")) == (11, 3)
+    assert "42 answers stay" in other_day and "21 are asked anew" in " ".join(other_day.split())
+    assert "Pip, call 14: the prompt changed: [-with a-] {+who lost his+}" in other_day
     assert "\033" not in first
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [([str(EXAMPLES / "market_day.py")], "market_day.py"), (["-m", "llmcall", "demo"], "python -m llmcall demo")],
+)
+def test_the_demo_names_itself_as_it_was_called(command: list[str], name: str, tmp_path: Path) -> None:
+    """The help has the name by which it was asked for."""
+    done = subprocess.run(
+        [sys.executable, *command, "-h"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.startswith(f"usage: {name} [-h]")
+    assert f"{name} --local " in done.stdout
 
 
 EXECUTE = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,17 +155,19 @@ def doctor(as_json: bool) -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def demo(arguments: tuple[str, ...]) -> None:
+@click.pass_context
+def demo(context: click.Context, arguments: tuple[str, ...]) -> None:
     """Play a day at the market, without key or network.
 
-    It is played from recorded answers. "llmcall demo --help" shows its options.
+    It is played from recorded answers, then once more with one person changed.
     """
-    script = _demo_script()
-    before, sys.argv = sys.argv, [str(script), *arguments]
-    try:
-        runpy.run_path(str(script), run_name="__main__")
-    finally:
-        sys.argv = before
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("market_day", _demo_script())
+    assert spec is not None and spec.loader is not None
+    sys.modules["market_day"] = script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.main(context.command_path, *arguments)
 
 
 def _demo_script() -> Path:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["OUTSIDE", "brief", "check_unicode", "printable", "visible"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["OUTSIDE", "brief", "check_unicode", "printable", "visible", "visible_json"]
 
 OUTSIDE = "outside any scope"
 # Controls, what turns the direction of text, what is not seen at all, and lone surrogates; line ends and tabs stay,
@@ -26,6 +31,15 @@ def visible(text: str) -> str:
 def printable(text: str) -> str:
     """Return a text in one line: as :func:`visible`, with line ends and tabs escaped as well."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def visible_json(data: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Return plain data as indented JSON in which what a terminal would obey, or would not show, is escaped.
+
+    :param default: what JSON has no form for is replaced by what this returns.
+    """
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=default)
+    return _HIDDEN.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def brief(text: str, limit: int) -> str:

@@ -169,7 +169,7 @@ LISA = '{"name": "Lisa", "age": 3}'
 
 def client_of(answers: Any, path: Path, **overrides: Any) -> ScriptedClient:
     """Return a client that stores, and raises what fails."""
-    return ScriptedClient(answers, cache_mode="auto", cache_path=path, on_error="raise", **overrides)
+    return ScriptedClient(answers, **{"cache_mode": "auto", "cache_path": path, "on_error": "raise", **overrides})
 
 
 @pytest.mark.parametrize(
@@ -222,6 +222,59 @@ def test_a_typed_call_reads_its_answers_itself(tmp_path: Path) -> None:
     replaying = client_of([], tmp_path, model="gpt-4o")
     assert llmcall.LLMCall(user="Who?", output_type=Person, client=replaying)() == Person(name="Lisa", age=3)
     assert len(replaying.cache) == 2
+
+
+def test_a_recorded_answer_that_does_not_fit_is_none_to_a_call_that_says_so(tmp_path: Path) -> None:
+    """What a typed call recorded is asked anew, once, and stands beside it: each goes on being given its own."""
+    client = client_of(['{"name": "Lisa"}', LISA, '{"name": "Bob"}', '{"name": "Lisa", "age": 4}'], tmp_path)
+    call = llmcall.LLMCall(user="Who?", output_type=Person, client=client, model="gpt-4o")
+    assert call() == Person(name="Lisa", age=3)
+    for cached in (False, True):
+        reply = client.send_message("Who?", model="gpt-4o", response_format=Person)
+        assert (reply.parsed, reply.cached) == (Person(name="Lisa", age=4), cached)
+        assert "".join(client.stream_message("Who?", model="gpt-4o", response_format=Person)) == reply.content
+    assert (call(), len(client.requests)) == (Person(name="Lisa", age=3), 4)
+
+
+@pytest.mark.parametrize("response_format", [Person, STRICT])
+def test_a_recorded_answer_that_no_longer_fits(response_format: Any, tmp_path: Path) -> None:
+    """However it came into the cache, it answers no such call; where nothing may be asked, the error says so."""
+    good = LISA if response_format is Person else GOOD
+    client = client_of([good], tmp_path)
+    request = client.build_request("Who?", response_format=response_format)
+    bad = {"role": "assistant", "content": '{"name": 3}'}
+    client.cache.put(request, {"choices": [{"index": 0, "finish_reason": "stop", "message": bad}]})
+    replaying = client_of([], tmp_path, cache_mode="replay")
+    with pytest.raises(llmcall.CacheMissError, match=r"does not fit the call's own\s+response_format") as missed:
+        replaying.send_message("Who?", response_format=response_format)
+    assert "cache_mode='auto'" in str(missed.value)
+    assert client.send_message("Who?", response_format=response_format).content == good
+    assert replaying.send_message("Who?", response_format=response_format).content == good
+
+
+def test_a_cassette_replays_both_an_answer_that_does_not_fit_and_the_one_beside_it(tmp_path: Path) -> None:
+    """Recording again gives the same bytes; ``new`` adds what fits where the cassette holds only what does not."""
+    path, other = tmp_path / "tape.jsonl", tmp_path / "part.jsonl"
+
+    def play(client: ScriptedClient) -> list[Any]:
+        typed = llmcall.LLMCall(user="Who?", output_type=Person, client=client, model="gpt-4o")()
+        return [typed, client.send_message("Who?", model="gpt-4o", response_format=Person).parsed]
+
+    answers = ['{"name": "Lisa"}', LISA, '{"name": "Lisa", "age": 4}']
+    for name in (path, tmp_path / "again.jsonl"):
+        client = client_of(answers, tmp_path / name.stem)
+        with llmcall.cassette(name, mode="rewrite"):
+            assert play(client) == [Person(name="Lisa", age=3), Person(name="Lisa", age=4)]
+        with llmcall.cassette(name, mode="none"):
+            assert play(client) == [Person(name="Lisa", age=3), Person(name="Lisa", age=4)]
+        assert (len(client.requests), name.read_bytes()) == (3, path.read_bytes())
+    other.write_text("".join(line + "\n" for line in path.read_text().splitlines() if "#.anew" not in line))
+    client = client_of(answers[2:], tmp_path / "part")
+    with llmcall.cassette(other, mode="none"), pytest.raises(llmcall.CacheMissError, match="mode='new'"):
+        play(client)
+    with llmcall.cassette(other, mode="new"):
+        assert play(client)[1] == Person(name="Lisa", age=4)
+    assert other.read_bytes() == path.read_bytes()
 
 
 def test_an_answer_in_parts_is_their_text(tmp_path: Path) -> None:

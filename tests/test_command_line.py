@@ -283,6 +283,10 @@ def test_ls(keys: list[str]) -> None:
     assert rows[0]["asked"] == "What do apples cost?" and rows[0]["sample"] is None
     assert [row["answered"] for row in rows] == ["Two\ncoins.", "Two\ncoins.", "sell({})", "2 numbers"]
     assert "--limit 0 shows all" in cache("ls", "-n", "2") and "--limit" not in cache("ls", "-n", "4")
+    hidden = "\x9b2J \x85 \u202e \x7f \U000e0041 é 🙂"
+    ScriptedClient(["yes"], cache_mode="auto").send_message(hidden)
+    assert json.loads(cache("ls", "--json"))[-1]["asked"] == hidden
+    assert set(cache("ls", "--json")) & set(hidden) == {"2", "J", " ", "é", "🙂"}
 
 
 @pytest.mark.parametrize(

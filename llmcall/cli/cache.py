@@ -15,7 +15,7 @@ from ..cache.summary import answer_text, message_text, prompt_text, scope_and_dr
 from ..config.values import without_password
 from ..errors import CacheError
 from ..tables import columns
-from ..text import brief, printable, visible
+from ..text import brief, printable, visible, visible_json
 from ..types import TokenUsage
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def stats(found: ResponseCache, model: str | None, scope: str | None, since: str
             "since": since_when,
             "by_scope": {name: each._asdict() for name, each in by_scope.items()},
         }
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        click.echo(visible_json(data))
         return
     click.echo(f"{found.path}: {total.records:,} records, {size / 1e6:,.1f} MB")
     if not records:
@@ -186,7 +186,7 @@ def list_records(
 
     shown = list(islice(found.records(where=_where(model, scope, since)), limit or None))
     if as_json:
-        click.echo(json.dumps([_listed(record) for record in shown], indent=2, ensure_ascii=False))
+        click.echo(visible_json([_listed(record) for record in shown]))
         return
     if not shown:
         _say_nothing_found(found)
@@ -244,7 +244,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
     record = found.lookup(_whole_key(found, key))
     assert record is not None
     if as_json:
-        click.echo(json.dumps(record.as_dict(), indent=2, ensure_ascii=False, default=lambda data: data.hex()))
+        click.echo(visible_json(record.as_dict(), default=lambda data: data.hex()))
         return
     parameters = {name: value for name, value in record.request.items() if name not in ("messages", "input")}
     click.echo(f"{record.kind} {record.cache_key}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import click
+
+from ..text import visible_json
 
 __all__ = ["show_config"]
 
@@ -26,7 +27,7 @@ def show_config(everything: bool, as_json: bool) -> None:
     found = [(row, _data(value), origin.text) for row, value, origin in settings().items()]
     if as_json:
         rows = [{"section": row.section, "key": row.key, "value": value, "origin": text} for row, value, text in found]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
+        click.echo(visible_json(rows, default=str))
         return
     changed = [line for row, value, origin in found if origin != "default" for line in _lines(row, value, origin)]
     rest = [line for row, value, origin in found if origin == "default" for line in _lines(row, value, origin)]

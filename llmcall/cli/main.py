@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from .._version import __version__
 from ..errors import LLMCallError
+from ..text import visible_json
 from .cache import cache
 from .cassette import cassette
 from .config import show_config
@@ -114,7 +114,7 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     counts = [(file.name, count_tokens(_text_of(file), model)) for file in files]
     if as_json:
         rows = [{"file": name, "tokens": int(count), "estimated": count.estimated} for name, count in counts]
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(visible_json(rows))
         return
     lines = [(repr(count), name) for name, count in counts]
     if len(counts) > 1:
@@ -142,7 +142,7 @@ def doctor(as_json: bool) -> None:
 
     found = list(checks())
     if as_json:
-        click.echo(json.dumps([check._asdict() for check in found], indent=2, ensure_ascii=False))
+        click.echo(visible_json([check._asdict() for check in found]))
     else:
         for check in found:
             mark = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import CacheError
+from ..text import visible_json
 
 if TYPE_CHECKING:
     from ..review.runs import Run
@@ -80,7 +80,7 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
         return
     if as_json:
         records = [record.as_dict() for record in found.records]
-        click.echo(json.dumps(records, indent=2, ensure_ascii=False, default=bytes.hex))
+        click.echo(visible_json(records, default=bytes.hex))
     else:
         groups = grouped(found.records)
         _write(round_lines(groups) if by == "round" else text_lines(found.settings, groups))
@@ -116,7 +116,7 @@ def diff(
         raise click.UsageError("name two runs: RUN OTHER, or --scope NAME --with NAME")
     found = compare(_load(run, scope), _load(other or run, other_scope or (scope if other else None)))
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        click.echo(visible_json(found.to_dict()))
     else:
         click.echo(str(found))
     if exit_code and found.same != len(found.rows):

@@ -32,7 +32,7 @@ from ..responses import validate
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
 from .drivers import END, Close, Do, Emit, Next, Open, Send, Sleep, look
 from .limits import LEFT_OUT, Admission, Limits, estimate
-from .prepare import lookup
+from .prepare import lookup, past_misfits
 from .retry import RetryPolicy, failure, retrying
 from .single_flight import share
 
@@ -71,6 +71,8 @@ def answer(
     :param whole: whether an answer that the context window cut is an error even from the last model.
     :param cut: the recorded answer, which the context window cut; it is not asked for again.
     """
+    if call.request.expected is not None:
+        call = yield from look(call.resolved.cache, functools.partial(past_misfits, call))
     policy = RetryPolicy.of(call.options, call.settings)
     models = _fallbacks(call.client, call.request.model) if fallback else []
     left = [call, *(call._replace(request=_asked_of(call.request, model)) for model in models)]
@@ -102,6 +104,8 @@ def answer(
             pointer = record_of(call.request, {"fallback": current.request.cache_key})
             yield Do(functools.partial(call.cache.store, pointer, mode=call.storing_mode))
         record = call.keep(outcome.record)
+        if call.refuses(record):  # that of another caller, who reads it otherwise
+            return (yield from answer(call, stream=stream, fallback=fallback, whole=whole))
         return outcome if record is outcome.record else Outcome(record)
 
 

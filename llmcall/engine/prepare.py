@@ -11,7 +11,7 @@ from ..cassettes.cassette import active_cassette, guards, is_any_open
 from ..errors import CacheMissError, LLMCallError, ScopeError
 from ..notices import REFUSED, process_failures
 from ..replay.scopes import Draw, draw, standing
-from ..requests.keys import identity, sampled_key
+from ..requests.keys import ANEW, identity, key_of, sampled_key
 from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import UNKEYED, asked_parameters, check_names, expected_answer, given_parameters
 from ..text import printable
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from .limits import Pool
     from .usage import UsageDelta
 
-__all__ = ["Client", "Options", "PreparedCall", "Resolved", "followed", "lookup", "prepare_chat", "prepare_embeddings"]
+__all__ = [
+    "Client", "Options", "PreparedCall", "Resolved", "followed", "lookup", "past_misfits", "prepare_chat",
+    "prepare_embeddings",
+]  # fmt: skip
 
 ON_ERROR = ("raise", "none", "return")
 # The arguments of send_message that are handed on in this order, as a tuple of values.
@@ -241,6 +244,23 @@ class PreparedCall(NamedTuple):
         """Return the answer that the disk cache holds by now, where it may supply it."""
         return from_cache(self) if self.cassette is None or self.cassette.cassette.reads_cache else None
 
+    def refuses(self, record: Record) -> bool:
+        """Return whether a recorded answer is none to this call: its ``response_format`` refuses it.
+
+        An :class:`LLMCall` records such answers, since it reads them itself; a class may have changed since.
+        """
+        if self.request.expected is None:
+            return False
+        from ..responses.validate import fits
+
+        return not fits(self.request, record.response)
+
+    def anew(self) -> PreparedCall:
+        """Return the same call as a further draw, whose answer is recorded beside one that it refuses."""
+        request, sample = self.request, f"{self.request.sample or '#'}{ANEW}"
+        key = key_of(request.kind, request.asked, sample)
+        return self._replace(request=request._replace(sample=sample, cache_key=key))
+
     def note_unrecorded(self, why: str, ending: str = "") -> None:
         """Note, where calls are recorded, that this one is not: it is told at the end of the run.
 
@@ -421,14 +441,27 @@ def lookup(call: PreparedCall) -> Record | None:
     if cassette is not None:
         record = followed(cassette.find(call.request), cassette.find_key)
         if record is not None:
+            if call.refuses(record):
+                return lookup(call.anew())
             cassette.cassette.count_replay()
             return record
     if call.options.cache is not False and (cassette is None or cassette.cassette.reads_cache):
         record = from_cache(call)
         if record is not None:
-            return record if cassette is None else call.keep(record)
+            record = record if cassette is None else call.keep(record)
+            return lookup(call.anew()) if call.refuses(record) else record
     _check_leave(call)
     return None
+
+
+def past_misfits(call: PreparedCall) -> PreparedCall:
+    """Return a call that :func:`lookup` found no answer to, as the draw that it is to be recorded as."""
+    cassette, record = call.cassette, None
+    if cassette is not None:
+        record = followed(cassette.find(call.request), cassette.find_key)
+    if record is None and call.options.cache is not False:
+        record = call.stored()
+    return call if record is None or not call.refuses(record) else past_misfits(call.anew())
 
 
 def from_cache(call: PreparedCall) -> Record | None:

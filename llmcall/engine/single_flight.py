@@ -64,15 +64,19 @@ _lock = threading.RLock()  # the garbage collector may end an abandoned leader a
 _flights: dict[Key, Flight] = {}
 
 
-def _join(key: Key) -> tuple[bool, Flight]:
-    """Return whether the caller leads, and the flight that it leads or follows."""
+def _join(keys: list[Key]) -> list[tuple[bool, Flight]]:
+    """Return for each key whether the caller leads, and the flight that it leads or follows.
+
+    All at once: of two equal batches, one would else lead some texts and the other the rest.
+    """
+    joined = []
     with _lock:
-        other = _flights.get(key)
-        if other is not None:
-            other.followers += 1
-            return False, other
-        mine = _flights[key] = Flight(key)
-    return True, mine
+        for key in keys:
+            other = _flights.get(key)
+            if other is not None:
+                other.followers += 1
+            joined.append((other is None, other or _flights.setdefault(key, Flight(key))))
+    return joined
 
 
 def _land(flight: Flight, outcome: Outcome | None, error: APIError | None) -> None:
@@ -120,14 +124,16 @@ def share(calls: Sequence[Shareable], ask: Callable[[Any], Flow[Outcomes]], poli
 
     An error of the caller's own deadline, budget or cancellation is not shared: another one takes over.
 
+    :param calls: of one client, all with the same options.
     :param ask: answers those of them that nobody else does.
     """
-    if any(call.cache is None or call.storing_mode == "off" for call in calls):
+    cache = calls[0].cache
+    if cache is None or calls[0].storing_mode == "off":
         return (yield from ask(calls))
     outcomes: Outcomes = {}
     left = {call.request.cache_key: call for call in calls}
     while left:
-        followed = yield from _lead(list(left.values()), ask, policy, outcomes)
+        followed = yield from _lead(cache, list(left.values()), ask, policy, outcomes)
         left = {}
         for call, flight in followed:
             if not (yield Wait(flight.outcome, policy.time_left(), flight.thread)):
@@ -142,7 +148,11 @@ def share(calls: Sequence[Shareable], ask: Callable[[Any], Flow[Outcomes]], poli
 
 
 def _lead(
-    calls: list[Shareable], ask: Callable[[Any], Flow[Outcomes]], policy: RetryPolicy, outcomes: Outcomes
+    cache: ResponseCache,
+    calls: list[Shareable],
+    ask: Callable[[Any], Flow[Outcomes]],
+    policy: RetryPolicy,
+    outcomes: Outcomes,
 ) -> Flow[list[tuple[Shareable, Flight]]]:
     """Answer the calls that nobody is answering; return the others, each with its flight."""
     led: list[Flight] = []
@@ -150,14 +160,13 @@ def _lead(
     missing: list[Shareable] = []
     shared: APIError | None = None
     try:
-        for call in calls:
-            assert call.cache is not None
-            leads, flight = _join((call.cache.path, call.request.cache_key))
+        joined = _join([(cache.path, call.request.cache_key) for call in calls])
+        led = [flight for leads, flight in joined if leads]
+        for call, (leads, flight) in zip(calls, joined, strict=True):
             if not leads:
                 followed.append((call, flight))
                 continue
-            led.append(flight)
-            record = yield from look(call.cache, call.stored)  # another one may have stored it meanwhile
+            record = yield from look(cache, call.stored)  # another one may have stored it meanwhile
             if record is None:
                 missing.append(call)
             else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError
+from ..requests.keys import ANEW
 from ..text import printable
 from .causes import cause_of_sample, cause_of_scope, causes_of_differences, scope_words
 from .differences import Difference, differences
@@ -266,6 +267,8 @@ def _causes(request: Request, search: Nearest, found: Sequence[Difference], sett
     if not records:
         return [f"no {request.kind} request is recorded there at all"]
     same = [record for record in records if record.request == request.asked]
+    if same and request.sample and request.sample.endswith(ANEW):
+        return ["the recorded answer is none to this call, since it does not fit the call's own response_format"]
     if same:
         return [cause_of_sample(request.sample, same)]
     causes = []

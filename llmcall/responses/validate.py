@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
     from ..types import Request
 
-__all__ = ["check_chat", "check_embeddings", "check_fits", "cut_by_context", "is_content", "looks_cut"]
+__all__ = ["check_chat", "check_embeddings", "check_fits", "cut_by_context", "fits", "is_content", "looks_cut"]
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
 ANSWERS = ("tool_calls", "refusal", "function_call", "audio")
+REMEMBERED = 10_000  # recorded answers that are known to fit
 OK = 200  # the SDK raises for any status from 300 on
+
+
+# By the key, the class, and the answers; the class is held, so that no other one gets its number.
+_fitting: dict[tuple[str, int | None, tuple[str, ...]], Any] = {}
 
 
 def check_chat(response: Any) -> None:
@@ -102,6 +107,24 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
         if problem is not None:
             cut = "; it was cut at the token limit: raise max_tokens" if choice.get("finish_reason") == "length" else ""
             _refuse(ServiceError, f"the answer does not fit its response_format: {problem}{cut}", response)
+
+
+def fits(request: Request, response: Mapping[str, Any]) -> bool:
+    """Return whether a recorded answer fits the request's ``response_format``; so does what is no answer at all."""
+    try:
+        answers = tuple(str(choice["message"].get("content")) for choice in response["choices"])
+        # The key tells one schema from another, but not one class from another of the same schema.
+        asked = request.cache_key, None if isinstance(request.expected, dict) else id(request.expected), answers
+        if asked not in _fitting:
+            check_fits(request, response)
+            if len(_fitting) >= REMEMBERED:
+                _fitting.clear()
+            _fitting[asked] = request.expected
+    except ServiceError:
+        return False
+    except (LookupError, TypeError, AttributeError):
+        pass
+    return True
 
 
 def _misfit(text: str, expected: Any) -> str | None:

@@ -211,7 +211,7 @@ class Turns:
             self._running -= 1
             self._waiting.add(me)
             self._choose()
-            assert self._changed.wait_for(lambda: self._turn == me, 20)
+            assert self._changed.wait_for(lambda: self._turn == me, 60)
             self._turn = None
             self._waiting.discard(me)
             self._running += 1

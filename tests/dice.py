@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from pathlib import Path
 from typing import Any, ClassVar
@@ -119,19 +118,6 @@ def fail_oddly(item: Any) -> None:
 def nested(item: int) -> list[str]:
     """Run a map inside a map."""
     return llmcall.map(ask, [f"{item}.{number}" for number in range(2)])
-
-
-def wait_for_ever(address: str) -> str:
-    """Ask a server that may never answer, and take a while to end after that."""
-    with llmcall.OpenAIClient(base_url=address, api_key="k", timeout=600) as client:
-        try:
-            return client.send_message("Hello", cache=False, on_error="raise").content or ""
-        finally:
-            threading.Event().wait(0.5)
-            with socket.create_connection(("127.0.0.1", int(address.split(":")[2].split("/")[0]))) as ending:
-                ending.sendall(b"GET /ended HTTP/1.1\r\n\r\n")
-                while ending.recv(65536):
-                    pass  # now the server has taken note of it
 
 
 def reply(item: Any) -> Any:

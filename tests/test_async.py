@@ -174,27 +174,6 @@ def test_on_error_return(way: str) -> None:
         assert isinstance(WAYS[way](client, QUESTION, on_error="return"), InvalidRequestError)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(
-    ("arguments", "kind"),
-    [
-        ({"temprature": 1}, TypeError), ({"timeout": 0}, ValueError),
-        ({"on_error": "no"}, ValueError), ({"stream": True}, TypeError),
-        ({"logit_bias": {50256: -100}}, TypeError), ({"sample": 1.5}, TypeError),
-        ({"extra_body": {"a": float("inf")}}, ValueError),
-    ],
-)  # fmt: skip
-def test_wrong_arguments(way: str, arguments: dict[str, Any], kind: type[Exception]) -> None:
-    """A wrong argument is refused before anything is sent, in the same words."""
-    client = ScriptedClient(["never"])
-    with pytest.raises(kind) as expected:
-        client.send_message(QUESTION, **arguments)
-    with pytest.raises(kind) as caught:
-        WAYS[way](client, QUESTION, **arguments)
-    assert str(caught.value) == str(expected.value)
-    assert not client.requests
-
-
 class Waiting(llmcall.LLMClient):
     """Answer when it is let, on the event loop; tell who has come and who was cancelled."""
 
@@ -247,7 +226,7 @@ def test_the_event_loop_is_never_blocked() -> None:
     gate = threading.Event()
 
     def answer(messages: Any) -> str:
-        assert gate.wait(10)
+        assert gate.wait(60)
         return "yes"
 
     async def main() -> Any:

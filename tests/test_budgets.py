@@ -10,14 +10,10 @@ import logging
 import multiprocessing
 import os
 import re
-import select
-import socket
 import sqlite3
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +31,6 @@ from llmcall.errors import APIError, BudgetExceededError, CacheError, ConfigErro
 from llmcall.testing import ScriptedClient
 
 PRICE = {"m": (1.0, 2.0)}  # USD per million tokens
-MILLION = 1_000_000
 
 
 class Metered(ScriptedClient):
@@ -293,16 +288,6 @@ def test_no_interleaving_passes_a_limit(limit: int, callers: list[tuple[int, flo
     assert budget.spent.tokens == used
 
 
-def test_what_is_reserved_too_late_is_given_back() -> None:
-    """A caller that was cancelled while its reservation was under way holds nothing, and nobody waits for it."""
-    cancelled, other = Reservation(), Reservation()
-    with llmcall.budget(calls=1):
-        cancelled.close()
-        assert cancelled.reserve(Amounts(calls=1)) is None
-        assert other.reserve(Amounts(calls=1)) is None
-        other.close()
-
-
 # Names, in a folder or in Redis: what earlier runs and other processes spent counts
 
 
@@ -432,20 +417,6 @@ def test_what_a_killed_process_had_reserved_is_spent(place: str, monkeypatch: py
     assert budget.spent.calls == 4
 
 
-def test_a_process_that_was_taken_for_dead_settles_what_it_used(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where another process counted a reservation as spent, settling it puts what was used in its place."""
-
-    def answer(messages: Any) -> tuple[str, int, int]:
-        with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(budgets, "is_running", lambda process, since: False)
-            assert llmcall.budget(name="survey").spent.tokens > 50
-        return "yes", 10, 5
-
-    with llmcall.budget(tokens=100, name="survey") as budget:
-        Metered(answer, model="m").send_message("Hello", max_tokens=50)
-    assert budget.spent.tokens == 15
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_spends_from_the_same_name(place: str) -> None:
@@ -526,68 +497,3 @@ def test_the_directory_is_private() -> None:
     directory = Path(llmcall.settings().cache_path)
     assert directory.stat().st_mode & 0o777 == 0o700
     assert (directory / ".gitignore").read_text() == "*\n"
-
-
-def wait_for_all(connection: socket.socket) -> None:
-    """Return when a server has carried out all that it was sent."""
-    connection.sendall(b"PING\r\n")
-    said = b""
-    while b"+PONG" not in said:
-        said += connection.recv(65536)
-
-
-@contextmanager
-def losing_answers(server: RedisProcess, count: int) -> Iterator[str]:
-    """Stand before a server, and break the connection where it answers an EXEC, so many times; gives the address."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    left = [count]
-    threads: list[threading.Thread] = []
-
-    def talk(connection: socket.socket) -> None:
-        with connection, socket.create_connection(("127.0.0.1", server.port)) as behind:
-            asked = b""
-            while True:
-                for ready in select.select([connection, behind], [], [])[0]:
-                    data = ready.recv(65536)
-                    if not data:
-                        return
-                    if ready is behind:
-                        connection.sendall(data)
-                        continue
-                    behind.sendall(data)
-                    asked += data
-                    if asked.endswith(b"EXEC\r\n") and left[0]:
-                        left[0] -= 1
-                        wait_for_all(behind)
-                        return
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            threads.append(threading.Thread(target=talk, args=(connection,)))
-            threads[-1].start()
-
-    accepting = threading.Thread(target=accept)
-    accepting.start()
-    yield f"redis://127.0.0.1:{listening.getsockname()[1]}/0"
-    listening.shutdown(socket.SHUT_RDWR)
-    listening.close()
-    for thread in [accepting, *threads]:
-        thread.join()
-    assert left == [0]
-
-
-def test_lost_answers_of_the_server(redis: RedisProcess) -> None:
-    """A change that was made in Redis, though its answer was lost, is not made again: all is counted once."""
-    with redis.client() as connection:
-        connection.flushall()
-    with losing_answers(redis, 2) as address, llmcall.configured(cache_path=address, cache_mode="off"):
-        with llmcall.budget(tokens=100, name="survey") as budget:
-            metered(10, 20).send_message("Hello", max_tokens=50)
-            assert budget.spent.tokens == 30
-            metered(10, 20).send_message("Hello", max_tokens=50)
-            assert (budget.spent.tokens, budget.left.tokens) == (60, 40)
-        llmcall.reset()

@@ -186,18 +186,6 @@ def test_modes_of_the_cache_itself(place: str) -> None:
         ResponseCache(place, mode="sometimes")
 
 
-def test_a_forced_cache_holds_for_clients_that_are_made(tmp_path: Path) -> None:
-    """force_api_cache moves the cache, turns it off, and gives the settings back."""
-    client = client_at()
-    said(client)
-    llmcall.force_api_cache(True, tmp_path / "elsewhere")
-    assert said(client) == ("two", False) and (tmp_path / "elsewhere" / DATABASE).exists()
-    llmcall.force_api_cache(False)
-    assert said(client) == ("three", False)
-    llmcall.force_api_cache(None)  # type: ignore[arg-type]
-    assert said(client) == ("one", True)
-
-
 # What is stored
 
 

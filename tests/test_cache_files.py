@@ -18,7 +18,7 @@ from zlib import crc32
 import pydantic
 import pytest
 from commands import done
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from servers import OK, ScriptedServer, completion
@@ -447,36 +447,6 @@ def test_lost_pages(sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
         lost = len(records) - len(found)
         assert not lost or f"{lost} of {len(records)} records cannot be read and are lost" in caplog.text
     assert number > 3
-
-
-@settings(max_examples=30)
-@given(
-    place=st.floats(0, 0.999),
-    junk=st.one_of(st.binary(min_size=1, max_size=300), st.integers(1, 9000).map(bytes), st.just(b"\xff" * 5000)),
-)
-@example(place=0.022, junk=b"\xff" * 5000)  # SQLite quotes a name that is no text any more
-@example(place=0, junk=bytes(3 * PAGE))
-def test_damage_anywhere(place: float, junk: bytes, sound: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing comes back that was not there; where not even a beginning can be read, the error says so."""
-    path, records = sound
-    folder = tmp_path_factory.mktemp("damaged")
-    bad = damaged(path, folder / "bad", int(place * (path / DATABASE).stat().st_size), junk)
-    try:
-        found = salvaged(bad, folder / "new")
-    except CacheCorruptError as error:
-        assert "nothing of the cache" in str(error)
-    else:
-        assert found.keys() <= records.keys()
-        assert all(found[key].response == records[key].response for key in found)
-
-
-@pytest.mark.parametrize("part", [0.6, 0.95])
-def test_a_database_that_was_cut_off(part: float, sound: Any, tmp_path: Path) -> None:
-    """What stands before the cut comes back."""
-    bad = damaged(sound[0], tmp_path / "bad", 0, b"")
-    with open(bad / DATABASE, "r+b") as file:
-        file.truncate(int((bad / DATABASE).stat().st_size * part))
-    assert 0 < len(salvaged(bad, tmp_path / "new")) < len(sound[1])
 
 
 def test_the_error_names_the_command_that_mends(sound: Any, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,65 +13,8 @@ import pydantic
 import pytest
 
 import llmcall
-from llmcall import CacheMissError, InvalidRequestError, RequestTimeoutError
+from llmcall import CacheMissError
 from llmcall.testing import ScriptedClient
-
-MANY = 8
-
-
-class Held(ScriptedClient):
-    """Answer no call before it is told to."""
-
-    def __init__(self, answers: Any, **settings: Any) -> None:
-        super().__init__(answers, **{"cache_mode": "auto", **settings})
-        self.release = threading.Event()
-
-    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-        """Wait, and answer as the script says."""
-        assert self.release.wait(30)
-        return super().send(request, timeout)
-
-
-async def at_once(client: Held, ask: str, **arguments: Any) -> list[Any]:
-    """Ask the same from many tasks, and let the server answer when all of them wait."""
-    tasks = [asyncio.ensure_future(getattr(client, ask)("Hello", **arguments)) for _ in range(MANY)]
-    for _ in range(3):
-        await asyncio.sleep(0)
-    client.release.set()
-    return await asyncio.gather(*tasks)
-
-
-@pytest.mark.parametrize("deadline", [None, 1000])
-@pytest.mark.parametrize("ask", ["asend_message", "aget_embedding"])
-@pytest.mark.parametrize("kind", [InvalidRequestError, RequestTimeoutError])
-def test_an_error_of_the_api_is_shared(kind: type[Exception], ask: str, deadline: float | None) -> None:
-    """Of identical calls under way one is sent, and all get its error, whether they have a deadline or not."""
-
-    def fail(_: Any) -> Any:
-        raise kind("no")
-
-    client = Held(fail, retry_max_attempts=1)
-    found = asyncio.run(at_once(client, ask, on_error="return", deadline=deadline))
-    assert [type(each) for each in found] == [kind] * MANY
-    assert len(client.requests) == 1
-
-
-def test_a_deadline_of_ones_own_is_not_shared() -> None:
-    """Where the first of two callers has no time left for another attempt, the second goes on."""
-    answers = iter([llmcall.ServiceError("busy"), "the answer"])
-    client = Held(lambda messages: next(answers), retry_waiting_time=1000.0)
-
-    async def both() -> list[Any]:
-        hurried = asyncio.ensure_future(client.asend_message("Hello", on_error="return", deadline=10))
-        patient = asyncio.ensure_future(client.asend_message("Hello", on_error="return"))
-        for _ in range(3):
-            await asyncio.sleep(0)
-        client.release.set()
-        return await asyncio.gather(hurried, patient)
-
-    first, second = asyncio.run(both())
-    assert isinstance(first, llmcall.ServiceError)
-    assert second["content"] == "the answer"
 
 
 class CountsTen(ScriptedClient):

@@ -154,22 +154,6 @@ def test_texts_are_read_in_any_order() -> None:
     assert {record.cache_key for record in shuffled} == {record.cache_key for record in history(6, 600)}
 
 
-def test_ten_thousand_references_in_a_row() -> None:
-    """A chain of references is followed without recursion, wherever its parts stand."""
-    said = [{"role": "user", "content": str(number)} for number in range(10_000)]
-    made: list[str] = []
-    digest, begin = "", list[dict[str, str]]()
-    for number, message in enumerate(said):
-        digest = sha256((digest + json.dumps(message, sort_keys=True)).encode()).hexdigest()[:32]
-        begin = [*begin, message]
-        if number >= 3:
-            made.append(json.dumps({"kind": "chat", "request": {"messages": begin}, "response": {}}) + "\n")
-            begin = [{"$messages": digest}]
-    found = decoded(HEADER + "".join(reversed(made))).get(asked(Record("", "chat", None, {"messages": said}, {}, None)))
-    assert found is not None
-    assert found.request == {"messages": said}
-
-
 def test_records_are_sorted_by_scope_path() -> None:
     """Those without a sample come first, children after their parent; within a path the order of the calls stays."""
     samples = ["b#0", "a-c#0", "a/b#1", "a#7", None, "a/b#0", "#1", "a#2"]
@@ -489,12 +473,3 @@ def test_what_is_searched() -> None:
         credentials.refuse({}, ("(a",), "record 1")
     with pytest.raises(CacheError, match=r"the header: settings\.namespace"):
         list(lines.encode({"namespace": SECRET}, []))
-
-
-MARKS = ["sk-", "sk-a-", "://", "://a:", "eyJ", "eyJaaaaaaaa.", "api_key=", "bearer ", "-----BEGIN ", "&sig="]
-
-
-@pytest.mark.parametrize("part", MARKS)
-def test_repeated_marks_take_linear_steps(part: str) -> None:
-    """A hostile text of 200,000 characters is searched to its end, which in quadratic time would take minutes."""
-    assert credentials.find(part * (200_000 // len(part))) is None

@@ -167,16 +167,6 @@ def test_a_recorded_answer_that_was_cut(ask: Ask, serve: Serve, mode: str) -> No
     assert len(server.requests) == 1
 
 
-def test_a_fallback_from_a_recorded_answer_that_was_cut(ask: Ask, serve: Serve) -> None:
-    """The next model is asked at once, and only the first time."""
-    server = serve(CUT, OK, model="gpt-4")
-    assert llmcall.client().send_message(QUESTION) is not None
-    llmcall.configure(fallbacks=FALLBACK)
-    for _ in range(2):
-        assert content(ask(messages=QUESTION)) == "Two coins."
-    assert [seen.body["model"] for seen in server.requests] == ["gpt-4", "gpt-4-32k"]
-
-
 def test_an_answer_cut_by_its_callers_limit(ask: Ask, serve: Serve) -> None:
     """An answer that only max_tokens cut is returned, and recorded."""
     server = serve(Answer(200, completion("Two", finish_reason="length")), model="gpt-4", fallbacks=FALLBACK)
@@ -426,15 +416,6 @@ def test_a_patched_fallback() -> None:
     assert len(llmcall.client().cache) == 0
 
 
-def test_another_client_is_not_the_sdk() -> None:
-    """A client of one's own answers and records as ever, whatever became of the SDK."""
-    llmcall.register_client("scripted", ScriptedClient(["Hi."], cache_mode="auto"))
-    llmcall.force_api_type("scripted")
-    with mock.patch("openai.OpenAI"):
-        for _ in range(2):
-            assert llmcall.chatcompletion_request(prompt="Hello")["choices"][0]["message"]["content"] == "Hi."
-
-
 def test_a_hit_imports_no_sdk() -> None:
     """Where the SDK was never imported nothing has replaced it: a recorded answer needs no import of it."""
     program = """
@@ -495,7 +476,7 @@ def test_what_is_posted(given: str) -> None:
         if given == "own":
             return await aio.chat_completion(f"{base_url}/chat/completions", BODY, headers=headers)
         async with httpx.AsyncClient(base_url=base_url) as client:
-            text = await aio.chat_completion("/chat/completions", BODY, client, headers, 5, None)
+            text = await aio.chat_completion("/chat/completions", BODY, client, headers, 60, None)
             assert not client.is_closed
             return text
 
@@ -533,7 +514,7 @@ def test_a_stream_that_is_left() -> None:
     async def read(base_url: str) -> None:
         async with aclosing(aio.chat_completion_stream(f"{base_url}/x", BODY)) as pieces:
             assert await anext(pieces) == "Two"
-        assert await asyncio.to_thread(server.left.wait, 5)
+        assert await asyncio.to_thread(server.left.wait, 60)
 
     with RawServer(server) as raw:
         asyncio.run(read(raw.base_url))
@@ -565,7 +546,7 @@ def test_a_stream_that_breaks(name: str) -> None:
     behaviour, expected = BROKEN[name]
     pieces: list[str] = []
     with pytest.raises(httpx.RequestError) as raised:
-        pieces_from(behaviour, caller=pieces.append, timeout=0.1 if name == "silent" else 5)
+        pieces_from(behaviour, caller=pieces.append, timeout=0.1 if name == "silent" else 60)
     assert (pieces, raised.value.request.method) == (expected, "POST")
     with refusing() as address, pytest.raises(httpx.ConnectError):
         asyncio.run(aio.chat_completion(address, BODY))

@@ -93,14 +93,6 @@ def test_threads_by_default(given: int | None, workers: int) -> None:
     assert map(at_once(workers), range(workers), workers=given) == list(range(workers))
 
 
-@pytest.mark.parametrize("items", [[], (), range(0), iter(()), {}])
-def test_no_items(items: Any) -> None:
-    """Of nothing comes nothing."""
-    assert map(ask, items) == []
-    assert list(imap(ask, items)) == []
-    assert map(ask, items, repeats=2) == []
-
-
 def test_items_and_results_are_forgotten() -> None:
     """Neither an item nor its result stays with imap once it was yielded."""
     alive: weakref.WeakSet[Item] = weakref.WeakSet()
@@ -623,25 +615,6 @@ def test_rows_of_a_function() -> None:
     assert [answer.rpartition(" ")[0] for answer in greet.map(rows)] == ["Hello, Lisa!", "Hi, Bart!", "Hello, Maggie!"]
 
 
-class Shop:
-    """Have a method that a model answers."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @llmcall.llm(client=Dice())
-    def sells(shop, product: str) -> str:
-        """Does {{ shop.name }} sell {{ product }}?"""
-        raise NotImplementedError
-
-
-def test_rows_of_a_method() -> None:
-    """A bound method's object is no part of an item."""
-    first = Shop("Moe's").sells.map(["beer", "milk"], scope="survey")
-    assert first[0].startswith("Does Moe's sell beer?")
-    assert (Shop("Moe's").sells.map([{"product": "milk"}], scope="survey"), calls()) == (first[1:], 2)
-
-
 def test_a_row_that_fails() -> None:
     """A missing variable or an answer that does not fit is that row's failure, and no other's."""
     client = ScriptedClient(lambda messages: "seven" if "Lisa" in messages[0]["content"] else "7")
@@ -816,23 +789,6 @@ def test_none_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log.getvalue() == ""
 
 
-class Writer:
-    """Be what some programs put in the place of standard error: it can be written to, and no more."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-
-@pytest.mark.parametrize("stream", [None, Writer()], ids=["none", "writer"])
-def test_standard_error_that_is_no_file(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
-    """A program without a console, or with a stream of its own, has no bar, and its maps run."""
-    monkeypatch.setattr(sys, "stderr", stream)
-    assert map(str, [1, 2]) == ["1", "2"]
-
-
 def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal the bar shows what is done of how much, how fast, hits, tokens and cost."""
     terminal = on_terminal(monkeypatch)
@@ -854,23 +810,6 @@ def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", log)
     map(ask, "a", progress=True)
     assert " 1/1 " in log.getvalue()
-
-
-def test_a_generator_has_no_total(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody knows how many items there are, only what is done is shown."""
-    terminal = on_terminal(monkeypatch)
-    assert len(list(imap(str, iter(range(5))))) == 5
-    assert terminal.last().startswith("5it [")
-
-
-def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At sixty columns the figures have the room of the bar."""
-    terminal = on_terminal(monkeypatch)
-    monkeypatch.setenv("COLUMNS", "60")
-    map(ask, [f"{number}" for number in range(20)], workers=1)
-    assert terminal.last().startswith("20/20 [")
-    assert "tokens=160, cost=" in terminal.last()
-    assert max(len(line) for line in terminal.getvalue().replace("\n", "\r").split("\r")) <= 60
 
 
 def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

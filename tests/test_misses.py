@@ -15,17 +15,13 @@ from typing import Any
 
 import pytest
 from commands import done
-from hypothesis import given
-from hypothesis import strategies as st
 
 import llmcall
 from llmcall import Miss, ResponseCache
-from llmcall.explain.passages import passages
 from llmcall.testing import ScriptedClient
 
 QUESTION = "Would you buy a loaf of bread for 3 coins?"
 KEY = "sk-proj-abcdEFGH1234567890abcdEFGH1234567890"
-TEXT = st.text(st.sampled_from("abc 12.\n\t'{}é東\u200b"), max_size=60)
 TOOL = {"type": "function", "function": {"name": "buy", "parameters": {"type": "object", "properties": {}}}}
 Run = Callable[[ScriptedClient], Any]
 
@@ -301,26 +297,6 @@ def test_the_width_of_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
     lines = str(miss).splitlines()
     assert max(map(len, lines[1:])) <= min(max(columns, 60), 120)
     assert any("[-bread-]" in line for line in lines) and any("{+milk+}" in line for line in lines)
-
-
-@given(TEXT, TEXT)
-def test_passages_make_one_text_of_the_other(recorded: str, asked: str) -> None:
-    """Replacing each passage's piece in the one text gives the other, and equal texts have none."""
-    found = passages(recorded, asked)
-    made, at = "", 0
-    for passage in found:
-        made += recorded[at : passage.begin] + asked[passage.asked_begin : passage.asked_end]
-        at = passage.end
-    assert made + recorded[at:] == asked and bool(found) == (recorded != asked)
-
-
-def test_passages_of_very_long_texts() -> None:
-    """A change in a text of a million characters is found by its line, and texts without any line in common."""
-    lines = [f"line {number} of the story\n" for number in range(40_000)]
-    changed = [*lines[:20_000], "line of another story\n", *lines[20_001:]]
-    [passage] = passages("".join(lines), "".join(changed))
-    assert "".join(changed)[passage.asked_begin : passage.asked_end] == "of another"
-    assert passages(" ".join(map(str, range(30_000))), " ".join(map(str, range(30_000, 0, -1))))
 
 
 def test_the_right_one_of_many(tmp_path: Path) -> None:

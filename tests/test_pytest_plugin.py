@@ -463,17 +463,6 @@ def test_setup_functions(project: Project) -> None:
     assert project.calls() == []
 
 
-@pytest.mark.parametrize("mode", ["once", "rewrite"])
-def test_a_fixture_that_fails_is_not_written(project: Project, mode: str) -> None:
-    """A fixture whose setup fails leaves no cassette, nor do the tests that needed it."""
-    project.write(
-        "@pytest.fixture(scope='module')\ndef world():\n    ask('world')\n    assert 0\n"
-        "@pytest.mark.llm\ndef test_a(world): pass\n@pytest.mark.llm\ndef test_b():\n    ask('b')\n"
-    )
-    project.run(f"--llm-record={mode}", passed=1, errors=1)
-    assert project.cassettes() == {"cassettes/test_market/test_b.jsonl": ["b"]}
-
-
 @pytest.mark.parametrize("scope", ["class", "module"])
 def test_a_live_fixture(project: Project, scope: str) -> None:
     """Where a module or class is marked live, its fixtures are, whichever test asks for them first."""
@@ -716,18 +705,6 @@ def test_wider_fixtures_are_judged(project: Project) -> None:
     assert "not used" not in project.run("test_market.py", passed=1)
     project.write(source.format("pass") + test)
     assert 'world.jsonl was not used: gpt-4o-mini "hello"' in project.run("test_market.py", passed=1)
-
-
-def test_a_rerun_begins_anew(project: Project) -> None:
-    """A test that is run again after a failure is recorded, and judged, by its last run alone."""
-    pytest.importorskip("pytest_rerunfailures")
-    rerun = ("-p", "pytest_rerunfailures", "--reruns=2")
-    source = "tries = []\n@pytest.mark.llm\ndef test_one():\n    tries.append(1)\n    {}\n    assert len(tries) == 2\n"
-    project.write(source.format("ask(f'try {len(tries)}')"))
-    project.run(*rerun, "--llm-record=once", passed=1, rerun=1)
-    assert project.cassettes() == {ONE: ["try 2"]}
-    project.write(source.format("pass"))
-    assert f"1 record of {ONE} was not used" in project.run(*rerun, passed=1, rerun=1)
 
 
 # Workers of pytest-xdist

@@ -278,14 +278,14 @@ def test_identical_calls_at_once(fails: bool) -> None:
     def shared() -> list[int]:
         CALLS.append(None)
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         if fails and len(CALLS) == 1:
             raise ZeroDivisionError
         return [len(CALLS)]
 
     with ThreadPoolExecutor(3) as executor:
         first = executor.submit(shared)
-        assert inside.wait(10)
+        assert inside.wait(60)
         others = [executor.submit(shared) for _ in range(2)]
         go_on.set()
         results = [each.result() for each in others]

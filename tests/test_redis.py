@@ -7,10 +7,8 @@ import io
 import logging
 import signal
 import socket
-import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from redis_servers import RedisProcess, made_certificate
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, ConfigError, ResponseCache
-from llmcall.cache.maintenance import pack  # to be disturbed in the middle of it
 from llmcall.testing import ScriptedClient
 
 asked = ScriptedClient(cache_mode="off").build_request
@@ -167,33 +164,6 @@ def test_no_call_grows_with_the_cache(server: RedisProcess, tmp_path: Path) -> N
     cache.close()
 
 
-def test_rekeying_beside_others(server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is stored meanwhile lets the keys be made again; if that goes on, nothing is changed."""
-    disturbing = iter(range(1))
-
-    def disturbed(record: Any) -> bytes:
-        for number in disturbing:
-            other.add(f"x{number}", b"x")
-            break
-        return pack(record)
-
-    cache, other = ResponseCache(server.url), ResponseCache(server.url).storage
-    cache.put(asked("a"), YES)
-    monkeypatch.setattr("llmcall.cache.maintenance.pack", disturbed)
-    with llmcall.configured(cache_namespace="lab"):
-        assert cache.rekey() == 1
-    disturbing = iter(range(10, 20))
-    keys = set(cache.verify())
-    with (
-        llmcall.configured(cache_namespace="other"),
-        pytest.raises(CacheError, match="others go on storing records, so nothing was changed"),
-    ):
-        cache.rekey()
-    assert keys < set(cache.verify()) and len(cache) == 5
-    cache.delete(keys=cache.verify())
-    assert next(cache.records()).request["namespace"] == "lab"
-
-
 @pytest.mark.parametrize("mode", ["auto", "replay"])
 def test_a_server_that_is_down_is_said_before_paying(mode: str, server: RedisProcess) -> None:
     """Where nobody listens no call is made, nothing is waited for, and the error says what to do."""
@@ -238,20 +208,6 @@ def test_a_server_that_stops_during_a_call(mortal: RedisProcess, caplog: pytest.
     assert said(client_at(path, mode="replay"), "a", "c") == ["about a", "later"]
 
 
-def test_a_server_that_stops_when_it_has_stored(mortal: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the answer is stored and the server stops before it is read again, the answer is returned."""
-    client = client_at(f"unix://{mortal.socket}")
-    add = client.cache.storage.add
-
-    def add_and_stop(key: str, value: bytes) -> bool:
-        stored = add(key, value)
-        mortal.stop()
-        return bool(stored)
-
-    monkeypatch.setattr(client.cache.storage, "add", add_and_stop)
-    assert said(client, "a") == ["one"]
-
-
 def test_a_server_without_room(server: RedisProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Answers that its memory does not take are kept, and stored or put in place of old ones once it has room."""
     client, refreshing = client_at(server.url), client_at(server.url, ["new", "other"], mode="refresh")
@@ -285,20 +241,6 @@ def test_a_server_that_evicts_is_warned_of(server: RedisProcess, caplog: pytest.
         f"the Redis server {server.url}: it may drop answers when its memory is full (maxmemory-policy allkeys-lru): "
         "set noeviction"
     ]
-
-
-def test_doctor(server: RedisProcess) -> None:
-    """It says how many records are there and what may lose them, or that the server does not answer."""
-
-    def said_with(path: str) -> str:
-        llmcall.configure(api_type="local", cache_path=path)
-        return commands.run("doctor").output
-
-    said(client_at(server.url), "a")
-    found = said_with(server.url)
-    assert f"{server.url}: 1 records" in found and "set appendonly yes" in found
-    assert "cannot be reached" in said_with(f"unix://{server.folder}/nobody")
-    assert "s3://bucket" in said_with("s3://bucket")
 
 
 @pytest.mark.parametrize("way", ["file", "environment", "code", "forced"])
@@ -366,47 +308,6 @@ def test_passwords() -> None:
                 cache.get(asked("a"))
             assert "other-word" not in told(caught.value) + str(cache.path)
             cache.close()
-
-
-@contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """Listen on the loopback, and answer whatever comes with some bytes, or never with none; gives the address."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    opened: list[socket.socket] = []
-
-    def talk() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            opened.append(connection)
-            if answer and connection.recv(65536):
-                connection.sendall(answer)
-
-    thread = threading.Thread(target=talk)
-    thread.start()
-    yield f"127.0.0.1:{listening.getsockname()[1]}"
-    listening.shutdown(socket.SHUT_RDWR)
-    listening.close()
-    thread.join()
-    for connection in opened:
-        connection.close()
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [(b"", r"cannot be reached \(Timeout"),
-     (b"-ERR unknown command 'AUTH', with args beginning with: 'sesame'\r\n", r"beginning with: '\*\*\*'")],
-)  # fmt: skip
-def test_odd_servers(answer: bytes, words: str) -> None:
-    """One that hangs is given up after the time that the address allows; a password that it quotes is not handed on."""
-    with answering(answer) as address:
-        cache = ResponseCache(f"redis://:sesame@{address}/0?socket_timeout={60 if answer else 0.1}")
-        with pytest.raises(CacheError, match=words) as caught:
-            cache.get(asked("a"))
-        assert "sesame" not in told(caught.value)
-        cache.close()
 
 
 @pytest.mark.parametrize(

@@ -465,21 +465,6 @@ def test_a_pointer_to_nothing_is_a_miss() -> None:
     assert asked_of(client).cached
 
 
-def test_pointers_that_lead_in_a_circle() -> None:
-    """Pointers of a cache from elsewhere that lead to themselves are a miss; a chain of them leads to its end."""
-    client = Servers()
-    one, two, three = (client.build_request(text) for text in ("one", "two", "three"))
-    client.cache.put(one, {"fallback": two.cache_key})
-    client.cache.put(two, {"fallback": one.cache_key})
-    with pytest.raises(CacheMissError):
-        Servers(cache_mode="replay").send_message("one")
-    client.cache.clear()
-    client.cache.put(one, {"fallback": two.cache_key})
-    client.cache.put(two, {"fallback": three.cache_key})
-    reply = asked_of(client, "three")
-    assert asked_of(client, "one") == reply and len(client.requests) == 1
-
-
 @pytest.mark.parametrize(
     ("settings", "asked"),
     [

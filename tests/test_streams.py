@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -485,14 +484,3 @@ def test_the_attempts_before_count_as_retries() -> None:
     client.stream = lambda request, timeout: Streamed.stream(Streamed(*next(begun)), request, timeout)  # type: ignore[method-assign]
     leave(client)
     assert (client.usage.calls, client.usage.retries, client.usage.errors) == (1, 2, 0)
-
-
-def test_exact_from_many_threads() -> None:
-    """No stream is lost or counted twice, however many threads leave theirs at once."""
-    client = Streamed(*chunks_of(*PIECES))
-    prompt, output = counted(client, "one")
-    with llmcall.budget(tokens=10_000_000) as budget, ThreadPoolExecutor(8) as executor:
-        list(executor.map(lambda _: leave(client), range(100)))
-    usage = client.usage
-    assert (usage.calls, usage.input_tokens, usage.output_tokens) == (100, 100 * prompt, 100 * output)
-    assert budget.spent[1:] == (100 * (prompt + output), 100)

@@ -297,22 +297,6 @@ def test_where_a_vocabulary_is_found(tiny: bytes, tmp_path: Path, monkeypatch: p
     assert count_tokens("größer", "gpt-4o").estimated
 
 
-@pytest.mark.parametrize("damage", ["empty", "changed", "cut", "folder"])
-def test_a_damaged_vocabulary_is_left_alone(
-    damage: str, tiny: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A file with other content is neither used nor removed, and named once in the log."""
-    content = {"empty": b"", "changed": tiny[:-1] + b"x", "cut": tiny[:-100]}.get(damage)
-    if content is None:
-        (tmp_path / "tiny").mkdir()
-    else:
-        (tmp_path / "tiny").write_bytes(content)
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    assert [count_tokens("größer", "gpt-4o").estimated for _ in range(2)] == [True, True]
-    assert os.listdir(tmp_path) == ["tiny"] and caplog.text.count(str(tmp_path / "tiny")) == (content is not None)
-    assert content is None or (tmp_path / "tiny").read_bytes() == content
-
-
 def test_a_vocabulary_in_another_package(tiny: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that another package ships is used without importing that package, and loaded once for all threads."""
     monkeypatch.setattr(tokens, "_SHIPPED_IN", {"stand_in": ".", "other": "inside"})
@@ -362,16 +346,6 @@ def test_all_counters_agree(rivals: list[Callable[[str], int]], text: str) -> No
 
 
 # What a batch of embeddings was billed
-
-
-@given(st.integers(0, 10**9), st.lists(st.text(max_size=30), min_size=1, max_size=20))
-def test_shares(total: int, texts: list[str]) -> None:
-    """The shares of a batch's tokens sum to the total, and each is the exact proportion rounded down or up."""
-    parts, whole = tokens.shares(total, texts), sum(map(len, texts))
-    assert sum(parts) == total
-    for part, text in zip(parts, texts, strict=True):
-        weight, of = (len(text), whole) if whole else (1, len(texts))
-        assert total * weight // of <= part <= -(-total * weight // of)
 
 
 def test_counting_is_light() -> None:

@@ -134,6 +134,7 @@ def test_a_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
     found = []
     for way in WAYS:
         streamed = "stream" in way
+        llmcall.reset()  # what is told once is told again
         with RawServer(*[pair[0] if streamed else pair[1] for pair in SERVED[name]]) as server:
             caplog.clear()
             client = client_for(

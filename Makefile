@@ -3,12 +3,14 @@
 # make slow    the tests that break things: killed processes, full disks, many workers
 # make live    the tests against a real, small model in this process (downloads 130 MB once)
 # make check   types and style
+# make docs    the documentation, into docs/_build/html
+# make answers what the model of "make live" answers to the examples and the documentation, where it is not recorded yet
 # make clean   remove what these made; recorded answers (.llmcall) stay
 #
 # All happens in .venv, made with the first suitable Python; another one: make clean test PYTHON=python3.12
 .POSIX:
 .SUFFIXES:
-.PHONY: demo test slow live check clean
+.PHONY: demo test slow live check docs answers clean
 
 PYTHON ?=
 VENV ?= .venv
@@ -41,8 +43,15 @@ check: $(VENV)/.dev
 	$(IN_VENV) mypy
 	$(IN_VENV) ruff check .
 
+docs: $(VENV)/.docs
+	$(IN_VENV) sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+answers: $(VENV)/.live
+	"$(VENV)/bin/python" examples/record.py
+
 clean:
-	rm -rf "$(VENV)" build dist llmcall_sim.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" build dist docs/_build llmcall_sim.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment that works is kept, also one that somebody else made.
@@ -74,3 +83,8 @@ $(VENV)/.dev: $(VENV)/.test
 	@echo "Installing mypy and ruff into $(VENV) ..."
 	@$(INSTALL) $(PACKAGE)'[dev]'
 	@touch "$@"
+
+$(VENV)/.docs: $(VENV)/.made setup.cfg
+	@echo "Installing llmcall and Sphinx into $(VENV) ..."
+	@$(INSTALL) $(PACKAGE)'[docs]'
+	@touch "$(VENV)/.demo" "$@"

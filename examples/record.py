@@ -1,32 +1,41 @@
-"""Record the answers that the examples and the README replay, from the small model of the extra ``local``.
+"""Record the answers that the examples and the documentation replay, from the small model of the extra ``local``.
 
 The tests replay them, so this is needed only where a question changed. Answers that are recorded stay as they are.
 """
 
 from __future__ import annotations
 
-import doctest
+import os
 import runpy
+import sys
+import tempfile
 from pathlib import Path
 
 import llmcall
 
 FOLDER = Path(__file__).resolve().parent
-ANSWERS = FOLDER / "answers.jsonl"
 SCRIPTS = ("first_call.py", "typed_answers.py")
+sys.path.insert(0, str(FOLDER.parent / "tests"))
+
+from pages import ANSWERS, PAGES, run_page  # noqa: E402
 
 
 def main() -> None:
     """Play everything against the model, and export what it answered."""
-    with llmcall.configured(api_type="local", cache_path=FOLDER / ".llmcall" / "cache"):
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.update(LLMCALL_API_TYPE="local", LLMCALL_CACHE_PATH=f"{folder}/cache")
         cache = llmcall.client().cache
         if ANSWERS.exists():
             cache.load(ANSWERS)
+        (Path(folder) / "examples").symlink_to(FOLDER)
+        os.chdir(folder)
         with llmcall.track() as used:
             for script in SCRIPTS:
                 runpy.run_path(str(FOLDER / script), run_name="__main__")
-            doctest.testfile(str(FOLDER.parent / "README.rst"), module_relative=False)
+            for page in PAGES:
+                run_page(page)
         print(f"{cache.export(ANSWERS)} answers in {ANSWERS.name}, {used.calls} of them new")
+        os.chdir(FOLDER)
 
 
 if __name__ == "__main__":

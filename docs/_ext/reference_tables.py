@@ -1,0 +1,113 @@
+"""Directives that show what the code says of itself: `settings-table`, `command-help` and `layers`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.ext.autodoc import Options
+from sphinx.util.docutils import SphinxDirective
+
+from llmcall.cli.main import main
+from llmcall.config.settings import ENDPOINT_KEYS, MODEL_KEYS, SETTINGS, Setting
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], widths: Iterable[int]) -> nodes.table:
+    """Return a table; what stands between backticks in a cell is set as code."""
+    widths = list(widths)
+    group = nodes.tgroup(cols=len(widths))
+    group += [nodes.colspec(colwidth=width) for width in widths]
+    group += nodes.thead("", _row(head))
+    group += nodes.tbody("", *map(_row, rows))
+    return nodes.table("", group)
+
+
+def _row(cells: Iterable[str]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *_inline(cell))) for cell in cells))
+
+
+def _inline(cell: str) -> Iterator[nodes.Node]:
+    for number, part in enumerate(cell.split("`")):
+        if part:
+            yield nodes.literal(text=part) if number % 2 else nodes.Text(part)
+
+
+class SettingsTable(SphinxDirective):
+    """Show every setting with its default, section by section, from the table that the package itself reads."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a section with a table for each section of config.ini."""
+        shown: list[nodes.Node] = []
+        for section, settings in groupby(SETTINGS.values(), key=lambda setting: setting.section):
+            rows = [row for row in settings if row.help]
+            of_names = {"Endpoint": ENDPOINT_KEYS, "Model": MODEL_KEYS}.get(section)
+            title = f"[{section} NAME]" if of_names else f"[{section}]"
+            block = nodes.section("", nodes.title(text=title), ids=[nodes.make_id(f"section-{section}")])
+            if of_names or not rows[0].key:
+                block += nodes.paragraph(text=rows[0].help + ".")
+            if of_names:
+                cells = ((f"`{row.key}`", row.help) for row in of_names.values())
+                block += table(("Key", "What it is"), cells, (30, 70))
+            elif rows[0].key:
+                block += table(("Key", "In code", "Default", "What it is"), map(_setting_cells, rows), (24, 24, 16, 36))
+            else:
+                block += nodes.literal_block(text=rows[0].example)
+            shown.append(block)
+        return shown
+
+
+def _setting_cells(row: Setting) -> tuple[str, str, str, str]:
+    default = "" if row.default in (None, "", ()) else f"`{row.default}`"
+    return f"`{row.key}`", f"`{row.name}`", default, row.help
+
+
+class CommandHelp(SphinxDirective):
+    """Show what ``-h`` prints of every command, with a section for each."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a section for each command, those of a group below it."""
+        context = click.Context(main, info_name="llmcall", max_content_width=90)
+        return [self.section(command, context) for _, command in sorted(main.commands.items())]
+
+    def section(self, command: click.Command, parent: click.Context) -> nodes.section:
+        """Return a command's section."""
+        context = click.Context(command, info_name=command.name, parent=parent, max_content_width=90)
+        path = context.command_path
+        block = nodes.section("", nodes.title(text=path), ids=[nodes.make_id(path)])
+        block += nodes.literal_block(text=command.get_help(context))
+        if isinstance(command, click.Group):
+            block += [self.section(below, context) for _, below in sorted(command.commands.items())]
+        return block
+
+
+class Layers(SphinxDirective):
+    """Show the layers that the tests hold imports to, the uppermost first."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a block with a line for each layer."""
+        path = Path(__file__).parents[2] / "tests" / "test_layers.py"
+        self.env.note_dependency(str(path))
+        found = (node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.Assign))
+        layers = next(ast.literal_eval(node.value) for node in found if ast.unparse(node.targets[0]) == "LAYERS")
+        lines = [f"{number:2}  {layer.replace(' ', ', ')}" for number, layer in enumerate(layers)]
+        return [nodes.literal_block(text="\n".join(reversed(lines)))]
+
+
+def skip(app: Sphinx, what: str, name: str, value: Any, skipped: bool, options: Options) -> bool | None:
+    """Leave out the fields of named tuples, which the class's own docstring explains."""
+    return True if type(value).__name__ == "_tuplegetter" else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    app.add_directive("settings-table", SettingsTable)
+    app.add_directive("command-help", CommandHelp)
+    app.add_directive("layers", Layers)
+    app.connect("autodoc-skip-member", skip)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,102 @@
+"""Run what README.rst and the documentation show: sessions at the prompt, code blocks, commands with their output."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parent.parent
+ANSWERS = ROOT / "examples" / "answers.jsonl"
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.rst",
+    ROOT / "CONTRIBUTING.rst",
+    *sorted(DOCS.glob("*.rst")),
+    *sorted(DOCS.glob("[a-z]*/*.rst")),
+]
+BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n((?:   +:.*\n)*)\n((?:   +.*\n|\n(?=\n*   ))+)", re.MULTILINE)
+RUN = ("llmcall", "python", "pytest")  # other commands of a console block, such as pip, are only shown
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return a page's code blocks in a language, without their indentation."""
+    text = page.read_text(encoding="utf-8")
+    return [textwrap.dedent(block[3]) for block in BLOCK.finditer(text) if block[1] == language]
+
+
+def run_page(page: Path) -> doctest.TestResults:
+    """Run a page in the working directory, from top to bottom, with one set of names.
+
+    A session at the prompt and a command of a console block (after ``$``) must give the output beneath them. What other
+    code blocks print is not looked at.
+    """
+    text = BLOCK.sub(_as_session, page.read_text(encoding="utf-8"))
+    test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    test.globs = {"__name__": "__main__", "_command": command}  # set here, since a DocTest copies what it is given
+    test.globs["_block"] = lambda line: _run_block(page, line, test.globs)
+    return doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF | doctest.ELLIPSIS).run(test)
+
+
+def _as_session(block: re.Match[str]) -> str:
+    """Turn a code block into a session at the prompt of as many lines."""
+    language, _, body = block.groups()
+    head = block[0][: -len(body)]
+    if language == "python":
+        line = block.string.count("\n", 0, block.start(3)) + 1
+        return f"{head}    >>> _block({line})\n" + "\n" * (body.count("\n") - 1)
+    if language == "console":
+        lines = textwrap.dedent(body).rstrip("\n").split("\n")
+        session = [_command_line(line, after) for line, after in zip(lines, [*lines[1:], "$ "], strict=True)]
+        return head + "".join(f"    {line}\n" for line in session)
+    return block[0]
+
+
+def _command_line(line: str, after: str) -> str:
+    if line.startswith("$ "):
+        return f">>> _command({line[2:]!r}, shown={not after.startswith('$ ')})"
+    return line or "<BLANKLINE>"
+
+
+def _run_block(page: Path, line: int, names: dict[str, Any]) -> None:
+    """Run the code block that begins at a line."""
+    text = page.read_text(encoding="utf-8")
+    [body] = [each[3] for each in BLOCK.finditer(text) if text.count("\n", 0, each.start(3)) + 1 == line]
+    code = compile("\n" * (line - 1) + textwrap.dedent(body), str(page), "exec")
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code, names)
+
+
+def command(line: str, *, shown: bool) -> None:
+    """Run a command of a console block: print what it prints, or, where that is not shown, see that it succeeds."""
+    words = shlex.split(line.partition("  #")[0])
+    settings = {}
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        name, _, value = words.pop(0).partition("=")
+        settings[name] = value
+    if words[0] == "cd":
+        os.chdir(words[1])
+    if words[0] not in RUN:
+        return
+    if words[0] == "llmcall" and words[1] != "run" and not settings:
+        from llmcall.cli.main import main
+
+        result = CliRunner().invoke(main, words[1:], prog_name="llmcall")
+        output, code = result.output, result.exit_code
+    else:
+        modules = {"llmcall": ["-m", "llmcall"], "pytest": ["-m", "pytest", "-p", "no:cacheprovider"], "python": []}
+        whole = [sys.executable, *modules[words[0]], *words[1:]]
+        done = subprocess.run(whole, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+        output, code = done.stdout + done.stderr, done.returncode
+    assert shown or not code, output
+    print(output if shown else "", end="")

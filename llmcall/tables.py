@@ -1,7 +1,10 @@
-"""Rows of cells as aligned columns, for terminals: the package tabulate measures them, wide characters too."""
+"""Rows of cells as aligned columns that fit the terminal: the package tabulate measures them, wide characters too."""
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,17 +12,57 @@ if TYPE_CHECKING:
 
 __all__ = ["columns", "money"]
 
+GAP = 2  # characters between two columns
+LEAST = 6  # to which a column is narrowed at most
 
-def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Return rows of cells as lines, each column as wide as its widest cell.
+
+def columns(rows: Sequence[Sequence[str]], right: Collection[int] = (), cut: Collection[int] = ()) -> str:
+    """Return rows of cells as lines, each column as wide as its widest cell, or less where the terminal is narrower.
 
     :param rows: the rows, all of one length, at least one.
-    :param right: the positions of the columns that are aligned to the right.
+    :param right: the positions of the columns of numbers: they are aligned to the right, and their heads may be broken
+        at a space or underscore.
+    :param cut: the positions of the columns of text whose cells may be cut; without any, all text may be wrapped.
     """
     from tabulate import tabulate
 
-    sides = ["right" if position in right else "left" for position in range(len(rows[0]))]
-    return str(tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=sides))
+    places = range(len(rows[0]))
+    sides = ["right" if at in right else "left" for at in places]
+    cells, wrapped = [list(row) for row in rows], None
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    if _total(_widths(cells)) > room:
+        cells = [[re.sub("[ _]", "\n", cell) if at in right else cell for at, cell in enumerate(row)] for row in cells]
+        widths = _widths(cells)
+        texts = [at for at in places if (at in cut if cut else at not in right)]
+        while _total(widths) > room and widths[widest := max(texts, key=widths.__getitem__)] > LEAST:
+            widths[widest] -= 1
+        cells = [[_cut(cell, widths[at]) if at in cut else cell for at, cell in enumerate(row)] for row in cells]
+        wrapped = None if cut else [widths[at] if at in texts else None for at in places]
+    return str(tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=sides, maxcolwidths=wrapped))
+
+
+def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
+    columns = zip(*cells, strict=True)
+    return [max(_width(line) for cell in column for line in cell.split("\n")) for column in columns]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _width(text: str) -> int:
+    """Return how many characters of a terminal a text takes; East Asian ones take two."""
+    from wcwidth import wcswidth
+
+    return max(0, wcswidth(text))
+
+
+def _cut(text: str, width: int) -> str:
+    if _width(text) <= width:
+        return text
+    while text and _width(text) >= width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
 
 
 def money(usd: float) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -16,6 +19,7 @@ import pytest
 from commands import done, run
 from pytest_httpserver import HTTPServer
 from servers import QUESTION, Answer, ScriptedServer, refusal, refusing
+from wcwidth import wcswidth
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -287,6 +291,40 @@ def test_ls(keys: list[str]) -> None:
     ScriptedClient(["yes"], cache_mode="auto").send_message(hidden)
     assert json.loads(cache("ls", "--json"))[-1]["asked"] == hidden
     assert set(cache("ls", "--json")) & set(hidden) == {"2", "J", " ", "é", "🙂"}
+
+
+def on_a_terminal(columns: int, *arguments: str) -> list[str]:
+    """Run a command on a terminal of this width, and return the lines that it prints."""
+    pty, termios, fcntl = (pytest.importorskip(name) for name in ("pty", "termios", "fcntl"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen([sys.executable, "-m", "llmcall", *arguments], stdout=theirs, env=environment)
+    os.close(theirs)
+    printed = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+        while data := os.read(ours, 65_536):
+            printed += data
+    os.close(ours)
+    assert process.wait() == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).splitlines()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_tables_fit_the_terminal(columns: int) -> None:
+    """Tables are as wide as the terminal at most, wide characters count twice, and the columns line up."""
+    client = ScriptedClient(
+        ["はい、買います。 Two loaves, please, and some of the cheese as well."] * 3, cache_mode="auto"
+    )
+    for name in ("lisa", "エマ・サトウ", "oscar"):
+        with llmcall.scope("trial-1"), llmcall.scope(name):
+            client.send_message(f"Would {name} buy bread for three coins, with two loaves at home?")
+    for command in (["cache", "stats"], ["cache", "ls"], ["config", "--all"]):
+        lines = [line for line in on_a_terminal(columns, *command) if not line.endswith(("MB", str(Path.cwd())))]
+        assert len(lines) > 3 and max(map(wcswidth, lines)) <= columns, command
+    head, *rows = on_a_terminal(columns, "cache", "ls")
+    starts = {wcswidth(row[: row.index("はい")]) for row in rows}
+    assert starts == {head.index("answer")}
 
 
 @pytest.mark.parametrize(

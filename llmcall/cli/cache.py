@@ -14,7 +14,7 @@ import click
 from ..cache.summary import answer_text, message_text, prompt_text, scope_and_draw
 from ..config.values import without_password
 from ..errors import CacheError
-from ..tables import columns
+from ..tables import columns, money
 from ..text import brief, printable, visible, visible_json
 from ..types import TokenUsage
 
@@ -29,7 +29,8 @@ __all__ = ["cache"]
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SHORT = 12  # digits of a key that a table shows
 COUNTED = 10  # keys with one beginning, of which a message tells the number
-WORDS = 40  # characters of a question that a table shows
+WORDS = 40  # characters of a question or an answer that a table shows
+ROWS = 50  # of a table
 SCOPES = 20  # scopes that stats shows
 MESSAGES = ("messages", "current_messages")
 
@@ -149,21 +150,24 @@ def stats(found: ResponseCache, model: str | None, scope: str | None, since: str
     click.echo(f"{found.path}: {total.records:,} records, {size / 1e6:,.1f} MB")
     if not records:
         return
-    click.echo(f"since {_date(since_when)}; {_spent(total)}")
+    spent = [f"{head} {cell}" if head == "cost" else f"{cell} {head}" for head, cell in _cells(total).items()][1:]
+    click.echo(f"since {_date(since_when)}")
+    if spent:
+        click.echo(", ".join(spent))
     click.echo("models: " + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common()))
     if set(by_scope) != {""}:
-        rows = [(printable(name) or "(none)", *_cells(each)) for name, each in list(by_scope.items())[:SCOPES]]
-        click.echo(columns([("scope", "records", "input tokens", "output tokens", "cost"), *rows], (1, 2, 3, 4)))
+        heads = list(_cells(total))  # what is zero everywhere has no column
+        rows = [(printable(name) or "(none)", _cells(each)) for name, each in list(by_scope.items())[:SCOPES]]
+        body = [(name, *(cells.get(head, "0") for head in heads)) for name, cells in rows]
+        click.echo(columns([("scope", *heads), *body], range(1, len(heads) + 1)))
         if len(by_scope) > SCOPES:
             click.echo(f"… {len(by_scope) - SCOPES:,} scopes more; --json shows all", err=True)
 
 
-def _spent(total: Totals) -> str:
-    return f"{total.input_tokens:,} input tokens, {total.output_tokens:,} output tokens, ${total.cost:,.6f}"
-
-
-def _cells(total: Totals) -> tuple[str, ...]:
-    return f"{total.records:,}", f"{total.input_tokens:,}", f"{total.output_tokens:,}", f"${total.cost:,.6f}"
+def _cells(total: Totals) -> dict[str, str]:
+    """Return what is not zero, as it is shown."""
+    named = {name.replace("_", " "): value for name, value in total._asdict().items() if value}
+    return {name: money(value) if name == "cost" else f"{value:,}" for name, value in named.items()}
 
 
 def _date(stored_at: float | None) -> str:
@@ -175,15 +179,17 @@ def _date(stored_at: float | None) -> str:
 
 @cache.command("ls")
 @selecting
-@click.option("-n", "--limit", default=50, show_default=True, help="How many records at most; 0 shows all.")
+@click.option("-n", "--limit", type=int, help="How many records at most; 0 shows all. A table shows 50 by default.")
 @as_json
 @click.pass_obj
 def list_records(
-    found: ResponseCache, model: str | None, scope: str | None, since: str | None, limit: int, as_json: bool
+    found: ResponseCache, model: str | None, scope: str | None, since: str | None, limit: int | None, as_json: bool
 ) -> None:
     """List records, oldest first."""
     from itertools import islice
 
+    if limit is None:
+        limit = 0 if as_json else ROWS
     shown = list(islice(found.records(where=_where(model, scope, since)), limit or None))
     if as_json:
         click.echo(visible_json([_listed(record) for record in shown]))
@@ -191,7 +197,11 @@ def list_records(
     if not shown:
         _say_nothing_found(found)
         return
-    click.echo(columns([HEADS, *map(_row, shown)], (4, 5)))
+    rows = [HEADS, *map(_row, shown)]
+    if all(record.kind == "chat" for record in shown):
+        rows = [(row[0], *row[2:]) for row in rows]
+    last = len(rows[0]) - 1
+    click.echo(columns(rows, right=(last - 3, last - 2), cut=(last - 5, last - 4, last - 1, last)))
     if limit and len(shown) == limit and len(found) > limit:
         click.echo(f"… the first {limit} of up to {len(found):,}; --limit 0 shows all", err=True)
 
@@ -220,7 +230,7 @@ def _listed(record: Record) -> dict[str, Any]:
 
 def _row(record: Record) -> tuple[str, ...]:
     model = printable(str(record.request.get("model") or "-"))
-    cost = "?" if record.cost is None else f"${record.cost:.6f}"
+    cost = "?" if record.cost is None else money(record.cost)
     sample = printable(record.sample or "-")
     asked, answered = (printable(brief(text, WORDS)) for text in (prompt_text(record), answer_text(record)))
     return record.cache_key[:SHORT], record.kind, model, sample, _age(record.stored_at), cost, asked, answered
@@ -248,7 +258,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
         return
     parameters = {name: value for name, value in record.request.items() if name not in ("messages", "input")}
     click.echo(f"{record.kind} {record.cache_key}")
-    cost = "?" if record.cost is None else f"${record.cost:.6f}"
+    cost = "?" if record.cost is None else money(record.cost)
     click.echo(f"sample {printable(record.sample or '-')}   cost {cost}   stored {_date(record.stored_at)}")
     click.echo(printable(json.dumps(parameters, ensure_ascii=False)))
     for heading, text in _parts(record):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from .forks import after_fork_in_child
+
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterable
@@ -143,5 +145,10 @@ class _ProcessFailures(Failures):
             atexit.register(self.warn, "replay")
         super().add(scope, what, why)
 
+    def begin_anew(self) -> None:
+        """Leave to its parent, in a forked process, what the parent gathered."""
+        super().__init__()
+
 
 process_failures = _ProcessFailures()
+after_fork_in_child(process_failures.begin_anew)

@@ -260,6 +260,25 @@ def test_a_broken_pool() -> None:
     assert caught.value.results == [None]  # type: ignore[attr-defined]
 
 
+A_FAILURE_BEFORE_A_POOL = """
+from concurrent.futures import ProcessPoolExecutor
+import math
+import multiprocessing
+
+model = ScriptedClient([llmcall.InvalidRequestError("no")], cache_mode="auto", on_error="return")
+model.send_message("Hello")
+with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+    llmcall.map(math.sqrt, [4, 9], executor=pool)
+"""
+
+
+def test_a_failure_before_a_pool_is_told_once() -> None:
+    """Forked workers do not report what their parent has gathered before."""
+    with start(A_FAILURE_BEFORE_A_POOL) as process:
+        _, complaints = process.communicate()
+    assert complaints.startswith("1 call failed for good (1 outside any scope")
+
+
 AN_ERROR_THAT_IS_KEPT = """
 from concurrent.futures import ProcessPoolExecutor
 import math

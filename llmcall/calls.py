@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from .clients.registry import client as shared_client
 from .errors import OutputError, TemplateError
@@ -22,6 +22,8 @@ from .tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+
+    from weakref import ReferenceType
 
     from .clients.base import LLMClient
     from .parallel.items import RowJob
@@ -63,8 +65,8 @@ class _Templates(NamedTuple):
     variables: frozenset[str]
 
 
-# What each LLMCall gave last in a context; a new mapping at each change, since tasks share what they inherit.
-_last: ContextVar[WeakKeyDictionary[LLMCall, Answer] | None] = ContextVar("llmcall last answers", default=None)
+# What each LLMCall gave last in a context; a new dict at each change, since tasks share what they inherit.
+_last: ContextVar[dict[ReferenceType[LLMCall], Answer]] = ContextVar("llmcall last answers")
 
 
 class _Mapped:
@@ -146,6 +148,8 @@ class LLMCall(_Mapped):
         self.parameters: frozenset[str] = frozenset()  # of the function that it answers for
         self._client = client
         self._compiled: dict[str, _Templates] = {}  # by their folder
+        # The arguments of the calls, at a generation of the settings and for a model.
+        self._params_at: tuple[Any, tuple[dict[str, Any], bool]] = None, ({}, False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": {}}  # they are compiled anew in another process
@@ -281,12 +285,13 @@ class LLMCall(_Mapped):
         if "response_format" in self.model_params:
             return self.model_params, False
         model = client.model_named(self.model_params.get("model"))
-        if not client.capabilities(model).structured_output:
-            return self.model_params, False
-        wanted = response_format(self.output_type)
-        if wanted is None:
-            return self.model_params, False
-        return {**self.model_params, "response_format": UncheckedFormat(wanted)}, True
+        place = client.resolved.generation, model
+        if self._params_at[0] != place:
+            has_schemas = client.capabilities(model).structured_output
+            wanted = response_format(self.output_type) if has_schemas else None
+            params = {**self.model_params, "response_format": UncheckedFormat(wanted)} if wanted else self.model_params
+            self._params_at = place, (params, wanted is not None)
+        return self._params_at[1]
 
     def _failed(self, error: OutputError, cause: BaseException | None, answer: Answer) -> Answer:
         """Raise, log or return an error, as ``on_error`` says."""
@@ -301,14 +306,13 @@ class LLMCall(_Mapped):
         return self._remember(answer._replace(value=None if wanted == "none" else error))
 
     def _remember(self, answer: Answer) -> Answer:
-        known = WeakKeyDictionary(_last.get() or {})
-        known[self] = answer
+        known = {call: last for call, last in _last.get({}).items() if call() is not None}
+        known[ref(self)] = answer
         _last.set(known)
         return answer
 
     def _last_answer(self) -> Answer | None:
-        known = _last.get()
-        return None if known is None else known.get(self)
+        return _last.get({}).get(ref(self))
 
 
 def _check_braces(templates: Iterable[Template], unused: frozenset[str]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -165,17 +164,24 @@ def _jinja(name: str, source: str, load: Load) -> tuple[Iterable[str], Render]:
     """
     if not any(mark in source for mark in ("{{", "{%", "{#")):  # a plain text needs no Jinja2 (30 ms to import)
         return (), lambda variables: source
+    from jinja2 import TemplateError as JinjaError
+
     sources = _Sources(name, source, load)
     environment = _environment(sources)
-    with _explained(sources, ()):
+    try:
         code = environment.compile(source, name, name)
         variables = _jinja_variables(environment, sources, name, source, {name})
-    template = environment.template_class.from_code(environment, code, environment.make_globals(None))
+    except (JinjaError, *RUNTIME_ERRORS) as error:
+        raise _explained(error, sources, ()) from error
+    # All that a template finds by a name, in one dict: Jinja2 copies it for each rendering.
+    template = environment.template_class.from_code(environment, code, dict(environment.globals))
 
-    def render(variables: Mapping[str, Any]) -> str:
+    def render(given: Mapping[str, Any]) -> str:
         """Render it with variables."""
-        with _explained(sources, variables):
-            return template.render(variables)
+        try:
+            return template.render(given)
+        except (JinjaError, *RUNTIME_ERRORS) as error:
+            raise _explained(error, sources, given) from error
 
     return variables, render
 
@@ -291,17 +297,13 @@ def _jinja_variables(
     return found
 
 
-@contextmanager
-def _explained(sources: _Sources, given: Iterable[str]) -> Iterator[None]:
-    """Raise whatever goes wrong in a template as a ``TemplateError``."""
+def _explained(error: Exception, sources: _Sources, given: Iterable[str]) -> TemplateError:
+    """Return what went wrong in a template, naming its line."""
     import jinja2
 
-    try:
-        yield
-    except jinja2.TemplateSyntaxError as error:
-        raise TemplateError(f"{error.name or sources.name}, line {error.lineno}: {error.message}") from error
-    except (jinja2.TemplateError, *RUNTIME_ERRORS) as error:
-        raise TemplateError(f"{sources.line_of(error)}: {_problem(sources, error, given)}") from error
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return TemplateError(f"{error.name or sources.name}, line {error.lineno}: {error.message}")
+    return TemplateError(f"{sources.line_of(error)}: {_problem(sources, error, given)}")
 
 
 def _problem(sources: _Sources, error: Any, given: Iterable[str]) -> str:

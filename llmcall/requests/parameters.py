@@ -111,8 +111,10 @@ def _value(name: str, value: Any) -> Any:
     if name == "response_format" and not isinstance(value, dict):
         from . import schemas
 
-        value = schemas.format_of(value)
-    elif name == "tools" and isinstance(value, (list, tuple)):
+        return schemas.format_of(value)
+    if isinstance(value, UncheckedFormat):
+        return dict(value)  # made once for a type, of plain data
+    if name == "tools" and isinstance(value, (list, tuple)):
         value = [_described(tool) for tool in value]
     return _checked(plain(value, name), name, KINDS.get(name, ANY))
 

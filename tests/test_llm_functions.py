@@ -91,7 +91,7 @@ def test_an_answer_that_does_not_fit_is_asked_again() -> None:
     first, said, correction = asked(client, 1)
     assert first == ("user", "Would you buy bread for 3 coins?\n\nAnswer with yes or no.")
     assert said == ("assistant", "Perhaps.")
-    why = "it says neither yes nor no"
+    why = "it gives none of the options by itself"
     assert correction == ("user", f"I cannot use that answer: {why}.\nAnswer with yes or no.")
     assert [message["role"] for message in answer.messages] == ["user", "assistant"] * 3
     again = LLMCall(user=USER, output_type=bool, client=client)
@@ -152,7 +152,7 @@ def test_an_output_error_says_all() -> None:
         call(name="Lisa", unused="x")
     text = str(failed.value)
     assert text.partition("; to ask anew")[0].split("\n  ") == [
-        "it says neither yes nor no", "answer: 'Perhaps.'", "expected: Answer with yes or no.",
+        "it gives none of the options by itself", "answer: 'Perhaps.'", "expected: Answer with yes or no.",
         "scope: trial#0", "item: name='Lisa'", "after 3 tries, which are recorded",
     ]  # fmt: skip
     assert (failed.value.text, failed.value.expected) == ("Perhaps.", "Answer with yes or no.")

@@ -93,16 +93,15 @@ ACCEPTED = [
     (str, "  As I said:\n", "  As I said:\n"),
     *((bool, text, True) for text in (
         "yes", "YES!", "true", '"Yes."', "**Yes**", "- Yes", "Hmm... yes.", "```\nyes\n```", "I like bread.\n\nYes",
-        "Yes, there is no bread at home, and no money is lost.", "Well, yes, I would.", "Would I buy it? Yes.",
-        "I would say yes, because I like it.", "My answer is: **Yes**", "The statement is true.",
-        "Final decision: yes\nThank you", "I'm not hungry, but my answer is yes.",
+        "Yes - there is bread", "Well, yes, I would.", "Would I buy it, yes or no? Yes.", "My answer is: **Yes**",
+        "The answer is yes.", "Final decision: yes\nThank you",
         "<think>No, wait. Is 5 fair? No.</think>\nYes")),
     *((bool, text, False) for text in (
-        "no", "No, I would not.", "No thanks", "No because it is dear", "FALSE", "Of course no.", "The answer is no.",
-        "no\n\nIt is too expensive for me", "No. No one would.", "Answer: no")),
+        "no", "No, I would not.", "FALSE", "The answer is no.", "no\n\nIt is too expensive for me", "No. No one would.",
+        "Answer: no")),
     *((int, text, 7) for text in (
-        "7", "7.", "**7**", "(7)", "~7", "€ 7", "7€", "US$7", "USD 7", "7 (seven)", "7kg", "Answer - 7", "about 7",
-        "Price: 7 coins. I repeat: 7.0", "<answer>7</answer>", "I pay \\$7", "It's 7. Definitely 7!", "7.0",
+        "7", "7.", "**7**", "(7)", "€ 7", "7€", "7 (seven)", "Price: 7, I repeat: 7.0", "<answer>7</answer>",
+        "The answer is 7. Definitely: 7!", "7.0",
         '{"price": 7}', "```json\n7\n```")),
     *((int, text, -5) for text in ("-5", "−5", "-$5", "$-5")),
     *((int, text, 1234) for text in ("1,234", "1 234", "1_234", "1\u202f234", "+1234", "1,234.00", "1.234e3")),
@@ -110,24 +109,24 @@ ACCEPTED = [
     (float, "1,234,567.89", 1234567.89),
     (float, ".5", 0.5),
     (float, "2.5E-3", 0.0025),
-    (float, "I would pay 3 coins.", 3.0),
+    (float, "I would pay: $3", 3.0),
     (Action, "I would choose: BUY.", "buy"),
     (Action, "Action: **wait**\nReason: prices fall", "wait"),
     (Mood, "VERY_GOOD", Mood.VERY_GOOD),
-    (Mood, "I feel very good today.", Mood.VERY_GOOD),
+    (Mood, "I feel: very good!", Mood.VERY_GOOD),
     (Level, "top", Level.HIGH),
-    (Level, "a level of 2", Level.HIGH),
+    (Level, "Level: 2", Level.HIGH),
     (Size, "xl", Size.LARGE),
     (Size, "SMALL", Size.SMALL),
-    (Literal["C", "C++", "C#"], "I use C++.", "C++"),
-    *((Literal["A", "B", "I"], text, "B") for text in ("b", "(B)", "I'd say B.", "B) because it is a good one")),
-    (Literal["good", "not good"], "It is not good.", "not good"),
+    (Literal["C", "C++", "C#"], "Language: `C++`", "C++"),
+    *((Literal["A", "B", "I"], text, "B") for text in ("b", "(B)", "My answer: B.", "B) because it is a good one")),
+    (Literal["good", "not good"], "It is: not good.", "not good"),
     (Literal[-1, 0, 1], "-1", -1),
-    (Literal["US", "us"], "I mean the US.", "US"),
+    (Literal["US", "us"], "Country: US", "US"),
     (Literal["yes", "no"], "No, because yes-men bore me", "no"),
-    (Literal[True, False], "Yes, please", True),
-    (Literal["don't know", "buy"], "I don’t know", "don't know"),
-    (Literal["buy now", "wait"], "Let us buy\nnow!", "buy now"),
+    (Literal[True, False], "True!", True),
+    (Literal["don't know", "buy"], "Don’t know.", "don't know"),
+    (Literal["buy now", "wait"], "So, Buy_Now!", "buy now"),
     (list, 'Here: ["a", 1, null]', ["a", 1, None]),
     (list[int], "```json\n[1, 2, 3,]\n```", [1, 2, 3]),
     (list[int], "['1', 2.0]", [1, 2]),
@@ -144,13 +143,13 @@ ACCEPTED = [
     (Buyer, "{'name': 'Lisa', 'age': 28}", Buyer("Lisa", 28)),
     (Visit, '\ufeff{"day": "Monday", "coins": 3}', {"day": "Monday", "coins": 3}),
     (MaybeInt, "None", None),
-    (MaybeInt, "5 coins", 5),
+    (MaybeInt, "5.", 5),
     (Offer | None, "null", None),
     (Literal["none", "some"] | None, "none", "none"),
     (int | list[int], "[1]", [1]),
     (int | str, "many", "many"),
     (datetime.date, "**2026-11-20**", datetime.date(2026, 11, 20)),
-    (Annotated[int, Field(ge=1, le=5)], "I rate it 4.", 4),
+    (Annotated[int, Field(ge=1, le=5)], "I rate it: 4.", 4),
     # JSON that is none, but can mean one thing only
     (list, "{'a': 'it\\'s', \"b\": 'say \"hi\"'} [1]", [1]),
     (dict, '{"a": 1 // one\n, # two\n "b": /* three , } */ 2}', {"a": 1, "b": 2}),
@@ -167,16 +166,15 @@ ACCEPTED = [
     (dict, '```\nnothing\n```\n{"a": 0}', {"a": 0}),
 ]  # fmt: skip
 REFUSED = [
-    *((bool, text, "neither") for text in (
+    *((bool, text, "none of the options by itself") for text in (
         "perhaps", "y", "1", "Definitely!", "No bread is worth that", "No preference", "There is no way to know.",
         "It's true that bread is nice, but I will pass.", "I'm not sure", "maybe", "No idea.", "yesterday", "no-one",
-        "The bread is no good.")),
-    *((bool, text, "both") for text in ("Yes/No", "Yes or no?", "No, yes", "Yes. No thanks.", "yes... actually no")),
-    *((bool, text, "negation|neither|undecided") for text in ("That is not true.", "I would not say yes.")),
-    *((bool, text, "undecided|neither") for text in (
-        "Yes, maybe.", "It depends: yes if I am hungry.", "Yes, but I'm not sure.")),
+        "The bread is no good.", "That is not true.", "I would not say yes.", "It depends: yes if I am hungry.",
+        "Yes/No", "Yes or no?", "Yes?")),
+    *((bool, text, "more than one option: yes, no") for text in ("Yes, no", "Yes. No thanks.", "yes... actually no")),
     *((int, text, "no number in digits") for text in ("three", "½", "nan", "infinity")),
-    *((int, text, "different") for text in ("between 3 and 5", "8 out of 10", "[1, 2]")),
+    *((int, text, "different") for text in ("[1, 2]", "3 (5)", "3, or: 4")),
+    *((int, text, "by itself") for text in ("between 3 and 5", "8 out of 10", "about 5", "5 coins", "1. I pay 7")),
     *((float, text, "it") for text in (
         "1e999", "2½", "10²", "3 to 5", "3-5", "5-5", "5 – 5", "7/10", "12:12", "2^2", "3 x 3", "3x", "50%",
         "50 percent", "5k", "5 million", "3 dozen", "2nd", "7pm", "3 and a half", "1,5", "0,234", "1,23", "1.234,56",
@@ -184,12 +182,11 @@ REFUSED = [
         "Answer: - 5", "–5", "+-5", "-$-5", "minus 5", "not 7", "I wouldn't pay 7", "1. I pay 7", "9" * 5000)),
     *((int, text, "no whole number") for text in ("3.5", "1e300", "9007199254740993.0")),
     (int, '{"price": 12', "cut off"),
-    (Action, "buy or sell", "more than one option: buy, sell"),
-    *((Action, text, "negation") for text in ("I don't buy", "I refuse to buy", "buy or not")),
-    (Action, "Should I buy? Yes.", "question"),
-    (Action, "Buy? Not at all.", "question"),
-    *((Action, text, "none of the options") for text in ("steal", "sell-off")),
-    (Mood, "I never feel very good", "negation"),
+    (Action, "Buy. I will not sell.", "more than one option: buy, sell"),
+    *((Action, text, "none of the options") for text in (
+        "buy or sell", "I don't buy", "I refuse to buy", "buy or not", "Should I buy? Yes.", "Buy? Not at all.",
+        "steal", "sell-off")),
+    (Mood, "I never feel very good", "none of the options"),
     (Level, "3", "none of the options"),
     *((Literal["A", "B", "I"], text, "it") for text in (
         "A better offer is needed", "A or B.", "A better offer would be B.", "So I think", "I and B")),
@@ -320,7 +317,7 @@ PLAIN = st.recursive(
     max_leaves=12,
 )
 WORDS = "Here you are:\n\n```\n{}\n```\nGood luck!"
-AROUND = st.sampled_from(["{}", "```json\n{}\n```", WORDS, "It's {} indeed.", "\ufeff {} ", "~~~\n{}\n~~~"])
+AROUND = st.sampled_from(["{}", "```json\n{}\n```", WORDS, "It's: {}, indeed.", "\ufeff {} ", "~~~\n{}\n~~~"])
 
 
 def put(around: str, text: str) -> str:
@@ -350,7 +347,6 @@ def test_numbers_and_verdicts_come_back(whole: int, real: float, verdict: bool, 
     """So do numbers, with thousands separators too, and booleans in fences."""
     assert read(put(around, str(whole)), int) == read(put(around, f"{whole:,}"), int) == whole
     assert read(put(around, repr(real)), float) == real
-    around = "{}" if "It's" in around else around
     assert read(put(around, json.dumps(verdict)), bool) is read(put(around, str(verdict)), bool) is verdict
 
 

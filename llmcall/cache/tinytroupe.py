@@ -183,7 +183,7 @@ def _request(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> di
     return {
         "model": model,
         "messages": messages,
-        **asked_parameters(given_parameters(given, None)),
+        **asked_parameters(given_parameters(given)),
         **({"namespace": namespace} if namespace else {}),
     }
 

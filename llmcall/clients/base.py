@@ -15,6 +15,7 @@ from ..errors import APIError, CacheCorruptError, ConfigError
 from ..forks import after_fork_in_child
 from ..notices import FAILED, LEFT
 from ..replay.scopes import note_served
+from ..requests.parameters import configured_parameters
 from ..tracebacks import short_traceback, shorten
 from ..types import Outcome, Reply
 
@@ -91,7 +92,8 @@ class LLMClient:
         kind = type(self)
         # A subclass may find the model by more than settings and arguments.
         by_settings = kind.model_named is LLMClient.model_named and kind.default_model is LLMClient.default_model
-        return Resolved(generation, settings, shared_cache(settings.cache_path), {}, {}, {} if by_settings else None)
+        cache, defaults = shared_cache(settings.cache_path), configured_parameters(settings)
+        return Resolved(generation, settings, cache, {}, {}, defaults, {} if by_settings else None)
 
     @property
     def settings(self) -> Settings:
@@ -270,7 +272,7 @@ class LLMClient:
         values = (
             model, temperature, max_tokens, top_p, frequency_penalty, presence_penalty, stop, seed, n, response_format,
             tools, tool_choice, reasoning_effort, extra_body, timeout, deadline, max_attempts, waiting_time,
-            exponential_backoff_factor, sample, cache, on_error, dedent_messages or None, params,
+            exponential_backoff_factor, sample, cache, on_error, dedent_messages or None,
         )  # fmt: skip
         __tracebackhide__ = True
         call = None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from ..cassettes.cassette import active_cassette, guards, is_any_open
 from ..errors import CacheMissError, LLMCallError, ScopeError
-from ..notices import REFUSED, process_failures
-from ..replay.scopes import Draw, draw, standing
+from ..notices import REFUSED, logger, process_failures, warn_once
+from ..replay.scopes import here, standing
 from ..requests.keys import ANEW, identity, key_of, sampled_key
 from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import UNKEYED, asked_parameters, check_names, expected_answer, given_parameters
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..config.settings import Endpoint, Settings
     from ..models.capabilities import Capabilities
     from ..models.prices import Price
+    from ..replay.scopes import Draw
     from .limits import Pool
     from .usage import UsageDelta
 
@@ -82,14 +83,21 @@ SMALLEST = {
 }
 
 
-def split_options(arguments: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
+DEFAULT_OPTIONS = Options()
+OPTIONS = frozenset(Options._fields)
+
+
+def split_options(given: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
     """Return a call's options, checked, and its other arguments.
 
+    :param given: arguments by name, none of which is ``None``.
     :raises TypeError: for an option of the wrong type, naming it.
     :raises ValueError: for one out of range.
     """
-    given = {name: value for name, value in arguments.items() if value is not None}
-    return Options(**{name: _checked(name, given.pop(name)) for name in given.keys() & set(Options._fields)}), given
+    if OPTIONS.isdisjoint(given):
+        return DEFAULT_OPTIONS, given
+    params = {name: value for name, value in given.items() if name not in OPTIONS}
+    return Options(**{name: _checked(name, given[name]) for name in given.keys() & OPTIONS}), params
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -125,6 +133,7 @@ class Resolved(NamedTuple):
     :param generation: of the settings.
     :param pools: by model, each made at its first call.
     :param hosts: that serve a model, by model.
+    :param defaults: the parameters that the settings give a default to.
     :param memo: chat calls without their draws, by their arguments; ``None`` where those do not decide alone.
     """
 
@@ -133,6 +142,7 @@ class Resolved(NamedTuple):
     cache: ResponseCache
     pools: dict[str, Pool]
     hosts: dict[str, set[str]]
+    defaults: dict[str, Any]
     memo: dict[bytes, _Undrawn] | None
 
 
@@ -241,8 +251,31 @@ class PreparedCall(NamedTuple):
         return self.cassette.keep(record)
 
     def stored(self) -> Record | None:
-        """Return the answer that the disk cache holds by now, where it may supply it."""
-        return from_cache(self) if self.cassette is None or self.cassette.cassette.reads_cache else None
+        """Return the answer that the disk cache holds, or ``None``; also where it may not supply it."""
+        if self.options.cache is False or (self.cassette is not None and not self.cassette.cassette.reads_cache):
+            return None
+        resolved, request = self.resolved, self.request
+        record = resolved.cache.get(request, mode=resolved.settings.cache_mode)
+        if record is None:
+            return None
+        if "fallback" in record.response:
+            record = followed(record, resolved.cache.lookup)
+        if record is not None and record.host is not None:
+            hosts = resolved.hosts.get(request.model)
+            if hosts is None or record.host not in hosts:
+                self._check_host(record)
+        return record
+
+    def _check_host(self, record: Record) -> None:
+        """Say so, once, where a record of a model comes from another host than those that serve it now."""
+        model = record.request.get("model", "")
+        known = self.resolved.hosts
+        hosts = known.get(model) or known.setdefault(model, self.client.hosts(model))
+        if record.host not in hosts:
+            warn_once(
+                f"answers of {model} recorded from {record.host} are used for {', '.join(sorted(hosts))}; "
+                "[Cache] NAMESPACE keeps servers apart that differ"
+            )
 
     def refuses(self, record: Record) -> bool:
         """Return whether a recorded answer is none to this call: its ``response_format`` refuses it.
@@ -275,11 +308,11 @@ class _Undrawn(NamedTuple):
     """Hold a chat call before it takes its draw.
 
     :param request: as it is outside any scope.
-    :param identified: what its draws are counted by.
+    :param identified: what :func:`llmcall.requests.keys.identity` says of it.
     """
 
     request: Request
-    identified: bytes
+    identified: Any
     options: Options
     parse: Callable[[str], Any] | None
 
@@ -298,43 +331,41 @@ def prepare_chat(
     if is_any_open() or resolved.settings.cassette_path is not None:
         cassette = active_cassette(client.base_settings)
         resolved = client.resolved  # a cassette's own settings stand above the others
-    memo = resolved.memo
+    undrawn = None
+    if resolved.memo is not None:
+        try:
+            packed = dumps((messages, values, arguments), PLAIN)  # type: ignore[arg-type]
+            undrawn = resolved.memo.get(packed) or _remembered(client, resolved, packed)
+        except (ValueError, RecursionError):  # not plain data
+            pass
+    request, identified, options, parse = undrawn or _undrawn(client, resolved, messages, values, arguments)
     try:
-        packed = None if memo is None else dumps((messages, values, arguments), PLAIN)  # type: ignore[arg-type]
-    except (ValueError, RecursionError):  # not plain data
-        packed = None
-    undrawn = memo.get(packed) if memo is not None and packed is not None else None
-    if undrawn is None and packed is not None and memo is not None:
-        undrawn = _remembered(client, resolved.settings, packed, memo)
-    if undrawn is None:
-        undrawn = _undrawn(
-            client, resolved.settings, messages, {**dict(zip(ARGUMENTS, values, strict=False)), **arguments}
-        )
-    request, identified, options, parse = undrawn
-    try:
-        drawn = draw(identified, options.sample)
+        active = here()
     except ScopeError as error:
         _note_refused(client, request, error)
         raise
-    if drawn is None:
+    scope, drawn = "" if active is None else active.path, None
+    if options.sample is not None:
+        sample = f"{scope}#{options.sample}"
+    elif active is not None:
+        drawn = active.draw(identified)
+        sample = drawn.sample
+    else:
         return PreparedCall(client, resolved, request, options, "", None, cassette, parse)
-    sample = drawn.sample if isinstance(drawn, Draw) else drawn
     request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
-    scope = sample.partition("#")[0]
-    return PreparedCall(
-        client, resolved, request, options, scope, drawn if isinstance(drawn, Draw) else None, cassette, parse
-    )
+    return PreparedCall(client, resolved, request, options, scope, drawn, cassette, parse)
 
 
-def _remembered(client: Client, settings: Settings, packed: bytes, memo: dict[bytes, _Undrawn]) -> _Undrawn | None:
+def _remembered(client: Client, resolved: Resolved, packed: bytes) -> _Undrawn | None:
     """Return a call made of a copy of its arguments, which nobody else changes, and remember it.
 
     ``None`` where there is something wrong with the copy: marshal takes what shares its memory, as NumPy's numbers do,
     for bytes.
     """
-    messages, values, arguments = loads(packed)
+    memo = resolved.memo
+    assert memo is not None
     try:
-        undrawn = _undrawn(client, settings, messages, {**dict(zip(ARGUMENTS, values, strict=False)), **arguments})
+        undrawn = _undrawn(client, resolved, *loads(packed))
     except (TypeError, ValueError):
         return None
     if len(packed) <= MEMO_BYTES // 64:
@@ -344,12 +375,17 @@ def _remembered(client: Client, settings: Settings, packed: bytes, memo: dict[by
     return undrawn
 
 
-def _undrawn(client: Client, settings: Settings, messages: Any, arguments: Mapping[str, Any]) -> _Undrawn:
-    options, params = split_options(arguments)
+def _undrawn(
+    client: Client, resolved: Resolved, messages: Any, values: tuple[Any, ...], arguments: Mapping[str, Any]
+) -> _Undrawn:
+    given = {name: value for name, value in zip(ARGUMENTS, values, strict=False) if value is not None}
+    given.update((name, value) for name, value in arguments.items() if value is not None)
+    options, params = split_options(given)
     model = client.model_named(params.pop("model", None))
     check_names(params)
+    settings = resolved.settings
     checked = check_messages(messages, dedent=options.dedent_messages)
-    given = given_parameters(params, settings)
+    given = {**resolved.defaults, **given_parameters(params)} if params else resolved.defaults.copy()
     headers = given.pop("extra_headers", {})
     asked = {"model": model, **asked_parameters(given), "messages": asked_messages(checked, _normalizer_of(settings))}
     if namespace := client.namespace(model):
@@ -389,14 +425,14 @@ def prepare_embeddings(
 
     :raises TypeError: for a wrong argument.
     """
-    options, params = split_options(arguments)
+    options, params = split_options({name: value for name, value in arguments.items() if value is not None})
     if options.sample is not None:
         raise TypeError("embeddings take no sample: the same text has the same embedding")
     first = active_cassette(client.base_settings)
     texts = texts_of(text)
     name = client.model_named(model or client.default_embedding_model())
     check_names(params, embedding=True)
-    given = given_parameters(params, None)
+    given = given_parameters(params)
     headers = given.pop("extra_headers", {})
     keyed = {name: value for name, value in given.items() if name not in UNKEYED}
     if namespace := client.namespace(name):
@@ -437,7 +473,7 @@ def lookup(call: PreparedCall) -> Record | None:
 
     :raises CacheMissError: where there is none and no leave.
     """
-    cassette, record = call.cassette, None
+    cassette = call.cassette
     if cassette is not None:
         record = followed(cassette.find(call.request), cassette.find_key)
         if record is not None:
@@ -445,52 +481,23 @@ def lookup(call: PreparedCall) -> Record | None:
                 return lookup(call.anew())
             cassette.cassette.count_replay()
             return record
-    if call.options.cache is not False and (cassette is None or cassette.cassette.reads_cache):
-        record = from_cache(call)
-        if record is not None:
-            record = record if cassette is None else call.keep(record)
-            return lookup(call.anew()) if call.request.expected is not None and call.refuses(record) else record
-    _check_leave(call)
-    return None
+    record = call.stored()
+    if record is None:
+        _check_leave(call)
+        return None
+    if cassette is not None:
+        record = call.keep(record)
+    return lookup(call.anew()) if call.request.expected is not None and call.refuses(record) else record
 
 
 def past_misfits(call: PreparedCall) -> PreparedCall:
     """Return a call that :func:`lookup` found no answer to, as the draw that it is to be recorded as."""
-    cassette, record = call.cassette, None
-    if cassette is not None:
-        record = followed(cassette.find(call.request), cassette.find_key)
-    if record is None and call.options.cache is not False:
+    record = None
+    if call.cassette is not None:
+        record = followed(call.cassette.find(call.request), call.cassette.find_key)
+    if record is None:
         record = call.stored()
     return call if record is None or not call.refuses(record) else past_misfits(call.anew())
-
-
-def from_cache(call: PreparedCall) -> Record | None:
-    """Return the answer that the disk cache holds, or ``None``."""
-    resolved, request = call.resolved, call.request
-    record = resolved.cache.get(request, mode=resolved.settings.cache_mode)
-    if record is None:
-        return None
-    if "fallback" in record.response:
-        record = followed(record, resolved.cache.lookup)
-    if record is not None and record.host is not None and request.kind != "function":
-        hosts = resolved.hosts.get(request.model)
-        if hosts is None or record.host not in hosts:
-            _check_host(call, record)
-    return record
-
-
-def _check_host(call: PreparedCall, record: Record) -> None:
-    """Say so, once, where a record of a model comes from another host than those that serve it now."""
-    model = record.request.get("model", "")
-    known = call.resolved.hosts
-    hosts = known.get(model) or known.setdefault(model, call.client.hosts(model))
-    if record.host not in hosts:
-        from ..notices import warn_once
-
-        warn_once(
-            f"answers of {model} recorded from {record.host} are used for {', '.join(sorted(hosts))}; "
-            "[Cache] NAMESPACE keeps servers apart that differ"
-        )
 
 
 def _check_leave(call: PreparedCall) -> None:
@@ -527,10 +534,8 @@ def _missed(call: PreparedCall) -> CacheMissError:
 
 def _note_refused(client: Client, request: Request, error: LLMCallError) -> None:
     """Log a call that had no leave, count it, and note it for the end of the run: a program may swallow the error."""
-    import logging
-
     what = f"{request.kind} request {request.cache_key[:12]} to {printable(request.model)}"
-    logging.getLogger("llmcall").error("%s refused: %s: %s", what, type(error).__name__, error.args[0])
+    logger().error("%s refused: %s: %s", what, type(error).__name__, error.args[0])
     client.count_usage(request.model, standing(), {"errors": 1})
     process_failures.add(standing(), f"{what}: {type(error).__name__}", REFUSED)
 

@@ -20,7 +20,7 @@ from ..requests.keys import identity, normalizer, sampled_key
 from ..requests.plain_data import map_leaves, plain
 from ..tracebacks import shorten
 from ..types import Outcome, Request, record_of
-from .scopes import Scope, draw
+from .scopes import Scope, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,9 +168,9 @@ def _prepared(
     if settings.cache_namespace:
         asked["namespace"] = settings.cache_namespace
     identified = identity(kind, asked)
-    drawn = draw(identified)
-    assert not isinstance(drawn, str)
-    sample = drawn.sample if drawn else None
+    active = here()
+    drawn = None if active is None else active.draw(identified)
+    sample = None if drawn is None else drawn.sample
     request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
     return FunctionCall(name, run, request, drawn, tape, shared_cache(settings.cache_path), settings, live)
 

@@ -26,8 +26,8 @@ from ..notices import warn_once
 from ..types import Record, Request
 
 __all__ = [
-    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "current", "draw", "forget", "here", "inside",
-    "is_made_name", "made_name", "note_served", "path", "path_of", "scope", "standing", "within",
+    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "current", "forget", "here", "inside",
+    "is_made_name", "made_name", "note_served", "path_of", "scope", "standing", "within",
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -56,15 +56,13 @@ _lock = threading.RLock()  # of what is counted here; held for microseconds, and
 Counts = Mapping[bytes, tuple[int, list[int]]]  # by key: the next number, and the free ones below it
 
 
-def draw_key(path: str, identified: bytes) -> bytes:
+def draw_key(path: str, identified: Any) -> bytes:
     """Return what a request's draws in a scope are counted by, as small as can be: it stays as long as the scope.
 
     :param path: the scope's.
     :param identified: what :func:`llmcall.requests.keys.identity` returned.
     """
-    from hashlib import sha256
-
-    return path.encode("utf-8", "surrogatepass") + sha256(identified).digest()[:DIGEST_BYTES]
+    return path.encode("utf-8", "surrogatepass") + identified.digest()[:DIGEST_BYTES]  # type: ignore[no-any-return]
 
 
 def path_of(key: bytes) -> str:
@@ -227,6 +225,17 @@ class Active:
         self.generators, self.journal = generators, journal
         self.process = _this_process
 
+    def draw(self, identified: Any) -> Draw:
+        """Take the next draw of a request.
+
+        :param identified: what :func:`llmcall.requests.keys.identity` says of it.
+        """
+        key = draw_key(self.path, identified)
+        drawn = Draw(self.path, self.draws, key, self.draws.take(key))
+        if self.journal is not None:
+            self.journal.append(drawn)
+        return drawn
+
     def check_is_inmost(self) -> None:
         """Refuse to end before a scope that was opened after this one.
 
@@ -259,7 +268,7 @@ _current: ContextVar[Active | None] = ContextVar("llmcall scope", default=None)
 _open: dict[Active, int] = {}  # the scopes that are open, each with the thread that opened it
 _process: list[Active] = []  # the scope opened with process=True
 _roots: list[Active | None] = []  # what LLMCALL_SCOPE names, once it was read
-_served: set[int] = set()  # hashes of the keys whose answers were given outside any scope
+_served: set[int] | None = set()  # hashes of the keys whose answers were given outside any scope, until one was twice
 
 
 class Scope:
@@ -272,7 +281,7 @@ class Scope:
         self._entered: list[Active] = []
 
     def __enter__(self) -> Scope:
-        active = self._inside(_own(), _generator_above(sys._getframe(1)))
+        active = self._inside(_current.get(), _generator_above(sys._getframe(1)))
         if self.process:
             _enter_process(active)
         _current.set(active)
@@ -284,7 +293,7 @@ class Scope:
     def _inside(self, outer: Active | None, generator: _Generator | None) -> Active:
         if self.name is None:
             return Active("", _none_meant, outer, self)
-        around = outer or _shared()
+        around = current()
         own = () if generator is None else (generator,)
         if around is None or not around.path:
             return Active(self.name, self._draws, outer, self, own)
@@ -369,17 +378,6 @@ def _enter_process(active: Active) -> None:
         _process.append(active)
 
 
-def _own() -> Active | None:
-    """Return what the present context stands in, opened in this process."""
-    active = _current.get()
-    return active if active is None or active.process is _this_process else None
-
-
-def _shared() -> Active | None:
-    """Return the scope of threads that have none of their own."""
-    return _process[0] if _process else _root()
-
-
 def _root() -> Active | None:
     """Return the root scope that LLMCALL_SCOPE names, the same for the whole process."""
     if not _roots:
@@ -392,8 +390,17 @@ def _root() -> Active | None:
 
 def forget() -> None:
     """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget what was served outside scopes."""
+    global _served
     _roots.clear()
-    _served.clear()
+    _served = set()
+
+
+def current() -> Active | None:
+    """Return what the present context stands in, without a check; ``None`` outside any scope."""
+    active = _current.get()
+    if active is None or active.process is not _this_process:
+        return _process[0] if _process else _roots[0] if _roots else _root()
+    return active
 
 
 def here() -> Active | None:
@@ -402,9 +409,7 @@ def here() -> Active | None:
     :raises ScopeError: in a thread or worker process without a scope while one is open elsewhere, and where a generator
         left it open.
     """
-    active = _current.get()
-    if active is None or active.process is not _this_process:
-        active = _process[0] if _process else _roots[0] if _roots else _root()
+    active = current()
     if active is None:
         if _open and threading.get_ident() not in tuple(_open.values()):
             raise ScopeError(IN_A_THREAD)
@@ -414,17 +419,6 @@ def here() -> Active | None:
     if active.generators:
         active.check_generators()
     return active if active.path else None
-
-
-def path() -> str | None:
-    """Return the scope path of the present context, or ``None`` outside any scope."""
-    active = here()
-    return active.path if active else None
-
-
-def current() -> Active | None:
-    """Return what the present context stands in, without a check; ``None`` outside any scope."""
-    return _own() or _shared()
 
 
 def within(around: Active | None) -> AbstractContextManager[Any]:
@@ -441,26 +435,6 @@ def standing() -> str:
     """Return the scope path of the present context; empty outside any scope, whatever is open elsewhere."""
     active = current()
     return active.path if active else ""
-
-
-def draw(identified: bytes, sample: str | None = None) -> Draw | str | None:
-    """Take the next draw of a request in the present scope.
-
-    :param identified: what :func:`llmcall.requests.keys.identity` returned.
-    :param sample: given by the caller: it stands for the number, and no count moves.
-    :returns: the draw; or the given sample with its path; or ``None`` outside any scope.
-    :raises ScopeError: as of :func:`here`.
-    """
-    active = here()
-    if sample is not None:
-        return f"{active.path if active else ''}#{sample}"
-    if active is None:
-        return None
-    key = draw_key(active.path, identified)
-    drawn = Draw(active.path, active.draws, key, active.draws.take(key))
-    if active.journal is not None:
-        active.journal.append(drawn)
-    return drawn
 
 
 @contextmanager
@@ -486,15 +460,17 @@ def inside(path: str, draws: Draws, journal: list[Draw] | None = None) -> Iterat
 def note_served(request: Request) -> None:
     """Warn, once in a process, where one answer serves the same request twice outside any scope.
 
-    To be called with each chat that was answered from a record or gave one.
+    :param request: of a chat that was answered from a record.
     """
-    if request.sample is not None or request.kind != "chat" or request.asked.get("temperature") == 0:
+    global _served
+    if _served is None or request.sample is not None or request.asked.get("temperature") == 0:
         return
     known = hash(request.cache_key)
     if known not in _served:
         if len(_served) < 100_000:
             _served.add(known)
         return
+    _served = None
     warn_once(
         "outside any scope, one recorded answer serves every identical request, whoever asks: give each actor a "
         "scope (with llmcall.scope(name): …) or each draw a number (sample=1) where each is to have its own answer",
@@ -547,7 +523,7 @@ def bind(function: Callable[..., Any]) -> Bound:
         tasks that ask the same share an answer there, of which a warning tells.
     :raises ScopeError: between two steps of a generator that left the scope open.
     """
-    active = _own() or _shared()
+    active = current()
     if active is None:
         return Bound(function, None, _none_meant)
     active.check_generators()

@@ -71,14 +71,16 @@ def _is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def identity(kind: str, asked: Mapping[str, Any]) -> bytes:
-    """Return the canonical JSON of a request up to its sample, which alone comes after."""
-    return b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(asked))
+def identity(kind: str, asked: Mapping[str, Any]) -> Any:
+    """Return the SHA-256 object of a request's canonical JSON up to its sample, which alone comes after."""
+    return sha256(b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(asked)))
 
 
-def sampled_key(identified: bytes, sample: str | None) -> str:
+def sampled_key(identified: Any, sample: str | None) -> str:
     """Return the key, 64 hexadecimal digits, of what :func:`identity` returned and a sample."""
-    return sha256(b'%s,"sample":%s}' % (identified, canonical(sample, "sample"))).hexdigest()
+    hashed = identified.copy()
+    hashed.update(b',"sample":%s}' % (b"null" if sample is None else canonical(sample, "sample")))
+    return hashed.hexdigest()  # type: ignore[no-any-return]
 
 
 def key_of(kind: str, asked: Mapping[str, Any], sample: str | None) -> str:

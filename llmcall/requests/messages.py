@@ -15,7 +15,7 @@ __all__ = ["ROLES", "asked_messages", "check_messages"]
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-PLAIN_FIELDS = 2  # of a message with a role and a text, as most are
+PLAIN_FIELDS = 2  # of a message with a role and a text
 DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,")
 # What stands in place of media; it is no text, so nothing in it is normalised.
 DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
@@ -35,21 +35,24 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
         raise TypeError(f"messages is {a(messages)}; it must be a list of messages, or one string")
     if not messages:
         raise ValueError("messages is empty; at least one message is needed")
-    checked = [_checked(message, index) for index, message in enumerate(messages)]
+    checked = []
+    for index, message in enumerate(messages):
+        if type(message) is dict and len(message) == PLAIN_FIELDS:
+            role, content = message.get("role"), message.get("content")
+            if type(role) is str and role in ROLES and type(content) is str:  # as most are
+                checked.append({"role": role, "content": content})
+                continue
+        checked.append(_checked(message, f"messages[{index}]"))
     for message in checked if dedent else ():
         if message.get("content"):
             message["content"] = _dedented(message["content"])
     return checked
 
 
-def _checked(message: Any, index: int) -> dict[str, Any]:
-    place = f"messages[{index}]"
+def _checked(message: Any, place: str) -> dict[str, Any]:
     if not isinstance(message, Mapping):
         raise TypeError(f"{place} is {a(message)}; it must be a dict with role and content")
-    role, content = message.get("role"), message.get("content")
-    if len(message) == PLAIN_FIELDS and type(role) is str and role in ROLES and type(content) is str:
-        return {"role": role, "content": content}
-    _check_role(role, place)
+    _check_role(message.get("role"), place)
     _check_content(message, place)
     name = message.get("name")
     if name is not None and not isinstance(name, str):

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..models.capabilities import Capabilities
 
-__all__ = ["UNKEYED", "UncheckedFormat", "asked_parameters", "check_names", "expected_answer", "given_parameters"]
+__all__ = [
+    "UNKEYED", "UncheckedFormat", "asked_parameters", "check_names", "configured_parameters", "expected_answer",
+    "given_parameters",
+]  # fmt: skip
 
 # Parameters that [OpenAI] gives a default to.
 CONFIGURED = ("temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", "reasoning_effort")
@@ -88,23 +91,24 @@ def _unknown(name: str, known: frozenset[str]) -> str:
     return f"unknown parameter {name!r}{hint} What a server has beyond the API goes into extra_body={{{name!r}: …}}"
 
 
-def given_parameters(options: Mapping[str, Any], settings: Settings | None) -> dict[str, Any]:
-    """Return the parameters asked for or configured as a default, as plain data; ``None`` means not given.
+def configured_parameters(settings: Settings) -> dict[str, Any]:
+    """Return the parameters that the settings give a default to."""
+    return given_parameters({name: getattr(settings, name) for name in CONFIGURED})
+
+
+def given_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as plain data, without those that are ``None``, which means not given.
 
     :raises TypeError: for a value that is not plain data.
     :raises ValueError: where ``max_tokens`` and ``max_completion_tokens`` disagree.
     """
-    given = {} if settings is None else {name: getattr(settings, name) for name in CONFIGURED}
-    given |= {name: value for name, value in options.items() if value is not None and name not in ACCEPTED}
+    given = {name: _value(name, value) for name, value in params.items() if value is not None and name not in ACCEPTED}
     limit = given.pop("max_completion_tokens", None)
-    if limit is not None:
-        limit = _value("max_completion_tokens", limit)
-        if options.get("max_tokens") not in (None, limit):
-            raise ValueError("max_tokens and max_completion_tokens are one parameter; give one of them")
-        given["max_tokens"] = limit
-    if given.get("stop") in ([], ()):
+    if limit is not None and given.setdefault("max_tokens", limit) != limit:
+        raise ValueError("max_tokens and max_completion_tokens are one parameter; give one of them")
+    if given.get("stop") == []:
         del given["stop"]
-    return {name: _value(name, value) for name, value in given.items() if value is not None}
+    return given
 
 
 def _value(name: str, value: Any) -> Any:

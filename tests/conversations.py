@@ -1,11 +1,16 @@
-"""Records of conversations, written down as a cassette holds them."""
+"""Records of conversations, written down as a cassette holds them, without a call.
+
+Private imports: a file is written here that no run would record, and read as it stands.
+"""
 
 from __future__ import annotations
 
 import array
 import sys
+from pathlib import Path
 from typing import Any
 
+from llmcall.cassettes import format as lines
 from llmcall.requests.keys import key_of
 from llmcall.types import Record
 
@@ -55,3 +60,15 @@ def embedding(text: str, numbers: list[float]) -> Record:
 def function(name: str, arguments: dict[str, Any], value: Any, sample: str | None = None) -> Record:
     """Return the record of a recorded function's result."""
     return record_of("function", sample, {"function": name, "arguments": arguments, "version": 2}, {"value": value})
+
+
+def written(name: str | Path, records: list[Record], settings: dict[str, Any] | None = None) -> Path:
+    """Write a cassette with a header of some settings."""
+    path = Path(name)
+    lines.write(path, {"model": "m"} if settings is None else settings, records)
+    return path
+
+
+def read(path: Path) -> list[Record]:
+    """Return the records of a cassette or an export."""
+    return lines.read(path, key_of).records()

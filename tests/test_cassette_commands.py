@@ -12,32 +12,16 @@ from typing import Any
 
 import pytest
 from commands import run
-from conversations import HOSTILE, chat, conversation, embedding
+from conversations import HOSTILE, chat, conversation, embedding, read, written
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcall.cassettes import format as lines
-from llmcall.cli.cassette import merged as merge
-from llmcall.requests.keys import key_of
 from llmcall.types import Record
 
 TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No."), ("For 4?", "Perhaps.")]
-SETTINGS = {"model": "m"}
 # The two lines that let git compare cassettes as conversations: of .gitattributes, and of the configuration.
 ATTRIBUTES = "**/cassettes/**/*.jsonl text eol=lf merge=union diff=llmcall\n"
 TEXTCONV = ("diff.llmcall.textconv", "llmcall show")
-
-
-def written(name: str, records: list[Record], settings: dict[str, Any] = SETTINGS) -> Path:
-    """Write records to a file of the working directory."""
-    path = Path(name)
-    lines.write(path, settings, records)
-    return path
-
-
-def read(path: Path) -> list[Record]:
-    """Return the records of a file."""
-    return lines.read(path, key_of).records()
 
 
 @pytest.fixture
@@ -82,7 +66,7 @@ def test_show_json(market: Path) -> None:
 def test_failures(market: Path, arguments: list[str], code: int, complaint: str) -> None:
     """What cannot be done is said, with the exit code of a failure or of wrong usage."""
     Path("broken.jsonl").write_bytes(market.read_bytes()[:100].rpartition(b"\n")[0] + b"\n{broken")
-    written("warmer.jsonl", [], {**SETTINGS, "temperature": 1})
+    written("warmer.jsonl", [], {"model": "m", "temperature": 1})
     done = run(*arguments)
     assert done.exit_code == code and complaint in done.output
 
@@ -180,12 +164,15 @@ def test_merge_of_conflicts(choice: str, answer: str) -> None:
 @given(answers, answers)
 def test_a_merge_holds_all(one: dict[Any, str], other: dict[Any, str]) -> None:
     """A merge holds every request of both once, keeps both orders' scopes, and lists every conflict."""
-    records, conflicts = merge(recorded(one), recorded(other))
+    written("one.jsonl", recorded(one))
+    written("other.jsonl", recorded(other))
+    done = run("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl", "--on-conflict", "keep")
+    records = read(Path("both.jsonl"))
     asked = {(each.sample.partition("#")[0], each.request["messages"][0]["content"]): each for each in records}  # type: ignore[union-attr]
     assert len(asked) == len(records) and asked.keys() == one.keys() | other.keys()
     said = {key: each.response["choices"][0]["message"]["content"] for key, each in asked.items()}
     assert said == {**other, **one}
-    assert len(conflicts) == sum(one[key] != other[key] for key in one.keys() & other.keys())
+    assert done.output.count("conflict: ") == sum(one[key] != other[key] for key in one.keys() & other.keys())
 
 
 def test_a_credential_is_not_merged() -> None:

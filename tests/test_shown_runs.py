@@ -5,14 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conversations import HOSTILE, chat, conversation, embedding, function, record_of
-from hypothesis import given
-from hypothesis import strategies as st
+from commands import done
+from conversations import chat, conversation, embedding, function, record_of, written
 
-from llmcall.review.conversations import Call, first_words, grouped
-from llmcall.review.runs import scope_of
-from llmcall.review.text import text_lines
-from llmcall.text import brief, visible
 from llmcall.types import Record
 
 TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No."), ("For 4?", "Perhaps.")]
@@ -21,13 +16,8 @@ LONG = "A careful buyer. " * 60
 
 
 def text_of(records: list[Record], settings: dict[str, Any] | None = None) -> str:
-    """Return the text of records."""
-    return "\n".join(line.text for line in text_lines(settings or {}, grouped(records)))
-
-
-def only(record: Record) -> Call:
-    """Return the one call of a record."""
-    return grouped([record])[0].calls[0]
+    """Return what ``llmcall show`` prints of records."""
+    return done("show", written("shown.jsonl", records, settings or {}))
 
 
 def test_a_conversation_as_text() -> None:
@@ -35,47 +25,16 @@ def test_a_conversation_as_text() -> None:
     assert text_of(conversation("day/lisa#0", TURNS[:2]), {"temperature": 0.7, "model": "m"}) == (
         'model: "m"\ntemperature: 0.7\n\n=== day/lisa\n\n--- #0  m\nsystem\n    You are Lisa.\nuser\n'
         "    Bread for 3?\n→ assistant\n    Yes.\n\n--- #0  m\n    … 3 messages as above\nuser\n    And for 5?\n"
-        "→ assistant\n    No."
+        "→ assistant\n    No.\n"
     )
 
 
-def test_scopes_keep_their_order() -> None:
-    """Calls stand in their scopes, both in the order of the file; each scope has a history of its own."""
-    records = [chat("a", "1"), *conversation("x#0", TURNS[:1]), *conversation("x/y#0", TURNS[:1]), chat("b", "2")]
-    groups = grouped(records)
-    assert [(group.scope, [call.number for call in group.calls]) for group in groups] == [
-        ("", [1, 4]),
-        ("x", [2]),
-        ("x/y", [3]),
-    ]
-    assert all(call.after is None for group in groups for call in group.calls)
-
-
-def test_the_nearest_history_counts() -> None:
-    """A call goes on from whichever earlier call held most of its messages, not only from the one above."""
+def test_a_history_that_stands_elsewhere() -> None:
+    """A call goes on from whichever earlier call held most of its messages, which is named where it is far above."""
     one = conversation("s#0", TURNS)
     other = chat([*one[1].request["messages"][:3], {"role": "user", "content": "Why?"}], "Because.", "s#0")
-    call = grouped([*one, other])[0].calls[-1]
-    assert (call.after and call.after.number, call.known, first_words(call)) == (1, 3, "Why?")
-    far = text_of([*one, chat("Else?", "No.", "s#0"), other])
-    assert '… 3 messages as in the call that asked "Bread for 3?"' in far
-
-
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy")), max_size=6), st.integers(0, 3))
-def test_known_and_new_messages_are_all_messages(turns: list[tuple[str, str]], draws: int) -> None:
-    """Whatever is shown as known stands in the call it is said to stand in, and nothing is left out."""
-    records = [
-        record.replace(sample=f"s#{draw}") for draw in range(draws) for record in conversation("s#0", list(turns))
-    ]
-    for group in grouped(records):
-        for call in group.calls:
-            messages = call.record.request["messages"]
-            assert call.known + len(call.asked) == len(messages) and call.asked
-            assert (call.after is None) == (call.known == 0)
-            if call.after is not None:
-                before = call.after.record
-                held = [*before.request["messages"], before.response["choices"][0]["message"]]
-                assert call.after.number < call.number and held[: call.known] == messages[: call.known]
+    shown = text_of([*one, chat("Else?", "No.", "s#0"), other])
+    assert '… 3 messages as in the call that asked "Bread for 3?"' in shown
 
 
 def test_a_history_that_stands_above() -> None:
@@ -83,13 +42,6 @@ def test_a_history_that_stands_above() -> None:
     messages = [*conversation("s#0", TURNS)[1].request["messages"]]
     shown = text_of([chat(messages, answer, f"s#{draw}") for draw, answer in enumerate("abc")])
     assert shown.count("… 3 messages as above") == 2 and shown.count(TURNS[0][0]) == 1
-
-
-def test_a_draw_is_asked_again() -> None:
-    """A second draw shows its question, though the first asked the same."""
-    records = [chat("Name a fruit.", fruit, f"s#{draw}") for draw, fruit in enumerate(["Fig", "Plum"])]
-    assert text_of(records).count("Name a fruit.") == 2
-    assert [call.draw for call in grouped(records)[0].calls] == ["0", "1"]
 
 
 def test_tools() -> None:
@@ -142,7 +94,7 @@ def test_parts() -> None:
         "    What is it?",
         '    [image data:image/png;sha256,ab {"detail": "low"}]',
         "    [audio wav sha256,cd]",
-        '    {"type": "file", "file": {"file_id": "f"}}',
+        '    {"file": {"file_id": "f"}, "type": "file"}',
     ):
         assert f"\n{line}\n" in shown
 
@@ -170,24 +122,6 @@ def test_a_history_grows_linearly() -> None:
     assert len(text_of(conversation("s#0", turns))) < 1.5 * sum(len(part) for turn in turns for part in turn)
 
 
-@given(st.text())
-def test_nothing_hidden_reaches_a_terminal(text: str) -> None:
-    """No control character, direction mark or invisible tag is left, and the visible rest stays."""
-    shown = visible(text + HOSTILE)
-    assert not set(shown) & {
-        *map(chr, range(9)),
-        "\x0b",
-        "\r",
-        "\x1b",
-        "\x7f",
-        "\x9b",
-        "\u202e",
-        "\u200b",
-        "\U000e0041",
-    }
-    assert visible(shown) == shown and "onerror=alert(2)>\\x1b[31m\\u202e\\u200b" in shown
-
-
 def test_a_text_cannot_pass_for_a_heading() -> None:
     """What was said is indented, so that it is not taken for a scope, a call or an answer."""
     lines = text_of([chat("=== trial\n--- #0\n→ assistant\r=== x", "ok", "s#0")]).splitlines()
@@ -202,17 +136,3 @@ def test_an_added_call_moves_no_other_line() -> None:
     old, new = text_of(before).splitlines(), text_of(after).splitlines()
     added = ["--- #0  m", "user", "    b", "→ assistant", "    2", ""]
     assert new == [*old[:8], *added, *old[8:]]
-
-
-@pytest.mark.parametrize(("sample", "scope"), [(None, ""), ("#1", ""), ("a/b#0", "a/b"), ("a/b#c#d", "a/b")])
-def test_scope_of(sample: str | None, scope: str) -> None:
-    """The scope path is what stands before the draw."""
-    assert scope_of(chat("?", "!", sample)) == scope
-
-
-@given(st.text(), st.integers(2, 40))
-def test_brief(text: str, limit: int) -> None:
-    """Its length is bounded, it has one line, and only what was cut ends in an ellipsis."""
-    short = brief(text, limit)
-    assert len(short) <= limit and "\n" not in short
-    assert short == " ".join(text.split()) or short.endswith("…")

@@ -10,19 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conversations import read
 from processes import Nursery, Worker, pause, seeded
 from workers import digest, fill, is_answer_to
 
 import llmcall
 from llmcall import ResponseCache
-from llmcall.cache.sqlite import DATABASE
-from llmcall.cassettes import format as lines
-from llmcall.requests.keys import key_of
 from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
 RECORDS = 150
+DATABASE = "cache.db"
 DATABASE_FILES = {".gitignore", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
 
 
@@ -140,10 +139,9 @@ def test_a_map(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
 
 def read_lines(path: Path) -> dict[str, str]:
     """Check that a file of records is whole; return the digests of its answers by their questions."""
-    found = lines.read(path, key_of).records()
     return {
         record.request["messages"][-1]["content"]: digest(record.response["choices"][0]["message"]["content"])
-        for record in found
+        for record in read(path)
     }
 
 
@@ -250,20 +248,6 @@ def test_what_a_killed_writer_left_is_cleaned_up(instant: str, tmp_path: Path) -
         ScriptedClient(["one"]).send_message("Hi")
     assert not left.exists()
     assert [other.read_text() for other in others] == ["mine"] * 3
-
-
-def test_what_a_living_writer_writes_stays(nursery: Nursery, tmp_path: Path) -> None:
-    """The file that another process is writing at the moment is left to it."""
-    worker = nursery.start("hold_a_draft", tmp_path, "tape.jsonl")
-    worker.wait_for_lines(1)
-    path = Path(worker.lines()[0])
-    with llmcall.cassette(tmp_path / "tape.jsonl"):
-        ScriptedClient(["one"]).send_message("Hi")
-    assert path.exists()
-    worker.killed()
-    with llmcall.cassette(tmp_path / "tape.jsonl", mode="new"):
-        ScriptedClient(["two"]).send_message("Ho")
-    assert not path.exists()
 
 
 @pytest.mark.parametrize("made", ["", "CREATE TABLE Settings (key TEXT NOT NULL UNIQUE, value)"])

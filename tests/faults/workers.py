@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -225,15 +224,6 @@ def use(journal: Journal, folder: str, writer: str, ends: float, seed: int, erro
     except BaseException as error:  # it is raised where the threads are joined
         errors.append(error)
         journal.write({"error": traceback.format_exc()})
-
-
-def hold_a_draft(journal: Journal, folder: str, name: str) -> None:
-    """Be in the middle of writing a file until the process is killed."""
-    from llmcall.files import atomic_write
-
-    with atomic_write(folder, name, 0o600) as path:
-        journal.write(path)
-        signal.pause()
 
 
 def version(journal: Journal) -> None:

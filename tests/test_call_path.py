@@ -55,6 +55,36 @@ def test_a_hit_is_short(tmp_path: Path) -> None:
     assert len({file for file, _ in found}) <= FILES_OF_A_HIT
 
 
+def test_a_loop_of_hits_looks_at_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings are read once: recorded answers, typed ones in scopes too, ask neither for files nor for folders."""
+    monkeypatch.setattr("llmcall.config.resolve.INTERVAL", float("inf"))  # else a second look comes after a second
+    llmcall.register_client("scripted", ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path=tmp_path))
+    llmcall.configure(api_type="scripted")
+    buys = llmcall.LLMCall(user="Would {{ name }} buy it?", output_type=bool)
+
+    def ask_all() -> None:
+        for name in ("Lisa", "Oscar"):
+            with llmcall.scope(name):
+                assert buys(name=name) is True
+            assert buys(name=name) is True
+
+    ask_all()
+    looked: list[object] = []
+
+    def told(function: Callable[..., Any]) -> Callable[..., Any]:
+        def tell(*args: Any, **kwargs: Any) -> Any:
+            looked.append(args)
+            return function(*args, **kwargs)
+
+        return tell
+
+    for name in ("stat", "lstat", "getcwd", "listdir", "open"):
+        monkeypatch.setattr(os, name, told(getattr(os, name)))
+    for _ in range(10):
+        ask_all()
+    assert looked == []
+
+
 def test_a_miss_is_no_maze(tmp_path: Path) -> None:
     """A call that is not recorded walks one road."""
     client = client_of(tmp_path)

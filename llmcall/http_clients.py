@@ -20,16 +20,17 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .clients.api_errors import failure, refuse_reported
+from .clients.api_errors import failure
 from .clients.base import LLMClient
-from .clients.sdk_transport import is_own_request
+from .clients.sdk_transport import ChunkReader, is_own_request
 from .config.settings import Endpoint
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.capabilities import CHAT_PARAMETERS
 from .replay import scopes
 from .replay.recorded import acall_http, call_http
 from .requests.parameters import KNOWN
-from .responses.streaming import EventStreamDecoder
+from .responses.streaming import read_object
+from .types import text_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -42,12 +43,17 @@ Actor = Callable[["ProgramRequest"], "str | None"] | str
 
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
-KNOWN_PATHS = ("/responses", "/v1/messages", "/completions", "/models")
+KNOWN_PATHS = (CHAT, EMBEDDINGS, "/responses", "/v1/messages", "/completions", "/models")
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
-# Headers of one connection or one body (RFC 9110, section 7.6.1), which the next request has of its own.
-OF_THE_BODY = frozenset({"content-length", "transfer-encoding", "connection", "accept-encoding", "host"})
+BELOW = re.compile(r"/(chat/completions|embeddings)/?$")
+# Headers of one connection or one body (RFC 9110, section 7.6.1), which the next message has of its own.
+OF_THE_BODY = frozenset(
+    {"content-length", "content-encoding", "transfer-encoding", "connection", "accept-encoding", "host"}
+)
 NOT_REPEATED = {"x-should-retry": "false"}  # the openai SDK keeps to it: the retries are llmcall's
 ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatusError of it
+NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
+ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 NAME_CHARACTERS = 40  # of a system message in an actor's name
 UNSAFE = re.compile(r"[^\w .-]+")
 
@@ -68,18 +74,27 @@ class ProgramRequest(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """Hold what a request of the program is sent with: its own HTTP request, and the transport below."""
+    """Hold what a request of the program is sent with.
+
+    :param http: the module ``httpx`` or ``httpx2``.
+    :param request: the program's own HTTP request.
+    :param transport: the transport below.
+    :param came: the last response, once there is one.
+    """
 
     http: ModuleType
     request: Any
     transport: Any
+    came: list[Any]
 
 
 _sending: ContextVar[Sending | None] = ContextVar("llmcall request of a program", default=None)
 
 
-def _log() -> logging.Logger:
-    return logging.getLogger("llmcall")
+def _in_hand() -> Sending:
+    sending = _sending.get()
+    assert sending is not None, "a program's request is sent in its own context"
+    return sending
 
 
 # The client whose calls the program's requests become
@@ -90,119 +105,116 @@ class ProgramTransport:
 
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        sending = _in_hand()
-        with _as_service_error(sending.http):
-            response = sending.transport.handle_request(_http_request(sending, request, timeout))
-            try:
-                response.read()
-            finally:
-                response.close()
-        return _parsed(response)
+        return _parsed(_received(_in_hand(), _http_request(request, timeout)))
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        sending = _in_hand()
-        with _as_service_error(sending.http):
-            response = await sending.transport.handle_async_request(_http_request(sending, request, timeout))
-            try:
-                await response.aread()
-            finally:
-                await response.aclose()
-        return _parsed(response)
+        return _parsed(await _areceived(_in_hand(), _http_request(request, timeout)))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
-        sending, decoder = _in_hand(), EventStreamDecoder()
-        with _as_service_error(sending.http):
-            response = sending.transport.handle_request(_http_request(sending, request, timeout, stream=True))
+        sending, chunks = _in_hand(), ChunkReader()
+        with _api_errors(sending):
+            response = sending.transport.handle_request(_http_request(request, timeout, stream=True))
             try:
-                if not _is_stream(response):
+                if response.status_code != 200:
                     response.read()
                     raise _refused(response)
                 for data in response.iter_bytes():
-                    yield from _chunks_in(decoder.feed(data))
-                yield from _chunks_in(decoder.close())
+                    yield from chunks.feed(data)
+                yield from chunks.close()
             finally:
                 response.close()
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
-        sending, decoder = _in_hand(), EventStreamDecoder()
-        with _as_service_error(sending.http):
-            response = await sending.transport.handle_async_request(
-                _http_request(sending, request, timeout, stream=True)
-            )
+        sending, chunks = _in_hand(), ChunkReader()
+        with _api_errors(sending):
+            response = await sending.transport.handle_async_request(_http_request(request, timeout, stream=True))
             try:
-                if not _is_stream(response):
+                if response.status_code != 200:
                     await response.aread()
                     raise _refused(response)
                 async for data in response.aiter_bytes():
-                    for chunk in _chunks_in(decoder.feed(data)):
+                    for chunk in chunks.feed(data):
                         yield chunk
-                for chunk in _chunks_in(decoder.close()):
+                for chunk in chunks.close():
                     yield chunk
             finally:
                 await response.aclose()
 
 
-def _in_hand() -> Sending:
-    sending = _sending.get()
-    assert sending is not None, "a program's request is sent in its own context"
-    return sending
-
-
-def _http_request(sending: Sending, request: Request, timeout: float | None, *, stream: bool = False) -> Any:
-    original = sending.request
+def _http_request(request: Request, timeout: float | None, *, stream: bool = False) -> Any:
+    http, original, _, _ = _in_hand()
     headers = [(name, value) for name, value in original.headers.raw if name.decode().lower() not in OF_THE_BODY]
     body = {**request.body, **({"stream": True} if stream else {})}
     seconds = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
     extensions = {**original.extensions, **({} if timeout is None else {"timeout": seconds})}
-    made = sending.http.Request(
+    made = http.Request(
         original.method, original.url, headers=headers, content=json.dumps(body).encode(), extensions=extensions
     )
     made.headers["accept-encoding"] = "identity"
     return made
 
 
+def _received(sending: Sending, request: Any) -> Any:
+    """Send a request, and return its response, read to the end."""
+    with _api_errors(sending):
+        response = sending.transport.handle_request(request)
+        try:
+            response.read()
+        finally:
+            response.close()
+    sending.came.append(response)
+    return response
+
+
+async def _areceived(sending: Sending, request: Any) -> Any:
+    """Send a request, and return its response, as :func:`_received`."""
+    with _api_errors(sending):
+        response = await sending.transport.handle_async_request(request)
+        try:
+            await response.aread()
+        finally:
+            await response.aclose()
+    sending.came.append(response)
+    return response
+
+
 @contextlib.contextmanager
-def _as_service_error(http: ModuleType) -> Iterator[None]:
-    """Turn the HTTP library's errors into ours; the program gets the original one at the end."""
+def _api_errors(sending: Sending) -> Iterator[None]:
+    """Turn the HTTP library's errors into ours, which are worth another attempt."""
+    sending.came.clear()
     try:
         yield
-    except http.TimeoutException as error:
-        raise RequestTimeoutError(f"the server did not answer in time: {error}") from error
-    except http.TransportError as error:
-        raise ServiceError(f"the connection failed: {error}") from error
+    except sending.http.TimeoutException as error:
+        raise RequestTimeoutError(f"no answer from {_address(sending.request)} within the timeout") from error
+    except sending.http.TransportError as error:
+        words = f"the connection to {_address(sending.request)} failed: {type(error).__name__}: {error}"
+        raise ServiceError(f"{words}. Does the server run, and is that its address?") from error
 
 
-def _is_stream(response: Any) -> bool:
-    return bool(response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", ""))
-
-
-def _chunks_in(events: Iterator[dict[str, Any] | str]) -> Iterator[dict[str, Any]]:
-    return (refuse_reported(event) for event in events if isinstance(event, dict))
+def _address(request: Any) -> str:
+    url = request.url
+    return f"{url.scheme}://{url.host}{f':{url.port}' if url.port else ''}{url.path}"
 
 
 def _parsed(response: Any) -> dict[str, Any]:
     if response.status_code != 200:
         raise _refused(response)
-    try:
-        data = response.json()
-    except ValueError as error:
-        raise ServiceError(f"the answer is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ServiceError("the answer is no JSON object")
-    return data
+    return read_object(response.content, "answer")
 
 
 def _refused(response: Any) -> APIError:
+    """Return the error of a response that is none of an answer; the response itself is kept in it."""
     try:
         body = response.json()
     except ValueError:
         body = response.text
     headers = {name.lower(): value for name, value in response.headers.items()}
     error = failure(response.status_code, body, headers=headers)
-    error.http_response = (response.status_code, dict(response.headers), response.content)  # type: ignore[attr-defined]
+    error.retryable = error.retryable and response.status_code >= 400  # the program's client follows a redirect
+    error.http_response = response  # type: ignore[attr-defined]
     return error
 
 
@@ -229,6 +241,32 @@ class ProgramClient(LLMClient):
         """Return the host of the program's own address."""
         return self._host_name
 
+    def exchange(self, method: str, path: str, body: Any) -> Any:
+        """Return what is recorded of another request, or its response."""
+        sending = _in_hand()
+        return call_http(method, path, body, lambda: _recordable(_received(sending, sending.request)), self.settings)
+
+    async def aexchange(self, method: str, path: str, body: Any) -> Any:
+        """Return what is recorded of another request, or its response."""
+        sending = _in_hand()
+
+        async def send() -> dict[str, Any]:
+            """Send it."""
+            return _recordable(await _areceived(sending, sending.request))
+
+        return await acall_http(method, path, body, send, self.settings)
+
+
+def _recordable(response: Any) -> dict[str, Any]:
+    """Return what is recorded of a response: its media type and its body.
+
+    :raises APIError: where it is a failure, which is not recorded.
+    """
+    media_type = response.headers.get("content-type", "").partition(";")[0]
+    if response.status_code != 200 or not (media_type.endswith("json") or media_type == "text/event-stream"):
+        raise _refused(response)
+    return {"content_type": media_type, "body": response.text}
+
 
 # What a request of the program asks for
 
@@ -236,124 +274,136 @@ class ProgramClient(LLMClient):
 class Asked(NamedTuple):
     """Hold what a request of the program asks for.
 
-    :param kind: ``"chat"``, ``"embedding"``, ``"http"``, or ``"pass"`` where it is none of ours.
-    :param body: the parsed JSON body.
+    :param method: of the client: ``"send_message"``, ``"stream_message"``, ``"get_embedding"`` or ``"exchange"``.
+    :param body: the parsed JSON body, or ``None``.
+    :param arguments: of the method, and ``options``, by name.
     """
 
-    kind: str
+    method: str
     body: Any
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any] = {}
 
 
-def _asked(request: Any, content: bytes, hosts: Collection[str], *, every_post: bool) -> Asked:
-    path = request.url.path.rstrip("/")
-    known = path.endswith((CHAT, EMBEDDINGS, *KNOWN_PATHS))
-    ours = known or every_post or request.url.host in hosts
-    if request.method == "GET":
-        return Asked("http" if ours else "pass", None)
-    if request.method != "POST" or not ours:
-        return Asked("pass", None)
+def _asked(request: Any, content: bytes, hosts: Collection[str], *, every_post: bool) -> Asked | None:
+    """Return what a request asks for, or ``None`` where it is none of ours."""
+    url, method = request.url, request.method
+    path = url.path.rstrip("/")
+    ours = path.endswith(KNOWN_PATHS) or every_post or url.host in hosts
+    if not ours or method not in ("GET", "POST"):
+        return None
+    if method == "GET":
+        return Asked("exchange", None, (method, url.raw_path.decode(), None))
     if "json" not in request.headers.get("content-type", ""):
-        _log().info("llmcall: %s %s is no JSON request and is not recorded", request.method, request.url.path)
-        return Asked("pass", None)
+        logging.getLogger("llmcall").info("llmcall: %s %s is no JSON request and is not recorded", method, url.path)
+        return None
     try:
         body = json.loads(content)
     except ValueError:
-        return Asked("pass", None)
+        return None
     if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
-        return Asked("chat", body)
+        return Asked("stream_message" if body.get("stream") else "send_message", body, (body["messages"],),
+                     _chat_options(body, path))  # fmt: skip
     if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
-        return Asked("embedding", body)
-    return Asked("http", body)
+        options = {name: value for name, value in body.items() if name not in ("input", "encoding_format")}
+        return Asked("get_embedding", body, (body["input"],), _complete(options, path))
+    return Asked("exchange", body, (method, url.path, body))
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
 
 
-def _chat_arguments(body: Mapping[str, Any], url: str) -> dict[str, Any]:
+def _chat_options(body: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return the arguments of ``send_message`` that ask for the same."""
-    given = {name: value for name, value in body.items() if name not in ("messages", "stream", "stream_options")}
-    known = CHAT_PARAMETERS | KNOWN
-    arguments = {name: value for name, value in given.items() if name in known and name != "extra_body"}
-    beyond = {name: value for name, value in given.items() if name not in known}
-    deployment = DEPLOYMENT.search(url)
-    if "model" not in arguments and deployment:
-        arguments["model"] = deployment[1]
-    return {**arguments, **({"extra_body": beyond} if beyond else {}), "on_error": "raise"}
+    options: dict[str, Any] = {}
+    beyond: dict[str, Any] = {}
+    for name, value in body.items():
+        if name not in ("messages", "stream", "stream_options"):
+            known = name != "extra_body" and (name in KNOWN or name in CHAT_PARAMETERS)
+            (options if known else beyond)[name] = value
+    return _complete({**options, "extra_body": beyond} if beyond else options, path)
 
 
-def _embedding_arguments(body: Mapping[str, Any], url: str) -> dict[str, Any]:
-    deployment = DEPLOYMENT.search(url)
-    given = {name: value for name, value in body.items() if name not in ("input", "encoding_format")}
-    return {"model": deployment[1] if deployment else None, **given, "on_error": "raise"}
+def _complete(options: dict[str, Any], path: str) -> dict[str, Any]:
+    deployment = None if "model" in options else DEPLOYMENT.search(path)
+    return {**options, **({"model": deployment[1]} if deployment else {}), "on_error": "raise"}
 
 
 # What the program gets
 
 
-def _events(response: Mapping[str, Any], pieces: list[str], *, usage: bool) -> Iterator[dict[str, Any]]:
-    """Yield the chunks that remain of an answer when the text pieces of its first choice have been sent."""
-    sent = "".join(pieces)
-    for choice in response.get("choices", ()):
-        message = choice.get("message") or {}
-        content = message.get("content")
-        if choice.get("index", 0) == 0 and isinstance(content, str) and content.startswith(sent):
-            content = content[len(sent) :] or None
-        delta = {name: value for name, value in message.items() if name not in ("role", "content", "tool_calls")}
-        delta = {name: value for name, value in delta.items() if value is not None}
-        if content is not None:
-            delta["content"] = content
-        if message.get("tool_calls"):
-            delta["tool_calls"] = [{"index": index, **call} for index, call in enumerate(message["tool_calls"])]
-        index = choice.get("index", 0)
-        if delta:
-            yield _chunk(response, [{"index": index, "delta": delta, "finish_reason": None}])
-        yield _chunk(response, [{"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}])
-    if usage and response.get("usage") is not None:
-        yield {**_chunk(response, []), "usage": response["usage"]}
+class EventWriter:
+    """Write the events of a streamed chat.
+
+    :param body: what the program asked.
+    """
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self._model = str(body.get("model") or "")
+        self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        self._sent: list[str] = []
+
+    def first(self) -> bytes:
+        """Return the event that opens the answer."""
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def piece(self, text: str) -> bytes:
+        """Return the event of a piece of the text."""
+        self._sent.append(text)
+        return self._chunk({"content": text})
+
+    def rest(self, response: Mapping[str, Any]) -> bytes:
+        """Return the events of what remains of the whole answer when the pieces of its first choice have been sent."""
+        sent, events = "".join(self._sent), []
+        for choice in response.get("choices", ()):
+            index, message = choice.get("index", 0), choice.get("message") or {}
+            delta = {name: value for name, value in message.items() if name != "role" and value is not None}
+            if index == 0 and sent and text_of(message.get("content")) == sent:
+                delta.pop("content", None)
+            if message.get("tool_calls"):
+                delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(message["tool_calls"])]
+            if delta:
+                events.append(self._chunk(delta, index, response))
+            events.append(self._chunk({}, index, response, choice.get("finish_reason")))
+        if self._wants_usage and response.get("usage") is not None:
+            events.append(_event({**_about(response), "choices": [], "usage": response["usage"]}))
+        return b"".join([*events, b"data: [DONE]\n\n"])
+
+    def _chunk(
+        self,
+        delta: dict[str, Any],
+        index: int = 0,
+        response: Mapping[str, Any] | None = None,
+        finish_reason: str | None = None,
+    ) -> bytes:
+        choice = {"index": index, "delta": delta, "finish_reason": finish_reason}
+        return _event({**_about(response or {"model": self._model}), "choices": [choice]})
 
 
-def _chunk(response: Mapping[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any]:
+def _about(response: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": response.get("id") or "chatcmpl-recorded",
         "object": "chat.completion.chunk",
         "created": response.get("created") or 0,
         "model": response.get("model") or "",
-        "choices": choices,
     }
 
 
-def _first_chunk(model: str) -> dict[str, Any]:
-    delta = {"role": "assistant", "content": ""}
-    return _chunk({"model": model}, [{"index": 0, "delta": delta, "finish_reason": None}])
+def _event(data: Mapping[str, Any]) -> bytes:
+    return f"data: {json.dumps(data)}\n\n".encode()
 
 
-def _piece_chunk(model: str, piece: str) -> dict[str, Any]:
-    return _chunk({"model": model}, [{"index": 0, "delta": {"content": piece}, "finish_reason": None}])
-
-
-def _event(chunk: Mapping[str, Any]) -> bytes:
-    return f"data: {json.dumps(chunk)}\n\n".encode()
-
-
-END = b"data: [DONE]\n\n"
-
-
-def _embeddings(vectors: list[list[float]], body: Mapping[str, Any], tokens: int) -> dict[str, Any]:
-    def encoded(vector: list[float]) -> Any:
-        """Return a vector as the program asked for it."""
-        return (
-            base64.b64encode(array("f", vector).tobytes()).decode()
-            if body.get("encoding_format") == "base64"
-            else vector
-        )
-
+def _embeddings(client: LLMClient, body: Mapping[str, Any], found: Any) -> dict[str, Any]:
+    """Return the response to an embeddings request, encoded as the program asked for it."""
+    one = isinstance(body["input"], str)
+    texts, vectors = ([body["input"]], [found]) if one else (body["input"], found)
+    if body.get("encoding_format") == "base64":
+        vectors = [base64.b64encode(array("f", vector).tobytes()).decode() for vector in vectors]
+    tokens = sum(int(client.count_tokens(text, body.get("model"))) for text in texts)
     return {
         "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": encoded(vector)}
-            for index, vector in enumerate(vectors)
-        ],
+        "data": [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)],
         "model": body.get("model"),
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
@@ -364,12 +414,13 @@ def _json_response(http: ModuleType, status: int, data: Any) -> Any:
     return http.Response(status, headers=headers, content=json.dumps(data).encode())
 
 
-def _event_headers() -> dict[str, str]:
-    return {"content-type": "text/event-stream", **NOT_REPEATED}
+def _as_it_came(http: ModuleType, response: Any) -> Any:
+    kept = {name: value for name, value in response.headers.items() if name.lower() not in OF_THE_BODY}
+    return http.Response(response.status_code, headers={**kept, **NOT_REPEATED}, content=response.content)
 
 
-def _wants_usage(body: Mapping[str, Any]) -> bool:
-    return bool((body.get("stream_options") or {}).get("include_usage"))
+def _about_error(error: BaseException) -> dict[str, Any]:
+    return {"error": {"message": str(error), "type": "llmcall", "code": type(error).__name__, "param": None}}
 
 
 # The road of a program's requests
@@ -393,7 +444,9 @@ class ProgramCalls:
         *,
         every_post: bool = False,
     ) -> None:
-        self._actor = _checked_actor(actor)
+        if not (actor is None or callable(actor) or actor == "system" or actor.startswith("header:")):
+            raise ValueError(f'actor is {actor!r}; it must be a function of the request, "system" or "header:NAME"')
+        self._actor = actor
         self._overrides = dict(overrides)
         self._hosts = frozenset(hosts)
         self._every_post = every_post
@@ -401,7 +454,7 @@ class ProgramCalls:
         self._actors: dict[str, scopes.Scope] = {}
         self._lock = threading.Lock()
         self._around = scopes.current()
-        self.first_error: LLMCallError | None = None
+        self.first_error: Exception | None = None
 
     def handle(self, http: ModuleType, request: Any, transport: Any) -> Any:
         """Return the response to a request of the program.
@@ -410,97 +463,75 @@ class ProgramCalls:
         :param transport: sends what is not recorded; it has ``handle_request``.
         """
         asked = _asked(request, request.read(), self._hosts, every_post=self._every_post)
-        if asked.kind == "pass":
+        if asked is None:
             return transport.handle_request(request)
-        token = _sending.set(Sending(http, request, transport))
+        sending, client = Sending(http, request, transport, []), self._client(request)
+        token = _sending.set(sending)
         try:
             with self._scope_of(request, asked):
-                return self._answer(http, request, asked)
-        except LLMCallError as error:
-            return self._error_response(http, error)
+                found = getattr(client, asked.method)(*asked.arguments, **asked.options)
+                if asked.method != "stream_message":
+                    return self._response(http, client, asked, found)
+                return self._streamed(http, asked, found, next(found, None))  # a failure before it is told as one
+        except ERRORS as error:
+            return self._error_response(sending, error)
         finally:
             _sending.reset(token)
-
-    def _answer(self, http: ModuleType, request: Any, asked: Asked) -> Any:
-        url, body = str(request.url), asked.body
-        if asked.kind == "http":
-            send = functools.partial(_send_raw, _in_hand())
-            return _raw_response(http, call_http(*_exchange(request, body), send, self._client(request).settings))
-        client = self._client(request)
-        if asked.kind == "embedding":
-            vectors = client.get_embedding(body["input"], **_embedding_arguments(body, url))
-            return self._embeddings_response(http, client, body, vectors)
-        if not body.get("stream"):
-            return _json_response(http, 200, client.send_message(body["messages"], **_chat_arguments(body, url)).raw)
-        stream = client.stream_message(body["messages"], **_chat_arguments(body, url))
-        pieces = iter(stream)
-        first = next(pieces, None)  # a failure before it is told as one
-        return http.Response(
-            200, headers=_event_headers(), stream=_byte_stream(http, _told(stream, pieces, first, body))
-        )
 
     async def ahandle(self, http: ModuleType, request: Any, transport: Any) -> Any:
         """Return the response to a request of the program, as :meth:`handle`."""
         asked = _asked(request, await request.aread(), self._hosts, every_post=self._every_post)
-        if asked.kind == "pass":
+        if asked is None:
             return await transport.handle_async_request(request)
-        token = _sending.set(Sending(http, request, transport))
+        sending, client = Sending(http, request, transport, []), self._client(request)
+        token = _sending.set(sending)
         try:
             with self._scope_of(request, asked):
-                return await self._aanswer(http, request, asked)
-        except LLMCallError as error:
-            return self._error_response(http, error)
+                found = getattr(client, f"a{asked.method}")(*asked.arguments, **asked.options)
+                if asked.method != "stream_message":
+                    return self._response(http, client, asked, await found)
+                return self._streamed(http, asked, found, await anext(found, None))
+        except ERRORS as error:
+            return self._error_response(sending, error)
         finally:
             _sending.reset(token)
 
-    async def _aanswer(self, http: ModuleType, request: Any, asked: Asked) -> Any:
-        url, body = str(request.url), asked.body
-        if asked.kind == "http":
-            send = functools.partial(_asend_raw, _in_hand())
-            return _raw_response(
-                http, await acall_http(*_exchange(request, body), send, self._client(request).settings)
-            )
-        client = self._client(request)
-        if asked.kind == "embedding":
-            vectors = await client.aget_embedding(body["input"], **_embedding_arguments(body, url))
-            return self._embeddings_response(http, client, body, vectors)
-        if not body.get("stream"):
-            reply = await client.asend_message(body["messages"], **_chat_arguments(body, url))
-            return _json_response(http, 200, reply.raw)
-        stream = client.astream_message(body["messages"], **_chat_arguments(body, url))
-        first = await anext(aiter(stream), None)
-        return http.Response(200, headers=_event_headers(), stream=_abyte_stream(http, _atold(stream, first, body)))
+    def _response(self, http: ModuleType, client: LLMClient, asked: Asked, found: Any) -> Any:
+        if asked.method == "exchange":
+            headers = {"content-type": found["content_type"], **NOT_REPEATED}
+            return http.Response(200, headers=headers, content=found["body"].encode())
+        data = found.raw if asked.method == "send_message" else _embeddings(client, asked.body, found)
+        return _json_response(http, 200, data)
 
-    def _embeddings_response(self, http: ModuleType, client: LLMClient, body: Mapping[str, Any], vectors: Any) -> Any:
-        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        found = [vectors] if isinstance(body["input"], str) else vectors
-        tokens = sum(int(client.count_tokens(text, body.get("model"))) for text in texts)
-        return _json_response(http, 200, _embeddings(found, body, tokens))
+    def _streamed(self, http: ModuleType, asked: Asked, stream: Any, first: str | None) -> Any:
+        headers = {"content-type": "text/event-stream", **NOT_REPEATED}
+        return http.Response(200, headers=headers, stream=_classes(http).EventStream(self, asked.body, stream, first))
+
+    def note(self, error: Exception) -> None:
+        """Keep an error that the program gets, if it is the first of llmcall's own."""
+        if not isinstance(error, APIError):
+            with self._lock:
+                self.first_error = self.first_error or error
+
+    def _error_response(self, sending: Sending, error: Exception) -> Any:
+        """Return what the program gets: what the API sent as it came, an error of ours as the SDK's own."""
+        self.note(error)
+        came = getattr(error, "http_response", None) or (sending.came[-1] if sending.came else None)
+        if not isinstance(error, APIError):
+            return _json_response(sending.http, ERROR_STATUS, _about_error(error))
+        if came is not None:
+            return _as_it_came(sending.http, came)
+        status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
+        return _json_response(sending.http, status, _about_error(error))
 
     def _client(self, request: Any) -> ProgramClient:
         url = request.url
-        address = f"{url.scheme}://{url.netloc.decode()}{re.sub(r'/(chat/completions|embeddings)/?$', '', url.path)}"
+        address = f"{url.scheme}://{url.netloc.decode()}{BELOW.sub('', url.path)}"
         with self._lock:
             found = self._clients.get(address)
             if found is None:
                 found = self._clients[address] = ProgramClient(address, url.host, **self._overrides)
         return found
-
-    def _error_response(self, http: ModuleType, error: LLMCallError) -> Any:
-        """Return what the program gets: an API's failure as it came, an error of ours as the SDK's own."""
-        if isinstance(error, APIError):
-            came = getattr(error, "http_response", None)
-            if came is not None:
-                status, headers, content = came
-                kept = {name: value for name, value in headers.items() if name.lower() not in OF_THE_BODY}
-                kept.pop("content-encoding", None)
-                return http.Response(status, headers={**kept, **NOT_REPEATED}, content=content)
-            if isinstance(error.__cause__, http.TransportError):
-                raise error.__cause__
-        with self._lock:
-            self.first_error = self.first_error or error
-        about = {"message": str(error), "type": "llmcall", "code": type(error).__name__, "param": None}
-        return _json_response(http, ERROR_STATUS, {"error": about})
 
     # Who is asking
 
@@ -528,17 +559,6 @@ class ProgramCalls:
         return name
 
 
-def _checked_actor(actor: Actor | None) -> Actor | None:
-    if (
-        actor is None
-        or callable(actor)
-        or actor == "system"
-        or (isinstance(actor, str) and actor.startswith("header:"))
-    ):
-        return actor
-    raise ValueError(f'actor is {actor!r}; it must be a function of the request, "system" or "header:NAME"')
-
-
 def _system_name(body: Any) -> str | None:
     """Return a name for a persona that is known by its system message: its beginning, and a digest of the whole."""
     if not isinstance(body, dict):
@@ -557,123 +577,19 @@ def _system_name(body: Any) -> str | None:
     return f"{beginning}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-# Streams
-
-
-def _told(stream: Any, pieces: Iterator[str], first: str | None, body: Mapping[str, Any]) -> Iterator[bytes]:
-    """Yield the events of a chat that is streamed."""
-    model, sent = str(body.get("model") or ""), []
-    try:
-        yield _event(_first_chunk(model))
-        piece = first
-        while piece is not None:
-            sent.append(piece)
-            yield _event(_piece_chunk(model, piece))
-            piece = next(pieces, None)
-        yield from _rest(stream, sent, body)
-    finally:
-        stream.close()
-
-
-async def _atold(stream: Any, first: str | None, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
-    """Yield the events of a chat that is streamed."""
-    model, sent = str(body.get("model") or ""), []
-    try:
-        yield _event(_first_chunk(model))
-        piece = first
-        while piece is not None:
-            sent.append(piece)
-            yield _event(_piece_chunk(model, piece))
-            piece = await anext(stream, None)
-        for event in _rest(stream, sent, body):
-            yield event
-    finally:
-        await stream.aclose()
-
-
-def _rest(stream: Any, sent: list[str], body: Mapping[str, Any]) -> Iterator[bytes]:
-    yield from map(_event, _events(stream.reply.raw, sent, usage=_wants_usage(body)))
-    yield END
-
-
-def _byte_stream(http: ModuleType, events: Iterator[bytes]) -> Any:
-    class Events(http.SyncByteStream):  # type: ignore[misc, name-defined]
-        """Hand on events as they come."""
-
-        def __iter__(self) -> Iterator[bytes]:
-            yield from events
-
-        def close(self) -> None:
-            """Leave the rest."""
-            events.close()  # type: ignore[attr-defined]
-
-    return Events()
-
-
-def _abyte_stream(http: ModuleType, events: AsyncIterator[bytes]) -> Any:
-    class Events(http.AsyncByteStream):  # type: ignore[misc, name-defined]
-        """Hand on events as they come."""
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for event in events:
-                yield event
-
-        async def aclose(self) -> None:
-            """Leave the rest."""
-            await events.aclose()  # type: ignore[attr-defined]
-
-    return Events()
-
-
-# Requests that are recorded as they are
-
-
-def _exchange(request: Any, body: Any) -> tuple[str, str, Any]:
-    url = request.url
-    return request.method, url.path if request.method == "POST" else url.raw_path.decode(), body
-
-
-def _send_raw(sending: Sending) -> dict[str, Any]:
-    response = sending.transport.handle_request(sending.request)
-    try:
-        response.read()
-    finally:
-        response.close()
-    return _recordable(response)
-
-
-async def _asend_raw(sending: Sending) -> dict[str, Any]:
-    response = await sending.transport.handle_async_request(sending.request)
-    try:
-        await response.aread()
-    finally:
-        await response.aclose()
-    return _recordable(response)
-
-
-def _recordable(response: Any) -> dict[str, Any]:
-    """Return what is recorded of a response: its media type and its body.
-
-    :raises APIError: with the response itself where it is a failure, which is not recorded.
-    """
-    media_type = response.headers.get("content-type", "").partition(";")[0]
-    if response.status_code != 200 or not (media_type.endswith("json") or media_type == "text/event-stream"):
-        raise _refused(response)
-    return {"content_type": media_type, "body": response.text}
-
-
-def _raw_response(http: ModuleType, recorded: Mapping[str, Any]) -> Any:
-    headers = {"content-type": recorded["content_type"], **NOT_REPEATED}
-    return http.Response(200, headers=headers, content=recorded["body"].encode())
-
-
 # The clients and the patch
 
 
-@functools.lru_cache(maxsize=4)
-def _transports(http: ModuleType) -> tuple[type, type]:
-    """Return the two transports of a program's HTTP client, for httpx or httpx2."""
+class Classes(NamedTuple):
+    """Hold what is derived from the classes of httpx or httpx2."""
 
+    Transport: type
+    AsyncTransport: type
+    EventStream: type
+
+
+@functools.lru_cache(maxsize=4)
+def _classes(http: ModuleType) -> Classes:
     class Transport(http.BaseTransport):  # type: ignore[misc, name-defined]
         """Take each request along llmcall's road; what is not recorded goes to the transport below."""
 
@@ -682,9 +598,11 @@ def _transports(http: ModuleType) -> tuple[type, type]:
             self._below = below
 
         def handle_request(self, request: Any) -> Any:
+            """Answer a request."""
             return self._calls.handle(http, request, self._below)
 
         def close(self) -> None:
+            """Close the transport below."""
             self._below.close()
 
     class AsyncTransport(http.AsyncBaseTransport):  # type: ignore[misc, name-defined]
@@ -695,12 +613,56 @@ def _transports(http: ModuleType) -> tuple[type, type]:
             self._below = below
 
         async def handle_async_request(self, request: Any) -> Any:
+            """Answer a request."""
             return await self._calls.ahandle(http, request, self._below)
 
         async def aclose(self) -> None:
+            """Close the transport below."""
             await self._below.aclose()
 
-    return Transport, AsyncTransport
+    class EventStream(http.SyncByteStream, http.AsyncByteStream):  # type: ignore[misc, name-defined]
+        """Hand on a streamed chat as events, as its pieces come, synchronously or asynchronously."""
+
+        def __init__(self, calls: ProgramCalls, body: Mapping[str, Any], stream: Any, first: str | None) -> None:
+            self._calls = calls
+            self._events = EventWriter(body)
+            self._stream = stream
+            self._next = first
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield self._events.first()
+            try:
+                while self._next is not None:
+                    yield self._events.piece(self._next)
+                    self._next = next(self._stream, None)
+                yield self._events.rest(self._stream.reply.raw)
+            except LLMCallError as error:
+                yield self._failed(error)
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield self._events.first()
+            try:
+                while self._next is not None:
+                    yield self._events.piece(self._next)
+                    self._next = await anext(self._stream, None)
+                yield self._events.rest(self._stream.reply.raw)
+            except LLMCallError as error:
+                yield self._failed(error)
+
+        def _failed(self, error: LLMCallError) -> bytes:
+            """Return an event of which the SDK makes an error of its own."""
+            self._calls.note(error)
+            return _event(_about_error(error))
+
+        def close(self) -> None:
+            """Leave the rest."""
+            self._stream.close()
+
+        async def aclose(self) -> None:
+            """Leave the rest."""
+            await self._stream.aclose()
+
+    return Classes(Transport, AsyncTransport, EventStream)
 
 
 def _library_of_the_sdk() -> ModuleType:
@@ -714,6 +676,10 @@ def _library_of_the_sdk() -> ModuleType:
 def http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
     """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose requests take llmcall's road.
 
+    A failure of the API that remains after llmcall's retries reaches the program as it came, a connection that fails as
+    the status 503, a timeout as 504, and an error of llmcall's own as 409: an ``openai.APIStatusError`` that the SDK
+    does not repeat.
+
     :param actor: says who is asking: a function of a :class:`ProgramRequest` that returns a scope's name or ``None``,
         ``"system"`` (each system message is an actor) or ``"header:NAME"`` (the header's value is the actor's name).
     :param transport: sends what is not recorded; by default the HTTP library's own.
@@ -725,19 +691,15 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
         client = openai.OpenAI(http_client=llmcall.http_client())
     """
     http = _library_of_the_sdk()
-    made = _transports(http)[0](_calls_of(actor, overrides), transport or http.HTTPTransport())
-    return http.Client(transport=made)
+    calls = ProgramCalls(actor, overrides, every_post=True)
+    return http.Client(transport=_classes(http).Transport(calls, transport or http.HTTPTransport()))
 
 
 def async_http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
     """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``; arguments as of :func:`http_client`."""
     http = _library_of_the_sdk()
-    made = _transports(http)[1](_calls_of(actor, overrides), transport or http.AsyncHTTPTransport())
-    return http.AsyncClient(transport=made)
-
-
-def _calls_of(actor: Actor | None, overrides: Mapping[str, Any]) -> ProgramCalls:
-    return ProgramCalls(actor, overrides, every_post=True)
+    calls = ProgramCalls(actor, overrides, every_post=True)
+    return http.AsyncClient(transport=_classes(http).AsyncTransport(calls, transport or http.AsyncHTTPTransport()))
 
 
 _patch_lock = threading.Lock()
@@ -747,16 +709,7 @@ class _Unpatched:
     """Send by a transport's own method, past the patch."""
 
     def __init__(self, transport: Any, method: Callable[..., Any]) -> None:
-        self._transport = transport
-        self._method = method
-
-    def handle_request(self, request: Any) -> Any:
-        """Send a request."""
-        return self._method(self._transport, request)
-
-    def handle_async_request(self, request: Any) -> Any:
-        """Send a request."""
-        return self._method(self._transport, request)
+        self.handle_request = self.handle_async_request = functools.partial(method, transport)
 
 
 @contextlib.contextmanager
@@ -773,9 +726,9 @@ def patched(*, actor: Actor | None = None, hosts: Collection[str] = (), **overri
     """
     if not _patch_lock.acquire(blocking=False):
         raise RuntimeError("llmcall.patched() holds already; leave the other block first: one at a time can")
-    calls = ProgramCalls(actor, overrides, hosts)
     with contextlib.ExitStack() as undo:
         undo.callback(_patch_lock.release)
+        calls = ProgramCalls(actor, overrides, hosts)
         for name in ("httpx", "httpx2"):
             with contextlib.suppress(ModuleNotFoundError):
                 _patch(importlib.import_module(name), calls, undo)

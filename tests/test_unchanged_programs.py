@@ -29,11 +29,13 @@ KEY = "sk-" + "program-of-its-own"
 class Server:
     """Be a model's server in this process: each answer is another one.
 
-    :param status: of every response.
+    :ivar failures: what is answered first: status, headers and body.
+    :ivar broken: an exception of the HTTP library that every request raises.
     """
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
+        self.broken: Any = None
         self.failures: list[tuple[int, dict[str, str], Any]] = []
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -48,6 +50,8 @@ class Server:
         """Answer a request."""
         with self._lock:
             self.requests.append(request)
+            if self.broken is not None:
+                raise self.broken("no route", request=request)
             number = next(self._numbers)
             if self.failures:
                 status, headers, content = self.failures.pop(0)
@@ -323,6 +327,67 @@ def test_a_failure_of_the_api_comes_as_it_was(server: Server) -> None:
     assert len(server.requests) == 4
     server.failures = [limit]
     assert ask(program(server, retry_waiting_time=0)).startswith("answer number")
+
+
+@pytest.mark.parametrize(("broken", "status"), [(http.ConnectError, 503), (http.ReadTimeout, 504)])
+def test_a_connection_that_fails_is_tried_by_llmcall_alone(server: Server, broken: Any, status: int) -> None:
+    """The SDK does not repeat it: the program gets a status, with what failed, where, and what to do."""
+    server.broken = broken
+    settings: dict[str, Any] = {"retry_max_attempts": 3, "retry_waiting_time": 0}
+    with pytest.raises(openai.InternalServerError, match=r"https://api\.openai\.com/v1/chat/completions") as failed:
+        ask(program(server, **settings))
+    assert failed.value.status_code == status and len(server.requests) == 3
+
+    async def ask_async() -> None:
+        async with async_program(server, **settings) as client:
+            await client.embeddings.create(model="text-embedding-3-small", input="bread")
+
+    with pytest.raises(openai.InternalServerError):
+        asyncio.run(ask_async())
+    with pytest.raises(openai.InternalServerError):
+        program(server, **settings).responses.create(model="gpt-4o-mini", input="Bread?")
+    assert len(server.requests) == 9
+
+
+def test_an_answer_that_is_not_recorded_comes_as_it_was(server: Server) -> None:
+    """An empty answer is a failure to send_message; a program gets what the server sent."""
+    empty = {"choices": [{"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
+    server.failures = [(200, {}, {"id": "c", "object": "chat.completion", "created": 1, "model": "m", **empty})]
+    client = program(server)
+    assert ask(client) == "" and ask(client) == "answer number 1"
+
+
+def test_a_wrong_argument_reaches_the_program_once(server: Server) -> None:
+    """What llmcall refuses before any call is an APIStatusError, too."""
+    with pytest.raises(openai.APIStatusError, match="temperature is") as refused:
+        ask(program(server), temperature="hot")
+    assert refused.value.status_code == 409 and not server.requests
+
+
+def test_a_stream_that_breaks_off(server: Server) -> None:
+    """After its first words the program gets an error of the SDK's, and no end that looks complete."""
+
+    def cut(request: Any) -> Any:
+        content = server.events(0, {"model": "gpt-4o-mini"}).partition(b'"finish_reason": "stop"')[0]
+        return http.Response(200, headers={"content-type": "text/event-stream"}, content=content.rpartition(b"data")[0])
+
+    client = openai.OpenAI(api_key=KEY, http_client=llmcall.http_client(transport=http.MockTransport(cut)))
+    words = []
+    with pytest.raises(openai.APIError, match="broke off"):
+        for chunk in client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, stream=True):
+            words.append(chunk.choices[0].delta.content)
+    assert "".join(filter(None, words)) == "answer number 0"
+
+
+def test_other_requests_are_tried_again(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Where it may help, by llmcall; the last failure comes as it was."""
+    client = program(server, retry_max_attempts=2, retry_waiting_time=0)
+    server.failures = [(429, {}, {"error": {"message": "slow down"}})]
+    assert client.responses.create(model="gpt-4o-mini", input="Bread?").id == "resp_1"
+    server.failures = [(500, {}, {"error": {"message": "no"}})] * 2
+    with pytest.raises(openai.InternalServerError, match="no"):
+        client.responses.create(model="gpt-4o-mini", input="Salt?")
+    assert len(server.requests) == 4
 
 
 def test_a_miss_reaches_the_program_as_an_error_of_the_sdk(server: Server) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..types import Request
 
-__all__ = ["Hidden", "SDKTransport", "TokenFunction"]
+__all__ = ["ChunkReader", "Hidden", "SDKTransport", "TokenFunction", "is_own_request"]
 
 OWN = ("model", "messages", "input")  # what an extra body does not replace
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
@@ -102,7 +102,7 @@ class SDKTransport:
         headers = self._token.headers() if self._token else {}
         with self._errors() as head, self._open(request, timeout, headers, stream=True) as answer:
             yield head.read(answer)
-            chunks, expiry = _Chunks(), _expiry(timeout)
+            chunks, expiry = ChunkReader(), _expiry(timeout)
             for data in answer.iter_bytes():
                 for chunk in chunks.feed(data):
                     yield chunk
@@ -118,7 +118,7 @@ class SDKTransport:
         with self._errors() as head:
             async with opened as answer:
                 yield head.read(answer)
-                chunks = _Chunks()
+                chunks = ChunkReader()
                 async for data in answer.iter_bytes():
                     for chunk in chunks.feed(data):
                         yield chunk
@@ -320,7 +320,7 @@ class _Head:
         return Response({}, self.request_id, self.headers)
 
 
-class _Chunks:
+class ChunkReader:
     """Read the chunks out of a streamed body; a server that does not stream sends its answer, or error, as a whole."""
 
     def __init__(self) -> None:

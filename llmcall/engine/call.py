@@ -30,10 +30,10 @@ from ..requests.keys import key_of
 from ..requests.parameters import sent_body
 from ..responses import validate
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
-from .drivers import END, Close, Do, Emit, Next, Open, Send, Sleep, look
+from .drivers import END, Close, Do, Emit, Next, Open, Send, look
 from .limits import LEFT_OUT, Admission, Limits, estimate
 from .prepare import lookup, past_misfits
-from .retry import RetryPolicy, failure, retrying
+from .retry import RetryPolicy, repeated
 from .single_flight import share
 
 if TYPE_CHECKING:
@@ -239,26 +239,14 @@ class _Exchange:
 
     def send(self) -> Flow[Sent]:
         """Send it, and return the answer; count what failed."""
-        pauses: list[float] = []
         try:
-            for attempt in retrying(self.policy, pauses.append, self.name):
-                if pauses:
-                    yield Sleep(pauses.pop())
-                sent: Sent | None = None
-                number = attempt.retry_state.attempt_number
-                with attempt:
-                    sent = yield from self._attempt(number)
-                left = failure(attempt.retry_state)
-                if left is not None and not isinstance(left, Exception):
-                    raise left  # at once: where garbage is collected, tenacity's generator may have ended before this
-                if sent is not None:
-                    if number > 1:
-                        self.call.add_usage(retries=number - 1)
-                    return sent
+            sent, attempts = yield from repeated(self.policy, self.name, self._attempt)
         except APIError as error:
             self.call.add_usage(errors=1, retries=error.attempts - 1)
             raise
-        raise AssertionError("the loop ends with an answer, or raises")
+        if attempts > 1:
+            self.call.add_usage(retries=attempts - 1)
+        return sent
 
     def _attempt(self, number: int) -> Flow[Sent]:
         """Send to one endpoint after the other until one answers or refuses."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..notices import logger, warn_once
+from .drivers import Sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
 
     from ..config.settings import Settings
+    from .drivers import Flow
     from .prepare import Options
 
-__all__ = ["RetryPolicy", "retrying"]
+__all__ = ["RetryPolicy", "repeated"]
 
+T = TypeVar("T")
 JITTER = 0.25  # the share of a wait that is added at random at most
 
 _random = random.Random()  # not the module's own: a simulation's seeded draws must not depend on our retries
@@ -66,8 +69,27 @@ class RetryPolicy(NamedTuple):
         return left <= 0 or (error.attempts < self.max_attempts if error.retryable else waits)
 
 
-def retrying(policy: RetryPolicy, sleep: Callable[[float], None], name: str) -> Retrying:
-    """Return tenacity's loop for a policy: ``for attempt in retrying(…): with attempt: …``.
+def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> Flow[tuple[T, int]]:
+    """Act until there is a result or the policy ends; return the result and the number of attempts.
+
+    :param name: what is tried, for the log.
+    :param act: takes the number of the attempt, from 1 on.
+    """
+    pauses: list[float] = []
+    for attempt in _retrying(policy, pauses.append, name):
+        if pauses:
+            yield Sleep(pauses.pop())
+        number = attempt.retry_state.attempt_number
+        with attempt:
+            return (yield from act(number)), number
+        left = _failure(attempt.retry_state)
+        if left is not None and not isinstance(left, Exception):
+            raise left  # at once: where garbage is collected, tenacity's generator may have ended before this one
+    raise AssertionError("the loop ends with a result, or raises")
+
+
+def _retrying(policy: RetryPolicy, sleep: Callable[[float], None], name: str) -> Retrying:
+    """Return tenacity's loop for a policy: ``for attempt in _retrying(…): with attempt: …``.
 
     The last error is raised as it is, its ``attempts`` set; a wait that would pass the deadline is not begun.
 
@@ -85,7 +107,7 @@ def retrying(policy: RetryPolicy, sleep: Callable[[float], None], name: str) -> 
         """Return the seconds before the next attempt, the same however often it is asked."""
         # Up to tenacity 8.2 stop is asked before wait, later on after it: whoever comes first draws the jitter.
         ours = growing(state) * (1 + JITTER * _random.random())
-        asked_for = getattr(failure(state), "retry_after", None) or 0.0
+        asked_for = getattr(_failure(state), "retry_after", None) or 0.0
         return waits.setdefault(state.attempt_number, max(ours, asked_for))
 
     def stop(state: RetryCallState) -> bool:
@@ -95,7 +117,7 @@ def retrying(policy: RetryPolicy, sleep: Callable[[float], None], name: str) -> 
 
     def announce(state: RetryCallState) -> None:
         """Tell of the first failed attempt of its kind at an endpoint; the others are counted, as retries."""
-        error = failure(state)
+        error = _failure(state)
         kind, endpoint = type(error).__name__, getattr(error, "endpoint", None) or "the endpoint"
         told = (
             f"{name}: attempt {state.attempt_number} of {policy.max_attempts} failed at {endpoint} ({kind}: {error}); "
@@ -109,13 +131,13 @@ def retrying(policy: RetryPolicy, sleep: Callable[[float], None], name: str) -> 
     )
 
 
-def failure(state: RetryCallState) -> BaseException | None:
+def _failure(state: RetryCallState) -> BaseException | None:
     """Return what an attempt ended with, or ``None`` where it had an answer."""
     return state.outcome.exception() if state.outcome else None
 
 
 def _is_worth_another(state: RetryCallState) -> bool:
-    error = failure(state)
+    error = _failure(state)
     if not isinstance(error, APIError):
         return False
     error.attempts = state.attempt_number

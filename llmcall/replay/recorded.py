@@ -12,7 +12,8 @@ from ..cassettes.cassette import active_cassette, function_scope, guards
 from ..cassettes.format import ordered
 from ..config import resolve as config
 from ..engine.drivers import Do, Send, adrive, drive, look
-from ..engine.retry import RetryPolicy
+from ..engine.prepare import Options
+from ..engine.retry import RetryPolicy, repeated
 from ..engine.single_flight import share
 from ..errors import APIError, LLMCallError
 from ..notices import process_failures
@@ -341,11 +342,24 @@ def _joined(call: FunctionCall) -> Flow[Record]:
     return ran[0] if ran else _kept(call, outcomes[key].record)
 
 
+def _result(call: FunctionCall) -> Flow[Any]:
+    """Run the function; send an HTTP request again where that may help."""
+
+    def send(number: int) -> Flow[Any]:
+        """Do so once."""
+        return (yield Send(call, call.request, None))
+
+    if call.request.kind != "http":
+        return (yield from send(1))
+    result, _ = yield from repeated(RetryPolicy.of(Options(), call.settings), call.name, send)
+    return result
+
+
 def _run(call: FunctionCall) -> Flow[Record]:
     for guard in guards if call.request.kind == "http" else ():
         guard(None, call.tape)
     try:
-        result = yield Send(call, call.request, None)
+        result = yield from _result(call)
     except Exception as error:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
             failures = call.tape.cassette.failures if call.tape else process_failures

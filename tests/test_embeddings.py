@@ -161,6 +161,8 @@ def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
         data([1.0], "not base64!"),
         data([1.0], base64.b64encode(b"12345").decode()),
         data([1.0], []),
+        data([1.0], [1e300]),
+        data([1.0], [float("nan")]),
         "text",
     ],
 )

@@ -1,10 +1,8 @@
-"""The explanation of a miss: what is certain of it, how it is shown, where it looks, and what it never shows.
-
-``passages`` is used directly: that no two texts are compared wrongly holds for all of them.
-"""
+"""The explanation of a miss: what is certain of it, how it is shown, where it looks, and what it never shows."""
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 import re
@@ -22,7 +20,6 @@ from llmcall.testing import ScriptedClient
 
 QUESTION = "Would you buy a loaf of bread for 3 coins?"
 KEY = "sk-proj-abcdEFGH1234567890abcdEFGH1234567890"
-TOOL = {"type": "function", "function": {"name": "buy", "parameters": {"type": "object", "properties": {}}}}
 Run = Callable[[ScriptedClient], Any]
 
 
@@ -72,12 +69,27 @@ def told(answer: str) -> list[dict[str, str]]:
     ]
 
 
+def tool(price: str) -> dict[str, Any]:
+    """Return a tool that takes a price of some type."""
+    parameters = {"type": "object", "properties": {"item": {"type": "string"}, "price": {"type": price}}}
+    return {"type": "function", "function": {"name": "buy", "parameters": parameters}}
+
+
+def picture(content: bytes) -> list[dict[str, Any]]:
+    """Return a conversation that shows an image."""
+    url = "data:image/png;base64," + base64.b64encode(content).decode()
+    return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+
+
 # What is recorded, what is asked with a mistake, and what the message says.
 MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "temperature": (ask(temperature=0.7), ask(temperature=1), r"temperature: recorded 0\.7, asked 1"),
     "left out": (ask(max_tokens=100), ask(), r"max_tokens: recorded 100, not asked"),
     "model": (ask(), ask(model="gpt-4o"), r'model: recorded "gpt-4o-mini", asked "gpt-4o"'),
-    "tool": (ask(tools=[TOOL]), ask(), r"tools: recorded \[.*not asked"),
+    "tool": (ask(tools=[tool("number")]), ask(), r"tools: recorded \[.*not asked"),
+    "a tool's type": (ask(tools=[tool("number")]), ask(tools=[tool("integer")]), r"price\.type: recorded \"number\""),
+    "an image": (ask(picture(b"one")), ask(picture(b"other")), r"content\[0\]\.image_url\.url \(user\): .*sha256,"),
+    "quotes": (ask("Say 'yes'."), ask("Say ’yes’."), r"\[-'yes'-\].*\{\+’yes’\+\}"),
     "a word": (ask(), ask(QUESTION.replace("loaf", "lot")), r"\[-loaf-\].*\{\+lot\+\}"),
     "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in its white space"),
     "at the end": (ask(), ask(QUESTION + "\n"), "differs only in the white space at its end"),

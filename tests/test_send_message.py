@@ -6,8 +6,6 @@ import asyncio
 import copy
 import json
 import logging
-import math
-import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +21,9 @@ from llmcall import (
     AuthenticationError,
     CacheMissError,
     ConfigError,
-    ContentFilterError,
     ContextLengthError,
-    EmptyAnswerError,
     InvalidRequestError,
     OpenAIClient,
-    QuotaExceededError,
     RateLimitError,
     RequestTimeoutError,
     ServiceError,
@@ -36,8 +31,6 @@ from llmcall import (
 from llmcall.testing import ScriptedClient
 
 UNSUPPORTED = "Unsupported parameter: '{}' is not supported with this model."
-
-TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price", "arguments": '{"of": "apples"}'}}
 
 
 def unsupported(name: str) -> Answer:
@@ -110,26 +103,6 @@ def test_the_messages_are_not_changed(httpserver: HTTPServer) -> None:
     assert server.requests[1].body["messages"] == [*before, {"role": "assistant", "content": "Two coins."}]
 
 
-def test_one_string(httpserver: HTTPServer) -> None:
-    """One string is one user message, with the same record."""
-    server = ScriptedServer(httpserver, OK)
-    with client_for(server.base_url) as client:
-        assert not client.send_message(QUESTION, on_error="raise").cached
-        assert client.send_message(QUESTION[0]["content"], on_error="raise").cached
-
-
-def test_tool_calls_and_several_answers(httpserver: HTTPServer) -> None:
-    """Tool calls are part of the message, and with n above 1 all messages are there."""
-    response = completion(None, finish_reason="tool_calls")
-    response["choices"][0]["message"]["tool_calls"] = [TOOL_CALL]
-    response["choices"] += completion("Three coins.")["choices"]
-    with client_for(ScriptedServer(httpserver, Answer(200, response)).base_url) as client:
-        reply = client.send_message(QUESTION, n=2, on_error="raise")
-    assert reply == {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
-    assert reply.tool_calls == [TOOL_CALL]
-    assert reply.choices == [reply, {"role": "assistant", "content": "Three coins."}]
-
-
 def test_a_failure_is_logged_and_none(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
     """By default a failure that remains is one error in the log and None, and the next call asks again."""
     server = ScriptedServer(httpserver, refusal(400, "no such thing"), OK)
@@ -165,42 +138,6 @@ def test_what_is_always_raised(httpserver: HTTPServer, on_error: str) -> None:
     with client_for(server.base_url) as client, pytest.raises(TypeError):
         client.send_message(QUESTION, temprature=1, on_error=on_error)
     assert server.requests == []
-
-
-WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"current_messages": None}, TypeError, "messages"),
-    ({"current_messages": {"role": "user", "content": "x"}}, TypeError, "messages"),
-    ({"current_messages": []}, ValueError, "messages"),
-    ({"current_messages": [*QUESTION, {"content": "x"}]}, ValueError, "messages[1] has no role"),
-    ({"current_messages": [*QUESTION, {"role": "seller", "content": "x"}]}, ValueError, "messages[1].role"),
-    ({"current_messages": [*QUESTION, {"role": "user", "content": 5}]}, TypeError, "messages[1].content"),
-    ({"current_messages": [*QUESTION, {"role": "user", "content": math.nan}]}, TypeError, "messages[1].content"),
-    ({"current_messages": [*QUESTION, {"role": "user", "content": b"x"}]}, TypeError, "messages[1].content"),
-    ({"current_messages": [*QUESTION, {"role": "user", "content": None}]}, ValueError, "messages[1] has no content"),
-    ({"current_messages": [{"role": "user", "content": "\ud800"}]}, ValueError, "messages[0].content"),
-    ({"temperature": math.nan}, ValueError, "temperature"),
-    ({"seed": b"1"}, TypeError, "seed"),
-    ({"stop": ["x", object()]}, TypeError, "stop[1]"),
-    ({"model": 4}, TypeError, "model"),
-    ({"timeout": "5"}, TypeError, "timeout"),
-    ({"deadline": -1}, ValueError, "deadline"),
-    ({"max_attempts": 0}, ValueError, "max_attempts"),
-    ({"on_error": "ignore"}, ValueError, "on_error"),
-    ({"sample": 1.5}, TypeError, "sample"),
-    ({"top_k": 4}, TypeError, "extra_body"),
-    ({"stream": True}, TypeError, "stream_message()"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "kind", "place"), WRONG)
-def test_wrong_arguments(httpserver: HTTPServer, arguments: dict[str, Any], kind: type[Exception], place: str) -> None:
-    """A wrong argument is refused by its place before any call, and takes nothing from the count of draws."""
-    server = ScriptedServer(httpserver, OK)
-    with client_for(server.base_url) as client, llmcall.scope("trial"):
-        with pytest.raises(kind, match=re.escape(place)):
-            client.send_message(**{"current_messages": QUESTION, **arguments})
-        assert server.requests == []
-        assert client.send_message(QUESTION, on_error="raise").sample == "trial#0"
 
 
 @pytest.mark.parametrize(
@@ -250,16 +187,6 @@ def test_an_unsupported_parameter(httpserver: HTTPServer, caplog: pytest.LogCapt
     assert sent == {"model": "my-model", "messages": QUESTION, "max_completion_tokens": 50}
     assert (record.request["temperature"], record.request["max_tokens"]) == (0.5, 50)
     assert len([line for _, line in lines(caplog) if "temperature" in line]) == 1
-
-
-def test_past_the_cache(httpserver: HTTPServer) -> None:
-    """With cache=False every call is sent, and nothing is stored."""
-    server = ScriptedServer(httpserver, OK)
-    with client_for(server.base_url) as client:
-        replies = [client.send_message(QUESTION, cache=False, on_error="raise") for _ in range(2)]
-        assert len(client.cache) == 0
-    assert [reply.cached for reply in replies] == [False, False]
-    assert len(server.requests) == 2
 
 
 # Retries
@@ -314,31 +241,6 @@ def test_an_attempt_gets_what_time_is_left() -> None:
     for arguments in ({"timeout": 5}, {"timeout": 5, "deadline": 1000}, {"timeout": 5000, "deadline": 1000}):
         client.send_message("Hello", **arguments)
     assert seen == [5, 5, pytest.approx(1000, abs=60)]
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind"),
-    [
-        (InvalidRequestError("400"), InvalidRequestError),
-        (AuthenticationError("401", status_code=401), AuthenticationError),
-        (QuotaExceededError("429"), QuotaExceededError),
-        (ContentFilterError("400"), ContentFilterError),
-        (completion("", finish_reason="content_filter"), ContentFilterError),
-        (completion("", finish_reason="length"), EmptyAnswerError),
-        (completion(None), EmptyAnswerError),
-    ],
-)
-def test_what_is_not_tried_again(answer: Any, kind: type[APIError]) -> None:
-    """A refusal, a filtered or an empty answer ends the call at the first attempt, and nothing is stored."""
-    client = Answering(answer, OK.body)
-    error = client.send_message("Hello", on_error="return")
-    assert (type(error), error.attempts, len(client.cache)) == (kind, 1, 0)
-
-
-@pytest.mark.parametrize("answer", [{}, {"choices": []}])
-def test_a_malformed_answer_is_tried_again(answer: Any) -> None:
-    """An answer without choices is a failing service, and the next attempt's answer counts."""
-    assert Answering(answer, OK.body).send_message("Hello", on_error="raise").content == "Two coins."
 
 
 class Answering(llmcall.LLMClient):

@@ -368,39 +368,6 @@ def test_any_config_file(text: str) -> None:
 # Templates
 
 
-class Dangerous(str):
-    """Be a text that would rather be something else."""
-
-    __slots__ = ()
-
-    def __html__(self) -> str:
-        return "{{ secret }}"
-
-    def __format__(self, spec: str) -> str:
-        return "{{ secret }}"
-
-
-HOSTILE: list[Any] = [
-    "{{ secret }}", "{% include 'other.md' %}", "{{ ''.__class__.__mro__ }}", "{#", "{%", "${HOME}", "%(secret)s",
-    "{secret}", "{0.__class__}", Dangerous("{{ secret }}"), {"{{ secret }}": "{{ secret }}"}, ["{{ secret }}"],
-    {"a": {"__class__": "{{ secret }}"}}, 10**5000, b"\xff",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("template", ["{{ x }}", "{% for y in [x] %}{{ y }}{% endfor %}", "{{ '%s' % (x,) }}"])
-def test_hostile_variables(template: str) -> None:
-    """A variable is text, whatever it looks like: nothing in it is rendered, and what cannot be printed is an error."""
-    call = llmcall.LLMCall(user=template + "{{ secret[:0] }}", client=ScriptedClient(lambda messages: "yes"))
-    for value in HOSTILE:
-        with suppress(TemplateError):
-            assert "SESAME" not in str(call.run(x=value, secret="SESAME").messages)
-    deep: list[Any] = []
-    for _ in range(DEEP):
-        deep = [deep]
-    with an_end(), pytest.raises(TemplateError):
-        call(x=deep, secret="")
-
-
 @pytest.mark.parametrize("name", ["../secret.md", "/etc/passwd", "..", "", "a/../../secret.md", "secret.md\0.md"])
 def test_a_variable_names_no_file_outside(tmp_path: Path, name: str) -> None:
     """An include by a variable's name stays in the folder of the templates."""

@@ -22,7 +22,6 @@ from .tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
-
     from weakref import ReferenceType
 
     from .clients.base import LLMClient

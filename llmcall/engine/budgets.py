@@ -23,6 +23,7 @@ from ..config import resolve as config
 from ..errors import BudgetExceededError, CacheError, ConfigError
 from ..files import alone
 from ..forks import after_fork_in_child
+from ..notices import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,20 +35,19 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 __all__ = [
-    "Amounts", "Budget", "BudgetLimits", "DiskStore", "Ledger", "MemoryLedger", "NamedLedger", "RedisStore",
-    "Reservation", "Spent", "any_open", "budget", "check_for_processes", "check_price", "counts_tokens", "opened",
-    "shared_open", "spending_of", "travelling",
+    "Amounts", "Budget", "BudgetLimits", "Reservation", "Spent", "any_open", "budget", "check_for_processes",
+    "check_price", "counts_tokens", "opened", "shared_open", "spending_of", "travelling",
 ]  # fmt: skip
 
 PICO = 10**12  # USD are counted in whole 10^-12 USD: sums of floats would be off, and a limit passed or not reached
 NEVER = float("inf")
 POLL = 0.1  # seconds between two looks at what other processes have given back
 BUSY_SECONDS = 60.0  # that SQLite waits for other processes
-LEASE = 24 * 3600.0  # seconds after which a reservation belongs to no running call: its process's number is another's
-# Seconds after which a reservation of another machine counts as spent: ten times the default TIMEOUT of an attempt. One
-# that takes longer is counted as it should be as soon as it ends.
+# Seconds after which a reservation counts as spent whose process may be gone: ten times the default TIMEOUT of an
+# attempt. One that takes longer is counted as it should be as soon as it ends.
 AWAY = 600.0
-CLOCK_ERROR = 0.5  # seconds by which the clocks of a process's beginning and of its reservations may differ
+CORRECTED = 24 * 3600.0  # seconds in which it may still be
+_begun = time.time()  # of this process
 _of_the_parent: list[sqlite3.Connection] = []  # kept, so that nothing closes them
 
 
@@ -131,87 +131,44 @@ def _exceeded(name: str, most: int, left: int, wanted: int) -> str:
     )
 
 
-class Ledger(Protocol):
-    """Keep what is spent and reserved of a budget.
-
-    :ivar place: where it is kept, and ``name`` under what name, for ledgers that other processes share; else empty.
-    """
-
-    name: str
-    place: str
-
-    def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
-        """Reserve an amount and return what it is known by; ``None`` where it has to wait for others.
-
-        :raises BudgetExceededError: where it would go past the limit whatever the others use.
-        :raises CacheError: where the ledger cannot be written.
-        """
-
-    def settle(self, key: str, reserved: Amounts, used: Amounts) -> None:
-        """Put what was used in place of what was reserved."""
-
-    def spent(self) -> Amounts:
-        """Return what is settled."""
-
-    def forget(self) -> None:
-        """Count from nothing again; what running calls have reserved stays reserved."""
-
-    def close(self) -> None:
-        """Close what is open; the next use opens it again."""
-
-
-class MemoryLedger:
-    """Keep a budget without a name in memory; see :class:`Ledger`."""
-
-    name = place = ""
-
-    def __init__(self) -> None:
-        self._spent = self._reserved = NOTHING
-
-    def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
-        """Reserve an amount, or ``None`` where it has to wait."""
-        with _lock:
-            if not check_fits("", limit, self._spent, self._reserved, need):
-                return None
-            self._reserved = self._reserved.plus(need)
-            return ""
-
-    def settle(self, key: str, reserved: Amounts, used: Amounts) -> None:
-        """Put what was used in place of what was reserved."""
-        with _lock:
-            self._reserved = self._reserved.plus(reserved, -1)
-            self._spent = self._spent.plus(used)
-
-    def spent(self) -> Amounts:
-        """Return what is settled."""
-        return self._spent
-
-    def forget(self) -> None:
-        """Count from nothing again."""
-        with _lock:
-            self._spent = NOTHING
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
-
-    def leave_to_parent(self) -> None:
-        """Forget, in a forked process, what the parent's calls have reserved."""
-        self._reserved = NOTHING
-
-
 class Store(Protocol):
-    """Keep a text for each name, for all processes."""
+    """Keep a text for each name, for whoever knows the place."""
 
     def update(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Put a new text in place of a name's, while no other process does so.
+        """Put a new text in place of a name's, while nobody else does so.
 
         :param change: makes of the text (``None`` where there is none) the new one (``None`` where it stays as it is),
             and what is returned. It may be called more than once.
         :raises CacheError: where the store cannot be read or written.
         """
 
+    def leave_to_parent(self) -> None:
+        """Leave, in a forked process, to the parent what is its own."""
+
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open; the next use opens it again."""
+
+
+class MemoryStore:
+    """Keep the text of a budget without a name in memory; see :class:`Store`."""
+
+    def __init__(self) -> None:
+        self._text: str | None = None
+
+    def update(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Change the text."""
+        with _lock:
+            text, result = change(self._text)
+            self._text = self._text if text is None else text
+        return result
+
+    def leave_to_parent(self) -> None:
+        """Forget what the parent's calls have reserved."""
+        if self._text is not None:
+            self._text = _text_of(_State(self._text).spent, {})
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
 
 
 class DiskStore:
@@ -219,7 +176,6 @@ class DiskStore:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.path = Path(directory) / "budgets.db"
-        self._process = 0
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
 
@@ -229,7 +185,6 @@ class DiskStore:
             text, result = change(None)
             if text is None:
                 return result
-        self._leave_to_parent()
         with self._lock:
             try:
                 database = self._opened()
@@ -247,12 +202,11 @@ class DiskStore:
                 raise CacheError(f"it cannot be kept in {self.path} ({error})") from error
             return result
 
-    def _leave_to_parent(self) -> None:
-        """Leave lock and connection, in a forked process, to the parent: closing it here would disturb it."""
-        if self._process != os.getpid():
-            if self._database is not None:
-                _of_the_parent.append(self._database)
-            self._process, self._lock, self._database = os.getpid(), threading.Lock(), None
+    def leave_to_parent(self) -> None:
+        """Leave lock and connection: closing it here would disturb the parent."""
+        if self._database is not None:
+            _of_the_parent.append(self._database)
+        self._lock, self._database = threading.Lock(), None
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is not None:
@@ -269,7 +223,6 @@ class DiskStore:
 
     def close(self) -> None:
         """Close the database."""
-        self._leave_to_parent()
         with self._lock:
             if self._database is not None:
                 self._database.close()
@@ -308,6 +261,9 @@ class RedisStore:
 
         return self._server.ask(repeated)
 
+    def leave_to_parent(self) -> None:
+        """Do nothing: redis-py makes connections of the process's own."""
+
     def close(self) -> None:
         """Close the connections that nobody is using."""
         self._server.close()
@@ -327,21 +283,17 @@ class _Holding(NamedTuple):
 
     def seems_lost(self) -> bool:
         """Return whether whoever made it seems to be gone."""
-        age = time.time() - self.since
-        return not is_running(self.process, self.since) or age > LEASE if self.machine == machine() else age > AWAY
+        is_gone = self.machine == machine() and not is_running(self.process, self.since)
+        return is_gone or time.time() - self.since > AWAY
 
 
 class _State:
-    """Be what is kept of a named budget: what is spent, and the reservations by their keys."""
+    """Be what is kept of a budget: what is spent, and the reservations by their keys."""
 
     def __init__(self, text: str | None) -> None:
         found: dict[str, Any] = json.loads(text) if text else {"spent": NOTHING, "reserved": {}}
         self.spent = Amounts(*found["spent"])
         self.reserved = {key: _Holding(Amounts(*each[0]), *each[1:]) for key, each in found["reserved"].items()}
-
-    def text(self) -> str:
-        """Return it as a text."""
-        return json.dumps({"spent": self.spent, "reserved": self.reserved})
 
     def count_the_lost(self) -> bool:
         """Count as spent what processes that are gone had reserved; return whether there was any."""
@@ -349,10 +301,12 @@ class _State:
         for key in lost:
             self.spent = self.spent.plus(self.reserved[key].amounts)
             self.reserved[key] = self.reserved[key]._replace(lost=True)
-        for key, each in list(self.reserved.items()):
-            if each.lost and time.time() - each.since > LEASE:
-                del self.reserved[key]
         return bool(lost)
+
+    def text(self) -> str:
+        """Return it as a text."""
+        oldest = time.time() - CORRECTED
+        return _text_of(self.spent, {key: each for key, each in self.reserved.items() if each.since > oldest})
 
     def held(self) -> Amounts:
         """Return the sum of the reservations that hold."""
@@ -362,26 +316,35 @@ class _State:
         return total
 
 
-class NamedLedger:
-    """Keep a budget under a name, for all processes that know the place; see :class:`Ledger`.
+def _text_of(spent: Amounts, reserved: dict[str, _Holding]) -> str:
+    return json.dumps({"spent": spent, "reserved": reserved})
 
-    :param name: the budget's.
-    :param place: the cache's directory, or the address of a Redis database.
+
+class Ledger:
+    """Keep what is spent and reserved of a budget.
+
+    :param name: the budget's, for all processes that know the place; empty where it has none.
+    :param place: the cache's directory, or the address of a Redis database; ``None`` means memory.
     """
 
-    def __init__(self, name: str, place: str | os.PathLike[str]) -> None:
-        self.name = name
-        self.place = os.fspath(place)
-        self._title = f"the budget {name!r}"
-        self._store: Store = RedisStore(self.place) if "://" in self.place else DiskStore(self.place)
+    def __init__(self, name: str = "", place: str | None = None) -> None:
+        self.name, self.place = name, place
+        self._title = f"the budget {name!r}" if name else ""
+        self._store: Store = MemoryStore()
+        if place is not None:
+            self._store = RedisStore(place) if "://" in place else DiskStore(place)
 
     def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
-        """Reserve an amount, or ``None`` where it has to wait."""
-        key = os.urandom(16).hex()
+        """Reserve an amount and return what it is known by; ``None`` where it has to wait for others.
+
+        :raises BudgetExceededError: where it would go past the limit whatever the others use.
+        :raises CacheError: where the store cannot be written.
+        """
+        key = os.urandom(8).hex()
 
         def reserve(state: _State) -> tuple[bool, str | None]:
-            """Look and reserve at once."""
-            if key in state.reserved:  # it was done, but Redis's answer was lost
+            """Reserve it, unless it has to wait."""
+            if key in state.reserved:  # Redis's answer was lost
                 return False, key
             changed = state.count_the_lost()
             if not check_fits(self._title, limit, state.spent, state.held(), need):
@@ -391,7 +354,7 @@ class NamedLedger:
 
         return self._update(reserve)
 
-    def settle(self, key: str, reserved: Amounts, used: Amounts) -> None:
+    def settle(self, key: str, used: Amounts) -> None:
         """Put what was used in place of what was reserved.
 
         The call is over and paid for: where the store takes nothing, a warning says so, and the reservation stays.
@@ -401,15 +364,13 @@ class NamedLedger:
             """Count it once, should an answer of Redis's be lost."""
             holding = state.reserved.pop(key, None)
             if holding is not None:
-                state.spent = state.spent.plus(used.plus(reserved, -1) if holding.lost else used)
+                state.spent = state.spent.plus(used.plus(holding.amounts, -1) if holding.lost else used)
             return holding is not None, None
 
         try:
             self._update(settle)
         except CacheError as error:
-            import logging
-
-            logging.getLogger("llmcall").warning("%s; what the call had reserved counts as spent", error)
+            logger().warning("%s; what the call had reserved counts as spent", error)
 
     def spent(self) -> Amounts:
         """Return what is settled, by this and by earlier runs, and what killed processes had reserved."""
@@ -426,8 +387,12 @@ class NamedLedger:
 
         self._update(forget)
 
+    def leave_to_parent(self) -> None:
+        """Leave, in a forked process, to the parent what is its own."""
+        self._store.leave_to_parent()
+
     def close(self) -> None:
-        """Close the store."""
+        """Close what is open; the next use opens it again."""
         self._store.close()
 
     def _update(self, action: Callable[[_State], tuple[bool, T]]) -> T:
@@ -456,36 +421,20 @@ def machine() -> str:
 def is_running(process: int, since: float) -> bool:
     """Return whether the process of this machine that did something then seems to run still.
 
-    A number is given out again (in a container, the first process always has the same): a process that began later is
-    another one.
-
     :param process: its number.
     :param since: when it did something, in seconds since the epoch.
     """
+    if process == os.getpid():
+        return since >= _begun  # a container's first process always has the same number
     if os.name == "nt":  # Windows has no harmless signal to ask by
         return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass  # another user's
-    return _begun(process) <= since + CLOCK_ERROR
-
-
-def _begun(process: int) -> float:
-    """Return when a process began, in seconds since the epoch: 0 where only Linux would say, infinite once it ended.
-
-    Source: proc_pid_stat(5), the fields ``state`` and ``starttime``.
-    """
-    try:
-        fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return 0.0
-    if fields[0] in (b"Z", b"X"):  # nobody asked yet how it ended
-        return NEVER
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return booted + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 class Spent(NamedTuple):
@@ -529,9 +478,9 @@ class Budget:
         self.name = name
         self.limit = BudgetLimits(None if usd is None else round(usd * PICO), tokens, calls)
         self._entered = 0
-        self.ledger: Ledger = MemoryLedger()
+        self.ledger = Ledger()
         if name is not None:
-            self.ledger = NamedLedger(name, config.settings().cache_path if directory is None else directory)
+            self.ledger = Ledger(name, os.fspath(config.settings().cache_path if directory is None else directory))
 
     @property
     def spent(self) -> Spent:
@@ -654,7 +603,7 @@ class Reservation:
     def __init__(self) -> None:
         self.wakeup: Future[None] = Future()
         self.used: Amounts | None = None
-        self._held: list[tuple[Ledger, str, Amounts]] = []
+        self._held: list[tuple[Ledger, str]] = []
         self._closed = False
 
     def reserve(self, need: Amounts) -> float | None:
@@ -670,13 +619,13 @@ class Reservation:
                 _waiting.setdefault(self)
             if next(iter(_waiting), self) is not self:
                 return NEVER
-        held: list[tuple[Ledger, str, Amounts]] = []
+        held: list[tuple[Ledger, str]] = []
         try:
             for ledger, limit in _ledgers():
                 key = ledger.reserve(need, limit)
                 if key is None:
                     return POLL if ledger.name else NEVER
-                held.append((ledger, key, need))
+                held.append((ledger, key))
             with _lock:
                 if not self._closed:  # else its task was cancelled meanwhile, and it is given back below
                     self._held, held = held, []
@@ -696,9 +645,9 @@ class Reservation:
         _wake_first()
 
 
-def _settle(held: list[tuple[Ledger, str, Amounts]], used: Amounts) -> None:
-    for ledger, key, need in held:
-        ledger.settle(key, need, used)
+def _settle(held: list[tuple[Ledger, str]], used: Amounts) -> None:
+    for ledger, key in held:
+        ledger.settle(key, used)
 
 
 def _wake_first() -> None:
@@ -756,5 +705,4 @@ def _leave_to_parent() -> None:
     _lock = threading.RLock()
     _waiting.clear()
     for each in _open:
-        if isinstance(each.ledger, MemoryLedger):
-            each.ledger.leave_to_parent()
+        each.ledger.leave_to_parent()

@@ -15,7 +15,7 @@ from weakref import ref
 from .clients.registry import client as shared_client
 from .errors import OutputError, TemplateError
 from .outputs.parse import correction, describe, read
-from .prompts import Template
+from .prompts import Template, Variables, all_variables
 from .requests.parameters import UncheckedFormat
 from .requests.schemas import response_format
 from .tracebacks import short_traceback
@@ -61,7 +61,7 @@ class _Templates(NamedTuple):
     """Hold the compiled templates by their role, and the names that they use."""
 
     by_role: dict[str, Template]
-    variables: frozenset[str]
+    variables: Variables
 
 
 # What each LLMCall gave last in a context; a new dict at each change, since tasks share what they inherit.
@@ -229,8 +229,8 @@ class LLMCall(_Mapped):
         templates = self._templates().by_role
         return [{"role": role, "content": template.render(**variables)} for role, template in templates.items()]
 
-    def variables(self) -> frozenset[str]:
-        """Return the names that the templates use."""
+    def variables(self) -> Variables:
+        """Return the names that the templates use, each with the fields that are used of it, or ``None`` for all."""
         return self._templates().variables
 
     def _templates(self) -> _Templates:
@@ -245,8 +245,8 @@ class LLMCall(_Mapped):
                 for role, (name, text) in self._sources.items()
                 if (name, text) != (None, None)
             }
-            used = frozenset().union(*(template.variables for template in templates.values()))
-            _check_braces(templates.values(), self.parameters - used)
+            used = all_variables(template.variables for template in templates.values())
+            _check_braces(templates.values(), self.parameters - used.keys())
             found = self._compiled.setdefault(folder, _Templates(templates, used))
         return found
 

@@ -28,6 +28,8 @@ RUNTIME_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, 
 
 Load = Callable[[str], tuple[str, str]]  # from the name of an included template to its path and text
 Render = Callable[[Mapping[str, Any]], str]
+# The names that a template takes, each with the fields of it that are all that is used of it, or None.
+Variables = Mapping[str, "frozenset[str] | None"]
 
 
 class Template:
@@ -35,15 +37,15 @@ class Template:
 
     :ivar name: the file's path under its folder, or the name given to a text.
     :ivar text: the template itself.
-    :ivar variables: the names that the template takes, those of its includes among them; not of what it includes by a
-        computed name.
+    :ivar variables: the names that the template takes, those of its includes among them, not of what it includes by a
+        computed name; each with the fields that are used of it, or ``None`` where it is used whole.
     """
 
     __slots__ = ("_render", "name", "text", "variables")
 
-    def __init__(self, name: str, text: str, compiled: tuple[Iterable[str], Render]) -> None:
+    def __init__(self, name: str, text: str, compiled: tuple[Variables, Render]) -> None:
         self.name, self.text = name, text
-        self.variables, self._render = frozenset(compiled[0]), compiled[1]
+        self.variables, self._render = compiled
 
     @classmethod
     def from_text(cls, text: str, *, name: str = "<text>") -> Template:
@@ -157,13 +159,23 @@ def _missing(name: str, given: Iterable[str]) -> str:
 # Jinja2
 
 
-def _jinja(name: str, source: str, load: Load) -> tuple[Iterable[str], Render]:
+def all_variables(found: Iterable[Variables]) -> Variables:
+    """Return what several templates take together."""
+    union: dict[str, frozenset[str] | None] = {}
+    for variables in found:
+        for name, fields in variables.items():
+            before = union.get(name, frozenset())
+            union[name] = None if before is None or fields is None else before | fields
+    return union
+
+
+def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render]:
     """Compile a Jinja2 template, and return the variables that it takes and what renders it with them.
 
     :raises TemplateError: for a syntax error; rendering raises it for a missing variable and any other error.
     """
     if not any(mark in source for mark in ("{{", "{%", "{#")):  # a plain text needs no Jinja2 (30 ms to import)
-        return (), lambda variables: source
+        return {}, lambda variables: source
     from jinja2 import TemplateError as JinjaError
 
     sources = _Sources(name, source, load)
@@ -277,7 +289,7 @@ def _undefined_type() -> type[jinja2.StrictUndefined]:
 
 def _jinja_variables(
     environment: jinja2.Environment, sources: _Sources, name: str, source: str, seen: set[str]
-) -> set[str]:
+) -> Variables:
     """List the undeclared variables of a template and of all that it names to include."""
     from jinja2 import meta, nodes
 
@@ -285,16 +297,25 @@ def _jinja_variables(
     # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
     called = {id(call.node) for call in tree.find_all(nodes.Call)}
     loaded = [node for node in tree.find_all(nodes.Name) if node.ctx == "load" and id(node) not in called]
-    found = meta.find_undeclared_variables(tree) | {node.name for node in loaded if node.name in environment.globals}
+    names = meta.find_undeclared_variables(tree) | {node.name for node in loaded if node.name in environment.globals}
+    fields = {
+        id(node.node): node.attr
+        for node in tree.find_all(nodes.Getattr)
+        if isinstance(node.node, nodes.Name) and id(node) not in called
+    }
+    used = [(node.name, fields.get(id(node))) for node in tree.find_all(nodes.Name)]
+    found: list[Variables] = [
+        {name: None if field is None else frozenset((field,))} for name, field in used if name in names
+    ]
     for other in meta.find_referenced_templates(tree):
         if other is None or other in seen:
             continue
         seen.add(other)
         try:
-            found |= _jinja_variables(environment, sources, *sources.load(other), seen)
+            found.append(_jinja_variables(environment, sources, *sources.load(other), seen))
         except TemplateError:  # it may be one of several, or optional; if it is needed, rendering reports it
             continue
-    return found
+    return all_variables(found)
 
 
 def _explained(error: Exception, sources: _Sources, given: Iterable[str]) -> TemplateError:
@@ -334,7 +355,7 @@ def _not_found(sources: _Sources, error: jinja2.TemplateNotFound) -> str:
 # Mustache
 
 
-def _mustache(name: str, source: str, load: Load) -> tuple[Iterable[str], Render]:
+def _mustache(name: str, source: str, load: Load) -> tuple[Variables, Render]:
     """Compile a Mustache template: strict about missing names, and without HTML escapes.
 
     :returns: as of :func:`_jinja`; the names inside sections too, which an item of the section may give.
@@ -343,7 +364,7 @@ def _mustache(name: str, source: str, load: Load) -> tuple[Iterable[str], Render
     """
     parts = {name: (name, source)}
     tree = _parsed(name, source)
-    variables = set(_mustache_names(name, parts, load))
+    variables: Variables = dict.fromkeys(_mustache_names(name, parts, load))
     partials = {key: text for key, (_, text) in parts.items()}
 
     def render(given: Mapping[str, Any]) -> str:

@@ -112,5 +112,6 @@ def empty_machine(only_loopback: None, tmp_path: Path, monkeypatch: pytest.Monke
     """Run each test in an empty home without settings, and with llmcall as freshly imported."""
     scrub(monkeypatch, tmp_path)
     llmcall.reset()
+    monkeypatch.setattr("llmcall.clients.registry._registered", {})  # what is registered stays after a reset
     yield
     llmcall.reset()

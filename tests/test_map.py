@@ -184,6 +184,39 @@ def test_sorting_inserting_and_dropping_make_no_new_call(items: list[int], order
     assert answers(items[1:]) == 0
 
 
+class Persona(NamedTuple):
+    """Be a persona of whom templates use the name alone."""
+
+    name: str
+    age: int
+
+
+@dataclass
+class Citizen:
+    """Be a persona that is a dataclass."""
+
+    name: str
+    age: int
+
+
+@pytest.mark.parametrize("text", ["Are you {{ who.name }}?", "{% if who.name %}Are you {{ who.name }}?{% endif %}"])
+def test_a_field_that_no_template_uses_makes_no_new_call(text: str) -> None:
+    """An item's name depends on what the templates use of a dict or dataclass; ``key=`` names a column or a field."""
+    client = ScriptedClient(lambda messages: messages[-1]["content"], cache_mode="auto")
+
+    def asked(who: Any, **options: Any) -> int:
+        before = client.usage.calls
+        LLMCall(user=text, client=client).map([{"who": who}], scope="survey")
+        llmcall.map(lambda item: client.send_message("Hello"), [who], scope="hello", **options)
+        return client.usage.calls - before
+
+    assert asked({"name": "Lisa", "age": 30}, key="name") == 2
+    assert asked({"name": "Lisa", "age": 31}, key="name") == 0
+    assert asked(Citizen("Lisa", 32), key="name") == 0
+    assert asked(Persona("Oscar", 30), key="name") == 2
+    assert asked(Citizen("Oscar", 30), key="name") == 1  # of a tuple, all counts
+
+
 def test_adding_a_column_makes_no_new_call() -> None:
     """Of a row, an LLMCall's item is what its templates use; with a key, only the key counts."""
     rows = [{"name": "Lisa"}, {"name": "Bart"}]

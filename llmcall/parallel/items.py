@@ -109,8 +109,8 @@ class RowCall(Protocol):
     def client(self) -> LLMClient:
         """Return whom it asks."""
 
-    def variables(self) -> frozenset[str]:
-        """Return the names that its templates use."""
+    def variables(self) -> Mapping[str, frozenset[str] | None]:
+        """Return the names that its templates use, each with the fields that are used of it, or ``None`` for all."""
 
     def run(self, /, **variables: Any) -> Any:
         """Ask, and return the value with the reply and the messages."""
@@ -174,11 +174,19 @@ class RowJob(NamedTuple):
         return dict(item)
 
     def identity(self, item: Any) -> dict[str, Any]:
-        """Return what tells an item from others: only the variables that the templates use."""
+        """Return what tells an item from others: only the variables, and their fields, that the templates use."""
         used = self.call.variables()
-        if self.function is not None:
-            used -= self.function.bound_names()
-        return {name: value for name, value in self.variables(item).items() if name in used}
+        bound = () if self.function is None else self.function.bound_names()
+        values = self.variables(item).items()
+        return {name: _used(value, used[name]) for name, value in values if name in used and name not in bound}
+
+
+def _used(value: Any, fields: frozenset[str] | None) -> Any:
+    """Return what is used of a dict or a dataclass: these fields, or all where they are not among its own."""
+    own = value if isinstance(value, dict) else getattr(value, "__dataclass_fields__", None)
+    if own is None or fields is None or not fields <= own.keys():
+        return value
+    return {field: value[field] if own is value else getattr(value, field) for field in fields}
 
 
 Job = FunctionJob | RowJob
@@ -282,8 +290,10 @@ def key_function(key: Any) -> Callable[[Any], Any] | None:
         raise TypeError(f"key is {key!r}; it must be a function of the item, or the name of a column")
 
     def column(item: Any) -> Any:
-        """Return what an item has in the column."""
+        """Return what an item has in the column, or in the field of this name."""
         if not isinstance(item, Mapping):
+            if hasattr(item, key):
+                return getattr(item, key)
             raise TypeError(f"key={key!r} names a column, but an item is {type(item).__name__}, not a row (a dict)")
         if key not in item:
             raise ValueError(f"key={key!r} names a column that a row lacks; it has {', '.join(map(str, item))}")

@@ -17,25 +17,28 @@ FOLDER = Path(__file__).resolve().parent
 SCRIPTS = ("first_call.py", "typed_answers.py")
 sys.path.insert(0, str(FOLDER.parent / "tests"))
 
-from pages import ANSWERS, PAGES, run_page  # noqa: E402
+from pages import ANSWERS, PAGES, TUTORIAL, answers_of, run_page  # noqa: E402
 
 
 def main() -> None:
     """Play everything against the model, and export what it answered."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.update(LLMCALL_API_TYPE="local", LLMCALL_CACHE_PATH=f"{folder}/cache")
-        cache = llmcall.client().cache
-        if ANSWERS.exists():
-            cache.load(ANSWERS)
-        (Path(folder) / "examples").symlink_to(FOLDER)
-        os.chdir(folder)
-        with llmcall.track() as used:
-            for script in SCRIPTS:
-                runpy.run_path(str(FOLDER / script), run_name="__main__")
-            for page in PAGES:
-                run_page(page)
-        print(f"{cache.export(ANSWERS)} answers in {ANSWERS.name}, {used.calls} of them new")
-        os.chdir(FOLDER)
+    os.environ["LLMCALL_API_TYPE"] = "local"
+    for answers, pages in ((ANSWERS, [page for page in PAGES if page != TUTORIAL]), (answers_of(TUTORIAL), [TUTORIAL])):
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["LLMCALL_CACHE_PATH"] = f"{folder}/cache"
+            cache = llmcall.client().cache
+            if answers.exists():
+                cache.load(answers)
+            (Path(folder) / "examples").symlink_to(FOLDER)
+            with llmcall.track() as used:
+                if answers == ANSWERS:
+                    for script in SCRIPTS:
+                        runpy.run_path(str(FOLDER / script), run_name="__main__")
+                for page in pages:
+                    os.chdir(folder)
+                    run_page(page)
+            os.chdir(FOLDER)
+            print(f"{cache.export(answers)} answers in {answers.name}, {used.calls} of them new")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 from click.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
-ANSWERS = ROOT / "examples" / "answers.jsonl"
+ANSWERS, TUTORIAL = ROOT / "examples" / "answers.jsonl", ROOT / "docs" / "tutorial.rst"
 DOCS = ROOT / "docs"
 PAGES = [
     ROOT / "README.rst",
@@ -27,6 +27,11 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n((?:   +:.*\n)*)\n((?:   +.*\n|\n(?=\n*   ))+)", re.MULTILINE)
 RUN = ("llmcall", "python", "pytest")  # other commands of a console block, such as pip, are only shown
+
+
+def answers_of(page: Path) -> Path:
+    """Return the file with the answers that a page replays: the tutorial has one of its own."""
+    return page.with_suffix(".jsonl") if page == TUTORIAL else ANSWERS
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -50,9 +55,9 @@ def run_page(page: Path) -> doctest.TestResults:
 
 def _as_session(block: re.Match[str]) -> str:
     """Turn a code block into a session at the prompt of as many lines."""
-    language, _, body = block.groups()
+    language, options, body = block.groups()
     head = block[0][: -len(body)]
-    if language == "python":
+    if language == "python" or "caption" in options:
         line = block.string.count("\n", 0, block.start(3)) + 1
         return f"{head}    >>> _block({line})\n" + "\n" * (body.count("\n") - 1)
     if language == "console":
@@ -69,12 +74,20 @@ def _command_line(line: str, after: str) -> str:
 
 
 def _run_block(page: Path, line: int, names: dict[str, Any]) -> None:
-    """Run the code block that begins at a line."""
+    """Run the code block that begins at a line; where it has a caption, add it to the file of that name.
+
+    A module of tests is only written.
+    """
     text = page.read_text(encoding="utf-8")
-    [body] = [each[3] for each in BLOCK.finditer(text) if text.count("\n", 0, each.start(3)) + 1 == line]
-    code = compile("\n" * (line - 1) + textwrap.dedent(body), str(page), "exec")
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(code, names)
+    [block] = [each for each in BLOCK.finditer(text) if text.count("\n", 0, each.start(3)) + 1 == line]
+    body = textwrap.dedent(block[3])
+    caption = re.search(r":caption: (\S+)", block[2])
+    if caption:
+        with open(caption[1], "a", encoding="utf-8") as file:
+            file.write(body + "\n")
+    if block[1] == "python" and not (caption and caption[1].startswith("test_")):
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile("\n" * (line - 1) + body, str(page), "exec"), names)
 
 
 def command(line: str, *, shown: bool) -> None:

@@ -348,3 +348,14 @@ def test_names_of_models_and_scopes_are_printed_harmlessly(caplog: pytest.LogCap
     with llmcall.scope("s\x1b[1m"), pytest.raises(llmcall.CacheMissError) as missed:
         ScriptedClient(cache_mode="replay", model="m\x1b[2Jodel").send_message("bye")
     assert "\x1b" not in str(missed.value) + caplog.text and "\\x1b[2Jodel" in str(missed.value)
+
+
+@pytest.mark.parametrize("number", [2, 11, 12, 13, 40])
+def test_conversations_of_any_length(number: int) -> None:
+    """However much was said before, the nearest record is found."""
+    history = [
+        {"role": "user", "content": f"{word} {word * 2} {word * 3}"} for word in map("word{}".format, range(number))
+    ]
+    ask([*history, {"role": "user", "content": QUESTION}])(recorder())
+    miss = explained([*history, {"role": "user", "content": "Would you buy cake?"}])
+    assert "Would you buy" in str(miss)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from pages import ANSWERS, PAGES, ROOT, blocks, run_page
+from pages import PAGES, ROOT, answers_of, blocks, run_page
 
 import llmcall
 import llmcall.aio
@@ -25,12 +25,12 @@ def name_of(page: Path) -> str:
 
 
 @pytest.fixture
-def reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Replay the answers that ship with the examples, in a folder of the reader's own."""
+def reading(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Replay the answers that ship with the page or the examples, in a folder of the reader's own."""
     monkeypatch.setenv("LLMCALL_API_TYPE", "local")
     monkeypatch.setenv("LLMCALL_CACHE_PATH", str(tmp_path / ".llmcall" / "cache"))
     with llmcall.ResponseCache(tmp_path / ".llmcall" / "cache") as cache:
-        cache.load(ANSWERS)
+        cache.load(answers_of(page))
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     monkeypatch.setenv("COLUMNS", "100")
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -68,7 +68,7 @@ def _tried(asked: dict[str, Data]) -> list[bytes]:
     probes: dict[bytes, None] = {}
     for text in (last, *sorted(before, key=len, reverse=True)):
         pieces = _pieces(text)
-        room = (TRIED - len(probes)) // 2 + 1
+        room = max(0, TRIED - len(probes)) // 2 + 1
         probes |= dict.fromkeys(_bytes(piece) for piece in pieces[:: max(1, -(-len(pieces) // room))])
     return list(probes)[:TRIED]
 

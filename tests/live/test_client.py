@@ -95,16 +95,6 @@ def test_a_prompt_that_is_too_long(client: llmcall.OpenAIClient) -> None:
     assert caught.value.prompt_tokens > 4000
 
 
-def test_a_refused_key(model_server: ModelServer, tmp_path: Path) -> None:
-    """A wrong key is an AuthenticationError at the first attempt."""
-    with (
-        llmcall.OpenAIClient(base_url=model_server.base_url, api_key="sk-wrong", cache_path=tmp_path) as client,
-        pytest.raises(llmcall.AuthenticationError) as caught,
-    ):
-        client.send_message("Hello", on_error="raise")
-    assert caught.value.attempts == 1
-
-
 SCRIPT = """
 import llmcall
 client = llmcall.client()

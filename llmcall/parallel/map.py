@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
@@ -48,7 +48,10 @@ __all__ = ["imap", "map", "table"]
 WORKERS = 32  # threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server
 LOOK_AHEAD = 2  # tasks for each worker that are with the executor, so that none waits for the next
 UNKNOWN_WORKERS = 512  # of an executor that does not say how many it has, such as a cluster's
-TICK = 0.5  # seconds between two looks at an outer map, and two refreshes of the bar
+TICK = 0.1  # seconds between two looks at an outer map, and two refreshes of the bar
+MOMENT = 0.001  # seconds in which a thread that finds recorded answers finishes some
+# Whether only one thread runs Python at a time.
+TAKES_TURNS = getattr(sys, "_is_gil_enabled", lambda: True)()
 GRACE = 1.0  # seconds in which calls under way may still end after Ctrl-C
 PATIENCE = 5.0  # seconds after which it is said what is waited for
 
@@ -133,27 +136,17 @@ def map(
         draws are given back, so running again, in the same scope too, goes on from there.
     """
     options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
-    return _mapped(job_of(fn), items, options, dry_run)
-
-
-def _mapped(job: Job, items: Any, options: MapOptions, dry_run: bool) -> Any:
-    context = copy_context()
+    job, context = job_of(fn), copy_context()
     if dry_run:
         return _planned(job, items, options, context)
-    results, total = _Results(options.repeats), length_of(items)
     with _running(job, items, options, context) as run:
         try:
-            for finished in run.finished():
-                results.put(finished)
+            for _ in run.finished():
+                pass
         except BaseException as error:
-            ending = run.end(error)
-            for finished in run.leftovers:
-                results.put(finished)
-            _attach(ending, results.listed(total))
-            if ending is not error:
-                raise ending from error
+            run.end(error, lambda: run.results.listed(length_of(items)))
             raise
-    return results.listed()
+    return run.results.listed()
 
 
 @short_traceback
@@ -201,26 +194,20 @@ def imap(
 
 
 def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[tuple[int, Any]]:
-    results = _Results(options.repeats)
     with _running(job, items, options, context) as run:
+        results = run.results
         try:
-            for finished in run.finished():
-                if results.put(finished):
-                    run.receive(finished.number)
-                    yield finished.number, results.take(finished.number)
+            for number in run.finished():
+                run.received.add(number)
+                yield number, results.take(number)
         except GeneratorExit:
             run.abandon()
             raise
         except BaseException as error:
-            ending = run.end(error)
-            for finished in run.leftovers:
-                results.put(finished)
-            if isinstance(ending, Exception):
-                yield from results.take_complete()
-            _attach(ending, results.pairs())
-            if ending is not error:
-                shorten(ending)
-                raise ending from error
+            run.end(error, results.pairs)
+            for number in results.complete() if isinstance(error, Exception) else ():
+                yield number, results.take(number)
+            _attach(error, results.pairs())
             shorten(error)
             raise error
 
@@ -294,12 +281,7 @@ def _is_a(module: str, kind: str, executor: Executor | None) -> bool:
 # Results
 
 
-class _Finished(NamedTuple):
-    """Hold what one draw of one item came to."""
-
-    number: int
-    repeat: int
-    value: Any
+_MISSING = object()
 
 
 class _Results:
@@ -311,30 +293,20 @@ class _Results:
     def __init__(self, repeats: int) -> None:
         self._repeats = repeats
         self._items: dict[int, list[Any]] = {}
-        self._left: dict[int, int] = {}  # of the items of which some repeats are missing
 
-    def put(self, finished: _Finished) -> bool:
+    def put(self, number: int, repeat: int, value: Any) -> bool:
         """Take a result in; return whether its item is complete by it."""
-        number = finished.number
-        values = self._items.get(number)
-        if values is None:
-            values = self._items[number] = [None] * self._repeats
-            self._left[number] = self._repeats
-        values[finished.repeat] = finished.value
-        self._left[number] -= 1
-        if self._left[number]:
-            return False
-        del self._left[number]
-        return True
+        values = self._items.setdefault(number, [_MISSING] * self._repeats)
+        values[repeat] = value
+        return _is_complete(values)
 
     def take(self, number: int) -> Any:
         """Return an item's result and forget it."""
         return self._shaped(self._items.pop(number))
 
-    def take_complete(self) -> Iterator[tuple[int, Any]]:
-        """Yield and forget index and result of each item that lacks no repeat, in their order."""
-        for number in sorted(self._items.keys() - self._left.keys()):
-            yield number, self.take(number)
+    def complete(self) -> list[int]:
+        """Return the numbers of the items that lack no repeat."""
+        return sorted(number for number, values in self._items.items() if _is_complete(values))
 
     def listed(self, length: int | None = None) -> list[Any]:
         """Return the results in the order of the items; ``None`` where there is none.
@@ -342,14 +314,19 @@ class _Results:
         :param length: how many items there are; ``None`` means up to the last one that has a result.
         """
         count = 1 + max(self._items, default=-1) if length is None else length
-        return [self._shaped(self._items.get(number, [None] * self._repeats)) for number in range(count)]
+        return [self._shaped(self._items.get(number, [_MISSING] * self._repeats)) for number in range(count)]
 
     def pairs(self) -> list[tuple[int, Any]]:
         """Return index and result of each item that has one, in their order."""
         return [(number, self._shaped(values)) for number, values in sorted(self._items.items())]
 
     def _shaped(self, values: list[Any]) -> Any:
-        return values[0] if self._repeats == 1 else values
+        found = [None if value is _MISSING else value for value in values]
+        return found[0] if self._repeats == 1 else found
+
+
+def _is_complete(values: list[Any]) -> bool:
+    return all(value is not _MISSING for value in values)
 
 
 def _attach(error: BaseException, results: list[Any]) -> None:
@@ -363,26 +340,43 @@ def _attach(error: BaseException, results: list[Any]) -> None:
 class _Threads:
     """Run tasks in daemon threads: whoever leaves, and the interpreter's end, wait for none of them.
 
+    Recorded answers come faster from one thread than from several that take turns, so another one starts only where
+    nothing finishes for a moment. What finishes is told at once where it took longer, else some of it together.
+
     :param most: how many threads there may be.
     :param done: takes each task with its outcome.
+    :param told: takes a token when there is something done to be taken.
     """
 
-    def __init__(self, most: int, done: queue.SimpleQueue[tuple[Task, Outcome]]) -> None:
-        self._most, self._done = most, done
+    def __init__(self, most: int, done: deque[tuple[Task, Outcome]], told: queue.SimpleQueue[None]) -> None:
+        self._most, self._done, self._told = most, done, told
         self._todo: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._count = 0
 
     def submit(self, task: Task) -> None:
         """Run a task as soon as a thread is free."""
         self._todo.put(task)
-        if self._count < self._most:
+        if self._count == 0 or (not TAKES_TURNS and self._count < self._most):
+            self._start(1)
+
+    def grow(self) -> bool:
+        """Start as many more threads as there are, if tasks wait for one; return whether any was."""
+        more = 0 if self._todo.empty() else min(self._count, self._most - self._count)
+        self._start(more)
+        return more > 0
+
+    def _start(self, more: int) -> None:
+        for _ in range(more):
             self._count += 1
             threading.Thread(target=self._work, name=f"llmcall map {self._count}", daemon=True).start()
 
     def _work(self) -> None:
         while (task := self._todo.get()) is not None:
-            self._done.put((task, task.run()))
+            begun = time.monotonic()
+            self._done.append((task, task.run()))
             del task
+            if self._todo.empty() or len(self._done) >= self._most or time.monotonic() - begun > MOMENT:
+                self._told.put(None)
 
     def close(self) -> None:
         """Let each thread end once it has nothing more to do."""
@@ -394,94 +388,107 @@ class _Run:
     """Run tasks: they go to an executor as there is room, and come back as they finish.
 
     :param count: how many items there are, or ``None`` where only taking them all would tell.
-    :ivar leftovers: what finished and was not yielded, after :meth:`end`.
+    :ivar results: what has finished.
+    :ivar received: the items whose results the caller has: their draws stay taken if he leaves.
     """
 
     def __init__(
         self, group: TaskGroup, todo: Iterator[Task], count: int | None, options: MapOptions, bar: _Bar
     ) -> None:
-        self._group, self._todo, self._items, self._bar = group, todo, count, bar
+        self.results = _Results(options.repeats)
+        self.received: set[int] = set()
+        self._group, self._todo, self._count, self._bar = group, todo, count, bar
         self._total = None if count is None else count * options.repeats
         self._on_error = options.on_error
-        self._done: queue.SimpleQueue[tuple[Task, Outcome]] = queue.SimpleQueue()
         self._running: dict[Task, Future[Outcome] | None] = {}
-        self._results = 0
+        self._done: deque[tuple[Task, Outcome]] = deque()
+        self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._done_count = 0
         self._failed: Task | None = None
-        self._draws: dict[int, list[TaskDraws]] = {}  # of the items that nobody received yet
-        self._received: deque[tuple[bytes, int]] = deque()  # draws of the others
+        self._draws: list[tuple[int, bytes, int]] = []  # item, key and number of each that a finished task took
         self._add_usage = _add_usage(group.job)
         self._executor, workers = options.executor, _workers(options)
-        self._threads = _Threads(workers, self._done) if options.executor is None else None
+        self._threads = _Threads(workers, self._done, self._told) if options.executor is None else None
         self._window = LOOK_AHEAD * workers
-        self.leftovers: list[_Finished] = []
 
-    def finished(self) -> Iterator[_Finished]:
-        """Yield what each task comes to, as they finish; whatever exception leaves, :meth:`end` must follow it."""
+    def finished(self) -> Iterator[int]:
+        """Yield the number of each item that is complete; whatever exception leaves, :meth:`end` must follow it."""
         for task in self._todo:
             self._submit(task)
-            while len(self._running) >= self._window or not self._done.empty():
-                yield self._next()
+            while self._done or len(self._running) >= self._window:
+                yield from self._next()
         while self._running:
-            yield self._next()
+            yield from self._next()
 
     def _submit(self, task: Task) -> None:
-        if isinstance(task.draws, TaskDraws):
-            self._draws.setdefault(task.position.number, []).append(task.draws)
+        self._running[task] = None
         if self._threads is not None:
-            self._running[task] = None
             self._threads.submit(task)
             return
         assert self._executor is not None
         self._running[task] = future = self._executor.submit(run_task, task)
-        future.add_done_callback(lambda ended: self._done.put((task, _outcome(ended))))
+        future.add_done_callback(lambda ended: self._tell_done(task, _outcome(ended)))
 
-    def _next(self) -> _Finished:
-        while True:
-            try:
-                task, outcome = self._done.get(timeout=TICK)
-                break
-            except queue.Empty:
+    def _tell_done(self, task: Task, outcome: Outcome) -> None:
+        self._done.append((task, outcome))
+        self._told.put(None)
+
+    def _next(self) -> Iterator[int]:
+        while not self._done:
+            if self._wait(MOMENT) or (self._threads is not None and self._threads.grow()):
+                continue
+            if not self._wait(TICK):
                 self._bar.refresh()
                 self._group.stop.check()
+        task, outcome = self._taken()
+        error = outcome.error
+        if error is not None:
+            self._bar.failed += 1
+            if self._on_error == "raise" or isinstance(error, ALWAYS_RAISED) or not isinstance(error, Exception):
+                self._failed = task
+                raise error
+            if self._on_error == "none":
+                words = item_words(task.item, task.position, self._count)
+                logging.getLogger("llmcall").error("%s failed: %s: %s", words, type(error).__name__, error)
+        self._bar.step()
+        if self._put(task, outcome):
+            yield task.position.number
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for something done; return whether there may be."""
+        try:
+            self._told.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
+    def _taken(self) -> tuple[Task, Outcome]:
+        """Take what a task came to, with its draws."""
+        task, outcome = self._done.popleft()
         del self._running[task]
         take_report(task, outcome, self._add_usage)
-        finished = _Finished(task.position.number, task.position.repeat, self._value(task, outcome))
-        self._results += 1
-        self._bar.step()
-        return finished
+        if isinstance(task.draws, TaskDraws):
+            self._draws.extend((task.position.number, *taken) for taken in task.draws.taken)
+        return task, outcome
 
-    def _value(self, task: Task, outcome: Outcome) -> Any:
-        error = outcome.error
-        if error is None:
-            return outcome.value
-        self._bar.failed += 1
-        if self._on_error == "raise" or isinstance(error, ALWAYS_RAISED) or not isinstance(error, Exception):
-            self._failed = task
-            raise error
-        if self._on_error == "return":
-            return error
-        words = item_words(task.item, task.position, self._items)
-        logging.getLogger("llmcall").error("%s failed: %s: %s", words, type(error).__name__, error)
-        return None
-
-    def receive(self, number: int) -> None:
-        """Let the draws of an item stay, unless the whole run fails: its result is received."""
-        for draws in self._draws.pop(number, ()):
-            self._received.extend(draws.taken)
+    def _put(self, task: Task, outcome: Outcome) -> bool:
+        """Put a result into its place; return whether its item is complete by it."""
+        value = outcome.value if outcome.error is None or self._on_error == "none" else outcome.error
+        self._done_count += 1
+        return self.results.put(task.position.number, task.position.repeat, value)
 
     # The end after an exception
 
-    def end(self, error: BaseException) -> BaseException:
-        """Let nothing begin any more, wait for what has, give all draws back, and return the exception to raise.
+    def end(self, error: BaseException, found: Callable[[], list[Any]]) -> None:
+        """Let nothing begin any more, wait for what has, give all draws back, and attach the results to the exception.
 
-        :param error: what ended the run. After ``KeyboardInterrupt``, or one that comes while this waits, only what
-            ends within a second is waited for.
+        :param error: what ended the run. After ``KeyboardInterrupt`` only what ends within a second is waited for.
+        :param found: returns the results.
+        :raises KeyboardInterrupt: where it comes while this waits.
         """
-        self._group.is_over = True
+        ending = error
+        self._cancel()
         deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
-        for future in self._running.values():
-            if future is not None:
-                future.cancel()
         begun, is_said = time.monotonic(), False
         while self._running and (deadline is None or time.monotonic() < deadline):
             try:
@@ -492,10 +499,21 @@ class _Run:
                         "the map ends as soon as the code of %d items does that had begun", len(self._running)
                     )
             except KeyboardInterrupt as pressed:
-                error, deadline = pressed, self._interrupt()
-        self._give_back(self._received)
-        self._tell(error)
-        return error
+                ending, deadline = pressed, self._interrupt()
+        self.received.clear()
+        self._give_back()
+        self._say(ending)
+        _attach(ending, found())
+        if ending is not error:
+            shorten(ending)
+            raise ending from error
+
+    def _cancel(self) -> None:
+        """Let no task begin any more."""
+        self._group.is_over = True
+        for future in self._running.values():
+            if future is not None:
+                future.cancel()
 
     def _interrupt(self) -> float:
         """Let no call begin, and return until when those under way are waited for."""
@@ -504,34 +522,31 @@ class _Run:
 
     def _take_leftover(self) -> None:
         """Take what ends within a moment."""
-        try:
-            task, outcome = self._done.get(timeout=TICK / 5)
-        except queue.Empty:
+        if not self._done and not self._wait(TICK):
             return
-        del self._running[task]
-        take_report(task, outcome, self._add_usage)
-        error = outcome.error
-        if error is None or (self._on_error == "return" and isinstance(error, Exception)):
-            value = outcome.value if error is None else error
-            self.leftovers.append(_Finished(task.position.number, task.position.repeat, value))
+        if self._done:
+            task, outcome = self._taken()
+            if outcome.error is None or (self._on_error == "return" and isinstance(outcome.error, Exception)):
+                self._put(task, outcome)
+                self._bar.step()
 
-    def _give_back(self, received: deque[tuple[bytes, int]]) -> None:
-        for of_item in self._draws.values():
-            for draws in of_item:
-                draws.give_all_back()
-        active = self._group.active
-        while received and active is not None:
-            active.draws.give_back(*received.popleft())
+    def _give_back(self) -> None:
+        """Give back the draws of all tasks but of those whose results were received."""
+        for task in [*self._running]:
+            if isinstance(task.draws, TaskDraws):
+                task.draws.give_all_back()
+        for number, key, taken in self._draws:
+            if number not in self.received and self._group.active is not None:
+                self._group.active.draws.give_back(key, taken)
 
-    def _tell(self, error: BaseException) -> None:
+    def _say(self, error: BaseException) -> None:
         """Say how many results are kept, and, of a failed item, which it is."""
-        done = self._results + len(self.leftovers)
-        of_all = f"{done} of {self._total} done" if self._total is not None else f"{done} done"
+        of_all = f"{self._done_count} of {self._total} done" if self._total is not None else f"{self._done_count} done"
         if isinstance(error, KeyboardInterrupt):
             if threading.current_thread() is threading.main_thread():
                 self._bar.write(f"stopped: {of_all}; run again to go on")
             return
-        where = "" if self._failed is None else f"{item_words(self._failed.item, self._failed.position, self._items)}: "
+        where = "" if self._failed is None else f"{item_words(self._failed.item, self._failed.position, self._count)}: "
         note = f"{where}{of_all}; what is done is kept, so running again goes on from there"
         if hasattr(error, "add_note"):
             error.add_note(note)
@@ -540,18 +555,16 @@ class _Run:
 
     def abandon(self) -> None:
         """End a run that nobody asks any more, and give back the draws of what was not received."""
-        self._group.is_over = True
-        if self._running and self._window > LOOK_AHEAD and (self._group.path or self._group.cassette):
-            failures = self._group.cassette.failures if self._group.cassette else process_failures
-            failures.add(self._group.path, "an imap that was left before its end", LEFT)
-        self._give_back(deque())
+        self._cancel()
+        group = self._group
+        if self._running and self._window > LOOK_AHEAD and (group.path or group.cassette):
+            failures = group.cassette.failures if group.cassette else process_failures
+            failures.add(group.path, "an imap that was left before its end", LEFT)
+        self._give_back()
 
     def close(self) -> None:
         """Let the threads end, as soon as they may."""
-        self._group.is_over = True
-        for future in self._running.values():
-            if future is not None:
-                future.cancel()
+        self._cancel()
         if self._threads is not None:
             self._threads.close()
 

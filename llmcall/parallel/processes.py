@@ -90,15 +90,15 @@ class TaskDraws(Draws):
     """Count a task's draws where those of its scope are counted, and note them: a map that ends early gives them back.
 
     :param around: count the draws of the scope.
+    :ivar taken: key and number of each draw.
     """
 
     __slots__ = ("_around", "_is_over", "taken")
 
-    def __init__(self, around: Draws) -> None:
-        super().__init__()
+    def __init__(self, around: Draws) -> None:  # counts nothing itself
         self._around = around
         self._is_over = False
-        self.taken: deque[tuple[bytes, int]] = deque()
+        self.taken: list[tuple[bytes, int]] = []
 
     def take(self, key: bytes) -> int:
         """Return the lowest number not taken yet.
@@ -132,8 +132,12 @@ class TaskDraws(Draws):
     def give_all_back(self) -> None:
         """Make all numbers free again."""
         self._is_over = True
-        while self.taken:
-            self._around.give_back(*self.taken.popleft())
+        for taken in self.taken.copy():
+            self.give_back(*taken)
+
+    def check_answer(self, path: str, stored_at: float) -> None:
+        """Check an answer against the scope's draws; see :meth:`Draws.check_answer`."""
+        self._around.check_answer(path, stored_at)
 
     def counts(self) -> Counts:
         """Return what is counted in the scope."""

@@ -126,7 +126,7 @@ def test_ask_of_a_refusing_server(serve: Serve) -> None:
     """What the server says is said, and the key is not."""
     serve(refusal(401, f"Incorrect API key provided: {SECRET}"))
     told = done("ask", "Hello", code=1)
-    assert "AuthenticationError: 401: Incorrect API key" in told and SECRET not in told
+    assert "Error: 401: Incorrect API key" in told and SECRET not in told
 
 
 def test_ask_from_standard_input() -> None:
@@ -195,7 +195,7 @@ def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values["Prices", ""] == {"gpt-4": [30, 60]} and values["Endpoint", ""][0]["models"] == ["gpt-4"]
     assert not [text for text in (shown, everything, as_json) if SECRET in text or "password" in text]
     written("config.ini", "[OpenAI]\nTIMEOUT = soon\n")
-    assert "ConfigError" in (told := done("config", code=1)) and "TIMEOUT" in told
+    assert "TIMEOUT" in done("config", code=1)
 
 
 def test_demo_gets_its_options() -> None:
@@ -219,7 +219,7 @@ def test_run() -> None:
     samples = [json.loads(line)["sample"] for line in Path("run.jsonl").read_text().splitlines()[1:]]
     assert samples == ["trial#0", "trial#1"]
     assert done("run", *options, "--mode", "none", "-m", "play", "0") == "__main__ ['0'] one two\n"
-    assert "CacheMissError" in done("run", "--mode", "none", "--cassette", "run.jsonl", "play.py", "0", code=1)
+    assert "is not recorded" in done("run", "--mode", "none", "--cassette", "run.jsonl", "play.py", "0", code=1)
 
 
 @pytest.mark.parametrize("error", ["ValueError", "TypeError", "OSError", "KeyError"])
@@ -364,7 +364,7 @@ def test_show_a_record(keys: list[str]) -> None:
     assert shown.endswith("\nuser\nWhat do apples cost?\n\nanswer\nTwo\ncoins.\n")
     assert cache("show", keys[3]).endswith("\ninput\napples\n\nanswer\n2 numbers\n")
     assert json.loads(cache("show", keys[3], "--json"))["response"]["embedding"] == "0000003f0000803e"
-    assert "no key begins with 'zz'" in cache("show", "zz", code=1)
+    assert cache("show", "zz", code=1).startswith("Error: no key begins with 'zz'")
     assert "4 keys begin with ''" in cache("show", "", code=1)
 
 
@@ -412,7 +412,7 @@ def test_damage(keys: list[str]) -> None:
     Path(".llmcall/cache/cache.db").write_bytes(b"no database at all" * 100)
     for command in ("stats", "ls", "show ab", "export x.jsonl", "verify", "clear --yes", "rekey"):
         told = cache(*command.split(), code=1)
-        assert "CacheCorruptError" in told and "cache.db" in told
+        assert told.startswith("Error: ") and "cache.db is damaged" in told
 
 
 def test_rekey_and_explain(keys: list[str]) -> None:

@@ -43,6 +43,18 @@ def test_pieces_come_as_they_are_sent() -> None:
     assert (reply.model, reply.latency > 0) == ("gpt-4o-mini-2024-07-18", True)
 
 
+def test_the_repr_is_short() -> None:
+    """A stream says how far it is."""
+    client = ScriptedClient(["Two coins."])
+    with client.stream_message("Hello") as stream:
+        assert repr(stream) == "Stream(not begun)"
+        next(stream)
+        assert repr(stream) == "Stream(begun)"
+        list(stream)
+        assert repr(stream) == "Stream(ended)"
+    assert repr(client.astream_message("Hello")) == "AsyncStream(not begun)"
+
+
 def test_what_is_asked() -> None:
     """The request is that of the unstreamed call, with stream and its options."""
     with RawServer(streams(*TWO_COINS)) as raw:

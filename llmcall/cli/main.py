@@ -43,7 +43,7 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise  # whoever read the output has seen enough: click ends in silence
         except (LLMCallError, OSError) as error:
-            raise click.ClickException(f"{type(error).__name__}: {error}") from error
+            raise click.ClickException(str(error)) from error
         except (TypeError, ValueError) as error:
             raise click.UsageError(str(error)) from error
 

@@ -157,7 +157,8 @@ def settings() -> Settings:
 def reset() -> None:
     """Forget the shared clients and caches, what was configured and forced, and what was read of environment and files.
 
-    Usage totals stay, and so do the clients that were registered. The cassette that ``[Cassette] PATH`` names is written and closed.
+    Usage totals stay, and so do the clients that were registered. The cassette that ``[Cassette] PATH`` names is
+    written and closed.
     """
     close_named()
     process_failures.forget()

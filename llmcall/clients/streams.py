@@ -38,6 +38,9 @@ class Stream:
     def __iter__(self) -> Stream:
         return self
 
+    def __repr__(self) -> str:
+        return _named(self)
+
     @short_traceback
     def __next__(self) -> str:
         if self._pieces is None:
@@ -77,6 +80,9 @@ class AsyncStream:
     def __aiter__(self) -> AsyncStream:
         return self
 
+    def __repr__(self) -> str:
+        return _named(self)
+
     @short_traceback
     async def __anext__(self) -> str:
         if self._pieces is None:
@@ -107,6 +113,11 @@ class AsyncStream:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _named(stream: Stream | AsyncStream) -> str:
+    state = "ended" if stream.reply is not None else "not begun" if stream._pieces is None else "begun"
+    return f"{type(stream).__name__}({state})"
 
 
 def _nothing() -> Generator[str, None, None]:

@@ -54,6 +54,7 @@ NOT_REPEATED = {"x-should-retry": "false"}  # the openai SDK keeps to it: the re
 ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatusError of it
 NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
+PHASES = ("connect", "read", "write", "pool")  # each of which has a timeout
 NAME_CHARACTERS = 40  # of a system message in an actor's name
 UNSAFE = re.compile(r"[^\w .-]+")
 
@@ -78,12 +79,14 @@ class Sending(NamedTuple):
 
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
+    :param body: its parsed JSON body.
     :param transport: the transport below.
     :param came: the last response, once there is one.
     """
 
     http: ModuleType
     request: Any
+    body: Any
     transport: Any
     came: list[Any]
 
@@ -145,16 +148,17 @@ class ProgramTransport:
 
 
 def _http_request(request: Request, timeout: float | None, *, stream: bool = False) -> Any:
-    http, original, _, _ = _in_hand()
-    headers = [(name, value) for name, value in original.headers.raw if name.decode().lower() not in OF_THE_BODY]
+    """Return the HTTP request of an attempt: the program's own where it asks for the same, within the same time."""
+    http, original, asked, _, _ = _in_hand()
     body = {**request.body, **({"stream": True} if stream else {})}
-    seconds = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
-    extensions = {**original.extensions, **({} if timeout is None else {"timeout": seconds})}
-    made = http.Request(
-        original.method, original.url, headers=headers, content=json.dumps(body).encode(), extensions=extensions
-    )
-    made.headers["accept-encoding"] = "identity"
-    return made
+    seconds = original.extensions.get("timeout") or {}
+    if body == asked and timeout == seconds.get("read"):
+        return original
+    headers = [(name, value) for name, value in original.headers.raw if name.decode().lower() not in OF_THE_BODY]
+    limits = {name: timeout if given is None else min(given, timeout or given) for name, given in seconds.items()}
+    extensions = {**original.extensions, "timeout": limits or dict.fromkeys(PHASES, timeout)}
+    content = json.dumps(body).encode()
+    return http.Request(original.method, original.url, headers=headers, content=content, extensions=extensions)
 
 
 def _received(sending: Sending, request: Any) -> Any:
@@ -302,12 +306,18 @@ def _asked(request: Any, content: bytes, hosts: Collection[str], *, every_post: 
     except ValueError:
         return None
     if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
-        return Asked("stream_message" if body.get("stream") else "send_message", body, (body["messages"],),
-                     _chat_options(body, path))  # fmt: skip
+        options = {**_chat_options(body, path), **_timeout(request)}
+        return Asked("stream_message" if body.get("stream") else "send_message", body, (body["messages"],), options)
     if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
         options = {name: value for name, value in body.items() if name not in ("input", "encoding_format")}
-        return Asked("get_embedding", body, (body["input"],), _complete(options, path))
+        return Asked("get_embedding", body, (body["input"],), {**_complete(options, path), **_timeout(request)})
     return Asked("exchange", body, (method, url.path, body))
+
+
+def _timeout(request: Any) -> dict[str, float]:
+    """Return, as an option, the time that the program's own client gives to an attempt."""
+    seconds = (request.extensions.get("timeout") or {}).get("read")
+    return {"timeout": seconds} if seconds else {}
 
 
 def _is_text(value: Any) -> bool:
@@ -465,7 +475,7 @@ class ProgramCalls:
         asked = _asked(request, request.read(), self._hosts, every_post=self._every_post)
         if asked is None:
             return transport.handle_request(request)
-        sending, client = Sending(http, request, transport, []), self._client(request)
+        sending, client = Sending(http, request, asked.body, transport, []), self._client(request)
         token = _sending.set(sending)
         try:
             with self._scope_of(request, asked):
@@ -483,7 +493,7 @@ class ProgramCalls:
         asked = _asked(request, await request.aread(), self._hosts, every_post=self._every_post)
         if asked is None:
             return await transport.handle_async_request(request)
-        sending, client = Sending(http, request, transport, []), self._client(request)
+        sending, client = Sending(http, request, asked.body, transport, []), self._client(request)
         token = _sending.set(sending)
         try:
             with self._scope_of(request, asked):

@@ -357,6 +357,18 @@ def test_an_answer_that_is_not_recorded_comes_as_it_was(server: Server) -> None:
     assert ask(client) == "" and ask(client) == "answer number 1"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_time_that_the_program_gives(server: Server, stream: bool) -> None:
+    """Each attempt has the timeouts of the program's own client, or the rest of a deadline where that is shorter."""
+    client = program(server, retry_max_attempts=1).with_options(timeout=http.Timeout(50, connect=3))
+    client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, stream=stream)
+    assert server.requests[0].extensions["timeout"] == {"connect": 3, "read": 50, "write": 50, "pool": 50}
+    hurried = program(server, deadline=20).with_options(timeout=http.Timeout(50, connect=3))
+    hurried.chat.completions.create(model="gpt-4o", messages=QUESTION, stream=stream)
+    limits = server.requests[1].extensions["timeout"]
+    assert limits["connect"] == 3 and 0 < limits["read"] <= 20
+
+
 def test_a_wrong_argument_reaches_the_program_once(server: Server) -> None:
     """What llmcall refuses before any call is an APIStatusError, too."""
     with pytest.raises(openai.APIStatusError, match="temperature is") as refused:

@@ -17,6 +17,7 @@ CASES = {
     "hits": "hits: in the process that recorded, and in another one",
     "first_answer": "from starting Python to the first replayed answer: time and peak memory",
     "recorded_call": "a call that is recorded, against the plain SDK's call",
+    "unchanged_program": "a program on the OpenAI SDK: a replayed call and a recorded one, against the SDK alone",
     "many_calls": "400 calls of 50 ms by 32 workers; 500 asynchronous ones at once",
     "identical": "calls sent for 32 identical requests at once",
     "large_store": "open, hit, record, delete, stats, ls and the nearest record for a miss in a large store",

@@ -71,4 +71,4 @@ def written(name: str | Path, records: list[Record], settings: dict[str, Any] | 
 
 def read(path: Path) -> list[Record]:
     """Return the records of a cassette or an export."""
-    return lines.read(path, key_of).records()
+    return lines.read(path).records()

@@ -78,7 +78,7 @@ def written(records: list[Record], **options: Any) -> str:
 def decoded(text: str | bytes) -> lines.Lines:
     """Read a whole file."""
     data = text.encode() if isinstance(text, str) else text
-    return lines.decode(data.splitlines(keepends=True) if b"\r" not in data else data.split(b"\n"), "f.jsonl", key_of)
+    return lines.Lines(data.splitlines(keepends=True) if b"\r" not in data else data.split(b"\n"), "f.jsonl")
 
 
 def asked(record: Record) -> Request:
@@ -122,7 +122,7 @@ def test_whole_file_is_pinned() -> None:
 def test_any_plain_data_comes_back(request: Any, response: Any, kind: str, sample: str | None) -> None:
     """Whatever plain data is written is read as it was, its types included; no character of a text breaks a line."""
     file = written([Record("", kind, sample, request, response)])
-    [record] = lines.decode(file.encode().splitlines(keepends=True), "f", lambda *asked: repr(asked))
+    [record] = lines.Lines(file.encode().splitlines(keepends=True), "f")
     kept = {name: value for name, value in response.items() if "value" in response or name not in lines.VOLATILE}
     assert repr(lines.ordered([record.request, record.response])) == repr(lines.ordered([request, kept]))
     assert (record.kind, record.sample, record.cost) == (kind, sample, None)
@@ -258,7 +258,7 @@ def test_other_lines_that_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(lines, "LINE_BYTES", 100)
     (tmp_path / "f").write_text(HEADER + "x" * 1000)
     with pytest.raises(CacheCorruptError, match=r":2: the line is longer than 100 bytes"):
-        lines.read(tmp_path / "f", key_of)
+        lines.read(tmp_path / "f")
 
 
 DEEP: list[Any] = []
@@ -305,7 +305,7 @@ def test_mode_of_the_file(tmp_path: Any) -> None:
     lines.write(link, {}, [chat("a")])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert link.is_symlink()
-    assert len(lines.read(path, key_of)) == 1
+    assert len(lines.read(path)) == 1
 
 
 # Credentials

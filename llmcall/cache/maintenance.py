@@ -38,7 +38,7 @@ def records_in_file(path: str, classes: tuple[type[Any], ...]) -> list[Record]:
     """Return the records of an exported file, a cassette, or TinyTroupe's pickle cache."""
     if tinytroupe.recognized(path):
         return tinytroupe.readable(path, classes)
-    return list(lines.read(path, key_of).records())
+    return lines.read(path).records()
 
 
 def load(storage: Storage, source: str, records: list[Record], on_conflict: str) -> int:

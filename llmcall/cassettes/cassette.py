@@ -21,7 +21,6 @@ from ..files import alone
 from ..forks import after_fork_in_child
 from ..notices import Failures, warn_once
 from ..replay import scopes
-from ..requests.keys import key_of
 from ..types import Request
 from . import format
 from .format import NAMESPACES, header_differences, header_of, layer_of
@@ -246,7 +245,7 @@ class Cassette:
         if not self._is_read:
             self._header = header_of(namespaces=header_namespaces())
             return
-        stored = format.read(file, key_of)
+        stored = format.read(file)
         self._header = stored.settings
         self._table = RecordTable(stored)
         self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
@@ -430,7 +429,7 @@ class Cassette:
 
         if self._depth or self.recorded:
             return frame(self._table)
-        return frame(format.read(self.path, key_of) if self.path.exists() else ())
+        return frame(format.read(self.path) if self.path.exists() else ())
 
     # The decorator
 

@@ -16,13 +16,15 @@ are accepted.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import stat
 import threading
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -32,6 +34,7 @@ from ..config import resolve as config
 from ..config.settings import CONFIGURED
 from ..errors import CacheCorruptError, CacheError
 from ..files import atomic_write
+from ..requests.keys import key_of
 from ..text import check_unicode
 from ..types import Data, Record
 
@@ -42,23 +45,9 @@ if TYPE_CHECKING:
     from ..types import Request
 
 __all__ = [
-    "INLINE_CHARACTERS",
-    "NAMESPACES",
-    "VOLATILE",
-    "Lines",
-    "Writer",
-    "decode",
-    "encode",
-    "header_differences",
-    "header_of",
-    "layer_of",
-    "ordered",
-    "read",
-    "sort_key",
-    "write",
+    "INLINE_CHARACTERS", "NAMESPACES", "VOLATILE", "Lines", "Writer", "encode", "header_differences", "header_of",
+    "layer_of", "ordered", "read", "sort_key", "without_collection", "write",
 ]  # fmt: skip
-
-KeyOf = Callable[[str, dict[str, Data], str | None], str]
 
 VERSION = 1
 LINE_BYTES = 256 * 1024 * 1024
@@ -289,8 +278,10 @@ def _reference(item: Any) -> str | None:
     return digest if isinstance(digest, str) else None
 
 
-def is_inline(messages: list[Any]) -> bool:
-    """Tell whether a request's messages are so few that they neither hold references nor are referred to."""
+def is_inline(messages: Any) -> bool:
+    """Tell whether a request's messages neither hold references nor are referred to: they are few, or no list."""
+    if not isinstance(messages, list):
+        return True
     return len(messages) < FEWEST_MESSAGES and not any(map(_reference, messages))
 
 
@@ -324,8 +315,8 @@ class Encoder:
     def request(self, request: dict[str, Data]) -> dict[str, Any]:
         """Encode the request of a chat, referring to the messages that it has in common with an earlier one."""
         encoded = self._object(request, "request")
-        messages = encoded.get("messages")
-        if isinstance(messages, list) and not is_inline(messages):
+        messages: Any = encoded.get("messages")
+        if not is_inline(messages):
             encoded["messages"] = shared = self._shared(messages)
             self._runs.update(digest for digest, *_ in _chains(shared))
         return encoded
@@ -470,8 +461,8 @@ class Decoder:
             encoded = next(self._requests, None)
             if encoded is None:
                 raise CacheCorruptError(f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}")
-            messages = encoded.get("messages")
-            if isinstance(messages, list) and not is_inline(messages):
+            messages: Any = encoded.get("messages")
+            if not is_inline(messages):
                 for run, begin, end, before in _chains(messages):
                     self._runs.setdefault(run, (messages, begin, end, before))
 
@@ -487,6 +478,8 @@ def _bytes(base64: str) -> bytes:
 
 
 RESPONSE = b', "response": '  # what stands between a record's request and its response, as it is written here
+REFERS = re.compile(rb'"(?:\\\\u0024|\$)')  # what a line holds in which something stands for something else
+PARSED_BYTES = 16 * 1024 * 1024  # of the lines that are held as they were parsed too, about three times as large
 
 
 class Lines:
@@ -495,20 +488,26 @@ class Lines:
     Every line is read and checked at the beginning, and kept as it is written; what it refers to is resolved when its
     record may be the one that is asked for. A record is built anew each time, so it is the caller's own.
 
+    :param lines: the lines as bytes.
+    :param name: what errors call the file.
     :ivar settings: those of the header.
     :ivar is_complete: whether the recording came to its end.
+    :raises CacheCorruptError: for a damaged line, with its number; for a dangling reference, and for two answers to one
+        key whose requests are written differently, only when they are resolved.
+    :raises CacheError: for a file of a newer version.
     """
 
     settings: dict[str, Data]
     is_complete: bool = True
 
-    def __init__(self, lines: Iterable[bytes], name: str, key_of: KeyOf) -> None:
+    def __init__(self, lines: Iterable[bytes], name: str) -> None:
         self._name = name
-        self._key_of = key_of
         self._decoder = Decoder(self._requests())
         self._resolving = 0  # the position of the record whose references are followed
         self._headed_at: int | None = None  # the number of the header's line
         self._entries: list[tuple[int, bytes]] = []  # the line's number, and the line
+        self._parsed: dict[int, dict[str, Any]] = {}  # by position: the first lines, until their records are built
+        self._room = PARSED_BYTES
         self._heads: dict[int, int] = {}  # hash of all before the response -> first position in the entries
         self._unkeyed: dict[int, list[int]] = {}  # by what :func:`_telling` says: positions without keys yet
         self._positions: dict[str, int] = {}
@@ -518,42 +517,53 @@ class Lines:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Record]:
+        alone = {positions[0] for positions in self._unkeyed.values() if len(positions) == 1}
         for position in range(len(self._entries)):
             record = self.record(position)
-            if self._first(record.cache_key, position) == position:
+            if position in alone or self._first(record, position) == position:
                 yield record
+
+    def records(self) -> list[Record]:
+        """Return all records in the order of the file."""
+        with without_collection():
+            return list(self)
 
     def get(self, request: Request) -> Record | None:
         """Return the record with a request's key, or ``None`` where there is none."""
-        self._resolve(self._unkeyed.pop(_telling(request.kind, request.sample, request.asked), ()))
-        return self._at_key(request.cache_key)
+        found = None
+        for position in self._unkeyed.pop(_telling(request.kind, request.sample, request.asked), ()):
+            record = self.record(position)
+            if self._first(record, position) == position and record.cache_key == request.cache_key:
+                found = record
+        return found or self._at_key(request.cache_key)
 
     def find(self, cache_key: str) -> Record | None:
         """Return the record of a key, or ``None`` where there is none; it reads all requests through, once."""
-        self._resolve(sorted(position for positions in self._unkeyed.values() for position in positions))
-        self._unkeyed = {}
+        unkeyed, self._unkeyed = self._unkeyed, {}
+        for position in sorted(position for positions in unkeyed.values() for position in positions):
+            self._first(self.record(position), position)
         return self._at_key(cache_key)
 
     def _at_key(self, key: str) -> Record | None:
         found = self._positions.get(key)
         return None if found is None else self.record(found)
 
-    def _resolve(self, positions: Iterable[int]) -> None:
-        for position in positions:
-            self._first(self._key_at(position, *self.asked(position)), position)
-
-    def records(self) -> list[Record]:
-        """Return all records in the order of the file."""
-        return list(self)
+    def _first(self, record: Record, position: int) -> int:
+        """Return the first known position of a record's key; there the same answer must stand."""
+        first = self._positions.setdefault(record.cache_key, position)
+        if first != position and self.record(first).response != record.response:
+            raise self._at(self._entries[position][0], _two_answers(self._entries[first][0]))
+        return first
 
     def _load(self, lines: Iterable[bytes]) -> None:
         number = 1
         try:
-            for number, line in enumerate(lines, 1):
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if line and not line.isspace():
-                    self._add(number, line, entry_of(line))
+            with without_collection():
+                for number, line in enumerate(lines, 1):
+                    if number == 1:
+                        line = line.removeprefix(b"\xef\xbb\xbf")
+                    if line and not line.isspace():
+                        self._add(number, line, entry_of(line))
             if self._headed_at is None:
                 raise _no_header()
         except CacheError as error:
@@ -578,25 +588,27 @@ class Lines:
     def _add_header(self, number: int, settings: dict[str, Data]) -> None:
         if self._headed_at is None:
             self.settings, self._headed_at = settings, number
-        names = self.settings.keys() | settings.keys()
-        different = sorted(name for name in names if _differ(self.settings, settings, name))
+        different = header_differences(self.settings, settings)
         if different:
             raise CacheCorruptError(
-                f"this header differs from line {self._headed_at} in {', '.join(different)}: the records were made "
+                f"this header differs from line {self._headed_at} in {different}: the records were made "
                 "under different settings; keep one header and its records, and record the others again"
             )
 
     def _add_record(self, number: int, line: bytes, entry: dict[str, Any]) -> None:
-        position = self._heads.setdefault(hash(line.partition(RESPONSE)[0]), len(self._entries))
-        if position < len(self._entries):
-            same = self.encoded(position)
+        place = len(self._entries)
+        position = self._heads.setdefault(hash(line.partition(RESPONSE)[0]), place)
+        if position < place:
+            same = self._parsed.get(position) or entry_of(self._entries[position][1])
             if all(same.get(name) == entry.get(name) for name in ("kind", "sample", "request")):
                 if same["response"] != entry["response"]:
                     raise _two_answers(self._entries[position][0])
                 return
-        telling = _telling(entry["kind"], entry.get("sample"), entry["request"])
-        self._unkeyed.setdefault(telling, []).append(len(self._entries))
+        self._unkeyed.setdefault(_telling(entry["kind"], entry.get("sample"), entry["request"]), []).append(place)
         self._entries.append((number, line))
+        self._room -= len(line)
+        if self._room > 0:
+            self._parsed[place] = entry
 
     def _requests(self) -> Iterator[dict[str, Any]]:
         """Yield the requests of the chats, for those that refer to them.
@@ -609,13 +621,9 @@ class Lines:
             before = read.rfind(0, first, self._resolving)
             for position in {max(before, first), first}:
                 read[position] = 1
-                entry = self.encoded(position)
+                entry = self._parsed.get(position) or entry_of(self._entries[position][1])
                 if entry["kind"] == "chat":
                     yield entry["request"]
-
-    def encoded(self, position: int) -> dict[str, Any]:
-        """Return a record as it is written, by its position in the file."""
-        return entry_of(self._entries[position][1])
 
     def line(self, position: int) -> bytes:
         """Return the line of a record, by its position in the file."""
@@ -626,43 +634,42 @@ class Lines:
         """Return the texts that stand on lines of their own, by their digests."""
         return self._decoder.texts
 
-    def asked(self, position: int) -> tuple[str, dict[str, Data], str | None]:
-        """Return kind, request and sample of a record, by its position in the file."""
-        return self._asked(position, self.encoded(position))
-
-    def _asked(self, position: int, entry: dict[str, Any]) -> tuple[str, dict[str, Data], str | None]:
-        decode = self._decoder.request if entry["kind"] == "chat" else self._decoder.data
-        return entry["kind"], self._decoded(position, decode, entry["request"]), entry.get("sample")
-
     def record(self, position: int) -> Record:
         """Return a record, by its position in the file."""
-        entry = self.encoded(position)
-        kind, request, sample = self._asked(position, entry)
-        response = self._decoded(position, self._decoder.data, entry["response"])
-        key = self._key_at(position, kind, request, sample)
-        return Record(key, kind, sample, request, response, entry.get("cost"))
-
-    def _key_at(self, position: int, kind: str, request: dict[str, Data], sample: str | None) -> str:
+        number, line = self._entries[position]
+        entry = self._parsed.pop(position, None) or entry_of(line)
+        kind, sample, request, response = entry["kind"], entry.get("sample"), entry["request"], entry["response"]
         try:
-            return self._key_of(kind, request, sample)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise self._at(self._entries[position][0], CacheCorruptError(f"its request is none: {error}")) from None
-
-    def _decoded(self, position: int, decode: Callable[[Any], Data], encoded: dict[str, Any]) -> Data:
-        number, self._resolving = self._entries[position][0], position
-        try:
-            return decode(encoded)
+            if REFERS.search(line):
+                self._resolving = position
+                request = self._decoder.request(request) if kind == "chat" else self._decoder.data(request)
+                response = self._decoder.data(response)
+            elif kind == "chat" and not is_inline(request.get("messages")):
+                request = self._decoder.data(request)  # others may refer to what was parsed
         except CacheError as error:
             raise self._at(number, error) from None
         except RecursionError:
             raise self._at(number, _too_deep()) from None
+        key = partial(self._key, number, kind, request, sample)
+        return Record(key, kind, sample, request, response, entry.get("cost"))
 
-    def _first(self, key: str, position: int) -> int:
-        """Return the first known position of a key; there the same answer must stand."""
-        first = self._positions.setdefault(key, position)
-        if first != position and self.record(first).response != self.record(position).response:
-            raise self._at(self._entries[position][0], _two_answers(self._entries[first][0]))
-        return first
+    def _key(self, number: int, kind: str, request: dict[str, Data], sample: str | None) -> str:
+        try:
+            return key_of(kind, request, sample)
+        except (TypeError, ValueError) as error:
+            raise self._at(number, CacheCorruptError(f"its request is none: {error}")) from None
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Let no garbage be collected: the collector would go through all that was read, again and again, for nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _no_header() -> CacheCorruptError:
@@ -677,18 +684,14 @@ def _two_answers(line: int) -> CacheCorruptError:
     return CacheCorruptError(f"line {line} has another answer to the same request; remove one of the two lines")
 
 
-def _differ(one: dict[str, Data], other: dict[str, Data], name: str) -> bool:
-    return name not in one or name not in other or one[name] != other[name]
-
-
 def _telling(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:
     """Return a hash of what tells a request, encoded or not, from most others: its sample and last text."""
-    messages = request.get("messages") if kind == "chat" else None
+    messages = request.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
-    content = last.get("content") if isinstance(last, dict) else None
-    if isinstance(content, str):
-        return hash((kind, sample, content if len(content) <= INLINE_CHARACTERS else digest_of(content)))
-    return hash((kind, sample, str(content.get("$text")) if isinstance(content, dict) else ""))
+    said = last.get("content") if isinstance(last, dict) else request.get("input", request.get("function"))
+    if isinstance(said, str):
+        return hash((kind, sample, said if len(said) <= INLINE_CHARACTERS else digest_of(said)))
+    return hash((kind, sample, str(said.get("$text")) if isinstance(said, dict) else ""))
 
 
 VOLATILE = ("id", "created", "system_fingerprint")  # fields of a model's response that are new in each
@@ -794,22 +797,9 @@ def write(
         os.replace(temporary, target)
 
 
-def read(path: str | os.PathLike[str], key_of: KeyOf) -> Lines:
-    """Read a file; see :func:`decode`."""
+def read(path: str | os.PathLike[str]) -> Lines:
+    """Read a file; see :class:`Lines`. Its records are resolved when they are asked for."""
     with open(path, "rb") as file:
         small = os.fstat(file.fileno()).st_size <= LINE_BYTES
         lines = file if small else iter(lambda: file.readline(LINE_BYTES + 1), b"")
-        return decode(lines, os.fspath(path), key_of)
-
-
-def decode(lines: Iterable[bytes], name: str, key_of: KeyOf) -> Lines:
-    """Read the lines of a file; its records are resolved when they are asked for.
-
-    :param lines: the lines as bytes.
-    :param name: what errors call the file.
-    :param key_of: gives the cache key of a kind, a request and a sample.
-    :raises CacheCorruptError: for a damaged line, with its number; for a dangling reference, and for two answers to one
-        key whose requests are written differently, only when they are resolved.
-    :raises CacheError: for a file of a newer version.
-    """
-    return Lines(lines, name, key_of)
+        return Lines(lines, os.fspath(path))

@@ -41,9 +41,8 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     """
     from ..cassettes import format as lines
     from ..clients.registry import settings
-    from ..requests.keys import key_of
 
-    first, second = lines.read(one, key_of), lines.read(other, key_of)
+    first, second = lines.read(one), lines.read(other)
     names = sorted({*first.settings, *second.settings})
     different = [name for name in names if first.settings.get(name) != second.settings.get(name)]
     if different:

@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.summary import answer_text, prompt_text
+from ..cassettes.format import without_collection
 from ..errors import CacheError
 from ..explain.passages import passages, pieces
 from ..text import OUTSIDE, brief, printable
@@ -262,7 +263,8 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     """
     if not others:
         raise TypeError("compare() takes at least two runs")
-    return Comparison(load(run), [load(other) for other in others], align)
+    with without_collection():
+        return Comparison(load(run), [load(other) for other in others], align)
 
 
 # Actors
@@ -340,7 +342,7 @@ def _paired(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[Pair]:
 
 
 def _same_request(one: Record, other: Record) -> bool:
-    return one.cache_key == other.cache_key or (one.kind == other.kind and one.request == other.request)
+    return one.kind == other.kind and one.request == other.request
 
 
 def _alike(one: Record, other: Record) -> bool:

@@ -11,7 +11,6 @@ from ..cache.cache import ResponseCache, shared_cache
 from ..cassettes.cassette import Cassette
 from ..cassettes.format import VOLATILE
 from ..cassettes.format import read as read_records
-from ..requests.keys import key_of
 from ..types import Record
 
 __all__ = ["Run", "first_level", "load", "same_answer", "scope_of"]
@@ -73,8 +72,8 @@ def load(run: Any) -> Run:
         raise TypeError(f"{run!r} is no run: give a path, a Cassette, a cache, or (cache, scope)")
     if Path(run).is_dir():
         return load(ResponseCache(run))
-    found = read_records(run, key_of)
-    return Run(os.fspath(run), list(found), dict(found.settings))
+    found = read_records(run)
+    return Run(os.fspath(run), found.records(), dict(found.settings))
 
 
 def _is_below(scope: str, above: str) -> bool:

@@ -81,7 +81,7 @@ class Request(NamedTuple):
 class Record:
     """Hold one recorded answer. Nobody changes one: :meth:`replace` makes another.
 
-    :param cache_key: the request's key, 64 hexadecimal digits, or a function that makes it when somebody asks for it.
+    :param cache_key: the request's key, 64 hexadecimal digits.
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param sample: which draw this is, or ``None``.
     :param request: the whole of what was hashed, or a function that reads it when somebody asks for it.
@@ -94,12 +94,12 @@ class Record:
     """
 
     __slots__ = (
-        "_cache_key", "_request", "api_type", "cost", "host", "kind", "response", "sample", "stored_at", "version",
+        "_request", "api_type", "cache_key", "cost", "host", "kind", "response", "sample", "stored_at", "version",
     )  # fmt: skip
 
     def __init__(
         self,
-        cache_key: str | Callable[[], str],
+        cache_key: str,
         kind: str,
         sample: str | None,
         request: dict[str, Data] | Callable[[], dict[str, Data]],
@@ -110,7 +110,7 @@ class Record:
         version: str | None = None,
         stored_at: float | None = None,
     ) -> None:
-        self._cache_key = cache_key
+        self.cache_key = cache_key
         self.kind = kind
         self.sample = sample
         self._request = request
@@ -120,17 +120,6 @@ class Record:
         self.host = host
         self.version = version
         self.stored_at = stored_at
-
-    @property
-    def cache_key(self) -> str:
-        """Return the request's key.
-
-        :raises CacheCorruptError: where a cassette's line holds no request, which no call writes.
-        """
-        key = self._cache_key
-        if callable(key):
-            key = self._cache_key = key()
-        return key
 
     @property
     def request(self) -> dict[str, Data]:

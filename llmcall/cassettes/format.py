@@ -24,7 +24,6 @@ import stat
 import threading
 from binascii import a2b_base64, b2a_base64
 from contextlib import contextmanager
-from functools import partial
 from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -517,10 +516,9 @@ class Lines:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Record]:
-        alone = {positions[0] for positions in self._unkeyed.values() if len(positions) == 1}
         for position in range(len(self._entries)):
             record = self.record(position)
-            if position in alone or self._first(record, position) == position:
+            if self._first(record, position) == position:
                 yield record
 
     def records(self) -> list[Record]:
@@ -646,18 +644,14 @@ class Lines:
                 response = self._decoder.data(response)
             elif kind == "chat" and not is_inline(request.get("messages")):
                 request = self._decoder.data(request)  # others may refer to what was parsed
+            key = key_of(kind, request, sample)
         except CacheError as error:
             raise self._at(number, error) from None
         except RecursionError:
             raise self._at(number, _too_deep()) from None
-        key = partial(self._key, number, kind, request, sample)
-        return Record(key, kind, sample, request, response, entry.get("cost"))
-
-    def _key(self, number: int, kind: str, request: dict[str, Data], sample: str | None) -> str:
-        try:
-            return key_of(kind, request, sample)
         except (TypeError, ValueError) as error:
             raise self._at(number, CacheCorruptError(f"its request is none: {error}")) from None
+        return Record(key, kind, sample, request, response, entry.get("cost"))
 
 
 @contextmanager

@@ -342,7 +342,7 @@ def _paired(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[Pair]:
 
 
 def _same_request(one: Record, other: Record) -> bool:
-    return one.kind == other.kind and one.request == other.request
+    return one.cache_key == other.cache_key or (one.kind == other.kind and one.request == other.request)
 
 
 def _alike(one: Record, other: Record) -> bool:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from weakref import ReferenceType
 
     from .clients.base import LLMClient
-    from .parallel.items import RowJob
     from .types import Reply
 
 __all__ = ["Answer", "LLMCall", "LLMFunction", "llm"]
@@ -95,9 +94,84 @@ class _Mapped:
         :raises ConfigError: where pandas is not installed.
         :raises ValueError: where a column has one of those names.
         """
-        from .parallel.map import table
+        from .parallel.items import answer_table
+        from .parallel.map import map as mapped
 
-        return table(self, rows, **map_options)
+        job = self.__map_job__()._replace(whole=True)
+        if map_options.get("dry_run"):
+            return mapped(job, rows, **map_options)
+        repeats = map_options.get("repeats", 1)
+        if map_options.get("on_error") == "none":
+            map_options["on_error"] = "return"  # the column error has it
+
+        def ask(items: Iterable[Any]) -> list[list[Any]]:
+            """Return the answers of each item in a list."""
+            answers = mapped(job, items, **map_options)
+            return [[answer] for answer in answers] if repeats == 1 else answers
+
+        return answer_table(rows, repeats, ask)
+
+    def __map_job__(self) -> RowJob:
+        """Return how a ``map`` asks about rows."""
+        raise NotImplementedError
+
+
+class RowJob(NamedTuple):
+    """Ask about each row of a ``map``.
+
+    :param function: the ``@llm`` function that gives arguments and defaults, or ``None``.
+    :param whole: whether the answer is wanted whole, with its reply and messages.
+    """
+
+    call: LLMCall
+    function: LLMFunction[..., Any] | None = None
+    whole: bool = False
+
+    def __map_job__(self) -> RowJob:
+        return self
+
+    @property
+    def client(self) -> LLMClient:
+        """Return whom it asks."""
+        return self.call.client
+
+    def run(self, item: Any) -> Any:
+        """Ask about an item."""
+        answer = self.call.run(**self._variables(item))
+        return answer if self.whole else answer.value
+
+    def asking(self, item: Any) -> Generator[_Asking, Any, Answer]:
+        """Ask until an answer fits; see :meth:`LLMCall.asking`."""
+        return self.call.asking(self.client, self._variables(item))
+
+    def identity(self, item: Any) -> dict[str, Any]:
+        """Return what tells an item from others: only the variables, and their fields, that the templates use."""
+        used = self.call.variables()
+        bound = () if self.function is None else self.function.bound_names()
+        values = self._variables(item).items()
+        return {name: _used(value, used[name]) for name, value in values if name in used and name not in bound}
+
+    def _variables(self, item: Any) -> dict[str, Any]:
+        """Return the templates' variables of an item.
+
+        :raises TypeError: where it is no row.
+        """
+        if self.function is not None:
+            return self.function.variables(item)
+        if not isinstance(item, Mapping):
+            raise TypeError(f"a row is {type(item).__name__}; it must be a dict of the templates' variables")
+        unnamed = [name for name in item if not isinstance(name, str)]
+        if unnamed:
+            raise TypeError(f"a row has the column {unnamed[0]!r}; a column's name must be a text")
+        return dict(item)
+
+
+def _used(value: Any, fields: frozenset[str] | None) -> Any:
+    """Return what is used of a dict or a dataclass: these fields, or all where they are not among its own."""
+    own = value if isinstance(value, dict) else getattr(value, "__dataclass_fields__", None)
+    if own is None or fields is None or not fields <= own.keys():
+        return value
+    return {field: value[field] if own is value else getattr(value, field) for field in fields}
 
 
 class LLMCall(_Mapped):
@@ -205,8 +279,6 @@ class LLMCall(_Mapped):
 
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""
-        from .parallel.items import RowJob
-
         return RowJob(self)
 
     @property
@@ -393,8 +465,6 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
 
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""
-        from .parallel.items import RowJob
-
         return RowJob(self.llm_call, self)
 
     def __repr__(self) -> str:

@@ -102,31 +102,25 @@ def _count(name: str, value: Any) -> int:
 # What is done with an item
 
 
-class RowCall(Protocol):
-    """Ask a model about a row: an ``LLMCall``."""
+class Job(Protocol):
+    """Do something with each item."""
+
+    def run(self, item: Any) -> Any:
+        """Do it."""
+
+    def identity(self, item: Any) -> Any:
+        """Return what tells an item from others."""
+
+
+class RowJob(Job, Protocol):
+    """Ask a model about each row."""
 
     @property
     def client(self) -> LLMClient:
         """Return whom it asks."""
 
-    def variables(self) -> Mapping[str, frozenset[str] | None]:
-        """Return the names that its templates use, each with the fields that are used of it, or ``None`` for all."""
-
-    def run(self, /, **variables: Any) -> Any:
-        """Ask, and return the value with the reply and the messages."""
-
-    def asking(self, client: LLMClient, variables: dict[str, Any]) -> Generator[Any, Any, Any]:
+    def asking(self, item: Any) -> Generator[Any, Any, Any]:
         """Yield what is asked, as ``messages`` and ``params``, take the reply, and return the answer."""
-
-
-class RowFunction(Protocol):
-    """Give the arguments of an ``LLMCall``: an ``@llm`` function."""
-
-    def variables(self, item: Any) -> dict[str, Any]:
-        """Return the templates' variables of an item."""
-
-    def bound_names(self) -> frozenset[str]:
-        """Return the parameters that stand for the object of a bound method."""
 
 
 class FunctionJob(NamedTuple):
@@ -143,66 +137,15 @@ class FunctionJob(NamedTuple):
         return item
 
 
-class RowJob(NamedTuple):
-    """Ask about each row.
-
-    :param function: the ``@llm`` function that gives arguments and defaults, or ``None``.
-    :param whole: whether the answer is wanted whole, with its reply and messages.
-    """
-
-    call: RowCall
-    function: RowFunction | None = None
-    whole: bool = False
-
-    def run(self, item: Any) -> Any:
-        """Ask about an item."""
-        answer = self.call.run(**self.variables(item))
-        return answer if self.whole else answer.value
-
-    def variables(self, item: Any) -> dict[str, Any]:
-        """Return the templates' variables of an item.
-
-        :raises TypeError: where it is no row.
-        """
-        if self.function is not None:
-            return self.function.variables(item)
-        if not isinstance(item, Mapping):
-            raise TypeError(f"a row is {type(item).__name__}; it must be a dict of the templates' variables")
-        unnamed = [name for name in item if not isinstance(name, str)]
-        if unnamed:
-            raise TypeError(f"a row has the column {unnamed[0]!r}; a column's name must be a text")
-        return dict(item)
-
-    def identity(self, item: Any) -> dict[str, Any]:
-        """Return what tells an item from others: only the variables, and their fields, that the templates use."""
-        used = self.call.variables()
-        bound = () if self.function is None else self.function.bound_names()
-        values = self.variables(item).items()
-        return {name: _used(value, used[name]) for name, value in values if name in used and name not in bound}
-
-
-def _used(value: Any, fields: frozenset[str] | None) -> Any:
-    """Return what is used of a dict or a dataclass: these fields, or all where they are not among its own."""
-    own = value if isinstance(value, dict) else getattr(value, "__dataclass_fields__", None)
-    if own is None or fields is None or not fields <= own.keys():
-        return value
-    return {field: value[field] if own is value else getattr(value, field) for field in fields}
-
-
-Job = FunctionJob | RowJob
-
-
 def job_of(function: Any) -> Job:
     """Return what a map does with each item.
 
-    :param function: any callable of one argument, an ``LLMCall``, or an ``@llm`` function: they say by their method
-        ``__map_job__`` how they are asked about rows.
+    :param function: any callable of one argument, or what says by its method ``__map_job__`` how it is asked about
+        rows: an ``LLMCall`` or an ``@llm`` function.
     :raises TypeError: where it cannot be called, or is asynchronous.
     """
     from inspect import iscoroutinefunction
 
-    if isinstance(function, RowJob):
-        return function
     if hasattr(type(function), "__map_job__"):
         return function.__map_job__()  # type: ignore[no-any-return]
     if not callable(function):
@@ -526,7 +469,7 @@ class Planner:
 
     def __init__(self, job: RowJob, context: Context) -> None:
         self._job, self._context = job, context
-        self._client = job.call.client
+        self._client = job.client
         self._asked: set[str] = set()  # the keys that an earlier task of the map would have recorded
         self._gained: dict[str, Record] = {}
         self._cassette = context.run(current_cassette)
@@ -550,7 +493,7 @@ class Planner:
         self._context.copy().run(self._add, item, position, draws)
 
     def _add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
-        asking = self._job.call.asking(self._client, self._job.variables(item))
+        asking = self._job.asking(item)
         with position.inside(draws):
             try:
                 wanted = next(asking)

@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
@@ -25,9 +25,7 @@ from ..tracebacks import short_traceback, shorten
 from .items import (
     ItemNames,
     Planner,
-    RowJob,
     TaskPosition,
-    answer_table,
     check_options,
     item_words,
     job_of,
@@ -41,9 +39,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
-    from .items import Job, MapOptions, Plan
+    from .items import Job, MapOptions, Plan, RowJob
 
-__all__ = ["imap", "map", "table"]
+__all__ = ["imap", "map"]
 
 WORKERS = 32  # threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server
 LOOK_AHEAD = 2  # tasks for each worker that are with the executor, so that none waits for the next
@@ -150,25 +148,6 @@ def map(
 
 
 @short_traceback
-def table(fn: Any, rows: Iterable[Any], *, repeats: int = 1, dry_run: bool = False, **map_options: Any) -> Any:
-    """Ask about each row, and return a DataFrame: see :meth:`LLMCall.table`."""
-    job = job_of(fn)
-    assert isinstance(job, RowJob)
-    job = job._replace(whole=True)
-    if map_options.get("on_error") == "none":
-        map_options["on_error"] = "return"  # the column error has it
-    if dry_run:
-        return map(job, rows, repeats=repeats, dry_run=True, **map_options)
-
-    def ask(items: Iterable[Any]) -> list[list[Any]]:
-        """Return the answers of each item in a list."""
-        answers = map(job, items, repeats=repeats, **map_options)
-        return [[answer] for answer in answers] if repeats == 1 else answers
-
-    return answer_table(rows, repeats, ask)
-
-
-@short_traceback
 def imap(
     fn: Any,
     items: Iterable[Any],
@@ -213,10 +192,10 @@ def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterat
 
 
 def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
-    if not isinstance(job, RowJob):
+    if not hasattr(job, "asking"):
         raise TypeError("dry_run needs an LLMCall or an @llm function: what another asks, only running it tells")
     active = context.run(_active, options)
-    planner = Planner(job, context)
+    planner = Planner(cast("RowJob", job), context)
     for item, position in _positions(job, items, options, "" if active is None else active.path, ()):
         planner.add(item, position, scopes.Draws() if active is None else active.draws)
     return planner.plan()
@@ -593,8 +572,8 @@ def _workers(options: MapOptions) -> int:
 
 def _add_usage(job: Job) -> Callable[[str, str, Any], Any]:
     """Return what counts here what was used in another process: for the job's client, where it has one."""
-    if isinstance(job, RowJob):
-        return job.call.client.count_usage
+    if hasattr(job, "client"):
+        return cast("RowJob", job).client.count_usage
     unknown = metering.Meter()  # the clients that a plain function asks are not known here
     return lambda model, scope, amounts: metering.count(unknown, model, scope, amounts)
 
@@ -602,9 +581,8 @@ def _add_usage(job: Job) -> Callable[[str, str, Any], Any]:
 # The bar
 
 
-UNKNOWN_SIZE = 80, 24  # columns and lines, as shutil.get_terminal_size assumes
-NARROW = 80  # columns under which the bar itself makes room for its figures
-NARROW_FORMAT = "{n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+NARROW = 80  # columns under which bar, tokens and the time that has passed make room for the other figures
+NARROW_FORMAT = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 
 def in_notebook() -> bool:
@@ -667,23 +645,17 @@ class _Bar:
     def words(self) -> str:
         """Return what stands behind the bar; failures and retries only where there are any."""
         counts = {"failed": self.failed, "retries": self._retries}
-        shown = [f"{name}={count:,}" for name, count in counts.items() if count]
-        cost = "?" if self._cost is None else f"${self._cost:,.2f}" if self._narrow else f"${self._cost:,.4f}"
-        tokens = "?" if self._tokens is None else _short(self._tokens) if self._narrow else f"{self._tokens:,}"
-        return ", ".join([*shown, f"cached={self._cached:,}", f"tokens={tokens}", f"cost={cost}"])
+        shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [f"cached={self._cached:,}"]
+        if not self._narrow:
+            shown.append("tokens=?" if self._tokens is None else f"tokens={self._tokens:,}")
+        places = 2 if self._narrow else 4
+        shown.append("cost=?" if self._cost is None else f"cost=${self._cost:,.{places}f}")
+        return ", ".join(shown)
 
 
 def _sum(total: Any, amount: Any) -> Any:
     """Return a sum, which is unknown, ``None``, as soon as one of its parts is."""
     return None if total is None or amount is None else total + amount
-
-
-def _short(count: int) -> str:
-    """Return a number in few characters, such as 12k or 3.4M."""
-    for unit, size in (("M", 1_000_000), ("k", 1_000)):
-        if count >= 10 * size or (unit == "M" and count >= size):
-            return f"{count / size:.1f}{unit}" if unit == "M" else f"{count // size}k"
-    return f"{count:,}"
 
 
 @contextmanager
@@ -697,11 +669,9 @@ def _progress_bar(progress: bool | None, total: int | None) -> Iterator[_Bar]:
     if not shown or sys.stderr is None:
         yield _Bar()
         return
-    options, columns = _size(sys.stderr)
-    narrow = not in_notebook() and total is not None and columns < NARROW
-    if narrow:
-        options["bar_format"] = NARROW_FORMAT
-    with _tqdm()(total=total, file=sys.stderr, **options) as inner:
+    narrow = not in_notebook() and total is not None and _columns(sys.stderr) < NARROW
+    bar_format = NARROW_FORMAT if narrow else None
+    with _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True, bar_format=bar_format) as inner:
         bar = _Bar(inner, narrow)
         with metering.watching(bar), _logs_above():
             try:
@@ -710,21 +680,14 @@ def _progress_bar(progress: bool | None, total: int | None) -> Iterator[_Bar]:
                 bar.refresh()
 
 
-def _size(stream: Any) -> tuple[dict[str, Any], int]:
-    """Return tqdm's arguments for the size of the bar, that of the terminal, followed as it changes; and its columns.
-
-    On a terminal that says that it has no columns or lines, as one of a container may, tqdm would show nothing.
-    """
+def _columns(stream: Any) -> int:
+    """Return how wide a stream's terminal is."""
     from shutil import get_terminal_size
 
     try:
-        columns, lines = os.get_terminal_size(stream.fileno())
+        return os.get_terminal_size(stream.fileno()).columns
     except (AttributeError, OSError, ValueError):  # it is no terminal
-        return {"dynamic_ncols": True}, get_terminal_size(UNKNOWN_SIZE).columns
-    if in_notebook() or (columns and lines):
-        return {"dynamic_ncols": True}, columns
-    columns = columns or UNKNOWN_SIZE[0]
-    return {"ncols": columns, "nrows": lines or UNKNOWN_SIZE[1]}, columns
+        return get_terminal_size().columns
 
 
 def _logs_above() -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ import sys
 import threading
 from ast import literal_eval
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -617,8 +618,11 @@ def test_no_handle_stays_open(tmp_path: Path) -> None:
     """Neither of a directory that is gone, whose space is given back, nor of a cache that is closed or forgotten."""
 
     def opened() -> list[str]:
-        links = (os.path.join("/proc/self/fd", handle) for handle in os.listdir("/proc/self/fd"))
-        return [name for name in (os.readlink(link) for link in links if os.path.lexists(link)) if str(folder) in name]
+        found = []
+        for handle in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # it is closed meanwhile
+                found.append(os.readlink(os.path.join("/proc/self/fd", handle)))
+        return [name for name in found if str(folder) in name]
 
     folder = tmp_path / "cache"
     cache = ResponseCache(folder)

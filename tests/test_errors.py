@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import os
 import pickle
 import time
 import traceback
 from collections.abc import Callable
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -78,70 +80,7 @@ def test_statuses(
 
 
 # How servers say that a prompt is too long, in full: their form, their words, and the numbers that these tell.
-OVERFLOWS: list[tuple[str, Any, int | None, int | None]] = [
-    ("azure",
-     "This model's maximum context length is 8192 tokens. However, your messages resulted in "
-     "10383 tokens. Please reduce the length of the messages.", 10383, 8192),
-    ("azure",
-     "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in "
-     "289650 tokens. Please reduce the length of the messages.", 289650, 272000),
-    ("azure",
-     "Your input exceeds the context window of this model. Please adjust your input and try "
-     "again.", None, None),
-    ("message",
-     "This model's maximum context length is 8192 tokens, however you requested 8610 tokens "
-     "(8610 in your prompt; 0 for the completion). Please reduce your prompt; or completion "
-     "length.", 8610, 8192),
-    ("flat",
-     "This model's maximum context length is 16384 tokens. However, you requested 19591 tokens "
-     "(9591 in the messages, 10000 in the completion). Please reduce the length of the messages "
-     "or completion. None", 9591, 16384),
-    ("flat",
-     "This model's maximum context length is 4096 tokens. However, your request has 5000 input "
-     "tokens. Please reduce the length of the input messages.", 5000, 4096),
-    ("body", {"error": {"message": "This model's maximum context length is 16384 tokens. However, you "
-     "requested 8192 output tokens and your prompt contains at least 8193 "
-     "input tokens, for a total of at least 16385 tokens. Please reduce the "
-     "length of the input prompt or the number of requested output tokens.", "type": "BadRequestError",
-     "param": "input_tokens", "code": 400}}, 8193, 16384),
-    ("flat",
-     "The decoder prompt (length 17772) is longer than the maximum model length of 16384. Make "
-     "sure that `max_model_len` is no smaller than the number of text tokens.", 17772, 16384),
-    ("body 500", {"detail": "[address=0.0.0.0:1] The decoder prompt (length 66501) is longer than "
-     "the maximum model length of 65536."}, 66501, 65536),
-    ("body", {"error": {"code": 400, "message": "the request exceeds the available context size, try increasing it",
-     "type": "exceed_context_size_error", "n_prompt_tokens": 1407, "n_ctx": 256}}, 1407, 256),
-    ("body", {"error": {"code": 400, "message": "request (131168 tokens) exceeds the available context size (131072 "
-     "tokens), try increasing it", "type": "exceed_context_size_error"}}, 131168, 131072),
-    ("body 200", {"error": {"code": 400, "message": "the request exceeds the available context size.",
-     "type": "exceed_context_size_error", "n_prompt_tokens": 14429, "n_ctx": 8192}}, 14429, 8192),
-    ("body 500", {"error": {"code": 500, "type": "server_error",
-     "message": "input (700 tokens) is too large to process. increase the physical "
-     "batch size (current batch size: 512)"}}, 700, 512),
-    ("message 500", "Requested tokens (2285) exceed context window of 2048", 2285, 2048),
-    ("body", {"error": {"message": "the input length exceeds the context length", "type": "api_error",
-     "code": None}}, None, None),
-    ("body 500", {"error": "input length exceeds maximum context length"}, None, None),
-    ("flat", "The input (61709 tokens) is longer than the model's context length (40960 tokens).", 61709, 40960),
-    ("flat",
-     "Requested token count exceeds the model's maximum context length of 64000 tokens. You "
-     "requested a total of 71897 tokens: 7897 tokens from the input messages and 64000 tokens "
-     "for the completion. Please reduce the number of tokens in the input messages or the "
-     "completion to fit within the limit.", 7897, 64000),
-    ("flat",
-     "Input length (160062 tokens) exceeds the maximum allowed length (59862 tokens). Use a "
-     "shorter input.", 160062, 59862),
-    ("message",
-     "This endpoint's maximum context length is 32768 tokens. However, you requested about 42832"
-     " tokens (42832 of text input). Please reduce the length of either one.", 42832, 32768),
-    ("message", "prompt is too long: 213462 tokens > 200000 maximum", 213462, 200000),
-    ("body", [{"error": {"code": 400, "status": "INVALID_ARGUMENT",
-     "message": "The input token count (314175) exceeds the maximum number of tokens "
-     "allowed (131072)."}}], 314175, 131072),
-    ("body", {"code": "Client specified an invalid argument",
-     "error": "This model's maximum prompt length is 131072 but the request contains "
-     "537812 tokens."}, 537812, 131072),
-]  # fmt: skip
+OVERFLOWS = json.loads((Path(__file__).parent / "context_overflows.json").read_text(encoding="utf-8"))
 
 
 def overflow(form: str, told: Any) -> Answer:
@@ -157,7 +96,7 @@ def overflow(form: str, told: Any) -> Answer:
     return forms[kind]._replace(status=int(status or 400))
 
 
-@pytest.mark.parametrize(("form", "told", "prompt", "window"), OVERFLOWS)
+@pytest.mark.parametrize(("form", "told", "prompt", "window"), [tuple(each.values()) for each in OVERFLOWS])
 def test_a_prompt_that_is_too_long(
     httpserver: HTTPServer, form: str, told: Any, prompt: int | None, window: int | None
 ) -> None:

@@ -80,11 +80,14 @@ def test_requests_per_minute() -> None:
 
 
 def test_tokens_per_minute_are_reserved_and_settled() -> None:
-    """The prompt's count and max_tokens must fit; afterwards what was used counts. A larger call goes alone."""
+    """The prompt's count and max_tokens must fit; then what was used counts, of a failure nothing. A large one fits."""
     client = ScriptedClient(lambda messages: "one two three", limits_tokens_per_minute=100, on_error="raise")
     client.send_message("Hello", max_tokens=1000)
     client.send_message("Hello", max_tokens=70)
     assert wait_of(client, max_tokens=80) > WINDOW - 30
+    llmcall.reset()
+    failing = ScriptedClient([ServiceError("busy"), "yes"], limits_tokens_per_minute=100, on_error="raise")
+    assert failing.send_message("Hello", max_tokens=70, deadline=30).content == "yes"
 
 
 @pytest.mark.parametrize("limited", [{"limits_requests_per_minute": 3}, {"limits_tokens_per_minute": 3000}], ids=str)
@@ -527,3 +530,21 @@ def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
     door.end(second)  # its caller left: nobody is held up
     door.end(first)
     assert door.ask(late)[0] == "a"
+
+
+@given(
+    rests=st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.floats(0, 100)), max_size=6),
+    now=st.floats(0, 100),
+)
+def test_the_choice_is_right_after_any_rests(rests: list[tuple[int, float]], now: float) -> None:
+    """Whatever rested until when, an endpoint is free exactly if its last rest is over."""
+    door = Door(Limits(), *NAMES)
+    door.now = now
+    until = dict.fromkeys(NAMES, 0.0)
+    for number, end in rests:
+        door.pool.rest(door.pool.endpoints[number], end)
+        until[NAMES[number]] = max(end, until[NAMES[number]])
+    name, seconds = door.ask(Waiter())
+    assert (name is not None) == (seconds == 0.0) == (min(until.values()) <= now)
+    assert seconds == max(0.0, min(until.values()) - now)
+    assert name is None or until[name] <= now

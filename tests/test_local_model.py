@@ -13,6 +13,7 @@ from servers import completion
 
 import llmcall
 from llmcall import ConfigError, LLMCall, LocalClient
+from llmcall.testing import ScriptedClient
 
 PACKAGED = LocalClient().default_model()
 
@@ -33,7 +34,10 @@ class Model:
 
 @pytest.fixture
 def nothing_installed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave no installed distribution in sight."""
+    """Leave no installed distribution in sight, once all that any call needs is imported."""
+    client = ScriptedClient(["yes", [1.0]], cache_mode="auto")
+    client.send_message("Hello", on_error="raise")
+    client.get_embedding("Hello", on_error="raise")
     monkeypatch.setattr(sys, "path", [path for path in sys.path if "-packages" not in path] + [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
     importlib.invalidate_caches()

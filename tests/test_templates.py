@@ -238,10 +238,10 @@ def test_mustache_without_its_library_names_the_extra(folder: Path, monkeypatch:
     """The error names the library and the extra."""
     real = builtins.__import__
 
-    def without(name: str, *rest: Any) -> Any:
+    def without(name: str, *rest: Any, **named: Any) -> Any:
         if name.startswith("pystache"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real(name, *rest)
+        return real(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(

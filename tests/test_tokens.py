@@ -31,83 +31,10 @@ from llmcall.testing import ScriptedClient
 
 O200K, CL100K = "fb374d419588a4632f3f557e76b4b70aebbca790", "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 
-# OpenAI's cookbook, "How to count tokens with tiktoken": its messages and tools, and what the API counted for them.
-JARGON = [
-    (
-        "system",
-        None,
-        "You are a helpful, pattern-following assistant that translates corporate jargon into plain English.",
-    ),
-    ("system", "example_user", "New synergies will help drive top-line growth."),
-    ("system", "example_assistant", "Things working well together will increase revenue."),
-    (
-        "system",
-        "example_user",
-        "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage.",
-    ),
-    ("system", "example_assistant", "Let's talk later when we're less busy about how to do better."),
-    ("user", None, "This late pivot means we don't have time to boil the ocean for the client deliverable."),
-]
-MESSAGES = [{"role": role, "name": name, "content": content} for role, name, content in JARGON]
-WEATHER = [
-    {"role": "system", "content": "You are a helpful assistant that can answer to questions about the weather."},
-    {"role": "user", "content": "What's the weather like in San Francisco?"},
-]
-WEATHER_TOOL = {
-    "type": "function",
-    "function": {
-        "name": "get_current_weather",
-        "description": "Get the current weather in a given location",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "location": {"type": "string", "description": "The city and state, e.g. San Francisco, CA"},
-                "unit": {
-                    "type": "string",
-                    "description": "The unit of temperature to return",
-                    "enum": ["celsius", "fahrenheit"],
-                },
-            },
-            "required": ["location"],
-        },
-    },
-}
-
-# Texts, and how many tokens they are in o200k_base and cl100k_base.
-COUNTS = {"English": (96, 97), "German": (117, 158), "Chinese": (118, 186), "code": (129, 129)}
-SAMPLES = {
-    "English": (
-        "The village market opens at six, long before the first bus arrives from the coast. Traders who came the "
-        "evening before have already slept under their carts, and by sunrise the price of bread is settled. Nobody "
-        "writes it down; everyone remembers what was paid on the previous Saturday and starts from there. When it "
-        "rains, the fishermen stay away and the price of vegetables rises by a third. A careful observer would "
-        "notice that the loudest seller is rarely the one who sells the most."
-    ),
-    "German": (
-        "Der Markt im Dorf öffnet um sechs, lange bevor der erste Bus von der Küste eintrifft. Händler, die schon "
-        "am Vorabend gekommen sind, haben unter ihren Wagen geschlafen, und bei Sonnenaufgang steht der Brotpreis "
-        "fest. Niemand schreibt ihn auf; jeder erinnert sich, was am vergangenen Samstag bezahlt wurde, und "
-        "beginnt von dort aus zu verhandeln. Bei Regen bleiben die Fischer weg, und die Gemüsepreise steigen um "
-        "ein Drittel. Aufmerksame Beobachter bemerken, dass der lauteste Verkäufer selten derjenige ist, der am "
-        "meisten verkauft."
-    ),
-    "Chinese": (
-        "村里的集市早上六点开门，那时从海边来的第一班公共汽车还没有到。前一天晚上就到了的商人在自己的车下面睡了一夜，太阳出来的时候，"
-        "面包的价格已经定好了。没有人把它写下来，大家都记得上个星期六付了多少钱，然后从那里开始讨价还价。下雨的时候渔民不来，"
-        "蔬菜的价格就会上涨三分之一。细心的人会发现，叫卖声最大的人往往不是卖得最多的人。"
-    ),
-    "code": (
-        "def settle(offers: list[Offer], opening: float) -> dict[str, float]:\n"
-        '    """Return the price at which each item changes hands."""\n'
-        "    prices: dict[str, float] = {}\n"
-        "    for offer in sorted(offers, key=lambda o: (o.item, -o.price)):\n"
-        "        if offer.item not in prices and offer.price >= 0.75 * opening:\n"
-        "            prices[offer.item] = round(offer.price, 2)\n"
-        "        elif offer.urgent:\n"
-        "            prices.setdefault(offer.item, opening)\n"
-        "    return {item: price for item, price in prices.items() if price > 0}\n"
-    ),
-}
+# Messages and tools of OpenAI's cookbook, "How to count tokens with tiktoken", whose counts by the API stand there; and
+# texts in several languages with how many tokens they are in each encoding.
+GIVEN = json.loads((Path(__file__).parent / "token_samples.json").read_text(encoding="utf-8"))
+TEXTS = GIVEN["texts"]
 
 
 @pytest.fixture(autouse=True)
@@ -178,10 +105,10 @@ def test_a_count_is_a_number(estimated: bool, shown: str) -> None:
 # Texts
 
 
-@pytest.mark.parametrize("language", SAMPLES)
+@pytest.mark.parametrize("language", TEXTS)
 def test_texts(language: str, bpe: None) -> None:
     """Texts are counted exactly in the model's encoding; of an unknown model the estimate is within a fifth."""
-    text, (o200k, cl100k) = SAMPLES[language], COUNTS[language]
+    text, o200k, cl100k = TEXTS[language].values()
     assert [repr(count_tokens(text, model)) for model in ("gpt-4o", "gpt-4", "gpt-oss-20b")] == [
         str(o200k), str(cl100k), str(o200k),
     ]  # fmt: skip
@@ -195,7 +122,7 @@ def test_texts_of_all_kinds(bpe: None) -> None:
     assert count_tokens("a\ud800b", "gpt-4o") == count_tokens("a\ufffdb", "gpt-4o")
     assert repr(count_tokens(" word" * 210_000, "gpt-4o")) == "210000"
     with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(lambda _: count_tokens(SAMPLES["German"], "gpt-4o"), range(64))) == {117}
+        assert set(pool.map(lambda _: count_tokens(TEXTS["German"]["text"], "gpt-4o"), range(64))) == {117}
 
 
 @given(st.text(), st.sampled_from(["gpt-4o", "gpt-6-astra", "x", "o1", "gpt-4-vision-preview"]))
@@ -220,14 +147,14 @@ def test_neither_text_nor_messages(wrong: Any) -> None:
 )
 def test_framing_as_the_api_counted(model: str, expected: int, bpe: None) -> None:
     """Messages are framed as OpenAI's cookbook says; 127 is its published count for gpt-3.5-turbo-0301."""
-    assert repr(count_tokens(MESSAGES, model)) == str(expected)
-    assert count_tokens(MESSAGES, "gpt-5").estimated and count_tokens(MESSAGES, "llama3").estimated
+    assert repr(count_tokens(GIVEN["jargon"], model)) == str(expected)
+    assert count_tokens(GIVEN["jargon"], "gpt-5").estimated and count_tokens(GIVEN["jargon"], "llama3").estimated
 
 
 @pytest.mark.parametrize(("model", "expected"), [("gpt-3.5-turbo", 105), ("gpt-4", 105), ("gpt-4o", 101)])
 def test_tools_as_the_api_counted(model: str, expected: int, bpe: None) -> None:
     """Tools cost what the API counted in OpenAI's cookbook, and are called an estimate; others cost something."""
-    assert repr(tokens.count_tokens(WEATHER, model, tools=[WEATHER_TOOL])) == f"~{expected}"
+    assert repr(tokens.count_tokens(GIVEN["weather"], model, tools=[GIVEN["weather_tool"]])) == f"~{expected}"
     nested = {"properties": {"a": {"type": "array", "items": {"properties": {"b": {"type": ["string", "null"]}}}}}}
     plain = {"type": "function", "function": {"name": "f"}}
     chosen: list[list[Any]] = [

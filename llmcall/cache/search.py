@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CacheCorruptError
-from ..explain.sources import holding
+from ..explain.nearest import holding
 from .record import unpack
 
 if TYPE_CHECKING:

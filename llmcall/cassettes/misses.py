@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..cache.search import CacheSource
 from ..errors import CacheCorruptError, CacheMissError
 from ..explain import report
-from ..explain.sources import holding
+from ..explain.nearest import holding
 from .format import RESPONSE
 
 if TYPE_CHECKING:

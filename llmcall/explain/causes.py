@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..text import printable
 from .differences import brief
-from .similarity import split_sample
+from .nearest import split_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

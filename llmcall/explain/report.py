@@ -13,10 +13,8 @@ from ..errors import CacheError, CacheMissError
 from ..requests.keys import ANEW
 from ..text import printable
 from .causes import cause_of_sample, cause_of_scope, causes_of_differences, scope_words
-from .differences import Difference, differences
-from .nearest import Nearest, nearest
-from .passages import masked
-from .similarity import conversation, said, split_sample
+from .differences import Difference, differences, masked
+from .nearest import Nearest, conversation, nearest, said, split_sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..types import Record, Request
-    from .sources import Source
+    from .nearest import Source
 
 __all__ = ["Miss", "explain", "missed"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cache.summary import answer_text, prompt_text
 from ..cassettes.format import without_collection
 from ..errors import CacheError
-from ..explain.passages import passages, pieces
+from ..explain.differences import passages, pieces
 from ..text import OUTSIDE, brief, printable
 from ..types import Record
 from .runs import Run, first_level, load, same_answer

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..types import Record, Request
 
-__all__ = ["cache"]
+__all__ = ["as_json", "cache"]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SHORT = 12  # digits of a key that a table shows
@@ -46,7 +46,7 @@ def cache(context: click.Context, path: str | None) -> None:
     context.obj = context.with_resource(ResponseCache(path or settings().cache_path))
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 class Source(click.Path):

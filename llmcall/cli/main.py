@@ -1,4 +1,4 @@
-"""The command line: ask, count, check, play the demo; ``cache`` and ``config`` have modules of their own."""
+"""The command line: ask, count, show settings, check, play the demo; the other commands have modules of their own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import click
 from .._version import __version__
 from ..errors import LLMCallError
 from ..text import visible_json
-from .cache import cache
-from .cassette import cassette
-from .config import show_config
+from .cache import as_json, cache
 from .run import run
-from .runs import diff, report, show
+from .runs import cassette, diff, report, show
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..clients.base import LLMClient
 
 __all__ = ["main"]
@@ -57,15 +57,8 @@ def main() -> None:
     """
 
 
-main.add_command(cache)
-main.add_command(cassette)
-main.add_command(show)
-main.add_command(diff)
-main.add_command(report)
-main.add_command(run)
-main.add_command(show_config)
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+for command in (cache, cassette, diff, report, run, show):
+    main.add_command(command)
 
 
 @main.command()
@@ -128,6 +121,71 @@ def _text_of(file: Any) -> str:
         return str(file.read())
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{file.name} is no UTF-8 text: byte {error.start}") from error
+
+
+@main.command("config")
+@click.option("--all", "everything", is_flag=True, help="Show also the settings that have their defaults.")
+@as_json
+def show_config(everything: bool, as_json: bool) -> None:
+    """Show the settings and where they came from.
+
+    First, and without --all alone, those that differ from their defaults. Secrets are masked.
+    """
+    from ..clients.registry import settings
+    from ..config import resolve
+    from ..tables import columns
+
+    found = [(row, _data(value), origin.text) for row, value, origin in settings().items()]
+    if as_json:
+        rows = [{"section": row.section, "key": row.key, "value": value, "origin": text} for row, value, text in found]
+        click.echo(visible_json(rows, default=str))
+        return
+    changed = [line for row, value, origin in found if origin != "default" for line in _lines(row, value, origin)]
+    rest = [line for row, value, origin in found if origin == "default" for line in _lines(row, value, origin)]
+    shown = changed + rest * everything
+    if shown:
+        click.echo(columns(shown))
+    if not everything:
+        click.echo(f"{len(rest)} more have their defaults: --all shows them")
+    click.echo(resolve.searched())
+
+
+def _data(value: Any) -> Any:
+    """Return a setting's value as JSON has it."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, tuple):
+        return [_data(item) for item in value]
+    return {name: _data(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def _lines(row: Any, value: Any, origin: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the lines of config.ini that would give a setting, each with where it came from."""
+    if row.key:
+        yield f"[{row.section}] {row.key}", _shown(value), origin
+        return
+    named = {each["name"]: each for each in value} if isinstance(value, list) else value
+    if not isinstance(named, dict):  # a function, or its absence
+        if value is not None:
+            yield f"[{row.section}] {row.name}", _shown(value), origin
+        return
+    if not named:
+        yield f"[{row.section}]", "-", origin
+    for name, fields in named.items():
+        if isinstance(fields, dict):
+            for field, item in fields.items():
+                if item is not None and field != "name":
+                    yield f"[{row.section} {name}] {field.upper()}", _shown(item), origin
+        else:
+            yield f"[{row.section}] {name}", _shown(fields), origin
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None or value == "" else str(value)
 
 
 @main.command()

@@ -40,7 +40,7 @@ WANTED = {
 # What memory may grow by: bytes an item beyond the results, and a multiple of the file's size.
 MEMORY = {
     "map_memory": ("record_map", "B", "growth by a map over {:,} replayed items, an item beyond the results", 200.0),
-    "opening_memory": ("record_cassette", "x", "growth by opening a cassette of {:,} records of 1 kB, of its size", 2.0),
+    "opening_memory": ("record_cassette", "x", "growth by opening a cassette of {:,} records of 1 kB, by size", 2.0),
 }
 
 
@@ -71,9 +71,13 @@ def run(bench: Bench) -> list[Group]:
             contenders = [contender(LLMCALL.title, measure, **parameters)]
             groups.append(
                 bench.compare(
-                    contenders, title=title.format(records), unit=unit, preparing=preparing, rounds=1,
+                    contenders,
+                    title=title.format(records),
+                    unit=unit,
+                    preparing=preparing,
+                    rounds=1,
                     wanted={LLMCALL.title: wanted},
-                )  # fmt: skip
+                )
             )
     return groups
 

@@ -1,0 +1,44 @@
+"""Pairs of buyer and seller, each two agents of CAMEL, which talk to one another in a thread of their own."""
+
+import json
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from camel.agents import ChatAgent
+from camel.models import ModelFactory
+from camel.types import ModelPlatformType
+
+BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
+
+
+def agent(persona: str) -> ChatAgent:
+    """Return an agent that is such a person."""
+    model = ModelFactory.create(
+        model_platform=ModelPlatformType.OPENAI,
+        model_type="gpt-4o-mini",
+        model_config_dict={"temperature": 1.0, "max_tokens": 30},
+    )
+    return ChatAgent(f"You are {persona}, at a market. Answer in one short sentence.", model=model)
+
+
+def visit(name: str) -> list[str]:
+    """Return what a buyer and the seller say to one another."""
+    buyer, seller = agent(f"{name}, {BUYERS[name]}"), agent(f"a seller of bread who talks to {name}")
+    said = ["Good morning. How much is the bread?"]
+    for _ in range(2):
+        said.append(seller.step(said[-1]).msgs[0].content)
+        said.append(buyer.step(said[-1]).msgs[0].content)
+    return said
+
+
+def main(seed: int) -> dict[str, list[str]]:
+    """Return what each pair said; they come in any order."""
+    names = list(BUYERS)
+    random.Random(seed).shuffle(names)
+    with ThreadPoolExecutor(len(names)) as pool:
+        return dict(sorted(zip(names, pool.map(visit, names), strict=True)))
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(int(sys.argv[1]))))

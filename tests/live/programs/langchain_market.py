@@ -1,0 +1,46 @@
+"""Buyers at a market, each a chain of langchain-openai in a thread of its own: words, a stream, a typed decision."""
+
+import json
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from pydantic import BaseModel
+
+BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
+
+
+class Decision(BaseModel):
+    """What a buyer does."""
+
+    decision: Literal["buy", "wait", "leave"]
+
+
+def visit(name: str) -> list[str]:
+    """Return what a buyer says and decides."""
+    model = ChatOpenAI(model="gpt-4o-mini", temperature=1.0, max_tokens=30)
+    messages = [
+        SystemMessage(f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence."),
+        HumanMessage("Bread costs 3 coins. What do you say?"),
+    ]
+    said = [model.invoke(messages).text for _ in range(2)]
+    messages += [model.invoke(messages), HumanMessage("What else do you need?")]
+    said.append("".join(chunk.text for chunk in model.stream(messages)))
+    decided = model.with_structured_output(Decision, method="json_schema").invoke(messages)
+    near = OpenAIEmbeddings(model="text-embedding-3-small", check_embedding_ctx_length=False).embed_query(name)
+    return [*said, decided.decision, f"{near[0]:.6f}"]
+
+
+def main(seed: int) -> dict[str, list[str]]:
+    """Return what each buyer said; they come in any order."""
+    names = list(BUYERS)
+    random.Random(seed).shuffle(names)
+    with ThreadPoolExecutor(len(names)) as pool:
+        return dict(sorted(zip(names, pool.map(visit, names), strict=True)))
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(int(sys.argv[1]))))

@@ -1,0 +1,47 @@
+"""Buyers at a market, each an agent of openai-agents in a task of its own, by both of OpenAI's APIs."""
+
+import asyncio
+import json
+import random
+import sys
+
+from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig, Runner
+from openai import AsyncOpenAI
+
+BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
+
+
+async def visit(name: str, client: AsyncOpenAI) -> list[str]:
+    """Return what a buyer says in a conversation with itself, by one API and the other."""
+    said = []
+    for model in (OpenAIChatCompletionsModel, OpenAIResponsesModel):
+        buyer = Agent(
+            name=name,
+            instructions=f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence.",
+            model=model("gpt-4o-mini", client),
+            model_settings=ModelSettings(temperature=1.0, max_tokens=30),
+        )
+        quiet = RunConfig(tracing_disabled=True)
+        asked = [{"role": "user", "content": "Bread costs 3 coins. What do you say?"}]
+        for _ in range(2):
+            result = await Runner.run(buyer, asked, run_config=quiet)
+            said.append(result.final_output)
+        asked = [*result.to_input_list(), {"role": "user", "content": "And what else do you need?"}]
+        streamed = Runner.run_streamed(buyer, asked, run_config=quiet)
+        async for _ in streamed.stream_events():
+            pass
+        said.append(streamed.final_output)
+    return said
+
+
+async def main(seed: int) -> dict[str, list[str]]:
+    """Return what each buyer said; they come in any order."""
+    names = list(BUYERS)
+    random.Random(seed).shuffle(names)
+    async with AsyncOpenAI() as client:
+        said = await asyncio.gather(*(visit(name, client) for name in names))
+    return dict(sorted(zip(names, said, strict=True)))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main(int(sys.argv[1])))))

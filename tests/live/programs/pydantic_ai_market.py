@@ -1,0 +1,49 @@
+"""Buyers at a market, each an agent of pydantic-ai in a task of its own: free words, then a typed decision, streamed too."""
+
+import asyncio
+import json
+import random
+import sys
+from typing import Literal
+
+from pydantic import BaseModel
+from pydantic_ai import Agent, NativeOutput
+from pydantic_ai.models.openai import OpenAIChatModel
+
+BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
+
+
+class Decision(BaseModel):
+    """What a buyer does."""
+
+    decision: Literal["buy", "wait", "leave"]
+
+
+async def visit(name: str) -> list[str]:
+    """Return what a buyer says and decides in four calls."""
+    buyer = Agent(
+        OpenAIChatModel("gpt-4o-mini"),
+        system_prompt=f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence.",
+        model_settings={"temperature": 1.0, "max_tokens": 30},
+    )
+    said, history = [], None
+    for _ in range(2):
+        result = await buyer.run("Bread costs 3 coins. What do you say?", message_history=history)
+        said.append(result.output)
+        history = result.all_messages()
+    async with buyer.run_stream("What else do you need?") as stream:
+        said.append("".join([piece async for piece in stream.stream_text(delta=True)]))
+    decided = await buyer.run("Do you buy the bread?", output_type=NativeOutput(Decision))
+    return [*said, decided.output.model_dump_json()]
+
+
+async def main(seed: int) -> dict[str, list[str]]:
+    """Return what each buyer said; they come in any order."""
+    names = list(BUYERS)
+    random.Random(seed).shuffle(names)
+    said = await asyncio.gather(*map(visit, names))
+    return dict(sorted(zip(names, said, strict=True)))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main(int(sys.argv[1])))))

@@ -2,6 +2,7 @@
 # make test    the tests that need no network, no model and little time
 # make slow    the tests that break things: killed processes, full disks, many workers
 # make live    the tests against a real, small model in this process (downloads 130 MB once)
+# make programs  other people's libraries, unchanged, recorded from that model and replayed (installs each of them once)
 # make check   types and style
 # make docs    the documentation, into docs/_build/html
 # make answers what the model of "make live" answers to the examples and the documentation, where it is not recorded yet
@@ -10,7 +11,7 @@
 # All happens in .venv, made with the first suitable Python; another one: make clean test PYTHON=python3.12
 .POSIX:
 .SUFFIXES:
-.PHONY: demo test slow live check docs answers clean
+.PHONY: demo test slow live programs check docs answers clean
 
 PYTHON ?=
 VENV ?= .venv
@@ -37,7 +38,10 @@ slow: $(VENV)/.test
 	$(PYTEST) -q -n auto --dist worksteal -m slow --ignore=tests/live
 
 live: $(VENV)/.live
-	$(PYTEST) -q tests/live
+	$(PYTEST) -q -m "not programs" tests/live
+
+programs: $(VENV)/.live
+	$(PYTEST) -q -rs -m programs tests/live
 
 check: $(VENV)/.dev
 	$(IN_VENV) mypy

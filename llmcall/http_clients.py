@@ -398,9 +398,9 @@ class EventWriter:
 
 def _about(response: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "id": response.get("id", "chatcmpl-recorded"),
+        "id": response.get("id") or "chatcmpl-recorded",
         "object": "chat.completion.chunk",
-        "created": response.get("created", 0),
+        "created": response.get("created") or 0,
         "model": response.get("model") or "",
     }
 
@@ -493,28 +493,6 @@ class ProgramCalls:
         finally:
             _sending.reset(token)
 
-<<<<<<< HEAD
-=======
-    def _answer(self, http: ModuleType, request: Any, asked: Asked) -> Any:
-        url, body = str(request.url), asked.body
-        if asked.kind == "http":
-            send = functools.partial(_send_raw, _in_hand())
-            return _raw_response(http, call_http(*_exchange(request, body), send, self._client(request).settings))
-        client = self._client(request)
-        if asked.kind == "embedding":
-            vectors = client.get_embedding(body["input"], **_embedding_arguments(body, url))
-            return self._embeddings_response(http, client, body, vectors)
-        if not body.get("stream"):
-            reply = client.send_message(body["messages"], **_chat_arguments(body, url))
-            return _json_response(http, 200, _response(reply))
-        stream = client.stream_message(body["messages"], **_chat_arguments(body, url))
-        pieces = iter(stream)
-        first = next(pieces, None)  # a failure before it is told as one
-        return http.Response(
-            200, headers=_event_headers(), stream=_byte_stream(http, _told(stream, pieces, first, body))
-        )
-
->>>>>>> 9d45ec2 (Give replayed answers an id and a time in the responses that programs get, since pydantic-ai checks them)
     async def ahandle(self, http: ModuleType, request: Any, transport: Any) -> Any:
         """Return the response to a request of the program, as :meth:`handle`."""
         asked = _asked(request, await request.aread(), self._hosts, every_post=self._every_post)
@@ -533,32 +511,12 @@ class ProgramCalls:
         finally:
             _sending.reset(token)
 
-<<<<<<< HEAD
     def _response(self, http: ModuleType, client: LLMClient, asked: Asked, found: Any) -> Any:
         if asked.method == "exchange":
             headers = {"content-type": found["content_type"], **NOT_REPEATED}
             return http.Response(200, headers=headers, content=found["body"].encode())
         data = _response(found) if asked.method == "send_message" else _embeddings(client, asked.body, found)
         return _json_response(http, 200, data)
-=======
-    async def _aanswer(self, http: ModuleType, request: Any, asked: Asked) -> Any:
-        url, body = str(request.url), asked.body
-        if asked.kind == "http":
-            send = functools.partial(_asend_raw, _in_hand())
-            return _raw_response(
-                http, await acall_http(*_exchange(request, body), send, self._client(request).settings)
-            )
-        client = self._client(request)
-        if asked.kind == "embedding":
-            vectors = await client.aget_embedding(body["input"], **_embedding_arguments(body, url))
-            return self._embeddings_response(http, client, body, vectors)
-        if not body.get("stream"):
-            reply = await client.asend_message(body["messages"], **_chat_arguments(body, url))
-            return _json_response(http, 200, _response(reply))
-        stream = client.astream_message(body["messages"], **_chat_arguments(body, url))
-        first = await anext(aiter(stream), None)
-        return http.Response(200, headers=_event_headers(), stream=_abyte_stream(http, _atold(stream, first, body)))
->>>>>>> 9d45ec2 (Give replayed answers an id and a time in the responses that programs get, since pydantic-ai checks them)
 
     def _streamed(self, http: ModuleType, asked: Asked, stream: Any, first: str | None) -> Any:
         headers = {"content-type": "text/event-stream", **NOT_REPEATED}
@@ -634,119 +592,6 @@ def _system_name(body: Any) -> str | None:
     return f"{beginning}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-<<<<<<< HEAD
-=======
-# Streams
-
-
-def _told(stream: Any, pieces: Iterator[str], first: str | None, body: Mapping[str, Any]) -> Iterator[bytes]:
-    """Yield the events of a chat that is streamed."""
-    model, sent = str(body.get("model") or ""), []
-    try:
-        yield _event(_first_chunk(model))
-        piece = first
-        while piece is not None:
-            sent.append(piece)
-            yield _event(_piece_chunk(model, piece))
-            piece = next(pieces, None)
-        yield from _rest(stream, sent, body)
-    finally:
-        stream.close()
-
-
-async def _atold(stream: Any, first: str | None, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
-    """Yield the events of a chat that is streamed."""
-    model, sent = str(body.get("model") or ""), []
-    try:
-        yield _event(_first_chunk(model))
-        piece = first
-        while piece is not None:
-            sent.append(piece)
-            yield _event(_piece_chunk(model, piece))
-            piece = await anext(stream, None)
-        for event in _rest(stream, sent, body):
-            yield event
-    finally:
-        await stream.aclose()
-
-
-def _rest(stream: Any, sent: list[str], body: Mapping[str, Any]) -> Iterator[bytes]:
-    yield from map(_event, _events(_response(stream.reply), sent, usage=_wants_usage(body)))
-    yield END
-
-
-def _byte_stream(http: ModuleType, events: Iterator[bytes]) -> Any:
-    class Events(http.SyncByteStream):  # type: ignore[misc, name-defined]
-        """Hand on events as they come."""
-
-        def __iter__(self) -> Iterator[bytes]:
-            yield from events
-
-        def close(self) -> None:
-            """Leave the rest."""
-            events.close()  # type: ignore[attr-defined]
-
-    return Events()
-
-
-def _abyte_stream(http: ModuleType, events: AsyncIterator[bytes]) -> Any:
-    class Events(http.AsyncByteStream):  # type: ignore[misc, name-defined]
-        """Hand on events as they come."""
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for event in events:
-                yield event
-
-        async def aclose(self) -> None:
-            """Leave the rest."""
-            await events.aclose()  # type: ignore[attr-defined]
-
-    return Events()
-
-
-# Requests that are recorded as they are
-
-
-def _exchange(request: Any, body: Any) -> tuple[str, str, Any]:
-    url = request.url
-    return request.method, url.path if request.method == "POST" else url.raw_path.decode(), body
-
-
-def _send_raw(sending: Sending) -> dict[str, Any]:
-    response = sending.transport.handle_request(sending.request)
-    try:
-        response.read()
-    finally:
-        response.close()
-    return _recordable(response)
-
-
-async def _asend_raw(sending: Sending) -> dict[str, Any]:
-    response = await sending.transport.handle_async_request(sending.request)
-    try:
-        await response.aread()
-    finally:
-        await response.aclose()
-    return _recordable(response)
-
-
-def _recordable(response: Any) -> dict[str, Any]:
-    """Return what is recorded of a response: its media type and its body.
-
-    :raises APIError: with the response itself where it is a failure, which is not recorded.
-    """
-    media_type = response.headers.get("content-type", "").partition(";")[0]
-    if response.status_code != 200 or not (media_type.endswith("json") or media_type == "text/event-stream"):
-        raise _refused(response)
-    return {"content_type": media_type, "body": response.text}
-
-
-def _raw_response(http: ModuleType, recorded: Mapping[str, Any]) -> Any:
-    headers = {"content-type": recorded["content_type"], **NOT_REPEATED}
-    return http.Response(200, headers=headers, content=recorded["body"].encode())
-
-
->>>>>>> 9d45ec2 (Give replayed answers an id and a time in the responses that programs get, since pydantic-ai checks them)
 # The clients and the patch
 
 

@@ -132,6 +132,18 @@ def test_a_recorded_answer_is_replayed(server: Server) -> None:
     assert KEY.encode() not in b"".join(path.read_bytes() for path in Path(".llmcall").rglob("*") if path.is_file())
 
 
+def test_an_answer_of_a_cassette_is_whole(server: Server, tmp_path: Path) -> None:
+    """What a cassette leaves out of a response is there when a program reads it: some check each field."""
+    answers = []
+    for mode in ("once", "none", "none"):
+        with llmcall.cassette(tmp_path / "run.jsonl", mode=mode):
+            create = program(server, cache_mode="off").chat.completions.with_raw_response.create
+            answers.append(json.loads(create(model="gpt-4o-mini", messages=QUESTION).content))  # type: ignore[arg-type]
+    for answer in answers:
+        openai.types.chat.ChatCompletion.model_validate(answer)
+    assert answers[1] == answers[2] and answers[1]["choices"] == answers[0]["choices"]
+
+
 def test_draws_in_a_scope(server: Server) -> None:
     """Inside a scope a repeated request is a new draw, and each replays."""
 

@@ -688,7 +688,8 @@ def _telling(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:
     return hash((kind, sample, str(said.get("$text")) if isinstance(said, dict) else ""))
 
 
-VOLATILE = ("id", "created", "system_fingerprint")  # fields of a model's response that are new in each
+# Fields of a model's response that are new in each; the last is of llama.cpp.
+VOLATILE = ("id", "created", "system_fingerprint", "timings")
 
 
 def sort_key(record: Record) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Buyers at a market, each an agent of pydantic-ai in a task of its own: free words, then a typed decision, streamed too."""
+"""Buyers at a market, each an agent of pydantic-ai in a task of its own: words, a stream, a typed decision."""
 
 import asyncio
 import json

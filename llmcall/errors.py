@@ -209,6 +209,11 @@ class CacheMissError(CacheError):
         text = super().__str__() if self.miss is None else str(self.miss)
         return text if self.first is None else f"{text}\n\nThe first miss of this process was another: {self.first}"
 
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args, {"first": self.first, "_miss": self.miss, "_explain": None}
 

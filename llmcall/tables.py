@@ -1,18 +1,24 @@
-"""Rows of cells as aligned columns that fit the terminal: the package tabulate measures them, wide characters too."""
+"""Rows of cells as columns that fit the terminal, which tabulate aligns, and as tables of notebooks and of pandas."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["columns", "money"]
+__all__ = ["bubble", "columns", "frame", "html_table", "money"]
 
 GAP = 2  # characters between two columns
+FRAME = (
+    "scope", "draw", "kind", "model", "prompt", "answer", "input_tokens", "output_tokens", "cost", "cache_key",
+)  # fmt: skip
+BUBBLE = "border:1px solid #8886;border-radius:8px;padding:.4em .8em;max-width:60em;white-space:pre-wrap"
 LEAST = 6  # to which a column is narrowed at most
 
 
@@ -63,6 +69,41 @@ def _cut(text: str, width: int) -> str:
     while text and _width(text) >= width:
         text = text[:-1]
     return f"{text.rstrip()}…"
+
+
+def html_table(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of cells as an HTML table, all of it escaped; the first row is its head."""
+    from html import escape
+
+    def line(row: Sequence[str], tag: str) -> str:
+        """Return a row."""
+        return "<tr>" + "".join(f"<{tag}>{escape(visible(cell))}</{tag}>" for cell in row) + "</tr>"
+
+    return f"<table>{''.join(line(row, 'td' if place else 'th') for place, row in enumerate(rows))}</table>"
+
+
+def bubble(text: str, notes: Iterable[str]) -> str:
+    """Return a message as HTML, all of it escaped, with those notes below that are not empty."""
+    from html import escape
+
+    told = " · ".join(filter(None, notes))
+    return f'<div style="{BUBBLE}">{escape(visible(text))}</div><small>{escape(visible(told))}</small>'
+
+
+def frame(records: Iterable[Any]) -> Any:
+    """Return a pandas DataFrame with a row for each :class:`llmcall.Record`."""
+    import pandas
+
+    return pandas.DataFrame([_row(record) for record in records], columns=list(FRAME))
+
+
+def _row(record: Any) -> tuple[Any, ...]:
+    usage, draw = record.usage, None if record.sample is None else record.sample.partition("#")[2]
+    return (
+        record.scope or None, int(draw) if draw and draw.isdecimal() else draw, record.kind,
+        record.request.get("model"), record.prompt, record.answer, usage.input_tokens, usage.output_tokens,
+        record.cost, record.cache_key,
+    )  # fmt: skip
 
 
 def money(usd: float) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._version import __version__
+from .text import brief, printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 __all__ = [
     "AsyncTransport", "Outcome", "Record", "Reply", "Request", "Response", "Sent", "TokenUsage", "Transport",
-    "message_of", "record_of", "text_of",
+    "message_of", "message_text", "record_of", "text_of",
 ]  # fmt: skip
+
+ASKED = ("input", "arguments", "body")  # what holds the question of a request that has no messages
+SHOWN = 60  # characters of a text in a repr
 
 Data = Any  # JSON-like plain data: dict, list, str, int, float, bool, None, bytes
 
@@ -132,6 +137,35 @@ class Record:
             request = self._request = request()
         return request
 
+    @property
+    def scope(self) -> str:
+        """Return the scope path; empty outside any scope."""
+        return (self.sample or "").partition("#")[0]
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Return the tokens that the server reported."""
+        return TokenUsage.of(self.response)
+
+    @property
+    def prompt(self) -> str:
+        """Return what was asked: a chat's last message, an embedding's text, a function's arguments, or a body."""
+        messages = self.request.get("messages")
+        if messages:
+            return message_text(messages[-1])
+        return _shown(next((self.request[name] for name in ASKED if name in self.request), self.request))
+
+    @property
+    def answer(self) -> str:
+        """Return what was answered: of several choices all, of an embedding its length, of a function its value."""
+        choices = self.response.get("choices")
+        if choices:
+            return "\n\n".join(message_text(choice["message"]) for choice in choices)
+        embedding = self.response.get("embedding")
+        if isinstance(embedding, bytes):
+            return f"{len(embedding) // 4} numbers"
+        return _shown(self.response.get("value", self.response))
+
     def as_dict(self) -> dict[str, Data]:
         """Return the fields by name."""
         return {name: getattr(self, name) for name in RECORD_FIELDS}
@@ -147,7 +181,15 @@ class Record:
         return hash(self.cache_key)
 
     def __repr__(self) -> str:
-        return f"Record({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
+        asked, answered = (printable(brief(text, SHOWN)) for text in (self.prompt, self.answer))
+        return f"Record({self.kind!r}, sample={self.sample!r}, prompt={asked!r}, answer={answered!r})"
+
+    def _repr_html_(self) -> str:
+        from .tables import bubble
+
+        model = self.request.get("model") or self.request.get("function") or self.kind
+        notes = (str(model), self.sample or "", *_spent(self.usage, self.cost))
+        return bubble(self.prompt, ("asked",)) + bubble(self.answer, notes)
 
 
 RECORD_FIELDS = (
@@ -339,6 +381,12 @@ class Reply(dict[str, Any]):
         """Return all messages (several where ``n`` is above 1), in the form of the reply itself."""
         return [message_of(choice) for choice in self.raw["choices"]]
 
+    def _repr_html_(self) -> str:
+        from .tables import bubble
+
+        notes = (self.model or "", *_spent(self.usage, self.cost), "replayed" if self.cached else "")
+        return bubble(message_text(self), notes)
+
     @property
     def parsed(self) -> Any:
         """Return the answer as the type that ``response_format`` was, or ``None`` where it was none.
@@ -360,6 +408,26 @@ def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
         if given.get(name):
             message[name] = given[name]
     return message
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """Return a message's text and its tool calls."""
+    calls = [call.get("function") or call.get("custom") or call for call in message.get("tool_calls") or ()]
+    called = [f"{call.get('name')}({call.get('arguments') or call.get('input') or ''})" for call in calls]
+    return "\n".join([_shown(message.get("content") or message.get("refusal") or ""), *called]).strip()
+
+
+def _shown(value: Data) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+
+
+def _spent(usage: TokenUsage, cost: float | None) -> tuple[str, str]:
+    """Return tokens and cost in words, as far as they are known."""
+    from .tables import money
+
+    counts = ((usage.input_tokens, "input"), (usage.output_tokens, "output"))
+    tokens = ", ".join(f"{count:,} {name}" for count, name in counts if count is not None)
+    return f"{tokens} tokens" if tokens else "", "" if cost is None else money(cost)
 
 
 def text_of(content: Data) -> str | None:

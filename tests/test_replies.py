@@ -10,6 +10,7 @@ from typing import Any
 import pydantic
 import pytest
 
+import llmcall
 from llmcall import LLMClient
 from llmcall.testing import ScriptedClient
 
@@ -105,6 +106,28 @@ def test_copies(again: Any) -> None:
         other.raw["choices"].clear()
         other["tool_calls"][0]["id"] = "changed"
         assert reply.choices[0]["tool_calls"][0]["id"] == "c1"
+
+
+def test_in_a_notebook() -> None:
+    """Replies, records, cassettes and misses show what they cost, all of it escaped; reprs are short."""
+    usage = {"prompt_tokens": 1200, "completion_tokens": 5}
+    client = Server({"content": "<b>Yes</b>\u202e" + "!" * 500}, usage=usage)
+    with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("lisa"):
+        reply: Any = client.send_message("<script>Bread?</script>")
+        html = tape._repr_html_()
+        assert "lisa#0" in html and "1 recorded" in html and "<script>" not in html + reply._repr_html_()
+    with llmcall.cassette("tape.jsonl"), llmcall.scope("lisa"):
+        again: Any = client.send_message("<script>Bread?</script>")
+    for shown, replayed in ((reply._repr_html_(), False), (again._repr_html_(), True)):
+        assert "&lt;b&gt;Yes&lt;/b&gt;\\u202e" in shown and ("replayed" in shown) == replayed
+        assert "gpt-4o-mini-2024-07-18 · 1,200 input, 5 output tokens · $0.0012" in shown
+    (record,) = tape.all_records()
+    assert "&lt;script&gt;Bread" in record._repr_html_() and "lisa#0" in record._repr_html_()
+    assert len(repr(record)) < 200 and "Bread?" in repr(record) and len(repr(tape)) < 60
+    with llmcall.cassette("tape.jsonl", mode="none"), pytest.raises(llmcall.CacheMissError) as missed:
+        client.send_message("<script>Cheese?</script>")
+    assert "&lt;script&gt;Cheese?" in missed.value._repr_html_() == missed.value.miss._repr_html_()
+    assert "<script>" not in missed.value._repr_html_()
 
 
 def test_requests_and_records() -> None:

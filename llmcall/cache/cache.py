@@ -205,7 +205,7 @@ class ResponseCache:
         :param where: which ones.
         :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens, cost (USD), cache_key.
         """
-        from .summary import frame
+        from ..tables import frame
 
         return frame(self.records(where=where))
 

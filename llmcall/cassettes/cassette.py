@@ -21,6 +21,7 @@ from ..files import alone
 from ..forks import after_fork_in_child
 from ..notices import Failures, warn_once
 from ..replay import scopes
+from ..text import brief
 from ..types import Request
 from . import format
 from .format import NAMESPACES, header_differences, header_of, layer_of
@@ -40,114 +41,18 @@ __all__ = [
 ]  # fmt: skip
 
 Place = tuple[int, ...]  # in the order of the calls
+UNUSED: tuple[tuple[str, ...], Place] = (("\U0010ffff",), ())  # comes after all calls
 MODES = ("none", "once", "new", "rewrite")
-
-
-class RecordTable:
-    """The records of a cassette by their keys: those of its file, and those that it gains.
-
-    :ivar stored: the records of the file, or ``None`` where there is none.
-    """
-
-    def __init__(self, stored: Lines | None) -> None:
-        self.lock = threading.RLock()
-        self.stored = stored
-        self._gained: dict[str, bytes] = {}  # as bytes, so that nobody shares a record
-        # The first of the calls that each record answered: by the callers' scope paths, then by their places, no matter
-        # which thread came first.
-        self._first: dict[str, tuple[tuple[str, ...], Place]] = {}
-        self._skipped: set[str] = set()  # the scopes of recorded functions that did not run, since they were replayed
-
-    def __len__(self) -> int:
-        return len(self._gained) + (0 if self.stored is None else len(self.stored))
-
-    def __iter__(self) -> Iterator[Record]:
-        yield from self.stored or ()
-        for record, _ in self.gained():
-            yield record
-
-    def in_order_of_calls(self) -> list[Record]:
-        """Return all records as they were first used in this run; those that were not used stand at the end."""
-        last = (("\U0010ffff",), ())
-        return sorted(self, key=lambda record: self._first.get(record.cache_key, last))
-
-    def find(self, asked: Request | str, place: Place) -> Record | None:
-        """Return the record of a request, or of a key, or ``None``.
-
-        :param place: of the call that it answers.
-        """
-        key = asked if isinstance(asked, str) else asked.cache_key
-        with self.lock:
-            found = None
-            if self.stored is not None:
-                found = self.stored.find(asked) if isinstance(asked, str) else self.stored.get(asked)
-            if found is None and key in self._gained:
-                found = unpack(key, self._gained[key])
-            if found is not None:
-                self._note(key, place)
-                if found.kind == "function":
-                    self._skipped.add(_function_path(found))
-            return found
-
-    def _note(self, key: str, place: Place) -> None:
-        now = tuple(filter(None, scopes.standing().split("/"))), place
-        self._first[key] = min(self._first.get(key, now), now)
-
-    def add(self, record: Record, place: Place) -> tuple[Record, bool]:
-        """Take in an answer; return the one that counts, whatever was recorded first, and whether this one is new.
-
-        :param place: of the call that it answers.
-        """
-        request = Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
-        with self.lock:
-            found = self.find(request, place)
-            if found is not None:
-                return found, False
-            self._gained[record.cache_key] = pack(record)
-            self._note(record.cache_key, place)
-            return record, True
-
-    def gained(self) -> list[tuple[Record, Place]]:
-        """Return the records that it gained, each with its place, in the order of the calls."""
-        with self.lock:
-            ordered = sorted((self._first[key], key) for key in self._gained)
-            return [(unpack(key, self._gained[key]), place) for (_, place), key in ordered]
-
-    def count_gained(self) -> int:
-        """Return how many records it gained."""
-        return len(self._gained)
-
-    def unused(self) -> list[Record]:
-        """Return the records of the file that answered no call, nor belong to a recorded function that was replayed.
-
-        Those that stand in no scope may be any function's: an embedding's, or of a function outside any scope; so may
-        those of an outermost scope that no call of this run entered, where a function outside any scope was replayed.
-        """
-        records = list(self.stored or ())
-        if not self._skipped:
-            return [record for record in records if record.cache_key not in self._first]
-        skipped = tuple(f"{path}/" for path in self._skipped)
-        entered = {_outermost(record) for record in records if record.cache_key in self._first}
-        anywhere = any("/" not in path for path in self._skipped)
-        return [
-            record
-            for record in records
-            if record.cache_key not in self._first
-            and not (record.sample is None or f"{_path(record)}/".startswith(skipped))
-            and not (anywhere and _outermost(record) not in entered)
-        ]
-
-
-def _path(record: Record) -> str:
-    return (record.sample or "").partition("#")[0]
+LISTED = 20  # records that a notebook shows
+CELL = 80  # characters of a prompt or an answer there
 
 
 def _outermost(record: Record) -> str:
-    return _path(record).partition("/")[0]
+    return record.scope.partition("/")[0]
 
 
 def _function_path(record: Record) -> str:
-    return f"{_path(record)}/{function_scope(str(record.request.get('function')), record.cache_key)}".lstrip("/")
+    return f"{record.scope}/{function_scope(str(record.request.get('function')), record.cache_key)}".lstrip("/")
 
 
 def function_scope(name: str, cache_key: str) -> str:
@@ -162,6 +67,7 @@ class Cassette:
     counts until it closes. Opened again while it is open, it goes on, and is written at the last closing.
 
     :ivar path: the file.
+    :ivar stored: the records of the file, or ``None`` where none was read.
     :ivar records: how many records it holds now.
     :ivar replayed: how many calls it answered.
     :ivar recorded: how many records it gained.
@@ -175,7 +81,7 @@ class Cassette:
         self.mode = mode
         self.write_at_end = write
         self.failures = Failures()
-        self._opening = threading.RLock()
+        self._lock = threading.RLock()
         self._depth = 0
         self._begin("")
 
@@ -185,7 +91,12 @@ class Cassette:
         self.namespaces: dict[str, str] | None = None
         self.file = file
         self._is_read = self.mode != "rewrite" and os.path.exists(file) and os.path.getsize(file) > 0
-        self._table = RecordTable(None)
+        self.stored: Lines | None = None
+        self._gained: dict[str, bytes] = {}  # as bytes, so that nobody shares a record
+        # The first of the calls that each record answered: by the callers' scope paths, then by their places, no matter
+        # which thread came first.
+        self._first: dict[str, tuple[tuple[str, ...], Place]] = {}
+        self._skipped: set[str] = set()  # the scopes of recorded functions that did not run, since they were replayed
         self._header: dict[str, Any] = {}
         self._layer: object = None
         self._orders = itertools.count()
@@ -233,7 +144,7 @@ class Cassette:
         :raises CacheCorruptError: where the file is damaged.
         :raises CacheError: where it is of a newer version, or another cassette of this process has it open.
         """
-        with self._opening:
+        with self._lock:
             if not self._depth:
                 self._start(os.path.realpath(self.path))
             self._depth += 1
@@ -245,9 +156,8 @@ class Cassette:
         if not self._is_read:
             self._header = header_of(namespaces=header_namespaces())
             return
-        stored = format.read(file)
-        self._header = stored.settings
-        self._table = RecordTable(stored)
+        self.stored = format.read(file)
+        self._header = self.stored.settings
         self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
         self.namespaces = self._header.get(NAMESPACES, {})
 
@@ -257,7 +167,7 @@ class Cassette:
         :param error: what ended the block, or ``None``.
         :raises CacheError: where another process wrote it meanwhile, or a text looks like a credential.
         """
-        with self._opening:
+        with self._lock:
             if not (isinstance(error, SystemExit) and not error.code):
                 self._error = self._error or error
             self._depth -= 1
@@ -279,7 +189,9 @@ class Cassette:
     def _write(self, *, complete: bool) -> None:
         """Write the file, whole or not at all."""
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
-        records = self._table if self.is_complete else self._table.in_order_of_calls()
+        records = self.all_records()
+        if not self.is_complete:  # one order for what both recordings hold; what was not used stands at the end
+            records.sort(key=lambda record: self._first.get(record.cache_key, UNUSED))
         with alone(os.path.dirname(self.file)):
             if _digest(_hash(self.file)) != _digest(self._hash):
                 raise CacheError(
@@ -292,7 +204,7 @@ class Cassette:
 
     def _write_on(self, record: Record) -> None:
         """Add a record at the end of the file; whole and in order it is written when the cassette closes."""
-        with self._opening:
+        with self._lock:
             if self._writer is None:
                 self._write(complete=False)
                 self._writer = format.Writer(config.settings().cassette_allow)
@@ -309,7 +221,7 @@ class Cassette:
 
     def leave_parent(self) -> None:
         """Stand in a forked process, where the threads that may have held the locks are gone."""
-        self._opening, self._table.lock = threading.RLock(), threading.RLock()
+        self._lock = threading.RLock()
 
     # What may answer
 
@@ -331,17 +243,12 @@ class Cassette:
     @property
     def records(self) -> int:
         """Return how many records it holds now."""
-        return len(self._table)
+        return len(self._gained) + (0 if self.stored is None else len(self.stored))
 
     @property
     def recorded(self) -> int:
         """Return how many records it gained."""
-        return self._table.count_gained()
-
-    @property
-    def stored(self) -> Lines | None:
-        """Return the records of its file, or ``None`` where none was read."""
-        return self._table.stored
+        return len(self._gained)
 
     def agree(self, base: Settings | None) -> None:
         """Let the first caller's settings stand in the header, and the others' be the same.
@@ -353,7 +260,7 @@ class Cassette:
         if asking in self._agreed:
             return
         header = header_of(base, namespaces=header_namespaces())
-        with self._opening:
+        with self._lock:
             if not self._agreed and not self._is_read:
                 self._header = header
             different = header_differences(self._header, header)
@@ -376,7 +283,7 @@ class Cassette:
         :param place: of the call that it answers.
         :raises CacheError: in a forked process, where there is none: what it recorded would be lost.
         """
-        found = self._table.find(request, place)
+        found = self._found(request, place)
         if found is None and self.asks and not self.is_mine():
             raise CacheError(
                 f"the cassette {self.path} is recorded by the process that this one was forked from, and would not "
@@ -387,11 +294,29 @@ class Cassette:
 
     def find_key(self, cache_key: str, place: Place) -> Record | None:
         """Return the record of a key, or ``None``."""
-        return self._table.find(cache_key, place)
+        return self._found(cache_key, place)
+
+    def _found(self, asked: Request | str, place: Place) -> Record | None:
+        key = asked if isinstance(asked, str) else asked.cache_key
+        with self._lock:
+            found = None
+            if self.stored is not None:
+                found = self.stored.find(asked) if isinstance(asked, str) else self.stored.get(asked)
+            if found is None and key in self._gained:
+                found = unpack(key, self._gained[key])
+            if found is not None:
+                self._note(key, place)
+                if found.kind == "function":
+                    self._skipped.add(_function_path(found))
+            return found
+
+    def _note(self, key: str, place: Place) -> None:
+        now = tuple(filter(None, scopes.standing().split("/"))), place
+        self._first[key] = min(self._first.get(key, now), now)
 
     def count_replay(self) -> None:
         """Count a call that it answered."""
-        with self._table.lock:
+        with self._lock:
             self.replayed += 1
 
     def add(self, record: Record, place: Place) -> Record:
@@ -402,22 +327,44 @@ class Cassette:
         if not self._depth:
             warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
             return record
-        kept, is_new = self._table.add(record, place)
-        if is_new and self._writes_on and self.write_at_end:
-            self._write_on(record)
-        return kept
+        request = Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
+        with self._lock:
+            found = self._found(request, place)
+            if found is not None:
+                return found
+            self._gained[record.cache_key] = pack(record)
+            self._note(record.cache_key, place)
+            if self._writes_on and self.write_at_end:
+                self._write_on(record)
+            return record
 
     def all_records(self) -> list[Record]:
         """Return the records that it holds now."""
-        return list(self._table)
+        return [*(self.stored or ()), *(record for record, _ in self.gained())]
 
     def gained(self) -> list[tuple[Record, Place]]:
         """Return the records that it gained, each with its place, in the order of the calls."""
-        return self._table.gained()
+        with self._lock:
+            ordered = sorted((self._first[key], key) for key in self._gained)
+            return [(unpack(key, self._gained[key]), place) for (_, place), key in ordered]
 
     def unused(self) -> list[Record]:
-        """Return the records of the file that answered no call, nor stand inside a recorded function that did."""
-        return self._table.unused()
+        """Return the records of the file that answered no call, nor belong to a recorded function that was replayed.
+
+        Those that stand in no scope may be any function's: an embedding's, or of a function outside any scope; so may
+        those of an outermost scope that no call of this run entered, where a function outside any scope was replayed.
+        """
+        records = list(self.stored or ())
+        skipped = tuple(f"{path}/" for path in self._skipped)
+        entered = {_outermost(record) for record in records if record.cache_key in self._first}
+        anywhere = any("/" not in path for path in self._skipped)
+        return [
+            record
+            for record in records
+            if record.cache_key not in self._first
+            and not (skipped and (record.sample is None or f"{record.scope}/".startswith(skipped)))
+            and not (anywhere and _outermost(record) not in entered)
+        ]
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each record, of the file too where it is not open.
@@ -425,11 +372,15 @@ class Cassette:
         :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens, cost (USD), cache_key.
         :raises CacheCorruptError: where the file is damaged.
         """
-        from ..cache.summary import frame
+        from ..tables import frame
 
+        return frame(self._read())
+
+    def _read(self) -> list[Record]:
+        """Return its records; where it was not opened, those of the file."""
         if self._depth or self.recorded:
-            return frame(self._table)
-        return frame(format.read(self.path) if self.path.exists() else ())
+            return self.all_records()
+        return format.read(self.path).records() if self.path.exists() else []
 
     # The decorator
 
@@ -457,6 +408,15 @@ class Cassette:
 
     def __repr__(self) -> str:
         return f"cassette({str(self.path)!r}, mode={self.mode!r})"
+
+    def _repr_html_(self) -> str:
+        from ..tables import bubble, html_table
+
+        records = self._read()
+        more = [f"… and {len(records) - LISTED:,} more"] if len(records) > LISTED else []
+        rows = [(each.sample or "", brief(each.prompt, CELL), brief(each.answer, CELL)) for each in records[:LISTED]]
+        notes = (f"{len(records):,} records", f"{self.replayed:,} replayed", f"{self.recorded:,} recorded", *more)
+        return bubble(repr(self), notes) + html_table([("sample", "prompt", "answer"), *rows])
 
 
 def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:

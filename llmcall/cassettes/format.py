@@ -694,7 +694,7 @@ VOLATILE = ("id", "created", "system_fingerprint", "timings")
 
 def sort_key(record: Record) -> tuple[str, ...]:
     """Return what records are sorted by: the names of their scope path; those without a sample come first."""
-    return () if record.sample is None else tuple(record.sample.partition("#")[0].split("/"))
+    return () if record.sample is None else tuple(record.scope.split("/"))
 
 
 class Writer:

@@ -11,12 +11,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..cache.summary import answer_text, message_text, prompt_text, scope_and_draw
 from ..config.values import without_password
 from ..errors import CacheError
 from ..tables import columns, money
 from ..text import brief, printable, visible, visible_json
-from ..types import TokenUsage
+from ..types import TokenUsage, message_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -132,7 +131,7 @@ def stats(found: ResponseCache, model: str | None, scope: str | None, since: str
     models = Counter(str(record.request.get("model") or record.kind) for record in records)
     scopes: dict[str, list[Record]] = {}
     for record in records:
-        scopes.setdefault((scope_and_draw(record.sample)[0] or "").partition("/")[0], []).append(record)
+        scopes.setdefault(record.scope.partition("/")[0], []).append(record)
     by_scope = {name: Totals.of(group) for name, group in sorted(scopes.items())}
     since_when = min((record.stored_at or 0 for record in records), default=None)
     total = Totals.of(records)
@@ -223,8 +222,8 @@ def _listed(record: Record) -> dict[str, Any]:
         "sample": record.sample,
         "stored_at": record.stored_at,
         "cost": record.cost,
-        "asked": prompt_text(record),
-        "answered": answer_text(record),
+        "asked": record.prompt,
+        "answered": record.answer,
     }
 
 
@@ -232,7 +231,7 @@ def _row(record: Record) -> tuple[str, ...]:
     model = printable(str(record.request.get("model") or "-"))
     cost = "?" if record.cost is None else money(record.cost)
     sample = printable(record.sample or "-")
-    asked, answered = (printable(brief(text, WORDS)) for text in (prompt_text(record), answer_text(record)))
+    asked, answered = (printable(brief(text, WORDS)) for text in (record.prompt, record.answer))
     return record.cache_key[:SHORT], record.kind, model, sample, _age(record.stored_at), cost, asked, answered
 
 
@@ -269,8 +268,8 @@ def _parts(record: Record) -> list[tuple[str, str]]:
     """Return what was said, each with who said it."""
     asked = [(str(message["role"]), message_text(message)) for message in record.request.get("messages", ())]
     if "input" in record.request:
-        asked = [("input", prompt_text(record))]
-    return [*asked, ("answer", answer_text(record))]
+        asked = [("input", record.prompt)]
+    return [*asked, ("answer", record.answer)]
 
 
 def _whole_key(found: ResponseCache, prefix: str) -> str:

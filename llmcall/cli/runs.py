@@ -36,7 +36,7 @@ in_scope = click.option("--scope", help="Only this scope; without RUN, of the co
 def _load(run: str | None, scope: str | None) -> Run:
     """Return the run that the arguments name."""
     from ..clients.registry import settings
-    from ..review.runs import load, scope_of
+    from ..review.runs import load
 
     if run is None:
         if scope is None:
@@ -47,7 +47,7 @@ def _load(run: str | None, scope: str | None) -> Run:
     found = load(run)
     if scope is None:
         return found
-    below = [record for record in found.records if f"{scope_of(record)}/".startswith(f"{scope}/")]
+    below = [record for record in found.records if f"{record.scope}/".startswith(f"{scope}/")]
     return found._replace(records=below, name=f"the scope {scope!r} of {found.name}")
 
 

@@ -441,13 +441,11 @@ class Settings:
         return f"Settings({', '.join(shown)})"
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from ..tables import html_table
 
         rows = sorted(self.items(), key=lambda item: item[2].rank == DEFAULT)  # what was changed comes first
         cells = [(row.name, "" if value is None else str(value), origin.text) for row, value, origin in rows]
-        lines = ["".join(f"<td>{escape(cell)}</td>" for cell in line) for line in cells]
-        head = "<tr><th>setting</th><th>value</th><th>from</th></tr>"
-        return f"<table>{head}{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+        return html_table([("setting", "value", "from"), *cells])
 
     def __copy__(self) -> Settings:
         return self

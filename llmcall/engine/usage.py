@@ -13,7 +13,7 @@ from ..replay.scopes import is_made_name
 from ..tables import columns, money
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     UsageDelta = Mapping[str, float | str | None]
 
@@ -79,12 +79,10 @@ class Usage(NamedTuple):
     def _repr_html_(self) -> str:
         from html import escape
 
-        def line(row: Sequence[str], cell: str) -> str:
-            """Return a row of a table."""
-            return "<tr>" + "".join(f"<{cell}>{escape(each)}</{cell}>" for each in row) + "</tr>"
+        from ..tables import html_table
 
-        rows = [line(row, "td" if place else "th") for section in _sections(self) for place, row in enumerate(section)]
-        return f"<table>{''.join(rows)}</table>" + "".join(f"<p>{escape(note)}</p>" for note in _notes(self))
+        tables = "".join(map(html_table, _sections(self)))
+        return tables + "".join(f"<p>{escape(note)}</p>" for note in _notes(self))
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:

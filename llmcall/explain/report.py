@@ -113,6 +113,11 @@ class Miss(NamedTuple):
         more = [f"… and {len(others) - LISTED} more"] if len(others) > LISTED else []
         return [*map(_words, others[:LISTED]), *more]
 
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
     def __repr__(self) -> str:
         return f"Miss(cache_key={self.cache_key!r}, causes={self.causes!r})"
 

@@ -11,7 +11,6 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.summary import answer_text, prompt_text
 from ..cassettes.format import without_collection
 from ..errors import CacheError
 from ..explain.differences import passages, pieces
@@ -376,7 +375,7 @@ def _row(scope: str, pair: Pair, number: int) -> Row:
 
 
 def _told(record: Record | None) -> tuple[str | None, str | None]:
-    return (None, None) if record is None else (prompt_text(record), answer_text(record))
+    return (None, None) if record is None else (record.prompt, record.answer)
 
 
 # Where two runs part

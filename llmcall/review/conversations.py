@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..text import brief, printable
 from ..types import TokenUsage
-from .runs import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -92,7 +91,7 @@ def grouped(records: Iterable[Record]) -> list[Group]:
     groups: dict[str, Group] = {}
     histories: dict[str, _Known] = {}
     for number, record in enumerate(records, 1):
-        scope = scope_of(record)
+        scope = record.scope
         group = groups.setdefault(scope, Group(scope, []))
         group.calls.append(_call(number, record, histories.setdefault(scope, _Known(None))))
     return list(groups.values())

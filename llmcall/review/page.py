@@ -12,7 +12,6 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.summary import answer_text
 from ..text import OUTSIDE, visible
 from .comparison import WHY, counted_value
 from .conversations import grouped, message_key, messages_of, said_of, shown_data
@@ -254,7 +253,7 @@ class _Data:
         found = []
         for same in drawn.values():
             if len(same) > 1:
-                answers = Counter(counted_value(answer_text(record)) for record in same)
+                answers = Counter(counted_value(record.answer) for record in same)
                 counts = [[self._text(answer), count] for answer, count in answers.most_common()]
                 found.append([[self._place[id(record)] for record in same], counts])
         return found

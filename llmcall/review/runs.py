@@ -13,7 +13,7 @@ from ..cassettes.format import VOLATILE
 from ..cassettes.format import read as read_records
 from ..types import Record
 
-__all__ = ["Run", "first_level", "load", "same_answer", "scope_of"]
+__all__ = ["Run", "first_level", "load", "same_answer"]
 
 
 class Run(NamedTuple):
@@ -31,7 +31,7 @@ class Run(NamedTuple):
     @property
     def scopes(self) -> set[str]:
         """Return the scope paths of the records; ``""`` stands for those outside any scope."""
-        return {scope_of(record) for record in self.records}
+        return {record.scope for record in self.records}
 
     def by_actor(self, named: Callable[[str], str] = lambda scope: scope) -> dict[str, list[Record]]:
         """Return the records by scope path.
@@ -41,7 +41,7 @@ class Run(NamedTuple):
         found: dict[str, list[Record]] = {}
         names: dict[str, str] = {}
         for record in self.records:
-            scope = scope_of(record)
+            scope = record.scope
             name = names.get(scope)
             if name is None:
                 name = names[scope] = named(scope)
@@ -62,7 +62,7 @@ def load(run: Any) -> Run:
     if isinstance(run, tuple) and len(run) == 2:
         cache, scope = run
         cache = cache if isinstance(cache, ResponseCache) else shared_cache(cache)
-        records = list(cache.records(where=lambda record: _is_below(scope_of(record), scope)))
+        records = list(cache.records(where=lambda record: _is_below(record.scope, scope)))
         return Run(f"the scope {scope!r} of {cache.path}", records, {})
     if isinstance(run, Cassette):
         return Run(str(run.path), run.all_records(), dict(run.stored.settings) if run.stored else {})
@@ -78,11 +78,6 @@ def load(run: Any) -> Run:
 
 def _is_below(scope: str, above: str) -> bool:
     return scope == above or scope.startswith(f"{above}/")
-
-
-def scope_of(record: Record) -> str:
-    """Return the scope path of a record; empty outside any scope."""
-    return (record.sample or "").partition("#")[0]
 
 
 def first_level(scopes: Collection[str]) -> str | None:

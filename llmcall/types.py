@@ -320,25 +320,21 @@ class Reply(dict[str, Any]):
     _raw: dict[str, Data]
 
     @classmethod
-    def of(
-        cls,
-        record: Record,
-        *,
-        cached: bool = True,
-        latency: float = 0.0,
-        endpoint: str | None = None,
-        request_id: str | None = None,
-        parse: Callable[[str], Any] | None = None,
-    ) -> Reply:
+    def of(cls, record: Record, sent: Sent | None = None, *, parse: Callable[[str], Any] | None = None) -> Reply:
         """Return the reply that a record holds.
 
+        :param sent: what was sent for it; ``None`` where another call, or none, was.
         :param parse: reads the text as the type that ``response_format`` was.
         """
         raw = record.response
         reply = cls(message_of(raw["choices"][0]))
-        reply._raw, reply.cached, reply.latency = raw, cached, latency
+        reply._raw, reply._parse = raw, parse
         reply.cache_key, reply.sample, reply.cost = record.cache_key, record.sample, record.cost
-        reply.endpoint, reply.request_id, reply._parse = endpoint, request_id, parse
+        if sent is None:
+            reply.cached, reply.latency, reply.endpoint, reply.request_id = True, 0.0, None, None
+        else:
+            reply.cached, reply.latency, reply.endpoint = False, sent.latency, sent.endpoint
+            reply.request_id = getattr(sent.response, "request_id", None)
         return reply
 
     @property

@@ -28,7 +28,7 @@ from streaming import WAYS
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient
-from llmcall.engine.limits import WINDOW, Estimate, Limits, Pool, Waiter
+from llmcall.engine.limits import WINDOW, Estimate, Limits, Place, Pool, forget
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.testing import ScriptedClient
 
@@ -459,28 +459,29 @@ class Door:
     """Ask a pool's endpoints to admit attempts."""
 
     def __init__(self, limits: Limits | None = None, *names: str) -> None:
+        forget()
         self.now = 1000.0
         self.limits = limits or Limits()
         self.pool = Pool([Endpoint(name) for name in names or ("a",)])
 
-    def ask(self, waiter: Waiter, tokens: int | None = None) -> tuple[str | None, float]:
+    def ask(self, place: Place, tokens: int | None = None) -> tuple[str | None, float]:
         """Return the endpoint's name, or ``None`` and the seconds to wait."""
         needed = None if tokens is None else Estimate(tokens, 0, tokens)
-        endpoint, seconds, _ = self.pool.acquire(waiter, self.limits, needed, "m", self.now)
+        endpoint, seconds, _ = self.pool.acquire(place, self.limits, needed, "m", self.now)
         return endpoint and endpoint.name, seconds
 
-    def admitted(self) -> Waiter:
+    def admitted(self) -> Place:
         """Return an attempt that is let in, and sent."""
-        waiter = Waiter()
-        assert self.ask(waiter)[0] is not None
-        self.pool.note_sent(waiter, self.now)
-        return waiter
+        place = Place()
+        assert self.ask(place)[0] is not None
+        self.pool.note_sent(place, self.now)
+        return place
 
-    def end(self, waiter: Waiter, used: int | None = 0) -> None:
+    def end(self, place: Place, used: int | None = 0) -> None:
         """End an attempt, with an answer that used some tokens, or with none."""
-        if used is not None and waiter.state and waiter.slot:
-            waiter.state.settle(waiter.slot, used)
-        self.pool.release(waiter, self.now, answered=used is not None)
+        if used is not None and place.state:
+            place.state.settle(place, used)
+        self.pool.release(place, self.now, answered=used is not None)
 
 
 STEPS = st.lists(
@@ -495,24 +496,24 @@ def test_no_minute_holds_more_than_the_limits(limit: int, tokens: int, steps: li
     door, running, sent = Door(Limits(requests=limit, tokens=tokens)), [], []
     for what, seconds, size in steps:
         door.now += seconds
-        unsent = [each for each in running if each.slot.sent_at is None]
+        unsent = [each for each in running if each.sent_at is None]
         if what == "ask":
-            waiter = Waiter()
-            if door.ask(waiter, size)[0] is None:
-                door.end(waiter, None)
+            place = Place()
+            if door.ask(place, size)[0] is None:
+                door.end(place, None)
             else:
-                running.append(waiter)
+                running.append(place)
         elif what == "send" and unsent:
             door.pool.note_sent(unsent[-1], door.now)
-            sent.append(unsent[-1].slot)
+            sent.append(unsent[-1])
         elif what in ("answer", "fail") and running:
-            waiter = running.pop(0)
-            if waiter.slot.sent_at is None:
-                sent.append(waiter.slot)
-            door.end(waiter, min(size, waiter.slot.tokens) if what == "answer" else None)
-        in_a_minute = [slot for slot in sent if slot.sent_at > door.now - WINDOW]
+            place = running.pop(0)
+            if place.sent_at is None:
+                sent.append(place)
+            door.end(place, min(size, place.tokens) if what == "answer" else None)
+        in_a_minute = [each for each in sent if each.sent_at > door.now - WINDOW]
         assert len(in_a_minute) <= limit
-        assert sum(slot.tokens for slot in in_a_minute) <= tokens
+        assert sum(each.tokens for each in in_a_minute) <= tokens
     times = [each.sent_at for each in sent]
     assert all(sum(start <= each < start + 60 for each in times) <= limit for start in times)
 
@@ -520,13 +521,13 @@ def test_no_minute_holds_more_than_the_limits(limit: int, tokens: int, steps: li
 def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
     """Where as many calls run as may, the end of one wakes whoever is first; who comes later waits, as do others."""
     door = Door(Limits(calls=1))
-    running, first, second, late = door.admitted(), Waiter(), Waiter(), Waiter()
-    for waiter in (first, second):
-        assert door.ask(waiter) == (None, float("inf"))
+    running, first, second, late = door.admitted(), Place(), Place(), Place()
+    for place in (first, second):
+        assert door.ask(place) == (None, float("inf"))
     door.end(running)
     door.end(running)  # which changes nothing
     assert (first.wakeup.done(), second.wakeup.done()) == (True, False)
-    assert [door.ask(waiter)[0] for waiter in (late, second, first)] == [None, None, "a"]
+    assert [door.ask(place)[0] for place in (late, second, first)] == [None, None, "a"]
     door.end(second)  # its caller left: nobody is held up
     door.end(first)
     assert door.ask(late)[0] == "a"

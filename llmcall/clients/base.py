@@ -13,7 +13,7 @@ from ..engine.prepare import Resolved, lookup, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter, count
 from ..errors import APIError, CacheCorruptError, ConfigError
 from ..forks import after_fork_in_child
-from ..notices import FAILED, LEFT
+from ..notices import FAILED, LEFT, logger
 from ..replay.scopes import note_served
 from ..requests.parameters import configured_parameters
 from ..tracebacks import short_traceback, shorten
@@ -176,9 +176,9 @@ class LLMClient:
         pools = self.resolved.pools
         found = pools.get(model)
         if found is None:
-            from ..engine.limits import Pool, endpoint_states
+            from ..engine.limits import Pool
 
-            found = pools.setdefault(model, Pool(self.endpoints(model), endpoint_states))
+            found = pools.setdefault(model, Pool(self.endpoints(model)))
         return found
 
     def transport_of(self, endpoint: Endpoint) -> Any:
@@ -383,30 +383,23 @@ class LLMClient:
     def _hit(self, record: Record, call: PreparedCall) -> Any:
         """Count a recorded answer, and return its reply."""
         count(self._meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
+        if not call.scope:
+            note_served(call.request)
+        return self._reply(Outcome(record), call)
+
+    @staticmethod
+    def _reply(outcome: Outcome, call: PreparedCall) -> Any:
+        """Return what the caller wants of an answer: a reply, or what its ``response_format`` reads it as."""
+        record = outcome.record
         if call.draw is not None:
             call.draw.end(record)
-        elif not call.scope:
-            note_served(call.request)
         try:
-            reply = Reply.of(record, parse=call.parse)
+            reply = Reply.of(record, outcome.sent, parse=call.parse)
         except (LookupError, TypeError, AttributeError) as error:
             key = record.cache_key[:12]
             remedy = f"'llmcall cache delete {key}', or without its line in the cassette, it is asked anew"
             raise CacheCorruptError(f"the record {key}… holds no answer of a model; after {remedy}") from error
-        return _returned(reply, call) if call.options.enable_pydantic_model_return else reply
-
-    def _reply(self, outcome: Outcome, call: PreparedCall) -> Any:
-        record, sent = outcome.record, outcome.sent
-        call.end(record)
-        if sent is None:
-            reply = Reply.of(record, parse=call.parse)
-        else:
-            request_id = getattr(sent.response, "request_id", None)
-            reply = Reply.of(
-                record, cached=False, latency=sent.latency, endpoint=sent.endpoint, request_id=request_id,
-                parse=call.parse,
-            )  # fmt: skip
-        return _returned(reply, call)
+        return reply.parsed if call.options.enable_pydantic_model_return and call.parse is not None else reply
 
     def _failed(self, error: BaseException, call: PreparedCall | None, *, returning: bool = True) -> Any:
         """Raise, log or return an API failure, as the caller wants; raise any other; its draw is free again."""
@@ -423,7 +416,7 @@ class LLMClient:
         if wanted == "return":
             return error
         request = call.request
-        _log().error(
+        logger().error(
             '%s request %s to %s at %s failed: %s %s; on_error="raise" raises this error',
             request.kind, request.cache_key[:12], request.model, self._address_of(error, request.model),
             _sentence(str(error)), error.remedy,
@@ -575,19 +568,6 @@ def _leave_parent() -> None:
 
 
 after_fork_in_child(_leave_parent)
-
-
-def _returned(reply: Reply, call: PreparedCall) -> Any:
-    """Return what the caller wants of a reply: itself, or what its ``response_format`` reads it as."""
-    if call.options.enable_pydantic_model_return and call.parse is not None:
-        return reply.parsed
-    return reply
-
-
-def _log() -> Any:
-    import logging
-
-    return logging.getLogger("llmcall")
 
 
 def _sentence(text: str) -> str:

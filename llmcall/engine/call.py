@@ -302,7 +302,7 @@ class _Exchange:
                     head = chunk
                     continue
                 text = assembler.add(chunk)
-                admission.observe(chunk)
+                admission.observe(assembler)
                 if text:
                     begun = True
                     yield Emit(text)

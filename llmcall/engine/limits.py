@@ -27,12 +27,13 @@ from . import budgets
 from .drivers import Do, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from ..config.settings import Endpoint, Settings
     from ..models.capabilities import Capabilities
     from ..models.prices import Price
+    from ..responses.streaming import Assembler
     from ..types import Request
     from .budgets import Amounts
     from .drivers import Flow
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     PriceOf = Callable[[int, str | None], Price | None]
 
 __all__ = [
-    "Admission", "EndpointState", "EndpointStates", "Limits", "Pool", "Slot", "Waiter", "endpoint_states",
-    "forget", "note_sent", "note_sent_async",
+    "Admission", "EndpointState", "Estimate", "Limits", "Place", "Pool", "date_in", "estimate", "forget", "note_sent",
+    "note_sent_async", "quotas_in", "sent_at",
 ]  # fmt: skip
 
 # Seconds: the limits are per minute, which servers count as requests arrive; by the last second one may have been
@@ -117,8 +118,9 @@ def _texts(given: Any) -> Iterable[str]:
 def tokens_used(response: Mapping[str, Any], kind: str, body: Mapping[str, Any], known: Capabilities) -> TokenUsage:
     """Return the tokens that an answer used: as the server reported them, else as they are counted here.
 
-    :param response: the server's, or as much of one as :func:`partial_response` returns;
-        the others as of :func:`estimate`.
+    Reasoning of which the server sends no text cannot be counted, so an answer may have had more tokens.
+
+    :param response: the server's, or as much of one as came; the others as of :func:`estimate`.
     """
     told = TokenUsage.of(response)
     if told.input_tokens is not None and (told.output_tokens is not None or kind == "embedding"):
@@ -128,35 +130,15 @@ def tokens_used(response: Mapping[str, Any], kind: str, body: Mapping[str, Any],
     return TokenUsage(estimate(kind, body, known).input_tokens, output)
 
 
-def partial_response(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return, of the chunks of an answer whose reader left, as much of a response as :func:`tokens_used` looks at.
-
-    Reasoning of which the server sends no text cannot be counted, so the answer may have had more tokens.
-    """
-    texts: dict[int, list[str]] = {}
-    for chunk in chunks:
-        for position, choice in enumerate(chunk.get("choices") or ()):
-            texts.setdefault(choice.get("index", position), []).extend(_pieces(choice.get("delta") or {}))
-    reported = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
-    choices = [{"message": {"content": "".join(pieces)}} for pieces in texts.values()]
-    return {"choices": choices, "usage": reported[-1] if reported else None}
-
-
-def _pieces(delta: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a chunk adds to an answer: to its text, to its reasoning, which has two names, and to its calls."""
-    yield delta.get("reasoning_content") or delta.get("reasoning") or ""
-    yield delta.get("content") or delta.get("refusal") or ""
-    for call in delta.get("tool_calls") or ():
-        function = call.get("function") or {}
-        yield f"{function.get('name') or ''}{function.get('arguments') or ''}"
-
-
 def _said(choice: Any) -> str:
+    """Return what a model wrote: its text, its reasoning, which has two names, and its calls."""
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         return ""
-    calls = message.get("tool_calls")
-    return f"{message.get('content') or ''}{json.dumps(calls) if calls else ''}"
+    functions = [call.get("function") or {} for call in message.get("tool_calls") or ()]
+    texts = [message.get(name) for name in ("reasoning_content", "reasoning", "content", "refusal")]
+    texts += [function.get(name) for function in functions for name in ("name", "arguments")]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 # What a server says of its own limits
@@ -287,40 +269,30 @@ class Limits(NamedTuple):
         )
 
 
-class Slot:
-    """Be one attempt at an endpoint that is running, or that was sent less than 60 seconds ago.
-
-    :ivar tokens: those that it used or, while that is unknown, reserves.
-    :ivar sent_at: the monotonic time at which it was sent; ``None`` until then.
-    """
-
-    __slots__ = ("counted", "sent_at", "tokens")
-
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
-        self.sent_at: float | None = None
-        self.counted = True  # until 60 seconds after it was sent
-
-
-class Waiter:
-    """Be an attempt's place in the queues of the endpoints that may serve it.
+class Place:
+    """Be an attempt's place: in the queues of the endpoints that may serve it, then at the one that it is sent to.
 
     :ivar wakeup: is done when there is reason to look again.
     :ivar queues: the endpoints for which it waits.
-    :ivar slot: what it was given in the end, and ``state`` of which endpoint.
+    :ivar state: the endpoint that it was admitted to.
+    :ivar tokens: those that it used or, while that is unknown, reserves.
+    :ivar sent_at: the monotonic time at which it was sent; ``None`` until then.
+    :ivar counted: whether its tokens count: from its admission until 60 seconds after it was sent.
     """
 
-    __slots__ = ("queues", "slot", "state", "wakeup")
+    __slots__ = ("counted", "queues", "sent_at", "state", "tokens", "wakeup")
 
     def __init__(self) -> None:
         self.wakeup: Future[None] = Future()
         self.queues: tuple[EndpointState, ...] = ()
-        self.slot: Slot | None = None
         self.state: EndpointState | None = None
+        self.tokens = 0
+        self.sent_at: float | None = None
+        self.counted = False
 
 
 class EndpointState:
-    """Know what one endpoint was asked, and what it said; whoever holds the lock of its registry may use it.
+    """Know what one endpoint was asked, and what it said; whoever holds the lock of this module may use it.
 
     :ivar running: the attempts that are under way.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
@@ -328,10 +300,14 @@ class EndpointState:
     """
 
     def __init__(self) -> None:
-        self.running: set[Slot] = set()
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.running: set[Place] = set()
         self.resting_until = 0.0
-        self.queue: OrderedDict[Waiter, None] = OrderedDict()
-        self._sent: deque[Slot] = deque()  # in the last 60 seconds, oldest first
+        self.queue: OrderedDict[Place, None] = OrderedDict()
+        self._sent: deque[Place] = deque()  # in the last 60 seconds, oldest first
         self._unsent = 0  # of those that run
         self._tokens = 0  # of all that count
         self._quotas: dict[str, dict[str, ServerQuota]] = {}  # by model and unit
@@ -370,15 +346,15 @@ class EndpointState:
         excess = self._tokens + min(needed.tokens, limit) - limit
         if excess <= 0:
             return 0.0
-        for slot in self._sent:
-            excess -= slot.tokens
+        for place in self._sent:
+            excess -= place.tokens
             if excess <= 0:
-                return self._end_of(slot, now)
+                return self._end_of(place, now)
         return NEVER
 
-    def _end_of(self, slot: Slot, now: float) -> float:
-        assert slot.sent_at is not None
-        return slot.sent_at + WINDOW - now
+    def _end_of(self, place: Place, now: float) -> float:
+        assert place.sent_at is not None
+        return place.sent_at + WINDOW - now
 
     def wait_for_quota(self, needed: Estimate | None, model: str, now: float) -> float:
         """Return the seconds until the server has enough left, as far as it said; arguments as of :meth:`wait`."""
@@ -386,38 +362,38 @@ class EndpointState:
         quotas = self._quotas.get(model, {})
         return max((each.wait(max(1, amounts[unit]), now) for unit, each in quotas.items()), default=0.0)
 
-    def admit(self, needed: Estimate | None, model: str, now: float) -> Slot:
-        """Admit an attempt for which :meth:`wait` was 0; arguments as there."""
-        slot = Slot(needed.tokens if needed is not None else 0)
-        self.running.add(slot)
+    def admit(self, place: Place, needed: Estimate | None, model: str, now: float) -> None:
+        """Admit an attempt for which :meth:`wait` was 0; the other arguments as there."""
+        place.state, place.counted = self, True
+        place.tokens = needed.tokens if needed is not None else 0
+        self.running.add(place)
         self._unsent += 1
-        self._tokens += slot.tokens
+        self._tokens += place.tokens
         amounts = _counted_by_server(needed)
         quotas = self._quotas.get(model, {})
         for unit, each in quotas.items():
             quotas[unit] = each.less(amounts[unit], now)
-        return slot
 
-    def note_sent(self, slot: Slot, now: float) -> None:
+    def note_sent(self, place: Place, now: float) -> None:
         """Count an attempt from now on for 60 seconds; a second time changes nothing."""
-        if slot.sent_at is None and slot in self.running:
-            slot.sent_at = now
+        if place.sent_at is None and place in self.running:
+            place.sent_at = now
             self._unsent -= 1
-            self._sent.append(slot)
+            self._sent.append(place)
 
-    def settle(self, slot: Slot, tokens: int) -> None:
+    def settle(self, place: Place, tokens: int) -> None:
         """Put the tokens that an attempt used in place of those that were reserved for it."""
-        if slot.counted:
-            self._tokens += tokens - slot.tokens
-            slot.tokens = tokens
+        if place.counted:
+            self._tokens += tokens - place.tokens
+            place.tokens = tokens
 
-    def release(self, slot: Slot, now: float, *, answered: bool) -> None:
+    def release(self, place: Place, now: float, *, answered: bool) -> None:
         """End an attempt; one without an answer used no tokens. A second time changes nothing."""
-        self.note_sent(slot, now)
-        if slot in self.running:
-            self.running.remove(slot)
+        self.note_sent(place, now)
+        if place in self.running:
+            self.running.remove(place)
             if not answered:
-                self.settle(slot, 0)
+                self.settle(place, 0)
 
     def rest(self, until: float) -> None:
         """Ask nothing until a monotonic time; a later one that was said before stands."""
@@ -458,65 +434,55 @@ def _counted_by_server(needed: Estimate | None) -> dict[str, int]:
     return {"requests": 1, "tokens": needed.stated if needed is not None else 0}
 
 
-class EndpointStates:
-    """Hold the states of all endpoints, and one lock for them, which is never held for long.
-
-    It is re-entrant, as a generator that the garbage collector ends may give its place back at any moment.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self._states: dict[tuple[str | None, ...], EndpointState] = {}
-
-    def of(self, endpoint: Endpoint) -> EndpointState:
-        """Return the state of an endpoint: the same for all who know it by the same name and address."""
-        address = (
-            endpoint.name, endpoint.base_url, endpoint.azure_endpoint, endpoint.deployment, endpoint.organization
-        )  # fmt: skip
-        return self._states.get(address) or self._states.setdefault(address, EndpointState())
-
-    def forget(self) -> None:
-        """Begin anew; attempts that are under way count no more, and those who wait look again."""
-        with self.lock:
-            states, self._states = self._states, {}
-            for state in states.values():
-                for waiter in list(state.queue):
-                    if not waiter.wakeup.done():
-                        waiter.wakeup.set_result(None)
-
-    def leave_to_parent(self) -> None:
-        """Begin anew in a forked process: the threads that stayed behind are not here."""
-        self.lock = threading.RLock()
-        self._states = {}
-
-
-endpoint_states = EndpointStates()
-after_fork_in_child(endpoint_states.leave_to_parent)
+# It is re-entrant, as a generator that the garbage collector ends may give its place back at any moment.
+_lock = threading.RLock()
+_states: dict[tuple[str | None, ...], EndpointState] = {}
 
 
 def forget() -> None:
-    """Forget what was asked of all endpoints, their rests and what their servers said."""
-    endpoint_states.forget()
+    """Forget what was asked of all endpoints; attempts under way count no more, and those who wait look again."""
+    with _lock:
+        for state in _states.values():
+            for place in state.running:
+                place.counted = False
+            waiting = list(state.queue)
+            state.clear()
+            for place in waiting:
+                if not place.wakeup.done():
+                    place.wakeup.set_result(None)
+
+
+@after_fork_in_child
+def _leave_to_parent() -> None:
+    """Begin anew in a forked process: the threads that stayed behind are not here."""
+    global _lock
+    _lock = threading.RLock()
+    for state in _states.values():
+        state.clear()
 
 
 class Pool:
     """Choose among the endpoints that serve a model, round-robin and fairly, from any number of threads.
 
+    What is known of an endpoint is the same for all who know it by the same name and address.
+
     :param endpoints: at least one.
-    :param states: of the endpoints, shared with other pools; ``None`` makes them anew.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], states: EndpointStates | None = None) -> None:
-        self.states = states or EndpointStates()
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.endpoints = list(endpoints)
         self._next = 0
         self._left_out: dict[Endpoint, float] = {}  # until when
+        self._states: dict[Endpoint, EndpointState] = {}
+        for each in self.endpoints:
+            address = each.name, each.base_url, each.azure_endpoint, each.deployment, each.organization
+            self._states[each] = _states.get(address) or _states.setdefault(address, EndpointState())
 
     def _usable(self, now: float) -> list[Endpoint]:
         return [each for each in self.endpoints if self._left_out.get(each, now) <= now] or self.endpoints
 
     def acquire(
-        self, waiter: Waiter, limits: Limits, needed: Estimate | None, model: str, now: float
+        self, place: Place, limits: Limits, needed: Estimate | None, model: str, now: float
     ) -> tuple[Endpoint | None, float, float]:
         """Admit an attempt where an endpoint allows it and nobody came before it; else queue it.
 
@@ -526,83 +492,91 @@ class Pool:
         :returns: the endpoint, or ``None``; then the seconds after which to look again without being woken (infinite
             where others have to come first), and those that it takes at least.
         """
-        with self.states.lock:
+        with _lock:
             usable = self._usable(now)
             turns = [usable[(self._next + step) % len(usable)] for step in range(len(usable))]
-            states = [self.states.of(endpoint) for endpoint in turns]
+            states = [self._states[endpoint] for endpoint in turns]
             waits = [state.wait(limits, needed, model, now) for state in states]
             for step, (endpoint, state, seconds) in enumerate(zip(turns, states, waits, strict=True)):
-                if seconds <= 0 and next(iter(state.queue), waiter) is waiter:
+                if seconds <= 0 and next(iter(state.queue), place) is place:
                     self._next = (self._next + step + 1) % len(usable)
-                    waiter.state, waiter.slot = state, state.admit(needed, model, now)
-                    self._leave_queues(waiter)
+                    state.admit(place, needed, model, now)
+                    _leave_queues(place)
                     return endpoint, 0.0, 0.0
-            for state in set(waiter.queues) - set(states):
-                self._leave_queue(waiter, state)
+            _leave_queues(place, but=states)
             for state in states:
-                state.queue.setdefault(waiter)
-            waiter.queues, waiter.wakeup = tuple(states), Future()
-            firsts = [each for each, state in zip(waits, states, strict=True) if next(iter(state.queue)) is waiter]
+                state.queue.setdefault(place)
+            place.queues, place.wakeup = tuple(states), Future()
+            firsts = [each for each, state in zip(waits, states, strict=True) if next(iter(state.queue)) is place]
             least = min(waits)
             return None, min(firsts, default=NEVER), least if least < NEVER else 0.0
 
-    def _leave_queues(self, waiter: Waiter) -> None:
-        for state in waiter.queues:
-            self._leave_queue(waiter, state)
-        waiter.queues = ()
-
-    def _leave_queue(self, waiter: Waiter, state: EndpointState) -> None:
-        state.queue.pop(waiter, None)
-        state.wake_first()
-
-    def note_sent(self, waiter: Waiter, now: float) -> None:
+    def note_sent(self, place: Place, now: float) -> None:
         """Note that an attempt was sent; those who wait then know how long."""
-        with self.states.lock:
-            if waiter.state is not None and waiter.slot is not None:
-                waiter.state.note_sent(waiter.slot, now)
-                waiter.state.wake_first()
+        with _lock:
+            if place.state is not None:
+                place.state.note_sent(place, now)
+                place.state.wake_first()
 
-    def release(self, waiter: Waiter, now: float, *, answered: bool) -> None:
+    def settle(self, place: Place, model: str, used: TokenUsage, counted: int | None) -> None:
+        """Note what an attempt used.
+
+        :param counted: the tokens of its prompt as they were counted here, or ``None``.
+        """
+        with _lock:
+            if place.state is not None:
+                place.state.settle(place, (used.input_tokens or 0) + (used.output_tokens or 0))
+                if counted is not None:
+                    place.state.compare(model, counted, used.input_tokens or 0)
+
+    def release(self, place: Place, now: float, *, answered: bool) -> None:
         """Give a place back, in a queue or at an endpoint; a second time changes nothing."""
-        with self.states.lock:
-            self._leave_queues(waiter)
-            if waiter.slot is not None and waiter.state is not None:
-                waiter.state.release(waiter.slot, now, answered=answered)
-                waiter.state.wake_first()
+        with _lock:
+            _leave_queues(place)
+            if place.state is not None:
+                place.state.release(place, now, answered=answered)
+                place.state.wake_first()
 
     def rest(self, endpoint: Endpoint, until: float) -> bool:
         """Let an endpoint rest until a monotonic time; return whether another one is free before that."""
-        with self.states.lock:
-            self.states.of(endpoint).rest(until)
-            others = (self.states.of(other) for other in self.endpoints if other is not endpoint)
-            return any(other.resting_until < until for other in others)
+        with _lock:
+            self._states[endpoint].rest(until)
+            return any(state.resting_until < until for other, state in self._states.items() if other is not endpoint)
 
     def set_quotas(
-        self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate, model: str, now: float
+        self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate | None, model: str, now: float
     ) -> float:
         """Take in what an endpoint said is left, and return the seconds until it has enough for a call."""
-        with self.states.lock:
-            state = self.states.of(endpoint)
+        with _lock:
+            state = self._states[endpoint]
             state.set_quotas(model, quotas, now)
             return state.wait_for_quota(needed, model, now)
 
     def surplus(self, model: str, counted: int) -> int:
         """Return how many tokens of a prompt any endpoint may count beyond those that were counted here."""
-        with self.states.lock:
-            return max(self.states.of(endpoint).surplus(model, counted) for endpoint in self.endpoints)
+        with _lock:
+            return max(state.surplus(model, counted) for state in self._states.values())
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""
-        with self.states.lock:
-            return max(0.0, min(self.states.of(each).resting_until for each in self._usable(now)) - now)
+        with _lock:
+            return max(0.0, min(self._states[each].resting_until for each in self._usable(now)) - now)
 
     def leave_out(self, endpoint: Endpoint, now: float) -> bool:
         """Leave an endpoint out for some minutes; return whether others remain (the last one stays)."""
-        with self.states.lock:
+        with _lock:
             remains = any(other is not endpoint for other in self._usable(now))
             if remains:
                 self._left_out[endpoint] = now + LEFT_OUT
             return remains
+
+
+def _leave_queues(place: Place, but: Sequence[EndpointState] = ()) -> None:
+    for state in place.queues:
+        if state not in but:
+            state.queue.pop(place, None)
+            state.wake_first()
+    place.queues = ()
 
 
 # Called by HTTP clients when the request of the present context was sent. A generator has no context of its own, so
@@ -666,9 +640,9 @@ class Admission:
         self._deadline_at = deadline_at
         self._counted: Estimate | None = None
         self._endpoint: Endpoint | None = None
-        self._waiter = Waiter()
+        self._place = Place()
         self._reservation: budgets.Reservation | None = None
-        self._observed: list[Mapping[str, Any]] = []
+        self._begun: Assembler | None = None
         self._reported: TokenUsage | None = None
         self._answered = False
 
@@ -687,13 +661,13 @@ class Admission:
             self._counted = estimate(self._request.kind, self._request.body, self._known)
         if budgets.any_open():
             yield from self._reserve()
-        endpoint = yield from self._place()
+        endpoint = yield from self._admitted()
         per_minute = self._limits.requests is not None or self._limits.tokens is not None
         _when_sent.set(self._note_sent if per_minute else None)
         return endpoint
 
     def _note_sent(self) -> None:
-        self._pool.note_sent(self._waiter, time.monotonic())
+        self._pool.note_sent(self._place, time.monotonic())
 
     def _needed(self) -> Estimate | None:
         """Return what the call may use, as its server counts by what is known of it now."""
@@ -721,10 +695,10 @@ class Admission:
         budgets.check_price(self._request.model, price)
         return budgets.spending_of(tokens, price)
 
-    def _place(self) -> Flow[Endpoint]:
-        model, waiter, first = self._request.model, self._waiter, True
+    def _admitted(self) -> Flow[Endpoint]:
+        model, place, first = self._request.model, self._place, True
         while True:
-            endpoint, seconds, least = self._pool.acquire(waiter, self._limits, self._needed(), model, time.monotonic())
+            endpoint, seconds, least = self._pool.acquire(place, self._limits, self._needed(), model, time.monotonic())
             if endpoint is not None:
                 self._endpoint = endpoint
                 return endpoint
@@ -736,7 +710,7 @@ class Admission:
             if first and least > WINDOW:  # longer than for [Limits] alone
                 logger().warning("%s: no call may begin for %.0f s", self._names(), least)
             first = False
-            yield self._until(waiter.wakeup, seconds, "an endpoint has a place for another call")
+            yield self._until(place.wakeup, seconds, "an endpoint has a place for another call")
 
     def _until(self, wakeup: Future[None], seconds: float, what: str) -> Wait:
         left = self._left()
@@ -751,17 +725,17 @@ class Admission:
     def _names(self) -> str:
         return ", ".join(endpoint.name for endpoint in self._pool.endpoints)
 
-    def observe(self, chunk: Mapping[str, Any]) -> None:
-        """Note a chunk of a streamed answer: it is billed even where its reader leaves."""
-        self._observed.append(chunk)
+    def observe(self, answer: Assembler) -> None:
+        """Note that a streamed answer has begun: it is billed even where its reader leaves."""
+        self._begun = answer
 
     def abandon(self) -> TokenUsage | None:
         """Settle what an answer used whose reader leaves, and return it; ``None`` where none had begun.
 
         It is what the server reported, else what is counted here: most report at the end.
         """
-        if self._reported is None and self._observed:
-            self._reported = self._tokens_of(partial_response(self._observed))
+        if self._reported is None and self._begun is not None:
+            self._reported = self._tokens_of(self._begun.begun())
             self._use(self._reported)
         return self._reported
 
@@ -776,9 +750,8 @@ class Admission:
     def settle(self, response: Any) -> Flow[None]:
         """Settle what an answer used, and note what its headers say of the endpoint."""
         headers = getattr(response, "headers", None)
-        if headers and self._waiter.state is not None:
-            with self._pool.states.lock:
-                self._waiter.state.set_quotas(self._request.model, quotas_in(headers), time.monotonic())
+        if headers and self._endpoint is not None:
+            self._pool.set_quotas(self._endpoint, quotas_in(headers), None, self._request.model, time.monotonic())
         self._reported = TokenUsage.of(response)
         is_limited = self._reservation is not None or self._limits.tokens is not None
         self._use(self._tokens_of(response) if is_limited else self._reported)
@@ -789,12 +762,9 @@ class Admission:
         return tokens_used(response, self._request.kind, self._request.body, self._known)
 
     def _use(self, used: TokenUsage, *, calls: int = 1) -> None:
-        self._answered, waiter = True, self._waiter
-        if waiter.state is not None and waiter.slot is not None:
-            with self._pool.states.lock:
-                waiter.state.settle(waiter.slot, (used.input_tokens or 0) + (used.output_tokens or 0))
-                if self._counted is not None:
-                    waiter.state.compare(self._request.model, self._counted.input_tokens, used.input_tokens or 0)
+        self._answered = True
+        counted = None if self._counted is None else self._counted.input_tokens
+        self._pool.settle(self._place, self._request.model, used, counted)
         if self._reservation is not None:
             price = self._price(used.input_tokens or 0, self.endpoint)
             self._reservation.used = budgets.spending_of(used, price)._replace(calls=calls)
@@ -805,7 +775,7 @@ class Admission:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool.release(self._waiter, time.monotonic(), answered=self._answered)
+        self._pool.release(self._place, time.monotonic(), answered=self._answered)
         if self._reservation is not None:
             self._reservation.close()
 

@@ -190,6 +190,10 @@ class Assembler:
         """
         if not self.complete:
             raise ServiceError(f"the stream broke off after {self._chunks} chunks: {self._what_is_missing()}")
+        return self.begun()
+
+    def begun(self) -> dict[str, Any]:
+        """Return as much of the response as has come."""
         choices = [_whole_choice(index, choice) for index, choice in sorted(self._choices.items())]
         fields = {**self._fields.whole(), "object": "chat.completion", "choices": choices}
         return {name: fields.pop(name) for name in ORDER if name in fields} | fields

@@ -382,7 +382,8 @@ def _root() -> Active | None:
     """Return the root scope that LLMCALL_SCOPE names, the same for the whole process."""
     if not _roots:
         name = os.environ.get(ENVIRONMENT_VARIABLE)
-        root = Active(_checked(name, ENVIRONMENT_VARIABLE), Draws()) if name and not _is_worker() else None
+        is_worker = _was_forked or _parent_number() is not None
+        root = Active(_checked(name, ENVIRONMENT_VARIABLE), Draws()) if name and not is_worker else None
         with _lock:
             _roots.append(root)
     return _roots[0]
@@ -619,12 +620,8 @@ def _remove_flag(file: str, process: int) -> None:
             os.unlink(file)
 
 
-def _is_worker() -> bool:
-    """Return whether multiprocessing, or a fork, made this process."""
-    return _was_forked or _parent_number() is not None
-
-
 def _parent_number() -> int | None:
+    """Return the number of the process that started this one by multiprocessing, or ``None``."""
     multiprocessing = sys.modules.get("multiprocessing.process")
     parent = multiprocessing.parent_process() if multiprocessing is not None else None
     return None if parent is None else int(parent.pid)
@@ -633,21 +630,19 @@ def _parent_number() -> int | None:
 def _is_open_in_parent() -> bool:
     """Return whether a scope is open in the process that started this one, or LLMCALL_SCOPE gives it one."""
     global _parent_flag
-    if not _is_worker():
+    parent = _parent_number()
+    if parent is None and not _was_forked:
         return False
     if os.environ.get(ENVIRONMENT_VARIABLE):
         return True
-    if _parent_flag is None:
-        _parent_flag = _found_flag()
+    if _parent_flag is None and parent is not None:
+        _parent_flag = _found_flag(parent)
     return bool(_parent_flag[0]) if _parent_flag else _was_open
 
 
-def _found_flag() -> Any:
+def _found_flag(process: int) -> Any:
     from mmap import ACCESS_READ, mmap
 
-    process = _parent_number()
-    if process is None:
-        return None
     try:
         with open(_flag_path(process), "rb") as file:
             return mmap(file.fileno(), 1, access=ACCESS_READ)

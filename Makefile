@@ -5,13 +5,14 @@
 # make programs  other people's libraries, unchanged, recorded from that model and replayed (installs each of them once)
 # make check   types and style
 # make docs    the documentation, into docs/_build/html
+# make pictures the pictures of the documentation, with a chromium in PATH
 # make answers what the model of "make live" answers to the examples and the documentation, where it is not recorded yet
 # make clean   remove what these made; recorded answers (.llmcall) stay
 #
 # All happens in .venv, made with the first suitable Python; another one: make clean test PYTHON=python3.12
 .POSIX:
 .SUFFIXES:
-.PHONY: demo test slow live programs check docs answers clean
+.PHONY: demo test slow live programs check docs pictures answers clean
 
 PYTHON ?=
 VENV ?= .venv
@@ -50,6 +51,10 @@ check: $(VENV)/.dev
 docs: $(VENV)/.docs
 	$(IN_VENV) sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+pictures: $(VENV)/.made
+	@$(INSTALL) $(PACKAGE) playwright
+	"$(VENV)/bin/python" docs/pictures/make.py
 
 answers: $(VENV)/.live
 	"$(VENV)/bin/python" examples/record.py

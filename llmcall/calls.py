@@ -522,7 +522,7 @@ def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict
         raise TypeError(f"{name} has no docstring; it is the template of the user message")
     if SELF.search(function.__doc__):
         raise TypeError(f"{name}: Jinja2 keeps the name self for itself; name the first argument otherwise")
-    return {"user": function.__doc__, **found}
+    return {"user": inspect.cleandoc(function.__doc__), **found}  # as Python 3.13 keeps it: the same prompt on all
 
 
 def _returned(function: Callable[..., Any]) -> Any:

@@ -293,6 +293,22 @@ def test_functions(scripted: ScriptedClient) -> None:
     assert asyncio.run(greeting.acall(name="Tom")) == "Yes."
 
 
+def test_a_docstring_of_several_lines(scripted: ScriptedClient) -> None:
+    """The prompt is without the function's indentation, as Python 3.13 compiles docstrings: one key on all versions."""
+
+    @llm
+    def greet(name: str) -> str:
+        """Greet {{ name }}.
+
+            An example.
+        Be short.
+        """
+        raise NotImplementedError
+
+    greet("Lisa")
+    assert asked(scripted) == [("user", "Greet Lisa.\n\n    An example.\nBe short.")]
+
+
 def test_arguments(scripted: ScriptedClient) -> None:
     """They go by position, by name or by default, as in any function; a method asks for its object."""
 

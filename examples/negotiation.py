@@ -1,0 +1,59 @@
+"""Two people haggle over a bicycle, each with a memory of their own, in three trials.
+
+    python examples/negotiation.py          replays negotiation.jsonl: no key, no model, no network
+
+Delete negotiation.jsonl to record other trials, with the small model of the extra `local`.
+"""
+
+import pathlib
+from typing import Literal
+
+import llmcall
+
+RECORDING = pathlib.Path(__file__).with_name("negotiation.jsonl")
+BUYER, SELLER = "Nora", "Sam"
+
+client = llmcall.client("local")
+
+
+@llmcall.llm(client=client, temperature=1)
+def buyer_does(name: str, asked: int, memory: list[str]) -> Literal["haggles", "pays"]:
+    """People haggle for a bicycle. Sam asks 100. Kim haggles. Sam asks 100. Tim haggles.
+    {{ memory | join(" ") }} Sam asks {{ asked }}. {{ name }}"""
+    raise NotImplementedError
+
+
+@llmcall.llm(client=client, temperature=1)
+def seller_does(name: str, offered: int, memory: list[str]) -> Literal["haggles", "agrees"]:
+    """People haggle for a bicycle. Nora offers 30. Lea haggles. Nora offers 40. Tim haggles.
+    {{ memory | join(" ") }} Nora offers {{ offered }}. {{ name }}"""
+    raise NotImplementedError
+
+
+def negotiate(turns: int = 6) -> list[str]:
+    """Let both move in turn, and return what happened; each remembers its own moves."""
+    asked, offered = 100, 40
+    story, of_buyer, of_seller = [], [], []
+    for _ in range(turns):
+        with llmcall.scope(BUYER):
+            deed = buyer_does(BUYER, asked, of_buyer)
+        of_buyer.append(f"Sam asks {asked}. {BUYER} {deed}.")
+        if deed == "pays":
+            return [*story, f"{BUYER} pays {asked}"]
+        offered += 10
+        story.append(f"{BUYER} offers {offered}")
+        with llmcall.scope(SELLER):
+            deed = seller_does(SELLER, offered, of_seller)
+        of_seller.append(f"Nora offers {offered}. {SELLER} {deed}.")
+        if deed == "agrees":
+            return [*story, f"{SELLER} agrees"]
+        asked -= 10
+        story.append(f"{SELLER} asks {asked}")
+    return [*story, "they part"]
+
+
+if __name__ == "__main__":
+    with llmcall.cassette(RECORDING):
+        for trial in (1, 2, 3):
+            with llmcall.scope(f"trial-{trial}"):
+                print(f"Trial {trial}: " + ", ".join(negotiate()) + ".")

@@ -98,7 +98,7 @@ def patched_transport(endpoint: Endpoint) -> PatchedTransport:
     azure = endpoint.api_type == "azure" or endpoint.azure_api_version is not None
     arguments: dict[str, Any] = {"api_key": endpoint.key() or NO_KEY, "organization": endpoint.organization}
     if azure:
-        address = endpoint.azure_endpoint or endpoint.base_url
+        address = endpoint.address
         arguments |= {"azure_endpoint": address, "api_version": endpoint.azure_api_version}
         arguments |= {"azure_deployment": endpoint.deployment} if endpoint.deployment else {}
     else:

@@ -16,6 +16,7 @@ from typing import Any
 
 import openai
 import pytest
+from config_file import example_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -330,8 +331,6 @@ def test_misspelt_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
 
 def test_the_shown_file_has_every_setting(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The top-level config.ini is what the table of settings says; read, it changes nothing and warns of nothing."""
-    from llmcall.config.settings import example_file  # what writes it
-
     shown = (Path(__file__).parents[1] / "config.ini").read_text(encoding="utf-8")
     assert shown == example_file()
     bare = [(row.name, value) for row, value, _ in llmcall.settings().items()]

@@ -197,7 +197,7 @@ class LLMClient:
 
         endpoints, prices = self.pool(model).endpoints, self.settings.prices
         asked = [each for each in endpoints if each.name == endpoint] or endpoints
-        addresses = {each.azure_endpoint or each.base_url for each in asked}
+        addresses = {each.address for each in asked}
         found = [price_of(model, prices, address=address, input_tokens=input_tokens) for address in addresses]
         known = [price for price in found if price is not None]
         return max(known, key=lambda price: (price.output, price.input)) if len(known) == len(found) else None
@@ -427,7 +427,7 @@ class LLMClient:
         """Return the address of the endpoint that failed, or of all that might have."""
         endpoints = self.pool(model).endpoints
         failed = [each for each in endpoints if each.name == error.endpoint] or endpoints
-        addresses = {without_password(each.azure_endpoint or each.base_url) or self.host(each) for each in failed}
+        addresses = {without_password(each.address) or self.host(each) for each in failed}
         return ", ".join(sorted(address.partition("?")[0] for address in addresses))
 
     @staticmethod

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
-from ..config.settings import CONFIGURED
-from ..config.values import check_address, host_of
+from ..config.settings import CONFIGURED, Endpoint
+from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from .base import LLMClient
 
 if TYPE_CHECKING:
     from typing import ClassVar
 
-    from ..config.settings import Endpoint, Settings
+    from ..config.settings import Settings
     from .sdk_transport import SDKTransport
 
 __all__ = ["AzureClient", "OllamaClient", "OpenAIClient"]
@@ -51,7 +51,7 @@ class OpenAIClient(LLMClient):
 
     def _configured(self, settings: Settings, model: str) -> Endpoint:
         azure = self.api_type == "azure"
-        endpoint = config.Endpoint(
+        endpoint = Endpoint(
             name=self.api_type,
             models=(model,),
             api_type=self.api_type,
@@ -74,7 +74,7 @@ class OpenAIClient(LLMClient):
 
     def host(self, endpoint: Endpoint) -> str:
         """Return the host of an endpoint, without port or credentials."""
-        return host_of(endpoint.azure_endpoint or endpoint.base_url or self._default_address(endpoint))
+        return host_of(endpoint.address or self._default_address(endpoint))
 
     def _default_address(self, endpoint: Endpoint | None = None) -> str:
         api_type = (endpoint.api_type if endpoint else None) or self.api_type
@@ -150,12 +150,12 @@ class OpenAIClient(LLMClient):
         if not key:  # whoever is told in a notebook that a key is missing sets it there, and calls once more
             config.refresh()
             key = config.key_for(self.settings, self.api_type)
-        if not key and not config.is_loopback(endpoint.base_url or self._default_address(endpoint)):
+        if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):
             raise config.missing_key(self.api_type, self.host(endpoint))
         return key
 
     def _azure_transport(self, endpoint: Endpoint) -> SDKTransport:
-        url = endpoint.azure_endpoint or endpoint.base_url
+        url = endpoint.address
         version = endpoint.azure_api_version or self.settings.azure_api_version
         if not url:
             raise ConfigError("no Azure endpoint: set AZURE_OPENAI_ENDPOINT, or AZURE_ENDPOINT in config.ini")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -34,51 +35,16 @@ from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 
 __all__ = [
-    "INTERVAL",
-    "Endpoint",
-    "Settings",
-    "announce_key_destination",
-    "configure",
-    "configured",
-    "force_api_cache",
-    "force_api_type",
-    "generation",
-    "is_loopback",
-    "key_for",
-    "key_variable",
-    "keyed_settings",
-    "layer_of",
-    "missing_key",
-    "pack",
-    "pop_layer",
-    "push_layer",
-    "refresh",
-    "reset",
-    "searched",
-    "settings",
-    "settings_for",
-    "unpack",
-]
+    "INTERVAL", "announce_key_destination", "configure", "configured", "force_api_cache", "force_api_type",
+    "generation", "key_for", "keyed_settings", "layer_of", "missing_key", "pack", "pop_layer", "push_layer", "refresh",
+    "reset", "searched", "settings", "settings_for", "unpack",
+]  # fmt: skip
 
 INTERVAL = 1.0  # seconds for which calls trust that environment and files are what they were
 
 
-class _Entry:
-    """Hold one layer that code put up.
-
-    :param values: the values and their origins.
-    :param withdrawn: the settings that an earlier ``configure`` no longer decides.
-    """
-
-    def __init__(self, values: Layer, withdrawn: frozenset[str] = frozenset()) -> None:
-        self.values = values
-        self.withdrawn = withdrawn
-
-    def add(self, values: Layer, withdrawn: frozenset[str]) -> None:
-        """Put other values in, and take out what is withdrawn."""
-        kept = {name: value for name, value in self.values.items() if name not in withdrawn}
-        self.values = {**kept, **values}
-        self.withdrawn = (self.withdrawn | withdrawn) - frozenset(values)
+# A layer that code put up: the values and their origins, or None where an earlier configure() no longer decides.
+Entry = dict[str, "tuple[Any, Origin] | None"]
 
 
 class _Layers:
@@ -90,9 +56,9 @@ class _Layers:
         self.current: Settings | None = None
         self.sources: Sources | None = None
         self.looked_at = 0.0
-        self.pushed: list[_Entry] = []
-        self.configured = [_Entry({})]
-        self.forced = _Entry({})
+        self.pushed: list[Layer] = []
+        self.configured: list[Entry] = [{}]
+        self.forced: Entry = {}
 
     def changed(self) -> None:
         """Let the settings be made anew, and the generation tell so."""
@@ -110,30 +76,29 @@ class _Layers:
         """Return the settings of now."""
         if self.current is None:
             values = {**self.read().values, **self.pushed_layer()}
-            decided: Layer = {}
-            for entry in self.configured:
-                decided.update(entry.values)
-                for name in entry.withdrawn:
-                    decided.pop(name, None)
-            values.update(decided)
+            values.update(_decided(dict(ChainMap(*reversed(self.configured)))))
             self.current = Settings({**values, **self.forced_layer(values)})
         return self.current
 
     def pushed_layer(self) -> Layer:
         """Return what open cassettes recorded; the innermost counts."""
-        return {name: value for entry in self.pushed for name, value in entry.values.items()}
+        return dict(ChainMap(*reversed(self.pushed)))
 
     def forced_layer(self, below: Mapping[str, tuple[Any, Origin]]) -> Layer:
         """Return what is forced; a cache that is forced on goes on replaying or refreshing where it was told to.
 
         :param below: the values of the layers below.
         """
-        forced = dict(self.forced.values)
+        forced = _decided(self.forced)
         if "cache_mode" in forced:
             mode, origin = forced["cache_mode"]
             told = below["cache_mode"][0]
             forced["cache_mode"] = (told if mode == "auto" and told != "off" else mode, origin)
         return forced
+
+
+def _decided(entry: Entry) -> Layer:
+    return {name: value for name, value in entry.items() if value is not None}
 
 
 _layers = _Layers()
@@ -219,10 +184,10 @@ def configure(**overrides: Any) -> None:
     :raises ConfigError: if a value is of the wrong type; nothing is set then.
     :raises TypeError: if there is no such setting.
     """
-    values, withdrawn = _checked(overrides, "configure()", CONFIGURED)
+    entry = _checked(overrides, "configure()", CONFIGURED)
     refresh()
     with _layers.lock:
-        _layers.configured[-1].add(values, withdrawn)
+        _layers.configured[-1].update(entry)
         _layers.changed()
 
 
@@ -234,7 +199,7 @@ def configured(**overrides: Any) -> Iterator[None]:
 
     :param overrides: as of ``configure``.
     """
-    entry = _Entry(*_checked(overrides, "configured()", CONFIGURED))
+    entry = _checked(overrides, "configured()", CONFIGURED)
     with _layers.lock:
         _layers.configured.append(entry)
         _layers.changed()
@@ -242,8 +207,7 @@ def configured(**overrides: Any) -> Iterator[None]:
         yield
     finally:
         with _layers.lock:
-            if entry in _layers.configured:
-                _layers.configured.remove(entry)
+            _layers.configured = [each for each in _layers.configured if each is not entry]
             _layers.changed()
 
 
@@ -274,21 +238,19 @@ def force_api_cache(cache_api_calls: bool | None, cache_file_name: str | os.Path
 
 
 def _force(caller: str, overrides: Mapping[str, Any]) -> None:
-    values, withdrawn = _checked(overrides, caller, FORCED)
     with _layers.lock:
-        _layers.forced.add(values, withdrawn)
+        _layers.forced.update(_checked(overrides, caller, FORCED))
         _layers.changed()
 
 
-def _checked(overrides: Mapping[str, Any], caller: str, rank: int) -> tuple[Layer, frozenset[str]]:
-    """Return checked values as a layer, and the names of what is ``None`` or empty and so withdrawn."""
-    values: Layer = {}
+def _checked(overrides: Mapping[str, Any], caller: str, rank: int) -> Entry:
+    """Return checked values; what is ``None`` or empty is withdrawn."""
+    entry: Entry = {}
     for name, value in overrides.items():
         row = setting_named(name, caller=caller)
         checked = UNSET if value is None else check_setting(row, value, f"{caller}, {name}")
-        if checked is not UNSET:
-            values[name] = (checked, Origin(rank, caller))
-    return values, frozenset(overrides) - frozenset(values)
+        entry[name] = None if checked is UNSET else (checked, Origin(rank, caller))
+    return entry
 
 
 def reset() -> None:
@@ -298,8 +260,7 @@ def reset() -> None:
     """
     with _layers.lock:
         _layers.sources = None
-        _layers.configured = [_Entry({})]
-        _layers.forced = _Entry({})
+        _layers.configured, _layers.forced = [{}], {}
         _layers.changed()
     forget_notices()
 
@@ -367,19 +328,17 @@ def push_layer(values: Mapping[str, Any], origin: str) -> object:
         if checked is UNSET or (checked is None and row.default is not None):
             raise ConfigError(f"{origin}, {name}: a value is missing")
         layer[name] = (checked, Origin(PUSHED, origin))
-    entry = _Entry(layer)
     with _layers.lock:
-        _layers.pushed.append(entry)
+        _layers.pushed.append(layer)
         _layers.changed()
-    return entry
+    return layer
 
 
 def pop_layer(token: object) -> None:
     """Take down the layer that ``push_layer`` put up; nothing happens if it is down already."""
     with _layers.lock:
-        if token in _layers.pushed:
-            _layers.pushed = [entry for entry in _layers.pushed if entry is not token]
-            _layers.changed()
+        _layers.pushed = [layer for layer in _layers.pushed if layer is not token]
+        _layers.changed()
 
 
 # The settings as they travel to another process: what code, environment and files say here holds there too.
@@ -402,14 +361,6 @@ def unpack(packed: tuple[Any, ...]) -> None:
 # Keys.
 
 
-def key_variable(api_type: str) -> str:
-    """Return the environment variable that the SDK reads a client's key from.
-
-    :param api_type: ``"azure"`` has one of its own; every other type has OpenAI's.
-    """
-    return "AZURE_OPENAI_API_KEY" if api_type == "azure" else "OPENAI_API_KEY"
-
-
 def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[], Any] | None:
     """Return the key for a client, the function that gives it, or ``None``.
 
@@ -427,9 +378,8 @@ def missing_key(api_type: str, host: str) -> ConfigError:
     """Return the error of a host that needs a key where there is none; it says where one was sought."""
     with _layers.lock:
         searched = _layers.read().searched
-    return ConfigError(
-        f"no key for {host}: set the environment variable {key_variable(api_type)}, or pass api_key= ({searched})"
-    )
+    variable = "AZURE_OPENAI_API_KEY" if api_type == "azure" else "OPENAI_API_KEY"
+    return ConfigError(f"no key for {host}: set the environment variable {variable}, or pass api_key= ({searched})")
 
 
 def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
@@ -441,22 +391,17 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     :param settings: the client's settings.
     :param endpoint: what is about to be called; a client may have made it from the settings, or listed one from them.
     """
-    url = endpoint.azure_endpoint or endpoint.base_url
-    listed = next((each for each in settings.endpoints if each[0] == endpoint[0] and _address(each) == url), None)
-    names = (
-        ["endpoints"] if listed else [name for name in ("azure_endpoint", "base_url") if getattr(settings, name) == url]
-    )
-    if not url or not names or is_loopback(url):
+    url = endpoint.address
+    listed = next((each for each in settings.endpoints if (each.name, each.address) == (endpoint.name, url)), None)
+    names = ["endpoints"] if listed else ["azure_endpoint", "base_url"]
+    named_by = next((settings.origin_of(name) for name in names if listed or getattr(settings, name) == url), None)
+    if not url or named_by is None or named_by.rank != FOUND_FILE or is_loopback(url):
         return
-    named_by, source = settings.origin_of(names[0]), _environment_key(settings, listed, endpoint.api_type)
-    if named_by.rank == FOUND_FILE and source is not None:
+    source = _environment_key(settings, listed, endpoint.api_type)
+    if source is not None:
         host = host_of(url)
         message = f"the key from {source} goes to the host {host}, which {named_by.text} names"
         warn_once(message, about=("key destination", host))
-
-
-def _address(endpoint: Endpoint) -> str | None:
-    return endpoint.azure_endpoint or endpoint.base_url
 
 
 def _environment_key(settings: Settings, listed: Endpoint | None, api_type: str | None) -> str | None:

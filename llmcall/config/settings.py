@@ -1,7 +1,7 @@
 """The settings: one table that says all about each of them, and the frozen value that holds them.
 
 The table is the class ``Settings`` itself. What reads config.ini, ``.env``, the environment and arguments, the command
-``llmcall config`` and the top-level config.ini are made from it (``example_file``).
+``llmcall config``, the reference and the top-level config.ini are made from it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,8 @@ from . import values
 from .values import MASK, UNSET, FrozenDict, KeyReference, Parser, nearest, refuse, without_password
 
 __all__ = [
-    "CONFIGURED",
-    "SETTINGS",
-    "Endpoint",
-    "Layer",
-    "Origin",
-    "Setting",
-    "Settings",
-    "check_setting",
-    "example_file",
-    "setting_named",
-]
+    "CONFIGURED", "SETTINGS", "Endpoint", "Layer", "Origin", "Setting", "Settings", "check_setting", "setting_named",
+]  # fmt: skip
 
 # The ranks of the layers; a higher one wins.
 DEFAULT, NAMED_FILE, FOUND_FILE, DOTENV, ENVIRONMENT = 0, 10, 11, 20, 30
@@ -92,6 +83,11 @@ class Endpoint(NamedTuple):
     organization: str | None = None
     namespace: str | None = None
 
+    @property
+    def address(self) -> str | None:
+        """Return the address of the Azure resource or of the API; ``None`` means the client's own."""
+        return self.azure_endpoint or self.base_url
+
     def key(self) -> str | Callable[[], Any] | None:
         """Return the key, or the function that gives it; a reference to a variable is looked up.
 
@@ -117,12 +113,7 @@ ENDPOINT_KEYS = {
     name: Setting("Endpoint", name.upper(), parse, None, help, example, name)
     for name, parse, help, example in (
         ("models", values.names, "The models that it answers for", "gpt-4o-mini, text-embedding-3-small"),
-        (
-            "api_type",
-            values.name,
-            "The client that speaks to it; azure where an Azure endpoint or version is given",
-            "azure",
-        ),
+        ("api_type", values.name, "Its client; azure where an Azure endpoint or version is given", "azure"),
         ("api_key", values.credential, "Its key", "${AZURE_EAST_KEY}"),
         ("base_url", values.address, "The address of an OpenAI-compatible server", "https://east.example.com/v1"),
         ("azure_endpoint", values.address, "The address of the Azure resource", "https://east.openai.azure.com"),
@@ -496,43 +487,10 @@ def _find(name: str) -> Setting:
     attribute = VARIABLES.get(plain.upper(), plain.lower())
     if attribute in SETTINGS:
         return SETTINGS[attribute]
-    head, bracket, key = plain.rpartition("]")
-    section = head.lstrip("[").strip().casefold()
-    fitting = [row for row in SETTINGS.values() if row.key == key.strip().upper()]
-    rows = [row for row in fitting if not bracket or row.section.casefold() == section]
+    section, _, key = plain.upper().removeprefix("[").rpartition("]")
+    rows = [row for row in SETTINGS.values() if row.key == key.strip() and section in ("", row.section.upper())]
     if len(rows) == 1:
         return rows[0]
     if rows:
         raise ValueError(f"{name!r} is one of {', '.join(row.name for row in rows)}: name it in full")
     raise ValueError(f"there is no setting {name!r}{nearest(plain.lower(), SETTINGS)}")
-
-
-HEAD = """\
-# Every setting of llmcall with its default. Copy this file into your project and keep what you change.
-# A value may end in a comment after " #" or " ;"; an indented line goes on with the value above it.
-# ${NAME} in a value is an environment variable, also one of .env; $${NAME} is the text ${NAME} itself.
-# An empty value means that the file does not say; "none", where it is not one of the words listed, that there is none.
-# A relative path starts from this file's folder.
-"""
-
-
-def example_file() -> str:
-    """Return a config.ini with every setting, its default, and what it is for."""
-    lines: list[str] = []
-    section = ""
-    for row in SETTINGS.values():
-        named = {"endpoints": ENDPOINT_KEYS, "models": MODEL_KEYS}.get(row.name, {})
-        if row.section != section and not named:
-            lines += ["", f"[{row.section}]"]
-        section = row.section
-        if named:
-            lines += ["", f"# {row.help}", f"# {row.example}"]
-            for each in named.values():
-                lines += [f"# {each.help}", f"# {each.key} = {each.example}"]
-        elif row.key:
-            default = row.default or ""
-            written = f"{default:g}" if isinstance(default, float) else str(default)
-            lines += [f"# {row.help}", f"{row.key} = {written}".rstrip()]
-        elif row.example:
-            lines += [f"# {row.help}", f"# {row.example}"]
-    return HEAD + "\n".join(lines) + "\n"

@@ -109,6 +109,7 @@ class ContextLengthError(InvalidRequestError):
 
     :param prompt_tokens: the prompt's length in tokens, where the server or the counter told it.
     :param context_window: the window's length in tokens, where known.
+    :param details: the other arguments of :class:`APIError`.
     """
 
     remedy = "Shorten the prompt, or name models with a larger window in [Fallbacks]"
@@ -119,20 +120,9 @@ class ContextLengthError(InvalidRequestError):
         *,
         prompt_tokens: int | None = None,
         context_window: int | None = None,
-        status_code: int | None = None,
-        request_id: str | None = None,
-        attempts: int = 1,
-        endpoint: str | None = None,
-        retry_after: float | None = None,
+        **details: Any,
     ) -> None:
-        super().__init__(
-            message,
-            status_code=status_code,
-            request_id=request_id,
-            attempts=attempts,
-            endpoint=endpoint,
-            retry_after=retry_after,
-        )
+        super().__init__(message, **details)
         self.prompt_tokens = prompt_tokens
         self.context_window = context_window
 

@@ -119,7 +119,7 @@ class OpenAIClient(LLMClient):
     def _sdk_transport(
         self, endpoint: Endpoint, sdk_class: str, address: Address, arguments: dict[str, Any], key: Any
     ) -> SDKTransport:
-        from .sdk_transport import Hidden, SDKTransport, TokenFunction
+        from .sdk_transport import Hidden, SDKTransport
 
         config.announce_key_destination(self.settings, endpoint)
         given = self._http_client
@@ -141,8 +141,7 @@ class OpenAIClient(LLMClient):
                 http_client=given if fits else None,
             )
 
-        token = TokenFunction(key) if key is not None else None
-        return SDKTransport(make, endpoint.name, address.url, token=token, http_client=given)
+        return SDKTransport(make, endpoint.name, address.url, token=key, http_client=given)
 
     def _key(self, endpoint: Endpoint) -> Any:
         """Return the key of an endpoint, or the function that gives it; ``None`` where a server needs none."""

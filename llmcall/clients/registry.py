@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["client", "count_tokens", "known_api_types", "register_client", "reset", "settings", "usage"]
 
 ENTRY_POINTS = "llmcall.clients"
+BUILT_IN = ("azure", "local", "ollama", "openai")
 
 _lock = threading.RLock()
 _registered: dict[str, LLMClient | Callable[[Settings], LLMClient]] = {}
@@ -40,35 +41,6 @@ def _renew_lock() -> None:
 
 
 after_fork_in_child(_renew_lock)
-
-
-def _openai(settings: Settings) -> LLMClient:
-    from .openai import OpenAIClient
-
-    return OpenAIClient()
-
-
-def _azure(settings: Settings) -> LLMClient:
-    from .openai import AzureClient
-
-    return AzureClient()
-
-
-def _ollama(settings: Settings) -> LLMClient:
-    from .openai import OllamaClient
-
-    return OllamaClient()
-
-
-def _local(settings: Settings) -> LLMClient:
-    from .local import LocalClient
-
-    return LocalClient()
-
-
-BUILT_IN: dict[str, Callable[[Settings], LLMClient]] = {
-    "openai": _openai, "azure": _azure, "ollama": _ollama, "local": _local,
-}  # fmt: skip
 
 
 def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMClient]) -> None:
@@ -105,8 +77,10 @@ def client(api_type: str | None = None) -> LLMClient:
 
 
 def _made(name: str) -> LLMClient:
-    given = _registered.get(name, BUILT_IN.get(name))
+    given = _registered.get(name)
     if given is None:  # a client may be false, as one with a length is
+        if name in BUILT_IN:
+            return _built_in(name)
         given = _plugin(name)
     made = given if isinstance(given, LLMClient) else given(config.settings())
     if not isinstance(made, LLMClient):
@@ -114,6 +88,16 @@ def _made(name: str) -> LLMClient:
             f"what is registered for the api_type {name!r} returned {type(made).__name__}, not an LLMClient"
         )
     return made
+
+
+def _built_in(name: str) -> LLMClient:
+    if name == "local":
+        from .local import LocalClient
+
+        return LocalClient()
+    from .openai import AzureClient, OllamaClient, OpenAIClient
+
+    return {"azure": AzureClient, "ollama": OllamaClient, "openai": OpenAIClient}[name]()
 
 
 def _plugin(name: str) -> Any:

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import check_credential
@@ -18,11 +19,11 @@ from .api_errors import http_errors, mapped_error, masked, read_answer, refuse_r
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 
     from ..types import Request
 
-__all__ = ["ChunkReader", "Hidden", "SDKTransport", "TokenFunction", "is_own_request"]
+__all__ = ["ChunkReader", "Hidden", "SDKTransport", "is_own_request"]
 
 OWN = ("model", "messages", "input")  # what an extra body does not replace
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
@@ -36,7 +37,7 @@ class SDKTransport:
         asynchronous twin; the SDK is imported there.
     :param name: the endpoint's name, for errors.
     :param url: its address, for errors.
-    :param token: gives a token for every attempt, or ``None``.
+    :param token: a function, sync or async, that is asked for the token of every attempt, which is never kept.
     :param http_client: the HTTP client that a user gave, and will close.
     """
 
@@ -46,7 +47,7 @@ class SDKTransport:
         name: str,
         url: str,
         *,
-        token: TokenFunction | None = None,
+        token: Callable[[], Any] | None = None,
         http_client: Any = None,
     ) -> None:
         self._make = make
@@ -65,11 +66,10 @@ class SDKTransport:
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response; the timeout bounds each read, and between two of them the attempt as a whole."""
-        headers = self._token.headers() if self._token else {}
-        expiry = _expiry(timeout)
-        with self._errors() as head, self._open(request, timeout, headers) as answer:
-            head.read(answer)
-            return Response(read_answer(self._body(answer, expiry)), head.request_id, head.headers)
+        headers, expiry = self._headers(), _expiry(timeout)
+        with self._errors() as came, self._open(request, timeout, headers) as answer:
+            came.append(answer)
+            return _response(answer, read_answer(self._body(answer, expiry)))
 
     def _body(self, answer: Any, expiry: float | None) -> bytearray:
         body = bytearray()
@@ -89,19 +89,20 @@ class SDKTransport:
 
     async def _asend(self, request: Request, timeout: float | None) -> Response:
         opened = await self._aopen(request, timeout)
-        with self._errors() as head:
+        with self._errors() as came:
             async with opened as answer:
-                head.read(answer)
+                came.append(answer)
                 body = bytearray()
                 async for data in answer.iter_bytes():
                     append(body, data)
-                return Response(read_answer(body), head.request_id, head.headers)
+                return _response(answer, read_answer(body))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield what the head says and the chunks of a streamed answer; the timeout bounds the wait for each chunk."""
-        headers = self._token.headers() if self._token else {}
-        with self._errors() as head, self._open(request, timeout, headers, stream=True) as answer:
-            yield head.read(answer)
+        headers = self._headers()
+        with self._errors() as came, self._open(request, timeout, headers, stream=True) as answer:
+            came.append(answer)
+            yield _response(answer)
             chunks, expiry = ChunkReader(), _expiry(timeout)
             for data in answer.iter_bytes():
                 for chunk in chunks.feed(data):
@@ -115,9 +116,10 @@ class SDKTransport:
     async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer, as :meth:`stream`."""
         opened = await self._aopen(request, timeout, stream=True)
-        with self._errors() as head:
+        with self._errors() as came:
             async with opened as answer:
-                yield head.read(answer)
+                came.append(answer)
+                yield _response(answer)
                 chunks = ChunkReader()
                 async for data in answer.iter_bytes():
                     for chunk in chunks.feed(data):
@@ -133,9 +135,9 @@ class SDKTransport:
         :param timeout: seconds.
         """
         models = self._sync_client().models.with_streaming_response
-        headers, expiry = self._token.headers() if self._token else None, _expiry(timeout)
-        with self._errors() as head, models.list(timeout=timeout, extra_headers=headers) as answer:
-            head.read(answer)
+        headers, expiry = self._headers(), _expiry(timeout)
+        with self._errors() as came, models.list(timeout=timeout, extra_headers=headers) as answer:
+            came.append(answer)
             listed = refuse_reported(read_object(self._body(answer, expiry), "list of models")).get("data")
             if not isinstance(listed, list) or not all(isinstance(model, dict) and "id" in model for model in listed):
                 raise ServiceError("a malformed list of models")
@@ -146,8 +148,22 @@ class SDKTransport:
         return _sent(self._sync_client(), request, timeout, headers, stream)
 
     async def _aopen(self, request: Request, timeout: float | None, stream: bool = False) -> Any:
-        headers = await self._token.aheaders() if self._token else {}
+        headers = await self._aheaders()
         return _sent(await self._async_client(), request, timeout, headers, stream)
+
+    def _headers(self) -> dict[str, str]:
+        """Return the header with a fresh token, where a function gives it."""
+        if self._token is None:
+            return {}
+        token = self._token()
+        return _bearer(_run(token) if isawaitable(token) else token)
+
+    async def _aheaders(self) -> dict[str, str]:
+        """Return the header with a fresh token, as :meth:`_headers`, in the running event loop."""
+        if self._token is None:
+            return {}
+        token = self._token()
+        return _bearer(await token if isawaitable(token) else token)
 
     def _check_time(self, expiry: float | None) -> None:
         if expiry is not None and time.monotonic() > expiry:
@@ -157,17 +173,17 @@ class SDKTransport:
         return RequestTimeoutError(f"no complete answer from {self._url} within the timeout", endpoint=self._name)
 
     @contextmanager
-    def _errors(self) -> Iterator[_Head]:
-        """Raise what the SDK and its HTTP library raise as errors of the tree, with what the response's head said."""
-        head = _Head()
+    def _errors(self) -> Iterator[list[Any]]:
+        """Raise what the SDK and its HTTP library raise as errors of the tree; give a list for the response."""
+        came: list[Any] = []
         try:
-            yield head
+            yield came
         except _failures() as error:
             mapped = mapped_error(error, self._url)
             mapped.endpoint = self._name
-            if head.status_code is not None:
-                mapped.status_code, mapped.request_id = head.status_code, head.request_id
-                secrets = secrets_of(head.request)
+            if came:
+                mapped.status_code, mapped.request_id = came[0].status_code, _response(came[0]).request_id
+                secrets = secrets_of(came[0].http_response.request)
                 mapped.args = tuple(masked(argument, secrets) for argument in mapped.args)
                 mapped.code, mapped.param = masked(mapped.code, secrets), masked(mapped.param, secrets)
             if mapped is not error:
@@ -302,22 +318,10 @@ def _failures() -> tuple[type[BaseException], ...]:
     return (openai.APIError, APIError, *http_errors("RequestError"))
 
 
-class _Head:
-    """Hold what the head of a response says, once it is there."""
-
-    status_code: int | None = None
-    request_id: str | None = None
-    request: Any = None
-
-    def __init__(self) -> None:
-        self.headers: dict[str, str] = {}
-
-    def read(self, answer: Any) -> Response:
-        """Take it from a response; return what a stream yields before its first chunk."""
-        self.headers = {name.lower(): value for name, value in answer.headers.items()}
-        self.request = answer.http_response.request
-        self.status_code, self.request_id = answer.status_code, request_id(self.headers)
-        return Response({}, self.request_id, self.headers)
+def _response(answer: Any, data: Mapping[str, Any] = {}) -> Response:
+    """Return a response with what its headers say; without data, it is what a stream yields before its first chunk."""
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    return Response(data, request_id(headers), headers)
 
 
 class ChunkReader:
@@ -368,33 +372,6 @@ class Hidden(str):
 
     def __repr__(self) -> str:
         return "'…'"
-
-
-class TokenFunction:
-    """Ask a function, sync or async, for the token of every attempt; it is never kept.
-
-    :param function: returns the token as a text.
-    """
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
-
-    def headers(self) -> dict[str, str]:
-        """Return the header with a fresh token.
-
-        :raises ConfigError: where the function returns anything but one word of text.
-        """
-        import inspect
-
-        token = self._function()
-        return _bearer(_run(token) if inspect.isawaitable(token) else token)
-
-    async def aheaders(self) -> dict[str, str]:
-        """Return the header with a fresh token, as :meth:`headers`, in the running event loop."""
-        import inspect
-
-        token = self._function()
-        return _bearer(await token if inspect.isawaitable(token) else token)
 
 
 def _bearer(token: Any) -> dict[str, str]:

@@ -24,16 +24,17 @@ class Stream:
     as an error, in usage and budgets alike, for a model answered: with the tokens that the server reported until then,
     else with those of the prompt and of what came, as they are counted here.
 
-    :param begin: makes the generator of the pieces, at the first of them.
+    :param begin: makes the generator of the pieces.
     :param call: whose draw is given back where the stream is left before its end.
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
     """
 
     def __init__(self, begin: Callable[[Stream], Generator[str, None, None]], call: PreparedCall) -> None:
         self.reply: Reply | None = None
-        self._begin = begin
         self._call = call
-        self._pieces: Generator[str, None, None] | None = None
+        self._begun = False
+        # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
+        self._pieces = begin(proxy(self))
 
     def __iter__(self) -> Stream:
         return self
@@ -43,16 +44,14 @@ class Stream:
 
     @short_traceback
     def __next__(self) -> str:
-        if self._pieces is None:
-            # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
-            self._pieces = self._begin(proxy(self))
+        self._begun = True
         return next(self._pieces)
 
     def close(self) -> None:
         """Close the connection, if the answer has not ended."""
-        if self._pieces is None:
+        if not self._begun:
+            self._begun = True
             self._call.give_back()
-            self._pieces = _nothing()
         self._pieces.close()
 
     def __enter__(self) -> Stream:
@@ -65,17 +64,16 @@ class Stream:
 class AsyncStream:
     """Be a streamed answer: ``async for text in stream: …``, as :class:`Stream`; an asynchronous context manager.
 
-    :param begin: makes the generator of the pieces, at the first of them.
+    :param begin: makes the generator of the pieces.
     :param call: whose draw is given back where the stream is left before its end.
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
     """
 
     def __init__(self, begin: Callable[[AsyncStream], AsyncGenerator[str, None]], call: PreparedCall) -> None:
         self.reply: Reply | None = None
-        self._begin = begin
         self._call = call
-        self._pieces: AsyncGenerator[str, None] | None = None
-        self._ended = False
+        self._begun = self._ended = False
+        self._pieces = begin(proxy(self))
 
     def __aiter__(self) -> AsyncStream:
         return self
@@ -85,9 +83,7 @@ class AsyncStream:
 
     @short_traceback
     async def __anext__(self) -> str:
-        if self._pieces is None:
-            # weakly: a stream that is dropped half-way is then given back at once
-            self._pieces = self._begin(proxy(self))
+        self._begun = True
         try:
             return await anext(self._pieces)
         except BaseException:
@@ -96,15 +92,14 @@ class AsyncStream:
 
     async def aclose(self) -> None:
         """Close the connection, if the answer has not ended."""
-        if self._pieces is None:
+        if not self._begun:
             self._call.give_back()
-            self._pieces = _anothing()
-        self._ended = True
+        self._begun = self._ended = True
         await self._pieces.aclose()
 
     def __del__(self) -> None:
         # Left by ``break``: the event loop closes the generator some time later, when another call may have drawn.
-        if not self._ended and self._pieces is not None:
+        if self._begun and not self._ended:
             self._call.note_unrecorded(LEFT)
             self._call.give_back()
 
@@ -116,15 +111,5 @@ class AsyncStream:
 
 
 def _named(stream: Stream | AsyncStream) -> str:
-    state = "ended" if stream.reply is not None else "not begun" if stream._pieces is None else "begun"
+    state = "ended" if stream.reply is not None else "begun" if stream._begun else "not begun"
     return f"{type(stream).__name__}({state})"
-
-
-def _nothing() -> Generator[str, None, None]:
-    yield from ()
-
-
-async def _anothing() -> AsyncGenerator[str, None]:
-    nothing: tuple[str, ...] = ()
-    for piece in nothing:
-        yield piece

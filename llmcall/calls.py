@@ -16,7 +16,7 @@ from .clients.registry import client as shared_client
 from .errors import OutputError, TemplateError
 from .outputs.parse import correction, describe, read
 from .prompts import Template, Variables, all_variables
-from .requests.parameters import UncheckedFormat
+from .requests.parameters import UNCHECKED
 from .requests.schemas import response_format
 from .tracebacks import short_traceback
 
@@ -360,7 +360,9 @@ class LLMCall(_Mapped):
         if self._params_at[0] != place:
             has_schemas = client.capabilities(model).structured_output
             wanted = response_format(self.output_type) if has_schemas else None
-            params = {**self.model_params, "response_format": UncheckedFormat(wanted)} if wanted else self.model_params
+            params = (
+                {**self.model_params, "response_format": {**wanted, UNCHECKED: True}} if wanted else self.model_params
+            )
             self._params_at = place, (params, wanted is not None)
         return self._params_at[1]
 
@@ -440,6 +442,8 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
     def __init__(self, function: Callable[Arguments, Value], llm_call: LLMCall) -> None:
         functools.update_wrapper(self, function)
         self._signature = inspect.signature(function)
+        parameters = self._signature.parameters
+        self._takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
         self._bound: tuple[Any, ...] = ()
         self.llm_call = llm_call
         llm_call.parameters = frozenset(self._signature.parameters)
@@ -479,8 +483,7 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
         if not isinstance(item, Mapping):
             return self._variables(item)
         parameters = self._signature.parameters
-        takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-        row = item if takes_all else {name: value for name, value in item.items() if name in parameters}
+        row = item if self._takes_all else {name: value for name, value in item.items() if name in parameters}
         return self._variables(**row)
 
     def bound_names(self) -> frozenset[str]:

@@ -16,6 +16,7 @@ from ..requests.plain_data import DEPTH, is_deep, leaves
 __all__ = ["containers", "fenced_blocks", "scalar"]
 
 _FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,}(?!~))([^`]*)$")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _OPENING = re.compile(r"[\[{]")
 _TOKEN = re.compile(
     # each alternative matches where it begins, closed or not: no part of a text is looked through twice
@@ -111,7 +112,7 @@ def _value_at(text: str, start: int, *, lenient: bool) -> tuple[Any, int]:
         raise OutputError(f"its JSON holds {error}") from None
     if is_deep(value):
         raise OutputError(f"its JSON has more than {DEPTH} levels")
-    if any("\ud800" <= letter <= "\udfff" for _, leaf in leaves(value) if isinstance(leaf, str) for letter in leaf):
+    if any(_SURROGATE.search(leaf) for _, leaf in leaves(value) if isinstance(leaf, str)):
         raise OutputError("its JSON holds half of a surrogate pair")
     return value, end
 

@@ -151,6 +151,8 @@ def _read_scalar(text: str, output_type: Any) -> Any:
 
 def _converted(value: Any, output_type: Any) -> Any:
     """Turn a JSON value into the type; a string is read as an answer of its own."""
+    if isinstance(output_type, type) and output_type in _READERS:
+        return _READERS[output_type](value)
     inner = schemas.optional_type(output_type)
     if inner is not None:
         return None if value is None else _converted(value, inner)
@@ -160,10 +162,7 @@ def _converted(value: Any, output_type: Any) -> Any:
         return _elements(_instance(value, list), get_args(output_type)[0])
     if is_choice(output_type):
         return choice(value if isinstance(value, str) else json.dumps(value), output_type)
-    if output_type is int:
-        return whole_number(_number_text(value))
-    readers: dict[Any, Callable[[Any], Any]] = {str: _as_string, bool: _as_bool, float: _as_float}
-    return readers[output_type](value) if output_type in readers else _validated(value, output_type)
+    return _validated(value, output_type)
 
 
 def _instance(value: Any, wanted: type) -> Any:
@@ -194,11 +193,18 @@ def _as_bool(value: Any) -> bool:
     return verdict(value) if isinstance(value, str) else value
 
 
+def _as_int(value: Any) -> int:
+    return whole_number(_number_text(value))
+
+
 def _as_float(value: Any) -> float:
     try:
         return float(number(_number_text(value)))
     except OverflowError:
         raise OutputError("it holds a number too large to read") from None
+
+
+_READERS: dict[Any, Callable[[Any], Any]] = {str: _as_string, bool: _as_bool, int: _as_int, float: _as_float}
 
 
 def _number_text(value: Any) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..models.capabilities import Capabilities
 
 __all__ = [
-    "UNKEYED", "UncheckedFormat", "asked_parameters", "check_names", "configured_parameters", "expected_answer",
+    "UNCHECKED", "UNKEYED", "asked_parameters", "check_names", "configured_parameters", "expected_answer",
     "given_parameters",
 ]  # fmt: skip
 
@@ -36,6 +36,10 @@ KNOWN = frozenset(
         "extra_headers",
     }
 )  # fmt: skip
+
+
+# In a response_format: whoever gives it reads the answers himself, those that do not fit included.
+UNCHECKED = "unchecked"
 
 
 class Kind(NamedTuple):
@@ -116,8 +120,8 @@ def _value(name: str, value: Any) -> Any:
         from . import schemas
 
         return schemas.format_of(value)
-    if isinstance(value, UncheckedFormat):
-        return dict(value)  # made once for a type, of plain data
+    if name == "response_format" and UNCHECKED in value:  # made once for a type, of plain data
+        return {key: item for key, item in value.items() if key != UNCHECKED}
     if name == "tools" and isinstance(value, (list, tuple)):
         value = [_described(tool) for tool in value]
     return _checked(plain(value, name), name, KINDS.get(name, ANY))
@@ -144,10 +148,6 @@ def _checked(value: Any, place: str, kind: Kind) -> Any:
     return value
 
 
-class UncheckedFormat(dict[str, Any]):
-    """Be a ``response_format`` whose answers its maker reads itself, those that do not fit included."""
-
-
 def expected_answer(response_format: Any) -> Any:
     """Return what an answer has to fit to be stored: a class, a strict JSON schema, or ``None`` where nothing is.
 
@@ -156,7 +156,7 @@ def expected_answer(response_format: Any) -> Any:
     if not isinstance(response_format, dict):
         return response_format
     described = response_format.get("json_schema")
-    if isinstance(response_format, UncheckedFormat) or not isinstance(described, dict):
+    if UNCHECKED in response_format or not isinstance(described, dict):
         return None
     return described.get("schema") if described.get("strict") is True else None
 

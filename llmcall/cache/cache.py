@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import CacheCorruptError, CacheError
 from ..forks import after_fork_in_child
+from ..notices import logger, warn_once
 from ..types import record_of
 from .record import REMEDY, pack, unpack
-from .storage import each_row, storage_at
+from .storage import CacheSource, each_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,7 +55,7 @@ class ResponseCache:
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
-        self.storage: Storage = storage_at(os.fspath(path))
+        self.storage: Storage = _storage_at(os.fspath(path))
         self.mode = mode
         self._unstored: dict[str, bytes] = {}  # paid answers that the storage did not take
         self._refreshed: set[str] = set()
@@ -81,8 +82,6 @@ class ResponseCache:
         except CacheCorruptError as error:
             if mode == "replay":
                 raise
-            from ..notices import warn_once
-
             warn_once(f"{self.path}: {error}; the request is asked anew")
             return None
 
@@ -168,13 +167,13 @@ class ResponseCache:
             first_time, self._warned = not self._warned, True
         if first_time:
             atexit.register(self._store_at_exit)
-            _log().warning("the cache cannot store answers, which are kept in memory until it can: %s", error)
+            logger().warning("the cache cannot store answers, which are kept in memory until it can: %s", error)
         return unpack(key, packed)
 
     def _store_at_exit(self) -> None:
         error = self._store_unstored()
         if error is not None:
-            _log().warning("%d answers could not be stored and are lost: %s", len(self._unstored), error)
+            logger().warning("%d answers could not be stored and are lost: %s", len(self._unstored), error)
 
     def __len__(self) -> int:
         return len(self.storage)
@@ -294,7 +293,7 @@ class ResponseCache:
         """
         from .maintenance import salvage
 
-        return salvage(self.storage, os.fspath(to))
+        return salvage(self.storage, _storage_at(os.fspath(to)))
 
     def rekey(self) -> int:
         """Recompute every key after a change of aliases, namespace or key version; return how many records changed.
@@ -309,7 +308,6 @@ class ResponseCache:
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a report."""
         from ..explain.report import explain
-        from .search import CacheSource
 
         return explain(request, CacheSource(self.storage))
 
@@ -317,7 +315,7 @@ class ResponseCache:
         """Store what could not be stored before, and close the handles; the next use opens them again."""
         error = self._store_unstored()
         if error is not None:
-            _log().warning("%d answers are in memory only: %s", len(self._unstored), error)
+            logger().warning("%d answers are in memory only: %s", len(self._unstored), error)
         self.storage.close()
 
     def __enter__(self) -> ResponseCache:
@@ -363,7 +361,12 @@ def forget_shared() -> None:
         cache.close()
 
 
-def _log() -> Any:
-    import logging
+def _storage_at(path: str) -> Storage:
+    """Return the storage in a directory, or at the address of a Redis server."""
+    if "://" not in path:
+        from .sqlite import SqliteStorage
 
-    return logging.getLogger("llmcall")
+        return SqliteStorage(path)
+    from .redis import RedisStorage
+
+    return RedisStorage(path)

@@ -10,10 +10,11 @@ from ..cassettes import format as lines
 from ..config import resolve as config
 from ..errors import CacheCorruptError, CacheError
 from ..models.capabilities import resolve
+from ..notices import logger
 from ..requests.keys import key_of
 from . import tinytroupe
 from .record import pack, unpack
-from .storage import each_row, storage_at
+from .storage import each_row
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -52,7 +53,7 @@ def load(storage: Storage, source: str, records: list[Record], on_conflict: str)
     if conflicts and on_conflict == "raise":
         raise CacheCorruptError(f"{source}: {_listed(conflicts)} have another answer in {storage.place}")
     if conflicts:
-        _log().warning("%s: %s have another answer in %s: %s", source, _listed(conflicts), storage.place, on_conflict)
+        logger().warning("%s: %s have another answer in %s: %s", source, _listed(conflicts), storage.place, on_conflict)
     replaced = {record.cache_key for record in conflicts} if on_conflict == "replace" else set()
     return storage.add_all((record.cache_key, pack(record), record.cache_key in replaced) for record in records)
 
@@ -85,7 +86,7 @@ def _is_sound(key: str, packed: bytes | None) -> bool:
         return False
 
 
-def salvage(storage: Storage, to: str) -> int:
+def salvage(storage: Storage, target: Storage) -> int:
     """Write every record that can still be read to a new cache, and say how many could not.
 
     :returns: how many were read.
@@ -94,7 +95,6 @@ def salvage(storage: Storage, to: str) -> int:
     """
     if not storage.exists():
         raise CacheError(f"{storage.place} holds no cache; name the damaged one's place")
-    target = storage_at(to)
     if os.path.realpath(target.place) == os.path.realpath(storage.place):
         raise CacheError(f"{storage.place} cannot be salvaged into itself; name a new directory")
     sound: dict[str, None] = {}
@@ -131,10 +131,10 @@ def _say_lost(storage: Storage, sound: int, rows: int) -> None:
     try:
         count = max(len(storage), rows)
     except CacheError:
-        _log().warning("%s: besides the %d records that were read, others may be lost", storage.place, sound)
+        logger().warning("%s: besides the %d records that were read, others may be lost", storage.place, sound)
         return
     if count > sound:
-        _log().warning("%s: %d of %d records cannot be read and are lost", storage.place, count - sound, count)
+        logger().warning("%s: %d of %d records cannot be read and are lost", storage.place, count - sound, count)
 
 
 def rekey(storage: Storage) -> int:
@@ -177,9 +177,9 @@ def _changes(storage: Storage, settings: Settings) -> Iterator[Change]:
     moves = _moves(wanted)
     kept = sum(key != new for key, new in wanted.items()) - len(moves)
     if unread:
-        _log().warning("%s: %d damaged rows stay; 'llmcall cache verify' lists them", storage.place, unread)
+        logger().warning("%s: %d damaged rows stay; 'llmcall cache verify' lists them", storage.place, unread)
     if kept:
-        _log().warning("%s: %d records keep their keys, since others have the new ones already", storage.place, kept)
+        logger().warning("%s: %d records keep their keys, since others have the new ones already", storage.place, kept)
     for key in sorted(moves.keys() | {key for key, target in pointers.items() if target in moves}):
         found = storage.get(key)
         assert found is not None
@@ -193,16 +193,10 @@ def _changes(storage: Storage, settings: Settings) -> Iterator[Change]:
 
 def _moves(wanted: Mapping[str, str]) -> dict[str, str]:
     """Return which keys change to which: of several that come to one, that which has it already, else the first."""
-    taken = {key for key, new in wanted.items() if key == new}
+    taken = set(wanted)
     moves = {}
     for key, new in wanted.items():
         if new not in taken:
             taken.add(new)
             moves[key] = new
     return moves
-
-
-def _log() -> Any:
-    import logging
-
-    return logging.getLogger("llmcall")

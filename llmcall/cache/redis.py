@@ -17,13 +17,14 @@ from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
 from ..forks import after_fork_in_child
 from ..notices import warn_once
+from .storage import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from .storage import Change, Row
+
     T = TypeVar("T")
-    Row = tuple[int, str, bytes | None, float]
-    Change = tuple[str, str, bytes]
 
 __all__ = ["RedisServer", "RedisStorage"]
 
@@ -36,11 +37,9 @@ FORM = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… (TLS), or
 
 
 ROWS, ORDER, STORED = KEYS = ("llmcall:rows", "llmcall:order", "llmcall:stored")
-ASIDE = "llmcall:aside"  # there within a transaction only
 TIME = struct.Struct("<d")  # seconds since the epoch
 PAGE = 500  # rows read, or keys deleted, at a time
 SCANNED = 1000  # keys that one step of a search looks at
-REWRITES = 3
 # key, row, whether it replaces what is there
 STORE = """
 if ARGV[3] == '1' then
@@ -62,19 +61,14 @@ for each = 1, #found, 2 do
 end
 return rows
 """
-# key, new key, new bytes: aside at first, since another row may have the new key until it moves too
-TAKE = f"""
+# key, new key, new bytes
+MOVE = f"""
 local time = string.sub(redis.call('HGET', KEYS[1], ARGV[1]), 1, {TIME.size})
-redis.call('HSET', KEYS[4], 'row ' .. ARGV[2], time .. ARGV[3])
-redis.call('HSET', KEYS[4], 'place ' .. ARGV[2], redis.call('ZSCORE', KEYS[2], ARGV[1]))
+local place = redis.call('ZSCORE', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
-"""
-# new key
-PUT = """
-redis.call('HSET', KEYS[1], ARGV[1], redis.call('HGET', KEYS[4], 'row ' .. ARGV[1]))
-redis.call('ZADD', KEYS[2], redis.call('HGET', KEYS[4], 'place ' .. ARGV[1]), ARGV[1])
-redis.call('HDEL', KEYS[4], 'row ' .. ARGV[1], 'place ' .. ARGV[1])
+redis.call('HSET', KEYS[1], ARGV[2], time .. ARGV[3])
+redis.call('ZADD', KEYS[2], place, ARGV[2])
 """
 
 _servers: weakref.WeakSet[RedisServer] = weakref.WeakSet()
@@ -260,14 +254,30 @@ class RedisStorage:
     def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
         """Give rows (key, new key, new value) other keys and bytes, all or none; return how many there were.
 
-        :param changes: is called again where somebody stored a row meanwhile.
-        :raises CacheError: where that happened each time.
+        :raises CacheError: where somebody stored a row meanwhile.
         """
-        for _ in range(REWRITES):
-            count = self._server.ask(lambda redis: _rewritten(redis, changes))
-            if count is not None:
-                return count
-        raise CacheError(f"{self.place}: others go on storing records, so nothing was changed; do it while nobody does")
+        from redis import WatchError
+
+        def rewrite(redis: Any) -> int:
+            """Move all rows in one go, unless the rows are not those any more that the changes were made of."""
+            move = redis.register_script(MOVE)
+            with redis.pipeline() as pipeline:
+                pipeline.watch(ROWS)
+                changed = list(changes())
+                pipeline.multi()
+                for change in changed:
+                    move(KEYS, change, client=pipeline)
+                pipeline.execute()
+            return len(changed)
+
+        try:
+            return self._server.ask(rewrite)
+        except CacheError as error:
+            if not isinstance(error.__cause__, WatchError):
+                raise
+            raise CacheError(
+                f"{self.place}: others stored records meanwhile, so nothing was changed; do it while nobody does"
+            ) from None
 
     def page(self, after: int, size: int) -> list[Row]:
         """Return the next rows after a place in the order, at most ``size``."""
@@ -276,10 +286,7 @@ class RedisStorage:
 
     def readable_rows(self) -> Iterator[tuple[str, bytes | None, float]]:
         """Yield key, bytes and time of every row."""
-        last = 0
-        while page := self.page(last, PAGE):
-            yield from (row[1:] for row in page)
-            last = page[-1][0]
+        return each_row(self)
 
     def last(self) -> int:
         """Return the last place that is taken, or 0."""
@@ -338,23 +345,3 @@ def _eviction(info: Mapping[str, Any]) -> list[str]:
 
 def _text(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
-
-
-def _rewritten(redis: Any, changes: Callable[[], Iterable[Change]]) -> int | None:
-    """Make changes and return how many; ``None`` where somebody else made one meanwhile, so that none was made."""
-    from redis import WatchError
-
-    take, put = redis.register_script(TAKE), redis.register_script(PUT)
-    with redis.pipeline() as pipeline:
-        pipeline.watch(ROWS)
-        changed = list(changes())
-        pipeline.multi()
-        for key, new, value in changed:
-            take((*KEYS, ASIDE), [key, new, value], client=pipeline)
-        for _, new, _ in changed:
-            put((*KEYS, ASIDE), [new], client=pipeline)
-        try:
-            pipeline.execute()
-        except WatchError:
-            return None
-    return len(changed)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from .storage import Change, Row
+
 __all__ = ["DATABASE", "SqliteStorage", "make_directory"]
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
@@ -50,9 +52,7 @@ SET = ADD.replace("OR IGNORE ", "") + (
 )
 DELETE = "DELETE FROM Cache WHERE key = ?"
 CLEAR = "DELETE FROM Cache"
-# Rows that get another key have it with a sign before it until all old keys are gone; no key begins with that sign.
-MOVE = "UPDATE Cache SET key = '~' || ?, value = ? WHERE key = ? AND raw = 1"
-SETTLE = "UPDATE Cache SET key = substr(key, 2) WHERE key >= '~' AND key < '~g' AND raw = 1"
+MOVE = "UPDATE Cache SET key = ?, value = ? WHERE key = ? AND raw = 1"
 
 _storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
 # Of all storages of the process: SQLite's handles do not survive a fork (sqlite.org, "How To Corrupt", 2.6), so none is
@@ -98,7 +98,7 @@ class SqliteStorage:
             return value, stored_at
         return None
 
-    def page(self, after: int, size: int) -> list[tuple[int, str, bytes | None, float]]:
+    def page(self, after: int, size: int) -> list[Row]:
         """Return the next rows after a place, which is SQLite's number of a row; at most ``size``."""
         rows = [(place, str(key), value, at) for place, key, value, at in self._read(PAGE_OF_ROWS, after, size)]
         if rows and rows[-1][0] <= after:  # a damaged tree would be read in circles
@@ -178,19 +178,14 @@ class SqliteStorage:
         """Delete all rows, those of others included; return how many there were."""
         return self._write(lambda writer: writer.execute(CLEAR).rowcount) if self.exists() else 0
 
-    def rewrite(self, changes: Callable[[], Iterable[tuple[str, str, bytes]]]) -> int:
+    def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
         """Give rows (key, new key, new value) other keys and bytes, all or none; return how many there were.
 
         :param changes: is called within the transaction; the reading connection goes on seeing the rows as they were.
         """
-
-        def rewrite(writer: sqlite3.Connection) -> int:
-            """Move all rows aside, and then to their new keys."""
-            count = sum(writer.execute(MOVE, (new, value, key)).rowcount for key, new, value in changes())
-            writer.execute(SETTLE)
-            return count
-
-        return self._change(rewrite)
+        return self._change(
+            lambda writer: sum(writer.execute(MOVE, (new, value, key)).rowcount for key, new, value in changes())
+        )
 
     def close(self) -> None:
         """Close the handles; the next use opens them again."""

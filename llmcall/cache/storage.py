@@ -1,19 +1,25 @@
-"""What a response cache asks of the place where it keeps its records' bytes: a small protocol."""
+"""What a response cache asks of the place where it keeps its records' bytes, and how its records are searched."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
+
+from ..errors import CacheCorruptError
+from .record import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from ..types import Record
 
     # Of a row: its place in the order of storing, its key, its bytes (None where unreadable), and when it was stored.
     Row = tuple[int, str, bytes | None, float]
     # Of a row that changes: its key, its key from now on, and its bytes from now on.
     Change = tuple[str, str, bytes]
 
-__all__ = ["Storage", "each_row", "storage_at"]
+__all__ = ["CacheSource", "Change", "Row", "Storage", "each_row"]
 
 PAGE = 500  # rows read at a time
 
@@ -65,7 +71,8 @@ class Storage(Protocol):
     def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
         """Give rows other keys and bytes, all or none; each keeps its place and time. Return how many changed.
 
-        :param changes: says which; what it reads is what stands there until the changes are done.
+        :param changes: says which, none with the key of another row as its new one; what it reads is what stands there
+            until the changes are done.
         """
 
     def page(self, after: int, size: int) -> list[Row]:
@@ -89,17 +96,6 @@ class Storage(Protocol):
         """Close what is open; the next use opens it again."""
 
 
-def storage_at(path: str) -> Storage:
-    """Return the storage in a directory, or at the address of a Redis server."""
-    if "://" not in path:
-        from .sqlite import SqliteStorage
-
-        return SqliteStorage(path)
-    from .redis import RedisStorage
-
-    return RedisStorage(path)
-
-
 def each_row(storage: Storage) -> Iterator[tuple[str, bytes | None, float]]:
     """Yield key, bytes and time of every row of a storage, a page after the other."""
     last = 0
@@ -107,3 +103,50 @@ def each_row(storage: Storage) -> Iterator[tuple[str, bytes | None, float]]:
         for _, key, value, stored_at in page:
             yield key, value, stored_at
         last = page[-1][0]
+
+
+class CacheSource:
+    """Be the records of a cache.
+
+    :param store: where the cache keeps them.
+    """
+
+    def __init__(self, store: Storage) -> None:
+        self._store = store
+
+    def name(self) -> str:
+        """Return what messages call it."""
+        return f"the cache {_from_here(self._store.place)}"
+
+    def count(self) -> int:
+        """Return how many records it has."""
+        return len(self._store)
+
+    def last(self) -> int:
+        """Return the last place."""
+        return self._store.last()
+
+    def holding(self, probes: list[bytes], after: int, size: int) -> list[tuple[int, int]]:
+        """Return the next rows, and which probes they hold as they are stored."""
+        from ..explain.nearest import holding
+
+        rows = self._store.page(after, size)
+        masks = holding([data or b"" for _, _, data, _ in rows], probes)
+        return [(row[0], mask) for row, mask in zip(rows, masks, strict=True)]
+
+    def record(self, place: int) -> Record | None:
+        """Return the record of a row, or ``None`` where it cannot be read."""
+        for found, key, packed, stored_at in self._store.page(place - 1, 1):
+            try:
+                return unpack(key, packed or b"", stored_at) if found == place else None
+            except CacheCorruptError:
+                return None
+        return None
+
+
+def _from_here(place: Path | str) -> Path | str:
+    """Return a path as seen from the working directory, where it lies below that."""
+    if isinstance(place, str):
+        return place
+    here = os.getcwd()
+    return place.relative_to(here) if place.is_relative_to(here) else place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ..cache.search import CacheSource
+from ..cache.storage import CacheSource
 from ..errors import CacheCorruptError, CacheMissError
 from ..explain import report
 from ..explain.nearest import holding

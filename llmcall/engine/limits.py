@@ -149,22 +149,9 @@ def _said(choice: Any) -> str:
 
 
 class Quota(NamedTuple):
-    """Hold what a server says of its limit of requests, or of tokens.
+    """Hold what a server says is left of its limit of requests, or of tokens.
 
-    :param left: how many are left; below 0 where more were used than there were.
-    :param seconds: until all of them are there again.
-    :param limit: how many there are at most; ``None`` where it does not say.
-    """
-
-    left: int
-    seconds: float
-    limit: int | None = None
-
-
-class ServerQuota(NamedTuple):
-    """Hold what is left of a server's limit, as far as it said.
-
-    :param left: at the monotonic time ``since``.
+    :param left: at the monotonic time ``since``; below 0 where more were used than there were.
     :param until: the time at which all are there again; where there is a ``rate`` it does not count.
     :param rate: how many come back in a second; 0 where all come at once.
     :param most: how many there are at most.
@@ -173,16 +160,8 @@ class ServerQuota(NamedTuple):
     left: float
     since: float
     until: float
-    rate: float
-    most: float
-
-    @classmethod
-    def of(cls, quota: Quota, now: float) -> ServerQuota:
-        """Return what a quota says at a monotonic time."""
-        until = now + quota.seconds
-        if quota.limit is None or quota.seconds <= 0 or quota.left >= quota.limit:
-            return cls(quota.left, now, until, 0.0, float("inf"))
-        return cls(quota.left, now, until, (quota.limit - quota.left) / quota.seconds, quota.limit)
+    rate: float = 0.0
+    most: float = NEVER
 
     def wait(self, needed: int, now: float) -> float:
         """Return the seconds until so many are there; where there are never so many, until all are."""
@@ -192,23 +171,26 @@ class ServerQuota(NamedTuple):
         ends = self.since + short / self.rate if self.rate else self.until
         return max(0.0, round(ends - now, 6))  # else a wait could end a rounding error before what it waits for
 
-    def less(self, used: int, now: float) -> ServerQuota:
+    def less(self, used: int, now: float) -> Quota:
         """Return it without those that a call uses."""
         left = min(self.most, self.left + self.rate * (now - self.since))
         return self._replace(left=left - used, since=now)
 
 
 def quotas_in(headers: Mapping[str, str]) -> dict[str, Quota]:
-    """Return what a server says is left of ``"requests"`` and ``"tokens"``.
+    """Return what a server says now is left of ``"requests"`` and ``"tokens"``.
 
     :param headers: names in lower case.
     """
-    found = {}
+    found, now = {}, time.monotonic()
     for unit in ("requests", "tokens"):
         left, limit = (_count(headers.get(f"x-ratelimit-{what}-{unit}")) for what in ("remaining", "limit"))
         seconds = _duration(headers.get(f"x-ratelimit-reset-{unit}"))
-        if left is not None and seconds is not None and (limit is None or limit > 0):  # Azure sends -1 for none
-            found[unit] = Quota(left, seconds, limit)
+        if left is None or seconds is None or (limit is not None and limit <= 0):  # Azure sends -1 for none
+            continue
+        found[unit] = Quota(left, now, now + seconds)
+        if limit is not None and seconds > 0 and left < limit:
+            found[unit] = found[unit]._replace(rate=(limit - left) / seconds, most=limit)
     return found
 
 
@@ -297,6 +279,7 @@ class EndpointState:
     :ivar running: the attempts that are under way.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
     :ivar queue: those who wait for it, in order.
+    :ivar quotas: what it says is left, by model and unit.
     """
 
     def __init__(self) -> None:
@@ -310,7 +293,7 @@ class EndpointState:
         self._sent: deque[Place] = deque()  # in the last 60 seconds, oldest first
         self._unsent = 0  # of those that run
         self._tokens = 0  # of all that count
-        self._quotas: dict[str, dict[str, ServerQuota]] = {}  # by model and unit
+        self.quotas: dict[str, dict[str, Quota]] = {}
         self._surplus: dict[str, tuple[int, float]] = {}  # by model
 
     def wait(self, limits: Limits, needed: Estimate | None, model: str, now: float) -> float:
@@ -359,7 +342,7 @@ class EndpointState:
     def wait_for_quota(self, needed: Estimate | None, model: str, now: float) -> float:
         """Return the seconds until the server has enough left, as far as it said; arguments as of :meth:`wait`."""
         amounts = _counted_by_server(needed)
-        quotas = self._quotas.get(model, {})
+        quotas = self.quotas.get(model, {})
         return max((each.wait(max(1, amounts[unit]), now) for unit, each in quotas.items()), default=0.0)
 
     def admit(self, place: Place, needed: Estimate | None, model: str, now: float) -> None:
@@ -370,7 +353,7 @@ class EndpointState:
         self._unsent += 1
         self._tokens += place.tokens
         amounts = _counted_by_server(needed)
-        quotas = self._quotas.get(model, {})
+        quotas = self.quotas.get(model, {})
         for unit, each in quotas.items():
             quotas[unit] = each.less(amounts[unit], now)
 
@@ -398,15 +381,6 @@ class EndpointState:
     def rest(self, until: float) -> None:
         """Ask nothing until a monotonic time; a later one that was said before stands."""
         self.resting_until = max(until, self.resting_until)
-
-    def set_quotas(self, model: str, quotas: Mapping[str, Quota], now: float) -> None:
-        """Take in what the server says is left.
-
-        :param quotas: from :func:`quotas_in`.
-        """
-        if quotas:
-            known = self._quotas.setdefault(model, {})
-            known.update({unit: ServerQuota.of(each, now) for unit, each in quotas.items()})
 
     def compare(self, model: str, counted: int, reported: int) -> None:
         """Take in how many tokens a prompt was counted to have here, and by its server."""
@@ -549,7 +523,7 @@ class Pool:
         """Take in what an endpoint said is left, and return the seconds until it has enough for a call."""
         with _lock:
             state = self._states[endpoint]
-            state.set_quotas(model, quotas, now)
+            state.quotas.setdefault(model, {}).update(quotas)
             return state.wait_for_quota(needed, model, now)
 
     def surplus(self, model: str, counted: int) -> int:

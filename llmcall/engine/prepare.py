@@ -11,7 +11,7 @@ from ..cassettes.cassette import active_cassette, guards, is_any_open
 from ..errors import CacheMissError, LLMCallError, ScopeError
 from ..notices import REFUSED, logger, process_failures, warn_once
 from ..replay.scopes import here, standing
-from ..requests.keys import ANEW, identity, key_of, sampled_key
+from ..requests.keys import ANEW, identity, key_of, normalizer, sampled_key
 from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import UNKEYED, asked_parameters, check_names, expected_answer, given_parameters
 from ..text import printable
@@ -383,11 +383,11 @@ def _undrawn(
     options, params = split_options(given)
     model = client.model_named(params.pop("model", None))
     check_names(params)
-    settings = resolved.settings
+    normalize = normalizer(resolved.settings.cache_normalize)
     checked = check_messages(messages, dedent=options.dedent_messages)
     given = {**resolved.defaults, **given_parameters(params)} if params else resolved.defaults.copy()
     headers = given.pop("extra_headers", {})
-    asked = {"model": model, **asked_parameters(given), "messages": asked_messages(checked, _normalizer_of(settings))}
+    asked = {"model": model, **asked_parameters(given), "messages": asked_messages(checked, normalize)}
     if namespace := client.namespace(model):
         asked["namespace"] = namespace
     identified = identity("chat", asked)
@@ -395,18 +395,6 @@ def _undrawn(
     body, key = {"model": model, "messages": checked, **given}, sampled_key(identified, None)
     request = Request("chat", model, asked, body, headers, None, key, expected_answer(wanted))
     return _Undrawn(request, identified, options, _reader_of(wanted))
-
-
-def _normalizer_of(settings: Settings) -> Callable[[str], str] | None:
-    """Return what replaces the parts of a text that do not matter, or ``None`` where all of it does."""
-    return _normalizer(settings.cache_normalize) if settings.cache_normalize else None
-
-
-@functools.lru_cache(maxsize=32)
-def _normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
-    from ..requests.keys import normalizer
-
-    return normalizer(names)
 
 
 def _reader_of(response_format: Any) -> Callable[[str], Any] | None:
@@ -438,7 +426,7 @@ def prepare_embeddings(
     if namespace := client.namespace(name):
         keyed["namespace"] = namespace
     resolved, scope = client.resolved, standing()
-    normalize = _normalizer_of(resolved.settings)
+    normalize = normalizer(resolved.settings.cache_normalize)
     prepared = []
     for index, each in enumerate(texts):
         asked = {"model": name, "input": normalize(each) if normalize else each, **keyed}

@@ -158,7 +158,7 @@ class _Function:
         first = next(iter(given), None)
         if first in OBJECTS and not _is_plain(given[first]):
             del given[first]
-        replace = _normalizer(normalize)
+        replace = normalizer(normalize)
         return {name: _replaced(plain(value, f"{self.name}: {name}"), replace) for name, value in given.items()}
 
 
@@ -202,12 +202,9 @@ async def acall_http(method: str, path: str, body: Any, send: Callable[[], Any],
 
 
 def _http_call(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> FunctionCall:
-    replace = _normalizer(settings.cache_normalize)
+    replace = normalizer(settings.cache_normalize)
     asked = {"method": method, "path": path, "body": _replaced(plain(body, "the body"), replace)}
     return _prepared(f"{method} {path}", "http", asked, send, settings, live=method == "GET")
-
-
-_normalizer = functools.lru_cache(maxsize=32)(normalizer)
 
 
 def _is_plain(value: Any) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from .plain_data import leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 __all__ = ["ANEW", "KEY_VERSION", "NORMALIZERS", "canonical", "identity", "key_of", "normalizer", "sampled_key"]
 
@@ -88,7 +89,8 @@ def key_of(kind: str, asked: Mapping[str, Any], sample: str | None) -> str:
     return sampled_key(identity(kind, asked), sample)
 
 
-def normalizer(names: Sequence[str]) -> Callable[[str], str] | None:
+@lru_cache(maxsize=32)
+def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
     """Return what replaces the parts of a text that do not matter, or ``None`` where there is nothing to replace.
 
     :param names: names of ``NORMALIZERS``, or regular expressions; the settings check them.

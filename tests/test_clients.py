@@ -214,14 +214,6 @@ def test_registering_a_client_and_a_function() -> None:
     assert text(llmcall.client("made")) == "HELLO"
 
 
-def test_registering_again_takes_its_place() -> None:
-    """The last one registered speaks, in place of a built-in one too."""
-    first, second = EchoClient(), EchoClient()
-    for client in (first, second):
-        llmcall.register_client("openai", client)
-        assert llmcall.client() is client
-
-
 @pytest.mark.parametrize(
     ("api_type", "client"), [("", EchoClient), (None, EchoClient), (3, EchoClient), ("x", None), ("x", "client")]
 )
@@ -378,12 +370,6 @@ def test_what_is_sent(server: ScriptedServer) -> None:
     }  # fmt: skip
 
 
-def test_what_is_not_given_is_not_sent(server: ScriptedServer) -> None:
-    """Without parameters and defaults the body is model and messages."""
-    plain(base_url=server.base_url).send_message("Hello")
-    assert server.requests[0].body == {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
-
-
 def test_azure(server: ScriptedServer) -> None:
     """Azure's path names the deployment and the version, the key is in a header of its own."""
     reply = azure(server).send_message(QUESTION, on_error="raise", model="gpt-4o")
@@ -430,15 +416,6 @@ def test_azure_says_what_is_missing(server: ScriptedServer, settings: dict[str, 
     with pytest.raises(ConfigError, match=remedy):
         client.send_message(QUESTION)
     assert server.requests == []
-
-
-@pytest.mark.parametrize("kind", [llmcall.OpenAIClient, llmcall.AzureClient, llmcall.LocalClient, llmcall.LLMClient])
-def test_wrong_settings_are_refused_when_a_client_is_made(kind: type[llmcall.LLMClient]) -> None:
-    """A setting that there is not is a TypeError that suggests, a wrong value a ConfigError."""
-    with pytest.raises(TypeError, match="temperature"):
-        kind(temprature=1)
-    with pytest.raises(ConfigError, match=r"(?i)mode"):
-        kind(cache_mode="sometimes")
 
 
 def test_making_a_client_does_nothing(server: ScriptedServer) -> None:

@@ -196,13 +196,6 @@ def test_the_sdks_errors(ask: Ask, serve: Serve, status: int, error: type[Except
     assert ("bad request" in caplog.text) is (status in (400, 404, 422))
 
 
-def test_no_server(ask: Ask) -> None:
-    """Where nobody listens, it is the SDK's APIConnectionError."""
-    with refusing() as address, pytest.raises(openai.APIConnectionError):
-        llmcall.configure(base_url=address, retry_max_attempts=1)
-        ask(prompt="Hello")
-
-
 def test_what_the_sdk_would_not_notice(ask: Ask, serve: Serve) -> None:
     """An answer without choices, which the SDK lets pass, is an error of ours."""
     serve(Answer(200, {"object": "chat.completion"}))
@@ -376,22 +369,6 @@ def test_azure() -> None:
     azure.assert_called_once_with(
         api_key="k", azure_endpoint="https://east.example.com", api_version="2024-10-21", organization=None, timeout=60
     )
-
-
-def test_a_pool() -> None:
-    """Endpoints take turns from call to call, Azure and OpenAI mixed."""
-    llmcall.configure(
-        model="gpt-4",
-        endpoints=[
-            llmcall.Endpoint("a", ("gpt-4",), api_key="a", azure_endpoint="https://a.test", azure_api_version="1"),
-            llmcall.Endpoint("b", ("gpt-4",), api_key="b", base_url="https://b.test"),
-        ],
-    )
-    with mock.patch("openai.AzureOpenAI") as azure, mock.patch("openai.OpenAI") as sdk:
-        scripted(azure, {"choices": [{"message": {"content": "a"}}]})
-        scripted(sdk, {"choices": [{"message": {"content": "b"}}]})
-        told = [llmcall.chatcompletion_request(prompt="Hello") for _ in range(4)]
-    assert [response["choices"][0]["message"]["content"] for response in told] == ["a", "b", "a", "b"]
 
 
 def test_a_patched_failure() -> None:

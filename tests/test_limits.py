@@ -545,7 +545,7 @@ def test_the_choice_is_right_after_any_rests(rests: list[tuple[int, float]], now
     for number, end in rests:
         door.pool.rest(door.pool.endpoints[number], end)
         until[NAMES[number]] = max(end, until[NAMES[number]])
-    name, seconds = door.ask(Waiter())
+    name, seconds = door.ask(Place())
     assert (name is not None) == (seconds == 0.0) == (min(until.values()) <= now)
     assert seconds == max(0.0, min(until.values()) - now)
     assert name is None or until[name] <= now

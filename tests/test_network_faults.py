@@ -112,26 +112,6 @@ def test_an_event_loop_leaves_nothing_behind(httpserver: HTTPServer, monkeypatch
     assert [each for each in made if each() is not None] == []
 
 
-@EVERY_WAY
-@pytest.mark.parametrize("on_error", ["raise", "none"])
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://127.0.0.1:99999/v1",
-        "http://127.0.0.1:port/v1",
-        f"http://{'x' * 64}.example.org/v1",
-        "http://a..b/v1",
-        "http://[::1/v1",
-        "http:///v1",
-        "ftp://127.0.0.1/v1",
-    ],
-)
-def test_an_address_that_no_server_has(url: str, on_error: str, ask: Any) -> None:
-    """It is a ConfigError before any call, whatever ``on_error`` says."""
-    with pytest.raises(ConfigError, match=r"(?i)base_url"):
-        ask(OpenAIClient(base_url=url, api_key="k"), on_error=on_error)
-
-
 def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
     """Many threads tell of one retry; each failure names the address and what to do, and on_error="raise"."""
     with socket.socket() as nobody:

@@ -463,24 +463,6 @@ def test_setup_functions(project: Project) -> None:
     assert project.calls() == []
 
 
-@pytest.mark.parametrize("scope", ["class", "module"])
-def test_a_live_fixture(project: Project, scope: str) -> None:
-    """Where a module or class is marked live, its fixtures are, whichever test asks for them first."""
-    live = "pytest.mark.llm(live=True)"
-    project.write(
-        (f"pytestmark = {live}\n" if scope == "module" else "")
-        + f"@pytest.fixture(scope='{scope}')\ndef world():\n    yield ask('world')\n    ask('bye')\n"
-        + (f"@{live}\n" if scope == "class" else "")
-        + "class TestLive:\n    @pytest.mark.llm\n    def test_replayed(self, world):\n        ask('a')\n"
-        "    def test_live(self, world):\n        ask('b')\n"
-    )
-    project.run("--llm-record=once", passed=2)
-    project.calls()
-    project.run(passed=2)
-    assert project.calls() == ["world", "b", "bye"]
-    assert project.cassettes() == {"cassettes/test_market/TestLive.test_replayed.jsonl": ["a"]}
-
-
 # Names
 
 

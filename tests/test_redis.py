@@ -243,23 +243,6 @@ def test_a_server_that_evicts_is_warned_of(server: RedisProcess, caplog: pytest.
     ]
 
 
-@pytest.mark.parametrize("way", ["file", "environment", "code", "forced"])
-def test_the_address_is_no_path(way: str, server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the address is set, it is left as it is, and records are found there."""
-    said(client_at(server.url), "a")
-    if way == "file":
-        Path("config.ini").write_text(f"[Cache]\nPATH = {server.url}\n", encoding="utf-8")
-    elif way == "environment":
-        monkeypatch.setenv("LLMCALL_CACHE_PATH", server.url)
-    elif way == "code":
-        llmcall.configure(cache_path=server.url)
-    else:
-        llmcall.force_api_cache(True, server.url)
-    assert llmcall.settings().cache_path == server.url
-    assert said(ScriptedClient([], cache_mode="replay"), "a") == ["one"]
-    assert [path.name for path in Path.cwd().iterdir() if path.name != "config.ini"] == []
-
-
 def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting, repr, statistic, command, log line or error shows the password, whatever happens to the server."""
     log = io.StringIO()

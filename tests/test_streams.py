@@ -418,22 +418,6 @@ def test_a_reader_who_leaves_an_answer_in_one_piece(leaving: Leave) -> None:
     billed(leaving, Whole(USAGE), (USAGE["prompt_tokens"], USAGE["completion_tokens"]))
 
 
-def test_what_nobody_reported_of_a_whole_answer_is_unknown() -> None:
-    """A whole answer whose tokens the server did not report is unknown, as where its reader stays."""
-    client = Whole(None)
-    leave(client)
-    usage = client.usage
-    assert (usage.calls, usage.input_tokens, usage.output_tokens, usage.cost) == (1, None, None, None)
-
-
-def test_an_unknown_price_is_none() -> None:
-    """Without a price the tokens are known, and the cost is None, never 0."""
-    client = Streamed(*chunks_of(*PIECES), model="my-model")
-    leave(client)
-    assert (client.usage.calls, client.usage.cost) == (1, None)
-    assert client.usage.input_tokens
-
-
 def tool(name: str | None, arguments: str) -> dict[str, Any]:
     """Return a chunk with a piece of a tool call."""
     function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}

@@ -36,11 +36,6 @@ def chat(text: str = "Name three fruits.", **parameters: Any) -> Request:
     return request(messages=messages, **{"max_tokens": 12, "seed": 7, **parameters})
 
 
-def text_of(answer: dict[str, Any]) -> str:
-    """Return the text of an answer."""
-    return str(answer["choices"][0]["message"]["content"])
-
-
 def test_an_answer_has_the_form_of_the_api(model: LocalTransport) -> None:
     """The model is named by its stem, tokens add up, and nothing that differs from run to run is there."""
     answer = model.send(chat(), None)

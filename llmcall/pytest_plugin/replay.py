@@ -7,10 +7,10 @@ import hashlib
 import os
 import re
 import shlex
-import shutil
 import sqlite3
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,23 +38,21 @@ SUFFIX = ".jsonl"
 LONGEST_NAME = 100  # characters
 DIGITS = 8
 UNSAFE = re.compile(r"[^A-Za-z0-9_.,=+\[\]-]+")
-UPPER_PARAMETER = re.compile(r"\[.*[A-Z].*\]")
+# A test of this name may have a twin that differs in case alone, which some file systems take for the same.
+UPPER = re.compile(r"\[.*[A-Z].*\]|(?:^|\.)test\w*[A-Z]")
 # How pytest names the fixtures that it makes of setup functions (pytest 8 and 9).
 SETUP_FIXTURE = re.compile(r"_(?:xunit|unittest)_(\w+?)_fixture_")
 
 
-def safe_name(name: str, *, ambiguous: bool = False) -> str:
+def safe_name(name: str) -> str:
     """Return a file's name, without suffix, for a test's or fixture's name.
 
-    Where something had to be replaced, or another name could be the same in a file system that ignores case, a digest
-    of the name is added.
+    Where something had to be replaced, or case alone may tell two tests apart, a digest of the name is added.
 
     :param name: such as ``TestMarket.test_buys[bread-3]``.
-    :param ambiguous: whether another name differs in case alone.
     """
     safe = UNSAFE.sub("_", name)
-    changed = safe != name or len(name) > LONGEST_NAME or UPPER_PARAMETER.search(name)
-    if not changed and not ambiguous:
+    if safe == name and len(name) <= LONGEST_NAME and not UPPER.search(name):
         return safe
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
     return f"{safe[: LONGEST_NAME - DIGITS - 1]}-{digest}"
@@ -63,14 +61,7 @@ def safe_name(name: str, *, ambiguous: bool = False) -> str:
 def item_name(item: pytest.Item) -> str:
     """Return the name of a test's cassette: its classes, its name and its parameters."""
     nodes = [node for node in item.listchain() if isinstance(node, pytest.Class)] + [item]
-    return safe_name(".".join(node.name for node in nodes), ambiguous=any(map(_has_twin, nodes))) + SUFFIX
-
-
-def _has_twin(node: Any) -> bool:
-    """Return whether something beside a test or class has a name that differs in case alone."""
-    name = getattr(node, "originalname", None) or node.name
-    around = dir(getattr(node.parent, "obj", None))
-    return any(other != name and other.casefold() == name.casefold() for other in around)
+    return safe_name(".".join(node.name for node in nodes)) + SUFFIX
 
 
 def item_path(item: pytest.Item, name: str) -> Path:
@@ -182,125 +173,54 @@ def _stays_inside(client: object) -> bool:
     return isinstance(client, (LocalClient, ScriptedClient))
 
 
-# Several workers of one run record a cassette one after the other, each on top of the last
+# One run of a test, or of a wider fixture, with its cassette
 
 LONGEST_WAIT = 3600.0  # seconds: another worker's test may take long
 
 
-class CassetteLocks:
-    """Let one worker at a time record a cassette.
-
-    :param folder: where the workers of the run meet; ``None`` where there is one process alone.
-    """
-
-    def __init__(self, folder: str | None) -> None:
-        self._folder = folder
-        self._recorded: set[str] = set()
-
-    def acquire(self, path: Path) -> CassetteLock:
-        """Wait until no other worker records a cassette, and return the lock that keeps the others waiting."""
-        file = os.path.realpath(path)
-        if self._folder is None:
-            return CassetteLock(file, self._recorded, None)
-        os.makedirs(self._folder, exist_ok=True)
-        return CassetteLock(file, self._recorded, os.path.join(self._folder, hashlib.sha256(file.encode()).hexdigest()))
-
-
 class CassetteLock:
-    """Hold one cassette while it is recorded.
+    """Let one worker at a time record a cassette; the next one records on top.
 
+    :param folder: where the workers of the run meet.
     :ivar recorded: whether a test of this run has recorded the cassette already, so that another one adds to it.
     """
 
-    def __init__(self, file: str, recorded: set[str], lock: str | None) -> None:
-        self._file = file
-        self._all_recorded = recorded
-        self.recorded = file in recorded
-        self._connection: sqlite3.Connection | None = None
-        if lock is not None:
-            # SQLite's lock ends with its process, on every system, however the process ends.
-            self._connection = sqlite3.connect(
-                lock, timeout=LONGEST_WAIT, isolation_level=None, check_same_thread=False
-            )
-            self._connection.execute("BEGIN EXCLUSIVE")
-            self.recorded = bool(self._connection.execute("PRAGMA user_version").fetchone()[0])
+    def __init__(self, path: Path, folder: str) -> None:
+        name = hashlib.sha256(os.path.realpath(path).encode()).hexdigest()
+        # SQLite's lock ends with its process, on every system, however the process ends.
+        self._connection = sqlite3.connect(
+            os.path.join(folder, name), timeout=LONGEST_WAIT, isolation_level=None, check_same_thread=False
+        )
+        self._connection.execute("BEGIN EXCLUSIVE")
+        self.recorded = bool(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
-    def mark_recorded(self) -> None:
-        """Note that this run has recorded the cassette."""
-        self._all_recorded.add(self._file)
-        if self._connection is not None:
-            self._connection.execute("PRAGMA user_version = 1")
+    def release(self, *, recorded: bool) -> None:
+        """Let the next worker record it.
 
-    def release(self) -> None:
-        """Let the next worker record it."""
-        if self._connection is not None:
-            self._connection.execute("COMMIT")
-            self._connection.close()
-            self._connection = None
-
-
-def make_folder() -> str:
-    """Return a new folder in which the workers of a run meet."""
-    return tempfile.mkdtemp(prefix="llmcall-")
-
-
-def remove_folder(folder: str) -> None:
-    """Remove the folder of a run that is over."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
-
-
-# One run of a test, or of a wider fixture, with its cassette
-
-
-class Recorder:
-    """Open cassettes, and take note of what became of them.
-
-    :param mode: the mode of every cassette.
-    :param root: the project's root, from which the summary names files.
-    :param locks: of the cassettes that are recorded.
-    :param report: where calls and unused records are counted.
-    """
-
-    def __init__(self, mode: str, root: Path, locks: CassetteLocks, report: RunReport) -> None:
-        self.mode = mode
-        self.report = report
-        self._root = root
-        self._locks = locks
-
-    def open(self, path: Path, *, shared: bool = False) -> CassetteRun:
-        """Open the cassette of a test or fixture; one that this run has begun is added to.
-
-        :param shared: whether tests besides this one may use it.
+        :param recorded: whether it was recorded here.
         """
-        lock = self._locks.acquire(path) if self.mode != "none" else None
-        cassette = Cassette(path, "new" if lock and lock.recorded else self.mode, write=False)
-        try:
-            cassette.start()
-        except BaseException:
-            if lock:
-                lock.release()
-            raise
-        return CassetteRun(self, cassette, lock, shared)
-
-    def open_own(self, path: Path) -> CassetteRun:
-        """Open the cassette of one test alone, whose last run is the one that counts."""
-        self.report.forget(self.name(path))
-        return self.open(path)
-
-    def name(self, path: Path) -> str:
-        """Return what the summary calls a file."""
-        inside = path.is_relative_to(self._root)
-        return (path.relative_to(self._root) if inside else path).as_posix()
+        if recorded:
+            self._connection.execute("PRAGMA user_version = 1")
+        self._connection.execute("COMMIT")
+        self._connection.close()
 
 
 class CassetteRun:
-    """Be one run with its cassette, which counts between :meth:`begin` and :meth:`end`."""
+    """Be one run with its cassette, which counts between :meth:`begin` and :meth:`end`.
 
-    def __init__(self, recorder: Recorder, cassette: Cassette, lock: CassetteLock | None, shared: bool) -> None:
+    :param lock: of a cassette that is recorded.
+    :param report: where calls and unused records are counted.
+    :param name: what the summary calls the file.
+    :param shared: whether other tests may use the cassette.
+    """
+
+    def __init__(
+        self, cassette: Cassette, lock: CassetteLock | None, report: RunReport, name: str, shared: bool
+    ) -> None:
         self.cassette = cassette
-        self._recorder = recorder
         self._lock = lock
+        self._report = report
+        self._name = name
         self._shared = shared
 
     def begin(self) -> None:
@@ -316,70 +236,19 @@ class CassetteRun:
 
         :raises CacheError: where it cannot be written; see :meth:`Cassette.write`.
         """
-        cassette = self.cassette
+        cassette, report = self.cassette, self._report
         cassette.write_at_end = passed
         unrecorded = cassette.failures.counts() if passed else {}
         written = False
         try:
             cassette.stop()
             written = passed and cassette.recorded > 0
-            if self._lock and written:
-                self._lock.mark_recorded()
         finally:
             if self._lock:
-                self._lock.release()
-            self._count(passed, written)
-            self._recorder.report.miss(self._recorder.name(cassette.path), unrecorded)
-
-    def _count(self, passed: bool, written: bool) -> None:
-        report, name = self._recorder.report, self._recorder.name(self.cassette.path)
-        report.add(self.cassette, written=written)
-        report.judge(name, unused_in(self.cassette) if passed else None, shared=self._shared)
-
-
-class ReplayedFixture:
-    """Be one fixture whose calls are replayed."""
-
-    def __init__(self, recorder: Recorder, path: Path) -> None:
-        self._recorder = recorder
-        self._path = path
-        self._run: CassetteRun | None = None
-
-    def begin(self) -> None:
-        """Open its cassette, at set-up and again at tear-down."""
-        self._run = self._recorder.open(self._path)
-        self._run.begin()
-
-    def end(self, passed: bool = True) -> None:
-        """Close its cassette, if it is open."""
-        run, self._run = self._run, None
-        if run is not None:
-            run.end()
-            run.close(passed)
-
-
-class LiveFixture:
-    """Be one fixture whose calls reach the model."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._before: tuple[bool, Cassette | None] | None = None
-
-    def begin(self) -> None:
-        """Open the network, and let no test's cassette count."""
-        around = cassettes.innermost()
-        self._before = self._network.live, around
-        self._network.live = True
-        if around is not None:
-            cassettes.pop(around)
-
-    def end(self, passed: bool = True) -> None:
-        """Let hold what held before."""
-        before, self._before = self._before, None
-        if before is not None:
-            self._network.live, around = before
-            if around is not None:
-                cassettes.push(around)
+                self._lock.release(recorded=written)
+            report.add(cassette, written=written)
+            report.judge(self._name, unused_in(cassette) if passed else None, shared=self._shared)
+            report.miss(self._name, unrecorded)
 
 
 # The plugin
@@ -431,17 +300,15 @@ class Replay:
         self.mode = mode
         self.name = name
         self.report = RunReport()
-        self._folder: str | None = None  # where the workers of this controller meet
-        locks = CassetteLocks(getattr(config, "workerinput", {}).get(name))
-        self._recorder = Recorder(mode, config.rootpath, locks, self.report)
+        self._own_folder: tempfile.TemporaryDirectory[str] | None = None
         self._network = Network(recording=mode != "none")
         self._network.close()
 
     def pytest_unconfigure(self) -> None:
         """Leave everything as it was."""
         self._network.open()
-        if self._folder is not None:
-            remove_folder(self._folder)
+        if self._own_folder is not None:
+            self._own_folder.cleanup()
 
     def pytest_report_header(self) -> str | None:
         """Say that this run records."""
@@ -475,13 +342,40 @@ class Replay:
         if mark.live:
             raise pytest.UsageError(f"{item.nodeid}: a live test has no cassette; take the fixture {FIXTURE} away")
         path = item_path(item, mark.name or name)
-        own = path == item_path(item, item_name(item))
-        run = self._recorder.open_own(path) if own else self._recorder.open(path, shared=True)
+        is_own = path == item_path(item, item_name(item))
+        if is_own:  # the last run of a test that runs again is the one that counts
+            self.report.forget(self._shown(path))
+        run = self._opened(path, shared=not is_own)
         item.stash[RUN] = run
         scopes.forget()  # the draws of LLMCALL_SCOPE must not depend on the tests before
         run.begin()
         item.addfinalizer(run.end)
         return run.cassette
+
+    def _opened(self, path: Path, *, shared: bool = False) -> CassetteRun:
+        """Open a cassette; one that this run has begun is added to."""
+        lock = None if self.mode == "none" else CassetteLock(path, self._folder())
+        cassette = Cassette(path, "new" if lock and lock.recorded else self.mode, write=False)
+        try:
+            cassette.start()
+        except BaseException:
+            if lock:
+                lock.release(recorded=False)
+            raise
+        return CassetteRun(cassette, lock, self.report, self._shown(path), shared)
+
+    def _shown(self, path: Path) -> str:
+        """Return what the summary calls a file."""
+        root = self.config.rootpath
+        return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+    def _folder(self) -> str:
+        """Return where the workers of this run meet: the controller's folder, or one's own without any."""
+        given: str | None = getattr(self.config, "workerinput", {}).get(self.name)
+        if given is not None:
+            return given
+        self._own_folder = self._own_folder or tempfile.TemporaryDirectory(prefix="llmcall-")
+        return self._own_folder.name
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -544,20 +438,42 @@ class Replay:
         if fixturedef.scope == "function":
             return (yield)
         mark = mark_of(request.node)
-        live = mark is not None and mark.live
-        fixture = (
-            LiveFixture(self._network) if live else ReplayedFixture(self._recorder, fixture_path(fixturedef, request))
+        around = (
+            self._live if mark is not None and mark.live else partial(self._replayed, fixture_path(fixturedef, request))
         )
-        fixturedef.addfinalizer(fixture.end)  # the first one is called last
-        fixture.begin()
-        try:
+        at_teardown = contextlib.ExitStack()
+        fixturedef.addfinalizer(at_teardown.close)  # the first one is called last
+        with around():
             result = yield
-        except BaseException:
-            fixture.end(passed=False)
-            raise
-        fixture.end()
-        fixturedef.addfinalizer(fixture.begin)
+        fixturedef.addfinalizer(lambda: at_teardown.enter_context(around()))
         return result
+
+    @contextlib.contextmanager
+    def _replayed(self, path: Path) -> Iterator[None]:
+        """Replay the calls of a block from a cassette of its own."""
+        run = self._opened(path)
+        run.begin()
+        passed = False
+        try:
+            yield
+            passed = True
+        finally:
+            run.end()
+            run.close(passed)
+
+    @contextlib.contextmanager
+    def _live(self) -> Iterator[None]:
+        """Let the calls of a block reach the model, and no test's cassette count."""
+        before, around = self._network.live, cassettes.innermost()
+        self._network.live = True
+        if around is not None:
+            cassettes.pop(around)
+        try:
+            yield
+        finally:
+            self._network.live = before
+            if around is not None:
+                cassettes.push(around)
 
     # The whole run
 
@@ -565,8 +481,7 @@ class Replay:
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker of pytest-xdist where the workers meet that record."""
         if self.mode != "none":
-            self._folder = self._folder or make_folder()
-            node.workerinput[self.name] = self._folder
+            node.workerinput[self.name] = self._folder()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -594,10 +509,6 @@ def _replays(item: pytest.Item) -> bool:
 
 def _is_miss(error: BaseException | None) -> bool:
     """Tell whether an error is a miss, or has one as its reason."""
-    seen: list[BaseException] = []
-    while error is not None and not any(error is each for each in seen):
-        if isinstance(error, CacheMissError):
-            return True
-        seen.append(error)
+    while error is not None and not isinstance(error, CacheMissError):
         error = error.__cause__ or error.__context__
-    return False
+    return error is not None

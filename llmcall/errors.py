@@ -32,26 +32,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
-    "APIError",
-    "AuthenticationError",
-    "BudgetExceededError",
-    "CacheCorruptError",
-    "CacheError",
-    "CacheMissError",
-    "ConfigError",
-    "ContentFilterError",
-    "ContextLengthError",
-    "EmptyAnswerError",
-    "InvalidRequestError",
-    "LLMCallError",
-    "OutputError",
-    "QuotaExceededError",
-    "RateLimitError",
-    "RequestTimeoutError",
-    "ScopeError",
-    "ServiceError",
-    "TemplateError",
-]
+    "APIError", "AuthenticationError", "BudgetExceededError", "CacheCorruptError", "CacheError", "CacheMissError",
+    "ConfigError", "ContentFilterError", "ContextLengthError", "EmptyAnswerError", "InvalidRequestError",
+    "LLMCallError", "OutputError", "QuotaExceededError", "RateLimitError", "RequestTimeoutError", "ScopeError",
+    "ServiceError", "TemplateError",
+]  # fmt: skip
 
 
 class LLMCallError(Exception):

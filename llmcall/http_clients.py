@@ -599,13 +599,12 @@ class Classes(NamedTuple):
     """Hold what is derived from the classes of httpx or httpx2."""
 
     Transport: type
-    AsyncTransport: type
     EventStream: type
 
 
 @functools.lru_cache(maxsize=4)
 def _classes(http: ModuleType) -> Classes:
-    class Transport(http.BaseTransport):  # type: ignore[misc, name-defined]
+    class Transport(http.BaseTransport, http.AsyncBaseTransport):  # type: ignore[misc, name-defined]
         """Take each request along llmcall's road; what is not recorded goes to the transport below."""
 
         def __init__(self, calls: ProgramCalls, below: Any) -> None:
@@ -616,20 +615,13 @@ def _classes(http: ModuleType) -> Classes:
             """Answer a request."""
             return self._calls.handle(http, request, self._below)
 
-        def close(self) -> None:
-            """Close the transport below."""
-            self._below.close()
-
-    class AsyncTransport(http.AsyncBaseTransport):  # type: ignore[misc, name-defined]
-        """Take each request along llmcall's road; what is not recorded goes to the transport below."""
-
-        def __init__(self, calls: ProgramCalls, below: Any) -> None:
-            self._calls = calls
-            self._below = below
-
         async def handle_async_request(self, request: Any) -> Any:
             """Answer a request."""
             return await self._calls.ahandle(http, request, self._below)
+
+        def close(self) -> None:
+            """Close the transport below."""
+            self._below.close()
 
         async def aclose(self) -> None:
             """Close the transport below."""
@@ -677,7 +669,7 @@ def _classes(http: ModuleType) -> Classes:
             """Leave the rest."""
             await self._stream.aclose()
 
-    return Classes(Transport, AsyncTransport, EventStream)
+    return Classes(Transport, EventStream)
 
 
 def _library_of_the_sdk() -> ModuleType:
@@ -714,7 +706,7 @@ def async_http_client(*, actor: Actor | None = None, transport: Any = None, **ov
     """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``; arguments as of :func:`http_client`."""
     http = _library_of_the_sdk()
     calls = ProgramCalls(actor, overrides, every_post=True)
-    return http.AsyncClient(transport=_classes(http).AsyncTransport(calls, transport or http.AsyncHTTPTransport()))
+    return http.AsyncClient(transport=_classes(http).Transport(calls, transport or http.AsyncHTTPTransport()))
 
 
 _patch_lock = threading.Lock()

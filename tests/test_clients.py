@@ -448,6 +448,20 @@ def test_closed_clients_open_again(server: ScriptedServer) -> None:
     client.close()
 
 
+@pytest.mark.parametrize("section", ["OpenAI", "Endpoint east"])
+def test_a_key_that_changes(section: str, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where config.ini names a variable, the next call takes the key that it holds then."""
+    lines = f"API_KEY = ${{MINE}}\nBASE_URL = {server.base_url}\n{'MODELS = gpt-4o-mini' if ' ' in section else ''}\n"
+    Path("config.ini").write_text(f"[{section}]\n{lines}[Cache]\nMODE = off\n", encoding="utf-8")
+    for key in ("the-first-key", "the-second-key"):
+        monkeypatch.setenv("MINE", key)
+        llmcall.configure()
+        llmcall.client().send_message(QUESTION, on_error="raise")
+    assert [seen.headers["authorization"] for seen in server.requests] == [
+        "Bearer the-first-key", "Bearer the-second-key",
+    ]  # fmt: skip
+
+
 # Keys that a function gives
 
 

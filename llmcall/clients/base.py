@@ -63,7 +63,7 @@ class LLMClient:
         self._overrides = overrides
         self._meter = Meter()
         self._resolved: Resolved | None = None
-        self._transports: dict[Endpoint, Any] = {}
+        self._transports: dict[tuple[Endpoint, Any], Any] = {}  # by endpoint and key
         if transport is not None:
             self.transport = transport
         _clients.add(self)
@@ -183,9 +183,10 @@ class LLMClient:
 
     def transport_of(self, endpoint: Endpoint) -> Any:
         """Return what speaks to an endpoint, one for all calls."""
-        found = self._transports.get(endpoint)
+        place = endpoint, endpoint.key()  # which a variable may have changed
+        found = self._transports.get(place)
         if found is None:
-            found = self._transports.setdefault(endpoint, self.make_transport(endpoint))
+            found = self._transports.setdefault(place, self.make_transport(endpoint))
         return found
 
     def price(self, model: str, input_tokens: int = 0, endpoint: str | None = None) -> Price | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..cache.cache import forget_shared
 from ..cassettes.cassette import close_named
 from ..config import resolve as config
+from ..config.values import nearest
 from ..engine import limits
 from ..engine.usage import process_meter
 from ..errors import ConfigError
@@ -103,22 +104,15 @@ def _built_in(name: str) -> LLMClient:
 def _plugin(name: str) -> Any:
     for point in _entry_points():
         if point.name == name:
-            return _loaded(point)
-    from difflib import get_close_matches
-
+            try:
+                return point.load()
+            except (ImportError, AttributeError) as error:
+                raise ConfigError(
+                    f"the plug-in {point.value} for the api_type {name!r} cannot be loaded: {error}"
+                ) from error
     known = known_api_types()
-    near = get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = nearest(name, known) or "."
     raise ConfigError(f"unknown api_type {name!r}{hint} Known are {', '.join(known)} (register_client adds one)")
-
-
-def _loaded(point: Any) -> Any:
-    try:
-        return point.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"the plug-in {point.value} for the api_type {point.name!r} cannot be loaded: {error}"
-        ) from error
 
 
 def _entry_points() -> Any:

@@ -17,21 +17,9 @@ from ..errors import ConfigError
 from ..notices import warn_once
 
 __all__ = [
-    "MASK",
-    "UNSET",
-    "FrozenDict",
-    "KeyReference",
-    "Parser",
-    "check_address",
-    "check_credential",
-    "directory_named",
-    "expand",
-    "host_of",
-    "is_loopback",
-    "nearest",
-    "refuse",
-    "without_password",
-]
+    "MASK", "UNSET", "FrozenDict", "KeyReference", "Parser", "check_address", "check_credential", "directory_named",
+    "expand", "host_of", "is_loopback", "nearest", "refuse", "without_password",
+]  # fmt: skip
 
 Parser = Callable[[Any, str, "str | None"], Any]
 

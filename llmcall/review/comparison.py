@@ -15,7 +15,7 @@ from ..cassettes.format import without_collection
 from ..errors import CacheError
 from ..explain.differences import passages, pieces
 from ..text import OUTSIDE, brief, printable
-from ..types import Record
+from ..types import Record, message_text
 from .runs import Run, first_level, load, same_answer
 
 if TYPE_CHECKING:
@@ -117,6 +117,21 @@ class Pair(NamedTuple):
     place: int
     one: Record | None
     other: Record | None
+    asks_the_same: bool = False
+
+
+class Asked:
+    """Stand for a call where two sequences are matched: equal where the requests are, hashed by what was asked last."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._hash = hash((record.kind, record.prompt))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Asked) and _same_request(self._record, other._record)
 
 
 class Comparison:
@@ -155,7 +170,7 @@ class Comparison:
         self.renamed.update(renamed)
         pairs = {scope: list(_paired(ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}}
         rows = {scope: [_row(scope, pair, number) for pair in found] for scope, found in pairs.items()}
-        repeats = EarlierAnswers(row for found in rows.values() for row in found if row.status == "changed")
+        repeats = EarlierAnswers(pair for scope, found in pairs.items() for pair in _changed(found, rows[scope]))
         for scope, found in pairs.items():
             self.pairs += found
             self.rows += rows[scope]
@@ -277,7 +292,8 @@ def _actors(run: Run, other: Run, align: Align | None) -> tuple[dict[str, list[R
         """Return what an actor of the other run is called in the first."""
         return (given(scope) or scope) if given else scope
 
-    one, two = first_level(run.scopes), first_level(other.scopes)
+    scopes, other_scopes = run.scopes, other.scopes
+    one, two = first_level(scopes), first_level(other_scopes)
     choices = [(False, False)]
     if one is not None and two is not None and one != two:
         choices = [(True, True), *choices]
@@ -287,7 +303,7 @@ def _actors(run: Run, other: Run, align: Align | None) -> tuple[dict[str, list[R
         """Return how many actors have one name in both runs."""
         ours, theirs = choice
         return len(
-            {_without(scope, ours) for scope in run.scopes} & {named(_without(scope, theirs)) for scope in other.scopes}
+            {_without(scope, ours) for scope in scopes} & {named(_without(scope, theirs)) for scope in other_scopes}
         )
 
     ours, theirs = max(choices, key=in_common)
@@ -309,10 +325,10 @@ def _renamed(ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]
     return {new[prompt]: left[prompt] for prompt in new if prompt in left}
 
 
-def _by_first_prompt(records: Mapping[str, list[Record]], scopes: Iterable[str]) -> dict[tuple[Any, ...], str]:
-    found: dict[tuple[Any, ...], list[str]] = {}
+def _by_first_prompt(records: Mapping[str, list[Record]], scopes: Iterable[str]) -> dict[Asked, str]:
+    found: dict[Asked, list[str]] = {}
     for scope in scopes:
-        found.setdefault(_digest(records[scope][0]), []).append(scope)
+        found.setdefault(Asked(records[scope][0]), []).append(scope)
     return {prompt: scopes[0] for prompt, scopes in found.items() if len(scopes) == 1}
 
 
@@ -325,16 +341,13 @@ def _paired(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[Pair]:
     for one, other in zip(ours, theirs, strict=False):
         if not _same_request(one, other):
             break
-        yield Pair(place, one, other)
+        yield Pair(place, one, other, asks_the_same=True)
         place += 1
     ours, theirs, begin = ours[place:], theirs[place:], place
-    matcher = difflib.SequenceMatcher(None, list(map(_digest, ours)), list(map(_digest, theirs)), autojunk=False)
+    matcher = difflib.SequenceMatcher(None, list(map(Asked, ours)), list(map(Asked, theirs)), autojunk=False)
     for kind, i, i_end, j, j_end in matcher.get_opcodes():
-        if kind == "equal":
-            yield from (Pair(begin + i + step, ours[i + step], theirs[j + step]) for step in range(i_end - i))
-            continue
-        while i < i_end and j < j_end and _alike(ours[i], theirs[j]):
-            yield Pair(begin + i, ours[i], theirs[j])
+        while i < i_end and j < j_end and (kind == "equal" or _alike(ours[i], theirs[j])):
+            yield Pair(begin + i, ours[i], theirs[j], asks_the_same=kind == "equal")
             i, j = i + 1, j + 1
         yield from (Pair(begin + place, ours[place], None) for place in range(i, i_end))
         yield from (Pair(begin + place, None, theirs[place]) for place in range(j, j_end))
@@ -348,34 +361,30 @@ def _alike(one: Record, other: Record) -> bool:
     return one.kind == other.kind and one.request.get("function") == other.request.get("function")
 
 
-def _digest(record: Record) -> tuple[Any, ...]:
-    """Return what is the same for equal requests, and only for them."""
-    messages = record.request.get("messages")
-    messages = messages if isinstance(messages, list) else []
-    rest = {name: value for name, value in record.request.items() if name != "messages"}
-    return record.kind, json.dumps(rest, sort_keys=True, default=repr), *map(_said, messages)
-
-
-def _said(message: Any) -> Any:
-    """Return a message as what can be compared by its hash."""
-    if isinstance(message, dict) and len(message) == 2 and isinstance(message.get("content"), str):
-        return message.get("role"), message["content"]
-    return json.dumps(message, sort_keys=True, default=repr)
-
-
 def _row(scope: str, pair: Pair, number: int) -> Row:
     one, other = pair.one, pair.other
     if one is None or other is None:
         status = "added" if one is None else "missing"
     else:
-        status = "same" if _same_request(one, other) and same_answer(one, other) else "changed"
+        status = "same" if pair.asks_the_same and same_answer(one, other) else "changed"
     prompt, answer = _told(one)
     other_prompt, other_answer = (prompt, answer) if status == "same" else _told(other)
     return Row(scope, pair.place, status, prompt, answer, other_prompt, other_answer, number)
 
 
+def _changed(pairs: Sequence[Pair], rows: Sequence[Row]) -> Iterator[tuple[Record, Record]]:
+    for pair, row in zip(pairs, rows, strict=True):
+        if row.status == "changed" and pair.one is not None and pair.other is not None:
+            yield pair.one, pair.other
+
+
 def _told(record: Record | None) -> tuple[str | None, str | None]:
     return (None, None) if record is None else (record.prompt, record.answer)
+
+
+def _answers(record: Record) -> list[str]:
+    choices = record.response.get("choices")
+    return [message_text(choice["message"]) for choice in choices] if choices else [record.answer]
 
 
 # Where two runs part
@@ -383,12 +392,12 @@ def _told(record: Record | None) -> tuple[str | None, str | None]:
 
 def _parting(rows: Sequence[Row], pairs: Sequence[Pair], repeats: EarlierAnswers) -> Parting | None:
     """Return where an actor's runs part, if they do: at the first row that is not the same, or repeats what was."""
-    for row, (_, one, other) in zip(rows, pairs, strict=True):
+    for row, (_, one, other, asks_the_same) in zip(rows, pairs, strict=True):
         if row.status == "same":
             continue
         if one is None or other is None:
             return Parting(row.scope, row.place, row.status, row.prompt, row.other_prompt, row.run)
-        if _same_request(one, other):
+        if asks_the_same:
             return Parting(row.scope, row.place, "draw", row.answer, row.other_answer, row.run)
         if repeats.normalized(one.request) != repeats.normalized(other.request):
             return Parting(row.scope, row.place, *_difference(one.request, other.request), row.run)
@@ -429,15 +438,16 @@ def _text(value: Any) -> str:
 class EarlierAnswers:
     """Take the answers that two runs gave at the same place for one another, in the prompts that repeat them.
 
-    :param rows: the calls of both runs that changed.
+    :param changed: the calls of both runs that differ.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, changed: Iterable[tuple[Record, Record]]) -> None:
         self._same_as: dict[str, str] = {}
-        for row in rows:
-            ours, theirs = self._first(row.answer or ""), self._first(row.other_answer or "")
-            if ours != theirs:
-                self._same_as[theirs] = ours
+        for one, other in changed:
+            for ours, theirs in zip(_answers(one), _answers(other), strict=False):
+                ours, theirs = self._first(ours), self._first(theirs)
+                if ours != theirs:
+                    self._same_as[theirs] = ours
         answers = {*self._same_as, *self._same_as.values()} - {""}
         self._answers = {answer: self._first(answer) for answer in answers}
         self._has_short = any(len(answer) < WINDOW for answer in answers)

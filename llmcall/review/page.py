@@ -90,7 +90,7 @@ def _cells(run: Run, comparison: Comparison | None) -> dict[str, list[Cell]]:
     if comparison is None:
         return {scope: [Cell(record) for record in records] for scope, records in run.by_actor().items()}
     found: dict[str, list[Cell]] = {}
-    for row, (place, one, other) in zip(comparison.rows, comparison.pairs, strict=True):
+    for row, (place, one, other, _) in zip(comparison.rows, comparison.pairs, strict=True):
         found.setdefault(row.scope, []).append(Cell(one, other, row.status, place))
     return found
 

@@ -28,7 +28,7 @@ FOLDER = Path(__file__).with_name("programs")
 ENVIRONMENTS = Path(os.environ.get("LLMCALL_TEST_PROGRAMS") or Path.home() / ".cache" / "llmcall-programs")
 ORDERS = 20
 NOWHERE = "http://127.0.0.1:9/v1"
-KEPT = ("PATH", "HOME", "PIP_", "LANG", "TMPDIR", "SSL_")
+KEPT = ("PATH", "HOME", "PIP_", "GIT_", "LANG", "TMPDIR", "SSL_")
 PROGRAMS = {
     "pydantic_ai_market": ["pydantic-ai-slim[openai]==2.68.0", "openai==3.52.0"],
     "openai_agents_market": ["openai-agents==0.24.0", "openai==3.52.0"],

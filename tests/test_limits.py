@@ -282,7 +282,8 @@ def test_a_429_past_the_deadline_is_not_tried_again(httpserver: HTTPServer, way:
     server = ScriptedServer(httpserver, refusal(429, headers=NO_REQUEST_LEFT), OK)
     with pytest.raises(RateLimitError) as caught:
         WAYS[way](made(server.base_url), "Hello", deadline=20)
-    assert (caught.value.retry_after, caught.value.attempts, len(server.requests)) == (432.0, 1, 1)
+    assert 412 <= (caught.value.retry_after or 0.0) <= 432
+    assert (caught.value.attempts, len(server.requests)) == (1, 1)
 
 
 def test_what_the_headers_of_an_answer_say_holds_for_every_client(httpserver: HTTPServer, made: Any) -> None:

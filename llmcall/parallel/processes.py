@@ -537,7 +537,7 @@ class WorkerCassette(Cassette):
         self.events: deque[CassetteEvent] = deque()
         self._settled: set[int | None] = set()
 
-    def _note(self, method: str, *arguments: Any) -> None:
+    def _tell_home(self, method: str, *arguments: Any) -> None:
         self.events.append(CassetteEvent(method, arguments, scopes.standing()))
 
     def agree(self, base: Settings | None) -> None:
@@ -546,7 +546,7 @@ class WorkerCassette(Cassette):
         asking = None if base is None else id(base)
         if asking not in self._settled:
             self._settled.add(asking)
-            self._note("agree", None if base is None else base.without_keys())
+            self._tell_home("agree", None if base is None else base.without_keys())
 
     def find(self, request: Request, place: Place) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
@@ -558,18 +558,18 @@ class WorkerCassette(Cassette):
 
     def _noted(self, found: Record | None, place: Place) -> Record | None:
         if found is not None:
-            self._note("find_key", found.cache_key, place)
+            self._tell_home("find_key", found.cache_key, place)
         return found
 
     def count_replay(self) -> None:
         """Count a call that it answered."""
         super().count_replay()
-        self._note("count_replay")
+        self._tell_home("count_replay")
 
     def add(self, record: Record, place: Place) -> Record:
         """Take in an answer, and return the one that counts: whatever was recorded first."""
         kept = super().add(record, place)
-        self._note("add", kept, place)
+        self._tell_home("add", kept, place)
         return kept
 
     def know(self, gained: Gained) -> None:

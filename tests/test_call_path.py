@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +21,15 @@ PACKAGE = os.path.dirname(llmcall.__file__)
 # Loosely above what a call does, so that the next change does not meet them by accident.
 MOST_OF_A_HIT, FILES_OF_A_HIT = 27, 10
 MOST_OF_A_MISS, FILES_OF_A_MISS = 165, 26
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_is_freed() -> Iterator[None]:
+    """Let what other tests left be freed before, and not in the middle of what is counted."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def entered(act: Callable[[], object]) -> list[tuple[str, str]]:

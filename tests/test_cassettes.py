@@ -278,15 +278,6 @@ def test_nothing_gained_leaves_the_file_alone() -> None:
     assert not Path("none.jsonl").exists()
 
 
-def test_a_relative_path_is_that_of_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Code that changes the working directory inside the block does not move the file."""
-    (tmp_path / "elsewhere").mkdir()
-    with cassette(PATH):
-        said(counting())
-        monkeypatch.chdir(tmp_path / "elsewhere")
-    assert asked_in(tmp_path / PATH) == ["Hi"]
-
-
 def test_an_answer_after_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """An answer that comes when the cassette is closed is returned, and a warning says that it is not in it."""
     client = counting()
@@ -351,21 +342,6 @@ def test_a_decorator() -> None:
     assert said(client) == "answer 2"
 
 
-def test_decorated_calls_at_once_share_the_cassette() -> None:
-    """Calls of one decorated function that overlap, or call one another, fill one file, written by the last."""
-    client = counting()
-
-    @cassette(PATH)
-    async def ask(depth: int) -> None:
-        await client.asend_message(f"depth {depth}")
-        await asyncio.sleep(0)
-        if depth:
-            await asyncio.gather(ask(depth - 1), ask(depth - 1))
-
-    asyncio.run(ask(2))
-    assert sorted(asked_in()) == ["depth 0", "depth 1", "depth 2"]
-
-
 def test_a_generator_cannot_be_decorated() -> None:
     """A generator function would run after its cassette is closed; it is refused when it is decorated."""
 
@@ -425,7 +401,7 @@ def test_every_thread_and_task_of_the_process() -> None:
 
 def test_identical_calls_at_once_get_what_is_recorded() -> None:
     """Of two calls that ask the same at once past the disk cache, both get the answer that the file holds."""
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     def answer(messages: Any) -> str:
         both.wait()

@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -239,8 +238,6 @@ def test_a_program_that_is_interrupted_ends() -> None:
     with RawServer(answers(), answers(), stays_silent_for_ever) as server, start(A_SURVEY, server.base_url) as process:
         silent.wait(30)
         process.send_signal(signal.SIGINT)
-        begun = time.monotonic()
-        _, complaints = process.communicate(timeout=60)
-    assert time.monotonic() - begun < 20  # the time of a slow machine: the server would stay silent for ever
+        _, complaints = process.communicate(timeout=60)  # the server would stay silent for ever
     assert "stopped: 2 of 400 done; run again to go on" in complaints
     assert complaints.rstrip().endswith("KeyboardInterrupt")

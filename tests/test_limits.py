@@ -34,7 +34,7 @@ from llmcall.testing import ScriptedClient
 
 NAMES = ("east", "west", "north")
 MODEL = "gpt-4o"
-BUSY = refusal(429, "slow down", headers={"retry-after": "30"})
+BUSY = refusal(429, "slow down", headers={"retry-after": "300"})
 BRIEFLY_BUSY = refusal(429, "slow down", headers={"retry-after-ms": "20"})
 REFUSED = refusal(401, "Incorrect API key provided: secret-of-east")
 NO_REQUEST_LEFT = {
@@ -357,7 +357,7 @@ def test_a_busy_endpoint_rests(ask: Any, serve: Serve, busy: Answer) -> None:
     """A 429 sends the call on at once, and its endpoint gets no call for the time that it said."""
     servers, begun = serve(east=busy, west=OK, north=OK), time.monotonic()
     assert endpoints_asked(ask, 4, client()) == ["west", "north", "west", "north"]
-    assert asked(servers) == {"east": 1, "west": 2, "north": 2} and time.monotonic() - begun < 20
+    assert asked(servers) == {"east": 1, "west": 2, "north": 2} and time.monotonic() - begun < 200
 
 
 @ASK

@@ -912,7 +912,7 @@ def test_an_imap_that_is_collected_waits_for_nobody() -> None:
     assert next(left[0]) == (0, 0)
     collector = threading.Thread(target=left.clear)
     collector.start()
-    collector.join(timeout=20)
+    collector.join(timeout=60)
     ended = not collector.is_alive()
     release.set()
     assert ended

@@ -251,14 +251,14 @@ def at_once(ask: Callable[[Any], Any], *arguments: Any) -> list[Any]:
 
 def meeting(threads: int) -> ScriptedClient:
     """Return a client that answers when a number of threads ask at once."""
-    barrier = threading.Barrier(threads, timeout=10)
+    barrier = threading.Barrier(threads, timeout=60)
     return ScriptedClient(lambda messages: str(barrier.wait()))
 
 
 @pytest.mark.parametrize("function", [False, True])
 def test_the_same_request_at_once_warns(function: bool, caplog: pytest.LogCaptureFixture) -> None:
     """Threads that ask the same in one scope leave it to chance who gets which draw: one warning says so."""
-    client, barrier = meeting(3), threading.Barrier(3, timeout=10)
+    client, barrier = meeting(3), threading.Barrier(3, timeout=60)
     clock = recorded(name="clock")(lambda: barrier.wait())
     at_once(lambda _: clock() if function else said(client), 1, 2, 3)
     assert warnings(caplog) == [

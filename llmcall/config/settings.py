@@ -153,7 +153,7 @@ def _named(value: Any, where: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _prices(value: Any, where: str, folder: str | None = None) -> FrozenDict:
+def _prices(value: Any, where: str) -> FrozenDict:
     return FrozenDict({name: _price(f"{where} {name}", price) for name, price in _named(value, where).items()})
 
 
@@ -167,7 +167,7 @@ def _price(where: str, value: Any) -> tuple[float, ...]:
     return numbers
 
 
-def _aliases(value: Any, where: str, folder: str | None = None) -> FrozenDict:
+def _aliases(value: Any, where: str) -> FrozenDict:
     models = {}
     for name, model in _named(value, where).items():
         if not isinstance(model, str) or not model.strip() or "\n" in model.strip():
@@ -176,7 +176,7 @@ def _aliases(value: Any, where: str, folder: str | None = None) -> FrozenDict:
     return FrozenDict(models)
 
 
-def _fallbacks(value: Any, where: str, folder: str | None = None) -> FrozenDict:
+def _fallbacks(value: Any, where: str) -> FrozenDict:
     lists = {name: values.names(models, f"{where} {name}") for name, models in _named(value, where).items()}
     for name, models in lists.items():
         if not models:
@@ -184,7 +184,7 @@ def _fallbacks(value: Any, where: str, folder: str | None = None) -> FrozenDict:
     return FrozenDict(lists)
 
 
-def _models(value: Any, where: str, folder: str | None = None) -> FrozenDict:
+def _models(value: Any, where: str) -> FrozenDict:
     found = {}
     for name, given in _named(value, where).items():
         place = f"{where}, [Model {name}]"
@@ -192,7 +192,7 @@ def _models(value: Any, where: str, folder: str | None = None) -> FrozenDict:
     return FrozenDict(found)
 
 
-def _endpoints(value: Any, where: str, folder: str | None = None) -> tuple[Endpoint, ...]:
+def _endpoints(value: Any, where: str) -> tuple[Endpoint, ...]:
     if not isinstance(value, (list, tuple)) or isinstance(value, Endpoint):
         refuse(where, value, "a list of endpoints")
     found = tuple(_endpoint(item, where) for item in value)
@@ -242,7 +242,7 @@ def check_setting(row: Setting, value: Any, where: str, folder: str | None = Non
             return UNSET
         if value.casefold() == "none" and row.parse not in values.WORDS:
             return None if row.default is None else UNSET
-    return row.parse(value, where, folder)
+    return values.path(value, where, folder) if row.parse is values.path else row.parse(value, where)
 
 
 def _setting(section: str, key: str, parse: Parser, default: Any = None, help: str = "", example: str = "") -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError
 from ..notices import inform_once, warn_once
@@ -113,7 +113,7 @@ def _file_in(folders: Iterable[str], name: str) -> str | None:
     return next((path for path in paths if os.path.isfile(path)), None)
 
 
-class Sources:
+class Sources(NamedTuple):
     """Hold what defaults, files and environment said when they were read.
 
     :param values: each setting's value and origin, all layers merged.
@@ -122,11 +122,10 @@ class Sources:
     :param seen: what was looked at: folders, files' stamps, variables.
     """
 
-    def __init__(self, values: Layer, files: tuple[str, ...] = (), searched: str = "", seen: object = None) -> None:
-        self.values = values
-        self.files = files
-        self.searched = searched
-        self.seen = seen
+    values: Layer
+    files: tuple[str, ...] = ()
+    searched: str = ""
+    seen: object = None
 
     def changed(self) -> bool:
         """Tell whether environment, working directory or files are no longer what they were."""
@@ -227,27 +226,24 @@ def _variables_layer(variables: Mapping[str, str], rank: int, prefix: str, folde
     for variable, name in {**SDK_VARIABLES, **VARIABLES}.items():
         if variable in variables:
             row = SETTINGS.get(name) or SDK_KEYS[name]
+            _warn_of_quotes(row, variables[variable], prefix + variable)
             _put(layer, row, variables[variable], Origin(rank, prefix + variable), folder)
     for variable in variables:
-        if (
-            variable.startswith("LLMCALL_")
-            and variable not in OUR_VARIABLES
-            and not variable.startswith("LLMCALL_TEST_")
-        ):
+        known = variable in OUR_VARIABLES or variable.startswith("LLMCALL_TEST_")
+        if variable.startswith("LLMCALL_") and not known:
             warn_once(f"{prefix}{variable}: there is no such setting{nearest(variable, OUR_VARIABLES)}")
     return layer
 
 
 def _put(layer: Layer, row: Setting, value: Any, origin: Origin, folder: str) -> None:
     """Check a value and put it into a layer, unless it is empty text."""
-    _warn_of_quotes(row, value, origin.text)
     checked = check_setting(row, value, origin.text, folder)
     if checked is not UNSET:
         layer[row.name] = (checked, origin)
 
 
-def _warn_of_quotes(row: Setting, value: Any, where: str) -> None:
-    quoted = isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+def _warn_of_quotes(row: Setting, value: str, where: str) -> None:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
     if quoted and row.parse not in (values.patterns, values.normalizers):
         warn_once(f"{where}: the quotes around the value are taken as part of it; values are written without")
 
@@ -376,6 +372,7 @@ class _FileReader:
 
     def expanded(self, row: Setting, text: str, place: str) -> Any:
         """Return a value with its variables; a key's are looked up when it is used."""
+        _warn_of_quotes(row, text, place)
         if row.parse is values.credential and "${" in text:
             return KeyReference(text, place, self.dotenv)
         return expand(text, place, lambda name: self.environment.get(name) or self.dotenv.get(name))
@@ -396,8 +393,6 @@ class _FileReader:
         """Put a section whose keys are names of the user's."""
         place, row = f"{self.where}, [{section}]", SETTINGS[TABLES[section]]
         found = {name: self.expanded(row, text, f"{place} {name}") for name, text in pairs.items()}
-        for name, value in found.items():
-            _warn_of_quotes(row, value, f"{place} {name}")
         self.put(row, found, place)
 
     def put_named(self, kind: str, row: Setting, sections: Sections) -> None:
@@ -420,7 +415,6 @@ class _FileReader:
                 warn_once(f"{place}: there is no such key{nearest(key, map(str.upper, NAMED[kind]))}")
             elif text.strip():
                 found[row.name] = self.expanded(row, text, place)
-                _warn_of_quotes(row, found[row.name], place)
         return found
 
     def put_ancestor(self, key: str, text: str) -> None:

@@ -1,7 +1,7 @@
 """The values of settings: text or Python values in, checked values out.
 
-The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a value, the place
-where it was found (for messages) and the folder that a relative path starts from. Text that is empty gives ``UNSET``:
+The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a value and the place
+where it was found (for messages), that of paths also the folder that a relative one starts from. Text that is empty gives ``UNSET``:
 its source says nothing. The word ``none`` gives ``None``, except to the parsers of ``WORDS``, to which it is a word
 like any other.
 """
@@ -21,7 +21,7 @@ __all__ = [
     "expand", "host_of", "is_loopback", "nearest", "refuse", "without_password",
 ]  # fmt: skip
 
-Parser = Callable[[Any, str, "str | None"], Any]
+Parser = Callable[[Any, str], Any]
 
 MASK = "***"
 UNSET: Any = type("Unset", (), {"__slots__": (), "__repr__": lambda self: "UNSET"})()
@@ -75,7 +75,7 @@ def _shown(value: Any) -> str:
 # Texts.
 
 
-def text(value: Any, where: str, folder: str | None = None) -> str:
+def text(value: Any, where: str) -> str:
     """Return one line of text."""
     if not isinstance(value, str):
         refuse(where, value, "a text")
@@ -84,12 +84,12 @@ def text(value: Any, where: str, folder: str | None = None) -> str:
     return value
 
 
-def name(value: Any, where: str, folder: str | None = None) -> str:
+def name(value: Any, where: str) -> str:
     """Return one line of text that is not empty."""
     return text(value, where)
 
 
-def credential(value: Any, where: str, folder: str | None = None) -> Any:
+def credential(value: Any, where: str) -> Any:
     """Return a key, or the function that gives it."""
     return value if callable(value) else check_credential(value, where)
 
@@ -110,7 +110,7 @@ def check_credential(
     return found
 
 
-def organization(value: Any, where: str, folder: str | None = None) -> str:
+def organization(value: Any, where: str) -> str:
     """Return an organization's name, which is sent in a header."""
     return check_credential(value, where, "an organization: one word of text")
 
@@ -118,7 +118,7 @@ def organization(value: Any, where: str, folder: str | None = None) -> str:
 def choice(*words: str) -> Parser:
     """Make the parser of one of some words, in any case."""
 
-    def parse(value: Any, where: str, folder: str | None = None) -> str:
+    def parse(value: Any, where: str) -> str:
         word = value.casefold() if isinstance(value, str) else value
         return word if word in words else refuse(where, value, f"one of {', '.join(words)}")
 
@@ -129,7 +129,7 @@ def choice(*words: str) -> Parser:
 WORDS: set[Any] = {text, credential}
 
 
-def function(value: Any, where: str, folder: str | None = None) -> Any:
+def function(value: Any, where: str) -> Any:
     """Return a function."""
     return value if callable(value) else refuse(where, value, "a function")
 
@@ -165,7 +165,7 @@ def as_number(value: Any) -> float | None:
 def number(low: float, high: float | None = None) -> Parser:
     """Make the parser of a number in a range."""
 
-    def parse(value: Any, where: str, folder: str | None = None) -> float:
+    def parse(value: Any, where: str) -> float:
         found = as_number(value)
         if found is None or found < low or (high is not None and found > high):
             refuse(where, value, f"a number {_range(low, high)}")
@@ -177,7 +177,7 @@ def number(low: float, high: float | None = None) -> Parser:
 def integer(low: int) -> Parser:
     """Make the parser of a whole number, which may be written ``5.0``."""
 
-    def parse(value: Any, where: str, folder: str | None = None) -> int:
+    def parse(value: Any, where: str) -> int:
         found = value if isinstance(value, int) and not isinstance(value, bool) else as_number(value)
         if found is None or found != int(found) or found < low:
             refuse(where, value, f"a whole number {_range(low, None)}")
@@ -193,7 +193,7 @@ def _range(low: float, high: float | None) -> str:
 LONGEST_TIME = 2_000_000  # seconds, 23 days: the sockets of some systems take 2**31 milliseconds and no more
 
 
-def seconds(value: Any, where: str, folder: str | None = None) -> float:
+def seconds(value: Any, where: str) -> float:
     """Return a positive number of seconds."""
     found = as_number(value)
     if found is None or not 0 < found <= LONGEST_TIME:
@@ -201,7 +201,7 @@ def seconds(value: Any, where: str, folder: str | None = None) -> float:
     return found
 
 
-def boolean(value: Any, where: str, folder: str | None = None) -> bool:
+def boolean(value: Any, where: str) -> bool:
     """Return yes/no, true/false, on/off or 1/0, in any case, as a bool."""
     found = value if isinstance(value, bool) else BOOLEANS.get(str(value).strip().casefold())
     return refuse(where, value, "one of yes, no, true, false, on, off, 1, 0") if found is None else found
@@ -223,17 +223,17 @@ def _items(value: Any, where: str, separator: str) -> list[str]:
     return [item.strip() for item in items if item.strip()]
 
 
-def names(value: Any, where: str, folder: str | None = None) -> tuple[str, ...]:
+def names(value: Any, where: str) -> tuple[str, ...]:
     """Return the names of a list, or those that commas, spaces or lines keep apart in a text."""
     return tuple(_items(value, where, r"[,\s]"))
 
 
-def patterns(value: Any, where: str, folder: str | None = None) -> tuple[str, ...]:
+def patterns(value: Any, where: str) -> tuple[str, ...]:
     """Return regular expressions, one per line."""
     return tuple(_pattern(line, where) for line in _items(value, where, r"\n"))
 
 
-def normalizers(value: Any, where: str, folder: str | None = None) -> tuple[str, ...]:
+def normalizers(value: Any, where: str) -> tuple[str, ...]:
     """Return normalizers: in each line their names, with commas between, or one regular expression."""
     found: list[str] = []
     for line in _items(value, where, r"\n"):
@@ -268,7 +268,7 @@ _PLAIN = re.compile(r"https?://([A-Za-z0-9.-]+)(?::[0-9]+)?(?:/|\Z)")
 _PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
 
 
-def address(value: Any, where: str, folder: str | None = None) -> str:
+def address(value: Any, where: str) -> str:
     """Return the address of an HTTP server."""
     return check_address(value, where)
 

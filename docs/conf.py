@@ -20,9 +20,8 @@ nitpicky = False
 highlight_language = "none"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 90
-# A NamedTuple's fields have their words in the class's docstring.
-autodoc_default_options = {"members": True, "inherited-members": "dict,tuple,Exception"}
-autodoc_member_order = "bysource"
+# What is public of a class is named where it is shown; the fields of a NamedTuple have their words in its docstring.
+autodoc_member_order = "groupwise"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 

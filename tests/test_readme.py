@@ -40,6 +40,7 @@ def reading(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.mark.usefixtures("reading")
 @pytest.mark.filterwarnings("ignore:one recorded answer:UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:(matplotlib|pyparsing)")
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_pages_show_what_happens(page: Path) -> None:
     """Every block of a page runs, and every session and command gives the output beneath it."""
@@ -66,7 +67,8 @@ def test_the_reference_is_complete() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.rst"))
     names = re.findall(r"\.\. auto(?:function|class|exception):: (\S+)", pages)
     assert len(names) == len(set(names))
-    assert {name.rpartition(".")[2] for name in names} == {*llmcall.__all__, *llmcall.testing.__all__} - {"__version__"}
+    shown = {name.rpartition(".")[2] for name in names}
+    assert shown >= {*llmcall.__all__, *llmcall.testing.__all__} - {"__version__"}
     [of_aio] = re.findall(r"automodule:: llmcall\.aio\n   :members: (.*)", pages)
     assert of_aio.split(", ") == llmcall.aio.__all__
 

@@ -6,12 +6,10 @@ import ast
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import click
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.ext.autodoc import Options
 from sphinx.util.docutils import SphinxDirective
 
 from llmcall.cli.main import main
@@ -99,15 +97,9 @@ class Layers(SphinxDirective):
         return [nodes.literal_block(text="\n".join(reversed(lines)))]
 
 
-def skip(app: Sphinx, what: str, name: str, value: Any, skipped: bool, options: Options) -> bool | None:
-    """Leave out the fields of named tuples, which the class's own docstring explains."""
-    return True if type(value).__name__ == "_tuplegetter" else None
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("settings-table", SettingsTable)
     app.add_directive("command-help", CommandHelp)
     app.add_directive("layers", Layers)
-    app.connect("autodoc-skip-member", skip)
     return {"parallel_read_safe": True}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.workload import completion
+from benchmarks.workload import DRAW, completion
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 BACKLOG = 1024  # connections that may wait: 500 are opened at once
@@ -52,7 +52,8 @@ class StubProtocol(asyncio.Protocol):
             self._send({"calls": StubProtocol.calls})
             return
         StubProtocol.calls += 1
-        response = completion(json.loads(body)["messages"][-1]["content"])
+        asked = json.loads(body)["messages"][-1]["content"]
+        response = completion(f"{asked} {StubProtocol.calls}" if asked.startswith(DRAW) else asked)
         delay = int(path.split("/")[1]) / 1000
         if delay:
             asyncio.get_running_loop().call_later(delay, self._send, response)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 MODEL = "gpt-4o-mini"
+DRAW = "Draw"  # how a question begins to which each call gets another answer
 API_KEY = "sk-benchmark"  # the stub server asks for none; the SDK does
 
 _SENTENCE = "You are a buyer at a market day, thrifty, curious and polite, and you answer in one short sentence. "
 SYSTEM = (_SENTENCE * 5)[:400]
 
 
-def question(number: int) -> str:
-    """Return the user message of a number; different numbers give different requests."""
-    return f"Question {number}: would you buy a loaf of bread for {number % 17} coins?"
+def question(number: int, draws: bool = False) -> str:
+    """Return the user message of a number; different numbers give different requests.
+
+    :param draws: whether the server gives each call another answer.
+    """
+    return f"{DRAW if draws else 'Question'} {number}: would you buy a loaf of bread for {number % 17} coins?"
 
 
-def messages(number: int) -> list[dict[str, str]]:
+def messages(number: int, draws: bool = False) -> list[dict[str, str]]:
     """Return the messages of a number."""
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question(number)}]
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question(number, draws)}]
 
 
 def answer_to(text: str) -> str:

@@ -20,6 +20,7 @@ CASES = {
     "unchanged_program": "a program on the OpenAI SDK: a replayed call and a recorded one, against the SDK alone",
     "many_calls": "400 calls of 50 ms by 32 workers; 500 asynchronous ones at once",
     "identical": "calls sent for 32 identical requests at once",
+    "actors": "five actors who ask the same: their answers, and who gets which in another order",
     "large_store": "open, hit, record, delete, stats, ls and the nearest record for a miss in a large store",
     "roads": "replayed calls on the roads that users travel, against bare look-ups, and their memory",
     "cassette": "loading a cassette and answering the first call, against json.loads of its lines",

@@ -28,6 +28,11 @@ class Contestant(SyncContestant):
         """Return the reply."""
         return self.client.send_message(prepared)
 
+    def ask_as(self, actor: str, prepared: Any) -> Any:
+        """Return the reply to an actor, who has a scope of its own."""
+        with llmcall.scope("trial"), llmcall.scope(actor):
+            return self.ask(prepared)
+
     async def ask_async(self, prepared: Any) -> Any:
         """Return the reply."""
         return await self.client.asend_message(prepared)

@@ -1,0 +1,55 @@
+"""Five actors who ask the same: how many answers there are, and who gets which when they ask again in another order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any
+
+from .. import workload
+from ..bench import Bench
+from ..figures import Group
+from ..stub import base_url
+
+__all__ = ["different_answers", "own_answers", "run"]
+
+ACTORS = 5
+
+
+def run(bench: Bench) -> list[Group]:
+    """Count the answers. The server gives each call another one, as a model does at temperature 1."""
+    bench = bench.of(entry for entry in bench.entries if entry.caches)
+    titles = {
+        "different_answers": f"different answers that {ACTORS} actors get who ask the same",
+        "own_answers": f"of {ACTORS} actors, those who get their own answer when they ask again in another order",
+    }
+    return [
+        bench.measure("actors", measure, title=title, unit="answers", reference="", rounds=2)
+        for measure, title in titles.items()
+    ]
+
+
+def different_answers(subject: Any, folder: str, address: str) -> Iterator[float | None]:
+    """Let all ask a question that is new in each round; yield how many answers there are."""
+    with closing(subject.Contestant(folder, base_url(address))) as contestant:
+        yield None
+        for number in itertools.count():
+            yield float(len(set(_answers(contestant, number, range(ACTORS)).values())))
+
+
+def own_answers(subject: Any, folder: str, address: str) -> Iterator[float | None]:
+    """Let all ask twice, the second time from the last to the first; yield how many get their answer again."""
+    with closing(subject.Contestant(folder, base_url(address))) as contestant:
+        yield None
+        for number in itertools.count():
+            recorded = _answers(contestant, number, range(ACTORS))
+            contestant.settle()
+            replayed = _answers(contestant, number, reversed(range(ACTORS)))
+            yield float(sum(recorded[actor] == replayed[actor] for actor in recorded))
+
+
+def _answers(contestant: Any, number: int, actors: Iterable[int]) -> dict[int, str]:
+    """Let actors ask the same question one after the other; return the answer that each of them gets."""
+    question = contestant.prepared(workload.messages(number, draws=True))
+    return {actor: contestant.text(contestant.ask_as(f"actor-{actor}", question)) for actor in actors}

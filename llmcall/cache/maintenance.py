@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..types import Record
     from .storage import Change, Storage
 
-__all__ = ["asked_now", "damaged_keys", "export", "load", "records_in_file", "rekey", "salvage"]
+__all__ = ["damaged_keys", "export", "load", "records_in_file", "rekey", "salvage"]
 
 CONFLICTS = ("keep", "replace", "raise")
 NAMED = 5  # keys that a message lists
@@ -38,7 +38,7 @@ def export(path: str | os.PathLike[str], records: Iterable[Record]) -> int:
 def records_in_file(path: str, classes: tuple[type[Any], ...]) -> list[Record]:
     """Return the records of an exported file, a cassette, or TinyTroupe's pickle cache."""
     if tinytroupe.recognized(path):
-        return tinytroupe.readable(path, classes)
+        return tinytroupe.read(path, classes)
     return lines.read(path).records()
 
 
@@ -143,17 +143,13 @@ def rekey(storage: Storage) -> int:
     return storage.rewrite(lambda: _changes(storage, settings)) if storage.exists() else 0
 
 
-def asked_now(kind: str, asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return a stored request as it would be asked now: the model after aliases, and the namespace.
-
-    :param kind: ``"chat"``, ``"embedding"`` or ``"function"``.
-    """
+def _asked_now(asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return a stored request as it would be asked now: the model after aliases, and the namespace."""
     now = {name: value for name, value in asked.items() if name != "namespace"}
     namespace = settings.cache_namespace
     if "model" in asked:
         now["model"] = resolve(str(asked.get("model", "")), settings.aliases)
-        own = {endpoint.namespace for endpoint in settings.endpoints if now["model"] in endpoint.models}
-        namespace = next((name for name in own if name), namespace)
+        namespace = tinytroupe.namespace_of(now["model"], settings)
     if namespace:
         now["namespace"] = namespace
     return now
@@ -167,7 +163,7 @@ def _changes(storage: Storage, settings: Settings) -> Iterator[Change]:
     for key, packed, _ in each_row(storage):
         try:
             record = unpack(key, packed)
-            wanted[key] = key_of(record.kind, asked_now(record.kind, record.request, settings), record.sample)
+            wanted[key] = key_of(record.kind, _asked_now(record.request, settings), record.sample)
         except CacheCorruptError:
             unread += 1
             wanted[key] = key
@@ -187,7 +183,7 @@ def _changes(storage: Storage, settings: Settings) -> Iterator[Change]:
         if pointers.get(key) in moves:
             record = record.replace(response={"fallback": moves[pointers[key]]})
         if key in moves:
-            record = record.replace(cache_key=moves[key], request=asked_now(record.kind, record.request, settings))
+            record = record.replace(cache_key=moves[key], request=_asked_now(record.request, settings))
         yield key, record.cache_key, pack(record)
 
 

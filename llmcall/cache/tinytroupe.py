@@ -9,7 +9,6 @@ nothing is imported or run.
 from __future__ import annotations
 
 import ast
-import os
 import pickle
 import re
 from io import BytesIO
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import resolve as config
 from ..errors import APIError, CacheCorruptError
 from ..models.capabilities import resolve
+from ..notices import logger
 from ..requests.keys import key_of, normalizer
 from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import asked_parameters, check_names, given_parameters
@@ -29,7 +29,7 @@ from .record import UNREADABLE
 if TYPE_CHECKING:
     from ..config.settings import Settings
 
-__all__ = ["read", "readable", "recognized"]
+__all__ = ["namespace_of", "read", "recognized"]
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 DEPTH = 100  # levels of nesting; a key of TinyTroupe's has about ten
@@ -68,51 +68,30 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to an object outside")
 
 
-def recognized(path: str | os.PathLike[str]) -> bool:
+def recognized(path: str) -> bool:
     """Return whether a file is a pickle, as far as its first byte tells."""
     with open(path, "rb") as file:
         return file.read(1) == PICKLE
 
 
-def readable(path: str | os.PathLike[str], classes: tuple[type[Any], ...] = ()) -> list[Record]:
-    """Return the records of a pickle cache, and say in the log what could not be read; as :func:`read`."""
-    records, unreadable = read(path, classes=classes)
-    if unreadable:
-        import logging
-
-        logging.getLogger("llmcall").warning(
-            "%s: %d of %d entries could not be read: %s%s",
-            os.fspath(path),
-            len(unreadable),
-            len(unreadable) + len(records),
-            "; ".join(unreadable[:REASONS]),
-            "; …" if len(unreadable) > REASONS else "",
-        )
-    return records
-
-
-def read(
-    path: str | os.PathLike[str], settings: Settings | None = None, classes: tuple[type[Any], ...] = ()
-) -> tuple[list[Record], list[str]]:
-    """Return the records of a pickle cache, and why others could not be read.
+def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
+    """Return the records of a pickle cache in the order of the file, and say in the log what could not be read.
 
     Nothing in the file is run. ``REASONING_EFFORT``, which TinyTroupe did not write down, is taken from the settings,
     as are aliases, namespace and normalizers: a script that repeats a call with these settings finds its answer. An
     entry with ``top_p=0`` becomes a second record, for calls without ``top_p``.
 
-    :param settings: ``None`` means the process's.
     :param classes: those that were a ``response_format``, found by the module and name in a key, else by the name.
-    :returns: the records in the order of the file, and one line for each entry that could not be read.
     :raises CacheCorruptError: where the file is no such cache.
     """
-    known = settings or config.settings()
+    settings = config.settings()
     records: dict[str, Record] = {}
     unreadable = []
     for number, (key, value) in enumerate(_entries(path).items(), 1):
         try:
             response = _plain(value)
             check_chat(response)
-            request = _request(key, known, classes)
+            request = _request(key, settings, classes)
             record = _record(request, response)
             if records.setdefault(record.cache_key, record).response != response:
                 raise ValueError("it is another answer to a request that stands in the file before")
@@ -122,19 +101,24 @@ def read(
         except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
             reason = str(error)
             unreadable.append(f"entry {number}: {reason if len(reason) <= REASON else reason[:REASON] + '…'}")
-    return list(records.values()), unreadable
+    if unreadable:
+        logger().warning(
+            "%s: %d of %d entries could not be read: %s%s",
+            path, len(unreadable), len(unreadable) + len(records), "; ".join(unreadable[:REASONS]),
+            "; …" if len(unreadable) > REASONS else "",
+        )  # fmt: skip
+    return list(records.values())
 
 
-def _entries(path: str | os.PathLike[str]) -> dict[Any, Any]:
-    name = os.fspath(path)
+def _entries(path: str) -> dict[Any, Any]:
     with open(path, "rb") as file:
         data = file.read()
     try:
         entries = _Unpickler(BytesIO(data)).load()
     except UNREADABLE as error:
-        raise CacheCorruptError(f"{name} cannot be read as a pickle: {error}") from error
+        raise CacheCorruptError(f"{path} cannot be read as a pickle: {error}") from error
     if not isinstance(entries, dict):
-        raise CacheCorruptError(f"{name} is no cache of TinyTroupe: it holds no dict")
+        raise CacheCorruptError(f"{path} is no cache of TinyTroupe: it holds no dict")
     return entries
 
 
@@ -179,7 +163,7 @@ def _request(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> di
     check_names(given)
     model = resolve(model, settings.aliases)
     messages = asked_messages(check_messages(params.get("messages")), normalizer(settings.cache_normalize))
-    namespace = _namespace(model, settings)
+    namespace = namespace_of(model, settings)
     return {
         "model": model,
         "messages": messages,
@@ -242,7 +226,7 @@ def _name_before(text: str, position: int) -> str:
     return names[-1] if names else "key"
 
 
-def _namespace(model: str, settings: Settings) -> str:
+def namespace_of(model: str, settings: Settings) -> str:
     """Return the namespace of the model's endpoints, else the cache's, as the clients do."""
     names = {endpoint.namespace for endpoint in settings.endpoints if model in endpoint.models}
     return (names.pop() if len(names) == 1 else None) or settings.cache_namespace

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "at_position", "cassette", "close_named",
-    "current_cassette", "function_scope", "guards", "innermost", "is_any_open", "named_cassette",
-    "open_cassettes", "pop", "position", "push", "set_named",
+    "current_cassette", "function_scope", "guards", "header_namespaces", "innermost", "is_any_open", "open_cassettes",
+    "pop", "position", "push", "set_named",
 ]  # fmt: skip
 
 Place = tuple[int, ...]  # in the order of the calls
@@ -305,12 +305,12 @@ class Cassette:
             if found is None and key in self._gained:
                 found = unpack(key, self._gained[key])
             if found is not None:
-                self._note(key, place)
+                self._note_use(key, place)
                 if found.kind == "function":
                     self._skipped.add(_function_path(found))
             return found
 
-    def _note(self, key: str, place: Place) -> None:
+    def _note_use(self, key: str, place: Place) -> None:
         now = tuple(filter(None, scopes.standing().split("/"))), place
         self._first[key] = min(self._first.get(key, now), now)
 
@@ -333,7 +333,7 @@ class Cassette:
             if found is not None:
                 return found
             self._gained[record.cache_key] = pack(record)
-            self._note(record.cache_key, place)
+            self._note_use(record.cache_key, place)
             if self._writes_on and self.write_at_end:
                 self._write_on(record)
             return record
@@ -447,7 +447,7 @@ def _digest(hash: Any) -> bytes | None:
 # Which one is open
 
 _open: list[Cassette] = []
-_named: list[Cassette] = []  # the one that the settings name, which stands under those that code opens
+_named: Cassette | None = None  # the one that the settings name, which stands under those that code opens
 _lock = threading.RLock()
 _position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default=())
 
@@ -467,12 +467,8 @@ def pop(closed: Cassette) -> None:
 
 def set_named(cassette: Cassette | None) -> None:
     """Let a cassette count wherever code opens none; ``None`` lets none."""
-    _named[:] = [] if cassette is None else [cassette]
-
-
-def named_cassette() -> Cassette | None:
-    """Return the cassette that counts wherever code opens none, or ``None``."""
-    return _named[0] if _named else None
+    global _named
+    _named = cassette
 
 
 def innermost() -> Cassette | None:
@@ -482,12 +478,12 @@ def innermost() -> Cassette | None:
 
 def open_cassettes() -> tuple[Cassette, ...]:
     """Return the cassettes that are open, the innermost last; one that began several times stands there as often."""
-    return (*_named, *_open)
+    return tuple(_open) if _named is None else (_named, *_open)
 
 
 def is_any_open() -> bool:
     """Return whether a cassette is open, in code or by the settings."""
-    return bool(_open or _named)
+    return bool(_open) or _named is not None
 
 
 def header_namespaces() -> dict[str, str] | None:
@@ -514,9 +510,6 @@ def at_position(place: Place) -> Iterator[None]:
         yield
     finally:
         _position.reset(token)
-
-
-_at_exit: list[Any] = []
 
 
 class ActiveCassette(NamedTuple):
@@ -560,8 +553,7 @@ def current_cassette() -> Cassette | None:
     if opened is not None:
         return opened
     settings = config.settings()
-    named = named_cassette()
-    if settings.cassette_path is None and named is None:
+    if settings.cassette_path is None and _named is None:
         return None
     return _renamed(settings)
 
@@ -570,9 +562,8 @@ def _renamed(settings: Settings) -> Cassette | None:
     """Open what the settings name, in place of what they named before."""
     path, mode = settings.cassette_path, settings.cassette_mode
     with _lock:
-        named = named_cassette()
-        if named is not None and path is not None and (str(named.path), named.mode) == (path, mode):
-            return named
+        if _named is not None and path is not None and (str(_named.path), _named.mode) == (path, mode):
+            return _named
         close_named()
         if path is None:
             return None
@@ -583,13 +574,12 @@ def _renamed(settings: Settings) -> Cassette | None:
         return made
 
 
+@functools.cache
 def _close_at_exit() -> None:
-    if not _at_exit:
-        import atexit
-        import logging  # its own end comes after ours, if it is imported before
+    import atexit
+    import logging  # noqa: F401  # its own end comes after ours, if it is imported before
 
-        _at_exit.append(logging)
-        atexit.register(lambda: close_named(getattr(sys, "last_value", None)))
+    atexit.register(lambda: close_named(getattr(sys, "last_value", None)))
 
 
 def close_named(error: BaseException | None = None) -> None:
@@ -598,7 +588,7 @@ def close_named(error: BaseException | None = None) -> None:
     :param error: what ended the run, or ``None``.
     """
     with _lock:
-        named = named_cassette()
+        named = _named
         if named is not None:
             set_named(None)
             named.stop(error)

@@ -188,12 +188,7 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number)
-
-
-def _read_json(text: str) -> Any:
-    value, end = _decoder.raw_decode(text) if text.startswith("{") else (None, 0)
-    return value if text[end:] in ("\n", "") else _decoder.decode(text)
+_read_json = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number).decode
 
 
 def _check_header(entry: dict[str, Any]) -> None:

@@ -263,6 +263,7 @@ def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch) -> N
     """A traceback shows the program's lines and at most two of llmcall's; all of them where that is asked for."""
     with refusing() as address, client_for(address, on_error="raise", retry_max_attempts=1) as client:
         ask = llmcall.LLMCall(user="Hello {{ name }}", client=client)
+        Path("damaged.jsonl").write_text("<<<<<<< ours\n")
 
         def ask_about(item: int) -> Any:
             return client.send_message(f"item {item}")
@@ -278,6 +279,10 @@ def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch) -> N
             "LLMCall.map": (lambda: ask.map([{"name": "Lisa"}]), ServiceError),
             "wrong argument": (lambda: client.send_message([{"role": "user", "content": 5}]), TypeError),
             "missing variable": (lambda: ask(), llmcall.TemplateError),
+            "cassette": (lambda: llmcall.cassette("damaged.jsonl").open(), llmcall.CacheCorruptError),
+            "load": (lambda: client.cache.load("damaged.jsonl"), llmcall.CacheCorruptError),
+            "compare": (lambda: llmcall.compare("damaged.jsonl", "damaged.jsonl"), llmcall.CacheCorruptError),
+            "configure": (lambda: llmcall.configure(cache_mode="sometimes"), llmcall.ConfigError),
         }
         for name, (act, kind) in ways.items():
             error = leaving(act)

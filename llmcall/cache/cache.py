@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import CacheCorruptError, CacheError
 from ..forks import after_fork_in_child
 from ..notices import logger, warn_once
+from ..tracebacks import short_traceback
 from ..types import record_of
 from .record import REMEDY, pack, unpack
 from .storage import CacheSource, each_row
@@ -241,6 +242,7 @@ class ResponseCache:
 
         return export(path, self.records(where=where))
 
+    @short_traceback
     def load(
         self,
         path: str | os.PathLike[str] | ResponseCache,

@@ -22,6 +22,7 @@ from ..forks import after_fork_in_child
 from ..notices import Failures, warn_once
 from ..replay import scopes
 from ..text import brief
+from ..tracebacks import short_traceback
 from ..types import Request
 from . import format
 from .format import NAMESPACES, header_differences, header_of, layer_of
@@ -109,6 +110,7 @@ class Cassette:
 
     # Opening and closing
 
+    @short_traceback
     def __enter__(self) -> Cassette:
         self.start()
         push(self)
@@ -120,6 +122,7 @@ class Cassette:
         pop(self)
         self.stop(error)
 
+    @short_traceback
     def open(self) -> Cassette:
         """Let it answer and record until :meth:`close`, as in a notebook across cells; it is written as it goes.
 

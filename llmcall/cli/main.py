@@ -219,13 +219,10 @@ def demo(context: click.Context, arguments: tuple[str, ...]) -> None:
 
     It is played from recorded answers, then once more with one person changed.
     """
-    from importlib.util import module_from_spec, spec_from_file_location
+    import runpy
 
-    spec = spec_from_file_location("market_day", _demo_script())
-    assert spec is not None and spec.loader is not None
-    sys.modules["market_day"] = script = module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.main(context.command_path, *arguments)
+    play = runpy.run_path(str(_demo_script()), run_name="market_day")["main"]
+    play(context.command_path, *arguments)
 
 
 def _demo_script() -> Path:

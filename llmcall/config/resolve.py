@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..forks import after_fork_in_child
 from ..notices import forget_notices, warn_once
+from ..tracebacks import short_traceback
 from .settings import (
     CONFIGURED,
     DOTENV,
@@ -175,6 +176,7 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = No
         return made.overlaid(_layers.forced_layer(made.layer()))
 
 
+@short_traceback
 def configure(**overrides: Any) -> None:
     """Set settings for the whole process, above environment and files, which are looked at again.
 

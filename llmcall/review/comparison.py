@@ -15,6 +15,7 @@ from ..cassettes.format import without_collection
 from ..errors import CacheError
 from ..explain.differences import passages, pieces
 from ..text import OUTSIDE, brief, printable
+from ..tracebacks import short_traceback
 from ..types import Record, message_text
 from .runs import Run, first_level, load, same_answer
 
@@ -255,6 +256,7 @@ class Comparison:
                 yield f"{scopes}, call {partings[0].place}{which}: {WHY[why]}: {what}"
 
 
+@short_traceback
 def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     """Compare a run with others of the same program.
 

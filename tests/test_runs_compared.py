@@ -250,6 +250,13 @@ def test_diff_of_scopes() -> None:
     assert empty.exit_code == 1 and "nothing is recorded in the scope 'rep-9'" in empty.output
 
 
+def test_nothing_to_show(tmp_path: Path) -> None:
+    """A scope or a folder that holds no record is told in a sentence."""
+    for arguments in (["show", "--scope", "nobody"], ["show", str(tmp_path)], ["report", str(tmp_path), "-o", "p.html"]):
+        done = run(*arguments)
+        assert done.exit_code == 1 and "nothing is recorded in" in done.stderr and not Path("p.html").exists()
+
+
 def test_show_by_round() -> None:
     """show prints each actor's calls together, or the n-th call of each beside the others'."""
     path = play("a.jsonl")

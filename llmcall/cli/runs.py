@@ -41,14 +41,17 @@ def _load(run: str | None, scope: str | None) -> Run:
     if run is None:
         if scope is None:
             raise click.UsageError("name a run: a cassette, an exported file, or --scope NAME of the cache")
-        return load((settings().cache_path, scope))
-    if not Path(run).exists():
+        found = load((settings().cache_path, scope))
+    elif not Path(run).exists():
         raise click.UsageError(f"{run} does not exist")
-    found = load(run)
-    if scope is None:
-        return found
-    below = [record for record in found.records if f"{record.scope}/".startswith(f"{scope}/")]
-    return found._replace(records=below, name=f"the scope {scope!r} of {found.name}")
+    else:
+        found = load(run)
+        if scope is not None:
+            below = [record for record in found.records if f"{record.scope}/".startswith(f"{scope}/")]
+            found = found._replace(records=below, name=f"the scope {scope!r} of {found.name}")
+    if not found.records:
+        raise CacheError(f"nothing is recorded in {found.name}")
+    return found
 
 
 @click.command()

@@ -115,8 +115,8 @@ ENDPOINT_KEYS = {
         ("models", values.names, "The models that it answers for", "gpt-4o-mini, text-embedding-3-small"),
         ("api_type", values.name, "Its client; azure where an Azure endpoint or version is given", "azure"),
         ("api_key", values.credential, "Its key", "${AZURE_EAST_KEY}"),
-        ("base_url", values.address, "The address of an OpenAI-compatible server", "https://east.example.com/v1"),
-        ("azure_endpoint", values.address, "The address of the Azure resource", "https://east.openai.azure.com"),
+        ("base_url", values.check_address, "The address of an OpenAI-compatible server", "https://east.example.com/v1"),
+        ("azure_endpoint", values.check_address, "The address of the Azure resource", "https://east.openai.azure.com"),
         ("azure_api_version", values.name, "The version of Azure's API", "2024-10-21"),
         ("deployment", values.name, "The name of the deployment, where it is not the model's", "gpt-4o-mini-east"),
         ("organization", values.organization, "The organization that is billed", "org-example"),
@@ -269,13 +269,13 @@ class Settings:
         "The model that makes embeddings")
     context_window: int = _setting("OpenAI", "CONTEXT_WINDOW", values.integer(0), 4096,
         "How long prompt and answer of a local model may be together, in tokens; 0: as long as it was trained for")
-    base_url: str | None = _setting("OpenAI", "BASE_URL", values.address, None,
+    base_url: str | None = _setting("OpenAI", "BASE_URL", values.check_address, None,
         "The address of an OpenAI-compatible server, e.g. http://localhost:8000/v1; empty: the client's own")
     api_key: str | Callable[[], Any] | None = _setting("OpenAI", "API_KEY", values.credential, None,
         "The key; better kept in the environment or in .env, else as ${NAME} and never as the key itself")
     organization: str | None = _setting("OpenAI", "ORGANIZATION", values.organization, None,
         "The organization that is billed")
-    azure_endpoint: str | None = _setting("OpenAI", "AZURE_ENDPOINT", values.address, None,
+    azure_endpoint: str | None = _setting("OpenAI", "AZURE_ENDPOINT", values.check_address, None,
         "The address of the Azure resource, e.g. https://name.openai.azure.com")
     azure_api_version: str | None = _setting("OpenAI", "AZURE_API_VERSION", values.name, None,
         "The version of Azure's API, e.g. 2024-10-21")

@@ -1,9 +1,9 @@
 """The values of settings: text or Python values in, checked values out.
 
 The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a value and the place
-where it was found (for messages), that of paths also the folder that a relative one starts from. Text that is empty gives ``UNSET``:
-its source says nothing. The word ``none`` gives ``None``, except to the parsers of ``WORDS``, to which it is a word
-like any other.
+where it was found (for messages), that of paths also the folder that a relative one starts from. Text that is empty
+gives ``UNSET``: its source says nothing. The word ``none`` gives ``None``, except to the parsers of ``WORDS``, to which
+it is a word like any other.
 """
 
 from __future__ import annotations
@@ -266,11 +266,6 @@ _ADDRESS = re.compile(
 )
 _PLAIN = re.compile(r"https?://([A-Za-z0-9.-]+)(?::[0-9]+)?(?:/|\Z)")
 _PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
-
-
-def address(value: Any, where: str) -> str:
-    """Return the address of an HTTP server."""
-    return check_address(value, where)
 
 
 def check_address(value: Any, where: str = "base_url") -> str:

@@ -259,7 +259,7 @@ def leaving(act: Callable[[], object]) -> BaseException:
     return raised.value
 
 
-def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A traceback shows the program's lines and at most two of llmcall's; all of them where that is asked for."""
     with refusing() as address, client_for(address, on_error="raise", retry_max_attempts=1) as client:
         ask = llmcall.LLMCall(user="Hello {{ name }}", client=client)
@@ -295,3 +295,5 @@ def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch) -> N
         assert len("".join(traceback.format_exception(leaving(ways["map"][0]))).splitlines()) < 40
         monkeypatch.setenv("LLMCALL_TRACEBACK", "full")
         assert inner_frames(leaving(ways["map"][0])) > 10
+        llmcall.settings()
+    assert "LLMCALL_TRACEBACK" not in caplog.text  # it is a variable that is known

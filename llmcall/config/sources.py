@@ -52,7 +52,7 @@ SDK_VARIABLES = {
     "AZURE_OPENAI_AD_TOKEN": "azure_ad_token",
     "OPENAI_ORG_ID": "organization",
 }
-OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE"}
+OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE", "LLMCALL_TRACEBACK"}
 
 # TinyTroupe's keys in [OpenAI] that are ours under another name, and those that mean nothing here.
 ANCESTOR_KEYS = {

@@ -277,7 +277,7 @@ class Scope:
     def __init__(self, name: str | None, *, process: bool = False) -> None:
         self.name = name
         self.process = process
-        self._draws = Draws()
+        self._draws: Draws | None = None  # made where it is the outermost one
         self._entered: list[Active] = []
 
     def __enter__(self) -> Scope:
@@ -296,6 +296,8 @@ class Scope:
         around = current()
         own = () if generator is None else (generator,)
         if around is None or not around.path:
+            with _lock:  # several threads may enter it at once
+                self._draws = self._draws or Draws()
             return Active(self.name, self._draws, outer, self, own)
         generators = (*around.generators, *own)
         return Active(f"{around.path}/{self.name}", around.draws, outer, self, generators, around.journal)

@@ -177,7 +177,7 @@ class RedisStorage:
     :raises ConfigError: where it cannot be read, or redis-py is not installed.
     """
 
-    takes_one_at_a_time = is_near = False
+    is_near = False
 
     def __init__(self, address: str) -> None:
         self._server = RedisServer(address)

@@ -67,7 +67,7 @@ class SqliteStorage:
     :param directory: with ``~`` and variables as diskcache expands them.
     """
 
-    takes_one_at_a_time = is_near = True
+    is_near = True
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._reader: sqlite3.Connection | None = None

@@ -33,10 +33,6 @@ class Storage(Protocol):
     """
 
     @property
-    def takes_one_at_a_time(self) -> bool:
-        """Return whether several threads that store at once only wait for one another."""
-
-    @property
     def is_near(self) -> bool:
         """Return whether a look-up takes microseconds and waits for nobody, so that an event loop may stand still."""
 

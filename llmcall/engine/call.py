@@ -159,8 +159,7 @@ def _asked(call: PreparedCall, policy: RetryPolicy, stream: bool, wants_room: bo
         if wants_room and is_cut(sent.response, call.request):
             _count(call, sent.response, sent.endpoint)
             raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
-        in_turn = call.cache is not None and call.cache.storage.takes_one_at_a_time
-        return {key: (yield Do(functools.partial(_stored, call, sent), in_turn))}
+        return {key: (yield Do(functools.partial(_stored, call, sent)))}
 
     outcomes: Outcomes = yield from (ask([call]) if stream else share([call], ask, policy))
     return outcomes[key]

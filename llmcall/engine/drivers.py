@@ -12,15 +12,13 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import RequestTimeoutError
-from ..forks import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-    from concurrent.futures import ThreadPoolExecutor
 
     from ..cache.cache import ResponseCache
     from ..types import Request
@@ -261,13 +259,9 @@ class Close(NamedTuple):
 
 
 class Do(NamedTuple):
-    """Run a function that may block on the disk.
-
-    :param in_turn: whether those of many calls had better be run one after the other.
-    """
+    """Run a function that may block on the disk."""
 
     function: Callable[[], Any]
-    in_turn: bool = False
 
     def perform(self) -> Any:
         """Run it."""
@@ -277,19 +271,8 @@ class Do(NamedTuple):
         """Run it in a thread, to its end even where its caller is cancelled meanwhile."""
         import asyncio
 
-        thread = _thread_of_its_own() if self.in_turn else None
-        running = asyncio.get_running_loop().run_in_executor(thread, copy_context().run, self.function)
+        running = asyncio.get_running_loop().run_in_executor(None, copy_context().run, self.function)
         return await asyncio.shield(running)
-
-
-@lru_cache(maxsize=1)
-def _thread_of_its_own() -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(1, thread_name_prefix="llmcall")
-
-
-after_fork_in_child(_thread_of_its_own.cache_clear)
 
 
 class Emit(NamedTuple):

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, TemplateError
@@ -253,8 +254,6 @@ class _UnprintableError(TypeError):
 
 def _printable(value: Any) -> Any:
     """Refuse to print what Python shows by its address, which is another one in each process."""
-    from types import BuiltinFunctionType, FunctionType, MethodType
-
     kind: Any = type(value)
     if kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__:
         raise _UnprintableError(f"it prints a {kind.__name__}, which has no text of its own (no __str__)")

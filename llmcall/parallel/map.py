@@ -226,9 +226,10 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     stop = Stop(context.run(current_stop))
     is_own = options.scope_is_new and active is not None and "/" not in active.path  # nobody comes back to it
     group = TaskGroup(job, context, active, stop, cassette, notes_draws=not is_own)
-    if _is_process_pool(options.executor):
+    kinds = {kind.__name__ for kind in type(options.executor).__mro__}
+    if "ProcessPoolExecutor" in kinds:
         check_picklable(job)
-    if _is_elsewhere(options.executor):
+    if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
         group.state()  # what cannot travel is said now: an executor would wrap it in an error of its own
     place = cassette.place() if cassette is not None else cassettes.position()
     count = length_of(items)
@@ -240,21 +241,6 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
             yield run
         finally:
             run.close()
-
-
-def _is_process_pool(executor: Executor | None) -> bool:
-    return _is_a("concurrent.futures.process", "ProcessPoolExecutor", executor)
-
-
-def _is_elsewhere(executor: Executor | None) -> bool:
-    """Return whether an executor is known to pickle what it is given."""
-    return _is_process_pool(executor) or _is_a("distributed.cfexecutor", "ClientExecutor", executor)
-
-
-def _is_a(module: str, kind: str, executor: Executor | None) -> bool:
-    """Return whether an executor is of a kind, without importing where that is defined."""
-    found = sys.modules.get(module)
-    return found is not None and isinstance(executor, getattr(found, kind))
 
 
 # Results

@@ -153,6 +153,8 @@ class TaskGroup:
     :param cassette: the one that is open.
     :param notes_draws: whether anybody can come back to the scope of an item after the map.
     :ivar is_over: whether no task may begin any more.
+    :ivar counts: the draws that were made in each item's scopes before the map began, once :meth:`state` was called.
+    :ivar gained: likewise what the cassette gained there.
     """
 
     def __init__(
@@ -170,8 +172,8 @@ class TaskGroup:
         self.token = os.urandom(8).hex()
         self._lock = threading.Lock()
         self._state: bytes | None = None
-        self._counts: dict[str, Counts] = {}
-        self._gained: dict[str, Gained] = {}
+        self.counts: dict[str, Counts] = {}
+        self.gained: dict[str, Gained] = {}
         _groups[self.token] = self
 
     @property
@@ -197,17 +199,9 @@ class TaskGroup:
     def _packed(self) -> bytes:
         gained = self.cassette.gained() if self.cassette is not None else []
         if self.active is not None:
-            self._counts, self._gained = _by_item(self.active, gained)
+            self.counts, self.gained = _by_item(self.active, gained)
             gained = [(record, place) for record, place in gained if not _path(record)]
         return pack_state(self.cassette, gained)
-
-    def counts(self, name: str) -> Counts:
-        """Return the draws that were made in an item's scopes before the map began."""
-        return self._counts.get(name, {})
-
-    def gained(self, name: str) -> Gained:
-        """Return what the cassette gained in an item's scopes before the map began."""
-        return self._gained.get(name, [])
 
 
 def _by_item(active: Active, gained: Gained) -> tuple[dict[str, Counts], dict[str, Gained]]:
@@ -252,27 +246,19 @@ class Task:
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
         state = group.state()
-        remote = RemoteTask(
-            this_process(), group.token, state, group.job, self.item, self.position, group.counts(name),
-            group.gained(name),
-        )  # fmt: skip
-        return _arrived, tuple(remote)
-
-    def __repr__(self) -> str:
-        return f"Task({self.position})"
+        counts, gained = group.counts.get(name, {}), group.gained.get(name, [])
+        return _arrived, (group.token, state, group.job, self.item, self.position, counts, gained)
 
 
 class RemoteTask(NamedTuple):
     """Be a task of another process.
 
-    :param home: the map's process.
     :param token: tells the map from others.
     :param state: what is to hold, as :func:`pack_state` returns it.
     :param counts: the draws that were made in the item's scopes before the map began.
     :param gained: what the cassette gained there.
     """
 
-    home: tuple[int, bytes]
     token: str
     state: bytes
     job: Job
@@ -284,7 +270,8 @@ class RemoteTask(NamedTuple):
     def run(self) -> Outcome:
         """Run it here, where settings, cassette and budgets of the map's process hold meanwhile."""
         with session_for(self.state) as session:
-            session.know(self.gained)
+            if session.cassette is not None:
+                session.cassette.know(self.gained)
             draws = TaskDraws(Draws(self.counts))
             outcome = _outcome(_known(self.token, self.job), self.item, self.position, draws, None)
             report = session.report(list(draws.taken))
@@ -305,7 +292,7 @@ def run_task(task: Task | RemoteTask) -> Outcome:
 def _arrived(*fields: Any) -> Task | RemoteTask:
     """Return a task that was pickled: for this process, where it never left it."""
     remote = RemoteTask(*fields)
-    group = _groups.get(remote.token) if remote.home == this_process() else None
+    group = _groups.get(remote.token)
     return remote if group is None else Task(group, remote.item, remote.position)
 
 
@@ -366,14 +353,6 @@ def _traceback(error: BaseException) -> str:
 # What holds in a worker
 
 
-_token = os.urandom(8)
-
-
-def this_process() -> tuple[int, bytes]:
-    """Return what this process is known by, among those of all machines."""
-    return os.getpid(), _token
-
-
 class WorkerState(NamedTuple):
     """Hold what is to hold in a worker.
 
@@ -424,6 +403,7 @@ class WorkerSession:
     """Let the state of another process hold in this one, until it is closed.
 
     :ivar users: how many tasks run in it.
+    :ivar cassette: the one that stands for the open one of the other process.
     """
 
     def __init__(self, state: bytes) -> None:
@@ -431,7 +411,7 @@ class WorkerSession:
         self.state = state
         self.users = 0
         self._usage = _UsageLog()
-        self._cassette: WorkerCassette | None = None
+        self.cassette: WorkerCassette | None = None
         self._closing = ExitStack()
         _close_inherited_cassettes()
         config.unpack(unpacked.settings)
@@ -439,20 +419,15 @@ class WorkerSession:
             opened.enter_context(budgets.opened(unpacked.budgets))
             opened.enter_context(metering.watching(self._usage))
             if unpacked.cassette is not None:
-                self._cassette = WorkerCassette(*unpacked.cassette)
-                opened.enter_context(self._cassette)
-                self.know(unpacked.gained)
+                self.cassette = WorkerCassette(*unpacked.cassette)
+                opened.enter_context(self.cassette)
+                self.cassette.know(unpacked.gained)
             self._closing = opened.pop_all()
         self._generation = config.generation()
 
-    def know(self, gained: Gained) -> None:
-        """Take in what the cassette at home gained before."""
-        if self._cassette is not None:
-            self._cassette.know(gained)
-
     def is_unchanged(self, cassette: Cassette | None) -> bool:
         """Return whether settings and cassette are still those of the session."""
-        return config.generation() == self._generation and cassette is self._cassette
+        return config.generation() == self._generation and cassette is self.cassette
 
     def close(self) -> None:
         """Let the state hold no longer."""
@@ -460,7 +435,7 @@ class WorkerSession:
 
     def report(self, draws: list[tuple[bytes, int]]) -> WorkerReport:
         """Return what was not sent home yet."""
-        cassette = self._cassette
+        cassette = self.cassette
         with _changed:
             failures = process_failures if cassette is None else cassette.failures
             events = _taken(cassette.events) if cassette is not None else []
@@ -485,8 +460,8 @@ _sessions: list[WorkerSession] = []  # the one that holds in this process
 
 def _begin_anew() -> None:
     """Forget, in a forked process, what the parent works at."""
-    global _changed, _token
-    _changed, _token = threading.Condition(), os.urandom(8)
+    global _changed, _groups
+    _changed, _groups = threading.Condition(), WeakValueDictionary()
     _sessions.clear()
 
 
@@ -550,13 +525,13 @@ class WorkerCassette(Cassette):
 
     def find(self, request: Request, place: Place) -> Record | None:
         """Return the recorded answer of a request, or ``None``."""
-        return self._noted(super().find(request, place), place)
+        return self._told_home(super().find(request, place), place)
 
     def find_key(self, cache_key: str, place: Place) -> Record | None:
         """Return the record of a key, or ``None``."""
-        return self._noted(super().find_key(cache_key, place), place)
+        return self._told_home(super().find_key(cache_key, place), place)
 
-    def _noted(self, found: Record | None, place: Place) -> Record | None:
+    def _told_home(self, found: Record | None, place: Place) -> Record | None:
         if found is not None:
             self._tell_home("find_key", found.cache_key, place)
         return found

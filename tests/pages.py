@@ -102,7 +102,7 @@ def command(line: str, *, shown: bool) -> None:
     if words[0] not in RUN:
         return
     if words[0] == "llmcall" and words[1] != "run" and not settings:
-        from llmcall.cli.main import main
+        from commands import main
 
         result = CliRunner().invoke(main, words[1:], prog_name="llmcall")
         output, code = result.output, result.exit_code

@@ -1,6 +1,7 @@
 """The form of cassettes and exports: what is written, what is read back, what is refused, credentials above all.
 
 The fakes of credentials are built up so that no scanner of this file finds one.
+Private imports: the file has a grammar, and so has what looks like a credential.
 """
 
 from __future__ import annotations

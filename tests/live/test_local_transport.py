@@ -1,4 +1,7 @@
-"""The model in this process: answers, errors, order, threads, interrupts, forks and the end of the process."""
+"""The model in this process: answers, errors, order, threads, interrupts, forks and the end of the process.
+
+The transport is asked itself: no cache, and nothing that is tried again, stands before the model.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from .. import workload
@@ -32,21 +33,30 @@ def run(bench: Bench) -> list[Group]:
 
 def different_answers(subject: Any, folder: str, address: str) -> Iterator[float | None]:
     """Let all ask a question that is new in each round; yield how many answers there are."""
-    with closing(subject.Contestant(folder, base_url(address))) as contestant:
-        yield None
-        for number in itertools.count():
+    yield None
+    for number in itertools.count():
+        with _contestant(subject, folder, address, number) as contestant:
             yield float(len(set(_answers(contestant, number, range(ACTORS)).values())))
 
 
 def own_answers(subject: Any, folder: str, address: str) -> Iterator[float | None]:
     """Let all ask twice, the second time from the last to the first; yield how many get their answer again."""
-    with closing(subject.Contestant(folder, base_url(address))) as contestant:
-        yield None
-        for number in itertools.count():
+    yield None
+    for number in itertools.count():
+        with _contestant(subject, folder, address, number) as contestant:
             recorded = _answers(contestant, number, range(ACTORS))
             contestant.settle()
             replayed = _answers(contestant, number, reversed(range(ACTORS)))
             yield float(sum(recorded[actor] == replayed[actor] for actor in recorded))
+
+
+def _contestant(subject: Any, folder: str, address: str, number: int) -> closing[Any]:
+    """Return a contestant that has recorded nothing yet."""
+    fresh = Path(folder, str(number))
+    fresh.mkdir(parents=True)
+    contestant = subject.Contestant(str(fresh), base_url(address))
+    contestant.tell_draws_apart()
+    return closing(contestant)
 
 
 def _answers(contestant: Any, number: int, actors: Iterable[int]) -> dict[int, str]:

@@ -44,6 +44,9 @@ class SyncContestant:
         """Return a reply's text."""
         raise NotImplementedError
 
+    def tell_draws_apart(self) -> None:
+        """Record the answers to equal requests one by one, where the library can."""
+
     def settle(self) -> None:
         """Make what was recorded replayable in this process, where that takes a step."""
 

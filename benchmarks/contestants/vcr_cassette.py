@@ -16,6 +16,7 @@ __all__ = ["Contestant"]
 class Contestant(SyncContestant):
     """Call the SDK while a cassette is open."""
 
+    repeats = True  # what was recorded once answers many times; by default vcrpy replays each answer once
     threads = False  # the open cassette is one for all threads, and its recording is not made for them
 
     def __init__(self, folder: str, base_url: str) -> None:
@@ -26,7 +27,7 @@ class Contestant(SyncContestant):
     def _open(self) -> None:
         recorder = vcr.VCR(record_mode="new_episodes", match_on=["method", "uri", "body"])
         self._opened = recorder.use_cassette(
-            f"{self.folder}/cassette.yaml", allow_playback_repeats=True, filter_headers=["authorization"],
+            f"{self.folder}/cassette.yaml", allow_playback_repeats=self.repeats, filter_headers=["authorization"],
             ignore_hosts=[], before_record_request=_chat_only,
         )  # fmt: skip
         self._opened.__enter__()
@@ -34,6 +35,11 @@ class Contestant(SyncContestant):
     def ask(self, prepared: Any) -> Any:
         """Return the SDK's model of the response."""
         return self.client.chat.completions.create(model=MODEL, messages=prepared)
+
+    def tell_draws_apart(self) -> None:
+        """Open the cassette as vcrpy does by default."""
+        self.repeats = False
+        self.settle()
 
     def settle(self) -> None:
         """Write the cassette and open it again: what it recorded it replays only then."""

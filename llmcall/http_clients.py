@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .clients.api_errors import failure
+from .clients.api_errors import failure, http_library
 from .clients.base import LLMClient
 from .clients.sdk_transport import ChunkReader, is_own_request
 from .config.settings import Endpoint
@@ -672,14 +672,6 @@ def _classes(http: ModuleType) -> Classes:
     return Classes(Transport, EventStream)
 
 
-def _library_of_the_sdk() -> ModuleType:
-    """Return the HTTP library that the installed openai SDK uses: httpx for openai 2, httpx2 for openai 3."""
-    import openai
-
-    base = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
-    return importlib.import_module(base.__module__.partition(".")[0])
-
-
 def http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
     """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose requests take llmcall's road.
 
@@ -697,14 +689,14 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
 
         client = openai.OpenAI(http_client=llmcall.http_client())
     """
-    http = _library_of_the_sdk()
+    http = http_library()
     calls = ProgramCalls(actor, overrides, every_post=True)
     return http.Client(transport=_classes(http).Transport(calls, transport or http.HTTPTransport()))
 
 
 def async_http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
     """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``; arguments as of :func:`http_client`."""
-    http = _library_of_the_sdk()
+    http = http_library()
     calls = ProgramCalls(actor, overrides, every_post=True)
     return http.AsyncClient(transport=_classes(http).Transport(calls, transport or http.AsyncHTTPTransport()))
 

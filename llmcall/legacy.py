@@ -7,7 +7,7 @@ import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from .clients.api_errors import mapped_error
+from .clients.api_errors import http_library, mapped_error
 from .clients.openai import NO_KEY, OpenAIClient
 from .clients.registry import client as shared_client
 from .engine.drivers import drive
@@ -134,7 +134,7 @@ def sdk_error(error: APIError) -> Exception:
     if isinstance(error.__cause__, openai.OpenAIError):
         return error.__cause__
     if isinstance(error, RequestTimeoutError):
-        return openai.APITimeoutError(request=_http().Request("POST", NOWHERE))
+        return openai.APITimeoutError(request=http_library().Request("POST", NOWHERE))
     return _bad_request(error) if isinstance(error, ContextLengthError) else error
 
 
@@ -142,16 +142,9 @@ def _bad_request(error: ContextLengthError) -> Exception:
     """Return the error that the SDK would have raised, had the server said what was found out here."""
     import openai
 
-    response = _http().Response(400, request=_http().Request("POST", NOWHERE))
+    response = http_library().Response(400, request=http_library().Request("POST", NOWHERE))
     body = {"message": f"maximum context length exceeded: {error}", "code": "context_length_exceeded"}
     return openai.BadRequestError(body["message"], response=response, body=body)
-
-
-def _http() -> Any:
-    """Return the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x."""
-    import openai
-
-    return sys.modules[openai.DefaultHttpxClient.__base__.__module__.partition(".")[0]]
 
 
 def is_patched(*names: str) -> bool:

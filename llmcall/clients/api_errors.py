@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
-    "failure", "http_errors", "mapped_error", "masked", "read_answer", "refuse_reported", "request_id",
+    "failure", "http_errors", "http_library", "mapped_error", "masked", "read_answer", "refuse_reported", "request_id",
     "seconds_to_wait", "secrets_of",
 ]  # fmt: skip
 
@@ -213,6 +213,14 @@ def http_errors(*names: str) -> tuple[type[BaseException], ...]:
     """Return exception classes of the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x, or a given client's."""
     libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
     return tuple(getattr(library, name) for library in libraries for name in names)
+
+
+def http_library() -> Any:
+    """Return the HTTP library of the installed SDK: httpx of openai 2.x, httpx2 of 3.x."""
+    import openai
+
+    base = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
+    return sys.modules[base.__module__.partition(".")[0]]
 
 
 def mapped_error(error: BaseException, url: str) -> APIError:

@@ -252,7 +252,8 @@ def test_diff_of_scopes() -> None:
 
 def test_nothing_to_show(tmp_path: Path) -> None:
     """A scope or a folder that holds no record is told in a sentence."""
-    for arguments in (["show", "--scope", "nobody"], ["show", str(tmp_path)], ["report", str(tmp_path), "-o", "p.html"]):
+    folder = str(tmp_path)
+    for arguments in (["show", "--scope", "nobody"], ["show", folder], ["report", folder, "-o", "p.html"]):
         done = run(*arguments)
         assert done.exit_code == 1 and "nothing is recorded in" in done.stderr and not Path("p.html").exists()
 

@@ -17,7 +17,9 @@ from ..bench import Bench, Contender
 from ..contestants import LLMCALL
 from ..figures import Group
 
-__all__ = ["bare", "map_memory", "opening_memory", "record_cassette", "record_map", "replay", "run"]
+__all__ = [
+    "bare", "configure", "map_memory", "memory", "opening_memory", "record_cassette", "record_map", "replay", "run",
+]  # fmt: skip
 
 BARE = "bare diskcache look-ups"
 API_TYPE = "benchmark"  # the client of this name answers in the process
@@ -105,7 +107,7 @@ def bare(subject: Any, folder: str, count: int) -> Iterator[float | None]:
 
 def replay(subject: Any, folder: str, count: int, road: int) -> Iterator[float | None]:
     """Record on one of the roads, then travel it again in each round."""
-    asked = _configure(folder)
+    asked = configure(folder)
     go = _roads(folder, count, asked)[road]
     first = go()
     made = len(asked)
@@ -121,7 +123,7 @@ def replay(subject: Any, folder: str, count: int, road: int) -> Iterator[float |
         yield seconds / count
 
 
-def _configure(folder: str, answer: Callable[[str], str] = workload.answer_to) -> list[str]:
+def configure(folder: str, answer: Callable[[str], str] = workload.answer_to) -> list[str]:
     """Let the configured client answer in this process; return the list that holds what it was asked."""
     import llmcall
     from llmcall.testing import ScriptedClient
@@ -226,16 +228,16 @@ def map_memory(subject: Any, folder: str, count: int) -> Iterator[float | None]:
     """Replay a map of so many items; yield the bytes by which memory grew at most, for each, beyond the results."""
     _map(folder, 10)
     yield None
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     results = _map(folder, count)
     size = sys.getsizeof(results) + sum(map(sys.getsizeof, results))
-    yield (_memory("VmHWM") - before - size) / count
+    yield (memory("VmHWM") - before - size) / count
 
 
 def _map(folder: str, count: int) -> list[str]:
     import llmcall
 
-    asked = _configure(folder)
+    asked = configure(folder)
     client = llmcall.client()
 
     def ask(number: int) -> str:
@@ -254,7 +256,7 @@ def record_cassette(subject: Any, folder: str, count: int) -> Iterator[float | N
     import llmcall
 
     yield None
-    _configure(f"{folder}/cache", lambda text: f"{text} ".ljust(ANSWER_CHARACTERS, "x"))
+    configure(f"{folder}/cache", lambda text: f"{text} ".ljust(ANSWER_CHARACTERS, "x"))
     client = llmcall.client()
     with llmcall.cassette(Path(folder, "cassette.jsonl"), mode="rewrite"):
         for number in range(count):
@@ -266,16 +268,16 @@ def opening_memory(subject: Any, folder: str, count: int) -> Iterator[float | No
     """Open the cassette; yield by what multiple of its size memory grew at most."""
     import llmcall
 
-    _configure(f"{folder}/cache")
+    configure(f"{folder}/cache")
     client, file = llmcall.client(), Path(folder, "cassette.jsonl")
     yield None
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     with llmcall.cassette(file, mode="none"):
         client.send_message([{"role": "user", "content": workload.question(0)}], on_error="raise")
-    yield (_memory("VmHWM") - before) / file.stat().st_size
+    yield (memory("VmHWM") - before) / file.stat().st_size
 
 
-def _memory(name: str) -> int:
+def memory(name: str) -> int:
     """Return a size of this process in bytes, as Linux tells it."""
     with open("/proc/self/status", encoding="ascii") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

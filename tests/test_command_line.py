@@ -320,7 +320,8 @@ def test_tables_fit_the_terminal(columns: int) -> None:
         with llmcall.scope("trial-1"), llmcall.scope(name):
             client.send_message(f"Would {name} buy bread for three coins, with two loaves at home?")
     for command in (["cache", "stats"], ["cache", "ls"], ["config", "--all"]):
-        lines = [line for line in on_a_terminal(columns, *command) if not line.endswith(("MB", str(Path.cwd())))]
+        lines = [line for line in on_a_terminal(columns, *command) if not line.endswith("MB")]
+        lines = [line for line in lines if not line.startswith("no config.ini")]  # as the other, a line with a path
         assert len(lines) > 3 and max(map(wcswidth, lines)) <= columns, command
     head, *rows = on_a_terminal(columns, "cache", "ls")
     starts = {wcswidth(row[: row.index("はい")]) for row in rows}

@@ -491,7 +491,7 @@ class Replay:
             self.report.complete = False
         output = getattr(self.config, "workeroutput", None)
         if output is not None:
-            output[self.name] = self.report.dump()
+            output[self.name] = vars(self.report)
             return
         fails = self.config.getoption("llm_unused") == "fail" and exitstatus == pytest.ExitCode.OK
         if fails and self.report.unused():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ..cassettes.cassette import Cassette
 
@@ -25,18 +25,18 @@ class RunReport:
     def __init__(self) -> None:
         self.replayed = 0
         self.recorded = 0
-        self._unrecorded: dict[str, dict[str, int]] = {}
+        self.unrecorded: dict[str, dict[str, int]] = {}
         self.complete = True  # no test was left out, skipped or failed
-        self._unused: dict[str, dict[str, str]] = {}
-        self._unjudged: set[str] = set()
-        self._shared: set[str] = set()
+        self.unused_records: dict[str, dict[str, str]] = {}
+        self.unjudged: set[str] = set()
+        self.shared: set[str] = set()
 
     def miss(self, name: str, unrecorded: dict[str, int]) -> None:
         """Take in how many calls of a passed test left no record, by the reason.
 
         :param name: the cassette's file, as the summary calls it.
         """
-        counts = self._unrecorded.setdefault(name, {})
+        counts = self.unrecorded.setdefault(name, {})
         for why, count in unrecorded.items():
             counts[why] = counts.get(why, 0) + count
 
@@ -47,9 +47,9 @@ class RunReport:
 
     def forget(self, name: str) -> None:
         """Forget what was judged of a cassette: its test runs again."""
-        self._unused.pop(name, None)
-        self._unrecorded.pop(name, None)
-        self._unjudged.discard(name)
+        self.unused_records.pop(name, None)
+        self.unrecorded.pop(name, None)
+        self.unjudged.discard(name)
 
     def judge(self, name: str, unused: dict[str, str] | None, *, shared: bool) -> None:
         """Take in which records a test did not use.
@@ -59,50 +59,38 @@ class RunReport:
         :param shared: whether other tests may use the cassette: it is judged where all of them ran and passed.
         """
         if shared:
-            self._shared.add(name)
+            self.shared.add(name)
         if unused is None:
-            self._unjudged.add(name)
+            self.unjudged.add(name)
             return
-        before = self._unused.get(name)
-        self._unused[name] = unused if before is None else {key: unused[key] for key in before if key in unused}
+        before = self.unused_records.get(name)
+        self.unused_records[name] = unused if before is None else {key: unused[key] for key in before if key in unused}
 
     def unused(self) -> dict[str, list[str]]:
         """Return what the unused records of each cassette are called, of those that can be judged."""
         return {
             name: list(unused.values())
-            for name, unused in sorted(self._unused.items())
-            if unused and name not in self._unjudged and (self.complete or name not in self._shared)
+            for name, unused in sorted(self.unused_records.items())
+            if unused and name not in self.unjudged and (self.complete or name not in self.shared)
         }
 
-    def dump(self) -> dict[str, Any]:
-        """Return all as plain data, for :meth:`merge` in another process."""
-        return {
-            "replayed": self.replayed,
-            "recorded": self.recorded,
-            "unrecorded": self._unrecorded,
-            "complete": self.complete,
-            "unused": self._unused,
-            "unjudged": sorted(self._unjudged),
-            "shared": sorted(self._shared),
-        }
-
-    def merge(self, dumped: dict[str, Any]) -> None:
-        """Add what another process counted."""
-        self.replayed += dumped["replayed"]
-        self.recorded += dumped["recorded"]
-        for name, unrecorded in dumped["unrecorded"].items():
+    def merge(self, other: Mapping[str, Any]) -> None:
+        """Add what another process counted: the attributes of its report, which are plain data."""
+        self.replayed += other["replayed"]
+        self.recorded += other["recorded"]
+        self.complete = self.complete and other["complete"]
+        self.unjudged |= other["unjudged"]
+        self.shared |= other["shared"]
+        for name, unrecorded in other["unrecorded"].items():
             self.miss(name, unrecorded)
-        self.complete = self.complete and dumped["complete"]
-        self._unjudged.update(dumped["unjudged"])
-        self._shared.update(dumped["shared"])
-        for name, unused in dumped["unused"].items():
+        for name, unused in other["unused_records"].items():
             self.judge(name, unused, shared=False)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the summary."""
         if self.replayed or self.recorded:
             yield f"llmcall: {_counted(self.replayed, 'call')} replayed, {self.recorded:,} recorded"
-        for name, counts in sorted(self._unrecorded.items()):
+        for name, counts in sorted(self.unrecorded.items()):
             for why, count in sorted(counts.items(), reverse=True):
                 them = "is not recorded: a replay misses it" if count == 1 else "are not recorded: a replay misses them"
                 yield f"llmcall: {_counted(count, 'call')} of {name} {why} and {them}"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Stop", "Wait", "adrive",
-    "adrive_stream", "current_stop", "drive", "drive_stream", "look", "stopped_by",
+    "adrive_stream", "check_stop", "current_stop", "drive", "drive_stream", "look", "stopped_by",
 ]  # fmt: skip
 
 END = object()
@@ -97,7 +97,8 @@ def stopped_by(stop: Stop | None) -> Iterator[None]:
         _stop.reset(token)
 
 
-def _check_stop() -> None:
+def check_stop() -> None:
+    """Raise where the calls of the present context are to end: see :meth:`Stop.check`."""
     stop = _stop.get()
     if stop is not None:
         stop.check()
@@ -131,7 +132,7 @@ class Wait(NamedTuple):
         """Let the event loop go on meanwhile."""
         import asyncio
 
-        _check_stop()
+        check_stop()
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def tell(_: object) -> None:
@@ -163,7 +164,7 @@ class Sleep(NamedTuple):
         """Let the event loop go on meanwhile."""
         import asyncio
 
-        _check_stop()
+        check_stop()
         await asyncio.sleep(self.seconds)
 
 
@@ -176,12 +177,12 @@ class Send(NamedTuple):
 
     def perform(self) -> Any:
         """Call the transport."""
-        _check_stop()
+        check_stop()
         return self.transport.send(self.request, self.timeout)
 
     async def aperform(self) -> Any:
         """Call the transport's asynchronous twin, or itself in a thread."""
-        _check_stop()
+        check_stop()
         if hasattr(self.transport, "asend"):
             return await self.transport.asend(self.request, self.timeout)
         import asyncio
@@ -198,13 +199,13 @@ class Open(NamedTuple):
 
     def perform(self) -> Any:
         """Open a stream."""
-        _check_stop()
+        check_stop()
         opened = getattr(self.transport, "stream", None)
         return None if opened is None else iter(opened(self.request, self.timeout))
 
     async def aperform(self) -> Any:
         """Open an asynchronous stream, or one whose chunks are waited for in threads."""
-        _check_stop()
+        check_stop()
         if hasattr(self.transport, "astream"):
             return aiter(self.transport.astream(self.request, self.timeout))
         chunks = self.perform()

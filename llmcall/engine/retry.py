@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..notices import logger, warn_once
-from .drivers import Sleep
+from .drivers import Sleep, check_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +117,7 @@ def _retrying(policy: RetryPolicy, sleep: Callable[[float], None], name: str) ->
 
     def announce(state: RetryCallState) -> None:
         """Tell of the first failed attempt of its kind at an endpoint; the others are counted, as retries."""
+        check_stop()  # else it would be told of a further attempt that is none
         error = _failure(state)
         kind, endpoint = type(error).__name__, getattr(error, "endpoint", None) or "the endpoint"
         told = (

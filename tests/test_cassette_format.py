@@ -186,6 +186,8 @@ def test_get_finds_lines_that_were_written_otherwise(length: int) -> None:
     file = decoded("\n".join([*head, json.dumps(entry, indent=None, separators=(" ,", " : "), sort_keys=True)]))
     found = file.get(asked(record))
     assert found is not None and found.request == record.request
+    escaped = decoded(written([record]).replace('"$text"', '"\\u0024text"'))
+    assert [each.request for each in escaped] == [record.request]
 
 
 @pytest.mark.parametrize("form", ["\ufeff{}", "\n \n{}\n", "{}\n\n", "{}\r\n{}\r\n"])

@@ -10,10 +10,12 @@ import pickle
 import sys
 import threading
 import weakref
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import jinja2
 import pydantic
 import pytest
 
@@ -473,3 +475,37 @@ def test_a_table_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
         call.table(PEOPLE)
     assert call.map(PEOPLE) == ["yes", "yes"]
+
+
+class Haggled(pydantic.BaseModel):
+    """What somebody offers."""
+
+    price: int
+
+
+def test_templates_and_schemas_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many calls compile each template once, and generate the schema of their type once."""
+    made: Counter[str] = Counter()
+
+    def counted(owner: Any, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            made[name] += 1
+            return plain(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    counted(jinja2.Environment, "compile")
+    counted(pydantic.TypeAdapter, "json_schema")
+    client = ScriptedClient(lambda messages: '{"price": 3}', model="gpt-4o", cache_mode="auto")
+
+    @llm(system="You are {{ name }}.", client=client)
+    def haggle(name: str, round: int) -> Haggled:
+        """What do you offer in round {{ round }}?"""
+        raise NotImplementedError
+
+    for number in range(10):
+        assert haggle("Lisa", number).price == 3
+        assert client.send_message(f"Again in round {number}", response_format=Haggled).parsed.price == 3  # type: ignore[union-attr]
+    assert made == {"compile": 2, "json_schema": 1}

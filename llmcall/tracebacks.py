@@ -65,7 +65,8 @@ def shorten(error: BaseException) -> None:
     chain: list[BaseException | None] = [error]
     for each in chain:
         if each is not None:
-            each.__traceback__ = _outside(each.__traceback__, keeps_last=keeps_last and each is error)
+            # not by assignment: a frozen dataclass lets nobody set its attributes
+            each.with_traceback(_outside(each.__traceback__, keeps_last=keeps_last and each is error))
             chain += [other for other in (each.__cause__, each.__context__) if other not in chain]
 
 

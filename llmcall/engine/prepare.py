@@ -42,7 +42,8 @@ ARGUMENTS = (
     "waiting_time", "exponential_backoff_factor", "sample", "cache", "on_error", "dedent_messages",
 )  # fmt: skip
 PLAIN = 2  # the version of marshal's format in which equal data are equal bytes, whoever else refers to them
-MEMO_BYTES = 4 * 2**20  # of the arguments that a client remembers
+MEMO_BYTES = 8 * 2**20  # of the calls that a client remembers: their arguments, packed, and the prepared call
+PREPARED_BYTES = 1_500  # of a prepared call, beside its texts, which the packed arguments hold as well
 MOST_POINTERS = 100  # that lead to one another; no list of fallbacks is so long
 
 
@@ -369,7 +370,7 @@ def _remembered(client: Client, resolved: Resolved, packed: bytes) -> _Undrawn |
     except (TypeError, ValueError):
         return None
     if len(packed) <= MEMO_BYTES // 64:
-        if len(memo) * len(packed) > MEMO_BYTES:  # about what they take, where calls are about alike
+        if len(memo) * (2 * len(packed) + PREPARED_BYTES) > MEMO_BYTES:  # where calls are about alike
             memo.clear()
         memo[packed] = undrawn
     return undrawn

@@ -57,7 +57,8 @@ def python_with(*requirements: str, alone: str = "") -> str:
         for packages in ([*requirements], ["--no-deps", alone] if alone else [], ["-e", str(ROOT)]):
             done = subprocess.run([*install, *packages], env=environment(), capture_output=True, text=True, check=False)
             if packages and done.returncode:
-                pytest.skip(f"cannot install {' '.join(packages)}: {done.stderr.strip().rpartition(chr(10))[2]}")
+                said = [line for line in done.stderr.splitlines() if "error: " in line.lower()] or ["pip failed"]
+                pytest.skip(f"cannot install {' '.join(packages)}: {said[0].strip()}")
         made.touch()
     return str(python)
 

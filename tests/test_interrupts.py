@@ -96,9 +96,10 @@ def test_a_call_that_waits_is_left_behind(capsys: pytest.CaptureFixture[str]) ->
     with RawServer(answers(), interrupts_and(stays_silent)) as server:
         with pytest.raises(KeyboardInterrupt) as caught:
             map(asking(server), range(5), workers=1)
+        told = capsys.readouterr().err
         assert len(server.requests) == 2
     assert caught.value.results == ["Two coins.", None, None, None, None]  # type: ignore[attr-defined]
-    assert capsys.readouterr().err == "stopped: 1 of 5 done; run again to go on\n"
+    assert told == "stopped: 1 of 5 done; run again to go on\n"
 
 
 def test_a_retry_is_not_waited_for() -> None:

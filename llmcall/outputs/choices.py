@@ -19,7 +19,7 @@ __all__ = ["bare", "choice", "number", "verdict", "whole_number"]
 
 _WRAPPING = " \t\r\n\ufeff\u200b*_`~\"'“”‘’«»„.!,:;#>()[]"
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
-_QUESTION = re.compile(r"[^.!?\n]*\?")
+_QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*\?")  # sought from a sentence's beginning alone
 _BETWEEN_PHRASES = re.compile(r"\n|[.,;:!…]+(?![\w.,;:!…])|—|[()\[\]{}<>\"“”„«»*`#]+")
 _DASH = re.compile(r"\s[-–]+\s")  # between words; before a number it may be a minus sign
 _AROUND_PHRASE = " \t\r\ufeff\u200b'‘’_"

@@ -332,14 +332,14 @@ class ResponseCache:
 
 _caches: weakref.WeakSet[ResponseCache] = weakref.WeakSet()
 _shared: dict[str, ResponseCache] = {}
-_shared_lock = threading.Lock()
+_shared_lock = threading.RLock()  # a stream that the garbage collector ends in the middle of it asks for its cache, too
 
 
 @after_fork_in_child
 def _renew() -> None:
     """Forget, in a forked process, what the threads that stayed behind were doing."""
     global _shared_lock
-    _shared_lock = threading.Lock()
+    _shared_lock = threading.RLock()
     for cache in list(_caches):
         cache._lock = threading.Lock()
 

@@ -61,7 +61,7 @@ class ResponseCache:
         self._unstored: dict[str, bytes] = {}  # paid answers that the storage did not take
         self._refreshed: set[str] = set()
         self._warned = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may end a stream at any moment
         _caches.add(self)
 
     @property
@@ -341,7 +341,7 @@ def _renew() -> None:
     global _shared_lock
     _shared_lock = threading.RLock()
     for cache in list(_caches):
-        cache._lock = threading.Lock()
+        cache._lock = threading.RLock()
 
 
 def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:

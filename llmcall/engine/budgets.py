@@ -176,7 +176,7 @@ class DiskStore:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.path = Path(directory) / "budgets.db"
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may end a stream at any moment
         self._database: sqlite3.Connection | None = None
 
     def update(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
@@ -206,7 +206,7 @@ class DiskStore:
         """Leave lock and connection: closing it here would disturb the parent."""
         if self._database is not None:
             _of_the_parent.append(self._database)
-        self._lock, self._database = threading.Lock(), None
+        self._lock, self._database = threading.RLock(), None
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is not None:

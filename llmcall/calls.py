@@ -221,11 +221,11 @@ class LLMCall(_Mapped):
         self.parameters: frozenset[str] = frozenset()  # of the function that it answers for
         self._client = client
         self._compiled: dict[str, _Templates] = {}  # by their folder
-        # The arguments of the calls, at a generation of the settings and for a model.
-        self._params_at: tuple[Any, tuple[dict[str, Any], bool]] = None, ({}, False)
+        # The response_format of the calls, at a generation of the settings, for a model and an output type.
+        self._format_at: tuple[Any, dict[str, Any] | None] = None, None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": {}}  # they are compiled anew in another process
+        return {**self.__dict__, "_compiled": {}, "_format_at": (None, None)}  # made anew in another process
 
     def __repr__(self) -> str:
         given = [f"{role}={_shown(name or text)}" for role, (name, text) in self._sources.items() if name or text]
@@ -356,15 +356,15 @@ class LLMCall(_Mapped):
         if "response_format" in self.model_params:
             return self.model_params, False
         model = client.model_named(self.model_params.get("model"))
-        place = client.resolved.generation, model
-        if self._params_at[0] != place:
-            has_schemas = client.capabilities(model).structured_output
-            wanted = response_format(self.output_type) if has_schemas else None
-            params = (
-                {**self.model_params, "response_format": {**wanted, UNCHECKED: True}} if wanted else self.model_params
-            )
-            self._params_at = place, (params, wanted is not None)
-        return self._params_at[1]
+        place = client.resolved.generation, model, self.output_type
+        known, wanted = self._format_at
+        if known != place:
+            wanted = response_format(self.output_type) if client.capabilities(model).structured_output else None
+            wanted = None if wanted is None else {**wanted, UNCHECKED: True}
+            self._format_at = place, wanted
+        if wanted is None:
+            return self.model_params, False
+        return {**self.model_params, "response_format": wanted}, True
 
     def _failed(self, error: OutputError, cause: BaseException | None, answer: Answer) -> Answer:
         """Raise, log or return an error, as ``on_error`` says."""

@@ -105,6 +105,20 @@ def test_failed_attempts_are_given_back() -> None:
     assert (budget.spent.calls, len(asking.requests)) == (2, 5)
 
 
+def test_a_reservation_holds_as_long_as_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a call of this process takes by the clock, what it reserved is not spent before it ends."""
+    first, second = Reservation(), Reservation()
+    with llmcall.budget(calls=2, tokens=10) as budget:
+        assert first.reserve(Amounts(tokens=9, calls=1)) is None
+        monkeypatch.setattr(budgets, "AWAY", -1.0)
+        assert second.reserve(Amounts(tokens=9, calls=1)) == budgets.NEVER  # it waits, and is not refused
+        first.used = Amounts(tokens=1, calls=1)
+        first.close()
+        assert second.reserve(Amounts(tokens=9, calls=1)) is None
+        second.close()
+        assert (budget.spent.tokens, budget.spent.calls) == (1, 1)
+
+
 def test_it_reserves_before_and_settles_after() -> None:
     """Before a call the prompt's count and max_tokens must fit; afterwards what was used counts."""
     prompt = int(metered(0, 0).count_tokens([{"role": "user", "content": "Hello"}]))

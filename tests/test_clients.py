@@ -165,13 +165,17 @@ def test_a_transport_may_change_what_it_is_given() -> None:
         def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
             request.body["messages"][0]["content"] += " please"
             request.body["tools"][0]["function"]["name"] = "changed"
+            request.headers["x-number"] += "1"
             return super().send(request, timeout)
 
     messages = [{"role": "user", "content": "hello"}]
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
-    client = llmcall.LLMClient(transport=Changing())
-    replies = [client.send_message(messages, tools=[tool], on_error="raise") for _ in range(2)]
-    assert [reply.cached for reply in replies] == [False, True]
+    transport = Changing()
+    client = llmcall.LLMClient(transport=transport, on_error="raise")
+    given: dict[str, Any] = {"tools": [tool], "extra_headers": {"x-number": ""}}
+    replies = [client.send_message(messages, **given, cache=cache) for cache in (None, None, False, False)]
+    assert [reply.cached for reply in replies] == [False, True, False, False]  # type: ignore[union-attr]
+    assert [request.headers["x-number"] for request in transport.sent] == ["1"] * 3
     assert (messages[0]["content"], tool["function"]["name"]) == ("hello", "f")  # type: ignore[index]
     (record,) = client.cache.records()
     assert (record.request["messages"], record.request["tools"]) == (messages, [tool])

@@ -260,6 +260,15 @@ def test_a_broken_pool() -> None:
     assert caught.value.results == [None]  # type: ignore[attr-defined]
 
 
+def test_an_executor_that_takes_nothing() -> None:
+    """One that was shut down ends the map at once: nobody waits for an item that it did not take."""
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown") as caught:
+        map(str, [3, 4], executor=closed)
+    assert caught.value.results == [None, None]  # type: ignore[attr-defined]
+
+
 A_FAILURE_BEFORE_A_POOL = """
 from concurrent.futures import ProcessPoolExecutor
 import math

@@ -111,6 +111,19 @@ def test_structured_output() -> None:
     assert client.requests[1].body["response_format"]["json_schema"]["strict"] is True
 
 
+def test_a_call_that_is_changed() -> None:
+    """What is set on a call holds from its next answer on, whether or not the answers have a schema."""
+    client = ScriptedClient(['{"item": "a", "price": 1}', "3", "yes"], model="gpt-4o-mini")
+    call = LLMCall(user="Sell!", output_type=Deal, client=client)
+    assert call() == Deal(item="a", price=1)
+    call.output_type, call.model_params["temperature"] = int, 0.5
+    assert call() == 3
+    call.output_type = str
+    assert call() == "yes"
+    assert [request.body.get("temperature") for request in client.requests] == [None, 0.5, 0.5]
+    assert ["response_format" in request.body for request in client.requests] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("settings", "params", "has_schema"),
     [

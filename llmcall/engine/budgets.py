@@ -349,7 +349,8 @@ class Ledger:
             changed = state.count_the_lost()
             if not check_fits(self._title, limit, state.spent, state.held(), need):
                 return changed, None
-            state.reserved[key] = _Holding(need, os.getpid(), time.time(), machine())
+            # Without a name, nobody else may leave it behind: it holds until its call ends.
+            state.reserved[key] = _Holding(need, os.getpid(), time.time() if self.name else NEVER, machine())
             return True, key
 
         return self._update(reserve)

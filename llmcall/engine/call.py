@@ -274,7 +274,8 @@ class _Exchange:
 
     def _response(self, endpoint: Endpoint, admission: Admission) -> Flow[Any]:
         """Send it once, and check what comes."""
-        request = self.request._replace(body=loads(dumps(self.body)))  # a transport may change what it is given
+        # A transport may change what it is given.
+        request = self.request._replace(body=loads(dumps(self.body)), headers=dict(self.request.headers))
         timeout, transport = self._seconds(), self.client.transport_of(endpoint)
         if self.stream:
             chunks = yield Open(transport, request, timeout)

@@ -477,9 +477,11 @@ class _Run:
     def _cancel(self) -> None:
         """Let no task begin any more."""
         self._group.is_over = True
-        for future in self._running.values():
+        for task, future in [*self._running.items()]:
             if future is not None:
                 future.cancel()
+            elif self._executor is not None:
+                del self._running[task]  # the executor did not take it, as a broken one
 
     def _interrupt(self) -> float:
         """Let no call begin, and return until when those under way are waited for."""

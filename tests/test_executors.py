@@ -308,7 +308,7 @@ def test_a_map_that_is_over_is_not_ended_with_the_interpreter() -> None:
     with start(AN_ERROR_THAT_IS_KEPT) as process:
         printed, complaints = process.communicate()
     # The item stands in a note of the error, or before Python 3.11 in a line of its own.
-    told = "" if sys.version_info >= (3, 11) else "the map ended at item 1 of 2 (-1): "
+    told = "" if sys.version_info >= (3, 11) else "the map ended at item 2 of 2 (-1): "
     assert printed == "math domain error\n" and complaints.startswith(told) and "Traceback" not in complaints
 
 

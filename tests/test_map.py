@@ -424,7 +424,7 @@ def test_different_items() -> None:
 @pytest.mark.parametrize("item", [object(), [object()], {"a": len}, Person, {"a": {"b": iter([])}}])
 def test_what_is_no_plain_data(item: Any) -> None:
     """An object has no digest; the error says which item, what it holds, and the remedy."""
-    with pytest.raises(TypeError, match=r"item 3 holds .* which is not plain data: give a key="):
+    with pytest.raises(TypeError, match=r"item 4 holds .* which is not plain data: give a key="):
         names([1, 2, 3, item])
 
 
@@ -440,9 +440,9 @@ def test_keys() -> None:
         (3, {}, TypeError, "key is 3; it must be a function of the item, or the name of a column"),
         ("id", "lisa", TypeError, "key='id' names a column, but an item is str"),
         ("id", {"name": 1}, ValueError, "key='id' names a column that a row lacks; it has name"),
-        (lambda item: 1.5, {}, TypeError, "the key of item 0 is 1.5; it must be a text or a whole number"),
-        (lambda item: True, {}, TypeError, "the key of item 0 is True"),
-        (lambda item: "a/b", {}, ValueError, "the key of item 0 is 'a/b'; it names a scope"),
+        (lambda item: 1.5, {}, TypeError, "the key of item 1 is 1.5; it must be a text or a whole number"),
+        (lambda item: True, {}, TypeError, "the key of item 1 is True"),
+        (lambda item: "a/b", {}, ValueError, "the key of item 1 is 'a/b'; it names a scope"),
         (lambda item: "a#b", {}, ValueError, "must not be empty or hold '/' or '#'"),
     ],
 )
@@ -520,7 +520,7 @@ def test_the_items_may_fail() -> None:
     with pytest.raises(OSError, match="gone") as caught:
         map(divide, items())
     assert caught.value.results == [6.0]  # type: ignore[attr-defined]
-    with pytest.raises(TypeError, match="item 1 holds object, which is not plain data") as refused:
+    with pytest.raises(TypeError, match="item 2 holds object, which is not plain data") as refused:
         map(id, [1, object()], scope="survey")
     assert len(refused.value.results) == 2  # type: ignore[attr-defined]
 
@@ -597,7 +597,7 @@ def test_a_map_that_failed_goes_on_in_a_kept_scope() -> None:
         llmcall.map(work, "abcd", key=str, workers=1)
     done = [result for result in caught.value.results if result]  # type: ignore[attr-defined]
     if hasattr(caught.value, "__notes__"):
-        assert caught.value.__notes__[0].startswith(f"item 2 of 4 (c): {len(done)} of 4 done")
+        assert caught.value.__notes__[0].startswith(f"item 3 of 4 (c): {len(done)} of 4 done")
     is_broken = False
     with trial:
         assert set(done) < set(llmcall.map(work, "abcd", key=str))
@@ -880,7 +880,7 @@ def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configur
         logger.removeHandler(handler)
         logging.getLogger().handlers[:] = root_handlers
     lines = [line.rpartition("\r")[2] for line in terminal.getvalue().splitlines()]
-    assert "item 1 of 3 (0) failed: ZeroDivisionError: division by zero" in lines
+    assert "item 2 of 3 (0) failed: ZeroDivisionError: division by zero" in lines
     assert handler.stream is terminal
 
 

@@ -245,14 +245,19 @@ def key_function(key: Any) -> Callable[[Any], Any] | None:
     return column
 
 
+def _nth(index: int) -> str:
+    """Return what messages call an item: they count from 1, so that the last of three is item 3."""
+    return f"item {index + 1}"
+
+
 def _checked(key: Any, index: int) -> str:
     if hasattr(key, "__index__") and not isinstance(key, bool):
         key = str(key.__index__())  # a whole number of NumPy's as well
     if not isinstance(key, str):
-        raise TypeError(f"the key of item {index} is {key!r}; it must be a text or a whole number")
+        raise TypeError(f"the key of {_nth(index)} is {key!r}; it must be a text or a whole number")
     if not key or "/" in key or "#" in key:
         raise ValueError(
-            f"the key of item {index} is {key!r}; it names a scope, so it must not be empty or hold '/' or '#'"
+            f"the key of {_nth(index)} is {key!r}; it names a scope, so it must not be empty or hold '/' or '#'"
         )
     return str.__str__(key)
 
@@ -268,13 +273,15 @@ def digest(identity: Any, index: int) -> str:
     try:
         data = _plain(identity)
     except RecursionError:
-        raise ValueError(f"item {index} is nested too deeply for a digest: give a key= that tells them apart") from None
+        raise ValueError(
+            f"{_nth(index)} is nested too deeply for a digest: give a key= that tells them apart"
+        ) from None
     except _NotPlainError as error:
         raise TypeError(
-            f"item {index} holds {error}, which is not plain data: give a key= that tells items apart (a function of "
+            f"{_nth(index)} holds {error}, which is not plain data: give a key= that tells items apart (a function of "
             "the item, or a column), for the scope of each"
         ) from None
-    return _hashed(canonical(data, f"item {index}"))
+    return _hashed(canonical(data, _nth(index)))
 
 
 def _hashed(data: bytes) -> str:
@@ -346,8 +353,8 @@ def _scalar(value: Any) -> Any:
 
 
 def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
-    """Return an item in words: its number, and its key or the beginning of its text."""
-    number = f"item {position.number}" + (f" of {total}" if total is not None else "")
+    """Return an item in words: its number, counted from 1, and its key or the beginning of its text."""
+    number = _nth(position.number) + (f" of {total}" if total is not None else "")
     name = position.name if position.name and not scopes.is_made_name(position.name) else None
     text = name or printable(repr(item))
     return f"{number} ({text if len(text) <= SHOWN else text[: SHOWN - 1] + '…'})"

@@ -254,6 +254,17 @@ def test_a_miss_shows_the_test_alone(project: Project) -> None:
     assert len(printed.partition("E       llmcall")[0].splitlines()) < 30  # until the report begins
 
 
+def test_an_error_that_is_its_own_reason(project: Project) -> None:
+    """A test whose error has a circle of causes fails like any other."""
+    project.write("""
+        def test_circle():
+            first, second = ValueError("first"), KeyError("second")
+            second.__context__ = first
+            raise first from second
+    """)
+    project.run(failed=1)
+
+
 @pytest.mark.parametrize("selected", ["test_free.py", "test_market.py::test_free"])
 def test_the_selection_of_tests_opens_nothing(project: Project, selected: str) -> None:
     """Where only tests run that do not use the marker, those beside them that do are remembered."""
@@ -422,6 +433,21 @@ def test_fixtures_within_fixtures(project: Project) -> None:
     }
     project.run("test_y.py", "test_x.py", passed=2)
     assert len(project.calls()) == 7
+
+
+def test_a_fixture_whose_cassette_is_open(project: Project) -> None:
+    """A wider fixture of the name that the tests' own cassette has is refused while recording, and waits for nobody."""
+    project.write("""
+        @pytest.fixture(scope="module")
+        def shared():
+            return ask("the fixture")
+
+        @pytest.mark.llm("shared")
+        def test_one(request):
+            request.getfixturevalue("shared")
+    """)
+    for arguments in (["--llm-record=once"], ["--llm-record=rewrite"], []):
+        assert "shared.jsonl is open already in this process" in project.run(*arguments, failed=1)
 
 
 def test_setup_functions(project: Project) -> None:

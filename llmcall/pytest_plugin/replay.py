@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pytest
 
 from ..cassettes import cassette as cassettes
 from ..cassettes.cassette import Cassette, guards
-from ..errors import CacheMissError
+from ..errors import CacheError, CacheMissError
 from ..replay import scopes
 from .report import RunReport, unused_in
 
@@ -183,15 +183,21 @@ class CassetteLock:
 
     :param folder: where the workers of the run meet.
     :ivar recorded: whether a test of this run has recorded the cassette already, so that another one adds to it.
+    :raises CacheError: where this process holds it, which would wait for itself.
     """
 
+    _held: ClassVar[set[str]] = set()
+
     def __init__(self, path: Path, folder: str) -> None:
-        name = hashlib.sha256(os.path.realpath(path).encode()).hexdigest()
+        self._file = os.path.join(folder, hashlib.sha256(os.path.realpath(path).encode()).hexdigest())
+        if self._file in self._held:
+            raise CacheError(f"{path} is open already in this process; use two files")
         # SQLite's lock ends with its process, on every system, however the process ends.
         self._connection = sqlite3.connect(
-            os.path.join(folder, name), timeout=LONGEST_WAIT, isolation_level=None, check_same_thread=False
+            self._file, timeout=LONGEST_WAIT, isolation_level=None, check_same_thread=False
         )
         self._connection.execute("BEGIN EXCLUSIVE")
+        self._held.add(self._file)
         self.recorded = bool(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def release(self, *, recorded: bool) -> None:
@@ -199,6 +205,7 @@ class CassetteLock:
 
         :param recorded: whether it was recorded here.
         """
+        self._held.discard(self._file)
         if recorded:
             self._connection.execute("PRAGMA user_version = 1")
         self._connection.execute("COMMIT")
@@ -509,6 +516,8 @@ def _replays(item: pytest.Item) -> bool:
 
 def _is_miss(error: BaseException | None) -> bool:
     """Tell whether an error is a miss, or has one as its reason."""
-    while error is not None and not isinstance(error, CacheMissError):
+    seen = set()  # "raise first from second" may close a circle
+    while error is not None and id(error) not in seen and not isinstance(error, CacheMissError):
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return error is not None
+    return isinstance(error, CacheMissError)

@@ -459,7 +459,8 @@ class ProgramCalls:
         *,
         every_post: bool = False,
     ) -> None:
-        if not (actor is None or callable(actor) or actor == "system" or actor.startswith("header:")):
+        named = isinstance(actor, str) and (actor == "system" or actor.startswith("header:"))
+        if not (actor is None or callable(actor) or named):
             raise ValueError(f'actor is {actor!r}; it must be a function of the request, "system" or "header:NAME"')
         self._actor = actor
         self._overrides = dict(overrides)

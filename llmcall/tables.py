@@ -35,7 +35,8 @@ def columns(rows: Sequence[Sequence[str]], right: Collection[int] = (), cut: Col
     places = range(len(rows[0]))
     sides = ["right" if at in right else "left" for at in places]
     cells, wrapped = [list(row) for row in rows], None
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()  # a program without a console has none
+    room = shutil.get_terminal_size().columns if on_terminal else sys.maxsize
     if _total(_widths(cells)) > room:
         cells = [[re.sub("[ _]", "\n", cell) if at in right else cell for at, cell in enumerate(row)] for row in cells]
         widths = _widths(cells)

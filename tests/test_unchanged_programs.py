@@ -308,8 +308,9 @@ def test_actors_in_threads(server: Server, actor: Any) -> None:
     live = run("auto", ORDERS[0])
     assert len({answer for answers in live.values() for answer in answers}) == 8
     assert run("replay", ORDERS[1]) == live
-    with pytest.raises(ValueError, match="actor is 'persona'"):
-        llmcall.http_client(actor="persona")
+    for actor in ("persona", 3):
+        with pytest.raises(ValueError, match=f"actor is {actor!r}; it must be a function"):
+            llmcall.http_client(actor=actor)  # type: ignore[arg-type]
 
 
 def test_threads_under_an_open_scope(server: Server) -> None:

@@ -259,6 +259,13 @@ def table(usage: Any) -> list[list[str]]:
     return [re.split(" {2,}", line.strip()) for line in str(usage).splitlines()]
 
 
+def test_a_table_without_a_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program without a console, whose standard output is None, makes the same table."""
+    shown = str(llmcall.usage())
+    monkeypatch.setattr("sys.stdout", None)
+    assert str(llmcall.usage()) == shown
+
+
 def scope_rows(usage: Any) -> dict[str, str]:
     """Return the calls in the rows that stand below the head of the scopes."""
     rows = table(usage)

@@ -300,6 +300,7 @@ def test_one_connection_serves_many_calls() -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # a collector may take a socket before its owner
 @pytest.mark.parametrize("lent", [False, True])
 def test_a_forgotten_client_closes_its_connections(lent: bool) -> None:
     """Nobody needs to close a client for its connections' sake; an HTTP client of the user's stays open."""

@@ -77,7 +77,7 @@ def test_market_day(command: list[str], tmp_path: Path) -> None:
     assert "The same 62 answers" in one_day and "That saved $0.0036: the tokens of SmolLM2-135M-Instruct" in one_day
     assert (other_day.count("\n* "), other_day.count("\n* Pip")) == (11, 3)
     assert "42 answers stay" in other_day and "21 are asked anew" in " ".join(other_day.split())
-    assert "Pip, call 14: the prompt changed: [-with a-] {+who lost his+}" in other_day
+    assert "Pip, call 15: the prompt changed: [-with a-] {+who lost his+}" in other_day
     assert "\033" not in first
 
 

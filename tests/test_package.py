@@ -32,6 +32,7 @@ def test_names() -> None:
         value = getattr(llmcall, name)
         assert getattr(llmcall, name) is value
         assert not (inspect.isclass(value) or inspect.isfunction(value)) or value.__doc__
+    assert llmcall.aio.__name__ == "llmcall.aio" and llmcall.testing.__name__ == "llmcall.testing"
     names: dict[str, object] = {}
     exec("from llmcall import *", names)
     assert set(llmcall.__all__) <= names.keys()

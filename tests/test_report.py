@@ -76,7 +76,7 @@ def test_two_runs() -> None:
     html = report(one, "--against", other)
     data = data_of(html)
     assert list(data["parted"]) == ["6"] and data["parted"]["6"][0] == "another draw of the same request"
-    assert data["cells"]["status"].count("changed") == 2 and "actor-1, call 2" in html
+    assert data["cells"]["status"].count("changed") == 2 and "actor-1, call 3" in html
     assert min(data["cells"]["other"]) >= 0 and len(data["calls"]["node"]) == 24
 
 

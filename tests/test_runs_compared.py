@@ -243,7 +243,7 @@ def test_diff_of_scopes() -> None:
         with llmcall.scope(name), llmcall.scope("lisa"):
             client.send_message("Bread?", temperature=1, on_error="raise")
     done = run("diff", "--scope", "rep-1", "--with", "rep-2")
-    assert done.exit_code == 0 and done.output.startswith("1 calls: 1 the same")
+    assert done.exit_code == 0 and done.output.startswith("1 call: 1 the same")
     client.cache.export("all.jsonl")
     assert run("diff", "all.jsonl", "--scope", "rep-1", "--with", "rep-2").output == done.output
     empty = run("diff", "--scope", "rep-1", "--with", "rep-9")
@@ -256,6 +256,15 @@ def test_nothing_to_show(tmp_path: Path) -> None:
     for arguments in (["show", "--scope", "nobody"], ["show", folder], ["report", folder, "-o", "p.html"]):
         done = run(*arguments)
         assert done.exit_code == 1 and "nothing is recorded in" in done.stderr and not Path("p.html").exists()
+
+
+def test_an_empty_cassette() -> None:
+    """A cassette without a record can be read: its settings are shown."""
+    path = play("a.jsonl")
+    header = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)[0]
+    Path("empty.jsonl").write_text(header, encoding="utf-8")
+    done = run("show", "empty.jsonl")
+    assert done.exit_code == 0 and "cannot be read" not in done.output
 
 
 def test_show_by_round() -> None:

@@ -123,7 +123,7 @@ class ResponseCache:
         except (OSError, CacheError) as error:
             counting = self._keep_in_memory(key, packed, error, replaces=replaces)
         else:
-            self._store_unstored()
+            self.store_unstored()
         if mode == "refresh":
             self._refreshed.add(key)
         return counting
@@ -143,7 +143,7 @@ class ResponseCache:
             self.lookup(key)  # nor may it be where the index is damaged
         return unpack(key, packed)
 
-    def _store_unstored(self) -> Exception | None:
+    def store_unstored(self) -> Exception | None:
         """Store what could not be stored before: a disk may have room again. Return the last error, if any."""
         failure: Exception | None = None
         for key, packed in list(self._unstored.items()):
@@ -172,7 +172,7 @@ class ResponseCache:
         return unpack(key, packed)
 
     def _store_at_exit(self) -> None:
-        error = self._store_unstored()
+        error = self.store_unstored()
         if error is not None:
             logger().warning("%d answers could not be stored and are lost: %s", len(self._unstored), error)
 
@@ -315,7 +315,7 @@ class ResponseCache:
 
     def close(self) -> None:
         """Store what could not be stored before, and close the handles; the next use opens them again."""
-        error = self._store_unstored()
+        error = self.store_unstored()
         if error is not None:
             logger().warning("%d answers are in memory only: %s", len(self._unstored), error)
         self.storage.close()

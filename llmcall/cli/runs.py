@@ -33,7 +33,7 @@ STYLES: dict[str, dict[str, Any]] = {
 in_scope = click.option("--scope", help="Only this scope; without RUN, of the configured cache.")
 
 
-def _load(run: str | None, scope: str | None) -> Run:
+def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> Run:
     """Return the run that the arguments name."""
     from ..clients.registry import settings
     from ..review.runs import load
@@ -49,7 +49,7 @@ def _load(run: str | None, scope: str | None) -> Run:
         if scope is not None:
             below = [record for record in found.records if f"{record.scope}/".startswith(f"{scope}/")]
             found = found._replace(records=below, name=f"the scope {scope!r} of {found.name}")
-    if not found.records:
+    if not found.records and not may_be_empty:
         raise CacheError(f"nothing is recorded in {found.name}")
     return found
 
@@ -75,10 +75,11 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     from ..review.text import Line, round_lines, text_lines
     from ..text import visible
 
+    is_file = run is not None and Path(run).is_file()
     try:
-        found = _load(run, scope)
+        found = _load(run, scope, may_be_empty=is_file and scope is None)
     except CacheError as error:
-        if run is None or not Path(run).is_file():
+        if run is None or not is_file:
             raise
         raw = visible(Path(run).read_bytes().decode("utf-8", errors="replace")).splitlines()
         _write(Line("plain", line) for line in [f"cannot be read: {error}", *raw])

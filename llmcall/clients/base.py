@@ -528,7 +528,8 @@ class LLMClient:
         return count_tokens(messages_or_text, name, encoding=self.capabilities(name).encoding)
 
     def close(self) -> None:
-        """Close the connections; the next call opens them again."""
+        """Close the connections, and store what the disk did not take before; the next call opens them again."""
+        self._store_unstored()
         transports, self._transports = self._transports, {}
         for transport in transports.values():
             if transport is not self and hasattr(transport, "close"):
@@ -536,12 +537,17 @@ class LLMClient:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop too. ``asyncio.run`` does so by itself when it ends."""
+        self._store_unstored()
         transports, self._transports = self._transports, {}
         for transport in transports.values():
             if hasattr(transport, "aclose"):
                 await transport.aclose()
             elif transport is not self and hasattr(transport, "close"):
                 transport.close()
+
+    def _store_unstored(self) -> None:
+        if self._resolved is not None:
+            self._resolved.cache.store_unstored()
 
     def __enter__(self) -> Self:
         return self

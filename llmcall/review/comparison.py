@@ -232,7 +232,7 @@ class Comparison:
 
     def _lines(self) -> Iterator[str]:
         yield (
-            f"{len(self.rows):,} calls: {self.same:,} the same, {self.changed:,} changed, "
+            f"{len(self.rows):,} call{'s' * (len(self.rows) != 1)}: {self.same:,} the same, {self.changed:,} changed, "
             f"{self.added:,} added, {self.missing:,} missing"
         )
         if self.rows and not self.same and not self.changed:
@@ -253,7 +253,7 @@ class Comparison:
                 more = f" and {len(partings) - SCOPES_SHOWN} more" if len(partings) > SCOPES_SHOWN else ""
                 yield f"the same change in {len(partings)} scopes{which} ({scopes}{more}): {WHY[why]}: {what}"
             else:
-                yield f"{scopes}, call {partings[0].place}{which}: {WHY[why]}: {what}"
+                yield f"{scopes}, call {partings[0].place + 1}{which}: {WHY[why]}: {what}"
 
 
 @short_traceback

@@ -64,10 +64,14 @@ for number in range(10):
     client.send_message(str(number))
 if sys.argv[2] == "mended":
     os.unlink(sys.argv[1])
+if sys.argv[2] == "closed":
+    os.unlink(sys.argv[1])
+    client.close()
+    os._exit(0)
 """
 
 
-@pytest.mark.parametrize(("then", "stored"), [("mended", 10), ("broken", 0)])
+@pytest.mark.parametrize(("then", "stored"), [("mended", 10), ("closed", 10), ("broken", 0)])
 def test_what_was_not_stored_at_the_end_of_the_process(then: str, stored: int, tmp_path: Path) -> None:
     """It is written then, where that is possible; else a second warning says how many answers are lost."""
     with start(PROGRAM, tmp_path / "cache", then) as process:

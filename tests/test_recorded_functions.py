@@ -547,3 +547,21 @@ def test_what_a_pool_s_workers_record_is_replayed_without_one(method: str) -> No
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
     assert played("once", method) == played("none") == played("none", method)
+
+
+def test_a_function_that_is_cancelled_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its draw is free again, and the end of the recording tells that a replay may not go as this run did."""
+
+    @llmcall.recorded(name="roll")
+    async def roll(seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return 6
+
+    async def play() -> int:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(roll(3600), 0.01)
+        return await roll(0)
+
+    with llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope("s"):
+        assert asyncio.run(play()) == 6
+    assert [text for text in caplog.messages if "1 call ended before the whole answer had come" in text]

@@ -16,7 +16,7 @@ from ..engine.prepare import Options
 from ..engine.retry import RetryPolicy, repeated
 from ..engine.single_flight import share
 from ..errors import APIError, LLMCallError
-from ..notices import process_failures
+from ..notices import LEFT, process_failures
 from ..requests.keys import identity, normalizer, sampled_key
 from ..requests.plain_data import map_leaves, plain
 from ..tracebacks import shorten
@@ -107,7 +107,7 @@ def _decorated(function: _Function) -> Any:
             try:
                 return call.ended(await adrive(answered(call)))
             except BaseException as error:
-                call.give_back()
+                call.failed(error)
                 shorten(error)
                 raise error
 
@@ -119,7 +119,7 @@ def _decorated(function: _Function) -> Any:
         try:
             return call.ended(drive(answered(call)))
         except BaseException as error:
-            call.give_back()
+            call.failed(error)
             shorten(error)
             raise error
 
@@ -186,8 +186,8 @@ def call_http(method: str, path: str, body: Any, send: Callable[[], Any], settin
     call = _http_call(method, path, body, send, settings)
     try:
         return call.ended(drive(answered(call)))
-    except BaseException:
-        call.give_back()
+    except BaseException as error:
+        call.failed(error)
         raise
 
 
@@ -196,8 +196,8 @@ async def acall_http(method: str, path: str, body: Any, send: Callable[[], Any],
     call = _http_call(method, path, body, send, settings)
     try:
         return call.ended(await adrive(answered(call)))
-    except BaseException:
-        call.give_back()
+    except BaseException as error:
+        call.failed(error)
         raise
 
 
@@ -259,8 +259,12 @@ class FunctionCall(NamedTuple):
         """Return the scope path of the call, empty outside any scope."""
         return self.request.sample.partition("#")[0] if self.request.sample else ""
 
-    def give_back(self) -> None:
-        """Make the draw's number free again."""
+    def failed(self, error: BaseException) -> None:
+        """Make the draw's number free again; a call that was cancelled or interrupted is told at the end of the run."""
+        is_kept = self.drawn is None or self.drawn.is_kept
+        if is_kept and not isinstance(error, Exception) and (self.tape or self.mode != "off"):
+            failures = self.tape.cassette.failures if self.tape else process_failures
+            failures.add(self.scope, f"{self.request.kind} call of {self.name}", LEFT)
         if self.drawn is not None:
             self.drawn.give_back()
 

@@ -255,7 +255,7 @@ def test_nothing_to_show(tmp_path: Path) -> None:
     folder = str(tmp_path)
     for arguments in (["show", "--scope", "nobody"], ["show", folder], ["report", folder, "-o", "p.html"]):
         done = run(*arguments)
-        assert done.exit_code == 1 and "nothing is recorded in" in done.stderr and not Path("p.html").exists()
+        assert done.exit_code == 1 and "nothing is recorded in" in done.output and not Path("p.html").exists()
 
 
 def test_an_empty_cassette() -> None:

@@ -41,8 +41,8 @@ def lengthy(messages: Any) -> str:
 
 def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A map in threads loses no answer and asks for none twice; what was not stored is, as soon as there is room."""
-    with small(tmp_path / "disk") as disk:
-        (disk / "filler").write_bytes(bytes(512 * 1024))
+    with small(tmp_path / "disk", "4m") as disk:
+        (disk / "filler").write_bytes(bytes(3584 * 1024))  # without it, all answers fit in both the database and its log
         client = client_to(disk / "cache", lengthy)
         for _ in range(2):
             answers = llmcall.map(lambda number: client.send_message(str(number)).content, range(5), workers=4)

@@ -1,11 +1,15 @@
-"""What a forked process must renew: locks that a thread which stayed behind may have held, handles, who is at work."""
+"""What is called when a process is forked, and when it ends.
+
+A forked process must renew locks that a thread which stayed behind may have held, handles, and who is at work.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 
-__all__ = ["after_fork_in_child", "around_fork"]
+__all__ = ["after_fork_in_child", "around_fork", "at_exit"]
 
 _before: list[Callable[[], object]] = []
 _after: list[Callable[[], object]] = []
@@ -22,6 +26,19 @@ def around_fork(before: Callable[[], object], after: Callable[[], object]) -> No
     """Call one function before the process is forked, and one after it, in the parent and in the child."""
     _before.append(before)
     _after.append(after)
+
+
+def at_exit(function: Callable[[], object]) -> None:
+    """Call a function when this process ends, also where multiprocessing started it, which passes ``atexit`` by."""
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None and processes.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, function, exitpriority=0)
+    else:
+        import atexit
+
+        atexit.register(function)
 
 
 def _call_before() -> None:

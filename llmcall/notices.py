@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from .forks import after_fork_in_child
+from .forks import after_fork_in_child, at_exit
 
 if TYPE_CHECKING:
     import logging
@@ -138,16 +138,16 @@ class _ProcessFailures(Failures):
     def add(self, scope: str, what: str, why: str = FAILED) -> None:
         """Take in a call that left no record; see :meth:`Failures.add`."""
         if not self._registered:
-            import atexit
             import logging  # its own end comes after ours, if it is imported before
 
             self._registered = bool(logging)
-            atexit.register(self.warn, "replay")
+            at_exit(lambda: self.warn("replay"))
         super().add(scope, what, why)
 
     def begin_anew(self) -> None:
         """Leave to its parent, in a forked process, what the parent gathered."""
         super().__init__()
+        self._registered = False
 
 
 process_failures = _ProcessFailures()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -148,7 +149,7 @@ def test_the_first_miss_is_named() -> None:
 
 
 HOLLOW = """
-import threading, llmcall
+import multiprocessing, sys, threading, llmcall
 from llmcall.testing import ScriptedClient
 client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
 def act():
@@ -156,20 +157,35 @@ def act():
         client.send_message("Buy bread?")
     except Exception:
         pass
-with llmcall.scope("world"):
-    threads = [threading.Thread(target=act) for _ in range(3)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-print(llmcall.usage().errors)
+def run():
+    with llmcall.track() as usage, llmcall.scope("world"):
+        threads = [threading.Thread(target=act) for _ in range(3)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+    print(usage.errors, flush=True)
+if sys.argv[1] == "forked":
+    client.send_message("Buy bread?", deadline=1e-9)  # told by the parent alone
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    child.join()
+else:
+    run()
 """
 
 
-def test_swallowed_refusals_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "process",
+    ["own", pytest.param("forked", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"))],
+)
+def test_swallowed_refusals_are_told(process: str, tmp_path: Path) -> None:
     """A program that catches the errors of its threads is told at its end how many calls were refused."""
-    done = subprocess.run([sys.executable, "-c", HOLLOW], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", HOLLOW, process], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["3"]
     assert done.stderr.count("refused: ScopeError") == 3
-    assert "3 calls had no leave to ask, or no scope" in done.stderr
+    assert done.stderr.count("3 calls had no leave to ask, or no scope") == 1
+    assert done.stderr.count("1 call failed for good") == (process == "forked")
 
 
 def test_refusals_are_errors_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -332,6 +332,25 @@ def test_a_process_that_is_forked_during_a_map_ends() -> None:
     assert ran(A_FORK_DURING_A_MAP).split() == ["works", "3"]
 
 
+SCOPES_IN_A_POOL = """
+from concurrent.futures import ProcessPoolExecutor
+import multiprocessing
+
+def ask(name):
+    with llmcall.scope(name):
+        return 1
+
+with llmcall.scope("trial"), ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+    print(sum(pool.map(llmcall.bind(ask), "abcd")))
+"""
+
+
+def test_forked_workers_leave_no_file_behind(tmp_path: Path) -> None:
+    """What tells workers of their parents' scopes is gone with the processes."""
+    assert ran(SCOPES_IN_A_POOL, TMPDIR=str(tmp_path)) == "4"
+    assert not list(tmp_path.iterdir())
+
+
 def test_repeats_in_other_processes_draw_on(pool: Executor) -> None:
     """The second map over the same items in one scope draws anew, wherever it runs; threads replay it."""
     found = []

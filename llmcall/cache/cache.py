@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import CacheCorruptError, CacheError
-from ..forks import after_fork_in_child
+from ..forks import after_fork_in_child, at_exit
 from ..notices import logger, warn_once
 from ..tracebacks import short_traceback
 from ..types import record_of
@@ -167,7 +166,7 @@ class ResponseCache:
             packed = self._unstored.setdefault(key, packed)
             first_time, self._warned = not self._warned, True
         if first_time:
-            atexit.register(self._store_at_exit)
+            at_exit(self._store_at_exit)
             logger().warning("the cache cannot store answers, which are kept in memory until it can: %s", error)
         return unpack(key, packed)
 
@@ -337,11 +336,11 @@ _shared_lock = threading.RLock()  # a stream that the garbage collector ends in 
 
 @after_fork_in_child
 def _renew() -> None:
-    """Forget, in a forked process, what the threads that stayed behind were doing."""
+    """Forget, in a forked process, what the threads that stayed behind were doing, and what the parent was told."""
     global _shared_lock
     _shared_lock = threading.RLock()
     for cache in list(_caches):
-        cache._lock = threading.RLock()
+        cache._lock, cache._warned = threading.RLock(), False
 
 
 def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:

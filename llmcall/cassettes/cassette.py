@@ -18,7 +18,7 @@ from ..cache.record import pack, unpack
 from ..config import resolve as config
 from ..errors import CacheError, ConfigError
 from ..files import alone
-from ..forks import after_fork_in_child
+from ..forks import after_fork_in_child, at_exit
 from ..notices import Failures, warn_once
 from ..replay import scopes
 from ..text import brief
@@ -579,10 +579,9 @@ def _renamed(settings: Settings) -> Cassette | None:
 
 @functools.cache
 def _close_at_exit() -> None:
-    import atexit
     import logging  # noqa: F401  # its own end comes after ours, if it is imported before
 
-    atexit.register(lambda: close_named(getattr(sys, "last_value", None)))
+    at_exit(lambda: close_named(getattr(sys, "last_value", None)))
 
 
 def close_named(error: BaseException | None = None) -> None:
@@ -605,6 +604,7 @@ def _leave_parent() -> None:
     """Begin anew in a forked process: other threads may have held the locks, and the files are the parent's."""
     global _lock
     _lock = threading.RLock()
+    _close_at_exit.cache_clear()
     for each in open_cassettes():
         each.leave_parent()
 

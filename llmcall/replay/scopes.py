@@ -21,7 +21,7 @@ from types import CoroutineType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import ScopeError
-from ..forks import after_fork_in_child
+from ..forks import after_fork_in_child, at_exit
 from ..notices import warn_once
 from ..types import Record, Request
 
@@ -599,7 +599,6 @@ def _flag_path(process: int) -> str:
 
 
 def _made_flag() -> Any:
-    import atexit
     from mmap import mmap
 
     file, process = _flag_path(os.getpid()), os.getpid()
@@ -612,7 +611,7 @@ def _made_flag() -> Any:
     os.write(handle, b"\0")
     made = mmap(handle, 1)
     os.close(handle)
-    atexit.register(_remove_flag, file, process)
+    at_exit(functools.partial(_remove_flag, file, process))
     return made
 
 

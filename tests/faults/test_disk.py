@@ -42,7 +42,9 @@ def lengthy(messages: Any) -> str:
 def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A map in threads loses no answer and asks for none twice; what was not stored is, as soon as there is room."""
     with small(tmp_path / "disk", "4m") as disk:
-        (disk / "filler").write_bytes(bytes(3584 * 1024))  # without it, all answers fit in both the database and its log
+        (disk / "filler").write_bytes(
+            bytes(3584 * 1024)
+        )  # without it, all answers fit in both the database and its log
         client = client_to(disk / "cache", lengthy)
         for _ in range(2):
             answers = llmcall.map(lambda number: client.send_message(str(number)).content, range(5), workers=4)
@@ -58,27 +60,41 @@ def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 PROGRAM = """
-client = ScriptedClient(lambda messages: "yes", cache_mode="refresh", cache_path=sys.argv[1])
+import multiprocessing
+
+def fill(then):
+    client = ScriptedClient(lambda messages: "yes", cache_mode="refresh", cache_path=sys.argv[1])
+    for number in range(10):
+        client.send_message(str(number))
+    if then != "broken":
+        os.unlink(sys.argv[1])
+    if then == "closed":
+        client.close()
+        os._exit(0)
+
 open(sys.argv[1], "w").close()          # a file where the directory should be: nothing can be stored
-for number in range(10):
-    client.send_message(str(number))
-if sys.argv[2] == "mended":
-    os.unlink(sys.argv[1])
-if sys.argv[2] == "closed":
-    os.unlink(sys.argv[1])
-    client.close()
-    os._exit(0)
+then, process = sys.argv[2:]
+if process == "forked":                 # it leaves by os._exit, and has what the parent knew of its cache
+    client = ScriptedClient(["before"], cache_mode="refresh", cache_path=sys.argv[1])
+    client.send_message("before")
+    child = multiprocessing.get_context("fork").Process(target=fill, args=(then,))
+    child.start()
+    child.join()
+    os._exit(child.exitcode)
+fill(then)
 """
 
 
+@pytest.mark.parametrize("process", ["own", "forked"])
 @pytest.mark.parametrize(("then", "stored"), [("mended", 10), ("closed", 10), ("broken", 0)])
-def test_what_was_not_stored_at_the_end_of_the_process(then: str, stored: int, tmp_path: Path) -> None:
+def test_what_was_not_stored_at_the_end_of_the_process(process: str, then: str, stored: int, tmp_path: Path) -> None:
     """It is written then, where that is possible; else a second warning says how many answers are lost."""
-    with start(PROGRAM, tmp_path / "cache", then) as process:
-        _, complaints = process.communicate(timeout=60)
+    with start(PROGRAM, tmp_path / "cache", then, process) as program:
+        _, complaints = program.communicate(timeout=60)
+    inherited = int(process == "forked")
     assert "kept in memory until it can" in complaints
-    assert ("10 answers could not be stored and are lost" in complaints) is (then == "broken")
-    assert not stored or len(ResponseCache(tmp_path / "cache")) == stored
+    assert (f"{10 + inherited} answers could not be stored and are lost" in complaints) is (then == "broken")
+    assert not stored or len(ResponseCache(tmp_path / "cache")) == stored + inherited
 
 
 def below_a_file(folder: Path) -> Path:

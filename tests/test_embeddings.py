@@ -246,6 +246,30 @@ def test_batches_hold_what_one_request_may() -> None:
     assert [[text[0] for text in texts] for texts in asked(client)] == [["c", "d"], ["e"]]
 
 
+def test_each_batch_is_shared_as_it_comes() -> None:
+    """Who follows a batch gets what it brings, whatever becomes of the batches after it."""
+    large = [letter * 200_000 for letter in "ab"]
+    asked_for, opened = threading.Event(), threading.Event()
+
+    def answer(texts: list[str]) -> Any:
+        asked_for.set()
+        assert opened.wait(30)
+        return [of(text) for text in texts] if texts == large[:1] else InvalidRequestError("no")
+
+    client = ScriptedClient(answer, cache_mode="auto")
+
+    async def main() -> Any:
+        leader = asyncio.create_task(client.aget_embedding(large))
+        await asyncio.to_thread(asked_for.wait, 30)
+        follower = asyncio.create_task(client.aget_embedding(large[0]))
+        await asyncio.sleep(0)
+        opened.set()
+        return await leader, await follower
+
+    assert asyncio.run(main()) == (None, of(large[0]))
+    assert len(client.requests) == 2
+
+
 def test_lists_in_opposite_order_from_many_threads() -> None:
     """Whatever the interleaving, all vectors are right, each text was asked for once, and all threads end."""
     texts = [str(number) for number in range(20)]

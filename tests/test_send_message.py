@@ -103,6 +103,16 @@ def test_the_messages_are_not_changed(httpserver: HTTPServer) -> None:
     assert server.requests[1].body["messages"] == [*before, {"role": "assistant", "content": "Two coins."}]
 
 
+def test_the_request_is_the_caller_s_own() -> None:
+    """What is done to a request that was built changes no later call."""
+    client, headers = ScriptedClient(["yes"]), {"X-Run": "7"}
+    request = client.build_request(QUESTION, extra_headers=headers, stop=["END"])
+    request.headers["X-Run"] = request.body["stop"][0] = request.asked["stop"][0] = "changed"  # type: ignore[index]
+    assert client.build_request(QUESTION, extra_headers=headers, stop=["END"]).headers == headers
+    client.send_message(QUESTION, extra_headers=headers, stop=["END"])
+    assert (client.requests[0].headers, client.requests[0].body["stop"]) == (headers, ["END"])
+
+
 def test_a_failure_is_logged_and_none(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
     """By default a failure that remains is one error in the log and None, and the next call asks again."""
     server = ScriptedServer(httpserver, refusal(400, "no such thing"), OK)

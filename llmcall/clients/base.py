@@ -90,8 +90,9 @@ class LLMClient:
         generation = config.generation()  # before the settings: where they change meanwhile, it is old at once
         settings = config.settings_for(self.base_settings, self._overrides, caller=f"{type(self).__name__}()")
         kind = type(self)
-        # A subclass may find the model by more than settings and arguments.
-        by_settings = kind.model_named is LLMClient.model_named and kind.default_model is LLMClient.default_model
+        # A subclass may find the model, or the namespace, by more than settings and arguments.
+        ours = (LLMClient.model_named, LLMClient.default_model, LLMClient.namespace)
+        by_settings = (kind.model_named, kind.default_model, kind.namespace) == ours
         cache, defaults = shared_cache(settings.cache_path), configured_parameters(settings)
         return Resolved(generation, settings, cache, {}, {}, defaults, {} if by_settings else None)
 
@@ -169,7 +170,10 @@ class LLMClient:
 
     def namespace(self, model: str) -> str:
         """Return what keeps a model's records apart from those of other servers; empty where nothing does."""
-        return self.settings.cache_namespace
+        return self._namespace_of_endpoints(model) or self.settings.cache_namespace
+
+    def _namespace_of_endpoints(self, model: str) -> str:
+        return ""
 
     def pool(self, model: str) -> Pool:
         """Return the endpoints that serve a model, as one takes its turn among them."""
@@ -214,7 +218,7 @@ class LLMClient:
 
         call = prepare_chat(self, current_messages, arguments)
         call.give_back()
-        return call.request._replace(asked=deepcopy(call.request.asked), body=deepcopy(call.request.body))
+        return deepcopy(call.request)
 
     @overload
     def send_message(self, current_messages: Any, *, on_error: Literal["raise"], **arguments: Any) -> Reply: ...

@@ -83,9 +83,8 @@ class LocalClient(OpenAIClient):
         """Return what stands for the host in a record."""
         return self.api_type
 
-    def namespace(self, model: str) -> str:
-        """Return the cache's namespace."""
-        return self.settings.cache_namespace
+    def _namespace_of_endpoints(self, model: str) -> str:
+        return ""
 
     def make_transport(self, endpoint: Endpoint) -> Any:
         """Return the transport that runs the model in this process."""

@@ -80,26 +80,22 @@ class OpenAIClient(LLMClient):
         api_type = (endpoint.api_type if endpoint else None) or self.api_type
         return "" if api_type == "azure" else ADDRESSES.get(api_type, ADDRESSES["openai"])
 
-    def namespace(self, model: str) -> str:
-        """Return the namespace of the model's endpoints, else the cache's.
+    def _namespace_of_endpoints(self, model: str) -> str:
+        """Return the namespace of the model's endpoints, or what a cassette's header holds in place of files.
 
         :raises ConfigError: where endpoints of one model name different ones.
         """
-        names = self._namespaces(model)
+        held = cassettes.header_namespaces()
+        by_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
+        if held is not None and not by_code and self.settings.origin_of("endpoints").rank < CONFIGURED:
+            return held.get(model, "")
+        names = {endpoint.namespace or "" for endpoint in self._pooled(model)} or {""}
         if len(names) > 1:
             raise ConfigError(
                 f"the endpoints of {model} name different namespaces ({', '.join(sorted(map(repr, names)))}): "
                 "any of them may answer, so one NAMESPACE must serve all"
             )
-        return names.pop() or super().namespace(model)
-
-    def _namespaces(self, model: str) -> set[str]:
-        """Return those of the model's endpoints, or what a cassette's header holds in place of files."""
-        held = cassettes.header_namespaces()
-        by_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
-        if held is None or by_code or self.settings.origin_of("endpoints").rank >= CONFIGURED:
-            return {endpoint.namespace or "" for endpoint in self._pooled(model)} or {""}
-        return {held.get(model, "")}
+        return names.pop()
 
     def make_transport(self, endpoint: Endpoint) -> Any:
         """Return what speaks to an endpoint through the SDK.

@@ -37,7 +37,7 @@ from .retry import RetryPolicy, repeated
 from .single_flight import share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..config.settings import Endpoint
     from ..types import Record, Request
@@ -62,18 +62,28 @@ def answer(
     whole: bool = False,
     cut: Record | None = None,
 ) -> Flow[Outcome]:
-    """Answer a chat call that is not recorded, by another model where the context is too long.
-
-    The first model's record then points to the answer.
+    """Answer a chat call that is not recorded.
 
     :param stream: whether its text is handed on as it comes.
-    :param fallback: whether another model may be asked.
+    :param fallback: whether another model may be asked where the context is too long.
     :param whole: whether an answer that the context window cut is an error even from the last model.
     :param cut: the recorded answer, which the context window cut; it is not asked for again.
     """
-    if call.request.expected is not None:
-        call = yield from look(call.resolved.cache, functools.partial(past_misfits, call))
     policy = RetryPolicy.of(call.options, call.settings)
+    if call.request.expected is None:
+        return (yield from _answer(call, policy, stream, fallback, whole, cut))
+    while True:
+        call = yield from look(call.resolved.cache, functools.partial(past_misfits, call))
+        outcome = yield from _answer(call, policy, stream, fallback, whole, cut)
+        if not call.refuses(outcome.record):  # else it is that of another caller, who reads it otherwise
+            return outcome
+        cut = None
+
+
+def _answer(
+    call: PreparedCall, policy: RetryPolicy, stream: bool, fallback: bool, whole: bool, cut: Record | None
+) -> Flow[Outcome]:
+    """Answer a call, by another model where the context is too long; the first one's record then points to it."""
     models = _fallbacks(call.client, call.request.model) if fallback else []
     left = [call, *(call._replace(request=_asked_of(call.request, model)) for model in models)]
     while True:
@@ -104,8 +114,6 @@ def answer(
             pointer = record_of(call.request, {"fallback": current.request.cache_key})
             yield Do(functools.partial(call.cache.store, pointer, mode=call.storing_mode))
         record = call.keep(outcome.record)
-        if call.refuses(record):  # that of another caller, who reads it otherwise
-            return (yield from answer(call, stream=stream, fallback=fallback, whole=whole))
         return outcome if record is outcome.record else Outcome(record)
 
 
@@ -427,20 +435,22 @@ def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
 
 def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
     """Return the vectors of texts, one call each, asking in batches for those that are not recorded."""
+    if not calls:
+        return []
     records: dict[str, Record] = {}
     hits: list[Record] = []
-    missing: list[PreparedCall] = []
+    missing: dict[str, PreparedCall] = {}
     for call in calls:
         record = yield from look(call.resolved.cache, functools.partial(lookup, call))
         if record is None:
-            missing.append(call)
+            missing[call.request.cache_key] = call
         else:
             records[call.request.cache_key] = record
             hits.append(record)
-    if missing:
-        policy = RetryPolicy.of(missing[0].options, missing[0].settings)
-        outcomes = yield from share(missing, functools.partial(_ask_in_batches, policy=policy), policy)
-        for call in missing:
+    policy = RetryPolicy.of(calls[0].options, calls[0].settings)
+    for batch in _batches(missing.values()):
+        outcomes = yield from share(batch, functools.partial(_ask_batch, policy=policy), policy)
+        for call in batch:
             outcome = outcomes[call.request.cache_key]
             records[call.request.cache_key] = call.keep(outcome.record)
             if outcome.sent is None:
@@ -451,18 +461,15 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
     return [vector(records[call.request.cache_key]) for call in calls]
 
 
-def _ask_in_batches(calls: Sequence[PreparedCall], policy: RetryPolicy) -> Flow[Outcomes]:
-    outcomes: Outcomes = {}
-    for batch in _batches({call.request.cache_key: call for call in calls}.values()):
-        first, texts = batch[0], [call.request.body["input"] for call in batch]
-        request = first.request._replace(body={**first.request.body, "input": texts})
-        sent = yield from _Exchange(first, request, policy).send()
-        for record in (yield Do(functools.partial(_stored_vectors, batch, texts, sent))):
-            outcomes[record.cache_key] = Outcome(record, sent)
-    return outcomes
+def _ask_batch(calls: Sequence[PreparedCall], policy: RetryPolicy) -> Flow[Outcomes]:
+    first, texts = calls[0], [call.request.body["input"] for call in calls]
+    request = first.request._replace(body={**first.request.body, "input": texts})
+    sent = yield from _Exchange(first, request, policy).send()
+    stored = yield Do(functools.partial(_stored_vectors, calls, texts, sent))
+    return {record.cache_key: Outcome(record, sent) for record in stored}
 
 
-def _batches(calls: Any) -> Iterator[list[PreparedCall]]:
+def _batches(calls: Iterable[PreparedCall]) -> Iterator[list[PreparedCall]]:
     batch: list[PreparedCall] = []
     size = 0
     for call in calls:
@@ -476,7 +483,7 @@ def _batches(calls: Any) -> Iterator[list[PreparedCall]]:
         yield batch
 
 
-def _stored_vectors(batch: list[PreparedCall], texts: list[str], sent: Sent) -> list[Record]:
+def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent) -> list[Record]:
     cost = _count(batch[0], sent.response, sent.endpoint)
     tokens = TokenUsage.of(sent.response).input_tokens
     parts = [None] * len(batch) if tokens is None else shares(tokens, texts)

@@ -329,7 +329,7 @@ class EndpointState:
         excess = self._tokens + min(needed.tokens, limit) - limit
         if excess <= 0:
             return 0.0
-        for place in self._sent:
+        for place in tuple(self._sent):  # a generator that ends meanwhile gives its place back
             excess -= place.tokens
             if excess <= 0:
                 return self._end_of(place, now)

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from .forks import after_fork_in_child, at_exit
+from .text import counted
 
 if TYPE_CHECKING:
     import logging
@@ -64,7 +65,7 @@ SENTENCES = {
     FAILED: "A failure is not recorded, so a {replay} will not go as this run did: mend the cause and run it again, "
     "and only what is missing is asked",
     LEFT: "What was not received is not recorded, so a {replay} may not go as this run did: read each answer to its "
-    "end",
+    "end, or run again to go on",
     REFUSED: "Where the program caught the error it went on without an answer, and did less than it seems",
 }
 NAMED = 5  # scopes that a warning lists
@@ -112,9 +113,8 @@ class Failures:
             import logging
 
             logging.getLogger("llmcall").warning(
-                "%d %s %s (%s; the first: %s). %s",
-                count, "call" if count == 1 else "calls", why, _listed(scopes.items()), first,
-                SENTENCES[why].format(replay=replay),
+                "%s %s (%s; the first: %s). %s",
+                counted(count, "call"), why, _listed(scopes.items()), first, SENTENCES[why].format(replay=replay),
             )  # fmt: skip
 
     def forget(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["OUTSIDE", "brief", "check_unicode", "printable", "visible", "visible_json"]
+__all__ = ["OUTSIDE", "brief", "check_unicode", "counted", "printable", "visible", "visible_json"]
 
 OUTSIDE = "outside any scope"
 # Controls, what turns the direction of text, what is not seen at all, and lone surrogates; line ends and tabs stay,
@@ -46,6 +46,11 @@ def brief(text: str, limit: int) -> str:
     """Return a text on one line, cut where it is longer than so many characters."""
     flat = _SPACE.sub(" ", text[: 4 * limit]).strip()
     return flat if len(flat) <= limit and len(text) <= 4 * limit else flat[: limit - 1].rstrip() + "…"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, such as ``1 record`` or ``1,200 records``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def check_unicode(text: str, place: str) -> None:

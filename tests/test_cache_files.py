@@ -100,7 +100,7 @@ def test_conflicts(on_conflict: str, kind: str, tmp_path: Path, caplog: pytest.L
     before = contents(ours)
     place = tmp_path / ("theirs.jsonl" if kind == "file" else "theirs")
     if on_conflict == "raise":
-        with pytest.raises(CacheCorruptError, match="1 records"):
+        with pytest.raises(CacheCorruptError, match="1 record "):
             ours.load(place, on_conflict="raise")
         assert contents(ours) == before
         return
@@ -629,7 +629,7 @@ def test_a_script_of_its_form(httpserver: HTTPServer, monkeypatch: pytest.Monkey
     Path("templates").mkdir()
     Path("templates/teller.system.mustache").write_text("# {{title}}\n\n{{#goods}}\n  - {{{.}}}\n{{/goods}}\n")
     Path("templates/teller.user.mustache").write_text("{{^goods}}Nothing.{{/goods}}What do they cost?")
-    assert run("load", saved({key("gpt-5-mini", LATEST): completion()})).startswith("1 records loaded into ")
+    assert run("load", saved({key("gpt-5-mini", LATEST): completion()})).startswith("1 record loaded into ")
     assert llmcall.client().send_message(MESSAGES).cached  # type: ignore[union-attr]
     llmcall.force_api_type("openai")
     llmcall.force_api_cache(True, "openai_api_cache.pickle")

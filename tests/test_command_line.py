@@ -272,7 +272,7 @@ def test_stats(keys: list[str]) -> None:
     assert found["records"] == 4 and found["size"] > 0 and time.time() - found["since"] < 600
     assert found["models"] == {"gpt-4o": 2, "gpt-4": 1, "embedder": 1}
     assert [(name, each["records"]) for name, each in found["by_scope"].items()] == [("", 3), ("trial-3", 1)]
-    assert ": 1 records, " in cache("stats", "--scope", "trial-3/*")
+    assert ": 1 record, " in cache("stats", "--scope", "trial-3/*")
 
 
 def test_ls(keys: list[str]) -> None:
@@ -324,8 +324,10 @@ def test_tables_fit_the_terminal(columns: int) -> None:
         lines = [line for line in lines if not line.startswith("no config.ini")]  # as the other, a line with a path
         assert len(lines) > 3 and max(map(wcswidth, lines)) <= columns, command
     head, *rows = on_a_terminal(columns, "cache", "ls")
-    starts = {wcswidth(row[: row.index("はい")]) for row in rows}
-    assert starts == {head.index("answer")}
+    starts = {wcswidth(row[: row.index("はい、買い")]) for row in rows}
+    assert starts == {head.index("answer")} and all("Would " in row for row in rows)
+    left_out = {60: {"cost", "age", "model"}, 80: {"cost"}, 120: set()}
+    assert {"key", "model", "sample", "age", "cost", "asked", "answered"} - set(head.split()) == left_out[columns]
 
 
 @pytest.mark.parametrize(
@@ -372,9 +374,11 @@ def test_show_a_record(keys: list[str]) -> None:
 def test_export_and_load(keys: list[str]) -> None:
     """What is exported and loaded elsewhere is the same; loading it twice adds nothing; --on-conflict decides."""
     assert cache("export", "all.jsonl") == "4 records written to all.jsonl\n"
-    assert cache("export", "some.jsonl", "--scope", "trial-3/*").startswith("1 records")
+    assert cache("export", "some.jsonl", "--scope", "trial-3/*").startswith("1 record ")
     for source, count in (("some.jsonl", 1), ("all.jsonl", 3), (".llmcall/cache", 0)):
-        assert cache("--path", "other", "load", source).startswith(f"{count} records loaded into ")
+        assert cache("--path", "other", "load", source).startswith(
+            f"{count} record{'' if count == 1 else 's'} loaded into "
+        )
     assert sorted(row["key"] for row in json.loads(cache("--path", "other", "ls", "--json"))) == sorted(keys)
     written("theirs.jsonl", Path("all.jsonl").read_text(encoding="utf-8").replace("coins", "dollars"))
     assert cache("load", "theirs.jsonl").startswith("0 records") and "coins" in cache("show", keys[0])
@@ -392,9 +396,9 @@ def test_delete_and_clear(keys: list[str]) -> None:
     cache("delete", "nothing", "--yes", code=1)
     assert "Delete 2 of 4 records" in cache("delete", "--model", "gpt-4o", text="n\n", code=1)
     assert cache("delete", "--model", "gpt-4o", text="y\n").endswith("2 records deleted\n")
-    assert cache("delete", keys[2], keys[2][:20], "--yes") == "1 records deleted\n"
+    assert cache("delete", keys[2], keys[2][:20], "--yes") == "1 record deleted\n"
     cache("clear", code=1)
-    assert cache("clear", "--yes") == "1 records deleted\n"
+    assert cache("clear", "--yes") == "1 record deleted\n"
     assert cache("clear") == cache("delete", "--since", "1h") == "0 records deleted\n"
 
 
@@ -406,7 +410,7 @@ def test_damage(keys: list[str]) -> None:
         database.execute("UPDATE Cache SET value = X'00' || value WHERE key = ?", (keys[1],))
     database.close()
     told = cache("verify", code=1)
-    assert f"{keys[1]}\n" in told and "1 of 4 records are damaged" in told
+    assert f"{keys[1]}\n" in told and "1 of 4 records damaged" in told
     assert "3 records" in cache("salvage", "saved")
     assert cache("--path", "saved", "verify") == "3 records, all sound\n"
     llmcall.reset()
@@ -477,8 +481,8 @@ def test_keys(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
         (refusal(404, "no such route"), True, "no list of models", "/v1"),
         (Answer(501, "<html>Unsupported method ('GET')</html>"), True, "no list of models (HTTP 501)", "/v1"),
         (Answer(502, "<html>Bad gateway</html>"), False, "127.0.0.1: HTTP 502", "status page"),
-        (Answer(200, "<html>It works!</html>"), False, "not as a model's API", "BASE_URL"),
-        (Answer(200, {"data": ["gpt-4o"]}), False, "not as a model's API", "BASE_URL"),
+        (Answer(200, "<html>It works!</html>"), True, "no list of models (something else", "BASE_URL"),
+        (Answer(200, {"data": ["gpt-4o"]}), True, "no list of models (something else", "BASE_URL"),
         (None, False, "connection failed", "is the server running"),
     ],
     ids=["401", "403", "500", "429", "404", "501", "502", "HTML", "texts", "nobody"],

@@ -102,12 +102,13 @@ def test_a_call_that_waits_is_left_behind(capsys: pytest.CaptureFixture[str]) ->
     assert told == "stopped: 1 of 5 done; run again to go on\n"
 
 
-def test_a_retry_is_not_waited_for() -> None:
-    """A call that would be tried again in an hour ends at once."""
+def test_a_retry_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    """A call that would be tried again in an hour ends at once, and nobody is told to read its answer to the end."""
     with RawServer(interrupts_and(answers(refusal(503)))) as server:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), llmcall.cassette("retried.jsonl"):
             map(asking(server, retry_waiting_time=3600, retry_max_waiting_time=3600), range(3), workers=1)
         assert len(server.requests) == 1
+    assert "whole answer" not in caplog.text
 
 
 def test_who_waits_for_another_s_answer_ends_too() -> None:

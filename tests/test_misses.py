@@ -262,8 +262,9 @@ def test_a_recorded_function_and_an_embedding() -> None:
     assert "asked __main__.price(item='bread', day=2)" in said and "arguments.day: recorded 1, asked 2" in said
     with pytest.raises(llmcall.CacheMissError, match=r"recorded\(name='__main__.price'\) finds"):
         llmcall.recorded(name="market.price")(price)("bread", 1)
-    with pytest.raises(llmcall.CacheMissError, match=r"\[-milk-\]"):
+    with pytest.raises(llmcall.CacheMissError, match=r"\[-milk-\]") as caught, llmcall.scope("trial"):
         ScriptedClient(cache_mode="replay").get_embedding("bread and eggs", "embedder")
+    assert "scope the same in every scope" in flat(caught.value)
 
 
 def test_what_is_damaged_is_passed_over() -> None:

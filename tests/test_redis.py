@@ -106,12 +106,12 @@ def test_on_the_command_line(server: RedisProcess, tmp_path: Path) -> None:
     with server.client() as redis:
         redis.hset("llmcall:rows", client.build_request("a").cache_key, b"short")
     for other in (str(tmp_path / "saved"), server.url[:-1] + "1"):
-        assert run(*place, "salvage", other).startswith(f"1 records read from {server.url}")
+        assert run(*place, "salvage", other).startswith(f"1 record read from {server.url}")
         assert said(client_at(other, mode="replay"), "b") == ["two"]
     with pytest.raises(CacheError, match="into itself"):
         client.cache.salvage(server.url)
     assert run(*place, "clear", "--yes") == "2 records deleted\n"
-    assert run(*place, "load", tmp_path / "saved").startswith("1 records loaded")
+    assert run(*place, "load", tmp_path / "saved").startswith("1 record loaded")
     assert run(*place, "load", server.url).startswith("0 records loaded")
 
 

@@ -12,6 +12,7 @@ from ..errors import CacheCorruptError, CacheError
 from ..models.capabilities import resolve
 from ..notices import logger
 from ..requests.keys import key_of
+from ..text import counted
 from . import tinytroupe
 from .record import pack, unpack
 from .storage import each_row
@@ -70,7 +71,7 @@ def _answer(record: Record) -> dict[str, Any]:
 
 def _listed(records: list[Record]) -> str:
     keys = ", ".join(record.cache_key[:12] for record in records[:NAMED])
-    return f"{len(records)} records ({keys}{', …' if len(records) > NAMED else ''})"
+    return f"{counted(len(records), 'record')} ({keys}{', …' if len(records) > NAMED else ''})"
 
 
 def damaged_keys(storage: Storage) -> list[str]:

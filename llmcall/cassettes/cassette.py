@@ -21,7 +21,7 @@ from ..files import alone
 from ..forks import after_fork_in_child, at_exit
 from ..notices import Failures, warn_once
 from ..replay import scopes
-from ..text import brief
+from ..text import brief, counted
 from ..tracebacks import short_traceback
 from ..types import Request
 from . import format
@@ -418,7 +418,7 @@ class Cassette:
         records = self._read()
         more = [f"… and {len(records) - LISTED:,} more"] if len(records) > LISTED else []
         rows = [(each.sample or "", brief(each.prompt, CELL), brief(each.answer, CELL)) for each in records[:LISTED]]
-        notes = (f"{len(records):,} records", f"{self.replayed:,} replayed", f"{self.recorded:,} recorded", *more)
+        notes = (counted(len(records), "record"), f"{self.replayed:,} replayed", f"{self.recorded:,} recorded", *more)
         return bubble(repr(self), notes) + html_table([("sample", "prompt", "answer"), *rows])
 
 

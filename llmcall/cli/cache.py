@@ -14,7 +14,7 @@ import click
 from ..config.values import without_password
 from ..errors import CacheError
 from ..tables import columns, money
-from ..text import brief, printable, visible, visible_json
+from ..text import brief, counted, printable, visible, visible_json
 from ..types import TokenUsage, message_text
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def stats(found: ResponseCache, model: str | None, scope: str | None, since: str
         }
         click.echo(visible_json(data))
         return
-    click.echo(f"{found.path}: {total.records:,} records, {size / 1e6:,.1f} MB")
+    click.echo(f"{found.path}: {counted(total.records, 'record')}, {size / 1e6:,.1f} MB")
     if not records:
         return
     spent = [f"{head} {cell}" if head == "cost" else f"{cell} {head}" for head, cell in _cells(total).items()][1:]
@@ -184,7 +184,10 @@ def _date(stored_at: float | None) -> str:
 def list_records(
     found: ResponseCache, model: str | None, scope: str | None, since: str | None, limit: int | None, as_json: bool
 ) -> None:
-    """List records, oldest first."""
+    """List records, oldest first.
+
+    A narrow terminal shows fewer columns; --json shows all.
+    """
     from itertools import islice
 
     if limit is None:
@@ -199,8 +202,13 @@ def list_records(
     rows = [HEADS, *map(_row, shown)]
     if all(record.kind == "chat" for record in shown):
         rows = [(row[0], *row[2:]) for row in rows]
-    last = len(rows[0]) - 1
-    click.echo(columns(rows, right=(last - 3, last - 2), cut=(last - 5, last - 4, last - 1, last)))
+
+    def places(*heads: str) -> list[int]:
+        """Return where the columns are that have these heads."""
+        return [rows[0].index(head) for head in heads if head in rows[0]]
+
+    cut, drop = places("model", "sample", "asked", "answered"), places("cost", "age", "kind", "model")
+    click.echo(columns(rows, right=places("age", "cost"), cut=cut, drop=drop))
     if limit and len(shown) == limit and len(found) > limit:
         click.echo(f"… the first {limit} of up to {len(found):,}; --limit 0 shows all", err=True)
 
@@ -291,7 +299,7 @@ def export(found: ResponseCache, file: str, model: str | None, scope: str | None
 
     FILE becomes JSON Lines, the form of a cassette.
     """
-    click.echo(f"{found.export(file, where=_where(model, scope, since)):,} records written to {file}")
+    click.echo(f"{counted(found.export(file, where=_where(model, scope, since)), 'record')} written to {file}")
 
 
 @cache.command()
@@ -303,7 +311,7 @@ def load(found: ResponseCache, source: str, on_conflict: str) -> None:
 
     SOURCE is an exported file, a cassette, another cache's directory or server, or TinyTroupe's pickle cache.
     """
-    click.echo(f"{found.load(source, on_conflict=on_conflict):,} records loaded into {found.path}")
+    click.echo(f"{counted(found.load(source, on_conflict=on_conflict), 'record')} loaded into {found.path}")
 
 
 @cache.command()
@@ -328,8 +336,9 @@ def delete(
     keys = {_whole_key(found, each) for each in key}
     count = len(keys) or sum(1 for _ in found.records(where=where))
     if count and not yes:
-        click.confirm(f"Delete {count:,} of {len(found):,} records in {found.path}?", abort=True)
-    click.echo(f"{found.delete(keys=keys) if where is None else found.delete(where=where):,} records deleted")
+        click.confirm(f"Delete {count:,} of {counted(len(found), 'record')} in {found.path}?", abort=True)
+    count = found.delete(keys=keys) if where is None else found.delete(where=where)
+    click.echo(f"{counted(count, 'record')} deleted")
 
 
 @cache.command()
@@ -338,8 +347,8 @@ def delete(
 def clear(found: ResponseCache, yes: bool) -> None:
     """Delete all records."""
     if len(found) and not yes:
-        click.confirm(f"Delete all {len(found):,} records in {found.path}?", abort=True)
-    click.echo(f"{found.clear():,} records deleted")
+        click.confirm(f"Delete {counted(len(found), 'record')} in {found.path}?", abort=True)
+    click.echo(f"{counted(found.clear(), 'record')} deleted")
 
 
 @cache.command()
@@ -350,8 +359,8 @@ def verify(found: ResponseCache) -> None:
     for key in damaged:
         click.echo(key)
     if damaged:
-        raise CacheError(f"{len(damaged)} of {len(found):,} records are damaged")
-    click.echo(f"{len(found):,} records, all sound")
+        raise CacheError(f"{len(damaged)} of {counted(len(found), 'record')} damaged")
+    click.echo(f"{counted(len(found), 'record')}, all sound")
 
 
 @cache.command()
@@ -363,7 +372,7 @@ def salvage(found: ResponseCache, folder: str) -> None:
     Every record that can be read goes to a new cache in FOLDER; the damaged one stays as it is.
     """
     saved = found.salvage(folder)
-    click.echo(f"{saved:,} records read from {found.path}, all in {without_password(folder)} now")
+    click.echo(f"{counted(saved, 'record')} read from {found.path}, all in {without_password(folder)} now")
 
 
 @cache.command()
@@ -373,7 +382,7 @@ def rekey(found: ResponseCache) -> None:
 
     For a change of aliases or namespace, or an llmcall whose keys are made in another way.
     """
-    click.echo(f"{found.rekey():,} of {len(found):,} records changed")
+    click.echo(f"{found.rekey():,} of {counted(len(found), 'record')} changed")
 
 
 @cache.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.sqlite import DATABASE
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError
+from ..text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Check", "checks"]
 
 SECONDS = 10.0  # for the one request that an endpoint is asked
-MOST = "most addresses end in /v1"
 NAMED = 8  # models that a remedy names at most
 OK = 200
 OVERLOADED = (500, 502, 503, 504, 529)
@@ -125,13 +125,12 @@ def _refused(name: str, error: APIError) -> Check:
     if isinstance(error, AuthenticationError):
         remedy = "the key is refused: look at 'llmcall config' for where it comes from"
         return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
-    if status == OK:  # with a body that is something else
-        return Check("endpoint", False, f"{name} answers, but not as a model's API", f"is BASE_URL right? {MOST}")
     if status == 429 or status in OVERLOADED:
         remedy = "the server answers, but fails; its own log, or the provider's status page, may tell why"
         return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
-    found = f"{name} answers, and has no list of models (HTTP {status})"
-    return Check("endpoint", True, found, f"if calls fail too: {MOST}")
+    what = "something else at /models" if status == OK else f"HTTP {status}"
+    remedy = "whether calls are answered shows at the first; if not, is BASE_URL right? Most addresses end in /v1"
+    return Check("endpoint", True, f"{name} answers, and has no list of models ({what})", remedy)
 
 
 def _one_line(error: APIError) -> str:
@@ -153,7 +152,7 @@ def _server(found: ResponseCache) -> Check:
 
     assert isinstance(found.storage, RedisStorage)
     try:
-        return Check("cache", True, f"{found.path}: {len(found):,} records", "; ".join(found.storage.risks()))
+        return Check("cache", True, f"{found.path}: {counted(len(found), 'record')}", "; ".join(found.storage.risks()))
     except CacheError as error:
         return Check("cache", False, str(error), "no answer is found or kept until then")
 
@@ -167,7 +166,7 @@ def _directory(found: ResponseCache, directory: Path) -> Check:
     except OSError as error:
         remedy = "mend its rights, or name another [Cache] PATH: answers are not kept there"
         return Check("cache", False, f"{directory} cannot be written: {error}", remedy)
-    state = f"{count:,} records" if directory.exists() else "made at the first call"
+    state = counted(count, "record") if directory.exists() else "made at the first call"
     return Check("cache", True, f"{directory}: {state}")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from ..errors import CacheError
-from ..text import visible_json
+from ..text import counted, visible_json
 from ..types import Record
 from .cache import as_json
 
@@ -192,12 +192,12 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     for conflict in conflicts:
         click.echo(f"conflict: {_conflict(conflict)}", err=True)
     if conflicts and on_conflict == "raise":
-        count = f"{len(conflicts)} request{'' if len(conflicts) == 1 else 's'}"
+        count = counted(len(conflicts), "request")
         raise CacheError(
             f"{one} and {other} answer {count} differently, and nothing was written; choose with --on-conflict"
         )
     lines.write(output, first.settings, records, allow=settings().cassette_allow)
-    click.echo(f"{len(records):,} records written to {output}", err=True)
+    click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
 
 
 def _conflict(conflict: Conflict) -> str:

@@ -440,7 +440,7 @@ class LLMClient:
         """Note what a replay will not find: a call that failed for good, or was left before its end."""
         if isinstance(error, APIError):
             call.note_unrecorded(FAILED, f": {type(error).__name__}. {error.remedy}")
-        elif not isinstance(error, Exception):  # its reader left, it was cancelled, or interrupted
+        elif not isinstance(error, (Exception, KeyboardInterrupt)):  # its reader left, or it was cancelled
             call.note_unrecorded(LEFT)
 
     def respond(self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool) -> Flow[Outcome]:

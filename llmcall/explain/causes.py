@@ -25,8 +25,10 @@ WIDTH = 60  # characters of a value
 # Scopes and draws
 
 
-def scope_words(sample: str | None) -> str:
-    """Return a sample in words."""
+def scope_words(kind: str, sample: str | None) -> str:
+    """Return a sample in words; an embedding has none."""
+    if kind == "embedding":
+        return "the same in every scope"
     path, draw = split_sample(sample)
     if path is None:
         return "outside any scope"

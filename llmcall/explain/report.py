@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError
 from ..requests.keys import ANEW
-from ..text import printable
+from ..text import counted, printable
 from .causes import cause_of_sample, cause_of_scope, causes_of_differences, scope_words
 from .differences import Difference, differences, masked
 from .nearest import Nearest, conversation, nearest, said, split_sample
@@ -90,7 +90,7 @@ class Miss(NamedTuple):
     def _parts(self, width: int) -> list[tuple[str, list[str]]]:
         parts = [
             ("asked", [_cut(self.opening, width)]),
-            ("scope", [scope_words(self.sample)]),
+            ("scope", [scope_words(self.kind, self.sample)]),
             ("looked in", _wrapped([self.looked_in], width)),
         ]
         if self.recorded:
@@ -123,7 +123,8 @@ class Miss(NamedTuple):
 
 
 def _words(record: Record) -> str:
-    return f"{record.cache_key[:SHORT]}, {_name(record.kind, record.request)}, {scope_words(record.sample)}"
+    name = _name(record.kind, record.request)
+    return f"{record.cache_key[:SHORT]}, {name}, {scope_words(record.kind, record.sample)}"
 
 
 def _wrapped(texts: Sequence[str], width: int) -> list[str]:
@@ -200,7 +201,7 @@ def missed(
     remedy = _remedy(settings, cassette, past_cache=past_cache)
     return CacheMissError(
         f"no answer is recorded for this {request.kind} request to {_name(request.kind, request.asked)} "
-        f"(key {request.cache_key[:SHORT]}, {scope_words(request.sample)})",
+        f"(key {request.cache_key[:SHORT]}, {scope_words(request.kind, request.sample)})",
         explain=lambda: _explained(request, source, settings, remedy, aside),
     )
 
@@ -238,8 +239,7 @@ def _searched(request: Request, asked: dict[str, Any], source: Source | None) ->
     if source is None:
         return nothing, "nothing", "cache=False goes past the disk cache, and no cassette is open: nothing may answer"
     try:
-        count = source.count()
-        where = f"{source.name()}: {count:,} record{'' if count == 1 else 's'}"
+        where = f"{source.name()}: {counted(source.count(), 'record')}"
         return nearest(request.kind, asked, request.sample, source), where, ""
     except (CacheError, OSError) as error:
         return nothing, source.name(), str(error)

@@ -16,7 +16,7 @@ from ..replay import scopes
 from ..replay.scopes import made_name
 from ..requests.keys import canonical
 from ..tables import money
-from ..text import printable
+from ..text import counted, printable
 from ..types import Reply, TokenUsage
 
 if TYPE_CHECKING:
@@ -461,7 +461,7 @@ class Plan(NamedTuple):
         from html import escape
 
         money = "cost unknown" if self.cost is None else f"${self.cost[0]:,.2f} to ${self.cost[1]:,.2f}"
-        calls = f"{self.misses:,} call{'' if self.misses == 1 else 's'}"
+        calls = counted(self.misses, "call")
         prices = f" Priced by {', '.join(self.priced_by)}." if self.priced_by else ""
         words = f"for {calls} with {self.input_tokens:,} input tokens; {self.hits:,} are recorded already.{prices}"
         return f"<p><b>{money}</b> {escape(words)}</p>"

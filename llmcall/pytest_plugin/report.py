@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -89,22 +91,18 @@ class RunReport:
     def lines(self) -> Iterator[str]:
         """Yield the lines of the summary."""
         if self.replayed or self.recorded:
-            yield f"llmcall: {_counted(self.replayed, 'call')} replayed, {self.recorded:,} recorded"
+            yield f"llmcall: {counted(self.replayed, 'call')} replayed, {self.recorded:,} recorded"
         for name, counts in sorted(self.unrecorded.items()):
             for why, count in sorted(counts.items(), reverse=True):
                 them = "is not recorded: a replay misses it" if count == 1 else "are not recorded: a replay misses them"
-                yield f"llmcall: {_counted(count, 'call')} of {name} {why} and {them}"
+                yield f"llmcall: {counted(count, 'call')} of {name} {why} and {them}"
         unused = self.unused()
         for name, labels in unused.items():
             which = ", ".join(labels[:SHOWN]) + (f", and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
             verb = "was" if len(labels) == 1 else "were"
-            yield f"llmcall: {_counted(len(labels), 'record')} of {name} {verb} not used: {which}"
+            yield f"llmcall: {counted(len(labels), 'record')} of {name} {verb} not used: {which}"
         if unused:
             yield "llmcall: --llm-record=rewrite records these tests anew, without what they do not use"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def unused_in(cassette: Cassette) -> dict[str, str]:

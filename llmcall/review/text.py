@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.format import INLINE_CHARACTERS
-from ..text import OUTSIDE, brief, visible
+from ..text import OUTSIDE, brief, counted, visible
 from .conversations import first_words, shown_data
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _call_lines(call: Call, before: Call | None = None, seen: set[str] | None = 
 
 
 def _history(call: Call, before: Call | None) -> str:
-    count = f"{call.known} message{'' if call.known == 1 else 's'}"
+    count = counted(call.known, "message")
     assert call.after is not None
     if call.nearest is before:
         return f"{count} as above"

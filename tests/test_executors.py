@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,29 @@ def test_a_broken_pool() -> None:
     ):
         map(os._exit, [3], executor=made)
     assert caught.value.results == [None]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "none"])
+def test_an_executor_that_is_shut_down(on_error: str) -> None:
+    """What it cancelled is said, with the item and the remedy, whatever becomes of an item's own errors."""
+    submitted = threading.Event()
+
+    def items() -> Iterator[str]:
+        yield from "ab"
+        submitted.set()
+
+    def work(item: str) -> None:
+        assert submitted.wait(30)
+        executor.shutdown(wait=False, cancel_futures=True)
+
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(CancelledError, match="cancelled it before it began") as caught,
+    ):
+        llmcall.map(work, items(), executor=executor, workers=2, on_error=on_error)
+    assert "let the map end before the executor is shut down" in str(caught.value)
+    if sys.version_info >= (3, 11):
+        assert caught.value.__notes__[0].startswith("item 2 ('b'): 1 done")
 
 
 def test_an_executor_that_takes_nothing() -> None:

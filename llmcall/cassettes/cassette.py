@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +27,6 @@ from . import format
 from .format import NAMESPACES, header_differences, header_of, layer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
     from ..config.settings import Settings
@@ -36,9 +34,9 @@ if TYPE_CHECKING:
     from .format import Lines, Writer
 
 __all__ = [
-    "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "at_position", "cassette", "close_named",
-    "current_cassette", "function_scope", "guards", "header_namespaces", "innermost", "is_any_open", "open_cassettes",
-    "pop", "position", "push", "set_named",
+    "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "cassette", "close_named", "current_cassette",
+    "function_scope", "guards", "header_namespaces", "innermost", "is_any_open", "open_cassettes", "pop", "position",
+    "push", "set_named", "set_position",
 ]  # fmt: skip
 
 Place = tuple[int, ...]  # in the order of the calls
@@ -502,17 +500,12 @@ def position() -> Place:
     return _position.get()
 
 
-@contextmanager
-def at_position(place: Place) -> Iterator[None]:
-    """Let the calls of a block stand at a place in the order of the calls, whenever they are made.
+def set_position(place: Place) -> None:
+    """Let all further calls of the present context stand at a place in the order of the calls.
 
     :param place: the place of the whole, from :meth:`Cassette.place`, and in it the item's.
     """
-    token = _position.set(place)
-    try:
-        yield
-    finally:
-        _position.reset(token)
+    _position.set(place)
 
 
 class ActiveCassette(NamedTuple):

@@ -10,7 +10,7 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Stop", "Wait", "adrive",
-    "adrive_stream", "check_stop", "current_stop", "drive", "drive_stream", "look", "stopped_by",
+    "adrive_stream", "check_stop", "current_stop", "drive", "drive_stream", "look", "set_stop",
 ]  # fmt: skip
 
 END = object()
@@ -87,14 +87,9 @@ def current_stop() -> Stop | None:
     return _stop.get()
 
 
-@contextmanager
-def stopped_by(stop: Stop | None) -> Iterator[None]:
-    """Let a stop hold for the calls of a block; ``None`` means that nothing stops them."""
-    token = _stop.set(stop)
-    try:
-        yield
-    finally:
-        _stop.reset(token)
+def set_stop(stop: Stop | None) -> None:
+    """Let a stop hold for all further calls of the present context; ``None`` means that nothing stops them."""
+    _stop.set(stop)
 
 
 def check_stop() -> None:

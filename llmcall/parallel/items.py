@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ..cassettes.cassette import at_position, current_cassette
+from ..cassettes.cassette import current_cassette, set_position
 from ..engine.limits import estimate
 from ..engine.prepare import followed
 from ..errors import ConfigError
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ..clients.base import LLMClient
-    from ..replay.scopes import Draws, Scope
+    from ..replay.scopes import Active, Draws, Scope
     from ..types import Record, Request
 
 __all__ = [
@@ -174,18 +173,16 @@ class TaskPosition(NamedTuple):
         """Return which item it is, counted from 0."""
         return self.place[-2]
 
-    @contextmanager
-    def inside(self, draws: Draws) -> Iterator[None]:
-        """Let the task's scopes and place hold for a block.
+    def stand(self, draws: Draws) -> Active:
+        """Let the present context, one of the task's own, stand here; return the scope that is to hold in it.
 
         :param draws: count the draws of its scopes.
         """
+        set_position(self.place)
         path = f"{self.path}/{self.name}" if self.path else ""  # empty: none is meant, whatever is open elsewhere
         if self.repeat:
             path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
-        with at_position(self.place), scopes.inside(path, draws) as active:
-            yield
-            active.check_is_inmost()
+        return scopes.inside(path, draws)
 
 
 # Names
@@ -501,7 +498,7 @@ class Planner:
 
     def _add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
         asking = self._job.asking(item)
-        with position.inside(draws):
+        with position.stand(draws):
             try:
                 wanted = next(asking)
                 while True:

@@ -12,6 +12,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from ..cassettes import cassette as cassettes
@@ -32,7 +33,7 @@ from .items import (
     length_of,
     rows_of,
 )
-from .processes import NotBegunError, Outcome, Task, TaskDraws, TaskGroup, check_picklable, run_task, take_report
+from .processes import Outcome, Task, TaskGroup, check_picklable, run_task, take_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,7 +55,11 @@ GRACE = 1.0  # seconds in which calls under way may still end after Ctrl-C
 PATIENCE = 5.0  # seconds after which it is said what is waited for
 
 # What concerns the run and not one item: the next item would fail by it as well.
-ALWAYS_RAISED = (ConfigError, CacheMissError, CacheCorruptError, ScopeError, BudgetExceededError)
+ALWAYS_RAISED = (ConfigError, CacheMissError, CacheCorruptError, ScopeError, BudgetExceededError, CancelledError)
+CANCELLED = (
+    "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
+    "the executor is shut down"
+)
 
 
 @overload
@@ -119,8 +124,8 @@ def map(
     :param progress: whether a bar is shown on standard error; ``None`` means only on a terminal or in a notebook.
     :param on_error: what becomes of an item's exception: ``"raise"`` cancels what has not begun and raises it,
         ``"none"`` logs it and puts ``None`` in its place, ``"return"`` puts it there itself. ``ConfigError``,
-        ``CacheMissError``, ``CacheCorruptError``, ``ScopeError`` and ``BudgetExceededError`` concern all items and are
-        always raised.
+        ``CacheMissError``, ``CacheCorruptError``, ``ScopeError``, ``BudgetExceededError`` and the ``CancelledError`` of
+        an executor that is shut down concern all items and are always raised.
     :param executor: what runs the items instead of threads, such as a ``ProcessPoolExecutor``. Scope, settings with
         their keys, open cassette, named budgets and usage travel there and back; function, items and results must be
         picklable.
@@ -247,9 +252,6 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
 # Results
 
 
-_MISSING = object()
-
-
 class _Results:
     """Put results in the order of the items; with repeats, a list of them for each item.
 
@@ -258,21 +260,27 @@ class _Results:
 
     def __init__(self, repeats: int) -> None:
         self._repeats = repeats
-        self._items: dict[int, list[Any]] = {}
+        self._items: dict[int, Any] = {}
+        self._missing: dict[int, int] = {}  # how many repeats an item lacks of which there is one
 
     def put(self, number: int, repeat: int, value: Any) -> bool:
         """Take a result in; return whether its item is complete by it."""
-        values = self._items.setdefault(number, [_MISSING] * self._repeats)
-        values[repeat] = value
-        return _is_complete(values)
+        if self._repeats == 1:
+            self._items[number] = value
+            return True
+        self._items.setdefault(number, self._nothing())[repeat] = value
+        missing = self._missing.pop(number, self._repeats) - 1
+        if missing:
+            self._missing[number] = missing
+        return not missing
 
     def take(self, number: int) -> Any:
         """Return an item's result and forget it."""
-        return self._shaped(self._items.pop(number))
+        return self._items.pop(number)
 
     def complete(self) -> list[int]:
         """Return the numbers of the items that lack no repeat."""
-        return sorted(number for number, values in self._items.items() if _is_complete(values))
+        return sorted(self._items.keys() - self._missing.keys())
 
     def listed(self, length: int | None = None) -> list[Any]:
         """Return the results in the order of the items; ``None`` where there is none.
@@ -280,19 +288,14 @@ class _Results:
         :param length: how many items there are; ``None`` means up to the last one that has a result.
         """
         count = 1 + max(self._items, default=-1) if length is None else length
-        return [self._shaped(self._items.get(number, [_MISSING] * self._repeats)) for number in range(count)]
+        return [self._items[number] if number in self._items else self._nothing() for number in range(count)]
+
+    def _nothing(self) -> Any:
+        return None if self._repeats == 1 else [None] * self._repeats
 
     def pairs(self) -> list[tuple[int, Any]]:
         """Return index and result of each item that has one, in their order."""
-        return [(number, self._shaped(values)) for number, values in sorted(self._items.items())]
-
-    def _shaped(self, values: list[Any]) -> Any:
-        found = [None if value is _MISSING else value for value in values]
-        return found[0] if self._repeats == 1 else found
-
-
-def _is_complete(values: list[Any]) -> bool:
-    return all(value is not _MISSING for value in values)
+        return sorted(self._items.items(), key=itemgetter(0))
 
 
 def _attach(error: BaseException, results: list[Any]) -> None:
@@ -371,7 +374,8 @@ class _Run:
         self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._done_count = 0
         self._failed: Task | None = None
-        self._draws: list[tuple[int, bytes, int]] = []  # item, key and number of each that a finished task took
+        # Item, key and number of each draw that a finished task took; apart, which takes least memory.
+        self._draws: tuple[list[int], list[bytes], list[int]] = [], [], []
         self._add_usage = _add_usage(group.job)
         self._executor, workers = options.executor, _workers(options)
         self._threads = _Threads(workers, self._done, self._told) if options.executor is None else None
@@ -401,7 +405,7 @@ class _Run:
 
     def _next(self) -> Iterator[int]:
         while not self._done:
-            if self._wait(MOMENT) or (self._threads is not None and self._threads.grow()):
+            if self._wait(MOMENT) or self._done or (self._threads is not None and self._threads.grow()):
                 continue
             if not self._wait(TICK):
                 self._bar.refresh()
@@ -433,8 +437,11 @@ class _Run:
         task, outcome = self._done.popleft()
         del self._running[task]
         take_report(task, outcome, self._add_usage)
-        if isinstance(task.draws, TaskDraws):
-            self._draws.extend((task.position.number, *taken) for taken in task.draws.taken)
+        items, keys, numbers = self._draws
+        for key, number in task.draws.taken if task.draws is not None else ():
+            items.append(task.position.number)
+            keys.append(key)
+            numbers.append(number)
         return task, outcome
 
     def _put(self, task: Task, outcome: Outcome) -> bool:
@@ -501,9 +508,9 @@ class _Run:
     def _give_back(self) -> None:
         """Give back the draws of all tasks but of those whose results were received."""
         for task in [*self._running]:
-            if isinstance(task.draws, TaskDraws):
+            if task.draws is not None:
                 task.draws.give_all_back()
-        for number, key, taken in self._draws:
+        for number, key, taken in zip(*self._draws, strict=True):
             if number not in self.received and self._group.active is not None:
                 self._group.active.draws.give_back(key, taken)
 
@@ -539,12 +546,10 @@ class _Run:
 
 def _outcome(future: Future[Outcome]) -> Outcome:
     """Return what an executor's task came to."""
-    if future.cancelled():
-        return Outcome(error=NotBegunError())
     try:
         error = future.exception()
-    except CancelledError:  # Dask's
-        return Outcome(error=NotBegunError())
+    except CancelledError:
+        error = CancelledError(CANCELLED)
     return future.result() if error is None else Outcome(error=error)
 
 

@@ -10,7 +10,9 @@ import os
 import pickle
 import threading
 from collections import deque
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -20,7 +22,7 @@ from ..cassettes.cassette import Cassette
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
-from ..engine.drivers import stopped_by
+from ..engine.drivers import set_stop
 from ..errors import LLMCallError
 from ..forks import after_fork_in_child
 from ..notices import process_failures
@@ -76,10 +78,6 @@ class Outcome(NamedTuple):
     error: BaseException | None = None
     report: WorkerReport | None = None
     traceback: str = ""
-
-
-class NotBegunError(BaseException):
-    """Say that a task did not begin, since the map had ended by then."""
 
 
 class WorkerError(Exception):
@@ -181,10 +179,6 @@ class TaskGroup:
         """Return the path of the scope in which the map runs; empty outside any."""
         return "" if self.active is None else self.active.path
 
-    def draws(self) -> Draws:
-        """Return what counts the draws of the next task."""
-        return TaskDraws(self.active.draws) if self.notes_draws and self.active is not None else Draws()
-
     def state(self) -> bytes:
         """Return what holds here, and is to hold in a worker, pickled.
 
@@ -228,20 +222,25 @@ _groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()  # of this 
 
 
 class Task:
-    """Be one draw of one item; pickled, it becomes one that runs in another process."""
+    """Be one draw of one item; pickled, it becomes one that runs in another process.
+
+    :ivar draws: count its draws where somebody can come back to its scope after the map, else ``None``.
+    """
 
     __slots__ = ("draws", "group", "item", "position")
 
     def __init__(self, group: TaskGroup, item: Any, position: TaskPosition) -> None:
         self.group, self.item, self.position = group, item, position
-        self.draws = group.draws()
+        active = group.active
+        self.draws = TaskDraws(active.draws) if group.notes_draws and active is not None else None
 
     def run(self) -> Outcome:
         """Run it in this process."""
-        if self.group.is_over:
-            return Outcome(error=NotBegunError())
         group = self.group
-        return group.context.copy().run(_outcome, group.job, self.item, self.position, self.draws, group.stop)
+        if group.is_over:
+            return Outcome(error=CancelledError())
+        draws = Draws() if self.draws is None else self.draws
+        return group.context.copy().run(_outcome, group.job, self.item, self.position, draws, group.stop)
 
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
@@ -273,7 +272,8 @@ class RemoteTask(NamedTuple):
             if session.cassette is not None:
                 session.cassette.know(self.gained)
             draws = TaskDraws(Draws(self.counts))
-            outcome = _outcome(_known(self.token, self.job), self.item, self.position, draws, None)
+            job = _known(self.token, self.job)
+            outcome = copy_context().run(_outcome, job, self.item, self.position, draws, None)
             report = session.report(list(draws.taken))
         error = outcome.error
         if error is None:
@@ -297,14 +297,17 @@ def _arrived(*fields: Any) -> Task | RemoteTask:
 
 
 def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, stop: Stop | None) -> Outcome:
+    """Run a task in a context of its own."""
     try:
-        with stopped_by(stop), position.inside(draws):
+        set_stop(stop)
+        with position.stand(draws) as active:
             if stop is not None:
                 stop.check()
             value = job.run(item)
             if isinstance(value, CoroutineType):
                 value.close()
                 raise TypeError("the function of a map is asynchronous; give one that is not, or use asyncio.run")
+            active.check_is_inmost()
         return Outcome(value)
     except BaseException as error:
         return Outcome(error=error)
@@ -561,8 +564,9 @@ def take_report(task: Task, outcome: Outcome, add_usage: Callable[[str, str, Any
     report, cassette = outcome.report, task.group.cassette
     if report is None:
         return
-    for key, number in report.draws:
-        task.draws.claim(key, number)
+    if task.draws is not None:
+        for key, number in report.draws:
+            task.draws.claim(key, number)
     for model, scope, amounts in report.usage:
         add_usage(model, scope, amounts)
     for event in report.events if cassette is not None else ():

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from heapq import heapify, heappop, heappush
 from types import CoroutineType, FrameType, TracebackType
@@ -204,7 +204,7 @@ def _emptied(flag: list[bool]) -> bool:
 
 
 class Active:
-    """Where a context stands: a path, the draws counted for it, and what it stood in before.
+    """Where a context stands: a path, the draws counted for it, and what it stood in before; a context manager.
 
     :ivar generators: the generators, each with its task, that opened it or a scope around it.
     :ivar journal: takes in each draw made in it; ``None`` where nobody asks.
@@ -216,14 +216,25 @@ class Active:
         self,
         path: str,
         draws: Draws,
-        outer: Active | None = None,
         scope: Scope | None = None,
         generators: tuple[_Generator, ...] = (),
         journal: list[Draw] | None = None,
     ) -> None:
-        self.path, self.draws, self.outer, self.scope = path, draws, outer, scope
+        self.path, self.draws, self.scope = path, draws, scope
         self.generators, self.journal = generators, journal
+        self.outer: Active | None = None
         self.process = _this_process
+
+    def __enter__(self) -> Active:
+        self.outer = _current.get()
+        _current.set(self)
+        if self.path:
+            _opened(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _closed(self)
+        _current.set(self.outer)
 
     def draw(self, identified: Any) -> Draw:
         """Take the next draw of a request.
@@ -281,26 +292,24 @@ class Scope:
         self._entered: list[Active] = []
 
     def __enter__(self) -> Scope:
-        active = self._inside(_current.get(), _generator_above(sys._getframe(1)))
+        active = self._inside(_generator_above(sys._getframe(1)))
         if self.process:
             _enter_process(active)
-        _current.set(active)
         self._entered.append(active)
-        if active.path:
-            _opened(active)
+        active.__enter__()
         return self
 
-    def _inside(self, outer: Active | None, generator: _Generator | None) -> Active:
+    def _inside(self, generator: _Generator | None) -> Active:
         if self.name is None:
-            return Active("", _none_meant, outer, self)
+            return Active("", _none_meant, self)
         around = current()
         own = () if generator is None else (generator,)
         if around is None or not around.path:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
-            return Active(self.name, self._draws, outer, self, own)
+            return Active(self.name, self._draws, self, own)
         generators = (*around.generators, *own)
-        return Active(f"{around.path}/{self.name}", around.draws, outer, self, generators, around.journal)
+        return Active(f"{around.path}/{self.name}", around.draws, self, generators, around.journal)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -440,24 +449,14 @@ def standing() -> str:
     return active.path if active else ""
 
 
-@contextmanager
-def inside(path: str, draws: Draws, journal: list[Draw] | None = None) -> Iterator[Active]:
+def inside(path: str, draws: Draws, journal: list[Draw] | None = None) -> Active:
     """Let a scope hold for a block, whatever holds around it.
 
     :param path: the scope's; empty says that none is meant.
     :param draws: count what is drawn in it.
     :param journal: takes in each draw that is made in it.
     """
-    before = _current.get()
-    active = Active(path, draws, before, journal=journal)
-    _current.set(active)
-    if path:
-        _opened(active)
-    try:
-        yield active
-    finally:
-        _closed(active)
-        _current.set(before)
+    return Active(path, draws, journal=journal)
 
 
 def note_served(request: Request) -> None:

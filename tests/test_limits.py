@@ -394,6 +394,16 @@ def test_a_refused_key(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture)
     assert "secret-of" not in caplog.text + str(raised.value)
 
 
+def test_a_refused_key_is_tried_again_after_five_minutes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was refused once, or renewed, is no reason to leave its endpoint out for ever."""
+    serve(east=(REFUSED, OK), west=OK)
+    caller, now, found = client(), time.monotonic, []
+    for minutes in (0, 4, 6):
+        monkeypatch.setattr(time, "monotonic", lambda minutes=minutes: now() + 60 * minutes)
+        found.append({caller.send_message(f"question {minutes} {number}").endpoint for number in range(2)})
+    assert found == [{"west"}, {"west"}, {"east", "west"}]
+
+
 @ASK
 def test_a_failing_endpoint(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """The next attempt after a failure goes to the next endpoint; the log names both, and shows no key."""

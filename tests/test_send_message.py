@@ -487,18 +487,26 @@ def test_tasks_share_one_call() -> None:
     assert sorted(replies) == [("the answer", False)] + [("the answer", True)] * 99
 
 
-def test_tasks_share_an_error() -> None:
-    """The API's error is that of every caller, each with an exception of its own; the next one asks anew."""
-    client = ScriptedClient([InvalidRequestError("no", status_code=404), "yes"], cache_mode="auto")
+@pytest.mark.parametrize("deadline", [None, 3600])
+@pytest.mark.parametrize("method", ["asend_message", "aget_embedding"])
+@pytest.mark.parametrize("error", [InvalidRequestError("no", status_code=400), RequestTimeoutError("late")])
+def test_tasks_share_an_error(error: APIError, method: str, deadline: float | None) -> None:
+    """The API's error is that of every caller, each with an exception of its own; the next one asks anew.
+
+    A deadline that has not passed changes nothing.
+    """
+    client = ScriptedClient([error, [1.0]], cache_mode="auto", retry_max_attempts=1, on_error="raise")
 
     async def main() -> list[Any]:
-        asked = (client.asend_message("Hello", on_error="raise") for _ in range(20))
+        asked = (getattr(client, method)("Hello", deadline=deadline) for _ in range(8))
         return await asyncio.gather(*asked, return_exceptions=True)
 
     errors = asyncio.run(main())
-    assert {(type(error), str(error), error.status_code) for error in errors} == {(InvalidRequestError, "no", 404)}
-    assert len({id(error) for error in errors}) == 20 and len(client.requests) == 1
-    assert client.send_message("Hello", on_error="raise").content == "yes"
+    assert {(type(each), str(each), each.status_code) for each in errors} == {
+        (type(error), str(error), error.status_code)
+    }
+    assert len({id(each) for each in errors}) == 8 and len(client.requests) == 1
+    assert asyncio.run(getattr(client, method)("Hello")) and len(client.requests) == 2
 
 
 def test_a_deadline_is_not_shared() -> None:

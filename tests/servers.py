@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -231,7 +232,9 @@ def drips(connection: socket.socket, stopped: threading.Event) -> None:
 def client_for(base_url: str, **settings: Any) -> OpenAIClient:
     """Return a client that tries three times and hardly waits; without certificates to load, it is made in no time."""
     http_client = openai.DefaultHttpxClient(verify=False)
-    return OpenAIClient(base_url=base_url, http_client=http_client, **{**RETRY_AT_ONCE, **settings})
+    client = OpenAIClient(base_url=base_url, http_client=http_client, **{**RETRY_AT_ONCE, **settings})
+    weakref.finalize(client, http_client.close)
+    return client
 
 
 @contextmanager

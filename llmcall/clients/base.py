@@ -570,11 +570,13 @@ class LLMClient:
 
 
 _clients: WeakSet[LLMClient] = WeakSet()
+_of_the_parent: list[object] = []  # closing them could wait for ever for a lock that another thread held at the fork
 
 
 def _leave_parent() -> None:
     """Leave, in a forked process, the connections to the parent, and the locks that its threads may have held."""
     for client in list(_clients):
+        _of_the_parent.append(client._transports)
         client._resolved, client._transports = None, {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import isawaitable
@@ -202,6 +203,8 @@ class SDKTransport:
             check_credential(project, "environment variable OPENAI_PROJECT_ID", "a project: one word of text")
         if made._client is not self._http_client:  # which is the user's, and stays as it is
             made._client.event_hooks["request"].append(note_sent_async if asynchronous else note_sent)
+            if not asynchronous:  # SDK clients are cycles, of which the collector may take the sockets first
+                weakref.finalize(self, made._client.close).atexit = False
         return made
 
     def _sync_client(self) -> Any:

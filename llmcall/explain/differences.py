@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import secrets as credentials
@@ -24,7 +25,7 @@ SHORT = 40  # characters of a parameter that is shown whole
 INDENT = "  "
 # A word with what joins it (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or one other character.
 TOKEN = re.compile(r"\s+|[\w'’.:/@+\\-]{0,200}\w|.", re.DOTALL)
-LARGEST = 250_000  # token pairs that are compared; what is larger is compared line by line, then taken whole
+LARGEST = 250_000  # pairs of lines or words that are compared; what is larger is taken whole
 GAP = 3  # characters between two changes that are shown as one
 LABELS = ("recorded  ", "asked     ")
 MARKS = (("[-", "-]"), ("{+", "+}"))  # as git diff --word-diff has them
@@ -172,33 +173,15 @@ def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:
 
 
 def _changed(recorded: str, asked: str) -> Iterator[Passage]:
-    tokens = TOKEN.findall(recorded), TOKEN.findall(asked)
-    if _inner(*tokens) <= LARGEST:
-        yield from _passages_of(*tokens)
-        return
-    lines = recorded.splitlines(keepends=True), asked.splitlines(keepends=True)
-    if _inner(*lines) > LARGEST:
-        yield Passage(0, len(recorded), 0, len(asked))
-        return
-    for passage in _passages_of(*lines):
-        some = tuple(map(TOKEN.findall, pieces(passage, recorded, asked)))
-        if _inner(*some) > LARGEST:
-            yield passage
-            continue
-        for inside in _passages_of(*some):
-            begin, asked_begin = passage.begin, passage.asked_begin
+    """Yield where two texts differ: within the lines that do, word by word."""
+    for lines in _passages_of(recorded.splitlines(keepends=True), asked.splitlines(keepends=True)):
+        for words in _passages_of(*map(TOKEN.findall, pieces(lines, recorded, asked))):
             yield Passage(
-                begin + inside.begin,
-                begin + inside.end,
-                asked_begin + inside.asked_begin,
-                asked_begin + inside.asked_end,
+                lines.begin + words.begin,
+                lines.begin + words.end,
+                lines.asked_begin + words.asked_begin,
+                lines.asked_begin + words.asked_end,
             )
-
-
-def _inner(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many pairs are left to compare between what both begin and end with."""
-    same = sum(_common(one, other))
-    return (len(one) - same) * (len(other) - same)
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
@@ -215,18 +198,14 @@ def _passages_of(one: Sequence[str], other: Sequence[str]) -> Iterator[Passage]:
     same, ending = _common(one, other)
     start = sum(map(len, one[:same]))
     inside, other_inside = one[same : len(one) - ending], other[same : len(other) - ending]
-    places, other_places = _offsets(inside, start), _offsets(other_inside, start)
+    places, other_places = (list(accumulate(map(len, each), initial=start)) for each in (inside, other_inside))
+    if len(inside) * len(other_inside) > LARGEST:
+        yield Passage(start, places[-1], start, other_places[-1])
+        return
     matcher = difflib.SequenceMatcher(str.isspace, inside, other_inside, autojunk=False)
     for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():
         if kind != "equal":
             yield Passage(places[begin], places[end], other_places[asked_begin], other_places[asked_end])
-
-
-def _offsets(tokens: Sequence[str], start: int) -> list[int]:
-    offsets = [start]
-    for token in tokens:
-        offsets.append(offsets[-1] + len(token))
-    return offsets
 
 
 def masked(text: str) -> str:

@@ -157,10 +157,7 @@ def _of_texts(one: Data, other: Data) -> float:
 
 
 def _words(data: Data) -> Counter[str]:
-    counted: Counter[str] = Counter()
-    for text in strings_in(data):
-        counted.update(text.split())
-    return counted
+    return Counter(word for text in strings_in(data) for word in text.split())
 
 
 # The search
@@ -178,20 +175,18 @@ class Nearest(NamedTuple):
 
     :param found: the nearest records, the nearest first.
     :param in_scope: whether anything at all is recorded in the request's scope path.
-    :param searched: how many records were searched through.
     """
 
     found: list[Found]
     in_scope: bool
-    searched: int
 
 
 def nearest(kind: str, asked: dict[str, Data], sample: str | None, source: Source) -> Nearest:
     """Return the records nearest to a request."""
-    places, in_scope, searched = _places(source, _tried(asked), sample)
+    places, in_scope = _places(source, _tried(asked), sample)
     records = [record for place in places if (record := source.record(place)) is not None and record.kind == kind]
     found = [Found(distance(asked, sample, record), record) for record in records]
-    return Nearest(sorted(found, key=lambda each: each.distance), in_scope, searched)
+    return Nearest(sorted(found, key=lambda each: each.distance), in_scope)
 
 
 def _tried(asked: dict[str, Data]) -> list[bytes]:
@@ -216,69 +211,55 @@ def _pieces(text: str) -> list[str]:
     return [piece for piece in pieces if len(piece) > 3]
 
 
-def _places(source: Source, tried: list[bytes], sample: str | None) -> tuple[list[int], bool, int]:
-    """Return the places of the records worth reading, whether any is of the scope, and how many were searched."""
+def _places(source: Source, tried: list[bytes], sample: str | None) -> tuple[list[int], bool]:
+    """Return the places of the records worth reading, and whether any is of the scope."""
     count = source.count()
     after = source.last() - SCANNED if count > SCANNED else -1
-    probes = _chosen(_sampled(source, tried, count), tried)
+    probes = _chosen(source, tried, count)
     path = sample.partition("#")[0] if sample else ""
     of_scope = 1 << len(probes)
     if sample:
         probes += [_bytes(f"{path}#"), _bytes(sample)]
     masks: dict[int, list[int]] = {}
-    searched = 0
-    for found in _pages(source, probes, after):
-        searched += len(found)
-        for place, mask in found:
-            masks.setdefault(mask, []).append(place)
-    weights = _weights(masks, len(probes), searched)
+    for place, mask in _pages(source, probes, after):
+        masks.setdefault(mask, []).append(place)
+    weights = _weights(masks, len(probes))
     ranked = sorted(masks, key=lambda mask: -sum(weight for bit, weight in enumerate(weights) if mask >> bit & 1))
-    return _first(masks, ranked), any(mask & of_scope for mask in masks), searched
+    return _first(masks, ranked), any(mask & of_scope for mask in masks)
 
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def _sampled(source: Source, tried: list[bytes], count: int) -> list[int]:
-    """Return how many of some records, spread over a source, hold each probe; at last how many these are."""
-    hits = [0] * len(tried)
-    read = 0
+def _chosen(source: Source, tried: list[bytes], count: int) -> list[bytes]:
+    """Return the probes that tell most of some records, spread over a source: the rarest, and some that none holds."""
     last = source.last()
     starts = [-1] if count <= SAMPLED * STRETCH else [last * part // SAMPLED for part in range(SAMPLED)]
-    for start in starts:
-        found = source.holding(tried, start, STRETCH if len(starts) > 1 else count)
-        read += len(found)
-        for _, mask in found:
-            hits = [before + (mask >> bit & 1) for bit, before in enumerate(hits)]
-    return [*hits, read]
-
-
-def _chosen(hits: list[int], tried: list[bytes]) -> list[bytes]:
-    """Return the probes that tell most: the rarest, and some that no tried record holds."""
-    *counts, read = hits
-    order = sorted(range(len(tried)), key=lambda index: counts[index])
-    present = [tried[index] for index in order if 0 < counts[index] <= read * TELLING]
-    absent = [tried[index] for index in range(len(tried)) if not counts[index]]
-    common = [tried[index] for index in order if counts[index] > read * TELLING]
+    masks = [
+        mask for start in starts for _, mask in source.holding(tried, start, STRETCH if len(starts) > 1 else count)
+    ]
+    held = {probe: sum(mask >> bit & 1 for mask in masks) for bit, probe in enumerate(tried)}
+    rarest_first = sorted(tried, key=held.__getitem__)
+    present = [probe for probe in rarest_first if 0 < held[probe] <= len(masks) * TELLING]
+    common = [probe for probe in rarest_first if held[probe] > len(masks) * TELLING]
+    absent = [probe for probe in tried if not held[probe]]
     spread = absent[:: max(1, -(-len(absent) // CHOSEN_ABSENT))]
     return [*present[:CHOSEN], *spread, *common[: max(0, 2 - len(present))]]
 
 
-def _pages(source: Source, probes: list[bytes], after: int) -> Iterator[list[tuple[int, int]]]:
+def _pages(source: Source, probes: list[bytes], after: int) -> Iterator[tuple[int, int]]:
     """Yield places of records, each with the probes that it holds."""
     while (found := source.holding(probes, after, PAGE)) and found[-1][0] > after:  # rows of a damaged tree may not be
         after = found[-1][0]
-        yield found
+        yield from found
 
 
-def _weights(masks: dict[int, list[int]], bits: int, total: int) -> list[float]:
+def _weights(masks: dict[int, list[int]], bits: int) -> list[float]:
     """Return what each probe is worth: the more, the fewer records hold it."""
-    held: Counter[int] = Counter()
-    for mask, places in masks.items():
-        for bit in range(bits):
-            held[bit] += len(places) if mask >> bit & 1 else 0
-    return [math.log((total + 1) / (held[bit] + 0.5)) for bit in range(bits)]
+    total = sum(map(len, masks.values()))
+    held = (sum(len(places) for mask, places in masks.items() if mask >> bit & 1) for bit in range(bits))
+    return [math.log((total + 1) / (count + 0.5)) for count in held]
 
 
 def _first(masks: dict[int, list[int]], ranked: Sequence[int]) -> list[int]:

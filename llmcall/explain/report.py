@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import textwrap
@@ -12,12 +13,11 @@ from ..config import resolve as config
 from ..errors import CacheError, CacheMissError
 from ..requests.keys import ANEW
 from ..text import counted, printable
-from .causes import cause_of_sample, cause_of_scope, causes_of_differences, scope_words
-from .differences import Difference, differences, masked
+from .differences import Difference, brief, differences, masked
 from .nearest import Nearest, conversation, nearest, said, split_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ..config.settings import Settings
@@ -34,6 +34,8 @@ SHORT = 12  # digits of a key
 OPENING = 200  # characters of the question that are kept
 LISTED = 3  # records elsewhere that are listed
 CAUSES = 4  # that are named
+SCOPES = 4  # that are named
+VALUE = 60  # characters of a value in a cause
 
 
 class Miss(NamedTuple):
@@ -90,7 +92,7 @@ class Miss(NamedTuple):
     def _parts(self, width: int) -> list[tuple[str, list[str]]]:
         parts = [
             ("asked", [_cut(self.opening, width)]),
-            ("scope", [scope_words(self.kind, self.sample)]),
+            ("scope", [_scope_words(self.kind, self.sample)]),
             ("looked in", _wrapped([self.looked_in], width)),
         ]
         if self.recorded:
@@ -124,7 +126,7 @@ class Miss(NamedTuple):
 
 def _words(record: Record) -> str:
     name = _name(record.kind, record.request)
-    return f"{record.cache_key[:SHORT]}, {name}, {scope_words(record.kind, record.sample)}"
+    return f"{record.cache_key[:SHORT]}, {name}, {_scope_words(record.kind, record.sample)}"
 
 
 def _wrapped(texts: Sequence[str], width: int) -> list[str]:
@@ -201,7 +203,7 @@ def missed(
     remedy = _remedy(settings, cassette, past_cache=past_cache)
     return CacheMissError(
         f"no answer is recorded for this {request.kind} request to {_name(request.kind, request.asked)} "
-        f"(key {request.cache_key[:SHORT]}, {scope_words(request.kind, request.sample)})",
+        f"(key {request.cache_key[:SHORT]}, {_scope_words(request.kind, request.sample)})",
         explain=lambda: _explained(request, source, settings, remedy, aside),
     )
 
@@ -235,7 +237,7 @@ def _explained(request: Request, source: Source | None, settings: Settings, reme
 
 def _searched(request: Request, asked: dict[str, Any], source: Source | None) -> tuple[Nearest, str, str]:
     """Return what was found, where it was sought, and why nothing could be read, if that was so."""
-    nothing = Nearest([], False, 0)
+    nothing = Nearest([], False)
     if source is None:
         return nothing, "nothing", "cache=False goes past the disk cache, and no cassette is open: nothing may answer"
     try:
@@ -273,14 +275,14 @@ def _causes(request: Request, search: Nearest, found: Sequence[Difference], sett
     if same and request.sample and request.sample.endswith(ANEW):
         return ["the recorded answer is none to this call, since it does not fit the call's own response_format"]
     if same:
-        return [cause_of_sample(request.sample, same)]
+        return [_cause_of_sample(request.sample, same)]
     causes = []
     if request.sample and split_sample(request.sample)[0] and not search.in_scope:
-        causes.append(cause_of_scope(request.sample, records))
+        causes.append(_cause_of_scope(request.sample, records))
     if search.found[0].distance >= UNLIKE:
         return [*causes, "no record is much like it"]
     inside = [each for each in found if each.place != "sample"]
-    return [*causes, *causes_of_differences(inside, settings)]
+    return [*causes, *_causes_of_differences(inside, settings)]
 
 
 def _remedy(settings: Settings, cassette: Recording | None, *, past_cache: bool) -> str:
@@ -315,3 +317,118 @@ def _running_test() -> str:
     """Return the test that pytest runs, as its command line takes it."""
     running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
     return shlex.quote(running) if running else ""
+
+
+# Why it is missing, as far as that is certain: its scope and draw, its settings, or what nobody sees.
+
+
+def _scope_words(kind: str, sample: str | None) -> str:
+    """Return a sample in words; an embedding has none."""
+    if kind == "embedding":
+        return "the same in every scope"
+    path, draw = split_sample(sample)
+    if path is None:
+        return "outside any scope"
+    number = f"draw {draw}" if draw.isdecimal() else f"sample {draw!r}"
+    return f"{printable(path) or 'outside any scope'}, {number}"
+
+
+def _cause_of_sample(sample: str | None, same: Sequence[Record]) -> str:
+    """Say how a sample differs from those under which the very same request is recorded.
+
+    :param same: the records of the request, whatever their sample.
+    """
+    path, draw = split_sample(sample)
+    samples = [split_sample(record.sample) for record in same]
+    here = sorted((found for other, found in samples if other == path), key=lambda each: (len(each), each))
+    if here:
+        return _of_draws(path or "", draw, here)
+    paths = sorted({other for other, _ in samples if other})
+    if path:
+        where = f"in {_named(paths)}" if paths else "outside any scope: what is asked in a scope is a draw of its own"
+        return f"the call is made in the scope {path!r}, and the same request is recorded {where}"
+    if paths:
+        opened = ", ".join(f"llmcall.scope({name!r})" for name in paths[0].split("/"))
+        return (
+            f"the call is made outside any scope, and the same request is recorded in {_named(paths)}: "
+            f"a scope is missing; open it by 'with {opened}:'"
+        )
+    if path is None:
+        return f"no sample is given, and the same request is recorded with sample={samples[0][1]!r}"
+    return f"sample={draw!r} is given, and the same request is recorded without: leave it out"
+
+
+def _of_draws(path: str, draw: str, recorded: list[str]) -> str:
+    where = f"in the scope {path!r}" if path else "outside any scope"
+    if not draw:
+        return "the request is recorded under another key: 'llmcall cache rekey' makes the keys anew"
+    if not (draw.isdecimal() and all(map(str.isdecimal, recorded))):
+        shown = ", ".join(map(repr, recorded[:SCOPES]))
+        return f"draw {draw!r} of this request {where} is asked for, and recorded {_are(recorded)} {shown}"
+    numbers = f"draw {recorded[0]}" if len(recorded) == 1 else f"draws {recorded[0]} to {recorded[-1]}"
+    return (
+        f"draw {draw} of this request {where} is asked for, and {len(recorded)} {_are(recorded)} recorded ({numbers}): "
+        "the same request is made more often than when it was recorded"
+    )
+
+
+def _are(items: Sequence[str]) -> str:
+    return "is" if len(items) == 1 else "are"
+
+
+def _named(paths: Sequence[str]) -> str:
+    return ", ".join(map(repr, paths[:SCOPES])) + (", …" if len(paths) > SCOPES else "")
+
+
+def _cause_of_scope(sample: str | None, records: Sequence[Record]) -> str:
+    """Say that nothing at all is recorded in a request's scope, and which scopes there are beside it."""
+    path, _ = split_sample(sample)
+    beside = sorted({other for record in records if (other := split_sample(record.sample)[0])} - {path})
+    recorded = f"; there are records in {_named(beside)}" if beside else ""
+    return f"nothing at all is recorded in the scope {path!r}{recorded}"
+
+
+def _causes_of_differences(differences: Sequence[Difference], settings: Settings) -> list[str]:
+    """Return what is known of the differences from the nearest record, beyond the differences themselves.
+
+    :param settings: those that made the request.
+    """
+    return list(dict.fromkeys(cause for each in differences for cause in _of_field(each, settings)))
+
+
+def _of_field(difference: Difference, settings: Settings) -> Iterator[str]:
+    place, recorded, asked = difference.place, difference.recorded, difference.asked
+    value = getattr(settings, place, None) if place.isidentifier() else None
+    if place == "model" and recorded in settings.aliases:
+        yield f"{recorded} is an alias now: 'llmcall cache rekey' moves what was recorded before it was"
+    elif place == "namespace":
+        origin = settings.origin("cache_namespace")
+        yield (
+            f"[Cache] NAMESPACE is {_value(asked or '')} here ({origin}), and {_value(recorded or '')} in the record: "
+            "'llmcall cache rekey' moves a cache's records to the present one"
+        )
+    elif place == "function" and str(recorded).rpartition(".")[2] == str(asked).rpartition(".")[2]:
+        yield f"the function has another name: @llmcall.recorded(name={recorded!r}) finds what it recorded"
+    elif value is not None and value == asked:
+        yield f"the setting {place.upper()} says {_value(asked)}: {settings.origin(place)}"
+    elif difference.role == "assistant":
+        yield "an earlier answer is another: this run parted from the recorded one before this call"
+    elif difference.role == "tool":
+        yield "a tool's result is another: with the tool under @llmcall.recorded it is replayed as well"
+    elif difference.passages and (outward := _outward(str(recorded), str(asked))):
+        yield f"{place} differs only in {outward}"
+
+
+def _value(value: Any) -> str:
+    return brief(value, VALUE)
+
+
+def _outward(recorded: str, asked: str) -> str:
+    """Return what two texts of the same words differ in, or nothing where the words differ."""
+    if re.sub(r"\r\n?", "\n", recorded) == re.sub(r"\r\n?", "\n", asked):
+        return "its line endings (CRLF and LF)"
+    if recorded.rstrip() == asked.rstrip():
+        return "the white space at its end"
+    if [line.lstrip() for line in recorded.split("\n")] == [line.lstrip() for line in asked.split("\n")]:
+        return "its indentation: dedent_messages=True removes what is common to all lines"
+    return "its white space" if "".join(recorded.split()) == "".join(asked.split()) else ""

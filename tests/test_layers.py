@@ -29,7 +29,7 @@ LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in 
 
 # Whoever catches everything and does not raise it there: "module.function", and why.
 CATCH_ALL = {
-    "cli.run._run": "the program's exception is printed as Python prints it",
+    "cli.main._run": "the program's exception is printed as Python prints it",
     "clients.base.LLMClient.send_message": "_failed raises all but an APIError again",
     "clients.base.LLMClient.asend_message": "_failed raises all but an APIError again",
     "clients.base.LLMClient._pieces": "_failed raises all but an APIError again",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -15,13 +16,15 @@ from ..config.values import without_password
 from ..errors import CacheError
 from ..tables import columns, money
 from ..text import brief, counted, printable, visible, visible_json
-from ..types import TokenUsage, message_text
+from ..types import message_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from ..cache.cache import ResponseCache
-    from ..types import Record, Request
+    from ..types import Record
+
+    Where = Callable[[Record], bool]
 
 __all__ = ["as_json", "cache"]
 
@@ -31,7 +34,6 @@ COUNTED = 10  # keys with one beginning, of which a message tells the number
 WORDS = 40  # characters of a question or an answer that a table shows
 ROWS = 50  # of a table
 SCOPES = 20  # scopes that stats shows
-MESSAGES = ("messages", "current_messages")
 
 
 @click.group()
@@ -57,17 +59,19 @@ class Source(click.Path):
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that select records."""
-    for option in (
-        click.option("--since", help="Only what was stored since: a date (2026-11-30), or an age (90m, 12h, 7d)."),
-        click.option("--scope", metavar="GLOB", help="Only samples whose scope path matches, such as 'trial-3/*'."),
-        click.option("--model", help="Only this model's answers."),
-    ):
-        command = option(command)
-    return command
+    """Give a command the options that select records, and what they say as one function, or ``None`` without any."""
+
+    @click.option("--model", help="Only this model's answers.")
+    @click.option("--scope", metavar="GLOB", help="Only samples whose scope path matches, such as 'trial-3/*'.")
+    @click.option("--since", help="Only what was stored since: a date (2026-11-30), or an age (90m, 12h, 7d).")
+    @functools.wraps(command)
+    def selected(*args: Any, model: str | None, scope: str | None, since: str | None, **options: Any) -> Any:
+        return command(*args, where=_where(model, scope, since), **options)
+
+    return selected
 
 
-def _where(model: str | None, scope: str | None, since: str | None) -> Callable[[Record], bool] | None:
+def _where(model: str | None, scope: str | None, since: str | None) -> Where | None:
     if model is None and scope is None and since is None:
         return None
     begin = _moment(since) if since else None
@@ -105,28 +109,27 @@ class Totals(NamedTuple):
     cost: float
 
     @classmethod
-    def of(cls, records: Iterable[Record]) -> Totals:
+    def of(cls, records: Sequence[Record]) -> Totals:
         """Add up records."""
-        count, tokens_in, tokens_out, cost = 0, 0, 0, 0.0
-        for record in records:
-            usage = TokenUsage.of(record.response)
-            count += 1
-            tokens_in += usage.input_tokens or 0
-            tokens_out += usage.output_tokens or 0
-            cost += record.cost or 0.0
-        return cls(count, tokens_in, tokens_out, cost)
+        usages = [record.usage for record in records]
+        return cls(
+            len(records),
+            sum(usage.input_tokens or 0 for usage in usages),
+            sum(usage.output_tokens or 0 for usage in usages),
+            sum(record.cost or 0.0 for record in records),
+        )
 
 
 @cache.command()
 @selecting
 @as_json
 @click.pass_obj
-def stats(found: ResponseCache, model: str | None, scope: str | None, since: str | None, as_json: bool) -> None:
+def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
     """Say where the cache is, how large, and what is in it.
 
     That is: records, models, tokens, cost, since when, and the same for each scope path's first level.
     """
-    records = list(found.records(where=_where(model, scope, since)))
+    records = list(found.records(where=where))
     size = found.stats().size
     models = Counter(str(record.request.get("model") or record.kind) for record in records)
     scopes: dict[str, list[Record]] = {}
@@ -181,9 +184,7 @@ def _date(stored_at: float | None) -> str:
 @click.option("-n", "--limit", type=int, help="How many records at most; 0 shows all. A table shows 50 by default.")
 @as_json
 @click.pass_obj
-def list_records(
-    found: ResponseCache, model: str | None, scope: str | None, since: str | None, limit: int | None, as_json: bool
-) -> None:
+def list_records(found: ResponseCache, where: Where | None, limit: int | None, as_json: bool) -> None:
     """List records, oldest first.
 
     A narrow terminal shows fewer columns; --json shows all.
@@ -192,12 +193,14 @@ def list_records(
 
     if limit is None:
         limit = 0 if as_json else ROWS
-    shown = list(islice(found.records(where=_where(model, scope, since)), limit or None))
+    shown = list(islice(found.records(where=where), limit or None))
     if as_json:
         click.echo(visible_json([_listed(record) for record in shown]))
         return
     if not shown:
-        _say_nothing_found(found)
+        count = len(found)
+        nothing = f"no such record among the {count:,} in {found.path}" if count else f"the cache {found.path} is empty"
+        click.echo(nothing, err=True)
         return
     rows = [HEADS, *map(_row, shown)]
     if all(record.kind == "chat" for record in shown):
@@ -214,12 +217,6 @@ def list_records(
 
 
 HEADS = ("key", "kind", "model", "sample", "age", "cost", "asked", "answered")
-
-
-def _say_nothing_found(found: ResponseCache) -> None:
-    count = len(found)
-    what = f"no such record among the {count:,} in {found.path}" if count else f"the cache {found.path} is empty"
-    click.echo(what, err=True)
 
 
 def _listed(record: Record) -> dict[str, Any]:
@@ -294,12 +291,12 @@ def _whole_key(found: ResponseCache, prefix: str) -> str:
 @click.argument("file", type=click.Path(dir_okay=False))
 @selecting
 @click.pass_obj
-def export(found: ResponseCache, file: str, model: str | None, scope: str | None, since: str | None) -> None:
+def export(found: ResponseCache, file: str, where: Where | None) -> None:
     """Write records to a file.
 
     FILE becomes JSON Lines, the form of a cassette.
     """
-    click.echo(f"{counted(found.export(file, where=_where(model, scope, since)), 'record')} written to {file}")
+    click.echo(f"{counted(found.export(file, where=where), 'record')} written to {file}")
 
 
 @cache.command()
@@ -319,14 +316,11 @@ def load(found: ResponseCache, source: str, on_conflict: str) -> None:
 @selecting
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def delete(
-    found: ResponseCache, key: tuple[str, ...], model: str | None, scope: str | None, since: str | None, yes: bool
-) -> None:
+def delete(found: ResponseCache, key: tuple[str, ...], where: Where | None, yes: bool) -> None:
     """Delete records.
 
     KEY is a record's key, or the beginning of one.
     """
-    where = _where(model, scope, since)
     if bool(key) == bool(where):
         raise click.UsageError(
             "say which: a KEY, or --model, --scope or --since; 'llmcall cache clear' deletes all"
@@ -395,26 +389,16 @@ def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
     FILE holds JSON: a list of messages, or the arguments of send_message by name, "messages" among them; "-" reads
     standard input. The report names the nearest record, what differs from it, and why.
     """
-    messages, arguments = _read(file)
-    click.echo(str(found.explain(_request(messages, arguments, scope))))
+    from ..clients.registry import client
+    from ..replay.scopes import Draws, inside
 
-
-def _read(file: IO[str]) -> tuple[Any, dict[str, Any]]:
     try:
         data = json.load(file)
     except ValueError as error:
         raise click.UsageError(f"{file.name} is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        return data, {}
-    given = [name for name in MESSAGES if name in data]
-    if len(given) != 1:
+    arguments = data if isinstance(data, dict) else {"messages": data}
+    if "messages" not in arguments:
         raise click.UsageError(f'{file.name} must have "messages", beside the other arguments of send_message')
-    return data[given[0]], {name: value for name, value in data.items() if name not in MESSAGES}
-
-
-def _request(messages: Any, arguments: dict[str, Any], scope: str | None) -> Request:
-    from ..clients.registry import client
-    from ..replay.scopes import Draws, inside
-
     with inside(scope or "", Draws()):
-        return client().build_request(messages, **arguments)
+        request = client().build_request(arguments.pop("messages"), **arguments)
+    click.echo(str(found.explain(request)))

@@ -20,8 +20,6 @@ from .runs import cassette, diff, report, show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..clients.base import LLMClient
-
 __all__ = ["main"]
 
 DEMO = "market_day.py"
@@ -74,6 +72,8 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     TEXT is the question; "-" reads it from standard input. The answer is recorded: the same question costs nothing the
     next time.
     """
+    from ..clients.registry import client
+
     question = sys.stdin.read() if text == "-" else text
     if not question.strip():
         raise click.UsageError("there is no question")
@@ -82,16 +82,11 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
     params = LOCAL if local else {}
-    with _client(local).stream_message(messages, model=model, on_error="raise", **params) as stream:
+    asked = client("local" if local else None)
+    with asked.stream_message(messages, model=model, on_error="raise", **params) as stream:
         for piece in stream:
             click.echo(piece, nl=False)
     click.echo(stream.reply.refusal if stream.reply and stream.reply.content is None else "")
-
-
-def _client(local: bool) -> LLMClient:
-    from ..clients.registry import client
-
-    return client("local" if local else None)
 
 
 @main.command()

@@ -6,18 +6,20 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import CacheError
 from ..text import counted, visible_json
-from ..types import Record
 from .cache import as_json
 
 if TYPE_CHECKING:
     from ..review.runs import Run
     from ..review.text import Line
+    from ..types import Record
+
+    Conflict = tuple[Record, Record]  # two answers to one request
 
 __all__ = ["cassette", "diff", "report", "show"]
 
@@ -209,13 +211,6 @@ def _conflict(conflict: Conflict) -> str:
     return f"{named(calls[0])}: {visible(' | '.join(json.dumps(text, ensure_ascii=False) for text in answers))}"
 
 
-class Conflict(NamedTuple):
-    """Be two answers to one request."""
-
-    kept: Record
-    other: Record
-
-
 def merged(one: Iterable[Record], other: Iterable[Record], choice: str = "keep") -> tuple[list[Record], list[Conflict]]:
     """Return the records of two files, and the requests to which they hold different answers.
 
@@ -223,9 +218,9 @@ def merged(one: Iterable[Record], other: Iterable[Record], choice: str = "keep")
         there, so that the calls of a scope stay in order.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """
-    found: dict[str, Record] = {record.cache_key: record for record in one}
     from ..review.runs import same_answer
 
+    found = {record.cache_key: record for record in one}
     followers: dict[str | None, list[Record]] = {}
     conflicts = []
     last = None
@@ -236,7 +231,7 @@ def merged(one: Iterable[Record], other: Iterable[Record], choice: str = "keep")
             continue
         last = record.cache_key
         if not same_answer(earlier, record):
-            conflicts.append(Conflict(earlier, record))
+            conflicts.append((earlier, record))
             if choice == "replace":
                 found[last] = record
     ordered = list(followers.get(None, ()))

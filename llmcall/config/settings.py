@@ -143,53 +143,48 @@ MODEL_KEYS = {
 # The parsers of settings that are a whole section.
 
 
-def _named(value: Any, where: str) -> dict[str, Any]:
-    """Return a mapping whose keys are names."""
-    if not isinstance(value, Mapping):
-        refuse(where, value, "a mapping")
-    for name in value:
-        if not isinstance(name, str) or not name.strip():
-            refuse(where, name, "a model's name")
-    return dict(value)
+def _each(parse: Parser, place: str = "{where} {name}") -> Parser:
+    """Make the parser of a mapping of names of models.
+
+    :param parse: the parser of its values.
+    :param place: how messages name a value's place.
+    """
+
+    def parse_each(value: Any, where: str) -> FrozenDict:
+        """Return a mapping of parsed values."""
+        if not isinstance(value, Mapping):
+            refuse(where, value, "a mapping")
+        for name in value:
+            if not isinstance(name, str) or not name.strip():
+                refuse(where, name, "a model's name")
+        return FrozenDict({name: parse(item, place.format(where=where, name=name)) for name, item in value.items()})
+
+    return parse_each
 
 
-def _prices(value: Any, where: str) -> FrozenDict:
-    return FrozenDict({name: _price(f"{where} {name}", price) for name, price in _named(value, where).items()})
-
-
-def _price(where: str, value: Any) -> tuple[float, ...]:
+def _price(value: Any, where: str) -> tuple[float, ...]:
     parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, (tuple, list)) else []
     numbers = tuple(number for number in map(values.as_number, parts) if number is not None and number >= 0)
     if len(parts) not in (2, 3) or len(numbers) != len(parts):
-        refuse(
-            where, value, "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
-        )
+        expected = "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
+        refuse(where, value, expected)
     return numbers
 
 
-def _aliases(value: Any, where: str) -> FrozenDict:
-    models = {}
-    for name, model in _named(value, where).items():
-        if not isinstance(model, str) or not model.strip() or "\n" in model.strip():
-            refuse(f"{where} {name}", model, "a model's name")
-        models[name] = model.strip()
-    return FrozenDict(models)
+def _alias(value: Any, where: str) -> str:
+    found = value.strip() if isinstance(value, str) else ""
+    return found if found and "\n" not in found else refuse(where, value, "a model's name")
 
 
-def _fallbacks(value: Any, where: str) -> FrozenDict:
-    lists = {name: values.names(models, f"{where} {name}") for name, models in _named(value, where).items()}
-    for name, models in lists.items():
-        if not models:
-            refuse(f"{where} {name}", value[name], "a model's name")
-    return FrozenDict(lists)
+def _fallbacks(value: Any, where: str) -> tuple[str, ...]:
+    return values.names(value, where) or refuse(where, value, "a model's name")
 
 
-def _models(value: Any, where: str) -> FrozenDict:
-    found = {}
-    for name, given in _named(value, where).items():
-        place = f"{where}, [Model {name}]"
-        found[name] = FrozenDict(_fields(MODEL_KEYS, _named(given, place), place))
-    return FrozenDict(found)
+def _model(value: Any, where: str) -> FrozenDict:
+    return FrozenDict(_fields(MODEL_KEYS, value, where))
+
+
+_models = _each(_model, "{where}, [Model {name}]")
 
 
 def _endpoints(value: Any, where: str) -> tuple[Endpoint, ...]:
@@ -215,8 +210,10 @@ def _endpoint(value: Any, where: str) -> Endpoint:
     return Endpoint(name.strip(), **fields)
 
 
-def _fields(rows: Mapping[str, Setting], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _fields(rows: Mapping[str, Setting], given: Any, where: str) -> dict[str, Any]:
     """Check the keys of one named section; what is unset or ``None`` is left out."""
+    if not isinstance(given, Mapping):
+        refuse(where, given, "a mapping")
     found = {}
     for name, value in given.items():
         if name not in rows:
@@ -327,12 +324,12 @@ class Settings:
     limits_tokens_per_minute: int | None = _setting("Limits", "TOKENS_PER_MINUTE", values.integer(1), None,
         "How many tokens may be used in any 60 seconds, per endpoint")
     templates_path: str = _setting("Templates", "PATH", values.path, "templates", "The folder of the templates")
-    prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _prices, FrozenDict(),
+    prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _each(_price), FrozenDict(),
         "Of a model, USD per million tokens: input, output and, where it differs, input that the provider had cached",
         "gpt-4o-mini = 0.15, 0.60, 0.075")
-    aliases: Mapping[str, str] = _setting("Aliases", "", _aliases, FrozenDict(),
+    aliases: Mapping[str, str] = _setting("Aliases", "", _each(_alias), FrozenDict(),
         "Of a name, the model that is asked under it", "gpt-4-turbo = gpt-4-1106-preview")
-    fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _fallbacks, FrozenDict(),
+    fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _each(_fallbacks), FrozenDict(),
         "Of a model, those that are tried in order when the context is too long",
         "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k")
     endpoints: tuple[Endpoint, ...] = _setting("Endpoint", "", _endpoints, (),
@@ -352,9 +349,6 @@ class Settings:
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"settings are frozen: use configure({name}=…) or settings().replace({name}=…)")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("settings are frozen")
 
     def key_and_origin(self, api_type: str | None = None) -> tuple[str | Callable[[], Any] | None, Origin]:
         """Return the key for a client, as it was given, and where it came from.
@@ -437,12 +431,6 @@ class Settings:
         rows = sorted(self.items(), key=lambda item: item[2].rank == DEFAULT)  # what was changed comes first
         cells = [(row.name, "" if value is None else str(value), origin.text) for row, value, origin in rows]
         return html_table([("setting", "value", "from"), *cells])
-
-    def __copy__(self) -> Settings:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Settings:
-        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Settings, (self._layer,)

@@ -74,7 +74,7 @@ IGNORED_ANCESTOR_KEYS = {
 
 TABLES = {"Prices": "prices", "Aliases": "aliases", "Fallbacks": "fallbacks"}  # their keys are names of the user's
 NAMED = {"Endpoint": ENDPOINT_KEYS, "Model": MODEL_KEYS}  # sections [Endpoint NAME], [Model NAME]
-SECTIONS = {row.section: row.section for row in SETTINGS.values()}
+SECTIONS = {row.section.casefold(): row.section for row in SETTINGS.values()}
 
 Sections = dict[str, dict[str, str]]
 
@@ -325,14 +325,14 @@ def _own_lines(text: str, where: str) -> str:
 def _own_section(header: str) -> str | None:
     """Return a section's name as it is written here; ``"endpoint  east"`` gives ``"Endpoint east"``."""
     head, _, name = header.strip().partition(" ")
-    found = {section.casefold(): section for section in SECTIONS}.get(head.casefold())
+    found = SECTIONS.get(head.casefold())
     if found in NAMED:
         return f"{found} {name.strip()}" if name.strip() else None
     return None if name else found
 
 
 def _warn_of_similar(section: str, where: str) -> None:
-    guess = nearest(section, SECTIONS, cutoff=0.7)
+    guess = nearest(section, SECTIONS.values(), cutoff=0.7)
     if guess and section != "Model":  # a usual section of machine learning projects
         name = " (it needs a name: [Endpoint NAME])" if section.strip().casefold() == "endpoint" else guess
         warn_once(f"{where}: the section [{section}] is ignored{name}")
@@ -359,7 +359,7 @@ class _FileReader:
         for section, pairs in sections.items():
             if section in TABLES:
                 self.put_table(section, pairs)
-            elif section in SECTIONS:
+            elif section in SECTIONS.values():
                 self.put_section(section, pairs)
         for kind, name in (("Endpoint", "endpoints"), ("Model", "models")):
             named = {section.partition(" ")[2]: section for section in sections if section.startswith(f"{kind} ")}

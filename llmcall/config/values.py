@@ -119,6 +119,7 @@ def choice(*words: str) -> Parser:
     """Make the parser of one of some words, in any case."""
 
     def parse(value: Any, where: str) -> str:
+        """Return a word in small letters."""
         word = value.casefold() if isinstance(value, str) else value
         return word if word in words else refuse(where, value, f"one of {', '.join(words)}")
 
@@ -166,6 +167,7 @@ def number(low: float, high: float | None = None) -> Parser:
     """Make the parser of a number in a range."""
 
     def parse(value: Any, where: str) -> float:
+        """Return a number."""
         found = as_number(value)
         if found is None or found < low or (high is not None and found > high):
             refuse(where, value, f"a number {_range(low, high)}")
@@ -178,6 +180,7 @@ def integer(low: int) -> Parser:
     """Make the parser of a whole number, which may be written ``5.0``."""
 
     def parse(value: Any, where: str) -> int:
+        """Return a whole number."""
         found = value if isinstance(value, int) and not isinstance(value, bool) else as_number(value)
         if found is None or found != int(found) or found < low:
             refuse(where, value, f"a whole number {_range(low, None)}")
@@ -280,28 +283,23 @@ def check_address(value: Any, where: str = "base_url") -> str:
         refuse(where, value, "an address like https://host/v1")
     if parts[2] and not 0 < int(parts[2]) < 65536:
         refuse(where, value, f"an address like https://host/v1: there is no port {parts[2]}")
-    problem = _problem_of_host(parts[1])
-    if problem:
-        refuse(where, value, f"an address like https://host/v1: {problem}")
+    if not _is_host(parts[1]):
+        refuse(where, value, f"an address like https://host/v1: there is no host {parts[1]}")
     return found
 
 
-def _problem_of_host(host: str) -> str:
-    if host[0] == "[" or re.fullmatch(r"\d+\.\d+\.\d+\.\d+", host):
-        from ipaddress import ip_address
-
-        try:
-            ip_address(host.strip("[]"))
-        except ValueError:
-            return "there is no such IP address"
-        return ""
+def _is_host(host: str) -> bool:
+    """Tell whether a host can be: an IP address if it is written as one, else a name."""
     try:
+        if host[0] == "[" or re.fullmatch(r"[\d.]+", host):
+            from ipaddress import ip_address
+
+            ip_address(host.strip("[]"))
+            return True
         encoded = host.encode("idna").decode()
-    except UnicodeError:  # a part that is empty or over 63 characters, or characters that no host has
-        return "the host has an empty part, one of over 63 characters, or forbidden ones"
-    if len(encoded) > 253:
-        return "the host has over 253 characters"
-    return "" if re.fullmatch(r"[A-Za-z0-9._-]+", encoded) else "the host has forbidden characters"
+    except ValueError:  # of a name: a part that is empty or over 63 characters, or characters that no host has
+        return False
+    return len(encoded) < 254 and re.fullmatch(r"[A-Za-z0-9._-]+", encoded) is not None
 
 
 def host_of(url: str) -> str:
@@ -351,6 +349,7 @@ def expand(value: str, where: str, lookup: Callable[[str], str | None]) -> str:
     """
 
     def value_of(match: re.Match[str]) -> str:
+        """Return the value of one reference."""
         if match[1]:
             return match[0][1:]
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", match[2]):

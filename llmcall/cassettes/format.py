@@ -658,6 +658,9 @@ def without_collection() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if not gc.get_freeze_count():  # what was read counts as old: not even the next collection goes through it
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).resolve().parent
 SCRIPTS = ("first_call.py", "typed_answers.py")
 sys.path.insert(0, str(FOLDER.parent / "tests"))
 
-from pages import ANSWERS, PAGES, TUTORIAL, answers_of, run_page  # noqa: E402
+from pages import ANSWERS, PAGES, TUTORIAL, answers_of, run_docstrings, run_page  # noqa: E402
 
 
 def main() -> None:
@@ -34,6 +34,8 @@ def main() -> None:
                 if answers == ANSWERS:
                     for script in SCRIPTS:
                         runpy.run_path(str(FOLDER / script), run_name="__main__")
+                    os.chdir(folder)
+                    run_docstrings()
                 for page in pages:
                     os.chdir(folder)
                     run_page(page)

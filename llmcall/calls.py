@@ -42,6 +42,11 @@ class Answer(NamedTuple):
     :param value: the answer, read as the output type.
     :param reply: the reply that it was read from.
     :param messages: all that was sent and answered, the answer included.
+
+    >>> ask = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
+    >>> answer = ask.run(greeting="Good morning!")
+    >>> answer.value, answer.reply.finish_reason, len(answer.messages)
+    ('Good morning!', 'stop', 2)
     """
 
     value: Any
@@ -189,6 +194,15 @@ class LLMCall(_Mapped):
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"`` unless given.
     :raises TypeError: where a template is given twice, or none is given; for ``enable_pydantic_model_return``.
     :raises ValueError: where ``output_retries`` is no whole number from 0 on.
+
+    >>> from typing import Literal
+    >>> mood = llmcall.LLMCall(
+    ...     user="Review: I loved it. Mood: good. Review: It was boring. Mood: bad. Review: {{ text }} Mood:",
+    ...     output_type=Literal["good", "bad"],
+    ...     temperature=0,
+    ... )
+    >>> mood(text="Terrible food, rude staff, never again.")
+    'bad'
     """
 
     def __init__(
@@ -550,6 +564,12 @@ def llm(function: Any = None, /, **params: Any) -> Any:
     :param params: the arguments of :class:`LLMCall`, such as ``system=`` and ``temperature=``.
     :returns: a decorator, or, used without parentheses, the function.
     :raises TypeError: where the function has no docstring, is async, or its template takes ``self``.
+
+    >>> @llmcall.llm(max_tokens=16)
+    ... def greet(greeting: str) -> str:
+    ...     "{{ greeting }}"
+    >>> greet("Good morning!")
+    'Good morning!'
     """
 
     def made(decorated: Any) -> Any:

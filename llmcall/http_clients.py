@@ -66,6 +66,10 @@ class ProgramRequest(NamedTuple):
     :param url: the whole address.
     :param headers: names in lower case.
     :param body: the parsed JSON body, or ``None`` where it is none.
+
+    >>> def who(request: llmcall.ProgramRequest) -> str | None:
+    ...     return request.headers.get("x-actor") or request.body["messages"][0]["content"]
+    >>> http_client = llmcall.http_client(actor=who)
     """
 
     method: str
@@ -686,9 +690,8 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     :param overrides: settings by name, as of a client: ``cache_path=``, ``cache_mode=``, ….
     :returns: an ``httpx.Client``, or an ``httpx2.Client`` where the installed SDK uses that.
 
-    Example::
-
-        client = openai.OpenAI(http_client=llmcall.http_client())
+    >>> import openai
+    >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())
     """
     http = http_library()
     calls = ProgramCalls(actor, overrides, every_post=True)
@@ -696,7 +699,11 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
 
 
 def async_http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
-    """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``; arguments as of :func:`http_client`."""
+    """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``; arguments as of :func:`http_client`.
+
+    >>> import openai
+    >>> client = openai.AsyncOpenAI(api_key="none", http_client=llmcall.async_http_client())
+    """
     http = http_library()
     calls = ProgramCalls(actor, overrides, every_post=True)
     return http.AsyncClient(transport=_classes(http).Transport(calls, transport or http.AsyncHTTPTransport()))
@@ -723,6 +730,11 @@ def patched(*, actor: Actor | None = None, hosts: Collection[str] = (), **overri
     :param hosts: whose JSON requests are recorded too, besides those to known APIs.
     :param overrides: settings by name, as of a client.
     :raises RuntimeError: inside another such block, in whatever thread.
+
+    >>> def main():
+    ...     "Stand for a program that calls models by the OpenAI SDK."
+    >>> with llmcall.patched(actor="system"), llmcall.cassette("program.jsonl"):
+    ...     main()
     """
     if not _patch_lock.acquire(blocking=False):
         raise RuntimeError("llmcall.patched() holds already; leave the other block first: one at a time can")

@@ -50,6 +50,10 @@ def chatcompletion_request(
     :param kwargs: ``messages``, ``model`` and the other arguments of :meth:`LLMClient.send_message`, also ``cache``.
     :raises openai.BadRequestError: for a bad request, also where the context is too long and no fallback is left.
     :raises openai.OpenAIError: for other failures that remain after the retries.
+
+    >>> response = llmcall.chatcompletion_request(prompt="Good morning!", max_tokens=16)
+    >>> response["choices"][0]["message"]["content"]
+    'Good morning!'
     """
     client = answering("OpenAI", "AzureOpenAI")
     flow = asking(client, max_lenght_fallback, request_timeout, prompt, kwargs)

@@ -35,6 +35,12 @@ class ScriptedClient(LLMClient):
         tried again without waiting, unless ``retry_waiting_time`` says otherwise, and ``[Limits]`` of the project do
         not hold, unless they are given here.
     :ivar requests: the requests that were asked, in order.
+
+    >>> scripted = llmcall.testing.ScriptedClient(["Yes.", "No."])
+    >>> scripted.send_message("Bread?").content, scripted.send_message("Cake?").content
+    ('Yes.', 'No.')
+    >>> scripted.requests[1].messages
+    [{'role': 'user', 'content': 'Cake?'}]
     """
 
     api_type: ClassVar[str] = "scripted"

@@ -23,7 +23,11 @@ Data = Any  # JSON-like plain data: dict, list, str, int, float, bool, None, byt
 
 
 class TokenUsage(NamedTuple):
-    """Hold the tokens of one answer as the server reported them; ``None`` where it did not."""
+    """Hold the tokens of one answer as the server reported them; ``None`` where it did not.
+
+    >>> llmcall.client().send_message("Good morning!", max_tokens=16).usage.output_tokens
+    4
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -61,6 +65,11 @@ class Request(NamedTuple):
     :param cache_key: the SHA-256 of all that identifies the request, in hexadecimal digits.
     :param expected: what its answer has to fit to be stored: the class that ``response_format`` was, a strict JSON
         schema, or ``None``; no part of the key.
+
+    >>> with llmcall.scope("trial-1"):
+    ...     request = llmcall.client().build_request("Good morning!", max_tokens=16)
+    >>> request.sample, request.messages
+    ('trial-1#0', [{'role': 'user', 'content': 'Good morning!'}])
     """
 
     kind: str
@@ -96,6 +105,13 @@ class Record:
     :param host: the host that answered, without credentials.
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
+
+    >>> client = llmcall.client()
+    >>> client.send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> record = client.cache.get(client.build_request("Good morning!", max_tokens=16))
+    >>> record.kind, record.prompt, record.answer
+    ('chat', 'Good morning!', 'Good morning!')
     """
 
     __slots__ = (
@@ -264,6 +280,13 @@ class Transport(Protocol):
     ``request.kind`` is ``"chat"`` or ``"embedding"``, ``request.body`` what the API takes (``model``, ``messages`` or
     ``input``, and parameters), ``request.headers`` extra HTTP headers. Failures are raised as the errors of
     :mod:`llmcall.errors`; those with ``retryable`` set are tried again. ``close()`` is called where there is one.
+
+    >>> class Parrot:
+    ...     def send(self, request, timeout):
+    ...         return {"choices": [{"message": {"content": request.messages[-1]["content"]}, "finish_reason": "stop"}]}
+    >>> parrot = llmcall.LLMClient(transport=Parrot(), model="parrot", cache_mode="off")
+    >>> parrot.send_message("Pieces of eight!").content
+    'Pieces of eight!'
     """
 
     def send(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
@@ -282,7 +305,18 @@ class Transport(Protocol):
 
 
 class AsyncTransport(Protocol):
-    """Be the asynchronous twins; a transport without them is run in threads."""
+    """Be the asynchronous twins; a transport without them is run in threads.
+
+    >>> class Parrot:
+    ...     def send(self, request, timeout):
+    ...         return {"choices": [{"message": {"content": request.messages[-1]["content"]}, "finish_reason": "stop"}]}
+    ...     async def asend(self, request, timeout):
+    ...         return self.send(request, timeout)
+    >>> parrot = llmcall.LLMClient(transport=Parrot(), model="parrot", cache_mode="off")
+    >>> import asyncio
+    >>> asyncio.run(parrot.asend_message("Pieces of eight!")).content
+    'Pieces of eight!'
+    """
 
     async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Any]:
         """Return the response, as :meth:`Transport.send`."""
@@ -305,6 +339,12 @@ class Reply(dict[str, Any]):
     :ivar latency: seconds from sending to the end of the answer; 0.0 for a cached one.
     :ivar endpoint: the name of the endpoint that answered, or ``None`` for a cached one.
     :ivar request_id: the server's identifier of the request, likewise.
+
+    >>> reply = llmcall.client().send_message("Good morning!", max_tokens=16)
+    >>> dict(reply)
+    {'role': 'assistant', 'content': 'Good morning!'}
+    >>> reply.finish_reason, reply.cost is None
+    ('stop', True)
     """
 
     __slots__ = ("_parse", "_raw", "cache_key", "cached", "cost", "endpoint", "latency", "request_id", "sample")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import inspect
 import io
 import os
 import re
@@ -15,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
+
+import llmcall
+import llmcall.aio
+import llmcall.testing
 
 ROOT = Path(__file__).resolve().parent.parent
 ANSWERS, TUTORIAL = ROOT / "examples" / "answers.jsonl", ROOT / "docs" / "tutorial.rst"
@@ -51,6 +56,23 @@ def run_page(page: Path) -> doctest.TestResults:
     test.globs = {"__name__": "__main__", "_command": command}  # set here, since a DocTest copies what it is given
     test.globs["_block"] = lambda line: _run_block(page, line, test.globs)
     return doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF | doctest.ELLIPSIS).run(test)
+
+
+def public_names() -> dict[str, Any]:
+    """Return the public functions and classes, by their full names."""
+    modules = llmcall, llmcall.testing, llmcall.aio
+    found = {f"{module.__name__}.{name}": getattr(module, name) for module in modules for name in module.__all__}
+    return {name: value for name, value in found.items() if callable(value)}
+
+
+def run_docstrings() -> doctest.TestResults:
+    """Run the examples in the docstrings of the public names, each with names of its own."""
+    runner = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF)
+    for name, value in public_names().items():
+        examples = doctest.DocTestParser().get_doctest(inspect.getdoc(value) or "", {}, name, name, 0)
+        examples.globs = {"llmcall": llmcall, "__name__": "__main__"}
+        runner.run(examples)
+    return runner.summarize(verbose=False)
 
 
 def _as_session(block: re.Match[str]) -> str:

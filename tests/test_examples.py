@@ -148,7 +148,8 @@ def usage_table(notebook: Any) -> str:
 @pytest.mark.skipif(not all(map(find_spec, ("matplotlib", "pandas"))), reason="needs pandas and matplotlib")
 def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path) -> None:
     """The survey is replayed from its cassette, without key, network or cache, and gives the results saved with it."""
-    shutil.copy(EXAMPLES / "survey.jsonl", tmp_path)
+    for name in ("survey.jsonl", "survey_need.jsonl"):
+        shutil.copy(EXAMPLES / name, tmp_path)
     environment = {**os.environ, "LLMCALL_CACHE_PATH": str(tmp_path / "cache")}
     notebook = executed("survey.ipynb", environment, tmp_path)
     saved = pytest.importorskip("nbformat").read(EXAMPLES / "survey.ipynb", as_version=4)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType
 
 import pytest
-from pages import PAGES, ROOT, answers_of, blocks, run_page
+from pages import PAGES, ROOT, answers_of, blocks, public_names, run_docstrings, run_page
 
 import llmcall
 import llmcall.aio
@@ -62,15 +64,60 @@ def test_settings_that_are_shown(page: Path, text: str, monkeypatch: pytest.Monk
     assert any("config.ini" in settings.origin_of(name).text for name in settings.layer() if name[0] != "_")
 
 
+@pytest.fixture
+def page() -> Path:
+    """Be no page, for a test that reads none but needs its answers."""
+    return ROOT / "README.rst"
+
+
+@pytest.mark.usefixtures("reading")
+@pytest.mark.filterwarnings("ignore:one recorded answer:UserWarning")
+def test_docstrings_show_what_happens() -> None:
+    """Every example in the docstring of a public name gives the output beneath it."""
+    assert not run_docstrings().failed
+
+
+SHOWN = re.compile(r"\.\. auto(?:function|class|exception):: (\S+)\n((?:   .*\n)*)")
+# Names without an underscore that are the package's own.
+INTERNAL = {
+    "Cassette": "add agree all_records asks count_replay find find_key gained is_mine leave_parent place reads_cache "
+    "start stop unused",
+    "LLMCall": "asking client variables",
+    "LLMClient": "capabilities count_usage default_embedding_model default_model endpoints host hosts model_named "
+    "namespace pool price resolved respond transport_of",
+    "Reply": "of",
+    "ResponseCache": "lookup store store_unstored",
+    "Settings": "changed key_and_origin layer origin_of overlaid without_keys",
+    "TokenUsage": "of",
+    "testing.ScriptedClient": "send stream",
+}
+
+
+def members(value: type) -> set[str]:
+    """Return the public methods and properties that a class itself adds to those of its bases."""
+    kinds = FunctionType, property, classmethod, staticmethod, cached_property
+    inherited = {name for base in value.__bases__ for name in dir(base)}
+    return {name for name, each in vars(value).items() if name[0] != "_" and isinstance(each, kinds)} - inherited
+
+
 def test_the_reference_is_complete() -> None:
-    """Every public name stands in the reference, once."""
+    """Every public name stands in the reference, once, with its methods and an example; an error needs no example."""
     pages = "".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.rst"))
-    names = re.findall(r"\.\. auto(?:function|class|exception):: (\S+)", pages)
-    assert len(names) == len(set(names))
-    shown = {name.rpartition(".")[2] for name in names}
-    assert shown >= {*llmcall.__all__, *llmcall.testing.__all__} - {"__version__"}
+    shown = SHOWN.findall(pages)
+    options = {name.removeprefix("llmcall."): set(re.findall(r"\w+", text)) for name, text in shown}
+    assert len(options) == len(shown)
     [of_aio] = re.findall(r"automodule:: llmcall\.aio\n   :members: (.*)", pages)
     assert of_aio.split(", ") == llmcall.aio.__all__
+    for name, value in public_names().items():
+        name = name.removeprefix("llmcall.")
+        if name.startswith("aio."):
+            continue
+        assert name in options, name
+        about, is_class = value.__doc__, isinstance(value, type)
+        assert ">>> " in about or (is_class and issubclass(value, Exception)), f"{name} has no example"
+        if is_class:
+            told = {*options[name], *re.findall(r":ivar (\w+):", about), *INTERNAL.get(name, "").split()}
+            assert members(value) <= told, f"{name}: {members(value) - told}"
 
 
 def test_no_text_says_to_install_another_package() -> None:

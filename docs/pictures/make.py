@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,11 @@ PICTURES = {
 
 
 def main() -> None:
-    """Write the report of each recording, and take its picture."""
+    """Write the report of each recording and take its picture; take the survey's chart from its notebook."""
+    notebook = json.loads((EXAMPLES / "survey.ipynb").read_text(encoding="utf-8"))
+    outputs = [output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    [chart] = [data["image/png"] for data in outputs if "image/png" in data]
+    (FOLDER / "survey.png").write_bytes(base64.b64decode(chart))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, (recording, width, height) in PICTURES.items():

@@ -50,6 +50,12 @@ class ResponseCache:
         address: ``redis://…``, ``rediss://…`` or ``unix://…``.
     :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites each key once per
         process and reads it from then on, ``off`` neither reads nor stores.
+
+    >>> cache = llmcall.ResponseCache("answers")
+    >>> cache.load("examples/market_day.jsonl")
+    83
+    >>> cache.export("greta.jsonl", where=lambda record: record.scope.endswith("/Greta"))
+    14
     """
 
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:

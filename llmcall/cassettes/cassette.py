@@ -71,6 +71,12 @@ class Cassette:
     :ivar replayed: how many calls it answered.
     :ivar recorded: how many records it gained.
     :ivar write_at_end: whether what it gained is written when it closes.
+
+    >>> with llmcall.cassette("greetings.jsonl") as tape:
+    ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> tape.records, tape.recorded, tape.replayed
+    (1, 1, 0)
     """
 
     def __init__(self, path: str | os.PathLike[str], mode: str = "once", *, write: bool = True) -> None:
@@ -428,6 +434,12 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
         else only reads; ``new`` adds what is missing; ``rewrite`` starts empty and asks everything anew.
     :raises ValueError: for another mode.
     :raises CacheCorruptError: at the beginning of the block, where the file is damaged.
+
+    >>> for _ in range(2):
+    ...     with llmcall.cassette("good-morning.jsonl", mode="once") as tape:
+    ...         llmcall.client().send_message("Good morning!", max_tokens=16).content, tape.replayed
+    ('Good morning!', 0)
+    ('Good morning!', 1)
     """
     return Cassette(path, mode)
 

@@ -51,6 +51,12 @@ class LLMClient:
     :param overrides: settings by name, above the process's: ``model=``, ``cache_path=``, ``on_error=``, ….
     :raises ConfigError: for a value that a setting does not allow.
     :raises TypeError: for a setting that does not exist.
+
+    >>> class Parrot(llmcall.LLMClient):
+    ...     def send(self, request, timeout):
+    ...         return {"choices": [{"message": {"content": request.messages[-1]["content"]}, "finish_reason": "stop"}]}
+    >>> Parrot(model="parrot", cache_mode="off").send_message("Pieces of eight!").content
+    'Pieces of eight!'
     """
 
     api_type: ClassVar[str] = "custom"

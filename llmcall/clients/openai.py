@@ -31,6 +31,10 @@ class OpenAIClient(LLMClient):
     :param http_client: the SDK's HTTP client (``httpx2.Client`` for openai 3.x, ``httpx.Client`` for 2.x, or their
         asynchronous twins); whoever made it closes it.
     :param overrides: settings by name, above the process's: ``model=``, ``api_key=``, ``base_url=``, ….
+
+    >>> client = llmcall.OpenAIClient(base_url="http://localhost:8000/v1", model="qwen3-8b")
+    >>> client.build_request("Good morning!").model
+    'qwen3-8b'
     """
 
     api_type: ClassVar[str] = "openai"
@@ -181,7 +185,15 @@ class OpenAIClient(LLMClient):
 
 
 class AzureClient(OpenAIClient):
-    """Call Azure OpenAI with a key, or with Entra ID (extra ``azure``, or ``azure_ad_token_provider=``)."""
+    """Call Azure OpenAI with a key, or with Entra ID (extra ``azure``, or ``azure_ad_token_provider=``).
+
+    >>> client = llmcall.AzureClient(
+    ...     azure_endpoint="https://east.openai.azure.com", azure_api_version="2024-10-21", api_key="my-key",
+    ...     model="gpt-4o-mini",
+    ... )
+    >>> client.build_request("Good morning!").model
+    'gpt-4o-mini'
+    """
 
     api_type: ClassVar[str] = "azure"
 

@@ -50,6 +50,10 @@ def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMC
     :param api_type: the name, as in ``[OpenAI] API_TYPE``.
     :param client: a client, or a function of the settings that returns one.
     :raises TypeError: where it is neither, or the name is no string.
+
+    >>> llmcall.register_client("parrot", lambda settings: llmcall.testing.ScriptedClient(["Pieces of eight!"]))
+    >>> llmcall.client("parrot").send_message("Good morning!").content
+    'Pieces of eight!'
     """
     if not isinstance(api_type, str) or not api_type:
         raise TypeError(f"api_type is {api_type!r}; it must be a name")
@@ -67,6 +71,9 @@ def client(api_type: str | None = None) -> LLMClient:
 
     :param api_type: the name; ``None`` means the configured one.
     :raises ConfigError: where nobody speaks for it; the message lists the known ones.
+
+    >>> llmcall.client().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
     """
     config.refresh(config.INTERVAL)
     name = api_type or config.settings().api_type
@@ -127,7 +134,12 @@ def known_api_types() -> list[str]:
 
 
 def settings() -> Settings:
-    """Return the settings as they are now: environment and files are read again where they changed."""
+    """Return the settings as they are now: environment and files are read again where they changed.
+
+    >>> with llmcall.configured(temperature=0.5):
+    ...     llmcall.settings().temperature, llmcall.settings().origin("TEMPERATURE")
+    (0.5, 'configured()')
+    """
     config.refresh()
     return config.settings()
 
@@ -137,6 +149,11 @@ def reset() -> None:
 
     Usage totals stay, and so do the clients that were registered. The cassette that ``[Cassette] PATH`` names is
     written and closed.
+
+    >>> llmcall.configure(temperature=0.5)
+    >>> llmcall.reset()
+    >>> llmcall.settings().temperature is None
+    True
     """
     close_named()
     process_failures.forget()
@@ -152,7 +169,14 @@ def reset() -> None:
 
 
 def usage() -> Usage:
-    """Return what all calls of the process used."""
+    """Return what all calls of the process used.
+
+    >>> llmcall.client().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> usage = llmcall.usage()
+    >>> usage.calls + usage.cached_calls > 0
+    True
+    """
     return process_meter.usage()
 
 
@@ -161,6 +185,9 @@ def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:
 
     :param messages_or_text: a string, or messages as :meth:`LLMClient.send_message` takes them.
     :param model: whose tokenizer counts; ``None`` means the configured model. An unknown one is estimated.
+
+    >>> llmcall.count_tokens("Good morning!", "some-unknown-model").estimated
+    True
     """
     from ..models.tokens import count_tokens as count
 

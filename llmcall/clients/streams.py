@@ -27,6 +27,12 @@ class Stream:
     :param begin: makes the generator of the pieces.
     :param call: whose draw is given back where the stream is left before its end.
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
+
+    >>> with llmcall.client().stream_message("Good morning!", max_tokens=16) as stream:
+    ...     print("".join(stream))
+    Good morning!
+    >>> stream.reply.finish_reason
+    'stop'
     """
 
     def __init__(self, begin: Callable[[Stream], Generator[str, None, None]], call: PreparedCall) -> None:
@@ -67,6 +73,13 @@ class AsyncStream:
     :param begin: makes the generator of the pieces.
     :param call: whose draw is given back where the stream is left before its end.
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
+
+    >>> async def greet():
+    ...     async with llmcall.client().astream_message("Good morning!", max_tokens=16) as stream:
+    ...         return "".join([text async for text in stream])
+    >>> import asyncio
+    >>> asyncio.run(greet())
+    'Good morning!'
     """
 
     def __init__(self, begin: Callable[[AsyncStream], AsyncGenerator[str, None]], call: PreparedCall) -> None:

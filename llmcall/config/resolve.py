@@ -185,6 +185,11 @@ def configure(**overrides: Any) -> None:
     :param overrides: settings by name; ``None`` withdraws what an earlier call set.
     :raises ConfigError: if a value is of the wrong type; nothing is set then.
     :raises TypeError: if there is no such setting.
+
+    >>> llmcall.configure(model="gpt-4o-mini", temperature=0.5)
+    >>> llmcall.settings().model
+    'gpt-4o-mini'
+    >>> llmcall.configure(model=None, temperature=None)
     """
     entry = _checked(overrides, "configure()", CONFIGURED)
     refresh()
@@ -200,6 +205,10 @@ def configured(**overrides: Any) -> Iterator[None]:
     What the block's end takes away is what it brought: blocks of several threads may overlap.
 
     :param overrides: as of ``configure``.
+
+    >>> with llmcall.configured(temperature=0.5):
+    ...     llmcall.settings().temperature
+    0.5
     """
     entry = _checked(overrides, "configured()", CONFIGURED)
     with _layers.lock:
@@ -218,6 +227,11 @@ def force_api_type(api_type: str | None) -> None:
 
     :param api_type: the name that a client is registered by; ``None`` gives the choice back.
     :raises ConfigError: if it is no text.
+
+    >>> llmcall.force_api_type("azure")
+    >>> llmcall.settings().api_type
+    'azure'
+    >>> llmcall.force_api_type(None)
     """
     _force("force_api_type()", {"api_type": api_type})
 
@@ -231,6 +245,11 @@ def force_api_cache(cache_api_calls: bool | None, cache_file_name: str | os.Path
         since ours is a directory; ``None`` gives the place back.
     :raises ConfigError: if the file name is none.
     :raises TypeError: if ``cache_api_calls`` is no bool.
+
+    >>> llmcall.force_api_cache(False)
+    >>> llmcall.settings().cache_mode
+    'off'
+    >>> llmcall.force_api_cache(None)
     """
     if cache_api_calls is not None and not isinstance(cache_api_calls, bool):
         raise TypeError(f"force_api_cache() takes True, False or None, not a {type(cache_api_calls).__name__}")

@@ -70,6 +70,11 @@ class Endpoint(NamedTuple):
     :param deployment: the name of Azure's deployment, where it differs from the model's.
     :param organization: the organization that is billed.
     :param namespace: what its cached answers are kept apart by.
+
+    >>> west = llmcall.Endpoint("west", models=("gpt-4o-mini",), base_url="https://west.example.com/v1", api_key="key")
+    >>> with llmcall.configured(endpoints=(west,)):
+    ...     [endpoint.name for endpoint in llmcall.settings().endpoints]
+    ['west']
     """
 
     name: str
@@ -254,6 +259,10 @@ class Settings:
 
     Times are in seconds, prices in USD per million tokens. ``None`` means that there is none. ``settings()`` makes
     them; ``replace`` gives a changed copy.
+
+    >>> settings = llmcall.settings().replace(model="gpt-4o-mini", temperature=0)
+    >>> settings.model, settings.retry_max_attempts
+    ('gpt-4o-mini', 5)
     """
 
     # The ranges of TOP_P and of the penalties are those of OpenAI's API reference, "Create chat completion"; it also

@@ -548,6 +548,12 @@ def budget(
         ``budget(name=…).forget()`` takes it back.
     :returns: a context manager; a call that would go past it raises ``BudgetExceededError``.
     :raises ValueError: for a limit that is negative or no number, or an empty name.
+
+    >>> with llmcall.budget(usd=2, calls=100) as budget:
+    ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> budget.spent.calls <= 1
+    True
     """
     return Budget(usd, tokens, calls, name)
 

@@ -49,6 +49,12 @@ class Usage(NamedTuple):
     :param priced_by: whose prices the cost is made of: ``"[Prices]"``, or the package, its version, and the day whose
         price it is.
     :param parts: the same for each model and scope path, without the scopes inside it.
+
+    >>> with llmcall.track() as usage:
+    ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> usage.calls + usage.cached_calls, usage.errors
+    (1, 0)
     """
 
     calls: int = 0
@@ -274,7 +280,14 @@ def watching(meter: Any) -> Iterator[None]:
 
 @contextmanager
 def track() -> Iterator[Tracked]:
-    """Count what the calls of a block use, from every thread and task of the process while it is open."""
+    """Count what the calls of a block use, from every thread and task of the process while it is open.
+
+    >>> with llmcall.track() as usage:
+    ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> usage.calls + usage.cached_calls
+    1
+    """
     tracked = Tracked()
     with watching(tracked.meter):
         yield tracked

@@ -52,6 +52,11 @@ class Miss(NamedTuple):
     :param elsewhere: records of the same messages: in another scope, as another draw, or of another model.
     :param causes: what is certain of why it is missing, beyond the differences.
     :param remedy: how to record it; a command stands on a line of its own.
+
+    >>> client = llmcall.client()
+    >>> miss = client.cache.explain(client.build_request("Good evening!", max_tokens=16))
+    >>> miss.kind, miss.name, miss.sample
+    ('chat', 'SmolLM2-135M-Instruct.Q4_1', None)
     """
 
     kind: str

@@ -137,6 +137,11 @@ def map(
         its thread, and its answer stored if it comes. As every exception that leaves, it has ``.results``: a list like
         the one that would have been returned, with ``None`` for what is missing. What finished is in the cache and all
         draws are given back, so running again, in the same scope too, goes on from there.
+
+    >>> def greet(name):
+    ...     return llmcall.client().send_message("Good morning!", temperature=1, max_tokens=16).sample
+    >>> llmcall.map(greet, ["Ann", "Ben"], key=str, scope="trial-1")
+    ['trial-1/Ann#0', 'trial-1/Ben#0']
     """
     options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
     job, context = job_of(fn), copy_context()
@@ -173,6 +178,9 @@ def imap(
     not yielded yet in ``.results``, a list of index and result. Whoever leaves the iterator early ends it: no further
     item begins, and the draws of what was begun and not yielded are given back. Which items those are is left to chance
     where there are several workers, so a warning at the end of the run tells of it.
+
+    >>> sorted(llmcall.imap(str.upper, ["ann", "ben"]))
+    [(0, 'ANN'), (1, 'BEN')]
     """
     options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
     return _each(job_of(fn), items, options, copy_context())

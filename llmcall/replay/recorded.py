@@ -66,6 +66,14 @@ def recorded(function: Any = None, /, *, name: str | None = None, version: str |
     :returns: the function, recorded; it raises TypeError for an argument or a result that is not plain data, and
         CacheMissError where nothing is recorded and there is no leave to run it.
     :raises TypeError: where it is no function, or a generator function, or has no name of its own.
+
+    >>> import random
+    >>> @llmcall.recorded
+    ... def throw(sides: int) -> int:
+    ...     return random.randint(1, sides)
+    >>> with llmcall.configured(cache_mode="auto"):
+    ...     throw(6) == throw(6)
+    True
     """
     if function is None:
         return lambda decorated: recorded(decorated, name=name, version=version)  # type: ignore[call-overload]

@@ -337,6 +337,11 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
     :param name: one level of the path, such as an actor's name or a number; ``None`` says that no scope is meant.
     :param process: make it the scope of every thread that has none of its own; one at a time.
     :raises ValueError: for an empty name, or one with ``/`` or ``#`` in it.
+
+    >>> client = llmcall.client()
+    >>> with llmcall.scope("trial-1"), llmcall.scope("lisa"):
+    ...     [client.send_message("Good morning!", temperature=1, max_tokens=16).sample for _ in range(2)]
+    ['trial-1/lisa#0', 'trial-1/lisa#1']
     """
     if name is None and process:
         raise ValueError("scope(None) has no draws to share; give a scope with process=True a name")
@@ -524,6 +529,13 @@ def bind(function: Callable[..., Any]) -> Bound:
     :returns: a callable with the same arguments. In another process its draws are counted from 0 again, task by task:
         tasks that ask the same share an answer there, of which a warning tells.
     :raises ScopeError: between two steps of a generator that left the scope open.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> def draw(_):
+    ...     return llmcall.client().build_request("Name a fruit.", temperature=1).sample
+    >>> with ThreadPoolExecutor() as pool, llmcall.scope("trial-1"):
+    ...     list(pool.map(llmcall.bind(draw), range(1)))
+    ['trial-1#0']
     """
     active = current()
     if active is None:

@@ -146,6 +146,12 @@ class Comparison:
     :ivar parted: one :class:`Parting` for each actor whose runs part.
     :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the first one's.
     :ivar pairs: the records of each row.
+
+    >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
+    >>> comparison
+    Comparison(same=0, changed=480, added=0, missing=0, parted=480)
+    >>> comparison.parted[0].why, comparison.rows[0].status
+    ('prompt', 'changed')
     """
 
     def __init__(self, run: Run, others: Sequence[Run], align: Align | None = None) -> None:
@@ -272,10 +278,10 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     :raises CacheError: where a run holds no record.
     :raises TypeError: where there is no other run, or something is no run.
 
-    Example::
-
-        comparison = llmcall.compare("before.jsonl", "after.jsonl")
-        print(comparison)
+    >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
+    >>> print(comparison)  # doctest: +ELLIPSIS
+    480 calls: 0 the same, 480 changed, 0 added, 0 missing
+    the same change in 480 scopes (village/~04ad2bfcc8483d89, ...): the prompt changed: [-do you want-] {+does it need+}
     """
     if not others:
         raise TypeError("compare() takes at least two runs")

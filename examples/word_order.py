@@ -1,0 +1,46 @@
+"""Nine people vote on what a village builds, six times: does the order in which the ballot names it decide?
+
+    python examples/word_order.py          replays word_order.jsonl: no key, no model, no network
+
+Delete word_order.jsonl to record other votes, with the small model of the extra `local`.
+"""
+
+import pathlib
+from collections import Counter
+from itertools import permutations
+from typing import Literal
+
+import llmcall
+
+RECORDING = pathlib.Path(__file__).with_name("word_order.jsonl")
+VOTERS = {
+    "Ada": "a nurse", "Bela": "a farmer", "Cem": "a driver", "Dora": "a baker", "Emil": "a teacher",
+    "Fay": "a carpenter", "Gus": "a fisherman", "Hana": "a student", "Ivo": "a gardener",
+}  # fmt: skip
+WISHES = ("bus", "library", "pool")
+
+client = llmcall.client("local")
+
+
+@llmcall.llm(
+    system='You are {{ trade }}. Answer in JSON: {"value": "..."}', client=client, temperature=1, max_tokens=24
+)
+def vote(trade: str, ballot: tuple[str, ...]) -> Literal["bus", "library", "pool"]:
+    """The village can pay for a {{ ballot[0] }}, a {{ ballot[1] }} or a {{ ballot[2] }}. Which one do you want?"""
+    raise NotImplementedError
+
+
+def main() -> None:
+    """Hold a vote for each order of the ballot, and count where the ballots named what was chosen."""
+    places: Counter[int] = Counter()
+    for ballot in permutations(WISHES):
+        voters = [{"name": name, "trade": trade, "ballot": ballot} for name, trade in VOTERS.items()]
+        votes = Counter(vote.map(voters, key="name", scope="-".join(ballot)))
+        places.update({ballot.index(wish): count for wish, count in votes.items()})
+        print(f"{', '.join(ballot):22}", "  ".join(f"{wish} {votes[wish]}" for wish in WISHES))
+    print(f"Votes for what is named first: {places[0]}, second: {places[1]}, third: {places[2]}")
+
+
+if __name__ == "__main__":
+    with llmcall.cassette(RECORDING):
+        main()

@@ -1,15 +1,12 @@
 """Pairs of buyer and seller, each two agents of CAMEL, which talk to one another in a thread of their own."""
 
 import json
-import random
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 from camel.agents import ChatAgent
 from camel.models import ModelFactory
 from camel.types import ModelPlatformType
-
-BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
+from market import BUYERS, in_threads
 
 
 def agent(persona: str) -> ChatAgent:
@@ -33,11 +30,8 @@ def visit(name: str) -> list[str]:
 
 
 def main(seed: int) -> dict[str, list[str]]:
-    """Return what each pair said; they come in any order."""
-    names = list(BUYERS)
-    random.Random(seed).shuffle(names)
-    with ThreadPoolExecutor(len(names)) as pool:
-        return dict(sorted(zip(names, pool.map(visit, names), strict=True)))
+    """Return what each pair said."""
+    return in_threads(visit, seed)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,13 @@
 """Buyers at a market, each a chain of langchain-openai in a thread of its own: words, a stream, a typed decision."""
 
 import json
-import random
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from market import BUYERS, in_threads
 from pydantic import BaseModel
-
-BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
 
 
 class Decision(BaseModel):
@@ -35,11 +32,8 @@ def visit(name: str) -> list[str]:
 
 
 def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer said; they come in any order."""
-    names = list(BUYERS)
-    random.Random(seed).shuffle(names)
-    with ThreadPoolExecutor(len(names)) as pool:
-        return dict(sorted(zip(names, pool.map(visit, names), strict=True)))
+    """Return what each buyer said."""
+    return in_threads(visit, seed)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import random
 import sys
 
 from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig, Runner
+from market import BUYERS, in_tasks
 from openai import AsyncOpenAI
-
-BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
 
 
 async def visit(name: str, client: AsyncOpenAI) -> list[str]:
@@ -34,14 +32,15 @@ async def visit(name: str, client: AsyncOpenAI) -> list[str]:
     return said
 
 
-async def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer said; they come in any order."""
-    names = list(BUYERS)
-    random.Random(seed).shuffle(names)
-    async with AsyncOpenAI() as client:
-        said = await asyncio.gather(*(visit(name, client) for name in names))
-    return dict(sorted(zip(names, said, strict=True)))
+def main(seed: int) -> dict[str, list[str]]:
+    """Return what each buyer said."""
+
+    async def visits() -> dict[str, list[str]]:
+        async with AsyncOpenAI() as client:
+            return await in_tasks(lambda name: visit(name, client), seed)
+
+    return asyncio.run(visits())
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(int(sys.argv[1])))))
+    print(json.dumps(main(int(sys.argv[1]))))

@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import random
 import sys
 from typing import Literal
 
+from market import BUYERS, in_tasks
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.models.openai import OpenAIChatModel
-
-BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
 
 
 class Decision(BaseModel):
@@ -37,13 +35,10 @@ async def visit(name: str) -> list[str]:
     return [*said, decided.output.model_dump_json()]
 
 
-async def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer said; they come in any order."""
-    names = list(BUYERS)
-    random.Random(seed).shuffle(names)
-    said = await asyncio.gather(*map(visit, names))
-    return dict(sorted(zip(names, said, strict=True)))
+def main(seed: int) -> dict[str, list[str]]:
+    """Return what each buyer said."""
+    return asyncio.run(in_tasks(visit, seed))
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(int(sys.argv[1])))))
+    print(json.dumps(main(int(sys.argv[1]))))

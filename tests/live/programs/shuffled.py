@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import runpy
 import sys
@@ -16,7 +14,7 @@ def main(program: str, cassette: str, orders: str) -> None:
     play = runpy.run_path(program)["main"]
     for seed in range(int(orders)):
         with llmcall.cassette(cassette, mode="none"), llmcall.patched(actor="system"):
-            said = asyncio.run(play(seed)) if inspect.iscoroutinefunction(play) else play(seed)
+            said = play(seed)
         print(json.dumps(said))
 
 

@@ -2,15 +2,14 @@
 
 import contextlib
 import json
-import random
 import sys
 from datetime import datetime
+
+from market import BUYERS, shuffled
 
 with contextlib.redirect_stdout(sys.stderr):  # it prints as it goes
     from tinytroupe.agent import TinyPerson
     from tinytroupe.environment import TinyWorld
-
-BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
 
 
 def person(name: str) -> TinyPerson:
@@ -21,9 +20,8 @@ def person(name: str) -> TinyPerson:
 
 
 def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer does; they come in any order."""
-    names = list(BUYERS)
-    random.Random(seed).shuffle(names)
+    """Return what each buyer does; they come in the order of the seed."""
+    names = shuffled(seed)
     with contextlib.redirect_stdout(sys.stderr):
         TinyPerson.clear_agents()
         TinyWorld.clear_environments()

@@ -18,16 +18,19 @@ import threading
 from array import array
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .clients.api_errors import failure, http_library
 from .clients.base import LLMClient
 from .clients.sdk_transport import ChunkReader, is_own_request
 from .config.settings import Endpoint
+from .engine.drivers import END, Emit, Next, adrive_stream, drive_stream
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.capabilities import CHAT_PARAMETERS
 from .replay import scopes
-from .replay.recorded import acall_http, call_http
+from .replay.recorded import http_call
 from .requests.parameters import KNOWN
 from .responses.streaming import read_object
 from .types import text_of
@@ -35,6 +38,7 @@ from .types import text_of
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from .engine.drivers import Flow
     from .types import Request
 
 __all__ = ["ProgramRequest", "async_http_client", "http_client", "patched"]
@@ -50,10 +54,11 @@ BELOW = re.compile(r"/(chat/completions|embeddings)/?$")
 OF_THE_BODY = frozenset(
     {"content-length", "content-encoding", "transfer-encoding", "connection", "accept-encoding", "host"}
 )
-NOT_REPEATED = {"x-should-retry": "false"}  # the openai SDK keeps to it: the retries are llmcall's
+NOT_REPEATED = ((b"x-should-retry", b"false"),)  # the openai SDK keeps to it: the retries are llmcall's
 ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatusError of it
 NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
+EVENTS = "text/event-stream"
 PHASES = ("connect", "read", "write", "pool")  # each of which has a timeout
 NAME_CHARACTERS = 40  # of a system message in an actor's name
 UNSAFE = re.compile(r"[^\w .-]+")
@@ -78,67 +83,173 @@ class ProgramRequest(NamedTuple):
     body: Any
 
 
-class Sending(NamedTuple):
-    """Hold what a request of the program is sent with.
+class Asked(NamedTuple):
+    """Hold what a request of the program asks for.
+
+    :param method: of the client: ``"send_message"``, ``"stream_message"``, ``"get_embedding"`` or ``"exchange"``.
+    :param body: the parsed JSON body, or ``None``.
+    :param arguments: of the method, and ``options``, by name.
+    """
+
+    method: str
+    body: Any
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any] = {}
+
+
+@dataclass
+class ProgramCall:
+    """Hold a request of the program on its way: what it asks for, what it is sent with, and the response that it gets.
 
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
-    :param body: its parsed JSON body.
+    :param asked: what it asks for.
+    :param client: makes the call.
     :param transport: the transport below.
-    :param came: the last response, once there is one.
+    :ivar came: the last response, where the last attempt got one.
+    :ivar response: what the program gets.
     """
 
     http: ModuleType
     request: Any
-    body: Any
+    asked: Asked
+    client: ProgramClient
     transport: Any
-    came: list[Any]
+    came: Any = None
+    response: Any = None
+
+    def receive(self, request: Any) -> Any:
+        """Send a request, and return its response, read to the end."""
+        with self.api_errors():
+            response = self.transport.handle_request(request)
+            with contextlib.closing(response):
+                response.read()
+        self.came = response
+        return response
+
+    async def areceive(self, request: Any) -> Any:
+        """Send a request, and return its response, as :meth:`receive`."""
+        with self.api_errors():
+            response = await self.transport.handle_async_request(request)
+            async with contextlib.aclosing(response):
+                await response.aread()
+        self.came = response
+        return response
+
+    @contextlib.contextmanager
+    def api_errors(self) -> Iterator[None]:
+        """Turn the HTTP library's errors into ours, which are worth another attempt."""
+        self.came = None
+        try:
+            yield
+        except self.http.TimeoutException as error:
+            raise RequestTimeoutError(f"no answer from {_address(self.request.url)} within the timeout") from error
+        except self.http.TransportError as error:
+            words = f"the connection to {_address(self.request.url)} failed: {type(error).__name__}: {error}"
+            raise ServiceError(f"{words}. Does the server run, and is that its address?") from error
+
+    def attempt(self, request: Request, timeout: float | None, *, stream: bool = False) -> Any:
+        """Return the HTTP request of an attempt: the program's own where it asks for the same, within the same time."""
+        original = self.request
+        body = {**request.body, **({"stream": True} if stream else {})}
+        seconds = original.extensions.get("timeout") or {}
+        if body == self.asked.body and timeout == seconds.get("read"):
+            return original
+        headers = [(name, value) for name, value in original.headers.raw if name.decode().lower() not in OF_THE_BODY]
+        limits = {name: timeout if given is None else min(given, timeout or given) for name, given in seconds.items()}
+        extensions = {**original.extensions, "timeout": limits or dict.fromkeys(PHASES, timeout)}
+        content = json.dumps(body).encode()
+        return self.http.Request(original.method, original.url, headers=headers, content=content, extensions=extensions)
 
 
-_sending: ContextVar[Sending | None] = ContextVar("llmcall request of a program", default=None)
+def _address(url: Any) -> str:
+    return f"{url.scheme}://{url.netloc.decode()}{url.path}"
 
 
-def _in_hand() -> Sending:
-    sending = _sending.get()
-    assert sending is not None, "a program's request is sent in its own context"
-    return sending
+_in_hand: ContextVar[ProgramCall] = ContextVar("llmcall request of a program")
 
 
 # The client whose calls the program's requests become
 
 
-class ProgramTransport:
-    """Send a call to where the program's own request goes, with its credentials and headers."""
+class ProgramClient(LLMClient):
+    """Make the calls of a program to one address, with the credentials and headers of the request in hand.
+
+    :param address: scheme, host and path before ``/chat/completions``.
+    :param host: as it is recorded.
+    :param overrides: settings by name.
+    """
+
+    api_type = "openai"
+
+    def __init__(self, address: str, host: str, **overrides: Any) -> None:
+        self._address = address
+        self._host_name = host
+        super().__init__(**overrides)
+
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the program's own address."""
+        return [Endpoint(name=self._host_name, models=(model,), api_type=self.api_type, base_url=self._address)]
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return the host of the program's own address."""
+        return self._host_name
+
+    def ask(self, asked: Asked) -> Any:
+        """Return what is answered; of a stream, it and its first piece: a failure before that is told as one."""
+        found = getattr(self, asked.method)(*asked.arguments, **asked.options)
+        return (found, next(found, END)) if asked.method == "stream_message" else found
+
+    async def aask(self, asked: Asked) -> Any:
+        """Return what is answered, as :meth:`ask`."""
+        found = getattr(self, f"a{asked.method}")(*asked.arguments, **asked.options)
+        return (found, await anext(found, END)) if asked.method == "stream_message" else await found
+
+    def exchange(self, method: str, path: str, body: Any) -> Any:
+        """Return what is recorded of another request, or its response."""
+        call = _in_hand.get()
+        return http_call(method, path, body, lambda: _recordable(call.receive(call.request)), self.settings).result()
+
+    async def aexchange(self, method: str, path: str, body: Any) -> Any:
+        """Return what is recorded of another request, or its response."""
+        call = _in_hand.get()
+
+        async def send() -> dict[str, Any]:
+            """Send it."""
+            return _recordable(await call.areceive(call.request))
+
+        return await http_call(method, path, body, send, self.settings).aresult()
+
+    # It is the transport of its calls
 
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        return _parsed(_received(_in_hand(), _http_request(request, timeout)))
+        call = _in_hand.get()
+        return _parsed(call.receive(call.attempt(request, timeout)))
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        return _parsed(await _areceived(_in_hand(), _http_request(request, timeout)))
+        call = _in_hand.get()
+        return _parsed(await call.areceive(call.attempt(request, timeout)))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
-        sending, chunks = _in_hand(), ChunkReader()
-        with _api_errors(sending):
-            response = sending.transport.handle_request(_http_request(request, timeout, stream=True))
-            try:
-                if response.status_code != 200:
-                    response.read()
-                    raise _refused(response)
-                for data in response.iter_bytes():
-                    yield from chunks.feed(data)
-                yield from chunks.close()
-            finally:
-                response.close()
+        call, chunks = _in_hand.get(), ChunkReader()
+        attempt = call.attempt(request, timeout, stream=True)
+        with call.api_errors(), contextlib.closing(call.transport.handle_request(attempt)) as response:
+            if response.status_code != 200:
+                response.read()
+                raise _refused(response)
+            for data in response.iter_bytes():
+                yield from chunks.feed(data)
+            yield from chunks.close()
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
-        sending, chunks = _in_hand(), ChunkReader()
-        with _api_errors(sending):
-            response = await sending.transport.handle_async_request(_http_request(request, timeout, stream=True))
-            try:
+        call, chunks = _in_hand.get(), ChunkReader()
+        attempt = call.attempt(request, timeout, stream=True)
+        with call.api_errors():
+            async with contextlib.aclosing(await call.transport.handle_async_request(attempt)) as response:
                 if response.status_code != 200:
                     await response.aread()
                     raise _refused(response)
@@ -147,64 +258,6 @@ class ProgramTransport:
                         yield chunk
                 for chunk in chunks.close():
                     yield chunk
-            finally:
-                await response.aclose()
-
-
-def _http_request(request: Request, timeout: float | None, *, stream: bool = False) -> Any:
-    """Return the HTTP request of an attempt: the program's own where it asks for the same, within the same time."""
-    http, original, asked, _, _ = _in_hand()
-    body = {**request.body, **({"stream": True} if stream else {})}
-    seconds = original.extensions.get("timeout") or {}
-    if body == asked and timeout == seconds.get("read"):
-        return original
-    headers = [(name, value) for name, value in original.headers.raw if name.decode().lower() not in OF_THE_BODY]
-    limits = {name: timeout if given is None else min(given, timeout or given) for name, given in seconds.items()}
-    extensions = {**original.extensions, "timeout": limits or dict.fromkeys(PHASES, timeout)}
-    content = json.dumps(body).encode()
-    return http.Request(original.method, original.url, headers=headers, content=content, extensions=extensions)
-
-
-def _received(sending: Sending, request: Any) -> Any:
-    """Send a request, and return its response, read to the end."""
-    with _api_errors(sending):
-        response = sending.transport.handle_request(request)
-        try:
-            response.read()
-        finally:
-            response.close()
-    sending.came.append(response)
-    return response
-
-
-async def _areceived(sending: Sending, request: Any) -> Any:
-    """Send a request, and return its response, as :func:`_received`."""
-    with _api_errors(sending):
-        response = await sending.transport.handle_async_request(request)
-        try:
-            await response.aread()
-        finally:
-            await response.aclose()
-    sending.came.append(response)
-    return response
-
-
-@contextlib.contextmanager
-def _api_errors(sending: Sending) -> Iterator[None]:
-    """Turn the HTTP library's errors into ours, which are worth another attempt."""
-    sending.came.clear()
-    try:
-        yield
-    except sending.http.TimeoutException as error:
-        raise RequestTimeoutError(f"no answer from {_address(sending.request)} within the timeout") from error
-    except sending.http.TransportError as error:
-        words = f"the connection to {_address(sending.request)} failed: {type(error).__name__}: {error}"
-        raise ServiceError(f"{words}. Does the server run, and is that its address?") from error
-
-
-def _address(request: Any) -> str:
-    url = request.url
-    return f"{url.scheme}://{url.host}{f':{url.port}' if url.port else ''}{url.path}"
 
 
 def _parsed(response: Any) -> dict[str, Any]:
@@ -219,50 +272,10 @@ def _refused(response: Any) -> APIError:
         body = response.json()
     except ValueError:
         body = response.text
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    error = failure(response.status_code, body, headers=headers)
+    error = failure(response.status_code, body, headers=dict(response.headers.items()))
     error.retryable = error.retryable and response.status_code >= 400  # the program's client follows a redirect
     error.http_response = response  # type: ignore[attr-defined]
     return error
-
-
-class ProgramClient(LLMClient):
-    """Make the calls of a program to one address.
-
-    :param address: scheme, host and path before ``/chat/completions``.
-    :param host: as it is recorded.
-    :param overrides: settings by name.
-    """
-
-    api_type = "openai"
-
-    def __init__(self, address: str, host: str, **overrides: Any) -> None:
-        self._address = address
-        self._host_name = host
-        super().__init__(transport=ProgramTransport(), **overrides)
-
-    def endpoints(self, model: str) -> list[Endpoint]:
-        """Return the program's own address."""
-        return [Endpoint(name=self._host_name, models=(model,), api_type=self.api_type, base_url=self._address)]
-
-    def host(self, endpoint: Endpoint) -> str:
-        """Return the host of the program's own address."""
-        return self._host_name
-
-    def exchange(self, method: str, path: str, body: Any) -> Any:
-        """Return what is recorded of another request, or its response."""
-        sending = _in_hand()
-        return call_http(method, path, body, lambda: _recordable(_received(sending, sending.request)), self.settings)
-
-    async def aexchange(self, method: str, path: str, body: Any) -> Any:
-        """Return what is recorded of another request, or its response."""
-        sending = _in_hand()
-
-        async def send() -> dict[str, Any]:
-            """Send it."""
-            return _recordable(await _areceived(sending, sending.request))
-
-        return await acall_http(method, path, body, send, self.settings)
 
 
 def _recordable(response: Any) -> dict[str, Any]:
@@ -271,26 +284,12 @@ def _recordable(response: Any) -> dict[str, Any]:
     :raises APIError: where it is a failure, which is not recorded.
     """
     media_type = response.headers.get("content-type", "").partition(";")[0]
-    if response.status_code != 200 or not (media_type.endswith("json") or media_type == "text/event-stream"):
+    if response.status_code != 200 or not (media_type.endswith("json") or media_type == EVENTS):
         raise _refused(response)
     return {"content_type": media_type, "body": response.text}
 
 
 # What a request of the program asks for
-
-
-class Asked(NamedTuple):
-    """Hold what a request of the program asks for.
-
-    :param method: of the client: ``"send_message"``, ``"stream_message"``, ``"get_embedding"`` or ``"exchange"``.
-    :param body: the parsed JSON body, or ``None``.
-    :param arguments: of the method, and ``options``, by name.
-    """
-
-    method: str
-    body: Any
-    arguments: tuple[Any, ...]
-    options: Mapping[str, Any] = {}
 
 
 def _asked(request: Any, content: bytes, hosts: Collection[str], *, every_post: bool) -> Asked | None:
@@ -347,34 +346,54 @@ def _complete(options: dict[str, Any], path: str) -> dict[str, Any]:
 # What the program gets
 
 
-def _response(reply: Any) -> dict[str, Any]:
+def _whole(reply: Any) -> dict[str, Any]:
     """Return a chat's whole response; programs check that what a cassette leaves out of it is there."""
     return {"id": f"chatcmpl-{reply.cache_key[:29]}", "object": "chat.completion", "created": 0, **reply.raw}
 
 
-class EventWriter:
-    """Write the events of a streamed chat.
+class ChatEvents:
+    """Hand on a streamed chat as server-sent events, as its pieces come, synchronously or asynchronously.
 
+    :param calls: note its errors.
     :param body: what the program asked.
+    :param stream: the answer.
+    :param first: its first piece, or ``END``.
     """
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self._model = str(body.get("model") or "")
+    bases = "SyncByteStream", "AsyncByteStream"
+
+    def __init__(self, calls: ProgramCalls, body: Mapping[str, Any], stream: Any, first: Any) -> None:
+        self._calls = calls
+        self._begun = {"model": body.get("model")}
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        self._sent: list[str] = []
+        self._stream = stream
+        self._first = first
 
-    def first(self) -> bytes:
-        """Return the event that opens the answer."""
-        return self._chunk({"role": "assistant", "content": ""})
+    def __iter__(self) -> Iterator[bytes]:
+        for event in drive_stream(self._events(), lambda _: None):
+            yield event.encode()
 
-    def piece(self, text: str) -> bytes:
-        """Return the event of a piece of the text."""
-        self._sent.append(text)
-        return self._chunk({"content": text})
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for event in adrive_stream(self._events(), lambda _: None):
+            yield event.encode()
 
-    def rest(self, response: Mapping[str, Any]) -> bytes:
-        """Return the events of what remains of the whole answer when the pieces of its first choice have been sent."""
-        sent, events = "".join(self._sent), []
+    def _events(self) -> Flow[None]:
+        """Emit the events; the last may be one of which the SDK makes an error of its own."""
+        sent, piece = "", self._first
+        yield Emit(_chunk(self._begun, {"role": "assistant", "content": ""}))
+        try:
+            while piece is not END:
+                sent += piece
+                yield Emit(_chunk(self._begun, {"content": piece}))
+                piece = yield Next(self._stream, None)
+            yield Emit(self._rest(_whole(self._stream.reply), sent))
+        except LLMCallError as error:
+            self._calls.note(error)
+            yield Emit(_sent(_about_error(error)))
+
+    def _rest(self, response: Mapping[str, Any], sent: str) -> str:
+        """Return the events of what remains of the whole answer when the text of its first choice has been sent."""
+        events = []
         for choice in response.get("choices", ()):
             index, message = choice.get("index", 0), choice.get("message") or {}
             delta = {name: value for name, value in message.items() if name != "role" and value is not None}
@@ -383,34 +402,37 @@ class EventWriter:
             if message.get("tool_calls"):
                 delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(message["tool_calls"])]
             if delta:
-                events.append(self._chunk(delta, index, response))
-            events.append(self._chunk({}, index, response, choice.get("finish_reason")))
+                events.append(_chunk(response, delta, index))
+            events.append(_chunk(response, {}, index, choice.get("finish_reason")))
         if self._wants_usage and response.get("usage") is not None:
-            events.append(_event({**_about(response), "choices": [], "usage": response["usage"]}))
-        return b"".join([*events, b"data: [DONE]\n\n"])
+            events.append(_event(response, choices=[], usage=response["usage"]))
+        return "".join([*events, "data: [DONE]\n\n"])
 
-    def _chunk(
-        self,
-        delta: dict[str, Any],
-        index: int = 0,
-        response: Mapping[str, Any] | None = None,
-        finish_reason: str | None = None,
-    ) -> bytes:
-        choice = {"index": index, "delta": delta, "finish_reason": finish_reason}
-        return _event({**_about(response or {"model": self._model}), "choices": [choice]})
+    def close(self) -> None:
+        """Leave the rest."""
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        """Leave the rest."""
+        await self._stream.aclose()
 
 
-def _about(response: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+def _chunk(response: Mapping[str, Any], delta: dict[str, Any], index: int = 0, finish_reason: Any = None) -> str:
+    return _event(response, choices=[{"index": index, "delta": delta, "finish_reason": finish_reason}])
+
+
+def _event(response: Mapping[str, Any], **fields: Any) -> str:
+    about = {
         "id": response.get("id") or "chatcmpl-recorded",
         "object": "chat.completion.chunk",
         "created": response.get("created") or 0,
         "model": response.get("model") or "",
     }
+    return _sent({**about, **fields})
 
 
-def _event(data: Mapping[str, Any]) -> bytes:
-    return f"data: {json.dumps(data)}\n\n".encode()
+def _sent(data: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"
 
 
 def _embeddings(client: LLMClient, body: Mapping[str, Any], found: Any) -> dict[str, Any]:
@@ -428,14 +450,29 @@ def _embeddings(client: LLMClient, body: Mapping[str, Any], found: Any) -> dict[
     }
 
 
+def _made(http: ModuleType, status: int, media_type: str, content: bytes) -> Any:
+    headers = [(b"content-type", media_type.encode()), *NOT_REPEATED]
+    return http.Response(status, headers=headers, stream=http.ByteStream(content))
+
+
 def _json_response(http: ModuleType, status: int, data: Any) -> Any:
-    headers = {"content-type": "application/json", **NOT_REPEATED}
-    return http.Response(status, headers=headers, content=json.dumps(data).encode())
+    return _made(http, status, "application/json", json.dumps(data).encode())
 
 
 def _as_it_came(http: ModuleType, response: Any) -> Any:
-    kept = {name: value for name, value in response.headers.items() if name.lower() not in OF_THE_BODY}
-    return http.Response(response.status_code, headers={**kept, **NOT_REPEATED}, content=response.content)
+    kept = [(name, value) for name, value in response.headers.raw if name.decode().lower() not in OF_THE_BODY]
+    return http.Response(response.status_code, headers=[*kept, *NOT_REPEATED], content=response.content)
+
+
+def _error_response(call: ProgramCall, error: Exception) -> Any:
+    """Return what the program gets: what the API sent as it came, an error of ours as the SDK's own."""
+    came = getattr(error, "http_response", call.came)
+    if not isinstance(error, APIError):
+        return _json_response(call.http, ERROR_STATUS, _about_error(error))
+    if came is not None:
+        return _as_it_came(call.http, came)
+    status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
+    return _json_response(call.http, status, _about_error(error))
 
 
 def _about_error(error: BaseException) -> dict[str, Any]:
@@ -463,10 +500,7 @@ class ProgramCalls:
         *,
         every_post: bool = False,
     ) -> None:
-        named = isinstance(actor, str) and (actor == "system" or actor.startswith("header:"))
-        if not (actor is None or callable(actor) or named):
-            raise ValueError(f'actor is {actor!r}; it must be a function of the request, "system" or "header:NAME"')
-        self._actor = actor
+        self._name_of = _naming(actor)
         self._overrides = dict(overrides)
         self._hosts = frozenset(hosts)
         self._every_post = every_post
@@ -482,50 +516,49 @@ class ProgramCalls:
         :param http: the module ``httpx`` or ``httpx2``, whose request it is.
         :param transport: sends what is not recorded; it has ``handle_request``.
         """
-        asked = _asked(request, request.read(), self._hosts, every_post=self._every_post)
-        if asked is None:
+        call = self._call(http, request, request.read(), transport)
+        if call is None:
             return transport.handle_request(request)
-        sending, client = Sending(http, request, asked.body, transport, []), self._client(request)
-        token = _sending.set(sending)
-        try:
-            with self._scope_of(request, asked):
-                found = getattr(client, asked.method)(*asked.arguments, **asked.options)
-                if asked.method != "stream_message":
-                    return self._response(http, client, asked, found)
-                return self._streamed(http, asked, found, next(found, None))  # a failure before it is told as one
-        except ERRORS as error:
-            return self._error_response(sending, error)
-        finally:
-            _sending.reset(token)
+        with self._standing(call):
+            call.response = self._response(call, call.client.ask(call.asked))
+        return call.response
 
     async def ahandle(self, http: ModuleType, request: Any, transport: Any) -> Any:
         """Return the response to a request of the program, as :meth:`handle`."""
-        asked = _asked(request, await request.aread(), self._hosts, every_post=self._every_post)
-        if asked is None:
+        call = self._call(http, request, await request.aread(), transport)
+        if call is None:
             return await transport.handle_async_request(request)
-        sending, client = Sending(http, request, asked.body, transport, []), self._client(request)
-        token = _sending.set(sending)
+        with self._standing(call):
+            call.response = self._response(call, await call.client.aask(call.asked))
+        return call.response
+
+    def _call(self, http: ModuleType, request: Any, content: bytes, transport: Any) -> ProgramCall | None:
+        asked = _asked(request, content, self._hosts, every_post=self._every_post)
+        return None if asked is None else ProgramCall(http, request, asked, self._client(request), transport)
+
+    @contextlib.contextmanager
+    def _standing(self, call: ProgramCall) -> Iterator[None]:
+        """Let a request be the one in hand, in its actor's scope; an error that ends the block is what it gets."""
+        token = _in_hand.set(call)
         try:
-            with self._scope_of(request, asked):
-                found = getattr(client, f"a{asked.method}")(*asked.arguments, **asked.options)
-                if asked.method != "stream_message":
-                    return self._response(http, client, asked, await found)
-                return self._streamed(http, asked, found, await anext(found, None))
+            with scopes.within(self._around), self._scope_of(call):
+                yield
         except ERRORS as error:
-            return self._error_response(sending, error)
+            self.note(error)
+            call.response = _error_response(call, error)
         finally:
-            _sending.reset(token)
+            _in_hand.reset(token)
 
-    def _response(self, http: ModuleType, client: LLMClient, asked: Asked, found: Any) -> Any:
+    def _response(self, call: ProgramCall, found: Any) -> Any:
+        http, asked = call.http, call.asked
         if asked.method == "exchange":
-            headers = {"content-type": found["content_type"], **NOT_REPEATED}
-            return http.Response(200, headers=headers, content=found["body"].encode())
-        data = _response(found) if asked.method == "send_message" else _embeddings(client, asked.body, found)
-        return _json_response(http, 200, data)
-
-    def _streamed(self, http: ModuleType, asked: Asked, stream: Any, first: str | None) -> Any:
-        headers = {"content-type": "text/event-stream", **NOT_REPEATED}
-        return http.Response(200, headers=headers, stream=_classes(http).EventStream(self, asked.body, stream, first))
+            return _made(http, 200, found["content_type"], found["body"].encode())
+        if asked.method == "stream_message":
+            headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
+            stream = _derived(http, ChatEvents)(self, asked.body, *found)
+            return http.Response(200, headers=headers, stream=stream)
+        is_chat = asked.method == "send_message"
+        return _json_response(http, 200, _whole(found) if is_chat else _embeddings(call.client, asked.body, found))
 
     def note(self, error: Exception) -> None:
         """Keep an error that the program gets, if it is the first of llmcall's own."""
@@ -533,54 +566,42 @@ class ProgramCalls:
             with self._lock:
                 self.first_error = self.first_error or error
 
-    def _error_response(self, sending: Sending, error: Exception) -> Any:
-        """Return what the program gets: what the API sent as it came, an error of ours as the SDK's own."""
-        self.note(error)
-        came = getattr(error, "http_response", None) or (sending.came[-1] if sending.came else None)
-        if not isinstance(error, APIError):
-            return _json_response(sending.http, ERROR_STATUS, _about_error(error))
-        if came is not None:
-            return _as_it_came(sending.http, came)
-        status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
-        return _json_response(sending.http, status, _about_error(error))
-
     def _client(self, request: Any) -> ProgramClient:
-        url = request.url
-        address = f"{url.scheme}://{url.netloc.decode()}{BELOW.sub('', url.path)}"
+        address = BELOW.sub("", _address(request.url))
         with self._lock:
             found = self._clients.get(address)
             if found is None:
-                found = self._clients[address] = ProgramClient(address, url.host, **self._overrides)
+                found = self._clients[address] = ProgramClient(address, request.url.host, **self._overrides)
         return found
 
     # Who is asking
 
-    def _scope_of(self, request: Any, asked: Asked) -> contextlib.AbstractContextManager[Any]:
-        name = self._name_of(request, asked)
-        around = scopes.within(self._around)
+    def _scope_of(self, call: ProgramCall) -> contextlib.AbstractContextManager[Any]:
+        if self._name_of is None:
+            return contextlib.nullcontext()
+        request, headers = call.request, dict(call.request.headers.items())
+        name = self._name_of(ProgramRequest(request.method, str(request.url), headers, call.asked.body))
         if name is None:
-            return around
+            return contextlib.nullcontext()
         with self._lock:
-            actor = self._actors.setdefault(name, scopes.scope(name))
-        both = contextlib.ExitStack()
-        both.enter_context(around)
-        both.enter_context(actor)
-        return both
-
-    def _name_of(self, request: Any, asked: Asked) -> str | None:
-        if self._actor is None:
-            return None
-        if callable(self._actor):
-            headers = {name.lower(): value for name, value in request.headers.items()}
-            return self._actor(ProgramRequest(request.method, str(request.url), headers, asked.body))
-        if self._actor == "system":
-            return _system_name(asked.body)
-        name: str | None = request.headers.get(self._actor.partition(":")[2])
-        return name
+            return self._actors.setdefault(name, scopes.scope(name))
 
 
-def _system_name(body: Any) -> str | None:
+def _naming(actor: Any) -> Callable[[ProgramRequest], str | None] | None:
+    """Return the function that says who is asking, or ``None``."""
+    if actor is None or callable(actor):
+        return actor  # type: ignore[no-any-return]
+    if actor == "system":
+        return _system_name
+    if isinstance(actor, str) and actor.startswith("header:"):
+        name = actor.removeprefix("header:").lower()
+        return lambda request: request.headers.get(name)
+    raise ValueError(f'actor is {actor!r}; it must be a function of the request, "system" or "header:NAME"')
+
+
+def _system_name(request: ProgramRequest) -> str | None:
     """Return a name for a persona that is known by its system message: its beginning, and a digest of the whole."""
+    body = request.body
     if not isinstance(body, dict):
         return None
     texts = [body.get("system"), body.get("instructions")]
@@ -600,81 +621,42 @@ def _system_name(body: Any) -> str | None:
 # The clients and the patch
 
 
-class Classes(NamedTuple):
-    """Hold what is derived from the classes of httpx or httpx2."""
+class ProgramTransport:
+    """Take each request along llmcall's road; what is not recorded goes to the transport below.
 
-    Transport: type
-    EventStream: type
+    :param http: the module ``httpx`` or ``httpx2``.
+    :param calls: the road.
+    :param below: the transport below.
+    """
+
+    bases = "BaseTransport", "AsyncBaseTransport"
+
+    def __init__(self, http: ModuleType, calls: ProgramCalls, below: Any) -> None:
+        self._http = http
+        self._calls = calls
+        self._below = below
+
+    def handle_request(self, request: Any) -> Any:
+        """Return the response to a request of the program."""
+        return self._calls.handle(self._http, request, self._below)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Return the response to a request of the program."""
+        return await self._calls.ahandle(self._http, request, self._below)
+
+    def close(self) -> None:
+        """Close the transport below."""
+        self._below.close()
+
+    async def aclose(self) -> None:
+        """Close the transport below."""
+        await self._below.aclose()
 
 
 @functools.lru_cache(maxsize=4)
-def _classes(http: ModuleType) -> Classes:
-    class Transport(http.BaseTransport, http.AsyncBaseTransport):  # type: ignore[misc, name-defined]
-        """Take each request along llmcall's road; what is not recorded goes to the transport below."""
-
-        def __init__(self, calls: ProgramCalls, below: Any) -> None:
-            self._calls = calls
-            self._below = below
-
-        def handle_request(self, request: Any) -> Any:
-            """Answer a request."""
-            return self._calls.handle(http, request, self._below)
-
-        async def handle_async_request(self, request: Any) -> Any:
-            """Answer a request."""
-            return await self._calls.ahandle(http, request, self._below)
-
-        def close(self) -> None:
-            """Close the transport below."""
-            self._below.close()
-
-        async def aclose(self) -> None:
-            """Close the transport below."""
-            await self._below.aclose()
-
-    class EventStream(http.SyncByteStream, http.AsyncByteStream):  # type: ignore[misc, name-defined]
-        """Hand on a streamed chat as events, as its pieces come, synchronously or asynchronously."""
-
-        def __init__(self, calls: ProgramCalls, body: Mapping[str, Any], stream: Any, first: str | None) -> None:
-            self._calls = calls
-            self._events = EventWriter(body)
-            self._stream = stream
-            self._next = first
-
-        def __iter__(self) -> Iterator[bytes]:
-            yield self._events.first()
-            try:
-                while self._next is not None:
-                    yield self._events.piece(self._next)
-                    self._next = next(self._stream, None)
-                yield self._events.rest(_response(self._stream.reply))
-            except LLMCallError as error:
-                yield self._failed(error)
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            yield self._events.first()
-            try:
-                while self._next is not None:
-                    yield self._events.piece(self._next)
-                    self._next = await anext(self._stream, None)
-                yield self._events.rest(_response(self._stream.reply))
-            except LLMCallError as error:
-                yield self._failed(error)
-
-        def _failed(self, error: LLMCallError) -> bytes:
-            """Return an event of which the SDK makes an error of its own."""
-            self._calls.note(error)
-            return _event(_about_error(error))
-
-        def close(self) -> None:
-            """Leave the rest."""
-            self._stream.close()
-
-        async def aclose(self) -> None:
-            """Leave the rest."""
-            await self._stream.aclose()
-
-    return Classes(Transport, EventStream)
+def _derived(http: ModuleType, kind: type) -> Any:
+    """Return a class of ours that the HTTP library takes for one of its own, synchronous and asynchronous."""
+    return type(kind.__name__, (kind, *(getattr(http, base) for base in kind.bases)), {})  # type: ignore[attr-defined]
 
 
 def http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
@@ -694,8 +676,7 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())
     """
     http = http_library()
-    calls = ProgramCalls(actor, overrides, every_post=True)
-    return http.Client(transport=_classes(http).Transport(calls, transport or http.HTTPTransport()))
+    return http.Client(transport=_recording(http, actor, overrides, transport or http.HTTPTransport()))
 
 
 def async_http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
@@ -705,18 +686,14 @@ def async_http_client(*, actor: Actor | None = None, transport: Any = None, **ov
     >>> client = openai.AsyncOpenAI(api_key="none", http_client=llmcall.async_http_client())
     """
     http = http_library()
-    calls = ProgramCalls(actor, overrides, every_post=True)
-    return http.AsyncClient(transport=_classes(http).Transport(calls, transport or http.AsyncHTTPTransport()))
+    return http.AsyncClient(transport=_recording(http, actor, overrides, transport or http.AsyncHTTPTransport()))
+
+
+def _recording(http: ModuleType, actor: Actor | None, overrides: Mapping[str, Any], below: Any) -> Any:
+    return _derived(http, ProgramTransport)(http, ProgramCalls(actor, overrides, every_post=True), below)
 
 
 _patch_lock = threading.Lock()
-
-
-class _Unpatched:
-    """Send by a transport's own method, past the patch."""
-
-    def __init__(self, transport: Any, method: Callable[..., Any]) -> None:
-        self.handle_request = self.handle_async_request = functools.partial(method, transport)
 
 
 @contextlib.contextmanager
@@ -750,19 +727,17 @@ def patched(*, actor: Actor | None = None, hosts: Collection[str] = (), **overri
 
 
 def _patch(http: ModuleType, calls: ProgramCalls, undo: contextlib.ExitStack) -> None:
-    send, asend = http.HTTPTransport.handle_request, http.AsyncHTTPTransport.handle_async_request
+    """Replace the method of both transports by one that hands on what it returns: a response, or a coroutine."""
+    for kind, name, handle in (
+        (http.HTTPTransport, "handle_request", calls.handle),
+        (http.AsyncHTTPTransport, "handle_async_request", calls.ahandle),
+    ):
+        send = getattr(kind, name)
+        setattr(kind, name, functools.partialmethod(_handled, http, handle, name, send))
+        undo.callback(setattr, kind, name, send)
 
-    def handle_request(self: Any, request: Any) -> Any:
-        if _sending.get() is not None or is_own_request.get():
-            return send(self, request)
-        return calls.handle(http, request, _Unpatched(self, send))
 
-    async def handle_async_request(self: Any, request: Any) -> Any:
-        if _sending.get() is not None or is_own_request.get():
-            return await asend(self, request)
-        return await calls.ahandle(http, request, _Unpatched(self, asend))
-
-    http.HTTPTransport.handle_request = handle_request
-    undo.callback(setattr, http.HTTPTransport, "handle_request", send)
-    http.AsyncHTTPTransport.handle_async_request = handle_async_request
-    undo.callback(setattr, http.AsyncHTTPTransport, "handle_async_request", asend)
+def _handled(transport: Any, http: ModuleType, handle: Any, name: str, send: Any, request: Any) -> Any:
+    if _in_hand.get(None) is not None or is_own_request.get():
+        return send(transport, request)
+    return handle(http, request, SimpleNamespace(**{name: functools.partial(send, transport)}))

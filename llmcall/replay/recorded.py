@@ -19,7 +19,7 @@ from ..errors import APIError, LLMCallError
 from ..notices import LEFT, process_failures
 from ..requests.keys import identity, normalizer, sampled_key
 from ..requests.plain_data import map_leaves, plain
-from ..tracebacks import shorten
+from ..tracebacks import short_traceback
 from ..types import Outcome, Request, record_of
 from .scopes import Scope, here
 
@@ -109,27 +109,17 @@ def _decorated(function: _Function) -> Any:
 
     if iscoroutinefunction(function.function):
 
+        @short_traceback
         @functools.wraps(function.function)
         async def arun(*args: Any, **kwargs: Any) -> Any:
-            call = function.call(args, kwargs)
-            try:
-                return call.ended(await adrive(answered(call)))
-            except BaseException as error:
-                call.failed(error)
-                shorten(error)
-                raise error
+            return await function.call(args, kwargs).aresult()
 
         return arun
 
+    @short_traceback
     @functools.wraps(function.function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        call = function.call(args, kwargs)
-        try:
-            return call.ended(drive(answered(call)))
-        except BaseException as error:
-            call.failed(error)
-            shorten(error)
-            raise error
+        return function.call(args, kwargs).result()
 
     return run
 
@@ -184,32 +174,13 @@ def _prepared(
     return FunctionCall(name, run, request, drawn, tape, shared_cache(settings.cache_path), settings, live)
 
 
-def call_http(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> Any:
-    """Return what is recorded of an HTTP request, or send it and record it; a GET is sent wherever it may be.
+def http_call(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> FunctionCall:
+    """Return the call of an HTTP request as it is looked up; a GET is sent wherever it may be.
 
     :param method: with ``path`` and ``body`` (plain data, or ``None``) what identifies the request.
-    :param send: sends it and returns plain data.
+    :param send: sends it and returns plain data; for :meth:`FunctionCall.aresult` it is asynchronous.
     :param settings: say where it is recorded, and in what mode.
     """
-    call = _http_call(method, path, body, send, settings)
-    try:
-        return call.ended(drive(answered(call)))
-    except BaseException as error:
-        call.failed(error)
-        raise
-
-
-async def acall_http(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> Any:
-    """Return what is recorded of an HTTP request, as :func:`call_http`; ``send`` is asynchronous."""
-    call = _http_call(method, path, body, send, settings)
-    try:
-        return call.ended(await adrive(answered(call)))
-    except BaseException as error:
-        call.failed(error)
-        raise
-
-
-def _http_call(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> FunctionCall:
     replace = normalizer(settings.cache_normalize)
     asked = {"method": method, "path": path, "body": _replaced(plain(body, "the body"), replace)}
     return _prepared(f"{method} {path}", "http", asked, send, settings, live=method == "GET")
@@ -267,7 +238,7 @@ class FunctionCall(NamedTuple):
         """Return the scope path of the call, empty outside any scope."""
         return self.request.sample.partition("#")[0] if self.request.sample else ""
 
-    def failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException) -> None:
         """Make the draw's number free again; a call that was cancelled is told at the end of the run."""
         is_kept = self.drawn is None or self.drawn.is_kept
         is_left = not isinstance(error, (Exception, KeyboardInterrupt))
@@ -277,7 +248,23 @@ class FunctionCall(NamedTuple):
         if self.drawn is not None:
             self.drawn.give_back()
 
-    def ended(self, found: Record) -> Any:
+    def result(self) -> Any:
+        """Return what is recorded, or run the function and record its result."""
+        try:
+            return self._ended(drive(answered(self)))
+        except BaseException as error:
+            self._failed(error)
+            raise
+
+    async def aresult(self) -> Any:
+        """Return what is recorded, or run the asynchronous function and record its result."""
+        try:
+            return self._ended(await adrive(answered(self)))
+        except BaseException as error:
+            self._failed(error)
+            raise
+
+    def _ended(self, found: Record) -> Any:
         """Return the value of a result: the call has ended."""
         if self.drawn is not None:
             self.drawn.end(found)

@@ -485,14 +485,14 @@ class Door:
         """Return an attempt that is let in, and sent."""
         place = Place()
         assert self.ask(place)[0] is not None
-        self.pool.note_sent(place, self.now)
+        place.note_sent(self.now)
         return place
 
     def end(self, place: Place, used: int | None = 0) -> None:
         """End an attempt, with an answer that used some tokens, or with none."""
-        if used is not None and place.state:
-            place.state.settle(place, used)
-        self.pool.release(place, self.now, answered=used is not None)
+        if used is not None:
+            place.settle(used)
+        place.release(self.now, answered=used is not None)
 
 
 STEPS = st.lists(
@@ -515,7 +515,7 @@ def test_no_minute_holds_more_than_the_limits(limit: int, tokens: int, steps: li
             else:
                 running.append(place)
         elif what == "send" and unsent:
-            door.pool.note_sent(unsent[-1], door.now)
+            unsent[-1].note_sent(door.now)
             sent.append(unsent[-1])
         elif what in ("answer", "fail") and running:
             place = running.pop(0)
@@ -542,6 +542,29 @@ def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
     door.end(second)  # its caller left: nobody is held up
     door.end(first)
     assert door.ask(late)[0] == "a"
+
+
+def test_a_place_given_back_while_another_one_is_asked_for() -> None:
+    """The garbage collector may end a stream at any moment: whoever asks when to begin does not notice."""
+    door = Door(Limits(tokens=10))
+
+    class Collected(Place):
+        """Be one in whose use another one ends."""
+
+        @property
+        def tokens(self) -> int:
+            door.end(unsent)
+            return 5
+
+        @tokens.setter
+        def tokens(self, tokens: int) -> None:
+            pass
+
+    first, unsent = Collected(), Place()
+    door.ask(first, 5)
+    first.note_sent(door.now)
+    door.ask(unsent, 5)
+    assert door.ask(Place(), 10) == (None, float("inf"))
 
 
 @given(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK
-from ..engine.limits import LONGEST_WAIT, date_in, quotas_in, sent_at
+from ..engine.limits import LONGEST_WAIT, quotas_in
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -188,7 +189,8 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``Retry-After`` in seconds or as a date.
 
     Source: RFC 9110, section 10.2.3; ``retry-after-ms`` is OpenAI's and Azure's own. A date is one of the server's
-    clock, which this machine's need not agree with: what counts is how long it is after the response's own ``Date``.
+    clock, which this machine's need not agree with: what counts is how long it is after the response's own ``Date``
+    (section 6.6.1).
     """
     milliseconds = _positive(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -197,8 +199,22 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     seconds = _positive(stated)
     if seconds is not None:
         return seconds
-    date = date_in(stated)
-    return None if date is None else min(max(0.0, date - sent_at(headers)), LONGEST_WAIT)
+    until, sent_at = _date(stated), _date(headers.get("date"))
+    if until is None:
+        return None
+    return min(max(0.0, until - (time.time() if sent_at is None else sent_at)), LONGEST_WAIT)
+
+
+def _date(text: str | None) -> float | None:
+    """Return an HTTP date in seconds since 1970, or ``None`` where it is none, or one that no clock knows."""
+    from datetime import timezone
+    from email.utils import parsedate_to_datetime
+
+    try:
+        date = parsedate_to_datetime(text or "")
+        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _positive(text: str | None) -> float | None:

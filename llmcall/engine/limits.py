@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     PriceOf = Callable[[int, str | None], Price | None]
 
 __all__ = [
-    "Admission", "EndpointState", "Estimate", "Limits", "Place", "Pool", "date_in", "estimate", "forget", "note_sent",
-    "note_sent_async", "quotas_in", "sent_at",
+    "Admission", "EndpointState", "Estimate", "Limits", "Place", "Pool", "estimate", "forget", "note_sent",
+    "note_sent_async", "quotas_in",
 ]  # fmt: skip
 
 # Seconds: the limits are per minute, which servers count as requests arrive; by the last second one may have been
@@ -205,29 +205,6 @@ def _duration(text: str | None) -> float | None:
     return min(sum(float(part or 0) * each for part, each in zip(parts.groups(), SECONDS, strict=True)), LONGEST_WAIT)
 
 
-def sent_at(headers: Mapping[str, str]) -> float:
-    """Return when a response was sent, in seconds since 1970 by its server's clock, of which its dates speak.
-
-    Source: RFC 9110, section 6.6.1 (``Date``). Without that header it is the time of this machine.
-    """
-    date = date_in(headers.get("date"))
-    return time.time() if date is None else date
-
-
-def date_in(text: str | None) -> float | None:
-    """Return an HTTP date in seconds since 1970, or ``None`` where it is none, or one that no clock knows."""
-    if not text:
-        return None
-    from datetime import timezone
-    from email.utils import parsedate_to_datetime
-
-    try:
-        date = parsedate_to_datetime(text)
-        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
 # The limits of endpoints
 
 
@@ -251,6 +228,11 @@ class Limits(NamedTuple):
         )
 
 
+# It is re-entrant, as a generator that the garbage collector ends may give its place back at any moment.
+_lock = threading.RLock()
+_states: dict[tuple[str | None, ...], EndpointState] = {}
+
+
 class Place:
     """Be an attempt's place: in the queues of the endpoints that may serve it, then at the one that it is sent to.
 
@@ -272,11 +254,50 @@ class Place:
         self.sent_at: float | None = None
         self.counted = False
 
+    def leave_queues(self, but: Sequence[EndpointState] = ()) -> None:
+        """Wait no longer for endpoints, apart from some."""
+        for state in self.queues:
+            if state not in but:
+                state.queue.pop(self, None)
+                state.wake_first()
+        self.queues = ()
+
+    def note_sent(self, now: float) -> None:
+        """Count it from now on for 60 seconds, so that those who wait know how long; a second time changes nothing."""
+        state = self.state
+        with _lock:
+            if state is not None and self.sent_at is None and self in state.running:
+                self.sent_at = now
+                state.unsent -= 1
+                state.sent.append(self)
+                state.wake_first()
+
+    def settle(self, tokens: int) -> None:
+        """Put the tokens that it used in place of those that were reserved for it."""
+        with _lock:
+            if self.counted and self.state is not None:
+                self.state.tokens += tokens - self.tokens
+                self.tokens = tokens
+
+    def release(self, now: float, *, answered: bool) -> None:
+        """Give it back; without an answer it used no tokens. A second time changes nothing."""
+        with _lock:
+            self.leave_queues()
+            self.note_sent(now)
+            if self.state is not None and self in self.state.running:
+                self.state.running.remove(self)
+                if not answered:
+                    self.settle(0)
+                self.state.wake_first()
+
 
 class EndpointState:
     """Know what one endpoint was asked, and what it said; whoever holds the lock of this module may use it.
 
     :ivar running: the attempts that are under way.
+    :ivar unsent: how many of them were not sent yet.
+    :ivar sent: the attempts of the last 60 seconds, oldest first.
+    :ivar tokens: those of all attempts that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
     :ivar queue: those who wait for it, in order.
     :ivar quotas: what it says is left, by model and unit.
@@ -288,11 +309,11 @@ class EndpointState:
     def clear(self) -> None:
         """Begin anew."""
         self.running: set[Place] = set()
+        self.unsent = 0
+        self.sent: deque[Place] = deque()
+        self.tokens = 0
         self.resting_until = 0.0
         self.queue: OrderedDict[Place, None] = OrderedDict()
-        self._sent: deque[Place] = deque()  # in the last 60 seconds, oldest first
-        self._unsent = 0  # of those that run
-        self._tokens = 0  # of all that count
         self.quotas: dict[str, dict[str, Quota]] = {}
         self._surplus: dict[str, tuple[int, float]] = {}  # by model
 
@@ -302,85 +323,48 @@ class EndpointState:
         :param needed: what it may use; ``None`` where nobody counted it.
         :param now: the monotonic time.
         """
-        while self._sent and (self._sent[0].sent_at or 0.0) + WINDOW <= now:
-            old = self._sent.popleft()
+        while self.sent and (self.sent[0].sent_at or 0.0) + WINDOW <= now:
+            old = self.sent.popleft()
             old.counted = False
-            self._tokens -= old.tokens
+            self.tokens -= old.tokens
         if limits.calls is not None and len(self.running) >= limits.calls:
             return NEVER
-        waits = (
-            self.resting_until - now,
-            self._wait_for_requests(limits.requests, now),
-            self._wait_for_tokens(limits.tokens, needed, now),
-            self.wait_for_quota(needed, model, now),
-        )
-        return max(0.0, *waits)
+        quotas = self.wait_for_quota(needed, model, now)
+        return max(0.0, self.resting_until - now, self._wait_for_limits(limits, needed, now), quotas)
 
-    def _wait_for_requests(self, limit: int | None, now: float) -> float:
-        excess = 0 if limit is None else len(self._sent) + self._unsent - limit + 1
-        if excess <= 0:
+    def _wait_for_limits(self, limits: Limits, needed: Estimate | None, now: float) -> float:
+        """Return the seconds until so many attempts of the last minute are past that one more is within the limits."""
+        requests = tokens = 0  # how many there are too many
+        if limits.requests is not None:
+            requests = len(self.sent) + self.unsent + 1 - limits.requests
+        if limits.tokens is not None and needed is not None:
+            # A call that may use more than the limit goes when nothing else is counted: it would never go otherwise.
+            tokens = self.tokens + min(needed.tokens, limits.tokens) - limits.tokens
+        if requests <= 0 and tokens <= 0:
             return 0.0
-        return self._end_of(self._sent[excess - 1], now) if excess <= len(self._sent) else NEVER
-
-    def _wait_for_tokens(self, limit: int | None, needed: Estimate | None, now: float) -> float:
-        if limit is None or needed is None:
-            return 0.0
-        # A call that may use more than the limit goes when nothing else is counted: it would never go otherwise.
-        excess = self._tokens + min(needed.tokens, limit) - limit
-        if excess <= 0:
-            return 0.0
-        for place in tuple(self._sent):  # a generator that ends meanwhile gives its place back
-            excess -= place.tokens
-            if excess <= 0:
-                return self._end_of(place, now)
+        for past, place in enumerate(tuple(self.sent), 1):  # a generator that ends meanwhile gives its place back
+            tokens -= place.tokens
+            if past >= requests and tokens <= 0:
+                return (place.sent_at or 0.0) + WINDOW - now
         return NEVER
-
-    def _end_of(self, place: Place, now: float) -> float:
-        assert place.sent_at is not None
-        return place.sent_at + WINDOW - now
 
     def wait_for_quota(self, needed: Estimate | None, model: str, now: float) -> float:
         """Return the seconds until the server has enough left, as far as it said; arguments as of :meth:`wait`."""
-        amounts = _counted_by_server(needed)
-        quotas = self.quotas.get(model, {})
-        return max((each.wait(max(1, amounts[unit]), now) for unit, each in quotas.items()), default=0.0)
+        quotas = self.quotas.get(model)
+        if not quotas:
+            return 0.0
+        return max(each.wait(max(1, _counted_by_server(unit, needed)), now) for unit, each in quotas.items())
 
     def admit(self, place: Place, needed: Estimate | None, model: str, now: float) -> None:
         """Admit an attempt for which :meth:`wait` was 0; the other arguments as there."""
         place.state, place.counted = self, True
         place.tokens = needed.tokens if needed is not None else 0
         self.running.add(place)
-        self._unsent += 1
-        self._tokens += place.tokens
-        amounts = _counted_by_server(needed)
+        self.unsent += 1
+        self.tokens += place.tokens
         quotas = self.quotas.get(model, {})
         for unit, each in quotas.items():
-            quotas[unit] = each.less(amounts[unit], now)
-
-    def note_sent(self, place: Place, now: float) -> None:
-        """Count an attempt from now on for 60 seconds; a second time changes nothing."""
-        if place.sent_at is None and place in self.running:
-            place.sent_at = now
-            self._unsent -= 1
-            self._sent.append(place)
-
-    def settle(self, place: Place, tokens: int) -> None:
-        """Put the tokens that an attempt used in place of those that were reserved for it."""
-        if place.counted:
-            self._tokens += tokens - place.tokens
-            place.tokens = tokens
-
-    def release(self, place: Place, now: float, *, answered: bool) -> None:
-        """End an attempt; one without an answer used no tokens. A second time changes nothing."""
-        self.note_sent(place, now)
-        if place in self.running:
-            self.running.remove(place)
-            if not answered:
-                self.settle(place, 0)
-
-    def rest(self, until: float) -> None:
-        """Ask nothing until a monotonic time; a later one that was said before stands."""
-        self.resting_until = max(until, self.resting_until)
+            quotas[unit] = each.less(_counted_by_server(unit, needed), now)
 
     def compare(self, model: str, counted: int, reported: int) -> None:
         """Take in how many tokens a prompt was counted to have here, and by its server."""
@@ -404,13 +388,8 @@ class EndpointState:
             first.wakeup.set_result(None)
 
 
-def _counted_by_server(needed: Estimate | None) -> dict[str, int]:
-    return {"requests": 1, "tokens": needed.stated if needed is not None else 0}
-
-
-# It is re-entrant, as a generator that the garbage collector ends may give its place back at any moment.
-_lock = threading.RLock()
-_states: dict[tuple[str | None, ...], EndpointState] = {}
+def _counted_by_server(unit: str, needed: Estimate | None) -> int:
+    return 1 if unit == "requests" else needed.stated if needed is not None else 0
 
 
 def forget() -> None:
@@ -475,9 +454,9 @@ class Pool:
                 if seconds <= 0 and next(iter(state.queue), place) is place:
                     self._next = (self._next + step + 1) % len(usable)
                     state.admit(place, needed, model, now)
-                    _leave_queues(place)
+                    place.leave_queues()
                     return endpoint, 0.0, 0.0
-            _leave_queues(place, but=states)
+            place.leave_queues(but=states)
             for state in states:
                 state.queue.setdefault(place)
             place.queues, place.wakeup = tuple(states), Future()
@@ -485,37 +464,12 @@ class Pool:
             least = min(waits)
             return None, min(firsts, default=NEVER), least if least < NEVER else 0.0
 
-    def note_sent(self, place: Place, now: float) -> None:
-        """Note that an attempt was sent; those who wait then know how long."""
-        with _lock:
-            if place.state is not None:
-                place.state.note_sent(place, now)
-                place.state.wake_first()
-
-    def settle(self, place: Place, model: str, used: TokenUsage, counted: int | None) -> None:
-        """Note what an attempt used.
-
-        :param counted: the tokens of its prompt as they were counted here, or ``None``.
-        """
-        with _lock:
-            if place.state is not None:
-                place.state.settle(place, (used.input_tokens or 0) + (used.output_tokens or 0))
-                if counted is not None:
-                    place.state.compare(model, counted, used.input_tokens or 0)
-
-    def release(self, place: Place, now: float, *, answered: bool) -> None:
-        """Give a place back, in a queue or at an endpoint; a second time changes nothing."""
-        with _lock:
-            _leave_queues(place)
-            if place.state is not None:
-                place.state.release(place, now, answered=answered)
-                place.state.wake_first()
-
     def rest(self, endpoint: Endpoint, until: float) -> bool:
         """Let an endpoint rest until a monotonic time; return whether another one is free before that."""
         with _lock:
-            self._states[endpoint].rest(until)
-            return any(state.resting_until < until for other, state in self._states.items() if other is not endpoint)
+            state = self._states[endpoint]
+            state.resting_until = max(until, state.resting_until)  # a later one that was said before stands
+            return any(other.resting_until < until for other in self._states.values() if other is not state)
 
     def set_quotas(
         self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate | None, model: str, now: float
@@ -528,8 +482,7 @@ class Pool:
 
     def surplus(self, model: str, counted: int) -> int:
         """Return how many tokens of a prompt any endpoint may count beyond those that were counted here."""
-        with _lock:
-            return max(state.surplus(model, counted) for state in self._states.values())
+        return max(state.surplus(model, counted) for state in self._states.values())
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""
@@ -545,49 +498,21 @@ class Pool:
             return remains
 
 
-def _leave_queues(place: Place, but: Sequence[EndpointState] = ()) -> None:
-    for state in place.queues:
-        if state not in but:
-            state.queue.pop(place, None)
-            state.wake_first()
-    place.queues = ()
-
-
 # Called by HTTP clients when the request of the present context was sent. A generator has no context of its own, so
 # that what an admission sets here holds where its driver sends.
 _when_sent: ContextVar[Callable[[], None] | None] = ContextVar("llmcall request sent", default=None)
 
 
 def note_sent(request: Any) -> None:
-    """Note when a request was sent, as an event hook of an HTTP client of httpx's kind, where a limit needs it."""
+    """Note that a request is sent, as an event hook of an HTTP client of httpx's kind, where a limit needs it."""
     when_sent = _when_sent.get()
     if when_sent is not None:
-        before = request.extensions.get("trace")
-
-        def trace(event: str, info: Any) -> None:
-            """Be told of each step (httpcore's extension "trace")."""
-            if event.endswith("send_request_body.complete"):
-                when_sent()
-            if before is not None:
-                before(event, info)
-
-        request.extensions["trace"] = trace
+        when_sent()
 
 
 async def note_sent_async(request: Any) -> None:
-    """Note when a request was sent, as :func:`note_sent`, of an asynchronous HTTP client."""
-    when_sent = _when_sent.get()
-    if when_sent is not None:
-        before = request.extensions.get("trace")
-
-        async def trace(event: str, info: Any) -> None:
-            """Be told of each step."""
-            if event.endswith("send_request_body.complete"):
-                when_sent()
-            if before is not None:
-                await before(event, info)
-
-        request.extensions["trace"] = trace
+    """Note that a request is sent, as :func:`note_sent`, of an asynchronous HTTP client."""
+    note_sent(request)
 
 
 class Admission:
@@ -641,7 +566,7 @@ class Admission:
         return endpoint
 
     def _note_sent(self) -> None:
-        self._pool.note_sent(self._place, time.monotonic())
+        self._place.note_sent(time.monotonic())
 
     def _needed(self) -> Estimate | None:
         """Return what the call may use, as its server counts by what is known of it now."""
@@ -737,8 +662,9 @@ class Admission:
 
     def _use(self, used: TokenUsage, *, calls: int = 1) -> None:
         self._answered = True
-        counted = None if self._counted is None else self._counted.input_tokens
-        self._pool.settle(self._place, self._request.model, used, counted)
+        self._place.settle((used.input_tokens or 0) + (used.output_tokens or 0))
+        if self._counted is not None and self._place.state is not None:
+            self._place.state.compare(self._request.model, self._counted.input_tokens, used.input_tokens or 0)
         if self._reservation is not None:
             price = self._price(used.input_tokens or 0, self.endpoint)
             self._reservation.used = budgets.spending_of(used, price)._replace(calls=calls)
@@ -749,7 +675,7 @@ class Admission:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool.release(self._place, time.monotonic(), answered=self._answered)
+        self._place.release(time.monotonic(), answered=self._answered)
         if self._reservation is not None:
             self._reservation.close()
 

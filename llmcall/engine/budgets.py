@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..cache.sqlite import make_directory
 from ..config import resolve as config
@@ -27,7 +27,6 @@ from ..notices import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
     from ..models.prices import Price
     from ..types import TokenUsage
@@ -131,144 +130,6 @@ def _exceeded(name: str, most: int, left: int, wanted: int) -> str:
     )
 
 
-class Store(Protocol):
-    """Keep a text for each name, for whoever knows the place."""
-
-    def update(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Put a new text in place of a name's, while nobody else does so.
-
-        :param change: makes of the text (``None`` where there is none) the new one (``None`` where it stays as it is),
-            and what is returned. It may be called more than once.
-        :raises CacheError: where the store cannot be read or written.
-        """
-
-    def leave_to_parent(self) -> None:
-        """Leave, in a forked process, to the parent what is its own."""
-
-    def close(self) -> None:
-        """Close what is open; the next use opens it again."""
-
-
-class MemoryStore:
-    """Keep the text of a budget without a name in memory; see :class:`Store`."""
-
-    def __init__(self) -> None:
-        self._text: str | None = None
-
-    def update(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Change the text."""
-        with _lock:
-            text, result = change(self._text)
-            self._text = self._text if text is None else text
-        return result
-
-    def leave_to_parent(self) -> None:
-        """Forget what the parent's calls have reserved."""
-        if self._text is not None:
-            self._text = _text_of(_State(self._text).spent, {})
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
-
-
-class DiskStore:
-    """Keep texts in ``budgets.db``, a SQLite database in the cache's directory; see :class:`Store`."""
-
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.path = Path(directory) / "budgets.db"
-        self._lock = threading.RLock()  # the garbage collector may end a stream at any moment
-        self._database: sqlite3.Connection | None = None
-
-    def update(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Change a text in a transaction; reading makes no database."""
-        if not self.path.exists():
-            text, result = change(None)
-            if text is None:
-                return result
-        with self._lock:
-            try:
-                database = self._opened()
-                database.execute("BEGIN IMMEDIATE")
-                try:
-                    row = database.execute("SELECT state FROM Budgets WHERE name = ?", (name,)).fetchone()
-                    text, result = change(row[0] if row else None)
-                    if text is not None:
-                        database.execute("INSERT OR REPLACE INTO Budgets VALUES (?, ?)", (name, text))
-                    database.execute("COMMIT")
-                finally:
-                    if database.in_transaction:
-                        database.execute("ROLLBACK")
-            except (sqlite3.Error, OSError) as error:
-                raise CacheError(f"it cannot be kept in {self.path} ({error})") from error
-            return result
-
-    def leave_to_parent(self) -> None:
-        """Leave lock and connection: closing it here would disturb the parent."""
-        if self._database is not None:
-            _of_the_parent.append(self._database)
-        self._lock, self._database = threading.RLock(), None
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._database is not None:
-            if self.path.exists():
-                return self._database
-            self._database.close()  # somebody deleted the directory
-        make_directory(self.path.parent)
-        self._database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        with alone(self.path.parent):  # the first to open it changes its mode, for which SQLite would not wait
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)")
-        self._database.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing committed
-        return self._database
-
-    def close(self) -> None:
-        """Close the database."""
-        with self._lock:
-            if self._database is not None:
-                self._database.close()
-            self._database = None
-
-
-class RedisStore:
-    """Keep texts in a Redis database; see :class:`Store`.
-
-    :param address: ``redis://…``, ``rediss://…`` or ``unix://…``.
-    :raises ConfigError: where the address cannot be read, or redis-py is not installed.
-    """
-
-    def __init__(self, address: str) -> None:
-        from ..cache.redis import RedisServer
-
-        self._server = RedisServer(address)
-
-    def update(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Change a text, again if another process did so meanwhile."""
-        key = f"llmcall:budget:{name}"
-
-        def once(pipe: Any) -> T:
-            """Read, and write where nobody has written since (WATCH)."""
-            found = pipe.get(key)
-            text, result = change(found.decode() if found is not None else None)
-            pipe.multi()
-            if text is not None:
-                pipe.set(key, text)
-            return result
-
-        def repeated(redis: Any) -> T:
-            """Repeat it until nobody disturbed it."""
-            result: T = redis.transaction(once, key, value_from_callable=True)
-            return result
-
-        return self._server.ask(repeated)
-
-    def leave_to_parent(self) -> None:
-        """Do nothing: redis-py makes connections of the process's own."""
-
-    def close(self) -> None:
-        """Close the connections that nobody is using."""
-        self._server.close()
-
-
 class _Holding(NamedTuple):
     """Hold a reservation: how much, by which process, since when (seconds since the epoch) and on which machine.
 
@@ -306,7 +167,8 @@ class _State:
     def text(self) -> str:
         """Return it as a text."""
         oldest = time.time() - CORRECTED
-        return _text_of(self.spent, {key: each for key, each in self.reserved.items() if each.since > oldest})
+        reserved = {key: each for key, each in self.reserved.items() if each.since > oldest}
+        return json.dumps({"spent": self.spent, "reserved": reserved})
 
     def held(self) -> Amounts:
         """Return the sum of the reservations that hold."""
@@ -316,12 +178,8 @@ class _State:
         return total
 
 
-def _text_of(spent: Amounts, reserved: dict[str, _Holding]) -> str:
-    return json.dumps({"spent": spent, "reserved": reserved})
-
-
 class Ledger:
-    """Keep what is spent and reserved of a budget.
+    """Keep what is spent and reserved of a budget: here in memory, for one without a name.
 
     :param name: the budget's, for all processes that know the place; empty where it has none.
     :param place: the cache's directory, or the address of a Redis database; ``None`` means memory.
@@ -330,15 +188,13 @@ class Ledger:
     def __init__(self, name: str = "", place: str | None = None) -> None:
         self.name, self.place = name, place
         self._title = f"the budget {name!r}" if name else ""
-        self._store: Store = MemoryStore()
-        if place is not None:
-            self._store = RedisStore(place) if "://" in place else DiskStore(place)
+        self._text: str | None = None
 
     def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
         """Reserve an amount and return what it is known by; ``None`` where it has to wait for others.
 
         :raises BudgetExceededError: where it would go past the limit whatever the others use.
-        :raises CacheError: where the store cannot be written.
+        :raises CacheError: where it cannot be kept.
         """
         key = os.urandom(8).hex()
 
@@ -358,7 +214,7 @@ class Ledger:
     def settle(self, key: str, used: Amounts) -> None:
         """Put what was used in place of what was reserved.
 
-        The call is over and paid for: where the store takes nothing, a warning says so, and the reservation stays.
+        The call is over and paid for: where it cannot be kept, a warning says so, and the reservation stays.
         """
 
         def settle(state: _State) -> tuple[bool, None]:
@@ -388,27 +244,140 @@ class Ledger:
 
         self._update(forget)
 
-    def leave_to_parent(self) -> None:
-        """Leave, in a forked process, to the parent what is its own."""
-        self._store.leave_to_parent()
-
-    def close(self) -> None:
-        """Close what is open; the next use opens it again."""
-        self._store.close()
-
     def _update(self, action: Callable[[_State], tuple[bool, T]]) -> T:
         """Run an action on the state; it returns whether it changed it, and its result."""
 
         def change(text: str | None) -> tuple[str | None, T]:
-            """Run it on the state that a text says."""
+            """Run it on the state that a text says, and return the new text, or ``None`` where it stays as it is."""
             state = _State(text)
             changed, result = action(state)
             return state.text() if changed else None, result
 
         try:
-            return self._store.update(self.name, change)
+            return self._keep(change)
         except CacheError as error:
             raise CacheError(f"{self._title} cannot be kept: {error}") from error.__cause__
+
+    def _keep(self, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Put a new text in place of the one that is kept, while nobody else does so.
+
+        :param change: may be called more than once.
+        :raises CacheError: where it cannot be read or written.
+        """
+        with _lock:
+            text, result = change(self._text)
+            self._text = self._text if text is None else text
+        return result
+
+    def leave_to_parent(self) -> None:
+        """Leave, in a forked process, to the parent what is its own: here, what its calls have reserved."""
+        state = _State(self._text)
+        state.reserved = {}
+        self._text = state.text()
+
+    def close(self) -> None:
+        """Close what is open; the next use opens it again."""
+
+
+class DiskLedger(Ledger):
+    """Keep a budget in ``budgets.db``, a SQLite database in the cache's directory."""
+
+    def __init__(self, name: str, place: str) -> None:
+        super().__init__(name, place)
+        self._path = Path(place) / "budgets.db"
+        self._lock = threading.RLock()  # the garbage collector may end a stream at any moment
+        self._database: sqlite3.Connection | None = None
+
+    def _keep(self, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Change the text in a transaction; reading makes no database."""
+        if not self._path.exists():
+            text, result = change(None)
+            if text is None:
+                return result
+        with self._lock:
+            try:
+                database = self._opened()
+                database.execute("BEGIN IMMEDIATE")
+                try:
+                    row = database.execute("SELECT state FROM Budgets WHERE name = ?", (self.name,)).fetchone()
+                    text, result = change(row[0] if row else None)
+                    if text is not None:
+                        database.execute("INSERT OR REPLACE INTO Budgets VALUES (?, ?)", (self.name, text))
+                    database.execute("COMMIT")
+                finally:
+                    if database.in_transaction:
+                        database.execute("ROLLBACK")
+            except (sqlite3.Error, OSError) as error:
+                raise CacheError(f"it cannot be kept in {self._path} ({error})") from error
+            return result
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is not None:
+            if self._path.exists():
+                return self._database
+            self._database.close()  # somebody deleted the directory
+        make_directory(self._path.parent)
+        self._database = sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        with alone(self._path.parent):  # the first to open it changes its mode, for which SQLite would not wait
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)")
+        self._database.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing committed
+        return self._database
+
+    def leave_to_parent(self) -> None:
+        """Leave lock and connection: closing it here would disturb the parent."""
+        if self._database is not None:
+            _of_the_parent.append(self._database)
+        self._lock, self._database = threading.RLock(), None
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+            self._database = None
+
+
+class RedisLedger(Ledger):
+    """Keep a budget in a Redis database.
+
+    :raises ConfigError: where the address cannot be read, or redis-py is not installed.
+    """
+
+    def __init__(self, name: str, place: str) -> None:
+        from ..cache.redis import RedisServer
+
+        super().__init__(name, place)
+        self._server = RedisServer(place)
+
+    def _keep(self, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Change the text, again if another process did so meanwhile."""
+        key = f"llmcall:budget:{self.name}"
+
+        def once(pipe: Any) -> T:
+            """Read, and write where nobody has written since (WATCH)."""
+            found = pipe.get(key)
+            text, result = change(found.decode() if found is not None else None)
+            pipe.multi()
+            if text is not None:
+                pipe.set(key, text)
+            return result
+
+        def repeated(redis: Any) -> T:
+            """Repeat it until nobody disturbed it."""
+            result: T = redis.transaction(once, key, value_from_callable=True)
+            return result
+
+        return self._server.ask(repeated)
+
+    def leave_to_parent(self) -> None:
+        """Do nothing: redis-py makes connections of the process's own."""
+
+    def close(self) -> None:
+        """Close the connections that nobody is using."""
+        self._server.close()
 
 
 @lru_cache(maxsize=1)
@@ -481,7 +450,8 @@ class Budget:
         self._entered = 0
         self.ledger = Ledger()
         if name is not None:
-            self.ledger = Ledger(name, os.fspath(config.settings().cache_path if directory is None else directory))
+            place = os.fspath(config.settings().cache_path if directory is None else directory)
+            self.ledger = RedisLedger(name, place) if "://" in place else DiskLedger(name, place)
 
     @property
     def spent(self) -> Spent:
@@ -517,9 +487,7 @@ class Budget:
                 _open.append(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with _lock:
             self._entered -= 1
             if not self._entered:

@@ -28,7 +28,6 @@ from .drivers import Do, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
 
     from ..config.settings import Endpoint, Settings
     from ..models.capabilities import Capabilities
@@ -672,9 +671,7 @@ class Admission:
     def __enter__(self) -> Admission:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._place.release(time.monotonic(), answered=self._answered)
         if self._reservation is not None:
             self._reservation.close()

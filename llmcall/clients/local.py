@@ -78,10 +78,6 @@ class LocalClient(OpenAIClient):
 
         return [Endpoint(name=model, models=(model,), api_type=self.api_type)]
 
-    def hosts(self, model: str) -> set[str]:
-        """Return what stands for the host in a record."""
-        return {self.api_type}
-
     def host(self, endpoint: Endpoint) -> str:
         """Return what stands for the host in a record."""
         return self.api_type

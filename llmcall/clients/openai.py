@@ -59,7 +59,7 @@ class OpenAIClient(LLMClient):
             name=self.api_type,
             models=(model,),
             api_type=self.api_type,
-            api_key=config.key_for(settings, self.api_type),
+            api_key=settings.key_and_origin(self.api_type)[0],
             base_url=None if azure else settings.base_url,
             azure_endpoint=settings.azure_endpoint if azure else None,
             azure_api_version=settings.azure_api_version if azure else None,
@@ -67,21 +67,12 @@ class OpenAIClient(LLMClient):
         )
         return endpoint._replace(name=self.host(endpoint) or self.api_type)
 
-    def hosts(self, model: str) -> set[str]:
-        """Return the hosts of the endpoints that serve a model."""
-        pooled = self._pooled(model)
-        if pooled:
-            return {self.host(endpoint) for endpoint in pooled}
-        settings = self.settings
-        own = settings.azure_endpoint if self.api_type == "azure" else settings.base_url
-        return {host_of(own or self._default_address())}
-
     def host(self, endpoint: Endpoint) -> str:
         """Return the host of an endpoint, without port or credentials."""
         return host_of(endpoint.address or self._default_address(endpoint))
 
-    def _default_address(self, endpoint: Endpoint | None = None) -> str:
-        api_type = (endpoint.api_type if endpoint else None) or self.api_type
+    def _default_address(self, endpoint: Endpoint) -> str:
+        api_type = endpoint.api_type or self.api_type
         return "" if api_type == "azure" else ADDRESSES.get(api_type, ADDRESSES["openai"])
 
     def _namespace_of_endpoints(self, model: str) -> str:

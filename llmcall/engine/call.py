@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import base64
 import functools
-import sys
+import struct
 import time
-from array import array
 from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +51,7 @@ UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
 # OpenAI's limits for one request: 2,048 texts (API reference, embeddings, "input") and 300,000 tokens in all.
 TEXTS_PER_BATCH = 2048
 BYTES_PER_BATCH = 300_000  # no byte-level tokenizer makes more tokens than a text has bytes
+FLOAT32 = 4  # bytes
 
 
 def answer(
@@ -488,7 +488,7 @@ def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent)
     tokens = TokenUsage.of(sent.response).input_tokens
     parts = [None] * len(batch) if tokens is None else shares(tokens, texts)
     vectors = [_packed(item["embedding"]) for item in _in_order(sent.response["data"])]
-    _check_dimensions(batch[0].request, len(vectors[0]) // array("f").itemsize)
+    _check_dimensions(batch[0].request, len(vectors[0]) // FLOAT32)
     records = []
     for call, packed, part in zip(batch, vectors, parts, strict=True):
         response: dict[str, Any] = {"model": sent.response.get("model"), "embedding": packed}
@@ -517,26 +517,14 @@ def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [item for _, item in sorted(zip(indexes, data, strict=True), key=lambda numbered: numbered[0])]
 
 
-def _packed(embedding: Any) -> bytes:
+def _packed(embedding: list[float] | str) -> bytes:
     """Return a vector as little-endian float32, whether it came as numbers or as base64 of the same."""
-    try:
-        if not isinstance(embedding, str):
-            return _little_endian(array("f", embedding)).tobytes()
-        packed = base64.b64decode(embedding, validate=True)
-        array("f").frombytes(packed)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ServiceError(f"a malformed answer: an embedding that is no list of numbers ({error})") from error
-    return packed
-
-
-def _little_endian(numbers: array[float]) -> array[float]:
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers
+    if isinstance(embedding, str):
+        return base64.b64decode(embedding)
+    return struct.pack(f"<{len(embedding)}f", *embedding)
 
 
 def vector(record: Record) -> list[float]:
     """Return a record's embedding as numbers, each rounded to float32."""
-    numbers = array("f")
-    numbers.frombytes(record.response["embedding"])
-    return _little_endian(numbers).tolist()
+    packed = record.response["embedding"]
+    return list(struct.unpack(f"<{len(packed) // FLOAT32}f", packed))

@@ -20,8 +20,10 @@ from llmcall import OpenAIClient
 
 QUESTION = [{"role": "user", "content": "What do apples cost?"}]
 RETRY_AT_ONCE = {"retry_waiting_time": 0.0001, "retry_max_attempts": 3}
-DRIP = 0.01  # seconds between two bytes of a dripping body
+DRIP = 0.01  # seconds between two pieces of what drips
 TOO_LONG = 60.0  # seconds: a client that still waits then does not keep its timeouts, and its test fails
+OPEN_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+OPEN_BODY = b"Content-Length: 1000000\r\n\r\n"
 ANY_PATH = re.compile(".*")
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER with a time of 0: closing sends RST instead of FIN
 
@@ -128,7 +130,7 @@ class RawServer:
     def _serve(self) -> None:
         while True:
             connection, _ = self._listener.accept()
-            with connection:
+            with connection, suppress(OSError):  # a client leaves when it likes
                 if self._stopped.is_set():
                     return
                 self._answer(connection)
@@ -199,7 +201,8 @@ def closes(connection: socket.socket, stopped: threading.Event) -> None:
 
 def stays_silent(connection: socket.socket, stopped: threading.Event) -> None:
     """Answer nothing until the client is gone."""
-    _wait_until_gone(connection)
+    connection.settimeout(TOO_LONG)
+    connection.recv(1)
 
 
 def stays_silent_after(data: bytes) -> Behaviour:
@@ -207,26 +210,22 @@ def stays_silent_after(data: bytes) -> Behaviour:
 
     def behaviour(connection: socket.socket, stopped: threading.Event) -> None:
         connection.sendall(data)
-        _wait_until_gone(connection)
+        stays_silent(connection, stopped)
 
     return behaviour
 
 
-def _wait_until_gone(connection: socket.socket) -> None:
-    connection.settimeout(TOO_LONG)
-    with suppress(TimeoutError):
-        connection.recv(1)
+def dripping(start: bytes, piece: bytes) -> Behaviour:
+    """Send the same piece again and again, without a pause that a timeout for each read would notice, for too long."""
 
-
-def drips(connection: socket.socket, stopped: threading.Event) -> None:
-    """Send a good answer byte by byte, without a pause that a timeout for each read would notice, for too long."""
-    body = OK.text().encode().rjust(int(TOO_LONG / DRIP))
-    with suppress(OSError):  # the client leaves, as it should
-        connection.sendall(http(b"", length=len(body)))
-        for byte in body:
-            connection.sendall(bytes([byte]))
+    def behaviour(connection: socket.socket, stopped: threading.Event) -> None:
+        connection.sendall(start)
+        for _ in range(int(TOO_LONG / DRIP)):
+            connection.sendall(piece)
             if stopped.wait(DRIP):
                 return
+
+    return behaviour
 
 
 def client_for(base_url: str, **settings: Any) -> OpenAIClient:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import threading
-from contextlib import suppress
 from typing import Any
 
 from servers import TOO_LONG, Behaviour
@@ -67,13 +66,17 @@ class Paused:
         self.paused.set()
         connection.settimeout(0.01)
         while not self.go_on.is_set() and not stopped.is_set():
-            with suppress(TimeoutError):
-                if connection.recv(1) == b"":
-                    self.left.set()
-                    return
+            try:
+                gone = not connection.recv(1)
+            except TimeoutError:
+                continue
+            except ConnectionError:  # it left something unread
+                gone = True
+            if gone:
+                self.left.set()
+                return
         connection.settimeout(TOO_LONG)
-        with suppress(OSError):
-            connection.sendall(b"".join(map(event, [*self._chunks[self._after :], b"[DONE]"])))
+        connection.sendall(b"".join(map(event, [*self._chunks[self._after :], b"[DONE]"])))
 
 
 def sync_call(client: llmcall.LLMClient, messages: Any, **arguments: Any) -> llmcall.Reply | None:

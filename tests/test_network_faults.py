@@ -20,6 +20,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from servers import (
     OK,
+    OPEN_BODY,
+    OPEN_HEAD,
     QUESTION,
     RETRY_AT_ONCE,
     Answer,
@@ -31,7 +33,7 @@ from servers import (
     closes,
     completion,
     cut_chunk,
-    drips,
+    dripping,
     http,
     read_request,
     refusal,
@@ -203,6 +205,7 @@ def test_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
 # What happens on the wire becomes an error of the tree, within the time that there is
 
 PATIENCE = 0.3  # seconds: a server that stays silent is waited for so long in each attempt
+DRIPS = dripping(OPEN_HEAD + OPEN_BODY, b" ")
 
 # What a server does on the wire, the words of the error, its status, and the exception below it.
 BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
@@ -257,7 +260,7 @@ def test_a_server_that_recovers(behaviour: Behaviour) -> None:
     assert (client.usage.calls, client.usage.retries, client.usage.errors) == (1, 2, 0)
 
 
-@pytest.mark.parametrize("behaviour", [stays_silent, stays_silent_after(http(b"{", length=500)), drips])
+@pytest.mark.parametrize("behaviour", [stays_silent, stays_silent_after(http(b"{", length=500)), DRIPS])
 def test_a_timeout_bounds_an_attempt(behaviour: Behaviour) -> None:
     """Silence, half a body and a body that drips for ever end with the attempt's timeout, and are tried again."""
     with RawServer(behaviour) as server, client_for(server.base_url, retry_max_attempts=2) as client:
@@ -266,15 +269,6 @@ def test_a_timeout_bounds_an_attempt(behaviour: Behaviour) -> None:
     assert "within the timeout" in str(error)
     assert (error.endpoint, error.attempts) == ("127.0.0.1", 2)
     assert len(server.requests) <= 2  # the time may be over before a request is sent
-
-
-@pytest.mark.parametrize("behaviour", [stays_silent, drips])
-def test_a_deadline_bounds_the_call(behaviour: Behaviour) -> None:
-    """A deadline ends a call whose attempts would go on for ever, whatever their timeout is."""
-    with RawServer(behaviour) as server, client_for(server.base_url) as client:
-        error = client.send_message(QUESTION, on_error="return", deadline=2 * PATIENCE, timeout=3600)
-    assert type(error) is RequestTimeoutError
-    assert len(server.requests) <= 1
 
 
 def test_a_deadline_bounds_the_retries(httpserver: HTTPServer) -> None:

@@ -12,45 +12,33 @@ from contextlib import suppress
 from types import TracebackType
 
 from processes import SECONDS
-from servers import Answer, Behaviour, completion, cut_chunk, http, read_request, refusal, resets
+from servers import (
+    OPEN_BODY,
+    OPEN_HEAD,
+    Answer,
+    Behaviour,
+    closes,
+    completion,
+    cut_chunk,
+    dripping,
+    http,
+    read_request,
+    refusal,
+    resets,
+    stays_silent,
+)
 from streaming import HEAD, chunks_of, event
-
-DRIP = 0.01  # seconds between two pieces of what drips
-OPEN_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-OPEN_BODY = b"Content-Length: 1000000\r\n\r\n"
-
-
-def dripping(start: bytes, piece: bytes) -> Behaviour:
-    """Send the same piece again and again, until the client leaves."""
-
-    def behaviour(connection: socket.socket, stopped: threading.Event) -> None:
-        with suppress(OSError):
-            connection.sendall(start)
-            for _ in range(int(SECONDS / DRIP)):
-                connection.sendall(piece)
-                if stopped.wait(DRIP):
-                    return
-
-    return behaviour
 
 
 def flooding(start: bytes, piece: bytes) -> Behaviour:
     """Send the same piece without end and without a pause, until the client leaves."""
 
     def behaviour(connection: socket.socket, stopped: threading.Event) -> None:
-        with suppress(OSError):
-            connection.sendall(start)
-            while not stopped.is_set():
-                connection.sendall(piece)
+        connection.sendall(start)
+        while not stopped.is_set():
+            connection.sendall(piece)
 
     return behaviour
-
-
-def silent(connection: socket.socket, stopped: threading.Event) -> None:
-    """Send nothing until the client leaves."""
-    connection.settimeout(SECONDS)
-    with suppress(OSError):
-        connection.recv(1)
 
 
 def cut_stream(connection: socket.socket, stopped: threading.Event) -> None:
@@ -72,10 +60,6 @@ def answering(answer: Answer) -> Behaviour:
     return lambda connection, stopped: connection.sendall(head.encode() + body)
 
 
-def closes(connection: socket.socket, stopped: threading.Event) -> None:
-    """Close without a byte."""
-
-
 FAULTS: dict[str, Behaviour] = {
     "400": answering(refusal(400)),
     "401": answering(refusal(401)),
@@ -94,7 +78,7 @@ FAULTS: dict[str, Behaviour] = {
     "a cut stream": cut_stream,
     "an error event": error_event,
     "a short body": lambda connection, stopped: connection.sendall(http(b"{", length=100)),
-    "silence": silent,
+    "silence": stays_silent,
     "a dripping body": dripping(OPEN_HEAD + OPEN_BODY, b" "),
     "endless headers": flooding(OPEN_HEAD, b"X-More: " + b"x" * 1000 + b"\r\n"),
 }

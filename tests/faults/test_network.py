@@ -18,8 +18,8 @@ import openai
 import pytest
 from processes import SECONDS, seeded
 from redis_servers import made_certificate
-from servers import QUESTION, Answer, RawServer, answers, client_for, http
-from storms import FAULTS, OPEN_BODY, OPEN_HEAD, Storm, answering, dripping, flooding
+from servers import OPEN_BODY, OPEN_HEAD, QUESTION, Answer, RawServer, answers, client_for, dripping, http
+from storms import FAULTS, Storm, answering, flooding
 from streaming import HEAD, WAYS, chunk, chunks_of, event, streams
 
 from llmcall import (
@@ -247,8 +247,7 @@ class TLSServer(RawServer):
 
     def _answer(self, connection: socket.socket) -> None:
         connection.settimeout(SECONDS)
-        with suppress(OSError):
-            self.received.append(self._shake(connection))
+        self.received.append(self._shake(connection))
 
 
 def self_signed(connection: socket.socket) -> Any:

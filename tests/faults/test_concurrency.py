@@ -30,9 +30,9 @@ def check_together(workers: list[Worker], folder: Path) -> int:
     return calls
 
 
-@pytest.mark.parametrize(("processes", "threads", "seconds"), [(3, 4, 1.0), pytest.param(8, 16, 60.0, marks=SLOW)])
+@pytest.mark.parametrize(("processes", "threads", "seconds"), [(3, 4, 1.0), pytest.param(8, 16, 30.0, marks=SLOW)])
 def test_processes_and_threads(processes: int, threads: int, seconds: float, tmp_path: Path) -> None:
-    """Eight processes of sixteen threads read, write, refresh, delete and fork for a minute."""
+    """Eight processes of sixteen threads read, write, refresh, delete and fork for half a minute."""
     seed = seeded().randrange(2**31)
     with Nursery(tmp_path) as nursery:
         workers = [

@@ -111,7 +111,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[str, str]
     return found
 
 
-@pytest.mark.parametrize("cases", [12, pytest.param(360, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [12, pytest.param(150, marks=pytest.mark.slow)])
 def test_damage_anywhere(cases: int, sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Each damaged cache gives right answers, or asks anew, or says what to do; salvage gives back what is whole."""
     seed, counts = seeded().randrange(2**31), Counter[str]()

@@ -27,7 +27,7 @@ from llmcall.errors import APIError, CacheError, ConfigError, LLMCallError, Temp
 from llmcall.testing import ScriptedClient
 
 DEEP = 100_000  # levels of nesting
-LONG = 200_000  # characters: what takes time by their square takes minutes
+LONG = 100_000  # characters: what takes time by their square takes minutes
 LIBRARY: Any = sys.modules[openai.DefaultHttpxClient.__base__.__module__.partition(".")[0]]
 
 

@@ -170,8 +170,16 @@ NO_ECHOES = {
 SERVERS |= NO_ECHOES
 
 
-@pytest.mark.parametrize("make", [CLIENTS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in CLIENTS[1:])])
-@pytest.mark.parametrize("name", SERVERS)
+# Every server meets a key that was given in one way; a key that was given in any way meets four servers.
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(by_argument, name) for name in SERVERS]
+    + [
+        pytest.param(make, name, marks=pytest.mark.slow)
+        for make in CLIENTS[1:]
+        for name in ("an answer", "401", "a redirect", "failing")
+    ],
+)
 def test_a_key_is_told_to_its_server_alone(
     make: Callable[[str], OpenAIClient], name: str, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

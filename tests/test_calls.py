@@ -108,8 +108,8 @@ async def _aleft_by_break(client: ScriptedClient) -> str | None:
     return reply.sample
 
 
-async def _cancelled(client: ScriptedClient) -> str | None:
-    task = asyncio.ensure_future(client.asend_message("Tell me"))
+async def _cancelled(client: ScriptedClient, method: str) -> str | None:
+    task = asyncio.ensure_future(getattr(client, method)("Tell me"))
     for _ in range(3):
         await asyncio.sleep(0)
     task.cancel()
@@ -125,17 +125,19 @@ async def _cancelled(client: ScriptedClient) -> str | None:
         lambda client: (left_by_break(client), drawn(client))[1],
         lambda client: (left_closed(client), drawn(client))[1],
         lambda client: asyncio.run(_aleft_by_break(client)),
-        lambda client: asyncio.run(_cancelled(client)),
+        lambda client: asyncio.run(_cancelled(client, "asend_message")),
+        lambda client: asyncio.run(_cancelled(client, "aget_embedding")),
     ],
-    ids=["break", "closed", "async break", "cancelled"],
+    ids=["break", "closed", "async break", "cancelled", "cancelled embedding"],
 )
+@pytest.mark.parametrize(("where", "sample"), [("s", "s#0"), (None, None)])
 def test_what_was_not_received_gives_its_draw_back(
-    leave: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    leave: Any, where: str | None, sample: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next call that asks the same draws the same number, and the end of the run tells of the one that was left."""
     client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
-    with llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope("s"):
-        assert leave(client) == "s#0"
+    with llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope(where):
+        assert leave(client) == sample
     assert [text for text in caplog.messages if "1 call ended before the whole answer had come" in text]
 
 

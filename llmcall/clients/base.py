@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet
 
@@ -20,7 +21,7 @@ from ..tracebacks import short_traceback, shorten
 from ..types import Outcome, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from collections.abc import Sequence
     from typing import ClassVar, Literal
 
     from typing_extensions import Self
@@ -338,7 +339,7 @@ class LLMClient:
         from .streams import Stream
 
         call = prepare_chat(self, current_messages, arguments)
-        return Stream(lambda stream: self._pieces(call, stream), call)
+        return Stream(self._streamed(call), call)
 
     @short_traceback
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
@@ -346,50 +347,23 @@ class LLMClient:
         from .streams import AsyncStream
 
         call = prepare_chat(self, current_messages, arguments)
-        return AsyncStream(lambda stream: self._apieces(call, stream), call)
+        return AsyncStream(self._streamed(call), call)
 
-    def _pieces(self, call: PreparedCall, stream: Stream) -> Generator[str, None, None]:
+    def _streamed(self, call: PreparedCall) -> Flow[Any]:
+        """Emit the pieces of an answer, and return the reply."""
         from ..engine.call import answer
-        from ..engine.drivers import drive_stream
+        from ..engine.drivers import Emit, look
         from ..responses.streaming import text_pieces
 
         try:
-            record = lookup(call)
+            record = yield from look(self.cache, partial(lookup, call))
             if record is None:
-                yield from drive_stream(answer(call, stream=True), self._finish(call, stream))
-            else:
-                yield from text_pieces(record.response)
-                stream.reply = self._hit(record, call)
+                return self._reply((yield from answer(call, stream=True)), call)
+            for piece in text_pieces(record.response):
+                yield Emit(piece)
+            return self._hit(record, call)
         except BaseException as error:
-            self._failed(error, call, returning=False)
-
-    async def _apieces(self, call: PreparedCall, stream: AsyncStream) -> AsyncGenerator[str, None]:
-        from contextlib import aclosing
-
-        from ..engine.call import answer
-        from ..engine.drivers import adrive_stream
-        from ..responses.streaming import text_pieces
-
-        try:
-            record = await self._alookup(call)
-            if record is None:
-                pieces = adrive_stream(answer(call, stream=True), self._finish(call, stream))
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        yield piece
-            else:
-                for piece in text_pieces(record.response):
-                    yield piece
-                stream.reply = self._hit(record, call)
-        except BaseException as error:
-            self._failed(error, call, returning=False)
-
-    def _finish(self, call: PreparedCall, stream: Stream | AsyncStream) -> Callable[[Outcome], None]:
-        def finish(outcome: Outcome) -> None:
-            """Give the stream its reply."""
-            stream.reply = self._reply(outcome, call)
-
-        return finish
+            return self._failed(error, call, returning=False)
 
     def _hit(self, record: Record, call: PreparedCall) -> Any:
         """Count a recorded answer, and return its reply."""
@@ -500,7 +474,7 @@ class LLMClient:
         calls = prepare_embeddings(self, text, model, arguments)
         try:
             vectors = drive(embed(calls))
-        except APIError as error:
+        except BaseException as error:
             return self._failed(error, calls[0])  # type: ignore[no-any-return]
         return vectors[0] if isinstance(text, str) else vectors
 
@@ -522,7 +496,7 @@ class LLMClient:
         calls = prepare_embeddings(self, text, model, arguments)
         try:
             vectors = await adrive(embed(calls))
-        except APIError as error:
+        except BaseException as error:
             return self._failed(error, calls[0])  # type: ignore[no-any-return]
         return vectors[0] if isinstance(text, str) else vectors
 

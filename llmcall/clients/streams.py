@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from weakref import proxy
 
+from ..engine.drivers import adrive_stream, drive_stream
 from ..notices import LEFT
 from ..tracebacks import short_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
-
+    from ..engine.drivers import Flow
     from ..engine.prepare import PreparedCall
     from ..types import Reply
 
@@ -24,7 +25,7 @@ class Stream:
     as an error, in usage and budgets alike, for a model answered: with the tokens that the server reported until then,
     else with those of the prompt and of what came, as they are counted here.
 
-    :param begin: makes the generator of the pieces.
+    :param flow: emits the pieces, and returns the reply.
     :param call: whose draw is given back where the stream is left before its end.
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
 
@@ -35,12 +36,12 @@ class Stream:
     'stop'
     """
 
-    def __init__(self, begin: Callable[[Stream], Generator[str, None, None]], call: PreparedCall) -> None:
+    def __init__(self, flow: Flow[Any], call: PreparedCall) -> None:
         self.reply: Reply | None = None
         self._call = call
         self._begun = False
         # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
-        self._pieces = begin(proxy(self))
+        self._pieces = drive_stream(flow, partial(setattr, proxy(self), "reply"))
 
     def __iter__(self) -> Stream:
         return self
@@ -70,7 +71,7 @@ class Stream:
 class AsyncStream:
     """Be a streamed answer: ``async for text in stream: …``, as :class:`Stream`; an asynchronous context manager.
 
-    :param begin: makes the generator of the pieces.
+    :param flow: emits the pieces, and returns the reply.
     :param call: whose draw is given back where the stream is left before its end.
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
 
@@ -82,11 +83,11 @@ class AsyncStream:
     'Good morning!'
     """
 
-    def __init__(self, begin: Callable[[AsyncStream], AsyncGenerator[str, None]], call: PreparedCall) -> None:
+    def __init__(self, flow: Flow[Any], call: PreparedCall) -> None:
         self.reply: Reply | None = None
         self._call = call
         self._begun = self._ended = False
-        self._pieces = begin(proxy(self))
+        self._pieces = adrive_stream(flow, partial(setattr, proxy(self), "reply"))
 
     def __aiter__(self) -> AsyncStream:
         return self
@@ -112,7 +113,7 @@ class AsyncStream:
 
     def __del__(self) -> None:
         # Left by ``break``: the event loop closes the generator some time later, when another call may have drawn.
-        if self._begun and not self._ended:
+        if self._begun and not self._ended and self._call.draw is not None:
             self._call.note_unrecorded(LEFT)
             self._call.give_back()
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..errors import RequestTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from ..cache.cache import ResponseCache
     from ..types import Request
@@ -308,7 +308,7 @@ async def adrive(flow: Flow[T]) -> T:
     return results[0]
 
 
-def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Iterator[str]:
+def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[str, None, None]:
     """Perform a flow's effects and yield its pieces of text.
 
     :param finish: takes the flow's result at the end. A reader who leaves early never gets there.

@@ -605,6 +605,49 @@ def test_forked_processes_that_make_the_same_draw_are_told(way: str) -> None:
     assert warning.startswith("two processes made the same draw in the scope 'trial', and share its answer")
 
 
+COLLECTED = """
+import contextvars, gc
+
+def actor():
+    try:
+        with llmcall.scope("trial"), client.stream_message("Hello") as stream:
+            next(stream)
+            yield
+    finally:
+        ended.append(stream)
+
+def left():
+    made = actor()
+    contextvars.copy_context().run(next, made)
+    cycle = [made]
+    cycle.append(cycle)
+    return cycle
+
+def collect(frame, event, argument):
+    if waiting and frame.f_code.co_filename.endswith("scopes.py"):
+        waiting.pop()
+        gc.collect()
+
+client = ScriptedClient(lambda messages: "once upon a time")
+gc.disable()
+gc.freeze()
+ended, waiting = [], [left() for _ in range(100)]
+sys.setprofile(collect)
+with llmcall.scope("run"):
+    while waiting:
+        for name in "ab":
+            with llmcall.scope(name):
+                sample = client.send_message("Hello").sample
+sys.setprofile(None)
+print(sample[:6], len(ended))
+"""
+
+
+def test_a_generator_may_be_collected_at_any_moment() -> None:
+    """One with an open scope and a stream takes no lock when it ends, which this very thread may hold just then."""
+    assert ran(COLLECTED) == "run/b# 100"
+
+
 def test_a_root_scope_is_not_that_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each worker would count the draws of LLMCALL_SCOPE anew."""
     monkeypatch.setenv("LLMCALL_SCOPE", "r1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import shutil
 import socket
@@ -20,8 +21,8 @@ import llmcall
 pytest_plugins = "pytester"
 
 # pytester forgets what was first imported while it ran; what has a state, or is large, is imported before.
-LOADED = [getattr(llmcall, name) for name in llmcall.__all__]
-LOADED += map(import_module, ["jinja2", "pydantic", "llmcall.pytest_plugin.replay", "llmcall.review.conversations"])
+LOADED = [module.name for module in pkgutil.walk_packages(llmcall.__path__, "llmcall.") if "__main__" not in module.name]
+LOADED = [import_module(name) for name in ("jinja2", "pydantic", *LOADED)]
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "replay_in_tests"
 # A client of one's own, as the plugin sees a client that reaches a model over the network; it notes each call.
 MARKET = """

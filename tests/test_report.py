@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmcall
@@ -121,14 +121,16 @@ def test_what_a_report_may_be_of() -> None:
     assert not Path("x.html").exists()
 
 
+@settings(max_examples=25)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
 def test_hostile_text_stays_text(text: str) -> None:
     """Whatever stands in a prompt, an answer or a scope makes no element, ends no script, and hides nothing."""
     hostile = text + HOSTILE
-    client = ScriptedClient([hostile], model="m")
-    with llmcall.cassette("a.jsonl", mode="rewrite"), llmcall.scope(re.sub("[/#]", "", hostile)):
-        client.send_message(hostile, on_error="raise")
-    html = report("a.jsonl")
+    for path, prompt in (("a.jsonl", hostile), ("b.jsonl", f"{hostile} <img>")):
+        client = ScriptedClient([hostile], model="<img>")
+        with llmcall.cassette(path, mode="rewrite"), llmcall.scope(re.sub("[/#]", "", hostile)):
+            client.send_message(prompt, on_error="raise")
+    html = report("a.jsonl", "--against", "b.jsonl")
     assert html.count("<script") == 2 and html.count("</script>") == 2 and "<img" not in html and "<!--" not in html
     assert any(each.endswith("{{ 7*7 }}") for each in data_of(html)["texts"])
     assert "\u202e" not in html and "\x1b" not in html and "\u200b" not in html
@@ -151,42 +153,57 @@ def test_nothing_is_loaded() -> None:
 # In a browser
 
 
+class Tab:
+    """Be a tab of a headless Chromium that opens the page that was written last.
+
+    :ivar complaints: what the browser complained of, and what the page asked for besides itself.
+    """
+
+    def __init__(self, tab: Any) -> None:
+        self.tab = tab
+        self.complaints: list[str] = []
+        tab.on("request", lambda request: self.complaints.extend({request.url.partition("#")[0]} - {self.address()}))
+        tab.on("console", lambda message: self.complaints.append(message.text))
+        tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        tab.on("dialog", lambda dialog: self.complaints.append(dialog.message) or dialog.dismiss())  # type: ignore[func-returns-value]
+
+    def address(self) -> str:
+        """Return the page's address."""
+        return Path("page.html").resolve().as_uri()
+
+    def open(self, width: int = 1400) -> Any:
+        """Open the page in a window of this width, and return the tab when its calls are there."""
+        self.tab.set_viewport_size({"width": width, "height": 900})
+        self.tab.goto(self.address())
+        self.tab.locator("#rows [data-cell]").first.wait_for()
+        return self.tab
+
+
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def chromium() -> Iterator[Tab]:
     """A headless Chromium; without one the tests of this part are skipped."""
     playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
+    path = shutil.which("chromium")
+    if path is None:
         pytest.skip("there is no Chromium here")
     with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield found
-        found.close()
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield Tab(browser.new_page())
+        browser.close()
 
 
 @pytest.fixture
-def complaints() -> list[str]:
-    """What the browser complained of, and what the page asked for besides itself: must stay empty."""
-    return []
+def browser(chromium: Tab) -> Iterator[Tab]:
+    """The tab, which must have complained of nothing when a test ends."""
+    chromium.complaints.clear()
+    yield chromium
+    assert not chromium.complaints
 
 
-def opened(browser: Any, complaints: list[str], width: int = 1400, scheme: str = "light") -> Any:
-    """Open the page that was written last."""
-    tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    address = Path("page.html").resolve().as_uri()
-    tab.on("request", lambda request: complaints.extend({request.url.partition("#")[0]} - {address}))
-    tab.on("console", lambda message: complaints.append(message.text))
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("dialog", lambda dialog: complaints.append(dialog.message) or dialog.dismiss())  # type: ignore[func-returns-value]
-    tab.goto(address)
-    tab.locator("#rows [data-cell]").first.wait_for()
-    return tab
-
-
-def test_reading_by_keyboard(browser: Any, complaints: list[str]) -> None:
+def test_reading_by_keyboard(browser: Tab) -> None:
     """The keyboard alone goes to a call, opens its conversation as it stood, reads on, and comes back."""
     report(play("a.jsonl", agreed))
-    tab = opened(browser, complaints)
+    tab = browser.open()
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.textContent") == "Skip to the calls"
     tab.locator("[data-cell='0']").focus()
@@ -204,13 +221,12 @@ def test_reading_by_keyboard(browser: Any, complaints: list[str]) -> None:
     tab.keyboard.press("Escape")
     assert tab.locator("#conversation").is_hidden()
     assert tab.evaluate("document.activeElement.dataset.cell") == "7"
-    assert not complaints
 
 
-def test_searching(browser: Any, complaints: list[str]) -> None:
+def test_searching(browser: Tab) -> None:
     """Words, phrases and scopes are found, in what a call was first to say; what is found opens."""
     report(play("a.jsonl", agreed))
-    tab = opened(browser, complaints)
+    tab = browser.open()
 
     tab.keyboard.press("/")
     assert tab.evaluate("document.activeElement.id") == "search"
@@ -229,25 +245,25 @@ def test_searching(browser: Any, complaints: list[str]) -> None:
     tab.keyboard.press("Enter")
     assert tab.locator("#title").text_content() == "actor-1 · round 3"
     assert tab.locator("article mark").first.text_content() == "for"
-    assert not complaints
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1400])
-def test_two_runs_side_by_side(browser: Any, complaints: list[str], width: int, scheme: str) -> None:
+def test_two_runs_side_by_side(browser: Tab) -> None:
     """Two runs stand side by side, or below one another; nothing is wider than the window, and all can be read."""
     one = play("a.jsonl", lambda actor, number: "سأشتري الخبز " + "long" * 80)
     other = play("b.jsonl", lambda actor, number: "No" + "o" * 400, word="generous")
     report(one, "--against", other)
-    tab = opened(browser, complaints, width, scheme)
+    tab = browser.open(400)
     tab.locator("[data-cell]").first.click()
     assert tab.locator("article").count() == 2 and tab.locator("#status ins").text_content() == "generous"
-    first, second = (tab.locator("article").nth(number).bounding_box() for number in range(2))
-    assert (first["y"] == second["y"]) == (width == 1400)
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    assert tab.evaluate(CONTRASTS) == []
     assert tab.locator("article .answer .text").first.evaluate("each => getComputedStyle(each).direction") == "rtl"
-    assert not complaints
+    for width in (400, 1400):
+        tab.set_viewport_size({"width": width, "height": 900})
+        first, second = (tab.locator("article").nth(number).bounding_box() for number in range(2))
+        assert (first["y"] == second["y"]) == (width == 1400)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        for scheme in ("dark", "light"):
+            tab.emulate_media(color_scheme=scheme)
+            assert tab.evaluate(CONTRASTS) == []
 
 
 # Of each text in sight, its contrast with what is behind it (WCAG 2.1), where it is below AA's 4.5.
@@ -272,19 +288,19 @@ CONTRASTS = """() => {
 }"""  # noqa: E501
 
 
-def test_hostile_text_is_not_run(browser: Any, complaints: list[str]) -> None:
+def test_hostile_text_is_not_run(browser: Tab) -> None:
     """A real browser runs none of the texts, whatever is opened and searched."""
     report(play("a.jsonl", lambda actor, number: f"{HOSTILE} {number}", system=HOSTILE))
-    tab = opened(browser, complaints)
+    tab = browser.open()
     tab.locator("#search").fill("<img")
     tab.locator("#found", has_text="12 calls").wait_for()
     tab.locator("[data-cell]").nth(1).click()
     tab.locator("summary").first.click()
     assert "<img src=x onerror=alert(2)>" in tab.locator("article").inner_text()
-    assert tab.locator("img").count() == 0 and not complaints
+    assert tab.locator("img").count() == 0
 
 
-def test_twenty_thousand_calls(browser: Any, complaints: list[str]) -> None:
+def test_twenty_thousand_calls(browser: Tab) -> None:
     """A page of 20,000 calls builds only what is in sight, opens quickly, and is searched quickly."""
     html = report(play("a.jsonl", agreed, actors=4, rounds=5))
     data = data_of(html)
@@ -301,7 +317,7 @@ def test_twenty_thousand_calls(browser: Any, complaints: list[str]) -> None:
     begin, end = html.index('id="data">') + 10, html.index("</script>", html.index('id="data">'))
     Path("page.html").write_text(html[:begin] + json.dumps(data) + html[end:], encoding="utf-8")
     start = time.perf_counter()
-    tab = opened(browser, complaints)
+    tab = browser.open()
     took = time.perf_counter() - start
     assert tab.evaluate("document.querySelectorAll('*').length") < 2000
     tab.locator("#search").fill("says 3")
@@ -310,4 +326,3 @@ def test_twenty_thousand_calls(browser: Any, complaints: list[str]) -> None:
     tab.evaluate("document.getElementById('box').scrollTop = 1e9")
     tab.locator("[data-cell='19998']").wait_for()
     assert took < 60 and searched < 20_000, (took, searched)  # 2 s and 0.3 s on a machine that does nothing else
-    assert not complaints

@@ -129,7 +129,10 @@ def command(line: str, *, shown: bool) -> None:
         result = CliRunner().invoke(main, words[1:], prog_name="llmcall")
         output, code = result.output, result.exit_code
     else:
-        modules = {"llmcall": ["-m", "llmcall"], "pytest": ["-m", "pytest", "-p", "no:cacheprovider"], "python": []}
+        settings["PYTHONWARNINGS"] = "error"
+        settings["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # other plugins take more time than the tests
+        pytest = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "llmcall.pytest_plugin"]
+        modules = {"llmcall": ["-m", "llmcall"], "pytest": pytest, "python": []}
         whole = [sys.executable, *modules[words[0]], *words[1:]]
         done = subprocess.run(whole, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
         output, code = done.stdout + done.stderr, done.returncode

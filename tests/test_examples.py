@@ -28,29 +28,7 @@ def recorded(tmp_path: Path) -> dict[str, str]:
         "LLMCALL_API_TYPE": "local",
         "LLMCALL_CACHE_PATH": str(tmp_path / "cache"),
         "LLMCALL_CACHE_MODE": "replay",
-        "PYTHONWARNINGS": "error",
     }
-
-
-def run(script: str, environment: dict[str, str], folder: Path) -> str:
-    """Run an example as a newcomer does, and return what it prints."""
-    command = [sys.executable, str(EXAMPLES / script)]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    return done.stdout
-
-
-def test_first_call(recorded: dict[str, str], tmp_path: Path) -> None:
-    """The first example prints the assistant's message."""
-    assert "Paris" in run("first_call.py", recorded, tmp_path)
-
-
-def test_typed_answers(recorded: dict[str, str], tmp_path: Path) -> None:
-    """The answers are values of their types."""
-    printed = run("typed_answers.py", recorded, tmp_path)
-    assert "Person(name='Maria', age=34)" in printed
-    assert "'good'  What a wonderful, funny film!" in printed
 
 
 @pytest.mark.parametrize("command", [[str(EXAMPLES / "market_day.py")], ["-m", "llmcall", "demo"]])
@@ -115,7 +93,6 @@ def executed(name: str, environment: dict[str, str], folder: Path) -> Any:
 @pytest.mark.slow
 def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path) -> None:
     """Every cell of the notebook runs, and the draws of a scope go on from cell to cell."""
-    del recorded["PYTHONWARNINGS"]  # what Jupyter itself warns of is none of ours
     notebook = executed("first_steps.ipynb", recorded, tmp_path)
     shown = "\n".join(output["data"]["text/plain"] for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "('Orange', 'trial-1#0')" in shown

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import textwrap
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ import llmcall
 pytest_plugins = "pytester"
 
 # pytester forgets what was first imported while it ran; what has a state, or is large, is imported before.
-LOADED = [module.name for module in pkgutil.walk_packages(llmcall.__path__, "llmcall.") if "__main__" not in module.name]
-LOADED = [import_module(name) for name in ("jinja2", "pydantic", *LOADED)]
+NAMES = [name for _, name, _ in pkgutil.walk_packages(llmcall.__path__, "llmcall.") if name != "llmcall.__main__"]
+LOADED = [import_module(name) for name in ("jinja2", "pydantic", *NAMES)]
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "replay_in_tests"
 # A client of one's own, as the plugin sees a client that reaches a model over the network; it notes each call.
 MARKET = """
@@ -108,6 +109,12 @@ def summary(printed: str) -> list[str]:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Make a project with one test of one call."""
     return Project(pytester, monkeypatch)
+
+
+def test_pytest_finds_it() -> None:
+    """Installing llmcall adds the plugin."""
+    [point] = entry_points(group="pytest11", name="llmcall")
+    assert point.load() is llmcall.pytest_plugin
 
 
 # Recording and replaying

@@ -431,6 +431,8 @@ class Pool:
             self._states[each] = _states.get(address) or _states.setdefault(address, EndpointState())
 
     def _usable(self, now: float) -> list[Endpoint]:
+        if not self._left_out:
+            return self.endpoints
         return [each for each in self.endpoints if self._left_out.get(each, now) <= now] or self.endpoints
 
     def acquire(
@@ -555,9 +557,10 @@ class Admission:
         :raises BudgetExceededError: where it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: where the wait would pass the deadline.
         """
-        if self._limits.tokens is not None or budgets.counts_tokens():
+        has_budget = budgets.any_open()
+        if self._limits.tokens is not None or (has_budget and budgets.counts_tokens()):
             self._counted = estimate(self._request.kind, self._request.body, self._known)
-        if budgets.any_open():
+        if has_budget:
             yield from self._reserve()
         endpoint = yield from self._admitted()
         per_minute = self._limits.requests is not None or self._limits.tokens is not None

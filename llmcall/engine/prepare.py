@@ -103,7 +103,12 @@ def split_options(given: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
 
 def _checked(name: str, value: Any) -> Any:
     if name in SMALLEST:
-        return _number(name, value)
+        whole, (smallest, included) = name == "max_attempts", SMALLEST[name]
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise TypeError(f"{name} is {value!r}; it must be a {'whole number' if whole else 'number'}")
+        if not math.isfinite(value) or value < smallest or (value == smallest and not included):
+            raise ValueError(f"{name} is {value}; it must be {'at least' if included else 'more than'} {smallest}")
+        return value
     if name == "sample":
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             raise TypeError(f"sample is {value!r}; it must be a string or a whole number")
@@ -115,16 +120,6 @@ def _checked(name: str, value: Any) -> Any:
             raise ValueError(f"on_error is {value!r}; it must be one of {', '.join(map(repr, ON_ERROR))}")
     elif not isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}; it must be True or False")
-    return value
-
-
-def _number(name: str, value: Any) -> Any:
-    whole = name == "max_attempts"
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise TypeError(f"{name} is {value!r}; it must be a {'whole number' if whole else 'number'}")
-    smallest, included = SMALLEST[name]
-    if not math.isfinite(value) or value < smallest or (value == smallest and not included):
-        raise ValueError(f"{name} is {value}; it must be {'at least' if included else 'more than'} {smallest}")
     return value
 
 
@@ -379,9 +374,8 @@ def _remembered(client: Client, resolved: Resolved, packed: bytes) -> _Undrawn |
 def _undrawn(
     client: Client, resolved: Resolved, messages: Any, values: tuple[Any, ...], arguments: Mapping[str, Any]
 ) -> _Undrawn:
-    given = {name: value for name, value in zip(ARGUMENTS, values, strict=False) if value is not None}
-    given.update((name, value) for name, value in arguments.items() if value is not None)
-    options, params = split_options(given)
+    named = (*zip(ARGUMENTS, values, strict=False), *arguments.items())
+    options, params = split_options({name: value for name, value in named if value is not None})
     model = client.model_named(params.pop("model", None))
     check_names(params)
     normalize = normalizer(resolved.settings.cache_normalize)

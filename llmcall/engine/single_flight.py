@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .drivers import Flow
     from .retry import RetryPolicy
 
-    Key = tuple[Any, str]  # where the answer goes to, and the request's key
+    Key = tuple[ResponseCache, str]  # where the answer goes to, and the request's key
     Outcomes = dict[str, Outcome]  # by the request's key
 
 __all__ = ["Shareable", "share"]
@@ -160,7 +160,7 @@ def _lead(
     missing: list[Shareable] = []
     shared: APIError | None = None
     try:
-        joined = _join([(cache.path, call.request.cache_key) for call in calls])
+        joined = _join([(cache, call.request.cache_key) for call in calls])
         led = [flight for leads, flight in joined if leads]
         for call, (leads, flight) in zip(calls, joined, strict=True):
             if not leads:

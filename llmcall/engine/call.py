@@ -259,9 +259,9 @@ class _Exchange:
         """Send to one endpoint after the other until one answers or refuses."""
         refused: set[str] = set()
         price_of = functools.partial(self.client.price, self.request.model)
-        limits = Limits.of(self.call.settings)
+        limits, time_left = Limits.of(self.call.settings), self.policy.time_left
         while True:
-            with Admission(self.request, self.known, self.pool, limits, price_of, self.policy.deadline_at) as admission:
+            with Admission(self.request, self.known, self.pool, limits, price_of, time_left) as admission:
                 endpoint = yield from admission.acquire()
                 begun = time.monotonic()
                 try:
@@ -310,7 +310,7 @@ class _Exchange:
                     head = chunk
                     continue
                 text = assembler.add(chunk)
-                admission.observe(assembler)
+                admission.begun = assembler
                 if text:
                     begun = True
                     yield Emit(text)

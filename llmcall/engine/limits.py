@@ -525,24 +525,25 @@ class Admission:
     :param limits: of each of them.
     :param price: gives the price for a number of prompt tokens at the endpoint of a name, or the highest of all
         for ``None``.
-    :param deadline_at: the monotonic time after which nobody waits, or ``None``.
+    :param time_left: gives the seconds after which nobody waits, or ``None``.
+    :ivar begun: what came of a streamed answer, which is billed even where its reader leaves.
     """
 
     def __init__(
         self, request: Request, known: Capabilities, pool: Pool, limits: Limits, price: PriceOf,
-        deadline_at: float | None,
+        time_left: Callable[[], float | None],
     ) -> None:  # fmt: skip
         self._request = request
         self._known = known
         self._pool = pool
         self._limits = limits
         self._price = price
-        self._deadline_at = deadline_at
+        self._time_left = time_left
+        self.begun: Assembler | None = None
         self._counted: Estimate | None = None
         self._endpoint: Endpoint | None = None
         self._place = Place()
         self._reservation: budgets.Reservation | None = None
-        self._begun: Assembler | None = None
         self._reported: TokenUsage | None = None
         self._answered = False
 
@@ -603,7 +604,7 @@ class Admission:
             if endpoint is not None:
                 self._endpoint = endpoint
                 return endpoint
-            left = self._left()
+            left = self._time_left()
             if left is not None and least > max(0.0, left):
                 raise _final(
                     RateLimitError(f"no endpoint of {self._names()} may be asked for {least:.1f} s, past the deadline")
@@ -614,29 +615,22 @@ class Admission:
             yield self._until(place.wakeup, seconds, "an endpoint has a place for another call")
 
     def _until(self, wakeup: Future[None], seconds: float, what: str) -> Wait:
-        left = self._left()
+        left = self._time_left()
         if left is not None and left <= 0:
             raise _final(RequestTimeoutError(f"the call's deadline passed before {what}"))
         longest = min(seconds, NEVER if left is None else left)
         return Wait(wakeup, None if longest == NEVER else longest)
 
-    def _left(self) -> float | None:
-        return None if self._deadline_at is None else self._deadline_at - time.monotonic()
-
     def _names(self) -> str:
         return ", ".join(endpoint.name for endpoint in self._pool.endpoints)
-
-    def observe(self, answer: Assembler) -> None:
-        """Note that a streamed answer has begun: it is billed even where its reader leaves."""
-        self._begun = answer
 
     def abandon(self) -> TokenUsage | None:
         """Settle what an answer used whose reader leaves, and return it; ``None`` where none had begun.
 
         It is what the server reported, else what is counted here: most report at the end.
         """
-        if self._reported is None and self._begun is not None:
-            self._reported = self._tokens_of(self._begun.begun())
+        if self._reported is None and self.begun is not None:
+            self._reported = self._tokens_of(self.begun.begun())
             self._use(self._reported)
         return self._reported
 

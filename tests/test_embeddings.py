@@ -318,3 +318,14 @@ def test_async_is_the_same() -> None:
     assert found[-1] == of("a")
     assert sorted(text for texts in asked(client) for text in texts) == ["a", "b", "c"]
     assert embedder("replay").get_embedding(["c", "a"]) == [of("c"), of("a")]
+
+
+def test_embeddings_are_counted() -> None:
+    """They count under their scope, and those of a batch that were recorded are saved ones."""
+    client = ScriptedClient(lambda texts: [[1.0]] * len(texts), cache_mode="auto")
+    with llmcall.scope("lisa"):
+        client.get_embedding(["a", "b"])
+        client.get_embedding(["b", "c"])
+    client.get_embedding("a")
+    counted = {name: (usage.calls, usage.cached_calls) for name, usage in client.usage.by_scope.items()}
+    assert counted == {"lisa": (2, 1), "": (0, 1)}

@@ -522,3 +522,9 @@ def test_templates_and_schemas_are_made_once(monkeypatch: pytest.MonkeyPatch) ->
         assert haggle("Lisa", number).price == 3
         assert client.send_message(f"Again in round {number}", response_format=Haggled).parsed.price == 3  # type: ignore[union-attr]
     assert made == {"compile": 2, "json_schema": 1}
+
+
+def test_an_argument_of_send_message_alone() -> None:
+    """A template's call reads its answers by output_type, and says so where TinyTroupe's argument is given."""
+    with pytest.raises(TypeError, match="output_type="):
+        LLMCall(user="How much?", response_format=Deal, enable_pydantic_model_return=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
+import os
 import pickle
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -360,3 +364,58 @@ def test_conversations_of_any_length(number: int) -> None:
     ask([*history, {"role": "user", "content": QUESTION}])(recorder())
     miss = explained([*history, {"role": "user", "content": "Would you buy cake?"}])
     assert "Would you buy" in str(miss)
+
+
+def test_the_first_miss_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """A later miss says which was the first of the process, to which what a program swallowed may have led.
+
+    Each is an error in the log.
+    """
+    client = ScriptedClient([], cache_mode="replay", on_error="raise")
+    for question in ("the first one?", "another?"):
+        with pytest.raises(llmcall.CacheMissError) as caught:
+            client.send_message(question)
+    assert [record.levelno for record in caplog.records if "CacheMissError" in record.getMessage()] == [
+        logging.ERROR
+    ] * 2
+    assert "first miss of this process" in str(caught.value)
+
+
+HOLLOW = """
+import multiprocessing, sys, threading, llmcall
+from llmcall.testing import ScriptedClient
+client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
+def act():
+    try:
+        client.send_message("Buy bread?")
+    except Exception:
+        pass
+def run():
+    with llmcall.track() as usage, llmcall.scope("world"):
+        threads = [threading.Thread(target=act) for _ in range(3)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+    print(usage.errors, flush=True)
+if sys.argv[1] == "forked":
+    client.send_message("Buy bread?", deadline=1e-9)  # told by the parent alone
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    child.join()
+else:
+    run()
+"""
+
+
+@pytest.mark.parametrize(
+    "process",
+    ["own", pytest.param("forked", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"))],
+)
+def test_swallowed_refusals_are_told(process: str, tmp_path: Path) -> None:
+    """A program that catches the errors of its threads is told at its end how many calls were refused."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOLLOW, process], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["3"]
+    assert done.stderr.count("refused: ScopeError") == 3
+    assert done.stderr.count("3 calls had no leave to ask, or no scope") == 1
+    assert done.stderr.count("1 call failed for good") == (process == "forked")

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pydantic
 import pytest
 from pytest_httpserver import HTTPServer
 from servers import OK, QUESTION, Answer, ScriptedServer, client_for, completion, refusal
@@ -197,6 +198,32 @@ def test_an_unsupported_parameter(httpserver: HTTPServer, caplog: pytest.LogCapt
     assert sent == {"model": "my-model", "messages": QUESTION, "max_completion_tokens": 50}
     assert (record.request["temperature"], record.request["max_tokens"]) == (0.5, 50)
     assert len([line for _, line in lines(caplog) if "temperature" in line]) == 1
+
+
+def test_servers_that_ignore_parameters(caplog: pytest.LogCaptureFixture) -> None:
+    """Fewer answers than ``n``, or other ``dimensions``, than were asked for are said once."""
+    client = ScriptedClient(lambda asked: "one" if isinstance(asked[0], dict) else [[1.0, 2.0, 3.0]])
+    for _ in range(2):
+        client.send_message("Hello", n=3)
+        client.get_embedding("Hello", dimensions=2)
+    assert len([text for text in caplog.messages if "ignores n" in text and "1 of the 3" in text]) == 1
+    assert len([text for text in caplog.messages if "ignores dimensions" in text and "3 dimensions" in text]) == 1
+
+
+class Offer(pydantic.BaseModel):
+    """A price."""
+
+    price: int
+
+
+def test_the_arguments_of_tinytroupe() -> None:
+    """``echo`` is not sent, and ``enable_pydantic_model_return`` gives the object, live and from the cache."""
+    client = ScriptedClient(lambda messages: '{"price": 3}', cache_mode="auto")
+    arguments = {"response_format": Offer, "echo": True, "enable_pydantic_model_return": True}
+    assert [client.send_message("How much?", **arguments) for _ in range(2)] == [Offer(price=3)] * 2
+    assert "echo" not in client.requests[0].body and len(client.requests) == 1
+    assert asyncio.run(client.asend_message("How much?", **arguments)) == Offer(price=3)
+    assert client.send_message("How much?", response_format=Offer).parsed == Offer(price=3)  # type: ignore[union-attr]
 
 
 # Retries

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,22 +188,15 @@ def test_errors_inside_a_stream(name: str, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_a_stream_is_tried_again_only_before_its_first_piece() -> None:
-    """A refusal before any text is retried; after the first piece the reader has it, and the failure is final."""
-    overloaded = answers(refusal(503, "overloaded"))
+    """A failure before any text is retried; after the first piece the reader has it, and the failure is final."""
+    overloaded, empty = answers(refusal(503, "overloaded")), streams(TWO_COINS[0], done=False)
     broken = streams(TWO_COINS[1], done=False)
-    with RawServer(overloaded, overloaded, streams(*TWO_COINS), broken, streams(*TWO_COINS)) as raw:
+    with RawServer(overloaded, empty, streams(*TWO_COINS), broken, streams(*TWO_COINS)) as raw:
         client = client_for(raw.base_url)
         pieces, _ = read(client)
         assert (pieces, client.usage.retries) == (["Two", " coins", "."], 2)
         assert read(client, temperature=1) == (["Two"], None)
     assert len(raw.requests) == 4
-
-
-def test_a_stream_without_a_first_piece_is_tried_again() -> None:
-    """A stream that breaks before any text gets another attempt."""
-    with RawServer(streams(TWO_COINS[0], done=False), streams(*TWO_COINS)) as raw:
-        assert read(client_for(raw.base_url))[0] == ["Two", " coins", "."]
-    assert len(raw.requests) == 2
 
 
 def test_an_older_server_that_knows_no_stream_options() -> None:
@@ -480,3 +474,63 @@ def test_the_attempts_before_count_as_retries() -> None:
     client.stream = lambda request, timeout: Streamed.stream(Streamed(*next(begun)), request, timeout)  # type: ignore[method-assign]
     leave(client)
     assert (client.usage.calls, client.usage.retries, client.usage.errors) == (1, 2, 0)
+
+
+def drawn(client: ScriptedClient) -> str | None:
+    """Ask once more, and return which draw it is."""
+    reply = client.send_message("Tell me", on_error="raise")
+    assert reply is not None
+    return reply.sample
+
+
+def left_by_break(client: ScriptedClient) -> None:
+    """Leave a stream after its first word."""
+    for _ in client.stream_message("Tell me"):
+        break
+
+
+def left_closed(client: ScriptedClient) -> None:
+    """Leave it as a context manager."""
+    with client.stream_message("Tell me") as stream:
+        next(stream)
+
+
+async def _aleft_by_break(client: ScriptedClient) -> str | None:
+    async for _ in client.astream_message("Tell me"):
+        break
+    reply = await client.asend_message("Tell me", on_error="raise")
+    assert reply is not None
+    return reply.sample
+
+
+async def _cancelled(client: ScriptedClient, method: str) -> str | None:
+    task = asyncio.ensure_future(getattr(client, method)("Tell me"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    reply = await client.asend_message("Tell me", on_error="raise")
+    assert reply is not None
+    return reply.sample
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda client: (left_by_break(client), drawn(client))[1],
+        lambda client: (left_closed(client), drawn(client))[1],
+        lambda client: asyncio.run(_aleft_by_break(client)),
+        lambda client: asyncio.run(_cancelled(client, "asend_message")),
+        lambda client: asyncio.run(_cancelled(client, "aget_embedding")),
+    ],
+    ids=["break", "closed", "async break", "cancelled", "cancelled embedding"],
+)
+@pytest.mark.parametrize(("where", "sample"), [("s", "s#0"), (None, None)])
+def test_what_was_not_received_gives_its_draw_back(
+    leave: Any, where: str | None, sample: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next call that asks the same draws the same number, and the end of the run tells of the one that was left."""
+    client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
+    with llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope(where):
+        assert leave(client) == sample
+    assert [text for text in caplog.messages if "1 call ended before the whole answer had come" in text]

@@ -390,7 +390,7 @@ def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
     standard input. The report names the nearest record, what differs from it, and why.
     """
     from ..clients.registry import client
-    from ..replay.scopes import Draws, inside
+    from ..replay.scopes import Active, Draws
 
     try:
         data = json.load(file)
@@ -399,6 +399,6 @@ def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
     arguments = data if isinstance(data, dict) else {"messages": data}
     if "messages" not in arguments:
         raise click.UsageError(f'{file.name} must have "messages", beside the other arguments of send_message')
-    with inside(scope or "", Draws()):
+    with Active(scope or "", Draws()):
         request = client().build_request(arguments.pop("messages"), **arguments)
     click.echo(str(found.explain(request)))

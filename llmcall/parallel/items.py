@@ -182,7 +182,7 @@ class TaskPosition(NamedTuple):
         path = f"{self.path}/{self.name}" if self.path else ""  # empty: none is meant, whatever is open elsewhere
         if self.repeat:
             path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
-        return scopes.inside(path, draws)
+        return scopes.Active(path, draws)
 
 
 # Names

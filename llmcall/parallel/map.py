@@ -239,7 +239,8 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     cassette = context.run(cassettes.current_cassette)
     stop = Stop(context.run(current_stop))
     is_own = options.scope_is_new and active is not None and "/" not in active.path  # nobody comes back to it
-    group = TaskGroup(job, context, active, stop, cassette, notes_draws=not is_own)
+    draws = None if active is None or is_own else active.draws
+    group = TaskGroup(job, context, active, stop, cassette, draws)
     kinds = {kind.__name__ for kind in type(options.executor).__mro__}
     if "ProcessPoolExecutor" in kinds:
         check_picklable(job)
@@ -428,7 +429,6 @@ class _Run:
             if self._on_error == "none":
                 words = item_words(task.item, task.position, self._count)
                 logging.getLogger("llmcall").error("%s failed: %s: %s", words, type(error).__name__, error)
-        self._bar.step()
         if self._put(task, outcome):
             yield task.position.number
 
@@ -456,6 +456,7 @@ class _Run:
         """Put a result into its place; return whether its item is complete by it."""
         value = outcome.value if outcome.error is None or self._on_error == "none" else outcome.error
         self._done_count += 1
+        self._bar.step()
         return self.results.put(task.position.number, task.position.repeat, value)
 
     # The end after an exception
@@ -511,16 +512,15 @@ class _Run:
             task, outcome = self._taken()
             if outcome.error is None or (self._on_error == "return" and isinstance(outcome.error, Exception)):
                 self._put(task, outcome)
-                self._bar.step()
 
     def _give_back(self) -> None:
         """Give back the draws of all tasks but of those whose results were received."""
         for task in [*self._running]:
             if task.draws is not None:
                 task.draws.give_all_back()
-        for number, key, taken in zip(*self._draws, strict=True):
-            if number not in self.received and self._group.active is not None:
-                self._group.active.draws.give_back(key, taken)
+        for item, key, number in zip(*self._draws, strict=True):
+            if item not in self.received and self._group.draws is not None:
+                self._group.draws.give_back(key, number)
 
     def _say(self, error: BaseException) -> None:
         """Say how many results are kept, and, of a failed item, which it is."""

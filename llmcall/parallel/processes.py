@@ -149,7 +149,7 @@ class TaskGroup:
     :param context: the caller's; each task runs in a copy of it.
     :param active: the scope in which the map runs, or ``None`` outside any.
     :param cassette: the one that is open.
-    :param notes_draws: whether anybody can come back to the scope of an item after the map.
+    :param draws: those of the scope, where somebody can come back to it after the map, else ``None``.
     :ivar is_over: whether no task may begin any more.
     :ivar counts: the draws that were made in each item's scopes before the map began, once :meth:`state` was called.
     :ivar gained: likewise what the cassette gained there.
@@ -162,10 +162,10 @@ class TaskGroup:
         active: Active | None,
         stop: Stop,
         cassette: Cassette | None,
-        notes_draws: bool,
+        draws: Draws | None,
     ) -> None:
         self.job, self.context, self.active, self.stop = job, context, active, stop
-        self.cassette, self.notes_draws = cassette, notes_draws
+        self.cassette, self.draws = cassette, draws
         self.is_over = False
         self.token = os.urandom(8).hex()
         self._lock = threading.Lock()
@@ -194,7 +194,7 @@ class TaskGroup:
         gained = self.cassette.gained() if self.cassette is not None else []
         if self.active is not None:
             self.counts, self.gained = _by_item(self.active, gained)
-            gained = [(record, place) for record, place in gained if not _path(record)]
+            gained = [(record, place) for record, place in gained if not record.scope]
         return pack_state(self.cassette, gained)
 
 
@@ -208,14 +208,9 @@ def _by_item(active: Active, gained: Gained) -> tuple[dict[str, Counts], dict[st
         if path.startswith(before):
             counts.setdefault(path[len(before) :].partition("/")[0], {})[key] = counted
     for record, place in gained:
-        path = _path(record)
-        if path.startswith(before):
-            records.setdefault(path[len(before) :].partition("/")[0], []).append((record, place))
+        if record.scope.startswith(before):
+            records.setdefault(record.scope[len(before) :].partition("/")[0], []).append((record, place))
     return counts, records
-
-
-def _path(record: Record) -> str:
-    return record.sample.partition("#")[0] if record.sample else ""
 
 
 _groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()  # of this process, by their tokens
@@ -231,8 +226,7 @@ class Task:
 
     def __init__(self, group: TaskGroup, item: Any, position: TaskPosition) -> None:
         self.group, self.item, self.position = group, item, position
-        active = group.active
-        self.draws = TaskDraws(active.draws) if group.notes_draws and active is not None else None
+        self.draws = None if group.draws is None else TaskDraws(group.draws)
 
     def run(self) -> Outcome:
         """Run it in this process."""
@@ -356,25 +350,11 @@ def _traceback(error: BaseException) -> str:
 # What holds in a worker
 
 
-class WorkerState(NamedTuple):
-    """Hold what is to hold in a worker.
-
-    :param settings: as :func:`llmcall.config.resolve.pack` returns them.
-    :param budgets: as :func:`llmcall.engine.budgets.travelling` returns them.
-    :param cassette: path and mode of the open cassette.
-    :param gained: what it gained before the map began, and every item may ask for.
-    """
-
-    settings: Any
-    budgets: tuple[dict[str, Any], ...]
-    cassette: tuple[str, str] | None
-    gained: Gained
-
-
 def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
     """Return what is to hold in a worker, pickled: all that holds in this process now.
 
     :param cassette: the one that is open.
+    :param gained: what it gained before the map began, and every item may ask for.
     :raises ValueError: where a budget without a name is open.
     :raises TypeError: where a setting is a function that cannot be pickled.
     """
@@ -383,7 +363,7 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
     budgets.check_for_processes()
     named = None if cassette is None else (os.path.realpath(cassette.path), cassette.mode)
     try:
-        return pickle.dumps(WorkerState(config.pack(), budgets.travelling(), named, gained))
+        return pickle.dumps((config.pack(), budgets.travelling(), named, gained))
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise TypeError(
             f"the settings cannot travel to other processes: {error}. A function among them, such as api_key=, must be "
@@ -410,21 +390,20 @@ class WorkerSession:
     """
 
     def __init__(self, state: bytes) -> None:
-        unpacked: WorkerState = pickle.loads(state)
+        settings, travelling, named, gained = pickle.loads(state)
         self.state = state
         self.users = 0
         self._usage = _UsageLog()
         self.cassette: WorkerCassette | None = None
-        self._closing = ExitStack()
         _close_inherited_cassettes()
-        config.unpack(unpacked.settings)
+        config.unpack(settings)
         with ExitStack() as opened:
-            opened.enter_context(budgets.opened(unpacked.budgets))
+            opened.enter_context(budgets.opened(travelling))
             opened.enter_context(metering.watching(self._usage))
-            if unpacked.cassette is not None:
-                self.cassette = WorkerCassette(*unpacked.cassette)
+            if named is not None:
+                self.cassette = WorkerCassette(*named)
                 opened.enter_context(self.cassette)
-                self.cassette.know(unpacked.gained)
+                self.cassette.know(gained)
             self._closing = opened.pop_all()
         self._generation = config.generation()
 
@@ -570,7 +549,7 @@ def take_report(task: Task, outcome: Outcome, add_usage: Callable[[str, str, Any
     for model, scope, amounts in report.usage:
         add_usage(model, scope, amounts)
     for event in report.events if cassette is not None else ():
-        with scopes.inside(event.scope, Draws()):
+        with scopes.Active(event.scope, Draws()):
             getattr(cassette, event.method)(*event.arguments)
     failures = process_failures if cassette is None else cassette.failures
     for why, counted, first in report.failures:

@@ -238,7 +238,7 @@ class FunctionCall(NamedTuple):
         """Return the scope path of the call, empty outside any scope."""
         return self.request.sample.partition("#")[0] if self.request.sample else ""
 
-    def _failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         """Make the draw's number free again; a call that was cancelled is told at the end of the run."""
         is_kept = self.drawn is None or self.drawn.is_kept
         is_left = not isinstance(error, (Exception, KeyboardInterrupt))
@@ -250,25 +250,11 @@ class FunctionCall(NamedTuple):
 
     def result(self) -> Any:
         """Return what is recorded, or run the function and record its result."""
-        try:
-            return self._ended(drive(answered(self)))
-        except BaseException as error:
-            self._failed(error)
-            raise
+        return drive(_answered(self))
 
     async def aresult(self) -> Any:
         """Return what is recorded, or run the asynchronous function and record its result."""
-        try:
-            return self._ended(await adrive(answered(self)))
-        except BaseException as error:
-            self._failed(error)
-            raise
-
-    def _ended(self, found: Record) -> Any:
-        """Return the value of a result: the call has ended."""
-        if self.drawn is not None:
-            self.drawn.end(found)
-        return found.response["value"]
+        return await adrive(_answered(self))
 
     def send(self, request: Request, timeout: float | None) -> Any:
         """Run the function."""
@@ -297,7 +283,19 @@ class FunctionCall(NamedTuple):
 _running: ContextVar[frozenset[str]] = ContextVar("llmcall functions that run here", default=frozenset())
 
 
-def answered(call: FunctionCall) -> Flow[Record]:
+def _answered(call: FunctionCall) -> Flow[Any]:
+    """Return what is recorded, or the result of the function; a call that fails gives its draw back."""
+    try:
+        found = yield from _found(call)
+    except BaseException as error:
+        call.failed(error)
+        raise
+    if call.drawn is not None:
+        call.drawn.end(found)
+    return found.response["value"]
+
+
+def _found(call: FunctionCall) -> Flow[Record]:
     """Return what is recorded, or run the function where there is leave.
 
     :raises CacheMissError: where there is none and no leave.

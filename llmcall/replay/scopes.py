@@ -26,8 +26,8 @@ from ..notices import warn_once
 from ..types import Record, Request
 
 __all__ = [
-    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "current", "forget", "here", "inside",
-    "is_made_name", "made_name", "note_served", "path_of", "scope", "standing", "within",
+    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "current", "forget", "here", "is_made_name", "made_name",
+    "note_served", "path_of", "scope", "standing", "within",
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -156,61 +156,55 @@ class Draw:
     Its methods may be called from any thread and as often as one likes: what came first holds.
 
     :ivar sample: scope path and number, ``"trial/lisa#0"``.
+    :ivar is_kept: whether its number was not given back.
     """
 
-    __slots__ = ("_draws", "_kept", "_pending", "key", "number", "sample")
+    __slots__ = ("_draws", "_key", "_number", "_pending", "is_kept", "sample")
 
     def __init__(self, path: str, draws: Draws, key: bytes, number: int) -> None:
         self.sample = f"{path}#{number}"
-        self.key = key
-        self.number = number
-        self._draws = draws
-        self._pending, self._kept = [True], [True]  # emptied by whoever settles it, which is atomic
-
-    @property
-    def is_kept(self) -> bool:
-        """Return whether its number was not given back."""
-        return bool(self._kept)
+        self.is_kept = True
+        self._draws, self._key, self._number = draws, key, number
+        self._pending = [True]  # emptied by whoever settles it, which is atomic
 
     def end(self, answer: Record | None = None) -> None:
         """Note that its call has its answer: the number stays taken.
 
         :param answer: what was recorded.
         """
-        if _emptied(self._pending):
-            self._draws.end(self.key)
+        if self._settle():
+            self._draws.end(self._key)
             if answer is not None and answer.stored_at is not None:  # it is not of this very call
                 self._draws.check_answer(self.sample.partition("#")[0], answer.stored_at)
 
     def give_back(self) -> None:
         """Make its number free again, unless its call has its answer."""
-        if _emptied(self._pending):
-            self.withdraw()
+        if self._settle():
+            self.is_kept = False
+            self._draws.give_back(self._key, self._number)
 
-    def withdraw(self) -> None:
-        """Make its number free again, also where its call has its answer: what it belongs to is repeated as a whole."""
-        if _emptied(self._kept):
-            self._draws.give_back(self.key, self.number)
-
-
-def _emptied(flag: list[bool]) -> bool:
-    try:
-        return flag.pop()
-    except IndexError:
-        return False
+    def _settle(self) -> bool:
+        """Return whether this is the first to settle it."""
+        try:
+            return self._pending.pop()
+        except IndexError:
+            return False
 
 
 # Scopes
 
 
 class Active:
-    """Where a context stands: a path, the draws counted for it, and what it stood in before; a context manager.
+    """Where a context stands: a path, the draws counted for it, and what it stood in before.
 
+    As a context manager it holds for a block, whatever holds around it.
+
+    :param path: the scope path; empty says that none is meant.
+    :param draws: count what is drawn in it.
     :ivar generators: the generators, each with its task, that opened it or a scope around it.
-    :ivar journal: takes in each draw made in it; ``None`` where nobody asks.
     """
 
-    __slots__ = ("draws", "generators", "journal", "outer", "path", "process", "scope")
+    __slots__ = ("draws", "generators", "outer", "path", "process", "scope")
 
     def __init__(
         self,
@@ -218,10 +212,8 @@ class Active:
         draws: Draws,
         scope: Scope | None = None,
         generators: tuple[_Generator, ...] = (),
-        journal: list[Draw] | None = None,
     ) -> None:
-        self.path, self.draws, self.scope = path, draws, scope
-        self.generators, self.journal = generators, journal
+        self.path, self.draws, self.scope, self.generators = path, draws, scope, generators
         self.outer: Active | None = None
         self.process = _this_process
 
@@ -242,10 +234,7 @@ class Active:
         :param identified: what :func:`llmcall.requests.keys.identity` says of it.
         """
         key = draw_key(self.path, identified)
-        drawn = Draw(self.path, self.draws, key, self.draws.take(key))
-        if self.journal is not None:
-            self.journal.append(drawn)
-        return drawn
+        return Draw(self.path, self.draws, key, self.draws.take(key))
 
     def check_is_inmost(self) -> None:
         """Refuse to end before a scope that was opened after this one.
@@ -308,8 +297,7 @@ class Scope:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
             return Active(self.name, self._draws, self, own)
-        generators = (*around.generators, *own)
-        return Active(f"{around.path}/{self.name}", around.draws, self, generators, around.journal)
+        return Active(f"{around.path}/{self.name}", around.draws, self, (*around.generators, *own))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -445,23 +433,13 @@ def within(around: Active | None) -> AbstractContextManager[Any]:
     """
     if around is None or not around.path or current() is not None:
         return nullcontext()
-    return inside(around.path, around.draws, around.journal)
+    return Active(around.path, around.draws)
 
 
 def standing() -> str:
     """Return the scope path of the present context; empty outside any scope, whatever is open elsewhere."""
     active = current()
     return active.path if active else ""
-
-
-def inside(path: str, draws: Draws, journal: list[Draw] | None = None) -> Active:
-    """Let a scope hold for a block, whatever holds around it.
-
-    :param path: the scope's; empty says that none is meant.
-    :param draws: count what is drawn in it.
-    :param journal: takes in each draw that is made in it.
-    """
-    return Active(path, draws, journal=journal)
 
 
 def note_served(request: Request) -> None:
@@ -512,7 +490,7 @@ class Bound:
             return nullcontext()
         if self._process is not _this_process:  # forked: it counts as one that was pickled
             self._process, self._draws = _this_process, Draws(since=self._draws.since)
-        return inside(self._path, self._draws)
+        return Active(self._path, self._draws)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _bound_elsewhere, (self.function, self._path, self._draws.since)

@@ -123,10 +123,11 @@ def test_ask(serve: Serve) -> None:
 
 
 def test_ask_of_a_refusing_server(serve: Serve) -> None:
-    """What the server says is said, and the key is not."""
+    """What the server says is said once, with what to do about it, and the key is not."""
     serve(refusal(401, f"Incorrect API key provided: {SECRET}"))
-    told = done("ask", "Hello", code=1)
-    assert "Error: 401: Incorrect API key" in told and SECRET not in told
+    code, _, told = python_m("ask", "Hello")
+    assert (code, told.count("401")) == (1, 1) and SECRET not in told and "failed for good" not in told
+    assert "Error: 401: Incorrect API key" in told and "Check the key; 'llmcall doctor'" in told
 
 
 def test_ask_from_standard_input() -> None:
@@ -179,6 +180,7 @@ STRUCTURED_OUTPUT = no
 
 def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every setting is shown with its value and where it came from, also as JSON; no secret is."""
+    assert done("config").startswith("all settings have their defaults: --all shows them\nno config.ini in ")
     monkeypatch.setenv("MY_KEY", SECRET)
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     written("config.ini", CONFIG)
@@ -219,7 +221,8 @@ def test_run() -> None:
     samples = [json.loads(line)["sample"] for line in Path("run.jsonl").read_text().splitlines()[1:]]
     assert samples == ["trial#0", "trial#1"]
     assert done("run", *options, "--mode", "none", "-m", "play", "0") == "__main__ ['0'] one two\n"
-    assert "is not recorded" in done("run", "--mode", "none", "--cassette", "run.jsonl", "play.py", "0", code=1)
+    told = done("run", "--mode", "none", "--cassette", "run.jsonl", "play.py", "0", code=1)
+    assert "is not recorded" in told and "llmcall run --cassette run.jsonl --mode new" in told
 
 
 @pytest.mark.parametrize("error", ["ValueError", "TypeError", "OSError", "KeyError"])
@@ -273,6 +276,11 @@ def test_stats(keys: list[str]) -> None:
     assert found["models"] == {"gpt-4o": 2, "gpt-4": 1, "embedder": 1}
     assert [(name, each["records"]) for name, each in found["by_scope"].items()] == [("", 3), ("trial-3", 1)]
     assert ": 1 record, " in cache("stats", "--scope", "trial-3/*")
+    cache("export", "some.jsonl", "--scope", "trial-3/*")
+    text = Path("some.jsonl").read_text(encoding="utf-8").replace("trial-3/lisa", "counted")
+    cache("load", written("counted.jsonl", text.replace('coins."}}]', 'coins."}}], "usage": {"prompt_tokens": 9}')))
+    shown = cache("stats")
+    assert "\n9 input tokens\n" in shown and re.search(r"trial-3 +1 +\?\n", shown), "what is unknown is not 0"
 
 
 def test_ls(keys: list[str]) -> None:
@@ -483,7 +491,7 @@ def test_keys(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
         (Answer(502, "<html>Bad gateway</html>"), False, "127.0.0.1: HTTP 502", "status page"),
         (Answer(200, "<html>It works!</html>"), True, "no list of models (something else", "BASE_URL"),
         (Answer(200, {"data": ["gpt-4o"]}), True, "no list of models (something else", "BASE_URL"),
-        (None, False, "connection failed", "is the server running"),
+        (None, False, "Does the server at", "llmcall config"),
     ],
     ids=["401", "403", "500", "429", "404", "501", "502", "HTML", "texts", "nobody"],
 )

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -131,6 +132,11 @@ def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
     for failure in failures:
         for part in (f"at {address} failed", "Does the server", "llmcall doctor", 'on_error="raise"'):
             assert part in failure
+    with pytest.raises(ServiceError) as caught:
+        client.send_message("Hello", on_error="raise")
+    notes = getattr(caught.value, "__notes__", [])  # there are none on Python 3.10
+    assert all(f"model gpt-4o-mini at {address}. Run again later; 'llmcall doctor'" in note for note in notes)
+    assert len(notes) == (sys.version_info >= (3, 11))
 
 
 @EVERY_WAY

@@ -71,6 +71,7 @@ class Cassette:
     :ivar replayed: how many calls it answered.
     :ivar recorded: how many records it gained.
     :ivar write_at_end: whether what it gained is written when it closes.
+    :ivar command: the command whose options opened it, for messages; empty where code did.
 
     >>> with llmcall.cassette("greetings.jsonl") as tape:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
@@ -85,6 +86,7 @@ class Cassette:
         self.path = Path(path)
         self.mode = mode
         self.write_at_end = write
+        self.command = ""
         self.failures = Failures()
         self._lock = threading.RLock()
         self._depth = 0

@@ -19,7 +19,7 @@ from ..text import brief, counted, printable, visible, visible_json
 from ..types import message_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..cache.cache import ResponseCache
     from ..types import Record
@@ -101,12 +101,12 @@ def _moment(text: str) -> float:
 
 
 class Totals(NamedTuple):
-    """Hold what records come to: how many, their tokens where the server told them, and the costs that are known."""
+    """Hold what records come to: how many, their tokens and costs; ``None`` where those of all are unknown."""
 
     records: int
-    input_tokens: int
-    output_tokens: int
-    cost: float
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: float | None
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Totals:
@@ -114,10 +114,15 @@ class Totals(NamedTuple):
         usages = [record.usage for record in records]
         return cls(
             len(records),
-            sum(usage.input_tokens or 0 for usage in usages),
-            sum(usage.output_tokens or 0 for usage in usages),
-            sum(record.cost or 0.0 for record in records),
+            _sum(usage.input_tokens for usage in usages),
+            _sum(usage.output_tokens for usage in usages),
+            _sum(record.cost for record in records),
         )
+
+
+def _sum(values: Iterable[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 @cache.command()
@@ -152,24 +157,24 @@ def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
     click.echo(f"{found.path}: {counted(total.records, 'record')}, {size / 1e6:,.1f} MB")
     if not records:
         return
-    spent = [f"{head} {cell}" if head == "cost" else f"{cell} {head}" for head, cell in _cells(total).items()][1:]
+    named = [name for name, value in total._asdict().items() if value]  # what is zero, or unknown, is left out
+    heads, cells = [name.replace("_", " ") for name in named], _cells(total, named)
     click.echo(f"since {_date(since_when)}")
-    if spent:
-        click.echo(", ".join(spent))
+    if heads[1:]:
+        spent = zip(heads[1:], cells[1:], strict=True)
+        click.echo(", ".join(f"{head} {cell}" if head == "cost" else f"{cell} {head}" for head, cell in spent))
     click.echo("models: " + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common()))
     if set(by_scope) != {""}:
-        heads = list(_cells(total))  # what is zero everywhere has no column
-        rows = [(printable(name) or "(none)", _cells(each)) for name, each in list(by_scope.items())[:SCOPES]]
-        body = [(name, *(cells.get(head, "0") for head in heads)) for name, cells in rows]
-        click.echo(columns([("scope", *heads), *body], range(1, len(heads) + 1)))
+        rows = [(printable(name) or "(none)", *_cells(each, named)) for name, each in list(by_scope.items())[:SCOPES]]
+        click.echo(columns([("scope", *heads), *rows], range(1, len(heads) + 1)))
         if len(by_scope) > SCOPES:
             click.echo(f"… {len(by_scope) - SCOPES:,} scopes more; --json shows all", err=True)
 
 
-def _cells(total: Totals) -> dict[str, str]:
-    """Return what is not zero, as it is shown."""
-    named = {name.replace("_", " "): value for name, value in total._asdict().items() if value}
-    return {name: money(value) if name == "cost" else f"{value:,}" for name, value in named.items()}
+def _cells(totals: Totals, named: Iterable[str]) -> list[str]:
+    """Return some of the totals as they are shown."""
+    found = {name: getattr(totals, name) for name in named}
+    return ["?" if value is None else money(value) if name == "cost" else f"{value:,}" for name, value in found.items()]
 
 
 def _date(stored_at: float | None) -> str:

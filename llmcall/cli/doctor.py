@@ -71,9 +71,8 @@ def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Chec
     try:
         transport = asked.make_transport(endpoint)
     except ConfigError as error:
-        yield Check(
-            "key", False, str(error), "or replay recorded answers, which needs no key: LLMCALL_CACHE_MODE=replay"
-        )
+        remedy = "without one: recorded answers (LLMCALL_CACHE_MODE=replay), or a small model (LLMCALL_API_TYPE=local)"
+        yield Check("key", False, str(error), remedy)
         return
     yield Check("key", True, f"{endpoint.name}: {_key(asked, endpoint)}")
     if hasattr(transport, "models"):
@@ -97,7 +96,7 @@ def _answering(transport: Any, endpoint: Endpoint, model: str) -> Iterator[Check
     except APIError as error:
         yield _refused(name, error)
         return
-    yield Check("endpoint", True, f"{name} answers and takes the key")
+    yield Check("endpoint", True, f"{name} answers{' and takes the key' if endpoint.api_key else ''}")
     if endpoint.api_type == "azure":  # lists what could be deployed, not what is
         deployment = endpoint.deployment or model
         yield Check("model", True, f"{name}: whether there is a deployment {deployment} shows at the first call")
@@ -120,7 +119,7 @@ def _refused(name: str, error: APIError) -> Check:
     """Judge a refusal of the list of models: some servers answer chats and nothing else."""
     status = error.status_code
     if status is None:
-        remedy = "is the server running, and BASE_URL right? 'llmcall config' shows it"
+        remedy = "'llmcall config' shows where the address comes from"
         return Check("endpoint", False, f"{name}: {_one_line(error)}", remedy)
     if isinstance(error, AuthenticationError):
         remedy = "the key is refused: look at 'llmcall config' for where it comes from"

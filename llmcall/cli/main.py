@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._version import __version__
-from ..errors import LLMCallError
+from ..errors import APIError, LLMCallError
+from ..notices import process_failures
 from ..text import visible_json
 from .cache import as_json, cache
 from .runs import cassette, diff, report, show
@@ -42,6 +43,8 @@ class Commands(click.Group):
             return super().invoke(context)
         except BrokenPipeError:
             raise  # whoever read the output has seen enough: click ends in silence
+        except APIError as error:
+            raise click.ClickException("\n".join([str(error), *getattr(error, "__notes__", [error.remedy])])) from error
         except (LLMCallError, OSError) as error:
             raise click.ClickException(str(error)) from error
         except (TypeError, ValueError) as error:
@@ -83,9 +86,13 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     messages.append({"role": "user", "content": question})
     params = LOCAL if local else {}
     asked = client("local" if local else None)
-    with asked.stream_message(messages, model=model, on_error="raise", **params) as stream:
-        for piece in stream:
-            click.echo(piece, nl=False)
+    try:
+        with asked.stream_message(messages, model=model, on_error="raise", **params) as stream:
+            for piece in stream:
+                click.echo(piece, nl=False)
+    except APIError:
+        process_failures.forget()  # this one is told, and there is no run to be replayed
+        raise
     click.echo(stream.reply.refusal if stream.reply and stream.reply.content is None else "")
 
 
@@ -143,7 +150,7 @@ def show_config(everything: bool, as_json: bool) -> None:
     if shown:
         click.echo(columns(shown))
     if not everything:
-        click.echo(f"{len(rest)} more have their defaults: --all shows them")
+        click.echo(f"{'the others' if changed else 'all settings'} have their defaults: --all shows them")
     click.echo(resolve.searched())
 
 
@@ -266,7 +273,9 @@ def run(
 
     with contextlib.ExitStack() as around:
         if cassette is not None:
-            around.enter_context(llmcall.cassette(cassette, mode=mode or "once"))
+            tape = llmcall.cassette(cassette, mode=mode or "once")
+            tape.command = "llmcall run"
+            around.enter_context(tape)
         if scope is not None:
             around.enter_context(llmcall.scope(scope, process=True))
         overrides = {"cache_mode": "replay"} if mode == "none" and cassette is None else {}

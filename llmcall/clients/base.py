@@ -396,15 +396,20 @@ class LLMClient:
             self._note_failure(error, call)
         call.give_back()
         wanted = call.options.on_error or self.settings.on_error
-        if not isinstance(error, APIError) or wanted == "raise" or (wanted == "return" and not returning):
+        if not isinstance(error, APIError):
+            raise error
+        request = call.request
+        address = self._address_of(error, request.model)
+        if wanted == "raise" or (wanted == "return" and not returning):
+            note = f"model {request.model} at {address}. {error.remedy}"
+            if hasattr(error, "add_note") and note not in getattr(error, "__notes__", ()):  # not on Python 3.10
+                error.add_note(note)
             raise error
         if wanted == "return":
             return error
-        request = call.request
         logger().error(
             '%s request %s to %s at %s failed: %s %s; on_error="raise" raises this error',
-            request.kind, request.cache_key[:12], request.model, self._address_of(error, request.model),
-            _sentence(str(error)), error.remedy,
+            request.kind, request.cache_key[:12], request.model, address, _sentence(str(error)), error.remedy,
         )  # fmt: skip
         return None
 

@@ -167,6 +167,7 @@ class Recording(Protocol):
     path: Path
     mode: str
     write_at_end: bool
+    command: str
 
     @property
     def asks(self) -> bool:
@@ -311,6 +312,8 @@ def _cassette_remedy(settings: Settings, cassette: Recording) -> str:
     mode = "once" if cassette.stored is None else "new"
     if not cassette.write_at_end:
         way = f"pytest --llm-record={mode} {_running_test()}".rstrip()
+    elif cassette.command:
+        way = f"{cassette.command} --cassette {shlex.quote(path)} --mode {mode} …"
     elif named:
         way = f"LLMCALL_CASSETTE_MODE={mode}"
     else:

@@ -568,7 +568,7 @@ class Reading(pydantic.BaseModel):
 EMPTY = {"choices": [{"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "length"}]}
 UNREADABLE: dict[str, tuple[Any, Any, str]] = {
     "no text": (5, completion(), "key is none of TinyTroupe's"),
-    "a call": ("('gpt-4o', {'messages': exit()})", completion(), "messages is no plain data"),
+    "a call": ("('gpt-4o', {'messages': exit()})", completion(), "cannot be read as plain data"),
     "unbalanced": ("('gpt-4o', {'messages': [", completion(), "cannot be read"),
     "no model": (key("gpt-4o", {"messages": MESSAGES})[1:].replace("'gpt-4o'", "(None", 1), completion(), "no model"),
     "a parameter": (key("gpt-4o", {**LATEST, "temprature": 1}), completion(), "did you mean 'temperature'"),
@@ -585,7 +585,7 @@ def test_unreadable_entries(name: str, caplog: pytest.LogCaptureFixture) -> None
     path = saved({key("gpt-4o", FIRST): completion(), entry: value, key("gemma3:1b", OLLAMA): completion(), "x": 1})
     assert ResponseCache("cache").load(path) == 3  # one for calls without top_p, which TinyTroupe wrote as 0 by itself
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith(f"{path}: 2 of 5 entries could not be read: entry 2: ")
+    assert message.startswith(f"{path}: 2 of 4 entries could not be read: entry 2: ")
     assert words in message and len(message) < 700
 
 

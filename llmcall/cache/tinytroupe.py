@@ -12,7 +12,6 @@ import ast
 import pickle
 import re
 from io import BytesIO
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
@@ -22,6 +21,7 @@ from ..notices import logger
 from ..requests.keys import key_of, normalizer
 from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import asked_parameters, check_names, given_parameters
+from ..requests.plain_data import plain
 from ..responses.validate import check_chat
 from ..types import Record
 from .record import UNREADABLE
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["namespace_of", "read", "recognized"]
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
-DEPTH = 100  # levels of nesting; a key of TinyTroupe's has about ten
 REASON = 200  # characters of a reason
 REASONS = 5  # that the log names
 
@@ -40,11 +39,9 @@ REASONS = 5  # that the log names
 UNASKED = ("model", "messages", "options", "timeout", "stream", "num_ctx")
 # What the SDK's parse() adds to an answer: objects of classes that are not here.
 PARSED = frozenset({"parsed", "parsed_arguments"})
-# What stands in Python's notation of plain data, and a class, of which there is only the name.
-TOKEN = re.compile(
-    r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.]*(?:e[+-]?\d+)?|True|False|None|[\[{(]|[\]})]|[,:\s]"""
-    r"""|<class '[\w.<>]+'>""",
-    re.DOTALL,
+# What stands in Python's notation of data for itself, and a parameter that is a class, of which there is only the name.
+TEXT_OR_CLASS = re.compile(
+    r"""'(\w+)': (<class '[\w.<>]+'>)""" r"""|'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\"""", re.DOTALL
 )
 
 
@@ -87,9 +84,10 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
     settings = config.settings()
     records: dict[str, Record] = {}
     unreadable = []
-    for number, (key, value) in enumerate(_entries(path).items(), 1):
+    entries = _entries(path)
+    for number, (key, value) in enumerate(entries.items(), 1):
         try:
-            response = _plain(value)
+            response = plain(_plain(value), "its answer", exact=True)
             check_chat(response)
             request = _request(key, settings, classes)
             record = _record(request, response)
@@ -104,7 +102,7 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
     if unreadable:
         logger().warning(
             "%s: %d of %d entries could not be read: %s%s",
-            path, len(unreadable), len(unreadable) + len(records), "; ".join(unreadable[:REASONS]),
+            path, len(unreadable), len(entries), "; ".join(unreadable[:REASONS]),
             "; …" if len(unreadable) > REASONS else "",
         )  # fmt: skip
     return list(records.values())
@@ -127,22 +125,12 @@ def _record(request: dict[str, Any], response: dict[str, Any]) -> Record:
 
 
 def _plain(value: Any) -> Any:
-    """Return what a pickle held as JSON-like data; of an object, its fields."""
+    """Return what a pickle held without its objects: of each one, its fields."""
     if isinstance(value, _StandIn):
         value = _fields(value.state)
     if isinstance(value, dict):
-        if not all(isinstance(name, str) for name in value):
-            raise ValueError("it holds a dict with a key that is no text")
         return {name: _plain(item) for name, item in value.items() if name not in PARSED}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, str):
-        value.encode()  # a lone surrogate is a ValueError
-    elif isinstance(value, float) and not isfinite(value):
-        raise ValueError(f"it holds {value}, which JSON cannot hold")
-    elif not isinstance(value, (int, float, type(None))):
-        raise ValueError(f"it holds {type(value).__name__}, which JSON cannot hold")
-    return value
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _fields(state: Any) -> dict[Any, Any]:
@@ -184,46 +172,34 @@ def _asked(key: Any, classes: tuple[type[Any], ...]) -> tuple[str, dict[str, Any
 
 
 def _literal(text: str, classes: tuple[type[Any], ...]) -> Any:
-    """Return the plain data that a text is Python's notation of, with a class as ``response_format``.
+    """Return the plain data that a text is Python's notation of, with a class as ``response_format``."""
+    given: dict[str, type[Any]] = {}
 
-    Anything else is not even parsed.
-    """
-    position = depth = 0
-    tokens = []
-    named: type[Any] | None = None
-    while position < len(text):
-        token = TOKEN.match(text, position)
-        if token is None:
-            raise ValueError(f"its {_name_before(text, position)} is no plain data")
-        if token[0][0] == "<":
-            named = _class_named(token[0], classes, _name_before(text, position))
-        depth += (token[0] in "[{(") - (token[0] in "]})")
-        if depth > DEPTH:
-            raise ValueError(f"its key is nested more than {DEPTH} levels deep")
-        tokens.append("None" if token[0][0] == "<" else token[0])
-        position = token.end()
+    def without_class(found: re.Match[str]) -> str:
+        """Return a text as it is, and nothing in place of a class."""
+        if found[2] is None:
+            return found[0]
+        given[found[1]] = _class_named(found[2], found[1], classes)
+        return f"'{found[1]}': None"
+
+    text = TEXT_OR_CLASS.sub(without_class, text)
     try:
-        found = ast.literal_eval("".join(tokens))
-    except (SyntaxError, MemoryError, RecursionError) as error:
-        raise ValueError(f"its key cannot be read: {error}") from error
-    if named is not None:
-        found[1]["response_format"] = named
-    return found
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise ValueError("its key cannot be read as plain data in Python's notation") from error
+    if given:
+        value[1].update(given)
+    return value
 
 
-def _class_named(text: str, classes: tuple[type[Any], ...], place: str) -> type[Any]:
+def _class_named(text: str, parameter: str, classes: tuple[type[Any], ...]) -> type[Any]:
     """Return the class whose ``repr`` a key holds: of the same module and name, else of the same name."""
     name = text[len("<class '") : -len("'>")].rpartition(".")[2]
     same = [each for each in classes if repr(each) == text] or [each for each in classes if each.__name__ == name]
-    if place != "response_format" or len(same) != 1:
+    if parameter != "response_format" or len(same) != 1:
         remedy = f"load(…, classes=[{name}]) gives it"
-        raise ValueError(f"its {place} is a Python class, {name}, whose schema is not in the file: {remedy}")
+        raise ValueError(f"its {parameter} is a Python class, {name}, whose schema is not in the file: {remedy}")
     return same[0]
-
-
-def _name_before(text: str, position: int) -> str:
-    names = re.findall(r"'(\w+)': ", text[:position])
-    return names[-1] if names else "key"
 
 
 def namespace_of(model: str, settings: Settings) -> str:

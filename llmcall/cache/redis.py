@@ -11,7 +11,8 @@ import re
 import struct
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .storage import Change, Row
-
-    T = TypeVar("T")
 
 __all__ = ["RedisServer", "RedisStorage"]
 
@@ -93,16 +92,16 @@ class RedisServer:
         self._connected()  # to nothing yet, but an address that is wrong is known before any call is paid for
         _servers.add(self)
 
-    def ask(self, action: Callable[[Any], T]) -> T:
-        """Return what an action on the client returns.
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """Give a ``redis.Redis`` for a block; its answers are bytes.
 
-        :param action: takes a ``redis.Redis``; its answers are bytes.
         :raises CacheError: where the server does not answer or refuses, naming it and the remedy, without the password.
         """
         import redis
 
         try:
-            return action(self._connected() if self._client is None else self._client)
+            yield self._connected() if self._client is None else self._client
         except (redis.RedisError, OSError, UnicodeError) as error:  # UnicodeError: a host's name that can be none
             raise self._failure(error) from (None if self._without_secrets(str(error)) != str(error) else error)
 
@@ -190,11 +189,13 @@ class RedisStorage:
 
     def exists(self) -> bool:
         """Return whether anything was ever stored in the database."""
-        return bool(self._server.ask(lambda redis: redis.exists(STORED)))
+        with self._server.client() as redis:
+            return bool(redis.exists(STORED))
 
     def get(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``."""
-        row = self._server.ask(lambda redis: redis.hget(ROWS, key))
+        with self._server.client() as redis:
+            row = redis.hget(ROWS, key)
         return None if row is None else _read(row)
 
     def add(self, key: str, value: bytes) -> bool:
@@ -209,47 +210,32 @@ class RedisStorage:
         if not self._checked:
             self._warn_of_eviction()
         given = [key, TIME.pack(time.time()) + value, int(replace)]
-        return bool(self._server.ask(lambda redis: redis.register_script(STORE)(KEYS, given)))
+        with self._server.client() as redis:
+            return bool(redis.register_script(STORE)(KEYS, given))
 
     def add_all(self, rows: Iterable[tuple[str, bytes, bool]], stored_at: Mapping[str, float] | None = None) -> int:
         """Store many rows (key, value, whether it replaces what is there), all or none; return how many were stored."""
         times, now = stored_at or {}, time.time()
-        given = [[key, TIME.pack(times.get(key, now)) + value, int(replace)] for key, value, replace in rows]
-
-        def store(redis: Any) -> int:
-            """Store all in one go."""
+        with self._server.client() as redis, redis.pipeline() as pipeline:
             script = redis.register_script(STORE)
-            with redis.pipeline() as pipeline:
-                for each in given:
-                    script(KEYS, each, client=pipeline)
-                return sum(pipeline.execute())
-
-        return self._server.ask(store)
+            for key, value, replace in rows:
+                script(KEYS, [key, TIME.pack(times.get(key, now)) + value, int(replace)], client=pipeline)
+            return sum(pipeline.execute())
 
     def delete(self, keys: Iterable[str]) -> int:
         """Delete keys, all or none; return how many were there."""
         deleted = list(keys)
-
-        def delete(redis: Any) -> int:
-            """Delete all in one go."""
-            with redis.pipeline() as pipeline:
-                for begin in range(0, len(deleted), PAGE):
-                    pipeline.hdel(ROWS, *deleted[begin : begin + PAGE])
-                    pipeline.zrem(ORDER, *deleted[begin : begin + PAGE])
-                return sum(pipeline.execute()[::2])
-
-        return self._server.ask(delete)
+        with self._server.client() as redis, redis.pipeline() as pipeline:
+            for begin in range(0, len(deleted), PAGE):
+                pipeline.hdel(ROWS, *deleted[begin : begin + PAGE])
+                pipeline.zrem(ORDER, *deleted[begin : begin + PAGE])
+            return sum(pipeline.execute()[::2])
 
     def clear(self) -> int:
         """Delete all rows; return how many there were."""
-
-        def clear(redis: Any) -> int:
-            """Delete all in one go."""
-            with redis.pipeline() as pipeline:
-                pipeline.hlen(ROWS).unlink(ROWS, ORDER)
-                return int(pipeline.execute()[0])
-
-        return self._server.ask(clear)
+        with self._server.client() as redis, redis.pipeline() as pipeline:
+            pipeline.hlen(ROWS).unlink(ROWS, ORDER)
+            return int(pipeline.execute()[0])
 
     def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
         """Give rows (key, new key, new value) other keys and bytes, all or none; return how many there were.
@@ -258,30 +244,25 @@ class RedisStorage:
         """
         from redis import WatchError
 
-        def rewrite(redis: Any) -> int:
-            """Move all rows in one go, unless the rows are not those any more that the changes were made of."""
+        with self._server.client() as redis, redis.pipeline() as pipeline:
             move = redis.register_script(MOVE)
-            with redis.pipeline() as pipeline:
-                pipeline.watch(ROWS)
-                changed = list(changes())
-                pipeline.multi()
-                for change in changed:
-                    move(KEYS, change, client=pipeline)
+            pipeline.watch(ROWS)
+            changed = list(changes())
+            pipeline.multi()
+            for change in changed:
+                move(KEYS, change, client=pipeline)
+            try:
                 pipeline.execute()
+            except WatchError:
+                raise CacheError(
+                    f"{self.place}: others stored records meanwhile, so nothing was changed; do it while nobody does"
+                ) from None
             return len(changed)
-
-        try:
-            return self._server.ask(rewrite)
-        except CacheError as error:
-            if not isinstance(error.__cause__, WatchError):
-                raise
-            raise CacheError(
-                f"{self.place}: others stored records meanwhile, so nothing was changed; do it while nobody does"
-            ) from None
 
     def page(self, after: int, size: int) -> list[Row]:
         """Return the next rows after a place in the order, at most ``size``."""
-        found = self._server.ask(lambda redis: redis.register_script(READ)(KEYS, [after, size]))
+        with self._server.client() as redis:
+            found = redis.register_script(READ)(KEYS, [after, size])
         return [(int(place), _text(key), *(_read(row) if row else (None, 0.0))) for key, place, row in found]
 
     def readable_rows(self) -> Iterator[tuple[str, bytes | None, float]]:
@@ -290,25 +271,30 @@ class RedisStorage:
 
     def last(self) -> int:
         """Return the last place that is taken, or 0."""
-        found = self._server.ask(lambda redis: redis.zrange(ORDER, -1, -1, withscores=True))
+        with self._server.client() as redis:
+            found = redis.zrange(ORDER, -1, -1, withscores=True)
         return int(found[0][1]) if found else 0
 
     def starting(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; searched for by the server."""
         pattern = re.sub(r"([][*?\\^-])", r"\\\1", prefix) + "*"
-        found = self._server.ask(lambda redis: {key for key, _ in redis.hscan_iter(ROWS, pattern, SCANNED)})
+        with self._server.client() as redis:
+            found = {key for key, _ in redis.hscan_iter(ROWS, pattern, SCANNED)}
         return sorted(map(_text, found))[:limit]
 
     def __len__(self) -> int:
-        return int(self._server.ask(lambda redis: redis.hlen(ROWS)))
+        with self._server.client() as redis:
+            return int(redis.hlen(ROWS))
 
     def size(self) -> int:
         """Return about how many bytes all rows take in the server's memory, judged by a few of them."""
-        return sum(self._server.ask(lambda redis: [redis.memory_usage(key) or 0 for key in KEYS]))
+        with self._server.client() as redis:
+            return sum(redis.memory_usage(key) or 0 for key in KEYS)
 
     def risks(self) -> list[str]:
         """Return what may lose answers on this server as it is configured, each with its remedy."""
-        info = self._server.ask(lambda redis: redis.info())
+        with self._server.client() as redis:
+            info = redis.info()
         found = _eviction(info)
         if info.get("role") == "slave":
             found.append("it is a replica, which takes no answers: name the primary server")
@@ -319,7 +305,8 @@ class RedisStorage:
     def _warn_of_eviction(self) -> None:
         """Say once, before the first answer is stored, that the server may drop it."""
         try:
-            info = self._server.ask(lambda redis: redis.info())
+            with self._server.client() as redis:
+                info = redis.info()
         except CacheError:  # a user who may not ask for it; whatever else it is, storing says so
             return
         self._checked = True

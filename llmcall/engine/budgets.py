@@ -365,12 +365,9 @@ class RedisLedger(Ledger):
                 pipe.set(key, text)
             return result
 
-        def repeated(redis: Any) -> T:
-            """Repeat it until nobody disturbed it."""
+        with self._server.client() as redis:
             result: T = redis.transaction(once, key, value_from_callable=True)
-            return result
-
-        return self._server.ask(repeated)
+        return result
 
     def leave_to_parent(self) -> None:
         """Do nothing: redis-py makes connections of the process's own."""

@@ -20,13 +20,12 @@ from .storage import each_row
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..types import Record
-    from .storage import Change, Storage
+    from .storage import Change, NewRow, Storage
 
 __all__ = ["damaged_keys", "export", "load", "records_in_file", "rekey", "salvage"]
 
 CONFLICTS = ("keep", "replace", "raise")
 NAMED = 5  # keys that a message lists
-BATCH = 500  # records stored at a time
 
 
 def export(path: str | os.PathLike[str], records: Iterable[Record]) -> int:
@@ -56,7 +55,7 @@ def load(storage: Storage, source: str, records: list[Record], on_conflict: str)
     if conflicts:
         logger().warning("%s: %s have another answer in %s: %s", source, _listed(conflicts), storage.place, on_conflict)
     replaced = {record.cache_key for record in conflicts} if on_conflict == "replace" else set()
-    return storage.add_all((record.cache_key, pack(record), record.cache_key in replaced) for record in records)
+    return storage.add_all((record.cache_key, pack(record), record.cache_key in replaced, None) for record in records)
 
 
 def _conflicts(record: Record, storage: Storage) -> bool:
@@ -98,34 +97,22 @@ def salvage(storage: Storage, target: Storage) -> int:
         raise CacheError(f"{storage.place} holds no cache; name the damaged one's place")
     if os.path.realpath(target.place) == os.path.realpath(storage.place):
         raise CacheError(f"{storage.place} cannot be salvaged into itself; name a new directory")
-    sound: dict[str, None] = {}
-    batch: dict[str, tuple[bytes, float]] = {}
-    rows = 0
-    for key, packed, stored_at in _readable_rows(storage):
-        rows += 1
-        if packed is not None and _is_sound(key, packed):
-            sound[key] = None
-            batch[key] = packed, stored_at
-        if len(batch) == BATCH:
-            _add(target, batch)
-    _add(target, batch)
+    sound: set[str] = set()
+    count = 0
+
+    def sound_rows() -> Iterator[NewRow]:
+        """Yield what can be read, and count it."""
+        nonlocal count
+        for key, packed, stored_at in storage.readable_rows():
+            count += 1
+            if packed is not None and _is_sound(key, packed):
+                sound.add(key)
+                yield key, packed, False, stored_at
+
+    target.add_all(sound_rows())
     target.close()
-    _say_lost(storage, len(sound), rows)
+    _say_lost(storage, len(sound), count)
     return len(sound)
-
-
-def _readable_rows(storage: Storage) -> Iterator[tuple[str, bytes | None, float]]:
-    try:
-        yield from storage.readable_rows()
-    except CacheError as error:
-        raise CacheCorruptError(f"nothing of the cache {storage.place} can be read") from error
-
-
-def _add(target: Storage, batch: dict[str, tuple[bytes, float]]) -> None:
-    if batch:
-        times = {key: stored_at for key, (_, stored_at) in batch.items()}
-        target.add_all([(key, packed, False) for key, (packed, _) in batch.items()], times)
-        batch.clear()
 
 
 def _say_lost(storage: Storage, sound: int, rows: int) -> None:

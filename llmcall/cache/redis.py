@@ -23,7 +23,7 @@ from .storage import each_row
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from .storage import Change, Row
+    from .storage import Change, NewRow, Row
 
 __all__ = ["RedisServer", "RedisStorage"]
 
@@ -213,13 +213,13 @@ class RedisStorage:
         with self._server.client() as redis:
             return bool(redis.register_script(STORE)(KEYS, given))
 
-    def add_all(self, rows: Iterable[tuple[str, bytes, bool]], stored_at: Mapping[str, float] | None = None) -> int:
-        """Store many rows (key, value, whether it replaces what is there), all or none; return how many were stored."""
-        times, now = stored_at or {}, time.time()
+    def add_all(self, rows: Iterable[NewRow]) -> int:
+        """Store many rows, all or none; return how many were stored."""
+        now = time.time()
         with self._server.client() as redis, redis.pipeline() as pipeline:
             script = redis.register_script(STORE)
-            for key, value, replace in rows:
-                script(KEYS, [key, TIME.pack(times.get(key, now)) + value, int(replace)], client=pipeline)
+            for key, value, replaces, at in rows:
+                script(KEYS, [key, TIME.pack(now if at is None else at) + value, int(replaces)], client=pipeline)
             return sum(pipeline.execute())
 
     def delete(self, keys: Iterable[str]) -> int:

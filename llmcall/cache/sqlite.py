@@ -19,17 +19,17 @@ from ..errors import CacheCorruptError, CacheError
 from ..forks import around_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from .storage import Change, Row
+    from .storage import Change, NewRow, Row
 
 __all__ = ["DATABASE", "SqliteStorage", "make_directory"]
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
 LAST_MADE = "Settings_size_delete"  # the last thing that diskcache makes in a new database
 IGNORED = ".gitignore"
-UNQUOTED = frozenset("%?#\\")  # signs that mean something in an address of SQLite's
+QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})  # what means something in SQLite's addresses
 BUSY_SECONDS = 60.0
 PAGE = 500  # rows that salvage tries to read at a time
 
@@ -70,8 +70,8 @@ class SqliteStorage:
     is_near = True
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._reader: sqlite3.Connection | None = None
-        self._writer: sqlite3.Connection | None = None
+        self._open: dict[str, sqlite3.Connection] = {}  # "reader" and "writer"
+        weakref.finalize(self, _close, self._open).atexit = False  # a collector may take them before their owner
         self._written: tuple[int, int] | None = None  # which file the writer has open
         self._folder = os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))
         self._database = os.path.join(self._folder, DATABASE)
@@ -113,7 +113,7 @@ class SqliteStorage:
         try:
             reader, _ = self._connect("mode=ro", damaged=True)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            raise self._damaged(error) from error
+            raise CacheCorruptError(f"nothing of the cache {self.place} can be read: {error}") from error
         try:
             last = max((row[0] or 0 for query in (LAST, LAST_BY_INDEX) for row in _given(reader, query)), default=0)
             for first in range(1, last + 1, PAGE):
@@ -158,13 +158,13 @@ class SqliteStorage:
         """
         self._write(lambda writer: writer.execute(SET, (key, time.time(), value)).rowcount)
 
-    def add_all(self, rows: Iterable[tuple[str, bytes, bool]], stored_at: Mapping[str, float] | None = None) -> int:
-        """Store many rows (key, value, whether it replaces what is there), all or none; return how many were stored."""
-        times, now = stored_at or {}, time.time()
+    def add_all(self, rows: Iterable[NewRow]) -> int:
+        """Store many rows, all or none; return how many were stored."""
+        now = time.time()
         return self._change(
             lambda writer: sum(
-                writer.execute(SET if replaces else ADD, (key, times.get(key, now), value)).rowcount
-                for key, value, replaces in rows
+                writer.execute(SET if replaces else ADD, (key, now if at is None else at, value)).rowcount
+                for key, value, replaces, at in rows
             )
         )
 
@@ -190,22 +190,13 @@ class SqliteStorage:
     def close(self) -> None:
         """Close the handles; the next use opens them again."""
         with _writing, _reading:
-            self._forget()
-
-    def _forget(self) -> None:
-        for connection in (self._reader, self._writer):
-            if connection is not None:
-                connection.close()
-        self._reader = self._writer = None
-
-    def __del__(self) -> None:
-        self._forget()
+            _close(self._open)
 
     def _read(self, statement: str, *values: object) -> list[Any]:
         """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for a damaged one."""
         with _reading:
             try:
-                reader = self._reader or self._open_reader()
+                reader = self._open.get("reader") or self._open_reader()
                 return reader.execute(statement, values).fetchall() if reader else []
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes a damaged name
                 raise self._damaged(error) from error
@@ -224,22 +215,18 @@ class SqliteStorage:
         except sqlite3.OperationalError:
             # A directory that nobody may write has no room for the index of the write-ahead log.
             reader, made = self._connect("mode=ro&immutable=1")
-        if made:
-            self._reader = reader
-        else:  # another process is about to make it
+        if not made:  # another process is about to make it
             reader.close()
-        return self._reader
+            return None
+        self._open["reader"] = reader
+        return reader
 
     def _connect(self, options: str, *, damaged: bool = False) -> tuple[sqlite3.Connection, bool]:
         """Return a connection, and whether the database is as diskcache makes it.
 
         :param damaged: whether SQLite may read a file that was cut short.
         """
-        path = self._database
-        if not UNQUOTED.isdisjoint(path):
-            from urllib.parse import quote  # costs 3 ms
-
-            path = quote(path)
+        path = self._database.translate(QUOTED)
         connection = sqlite3.connect(
             f"file:{path}?{options}", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -283,10 +270,11 @@ class SqliteStorage:
         return self._write(change)
 
     def _current_writer(self) -> sqlite3.Connection:
-        if self._writer is not None and self._written == _identity(self._database):
-            return self._writer
+        writer = self._open.get("writer")
+        if writer is not None and self._written == _identity(self._database):
+            return writer
         with _reading:
-            self._forget()  # somebody deleted the directory: what is written to its open files is lost
+            _close(self._open)  # somebody deleted the directory: what is written to its open files is lost
         if os.path.exists(self._folder) and not os.path.isdir(self._folder):
             raise NotADirectoryError(self._is_a_file())
         make_directory(self._folder)
@@ -297,7 +285,7 @@ class SqliteStorage:
             writer.close()
             diskcache.Cache(self._folder, eviction_policy="none", cull_limit=0, size_limit=2**62, statistics=0).close()
             writer, _ = self._connect("mode=rw")
-        self._writer, self._written = writer, _identity(self._database)
+        self._open["writer"], self._written = writer, _identity(self._database)
         return writer
 
     def _is_a_file(self) -> str:
@@ -308,6 +296,11 @@ class SqliteStorage:
             f"the cache database {self._database} is damaged or cannot be read ({error}); "
             f"'llmcall cache salvage NEW_FOLDER --path {self._folder}' saves what can be read"
         )
+
+
+def _close(connections: dict[str, sqlite3.Connection]) -> None:
+    while connections:
+        connections.popitem()[1].close()
 
 
 def _given(reader: sqlite3.Connection, query: str, *values: int) -> list[Any]:
@@ -347,7 +340,7 @@ def _before_fork() -> None:
     _writing.acquire()
     _reading.acquire()
     for storage in list(_storages):
-        storage._forget()
+        _close(storage._open)
 
 
 def _after_fork() -> None:

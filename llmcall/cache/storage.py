@@ -9,17 +9,19 @@ from ..errors import CacheCorruptError
 from .record import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from ..types import Record
 
     # Of a row: its place in the order of storing, its key, its bytes (None where unreadable), and when it was stored.
     Row = tuple[int, str, bytes | None, float]
+    # Of a row to be stored: its key, its bytes, whether it replaces what is there, and when it was stored (None: now).
+    NewRow = tuple[str, bytes, bool, float | None]
     # Of a row that changes: its key, its key from now on, and its bytes from now on.
     Change = tuple[str, str, bytes]
 
-__all__ = ["CacheSource", "Change", "Row", "Storage", "each_row"]
+__all__ = ["CacheSource", "Change", "NewRow", "Row", "Storage", "each_row"]
 
 PAGE = 500  # rows read at a time
 
@@ -52,11 +54,8 @@ class Storage(Protocol):
     def set(self, key: str, value: bytes) -> None:
         """Store bytes under a key, in place of what is there; its place in the order stays."""
 
-    def add_all(self, rows: Iterable[tuple[str, bytes, bool]], stored_at: Mapping[str, float] | None = None) -> int:
-        """Store many rows (key, value, whether it replaces what is there), all or none; return how many were stored.
-
-        :param stored_at: when a key's bytes count as stored, where that is not now.
-        """
+    def add_all(self, rows: Iterable[NewRow]) -> int:
+        """Store many rows, all or none; return how many were stored."""
 
     def delete(self, keys: Iterable[str]) -> int:
         """Delete keys, all or none; return how many were there."""

@@ -97,7 +97,6 @@ class Cassette:
         self.replayed = 0
         self.namespaces: dict[str, str] | None = None
         self.file = file
-        self._is_read = self.mode != "rewrite" and os.path.exists(file) and os.path.getsize(file) > 0
         self.stored: Lines | None = None
         self._gained: dict[str, bytes] = {}  # as bytes, so that nobody shares a record
         # The first of the calls that each record answered: by the callers' scope paths, then by their places, no matter
@@ -112,7 +111,7 @@ class Cassette:
         self._process = os.getpid()
         self._writes_on = False
         self._writer: Writer | None = None
-        self._hash = _hash(file) if self.mode != "none" else None  # only what is written must be known
+        self._hash: Any = None  # of the file, where it may be written
 
     # Opening and closing
 
@@ -162,13 +161,16 @@ class Cassette:
         if any(each.file == file and each.is_mine() for each in open_cassettes()):
             raise CacheError(f"{self.path} is open already in this process; use one cassette for both, or two files")
         self._begin(file)
-        if not self._is_read:
+        content = _content(file)
+        if content and self.mode != "rewrite":
+            self.stored = format.Lines(content, file)
+            self._header = self.stored.settings
+            self.namespaces = self._header.get(NAMESPACES, {})
+            self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
+        else:
             self._header = header_of(namespaces=header_namespaces())
-            return
-        self.stored = format.read(file)
-        self._header = self.stored.settings
-        self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
-        self.namespaces = self._header.get(NAMESPACES, {})
+        if self.asks:
+            self._hash = hashlib.sha256(content)
 
     def stop(self, error: BaseException | None = None) -> None:
         """Write what it gained, at the last closing; a ``rewrite`` that failed leaves the old file.
@@ -192,7 +194,7 @@ class Cassette:
 
     def _is_changed(self) -> bool:
         if self.mode == "rewrite":
-            return self._error is None and bool(self.recorded or self._hash)
+            return self._error is None and (self.recorded > 0 or os.path.exists(self.file))
         return self.recorded > 0 or (self.asks and not self.is_complete and self._error is None)
 
     def _write(self, *, complete: bool) -> None:
@@ -202,14 +204,14 @@ class Cassette:
         if not self.is_complete:  # one order for what both recordings hold; what was not used stands at the end
             records.sort(key=lambda record: self._first.get(record.cache_key, UNUSED))
         with alone(os.path.dirname(self.file)):
-            if _digest(_hash(self.file)) != _digest(self._hash):
+            if hashlib.sha256(_content(self.file)).digest() != self._hash.digest():
                 raise CacheError(
                     f"{self.path} was written by another process while it was being recorded here; nothing of it is "
                     "overwritten. The answers are in the disk cache: record again, one process at a time"
                 )
             allow = config.settings().cassette_allow
             format.write(self.file, self._header, records, allow=allow, complete=complete)
-            self._hash = _hash(self.file)
+            self._hash = hashlib.sha256(_content(self.file))
 
     def _write_on(self, record: Record) -> None:
         """Add a record at the end of the file; whole and in order it is written when the cassette closes."""
@@ -221,8 +223,7 @@ class Cassette:
             lines = "".join(self._writer.lines(record)).encode()
             with open(self.file, "ab", buffering=0) as file:
                 file.write(lines)
-            if self._hash is not None:
-                self._hash.update(lines)
+            self._hash.update(lines)
 
     def is_mine(self) -> bool:
         """Return whether this process opened it: a forked one leaves the file to its parent."""
@@ -242,7 +243,7 @@ class Cassette:
     @property
     def asks(self) -> bool:
         """Return whether a request that is not recorded may be asked, and recorded."""
-        return self.mode in ("new", "rewrite") or (self.mode == "once" and not (self._is_read and self.is_complete))
+        return self.mode in ("new", "rewrite") or (self.mode == "once" and (self.stored is None or not self.is_complete))
 
     @property
     def reads_cache(self) -> bool:
@@ -270,7 +271,7 @@ class Cassette:
             return
         header = header_of(base, namespaces=header_namespaces())
         with self._lock:
-            if not self._agreed and not self._is_read:
+            if not self._agreed and self.stored is None:
                 self._header = header
             different = header_differences(self._header, header)
             if different:
@@ -286,13 +287,13 @@ class Cassette:
         """Return the next call's place in the order of the calls."""
         return (*position(), next(self._orders))
 
-    def find(self, request: Request, place: Place) -> Record | None:
-        """Return the recorded answer of a request, or ``None``.
+    def find(self, asked: Request | str, place: Place) -> Record | None:
+        """Return the recorded answer of a request, or the record of a key; ``None`` where there is none.
 
         :param place: of the call that it answers.
         :raises CacheError: in a forked process, where there is none: what it recorded would be lost.
         """
-        found = self._found(request, place)
+        found = self._found(asked, place)
         if found is None and self.asks and not self.is_mine():
             raise CacheError(
                 f"the cassette {self.path} is recorded by the process that this one was forked from, and would not "
@@ -300,10 +301,6 @@ class Cassette:
                 "home what it records, or open a cassette of its own in this process"
             )
         return found
-
-    def find_key(self, cache_key: str, place: Place) -> Record | None:
-        """Return the record of a key, or ``None``."""
-        return self._found(cache_key, place)
 
     def _found(self, asked: Request | str, place: Place) -> Record | None:
         key = asked if isinstance(asked, str) else asked.cache_key
@@ -446,17 +443,13 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
     return Cassette(path, mode)
 
 
-def _hash(path: str) -> Any:
-    """Return the hash of a file, to be gone on with, or ``None`` where there is none."""
+def _content(path: str) -> bytes:
+    """Return the bytes of a file; where there is none, it has none."""
     try:
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read())
-    except (FileNotFoundError, IsADirectoryError):
-        return None
-
-
-def _digest(hash: Any) -> bytes | None:
-    return None if hash is None else hash.digest()
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 # Which one is open
@@ -528,13 +521,9 @@ class ActiveCassette(NamedTuple):
     cassette: Cassette
     place: Place
 
-    def find(self, request: Request) -> Record | None:
-        """Return the recorded answer of the call's request, or ``None``."""
-        return self.cassette.find(request, self.place)
-
-    def find_key(self, cache_key: str) -> Record | None:
-        """Return the record of a key, or ``None``."""
-        return self.cassette.find_key(cache_key, self.place)
+    def find(self, asked: Request | str) -> Record | None:
+        """Return the recorded answer of the call's request, or the record of a key, or ``None``."""
+        return self.cassette.find(asked, self.place)
 
     def keep(self, record: Record) -> Record:
         """Take in an answer and return the one that counts: whatever was recorded first."""

@@ -22,9 +22,11 @@ import os
 import re
 import stat
 import threading
+from array import array
 from binascii import a2b_base64, b2a_base64
 from contextlib import contextmanager
 from hashlib import sha256
+from io import BytesIO
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -59,14 +61,6 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 
 _write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-
-
-def header(settings: dict[str, Any], *, complete: bool = True) -> dict[str, Any]:
-    """Return the first entry of a file.
-
-    :param complete: whether the recording came to its end.
-    """
-    return {"llmcall": VERSION, **({} if complete else {"complete": False}), "settings": settings}
 
 
 NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
@@ -473,7 +467,8 @@ def _bytes(base64: str) -> bytes:
 
 RESPONSE = b', "response": '  # what stands between a record's request and its response, as it is written here
 REFERS = b'"$', b'"\\u0024'  # what a line holds in which something stands for something else
-PARSED_BYTES = 16 * 1024 * 1024  # of the lines that are held as they were parsed too, about three times as large
+PARSED_BYTES = 8 * 1024 * 1024  # of a file whose lines are held as they were parsed too, about three times as large
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Lines:
@@ -482,8 +477,8 @@ class Lines:
     Every line is read and checked at the beginning, and kept as it is written; what it refers to is resolved when its
     record may be the one that is asked for. A record is built anew each time, so it is the caller's own.
 
-    :param lines: the lines as bytes.
-    :param name: what errors call the file.
+    :param data: all bytes of the file.
+    :param name: what errors call it.
     :ivar settings: those of the header.
     :ivar is_complete: whether the recording came to its end.
     :raises CacheCorruptError: for a damaged line, with its number; for a dangling reference, and for two answers to one
@@ -494,24 +489,23 @@ class Lines:
     settings: dict[str, Data]
     is_complete: bool = True
 
-    def __init__(self, lines: Iterable[bytes], name: str) -> None:
+    def __init__(self, data: bytes, name: str) -> None:
+        self._data = data
         self._name = name
         self._decoder = Decoder(self._requests())
-        self._resolving = 0  # the position of the record whose references are followed
         self._headed_at: int | None = None  # the number of the header's line
-        self._entries: list[tuple[int, bytes]] = []  # the line's number, and the line
+        self._begins = array("Q")  # of the records' lines, by position
         self._parsed: dict[int, dict[str, Any]] = {}  # by position: the first lines, until their records are built
-        self._room = PARSED_BYTES
-        self._heads: dict[int, int] = {}  # hash of all before the response -> first position in the entries
+        self._heads: dict[int, int] = {}  # hash of all before the response -> first position
         self._unkeyed: dict[int, list[int]] = {}  # by what :func:`_telling` says: positions without keys yet
         self._positions: dict[str, int] = {}
-        self._load(lines)
+        self._load()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._begins)
 
     def __iter__(self) -> Iterator[Record]:
-        for position in range(len(self._entries)):
+        for position in range(len(self)):
             record = self.record(position)
             if self._first(record, position) == position:
                 yield record
@@ -545,18 +539,19 @@ class Lines:
         """Return the first known position of a record's key; there the same answer must stand."""
         first = self._positions.setdefault(record.cache_key, position)
         if first != position and self.record(first).response != record.response:
-            raise self._at(self._entries[position][0], _two_answers(self._entries[first][0]))
+            raise self._at(self._number(position), self._two_answers(first))
         return first
 
-    def _load(self, lines: Iterable[bytes]) -> None:
-        number = 1
+    def _load(self) -> None:
+        number, end = 1, 0
         try:
             with without_collection():
-                for number, line in enumerate(lines, 1):
+                for number, line in enumerate(BytesIO(self._data), 1):
+                    begin, end = end, end + len(line)
                     if number == 1:
-                        line = line.removeprefix(b"\xef\xbb\xbf")
+                        line = line.removeprefix(BYTE_ORDER_MARK)
                     if line and not line.isspace():
-                        self._add(number, line, entry_of(line))
+                        self._add(number, begin, line)
             if self._headed_at is None:
                 raise _no_header()
         except CacheError as error:
@@ -567,14 +562,22 @@ class Lines:
     def _at(self, number: int, error: CacheError) -> CacheError:
         return type(error)(f"{self._name}:{number}: {error}")
 
-    def _add(self, number: int, line: bytes, entry: dict[str, Any]) -> None:
+    def _number(self, position: int) -> int:
+        return self._data.count(b"\n", 0, self._begins[position]) + 1
+
+    def _two_answers(self, first: int) -> CacheCorruptError:
+        line = self._number(first)
+        return CacheCorruptError(f"line {line} has another answer to the same request; remove one of the two lines")
+
+    def _add(self, number: int, begin: int, line: bytes) -> None:
+        entry = entry_of(line)
         if "llmcall" in entry:
             self.is_complete = self.is_complete and entry.get("complete", True)
             self._add_header(number, entry["settings"])
         elif self._headed_at is None:
             raise _no_header()
         elif "kind" in entry:
-            self._add_record(number, line, entry)
+            self._add_record(begin, line, entry)
         else:
             self._decoder.add_text(entry["text"], "\n".join(entry["lines"]))
 
@@ -588,39 +591,34 @@ class Lines:
                 "under different settings; keep one header and its records, and record the others again"
             )
 
-    def _add_record(self, number: int, line: bytes, entry: dict[str, Any]) -> None:
-        place = len(self._entries)
+    def _add_record(self, begin: int, line: bytes, entry: dict[str, Any]) -> None:
+        place = len(self)
         position = self._heads.setdefault(hash(line.partition(RESPONSE)[0]), place)
         if position < place:
-            same = self._parsed.get(position) or entry_of(self._entries[position][1])
+            same = self._entry(position)
             if all(same.get(name) == entry.get(name) for name in ("kind", "sample", "request")):
                 if same["response"] != entry["response"]:
-                    raise _two_answers(self._entries[position][0])
+                    raise self._two_answers(position)
                 return
         self._unkeyed.setdefault(_telling(entry["kind"], entry.get("sample"), entry["request"]), []).append(place)
-        self._entries.append((number, line))
-        self._room -= len(line)
-        if self._room > 0:
+        self._begins.append(begin)
+        if begin < PARSED_BYTES:
             self._parsed[place] = entry
 
-    def _requests(self) -> Iterator[dict[str, Any]]:
-        """Yield the requests of the chats, for those that refer to them.
+    def _entry(self, position: int) -> dict[str, Any]:
+        return self._parsed.get(position) or entry_of(self.line(position))
 
-        In turn from the record that is resolved backwards, since a history goes on from the one before, and from the
-        first on, since there stands what many begin with.
-        """
-        read = bytearray(len(self))
-        while (first := read.find(0)) >= 0:
-            before = read.rfind(0, first, self._resolving)
-            for position in {max(before, first), first}:
-                read[position] = 1
-                entry = self._parsed.get(position) or entry_of(self._entries[position][1])
-                if entry["kind"] == "chat":
-                    yield entry["request"]
+    def _requests(self) -> Iterator[dict[str, Any]]:
+        """Yield the requests of the chats, for those that refer to them."""
+        for position in range(len(self)):
+            entry = self._entry(position)
+            if entry["kind"] == "chat":
+                yield entry["request"]
 
     def line(self, position: int) -> bytes:
         """Return the line of a record, by its position in the file."""
-        return self._entries[position][1]
+        begin = self._begins[position]
+        return self._data[begin : self._data.find(b"\n", begin) + 1 or None]
 
     @property
     def texts(self) -> dict[str, str]:
@@ -629,23 +627,22 @@ class Lines:
 
     def record(self, position: int) -> Record:
         """Return a record, by its position in the file."""
-        number, line = self._entries[position]
-        entry = self._parsed.pop(position, None) or entry_of(line)
+        line, entry = self.line(position), self._entry(position)
+        self._parsed.pop(position, None)
         kind, sample, request, response = entry["kind"], entry.get("sample"), entry["request"], entry["response"]
         try:
             if REFERS[0] in line or REFERS[1] in line:
-                self._resolving = position
                 request = self._decoder.request(request) if kind == "chat" else self._decoder.data(request)
                 response = self._decoder.data(response)
             elif kind == "chat" and not is_inline(request.get("messages")):
                 request = self._decoder.data(request)  # others may refer to what was parsed
             key = key_of(kind, request, sample)
         except CacheError as error:
-            raise self._at(number, error) from None
+            raise self._at(self._number(position), error) from None
         except RecursionError:
-            raise self._at(number, _too_deep()) from None
+            raise self._at(self._number(position), _too_deep()) from None
         except (TypeError, ValueError) as error:
-            raise self._at(number, CacheCorruptError(f"its request is none: {error}")) from None
+            raise self._at(self._number(position), CacheCorruptError(f"its request is none: {error}")) from None
         return Record(key, kind, sample, request, response, entry.get("cost"))
 
 
@@ -670,10 +667,6 @@ def _no_header() -> CacheCorruptError:
 
 def _too_deep() -> CacheCorruptError:
     return CacheCorruptError("the line is nested too deeply")
-
-
-def _two_answers(line: int) -> CacheCorruptError:
-    return CacheCorruptError(f"line {line} has another answer to the same request; remove one of the two lines")
 
 
 def _telling(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:
@@ -710,7 +703,8 @@ class Writer:
     def header(self, settings: Mapping[str, Data], *, complete: bool = True) -> str:
         """Return the first line; see :func:`encode`."""
         secrets.refuse({"settings": dict(settings)}, self._allow, "the header")
-        line = line_of(header(ordered(dict(settings)), complete=complete))
+        incomplete = {} if complete else {"complete": False}
+        line = line_of({"llmcall": VERSION, **incomplete, "settings": ordered(dict(settings))})
         check_unicode(line, "the settings")
         return line
 
@@ -793,6 +787,4 @@ def write(
 def read(path: str | os.PathLike[str]) -> Lines:
     """Read a file; see :class:`Lines`. Its records are resolved when they are asked for."""
     with open(path, "rb") as file:
-        small = os.fstat(file.fileno()).st_size <= LINE_BYTES
-        lines = file if small else iter(lambda: file.readline(LINE_BYTES + 1), b"")
-        return Lines(lines, os.fspath(path))
+        return Lines(file.read(), os.fspath(path))

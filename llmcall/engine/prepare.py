@@ -458,7 +458,7 @@ def lookup(call: PreparedCall) -> Record | None:
     """
     cassette = call.cassette
     if cassette is not None:
-        record = followed(cassette.find(call.request), cassette.find_key)
+        record = followed(cassette.find(call.request), cassette.find)
         if record is not None:
             if call.refuses(record):
                 return lookup(call.anew())
@@ -477,7 +477,7 @@ def past_misfits(call: PreparedCall) -> PreparedCall:
     """Return a call that :func:`lookup` found no answer to, as the draw that it is to be recorded as."""
     record = None
     if call.cassette is not None:
-        record = followed(call.cassette.find(call.request), call.cassette.find_key)
+        record = followed(call.cassette.find(call.request), call.cassette.find)
     if record is None:
         record = call.stored()
     return call if record is None or not call.refuses(record) else past_misfits(call.anew())

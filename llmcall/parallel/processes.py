@@ -473,7 +473,7 @@ def session_for(state: bytes) -> Iterator[WorkerSession]:
 class CassetteEvent(NamedTuple):
     """Hold what was done with a cassette in a worker.
 
-    :param method: ``add``, ``find_key``, ``count_replay`` or ``agree``.
+    :param method: ``add``, ``find``, ``count_replay`` or ``agree``.
     :param arguments: the method's.
     :param scope: the scope path in which it was done, which decides the record's place among the others.
     """
@@ -505,17 +505,11 @@ class WorkerCassette(Cassette):
             self._settled.add(asking)
             self._tell_home("agree", None if base is None else base.without_keys())
 
-    def find(self, request: Request, place: Place) -> Record | None:
-        """Return the recorded answer of a request, or ``None``."""
-        return self._told_home(super().find(request, place), place)
-
-    def find_key(self, cache_key: str, place: Place) -> Record | None:
-        """Return the record of a key, or ``None``."""
-        return self._told_home(super().find_key(cache_key, place), place)
-
-    def _told_home(self, found: Record | None, place: Place) -> Record | None:
+    def find(self, asked: Request | str, place: Place) -> Record | None:
+        """Return the recorded answer of a request, or the record of a key; ``None`` where there is none."""
+        found = super().find(asked, place)
         if found is not None:
-            self._tell_home("find_key", found.cache_key, place)
+            self._tell_home("find", found.cache_key, place)
         return found
 
     def count_replay(self) -> None:

@@ -243,7 +243,9 @@ class Cassette:
     @property
     def asks(self) -> bool:
         """Return whether a request that is not recorded may be asked, and recorded."""
-        return self.mode in ("new", "rewrite") or (self.mode == "once" and (self.stored is None or not self.is_complete))
+        return self.mode in ("new", "rewrite") or (
+            self.mode == "once" and (self.stored is None or not self.is_complete)
+        )
 
     @property
     def reads_cache(self) -> bool:

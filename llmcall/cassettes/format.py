@@ -40,7 +40,7 @@ from ..text import check_unicode
 from ..types import Data, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..config.settings import Settings
     from ..types import Request
@@ -361,28 +361,19 @@ class Encoder:
 
 
 class Decoder:
-    """Decode the data of one file, whose texts were made known to it in any order.
+    """Decode the data of one file.
 
     What it is given to decode is never changed; what it returns is always new.
 
+    :param text_of: returns the text of a digest, or ``None``.
     :param requests: yields the encoded requests of the chats that others may refer to; read as far as needed.
-    :ivar texts: those that were made known, by their digests.
     """
 
-    def __init__(self, requests: Iterator[dict[str, Any]]) -> None:
-        self.texts: dict[str, str] = {}
+    def __init__(self, text_of: Callable[[str], str | None], requests: Iterator[dict[str, Any]]) -> None:
+        self._text_of = text_of
         self._requests = requests
         self._reading = threading.Lock()
         self._runs: dict[str, tuple[list[Any], int, int, str]] = {}
-
-    def add_text(self, digest: str, text: str) -> None:
-        """Make a text known.
-
-        :raises CacheCorruptError: where the digest is not the text's.
-        """
-        if digest_of(text) != digest:
-            raise CacheCorruptError(f"the text does not have the digest {digest[:64]}; {CHANGED}")
-        self.texts[digest] = text
 
     def request(self, encoded: dict[str, Any]) -> Data:
         """Decode the request of a chat with all its messages.
@@ -417,12 +408,13 @@ class Decoder:
         :param room: the characters that texts may still have: a short line can refer to a long one many times.
         """
         if sign == "$text" and isinstance(value, str):
-            if value not in self.texts:
+            text = self._text_of(value)
+            if text is None:
                 raise CacheCorruptError(f"it refers to the text {value[:64]}, which no line holds; {CHANGED}")
-            room[0] -= len(self.texts[value])
+            room[0] -= len(text)
             if room[0] < 0:
                 raise CacheCorruptError(f"the texts it refers to have more than {LINE_BYTES} characters; {CHANGED}")
-            return self.texts[value]
+            return text
         if sign == "$bytes" and isinstance(value, str):
             return _bytes(value)
         if sign == "$data" and isinstance(value, dict) and _stands_for_another(value):
@@ -492,10 +484,11 @@ class Lines:
     def __init__(self, data: bytes, name: str) -> None:
         self._data = data
         self._name = name
-        self._decoder = Decoder(self._requests())
+        self._decoder = Decoder(self._text, self._requests())
         self._headed_at: int | None = None  # the number of the header's line
         self._begins = array("Q")  # of the records' lines, by position
-        self._parsed: dict[int, dict[str, Any]] = {}  # by position: the first lines, until their records are built
+        self._texts: dict[str, int] = {}  # by their digests, where their lines begin
+        self._parsed: dict[int, dict[str, Any]] = {}  # by where they begin: the first lines, until records are built
         self._heads: dict[int, int] = {}  # hash of all before the response -> first position
         self._unkeyed: dict[int, list[int]] = {}  # by what :func:`_telling` says: positions without keys yet
         self._positions: dict[str, int] = {}
@@ -551,7 +544,10 @@ class Lines:
                     if number == 1:
                         line = line.removeprefix(BYTE_ORDER_MARK)
                     if line and not line.isspace():
-                        self._add(number, begin, line)
+                        entry = entry_of(line)
+                        if begin < PARSED_BYTES:
+                            self._parsed[begin] = entry
+                        self._add(number, begin, line, entry)
             if self._headed_at is None:
                 raise _no_header()
         except CacheError as error:
@@ -569,8 +565,7 @@ class Lines:
         line = self._number(first)
         return CacheCorruptError(f"line {line} has another answer to the same request; remove one of the two lines")
 
-    def _add(self, number: int, begin: int, line: bytes) -> None:
-        entry = entry_of(line)
+    def _add(self, number: int, begin: int, line: bytes, entry: dict[str, Any]) -> None:
         if "llmcall" in entry:
             self.is_complete = self.is_complete and entry.get("complete", True)
             self._add_header(number, entry["settings"])
@@ -579,7 +574,7 @@ class Lines:
         elif "kind" in entry:
             self._add_record(begin, line, entry)
         else:
-            self._decoder.add_text(entry["text"], "\n".join(entry["lines"]))
+            self._add_text(begin, entry["text"], "\n".join(entry["lines"]))
 
     def _add_header(self, number: int, settings: dict[str, Data]) -> None:
         if self._headed_at is None:
@@ -591,44 +586,54 @@ class Lines:
                 "under different settings; keep one header and its records, and record the others again"
             )
 
+    def _add_text(self, begin: int, digest: str, text: str) -> None:
+        if digest_of(text) != digest:
+            raise CacheCorruptError(f"the text does not have the digest {digest[:64]}; {CHANGED}")
+        self._texts.setdefault(digest, begin)
+
     def _add_record(self, begin: int, line: bytes, entry: dict[str, Any]) -> None:
         place = len(self)
         position = self._heads.setdefault(hash(line.partition(RESPONSE)[0]), place)
         if position < place:
-            same = self._entry(position)
+            same = self._entry(self._begins[position])
             if all(same.get(name) == entry.get(name) for name in ("kind", "sample", "request")):
                 if same["response"] != entry["response"]:
                     raise self._two_answers(position)
                 return
         self._unkeyed.setdefault(_telling(entry["kind"], entry.get("sample"), entry["request"]), []).append(place)
         self._begins.append(begin)
-        if begin < PARSED_BYTES:
-            self._parsed[place] = entry
 
-    def _entry(self, position: int) -> dict[str, Any]:
-        return self._parsed.get(position) or entry_of(self.line(position))
+    def _entry(self, begin: int) -> dict[str, Any]:
+        return self._parsed.get(begin) or entry_of(self._line(begin))
+
+    def _line(self, begin: int) -> bytes:
+        return self._data[begin : self._data.find(b"\n", begin) + 1 or None]
+
+    def _text(self, digest: str) -> str | None:
+        begin = self._texts.get(digest)
+        return None if begin is None else "\n".join(self._entry(begin)["lines"])
 
     def _requests(self) -> Iterator[dict[str, Any]]:
         """Yield the requests of the chats, for those that refer to them."""
-        for position in range(len(self)):
-            entry = self._entry(position)
+        for begin in self._begins:
+            entry = self._entry(begin)
             if entry["kind"] == "chat":
                 yield entry["request"]
 
     def line(self, position: int) -> bytes:
         """Return the line of a record, by its position in the file."""
-        begin = self._begins[position]
-        return self._data[begin : self._data.find(b"\n", begin) + 1 or None]
+        return self._line(self._begins[position])
 
-    @property
-    def texts(self) -> dict[str, str]:
-        """Return the texts that stand on lines of their own, by their digests."""
-        return self._decoder.texts
+    def text_line(self, digest: str) -> bytes:
+        """Return the line of a text, by its digest; empty where there is none."""
+        begin = self._texts.get(digest)
+        return b"" if begin is None else self._line(begin)
 
     def record(self, position: int) -> Record:
         """Return a record, by its position in the file."""
-        line, entry = self.line(position), self._entry(position)
-        self._parsed.pop(position, None)
+        begin = self._begins[position]
+        line, entry = self._line(begin), self._entry(begin)
+        self._parsed.pop(begin, None)
         kind, sample, request, response = entry["kind"], entry.get("sample"), entry["request"], entry["response"]
         try:
             if REFERS[0] in line or REFERS[1] in line:

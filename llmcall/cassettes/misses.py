@@ -84,9 +84,8 @@ class CassetteSource:
 
     def _search(self, digests: set[bytes]) -> None:
         assert self._lines is not None
-        known = self._lines.texts
-        texts = [known.get(digest.decode(), "").encode("utf-8", "replace") for digest in digests]
-        self._texts.update(zip(digests, holding(texts, self._probes), strict=True))
+        found = [self._lines.text_line(digest.decode()) for digest in digests]
+        self._texts.update(zip(digests, holding(found, self._probes), strict=True))
 
     def record(self, place: int) -> Record | None:
         """Return the record in a place, or ``None`` where it cannot be read."""

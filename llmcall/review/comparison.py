@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cassettes.format import without_collection
 from ..errors import CacheError
 from ..explain.differences import passages, pieces
+from ..requests.keys import key_of
 from ..text import OUTSIDE, brief, printable
 from ..tracebacks import short_traceback
 from ..types import Record, message_text
@@ -113,26 +114,15 @@ class Spread(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Hold a call of the first run and the call of the other one that belongs to it; either may be missing."""
+    """Hold a call of the first run and the call of the other one that belongs to it; either may be missing.
+
+    :param status: as of a :class:`Row`; empty where nothing is compared.
+    """
 
     place: int
     one: Record | None
-    other: Record | None
-    asks_the_same: bool = False
-
-
-class Asked:
-    """Stand for a call where two sequences are matched: equal where the requests are, hashed by what was asked last."""
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-        self._hash = hash((record.kind, record.prompt))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Asked) and _same_request(self._record, other._record)
+    other: Record | None = None
+    status: str = ""
 
 
 class Comparison:
@@ -177,7 +167,7 @@ class Comparison:
         self.renamed.update(renamed)
         pairs = {scope: list(_paired(ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}}
         rows = {scope: [_row(scope, pair, number) for pair in found] for scope, found in pairs.items()}
-        repeats = EarlierAnswers(pair for scope, found in pairs.items() for pair in _changed(found, rows[scope]))
+        repeats = EarlierAnswers(pair for found in pairs.values() for pair in found if pair.status == "changed")
         for scope, found in pairs.items():
             self.pairs += found
             self.rows += rows[scope]
@@ -191,18 +181,14 @@ class Comparison:
 
         JSON answers are counted by their value, texts as they are.
         """
-        answers: dict[tuple[str, int], Counter[str]] = {}
-        prompts: dict[tuple[str, int], str | None] = {}
+        found: dict[tuple[str, int], tuple[str | None, Counter[str]]] = {}
         for row in self.rows:
-            question = row.scope, row.place
             if row.status == "added":
                 continue
-            if question not in answers:
-                answers[question] = Counter([counted_value(row.answer)])
-                prompts[question] = row.prompt
+            _, answers = found.setdefault((row.scope, row.place), (row.prompt, Counter([counted_value(row.answer)])))
             if row.status != "missing":
-                answers[question][counted_value(row.other_answer)] += 1
-        return [Spread(*question, prompts[question], dict(found.most_common())) for question, found in answers.items()]
+                answers[counted_value(row.other_answer)] += 1
+        return [Spread(*place, prompt, dict(answers.most_common())) for place, (prompt, answers) in found.items()]
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rows as a pandas DataFrame."""
@@ -326,17 +312,16 @@ def _without(scope: str, first_level: bool) -> str:
 
 def _renamed(ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]]) -> dict[str, str]:
     """Return the actors of the other run that begin with the prompt of one actor of the first that it lacks."""
-    left, new = (
-        _by_first_prompt(one, [scope for scope in one if scope not in other])
-        for one, other in ((ours, theirs), (theirs, ours))
-    )
+    left, new = _by_first_prompt(ours, theirs), _by_first_prompt(theirs, ours)
     return {new[prompt]: left[prompt] for prompt in new if prompt in left}
 
 
-def _by_first_prompt(records: Mapping[str, list[Record]], scopes: Iterable[str]) -> dict[Asked, str]:
-    found: dict[Asked, list[str]] = {}
-    for scope in scopes:
-        found.setdefault(Asked(records[scope][0]), []).append(scope)
+def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> dict[str, str]:
+    """Return the actors that another run lacks, by the first prompts that no two of them share."""
+    found: dict[str, list[str]] = {}
+    for scope, records in run.items():
+        if scope not in other:
+            found.setdefault(_asked(records[0]), []).append(scope)
     return {prompt: scopes[0] for prompt, scopes in found.items() if len(scopes) == 1}
 
 
@@ -345,20 +330,30 @@ def _by_first_prompt(records: Mapping[str, list[Record]], scopes: Iterable[str])
 
 def _paired(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[Pair]:
     """Yield the calls of one actor in pairs."""
-    place = 0
+    begin = 0
     for one, other in zip(ours, theirs, strict=False):
         if not _same_request(one, other):
             break
-        yield Pair(place, one, other, asks_the_same=True)
-        place += 1
-    ours, theirs, begin = ours[place:], theirs[place:], place
-    matcher = difflib.SequenceMatcher(None, list(map(Asked, ours)), list(map(Asked, theirs)), autojunk=False)
+        yield _pair(begin, one, other)
+        begin += 1
+    ours, theirs = ours[begin:], theirs[begin:]
+    matcher = difflib.SequenceMatcher(None, list(map(_asked, ours)), list(map(_asked, theirs)), autojunk=False)
     for kind, i, i_end, j, j_end in matcher.get_opcodes():
         while i < i_end and j < j_end and (kind == "equal" or _alike(ours[i], theirs[j])):
-            yield Pair(begin + i, ours[i], theirs[j], asks_the_same=kind == "equal")
+            yield _pair(begin + i, ours[i], theirs[j])
             i, j = i + 1, j + 1
-        yield from (Pair(begin + place, ours[place], None) for place in range(i, i_end))
-        yield from (Pair(begin + place, None, theirs[place]) for place in range(j, j_end))
+        yield from (Pair(begin + place, ours[place], None, "missing") for place in range(i, i_end))
+        yield from (Pair(begin + place, None, theirs[place], "added") for place in range(j, j_end))
+
+
+def _pair(place: int, one: Record, other: Record) -> Pair:
+    is_same = _same_request(one, other) and same_answer(one, other)
+    return Pair(place, one, other, "same" if is_same else "changed")
+
+
+def _asked(record: Record) -> str:
+    """Return a text that is the same for equal requests only, whatever their draws."""
+    return key_of(record.kind, record.request, None)
 
 
 def _same_request(one: Record, other: Record) -> bool:
@@ -370,27 +365,17 @@ def _alike(one: Record, other: Record) -> bool:
 
 
 def _row(scope: str, pair: Pair, number: int) -> Row:
-    one, other = pair.one, pair.other
-    if one is None or other is None:
-        status = "added" if one is None else "missing"
-    else:
-        status = "same" if pair.asks_the_same and same_answer(one, other) else "changed"
-    prompt, answer = _told(one)
-    other_prompt, other_answer = (prompt, answer) if status == "same" else _told(other)
-    return Row(scope, pair.place, status, prompt, answer, other_prompt, other_answer, number)
-
-
-def _changed(pairs: Sequence[Pair], rows: Sequence[Row]) -> Iterator[tuple[Record, Record]]:
-    for pair, row in zip(pairs, rows, strict=True):
-        if row.status == "changed" and pair.one is not None and pair.other is not None:
-            yield pair.one, pair.other
+    told = _told(pair.one)
+    return Row(scope, pair.place, pair.status, *told, *(told if pair.status == "same" else _told(pair.other)), number)
 
 
 def _told(record: Record | None) -> tuple[str | None, str | None]:
     return (None, None) if record is None else (record.prompt, record.answer)
 
 
-def _answers(record: Record) -> list[str]:
+def _answers(record: Record | None) -> list[str]:
+    if record is None:
+        return []
     choices = record.response.get("choices")
     return [message_text(choice["message"]) for choice in choices] if choices else [record.answer]
 
@@ -400,12 +385,12 @@ def _answers(record: Record) -> list[str]:
 
 def _parting(rows: Sequence[Row], pairs: Sequence[Pair], repeats: EarlierAnswers) -> Parting | None:
     """Return where an actor's runs part, if they do: at the first row that is not the same, or repeats what was."""
-    for row, (_, one, other, asks_the_same) in zip(rows, pairs, strict=True):
-        if row.status == "same":
+    for row, (_, one, other, status) in zip(rows, pairs, strict=True):
+        if status == "same":
             continue
         if one is None or other is None:
-            return Parting(row.scope, row.place, row.status, row.prompt, row.other_prompt, row.run)
-        if asks_the_same:
+            return Parting(row.scope, row.place, status, row.prompt, row.other_prompt, row.run)
+        if _same_request(one, other):
             return Parting(row.scope, row.place, "draw", row.answer, row.other_answer, row.run)
         if repeats.normalized(one.request) != repeats.normalized(other.request):
             return Parting(row.scope, row.place, *_difference(one.request, other.request), row.run)
@@ -446,13 +431,13 @@ def _text(value: Any) -> str:
 class EarlierAnswers:
     """Take the answers that two runs gave at the same place for one another, in the prompts that repeat them.
 
-    :param changed: the calls of both runs that differ.
+    :param changed: the calls that differ.
     """
 
-    def __init__(self, changed: Iterable[tuple[Record, Record]]) -> None:
+    def __init__(self, changed: Iterable[Pair]) -> None:
         self._same_as: dict[str, str] = {}
-        for one, other in changed:
-            for ours, theirs in zip(_answers(one), _answers(other), strict=False):
+        for pair in changed:
+            for ours, theirs in zip(_answers(pair.one), _answers(pair.other), strict=False):
                 ours, theirs = self._first(ours), self._first(theirs)
                 if ours != theirs:
                     self._same_as[theirs] = ours

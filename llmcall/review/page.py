@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..text import OUTSIDE, visible
-from .comparison import WHY, counted_value
+from .comparison import WHY, Pair, counted_value
 from .conversations import grouped, message_key, messages_of, said_of, shown_data
 
 if TYPE_CHECKING:
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["page"]
 
 LEAST_COST = 0.000001  # USD
-
-
-class Cell(NamedTuple):
-    """Hold a call of the run and the call of the other one that belongs to it; either may be missing."""
-
-    one: Record | None
-    other: Record | None = None
-    status: str = ""
-    place: int = 0
 
 
 def page(run: Run, other: Run | None = None, comparison: Comparison | None = None, *, sample: int | None = None) -> str:
@@ -85,23 +76,23 @@ def _name(run: Run) -> str:
 # What is shown
 
 
-def _cells(run: Run, comparison: Comparison | None) -> dict[str, list[Cell]]:
+def _cells(run: Run, comparison: Comparison | None) -> dict[str, list[Pair]]:
     """Return the calls of each actor."""
     if comparison is None:
-        return {scope: [Cell(record) for record in records] for scope, records in run.by_actor().items()}
-    found: dict[str, list[Cell]] = {}
-    for row, (place, one, other, _) in zip(comparison.rows, comparison.pairs, strict=True):
-        found.setdefault(row.scope, []).append(Cell(one, other, row.status, place))
+        return {scope: [Pair(0, record) for record in records] for scope, records in run.by_actor().items()}
+    found: dict[str, list[Pair]] = {}
+    for row, pair in zip(comparison.rows, comparison.pairs, strict=True):
+        found.setdefault(row.scope, []).append(pair)
     return found
 
 
-def _sampled(actors: Mapping[str, list[Cell]], most: int) -> dict[str, list[Cell]]:
+def _sampled(actors: Mapping[str, list[Pair]], most: int) -> dict[str, list[Pair]]:
     """Return the calls of actors that stand evenly among all, so many that they have at most so many calls."""
     names, total = list(actors), sum(map(len, actors.values()))
     if total <= most:
         return dict(actors)
     count = min(len(names), max(1, most * len(names) // total))
-    shown: dict[str, list[Cell]] = {}
+    shown: dict[str, list[Pair]] = {}
     left = most
     for number in range(count):
         name = names[number * len(names) // count]
@@ -112,7 +103,7 @@ def _sampled(actors: Mapping[str, list[Cell]], most: int) -> dict[str, list[Cell
     return shown
 
 
-def _how_sampled(actors: Mapping[str, list[Cell]], shown: Mapping[str, list[Cell]]) -> str:
+def _how_sampled(actors: Mapping[str, list[Pair]], shown: Mapping[str, list[Pair]]) -> str:
     calls, all_calls = (sum(map(len, each.values())) for each in (shown, actors))
     return (
         f"A sample: {calls:,} of {all_calls:,} calls, of {len(shown):,} of {len(actors):,} actors, "
@@ -173,7 +164,7 @@ CALL = ("title", "parameters", "draw", "node", "new", "answers", "input", "outpu
 class _Data:
     """Gather what the page's script is given: tables whose entries refer to one another by their places."""
 
-    def __init__(self, runs: list[list[Call]], actors: Mapping[str, list[Cell]], comparison: Comparison | None) -> None:
+    def __init__(self, runs: list[list[Call]], actors: Mapping[str, list[Pair]], comparison: Comparison | None) -> None:
         self._texts: dict[str, int] = {}
         self._messages: dict[Said, int] = {}
         self._message_of: dict[str, int] = {}  # by the key of the message
@@ -259,7 +250,7 @@ class _Data:
         return found
 
 
-def _parted(actors: Mapping[str, list[Cell]], comparison: Comparison | None) -> dict[int, tuple[str, str]]:
+def _parted(actors: Mapping[str, list[Pair]], comparison: Comparison | None) -> dict[int, tuple[str, str]]:
     """Return, by the number of the cell at which an actor's runs part, why they do and what differs there."""
     found: dict[int, tuple[str, str]] = {}
     partings = {parting.scope: parting for parting in comparison.parted} if comparison else {}

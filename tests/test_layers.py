@@ -31,10 +31,8 @@ LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in 
 CATCH_ALL = {
     "cli.main._run": "the program's exception is printed as Python prints it",
     "clients.base.LLMClient.send_message": "_failed raises all but an APIError again",
-    "clients.base.LLMClient.asend_message": "_failed raises all but an APIError again",
-    "clients.base.LLMClient.get_embedding": "_failed raises all but an APIError again",
-    "clients.base.LLMClient.aget_embedding": "_failed raises all but an APIError again",
-    "clients.base.LLMClient._streamed": "_failed raises all but an APIError again",
+    "clients.base.LLMClient._embedded": "_failed raises all but an APIError again",
+    "clients.base.LLMClient._answered": "_failed raises all but an APIError again",
     "parallel.processes._outcome": "the error travels to the run, where on_error decides",
     "engine.drivers.drive_stream": "the flow gets it thrown in, and raises it",
     "engine.drivers.adrive_stream": "the flow gets it thrown in, and raises it",

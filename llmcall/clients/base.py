@@ -305,29 +305,13 @@ class LLMClient:
     @overload
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None: ...
 
+    @short_traceback
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop; arguments, reply and errors as of :meth:`send_message`."""
-        __tracebackhide__ = True
-        call = None
-        try:
-            call = prepare_chat(self, current_messages, arguments)
-            record = await self._alookup(call)
-            if record is not None:
-                return self._hit(record, call)  # type: ignore[no-any-return]
-            from ..engine.call import answer
-            from ..engine.drivers import adrive
+        from ..engine.drivers import adrive
 
-            return self._reply(await adrive(answer(call)), call)  # type: ignore[no-any-return]
-        except BaseException as error:
-            return self._failed(error, call)  # type: ignore[no-any-return]
-
-    async def _alookup(self, call: PreparedCall) -> Record | None:
-        """Look a call up: in line where that takes microseconds, else in a thread."""
-        if self.cache.storage.is_near:
-            return lookup(call)
-        import asyncio
-
-        return await asyncio.to_thread(lookup, call)
+        call = prepare_chat(self, current_messages, arguments)
+        return await adrive(self._answered(call))
 
     @short_traceback
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
@@ -339,7 +323,7 @@ class LLMClient:
         from .streams import Stream
 
         call = prepare_chat(self, current_messages, arguments)
-        return Stream(self._streamed(call), call)
+        return Stream(self._answered(call, stream=True), call)
 
     @short_traceback
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
@@ -347,23 +331,26 @@ class LLMClient:
         from .streams import AsyncStream
 
         call = prepare_chat(self, current_messages, arguments)
-        return AsyncStream(self._streamed(call), call)
+        return AsyncStream(self._answered(call, stream=True), call)
 
-    def _streamed(self, call: PreparedCall) -> Flow[Any]:
-        """Emit the pieces of an answer, and return the reply."""
-        from ..engine.call import answer
+    def _answered(self, call: PreparedCall, stream: bool = False) -> Flow[Any]:
+        """Return the reply; of a stream, emit its pieces before."""
         from ..engine.drivers import Emit, look
-        from ..responses.streaming import text_pieces
 
         try:
             record = yield from look(self.cache, partial(lookup, call))
             if record is None:
-                return self._reply((yield from answer(call, stream=True)), call)
-            for piece in text_pieces(record.response):
-                yield Emit(piece)
+                from ..engine.call import answer
+
+                return self._reply((yield from answer(call, stream=stream)), call)
+            if stream:
+                from ..responses.streaming import text_pieces
+
+                for piece in text_pieces(record.response):
+                    yield Emit(piece)
             return self._hit(record, call)
         except BaseException as error:
-            return self._failed(error, call, returning=False)
+            return self._failed(error, call, returning=not stream)
 
     def _hit(self, record: Record, call: PreparedCall) -> Any:
         """Count a recorded answer, and return its reply."""
@@ -437,11 +424,12 @@ class LLMClient:
         :raises ContextLengthError: where the context is too long and no model is left to ask.
         """
         from ..engine.call import answer, is_cut
+        from ..engine.drivers import look
 
         call = prepare_chat(self, messages, {**arguments, "cache": False} if fresh else arguments)
         call = call._replace(cassette=None) if fresh else call
         try:
-            record = None if fresh else lookup(call)
+            record = None if fresh else (yield from look(self.cache, partial(lookup, call)))
             if record is None or is_cut(record.response, call.request):
                 outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
             else:
@@ -473,15 +461,9 @@ class LLMClient:
         :returns: one list of numbers, each rounded to float32, or one list for each text; ``None`` where the call
             failed for good and ``on_error`` is ``"none"``.
         """
-        from ..engine.call import embed
         from ..engine.drivers import drive
 
-        calls = prepare_embeddings(self, text, model, arguments)
-        try:
-            vectors = drive(embed(calls))
-        except BaseException as error:
-            return self._failed(error, calls[0])  # type: ignore[no-any-return]
-        return vectors[0] if isinstance(text, str) else vectors
+        return drive(self._embedded(text, model, arguments))  # type: ignore[no-any-return]
 
     @overload
     async def aget_embedding(self, text: str, model: str | None = None, **arguments: Any) -> list[float] | None: ...
@@ -495,14 +477,18 @@ class LLMClient:
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop; as :meth:`get_embedding`."""
-        from ..engine.call import embed
         from ..engine.drivers import adrive
+
+        return await adrive(self._embedded(text, model, arguments))
+
+    def _embedded(self, text: Any, model: str | None, arguments: dict[str, Any]) -> Flow[Any]:
+        from ..engine.call import embed
 
         calls = prepare_embeddings(self, text, model, arguments)
         try:
-            vectors = await adrive(embed(calls))
+            vectors = yield from embed(calls)
         except BaseException as error:
-            return self._failed(error, calls[0])  # type: ignore[no-any-return]
+            return self._failed(error, calls[0])
         return vectors[0] if isinstance(text, str) else vectors
 
     def count_tokens(self, messages_or_text: Any, model: str | None = None) -> TokenCount:

@@ -356,15 +356,23 @@ class _FileReader:
         sections = read_config(path)
         for key, text in sections.get("OpenAI", {}).items():
             self.put_ancestor(key, text)  # first: our own keys go before them
+        named: dict[str, dict[str, Any]] = {}
         for section, pairs in sections.items():
-            if section in TABLES:
-                self.put_table(section, pairs)
-            elif section in SECTIONS.values():
+            kind, _, name = section.partition(" ")
+            if kind in NAMED:
+                named.setdefault(kind, {})[name] = self.fields(kind, name, pairs)
+            elif section in TABLES:
+                place, row = f"{self.where}, [{section}]", SETTINGS[TABLES[section]]
+                self.put(
+                    row, {name: self.expanded(row, text, f"{place} {name}") for name, text in pairs.items()}, place
+                )
+            else:
                 self.put_section(section, pairs)
-        for kind, name in (("Endpoint", "endpoints"), ("Model", "models")):
-            named = {section.partition(" ")[2]: section for section in sections if section.startswith(f"{kind} ")}
-            if named:
-                self.put_named(kind, SETTINGS[name], {name: sections[section] for name, section in named.items()})
+        if "Model" in named:
+            self.put(SETTINGS["models"], named["Model"], self.where)
+        if "Endpoint" in named:
+            endpoints = [{"name": name, **fields} for name, fields in named["Endpoint"].items()]
+            self.put(SETTINGS["endpoints"], endpoints, self.where)
 
     def put(self, row: Setting, value: Any, place: str) -> None:
         """Check a value and put it into the layer."""
@@ -389,23 +397,6 @@ class _FileReader:
             elif section != "OpenAI" or key not in {*ANCESTOR_KEYS, *IGNORED_ANCESTOR_KEYS}:
                 warn_once(f"{place}: there is no such key{nearest(key, rows)}")
 
-    def put_table(self, section: str, pairs: Mapping[str, str]) -> None:
-        """Put a section whose keys are names of the user's."""
-        place, row = f"{self.where}, [{section}]", SETTINGS[TABLES[section]]
-        found = {name: self.expanded(row, text, f"{place} {name}") for name, text in pairs.items()}
-        self.put(row, found, place)
-
-    def put_named(self, kind: str, row: Setting, sections: Sections) -> None:
-        """Put what the sections [KIND NAME] say, by their names."""
-        found = {name: self.fields(kind, name, pairs) for name, pairs in sections.items()}
-        if kind == "Model":
-            self.put(row, found, self.where)
-            return
-        for name, fields in found.items():
-            if "models" not in fields:
-                warn_once(f"{self.where}, [Endpoint {name}]: without MODELS this endpoint is never used")
-        self.put(row, [{"name": name, **fields} for name, fields in found.items()], self.where)
-
     def fields(self, kind: str, name: str, pairs: Mapping[str, str]) -> dict[str, Any]:
         """Return a named section's values by their names in code."""
         found = {}
@@ -415,6 +406,8 @@ class _FileReader:
                 warn_once(f"{place}: there is no such key{nearest(key, map(str.upper, NAMED[kind]))}")
             elif text.strip():
                 found[row.name] = self.expanded(row, text, place)
+        if kind == "Endpoint" and "models" not in found:
+            warn_once(f"{self.where}, [Endpoint {name}]: without MODELS this endpoint is never used")
         return found
 
     def put_ancestor(self, key: str, text: str) -> None:

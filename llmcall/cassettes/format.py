@@ -51,7 +51,6 @@ __all__ = [
 ]  # fmt: skip
 
 VERSION = 1
-LINE_BYTES = 256 * 1024 * 1024
 KINDS = ("chat", "embedding", "function", "http")
 RECORD = frozenset(("kind", "sample", "request", "response", "cost"))
 RESTORE = "take the line from version control, or remove it and record again"
@@ -145,8 +144,6 @@ def _damaged(what: str) -> CacheCorruptError:
 
 
 def _parsed(line: bytes) -> Any:
-    if len(line) > LINE_BYTES:
-        raise _damaged(f"the line is longer than {LINE_BYTES} bytes")
     try:
         entry = _read_json(line.decode())
         if b"\\u" in line and _SURROGATE.search(line):
@@ -171,18 +168,11 @@ def _not_json(line: bytes, error: ValueError) -> CacheCorruptError:
     return _damaged(f"the line is not JSON{cut} ({error})")
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not isfinite(number):
-        raise ValueError(f"the number {digits[:20]} is too large")
-    return number
-
-
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_read_json = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number).decode
+_read_json = json.JSONDecoder(parse_constant=_no_number).decode
 
 
 def _check_header(entry: dict[str, Any]) -> None:
@@ -263,7 +253,7 @@ def _stands_for_another(data: dict[str, Any]) -> bool:
 def _reference(item: Any) -> str | None:
     """Return the digest of ``{"$messages": digest}``, and ``None`` of anything else."""
     digest = item.get("$messages") if isinstance(item, dict) and len(item) == 1 else None
-    return digest if isinstance(digest, str) else None
+    return digest if isinstance(digest, str) and digest else None
 
 
 def is_inline(messages: Any) -> bool:
@@ -391,60 +381,48 @@ class Decoder:
 
     def data(self, encoded: Any) -> Data:
         """Decode data other than a chat's request; see :meth:`request`."""
-        return self._data(encoded, [LINE_BYTES])
-
-    def _data(self, encoded: Any, room: list[int]) -> Data:
         if isinstance(encoded, dict):
             if _stands_for_another(encoded):
-                return self._meant(*next(iter(encoded.items())), room)
-            return {name: self._data(item, room) if type(item) in NESTED else item for name, item in encoded.items()}
+                return self._meant(*next(iter(encoded.items())))
+            return {name: self.data(item) if type(item) in NESTED else item for name, item in encoded.items()}
         if isinstance(encoded, list):
-            return [self._data(item, room) if type(item) in NESTED else item for item in encoded]
+            return [self.data(item) if type(item) in NESTED else item for item in encoded]
         return encoded
 
-    def _meant(self, sign: str, value: Any, room: list[int]) -> Data:
-        """Return what an object stands for.
-
-        :param room: the characters that texts may still have: a short line can refer to a long one many times.
-        """
+    def _meant(self, sign: str, value: Any) -> Data:
+        """Return what an object stands for."""
         if sign == "$text" and isinstance(value, str):
             text = self._text_of(value)
             if text is None:
                 raise CacheCorruptError(f"it refers to the text {value[:64]}, which no line holds; {CHANGED}")
-            room[0] -= len(text)
-            if room[0] < 0:
-                raise CacheCorruptError(f"the texts it refers to have more than {LINE_BYTES} characters; {CHANGED}")
             return text
         if sign == "$bytes" and isinstance(value, str):
             return _bytes(value)
         if sign == "$data" and isinstance(value, dict) and _stands_for_another(value):
-            return {name: self._data(item, room) for name, item in value.items()}
+            return {name: self.data(item) for name, item in value.items()}
         raise CacheCorruptError(f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}')
 
     def _run(self, digest: str) -> list[Any]:
         """Collect the messages of a run, which may go on from another one, and that from a third."""
-        messages, begin, end, before = self._known(digest)
-        pieces = [messages[begin:end]]
-        while before:
-            messages, begin, end, before = self._known(before)
+        pieces = []
+        while digest:
+            messages, begin, end, digest = self._known(digest)
             pieces.append(messages[begin:end])
         return [message for piece in reversed(pieces) for message in piece]
 
     def _known(self, digest: str) -> tuple[list[Any], int, int, str]:
-        if digest not in self._runs:
-            with self._reading:
-                self._read_to(digest)
-        return self._runs[digest]
-
-    def _read_to(self, digest: str) -> None:
-        while digest not in self._runs:
-            encoded = next(self._requests, None)
-            if encoded is None:
-                raise CacheCorruptError(f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}")
-            messages: Any = encoded.get("messages")
-            if not is_inline(messages):
-                for run, begin, end, before in _chains(messages):
-                    self._runs.setdefault(run, (messages, begin, end, before))
+        with self._reading:
+            while digest not in self._runs:
+                encoded = next(self._requests, None)
+                if encoded is None:
+                    raise CacheCorruptError(
+                        f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}"
+                    )
+                messages: Any = encoded.get("messages")
+                if not is_inline(messages):
+                    for run, begin, end, before in _chains(messages):
+                        self._runs.setdefault(run, (messages, begin, end, before))
+            return self._runs[digest]
 
 
 def _bytes(base64: str) -> bytes:

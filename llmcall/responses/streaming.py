@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Assembler", "EventStreamDecoder", "append", "read_object", "text_pieces"]
 
-# Bytes of an answer, after the decoding of gzip. It is what a line of a cassette may have; 2,048 embeddings of 3,072
-# numbers, the most that OpenAI gives at once, have about half of it.
+# Bytes of an answer, after the decoding of gzip: 2,048 embeddings of 3,072 numbers, the most that OpenAI gives at once,
+# have about half of it.
 LARGEST = 256 * 2**20
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no data

@@ -95,23 +95,19 @@ def played(client: ScriptedClient, *, until: int = 99) -> list[str]:
 # Modes
 
 
-def test_none_and_once_only_read_what_is_there() -> None:
-    """``none`` never writes; ``once``, the default, records where there is no file."""
+@pytest.mark.parametrize("mode", ["once", "new"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_recording_where_nothing_is_recorded(mode: str, empty: bool) -> None:
+    """``none`` never writes; ``once``, the default, and ``new`` record where there is no file, or an empty one."""
+    if empty:
+        Path(PATH).touch()
+    with pytest.raises(CacheMissError), cassette(PATH, mode="none"):
+        said(counting())
+    assert Path(PATH).exists() is empty and cassette(PATH).mode == "once"
     client = counting()
-    with cassette(PATH, mode="none"), pytest.raises(CacheMissError):
-        said(client)
-    assert not Path(PATH).exists()
-    for _ in range(2):
-        with cassette(PATH) as tape:
-            assert (tape.mode, said(client), said(client, "Bye")) == ("once", "answer 1", "answer 2")
-    before = Path(PATH).read_bytes()
-    for mode in ("none", "once"):
-        with cassette(PATH, mode=mode) as tape:
-            assert said(client) == "answer 1"
-            with pytest.raises(CacheMissError):
-                said(client, "Other")
-        assert (Path(PATH).read_bytes(), tape.replayed, tape.recorded) == (before, 1, 0)
-    assert (len(client.requests), asked_in()) == (2, ["Hi", "Bye"])
+    with cassette(PATH, mode=mode) as tape:
+        assert [said(client), said(client, "Bye"), said(client)] == ["answer 1", "answer 2", "answer 1"]
+    assert (asked_in(), tape.recorded, tape.replayed) == (["Hi", "Bye"], 2, 1)
 
 
 def test_new_adds_what_is_missing() -> None:
@@ -161,13 +157,14 @@ def test_the_cassette_s_mode_decides(mode: str, cache_mode: str, past_cache: boo
 def test_a_cassette_that_only_reads_asks_nobody(mode: str, cache_mode: str) -> None:
     """Where the cassette only reads, neither the model nor the disk cache answers, whatever the cache's mode."""
     taped("Hi")
+    before = Path(PATH).read_bytes()
     said(ScriptedClient(["cached"], cache_mode="auto"), "new")
     client = counting(cache_mode=cache_mode)
-    with cassette(PATH, mode=mode):
+    with cassette(PATH, mode=mode) as tape:
         assert said(client) == said(client, cache=False) == "recorded Hi"
         with pytest.raises(CacheMissError):
             said(client, "new")
-    assert not client.requests
+    assert (Path(PATH).read_bytes(), tape.replayed, tape.recorded, client.requests) == (before, 2, 0, [])
 
 
 def test_what_is_recorded_is_in_the_disk_cache_too() -> None:
@@ -252,17 +249,6 @@ def test_a_notebook_s_cassette_is_written_as_it_goes() -> None:
     assert Path(PATH).read_bytes() == Path("block.jsonl").read_bytes()
     with cassette("killed.jsonl") as again:
         assert (played(echoing()), again.replayed) == (expected, 4)
-
-
-def test_an_empty_file_is_not_corrupt() -> None:
-    """An empty file is recorded by "once" and "new", and misses in "none"."""
-    for mode in ("once", "new"):
-        Path(PATH).write_bytes(b"")
-        with pytest.raises(CacheMissError), cassette(PATH, mode="none"):
-            said(echoing())
-        with cassette(PATH, mode=mode):
-            said(echoing())
-        assert asked_in() == ["Hi"]
 
 
 def test_nothing_gained_leaves_the_file_alone() -> None:

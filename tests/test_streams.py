@@ -261,6 +261,30 @@ def test_leaving_a_stream_early(how: str) -> None:
     assert type(outcome).__name__ == expected[how]
 
 
+def test_a_stream_left_in_the_last_step_of_an_event_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """The event loop closes the transport's generator at its end, and the stream is not in its way."""
+    closed = []
+
+    class Closing(llmcall.LLMClient):
+        def send(self, request: Any, timeout: float | None) -> Any:
+            raise AssertionError("send() was called")
+
+        async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[Any]:
+            try:
+                for each in TWO_COINS:
+                    yield each
+            finally:
+                await asyncio.sleep(0)
+                closed.append(True)
+
+    async def main() -> None:
+        async for _ in Closing().astream_message(QUESTION):
+            break
+
+    asyncio.run(main())
+    assert (closed, [record.getMessage() for record in caplog.records if record.name == "asyncio"]) == ([True], [])
+
+
 def test_a_transport_that_streams_in_threads() -> None:
     """Chunks of a transport without an asynchronous way come one by one, and its generator is closed at the end."""
     closed = []

@@ -249,8 +249,11 @@ class Close(NamedTuple):
             self.chunks.close()
 
     async def aperform(self) -> None:
-        """Close it, where it can be."""
-        if hasattr(self.chunks, "aclose"):
+        """Close it, where it can be, unless the event loop does: at its end it closes all generators at once."""
+        import asyncio
+
+        await asyncio.sleep(0)  # lets the event loop begin
+        if hasattr(self.chunks, "aclose") and not getattr(self.chunks, "ag_running", False):
             await self.chunks.aclose()
 
 

@@ -261,13 +261,13 @@ def test_a_broken_pool() -> None:
     assert caught.value.results == [None]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("on_error", ["raise", "none"])
+@pytest.mark.parametrize("on_error", ["raise", "none", "return"])
 def test_an_executor_that_is_shut_down(on_error: str) -> None:
     """What it cancelled is said, with the item and the remedy, whatever becomes of an item's own errors."""
     submitted = threading.Event()
 
     def items() -> Iterator[str]:
-        yield from "ab"
+        yield from "abc"
         submitted.set()
 
     def work(item: str) -> None:
@@ -280,6 +280,7 @@ def test_an_executor_that_is_shut_down(on_error: str) -> None:
     ):
         llmcall.map(work, items(), executor=executor, workers=2, on_error=on_error)
     assert "let the map end before the executor is shut down" in str(caught.value)
+    assert caught.value.results == [None]  # type: ignore[attr-defined]
     if sys.version_info >= (3, 11):
         assert caught.value.__notes__[0].startswith("item 2 ('b'): 1 done")
 

@@ -420,17 +420,14 @@ class _Run:
                 self._bar.refresh()
                 self._group.stop.check()
         task, outcome = self._taken()
-        error = outcome.error
-        if error is not None:
-            self._bar.failed += 1
-            if self._on_error == "raise" or isinstance(error, ALWAYS_RAISED) or not isinstance(error, Exception):
-                self._failed = task
-                raise error
-            if self._on_error == "none":
-                words = item_words(task.item, task.position, self._count)
-                logging.getLogger("llmcall").error("%s failed: %s: %s", words, type(error).__name__, error)
+        if outcome.error is not None and self._ends_run(outcome.error):
+            self._failed = task
+            raise outcome.error
         if self._put(task, outcome):
             yield task.position.number
+
+    def _ends_run(self, error: BaseException) -> bool:
+        return self._on_error == "raise" or isinstance(error, ALWAYS_RAISED) or not isinstance(error, Exception)
 
     def _wait(self, seconds: float) -> bool:
         """Wait for something done; return whether there may be."""
@@ -454,7 +451,14 @@ class _Run:
 
     def _put(self, task: Task, outcome: Outcome) -> bool:
         """Put a result into its place; return whether its item is complete by it."""
-        value = outcome.value if outcome.error is None or self._on_error == "none" else outcome.error
+        value, error = outcome.value, outcome.error
+        if error is not None:
+            self._bar.failed += 1
+            if self._on_error == "return":
+                value = error
+            else:
+                words = item_words(task.item, task.position, self._count)
+                logging.getLogger("llmcall").error("%s failed: %s: %s", words, type(error).__name__, error)
         self._done_count += 1
         self._bar.step()
         return self.results.put(task.position.number, task.position.repeat, value)
@@ -510,7 +514,7 @@ class _Run:
             return
         if self._done:
             task, outcome = self._taken()
-            if outcome.error is None or (self._on_error == "return" and isinstance(outcome.error, Exception)):
+            if outcome.error is None or not self._ends_run(outcome.error):
                 self._put(task, outcome)
 
     def _give_back(self) -> None:

@@ -290,7 +290,7 @@ class LLMClient:
         call = None
         try:
             call = prepare_chat(self, current_messages, params, values)
-            record = lookup(call)
+            call, record = lookup(call)
             if record is not None:
                 return self._hit(record, call)  # type: ignore[no-any-return]
             from ..engine.call import answer
@@ -338,7 +338,7 @@ class LLMClient:
         from ..engine.drivers import Emit, look
 
         try:
-            record = yield from look(self.cache, partial(lookup, call))
+            call, record = yield from look(self.cache, partial(lookup, call))
             if record is None:
                 from ..engine.call import answer
 
@@ -429,7 +429,9 @@ class LLMClient:
         call = prepare_chat(self, messages, {**arguments, "cache": False} if fresh else arguments)
         call = call._replace(cassette=None) if fresh else call
         try:
-            record = None if fresh else (yield from look(self.cache, partial(lookup, call)))
+            record = None
+            if not fresh:
+                call, record = yield from look(self.cache, partial(lookup, call))
             if record is None or is_cut(record.response, call.request):
                 outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
             else:

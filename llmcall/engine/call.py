@@ -31,7 +31,7 @@ from ..responses import validate
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
 from .drivers import END, Close, Do, Emit, Next, Open, Send, look
 from .limits import LEFT_OUT, Admission, Limits, estimate
-from .prepare import lookup, past_misfits
+from .prepare import lookup
 from .retry import RetryPolicy, repeated
 from .single_flight import share
 
@@ -70,17 +70,23 @@ def answer(
     :param cut: the recorded answer, which the context window cut; it is not asked for again.
     """
     policy = RetryPolicy.of(call.options, call.settings)
-    if call.request.expected is None:
-        return (yield from _answer(call, policy, stream, fallback, whole, cut))
     while True:
-        call = yield from look(call.resolved.cache, functools.partial(past_misfits, call))
-        outcome = yield from _answer(call, policy, stream, fallback, whole, cut)
-        if not call.refuses(outcome.record):  # else it is that of another caller, who reads it otherwise
+        outcome = yield from _with_fallbacks(call, policy, stream, fallback, whole, cut)
+        if not call.refuses(outcome.record):
             return outcome
+        # It is that of another caller, who reads it otherwise.
+        call, record = yield from _looked_up(call)
+        if record is not None:
+            call.add_usage(cached_calls=1, saved=record.cost)
+            return Outcome(record)
         cut = None
 
 
-def _answer(
+def _looked_up(call: PreparedCall) -> Flow[tuple[PreparedCall, Record | None]]:
+    return (yield from look(call.resolved.cache, functools.partial(lookup, call)))
+
+
+def _with_fallbacks(
     call: PreparedCall, policy: RetryPolicy, stream: bool, fallback: bool, whole: bool, cut: Record | None
 ) -> Flow[Outcome]:
     """Answer a call, by another model where the context is too long; the first one's record then points to it."""
@@ -89,7 +95,9 @@ def _answer(
     while True:
         current, *left = left
         wants_room = bool(left) or whole
-        found = cut if current is call else lookup(current)
+        found = cut
+        if current is not call:
+            current, found = yield from _looked_up(current)
         try:
             if found is None:
                 if left:
@@ -441,7 +449,7 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
     hits: list[Record] = []
     missing: dict[str, PreparedCall] = {}
     for call in calls:
-        record = yield from look(call.resolved.cache, functools.partial(lookup, call))
+        _, record = yield from _looked_up(call)
         if record is None:
             missing[call.request.cache_key] = call
         else:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .usage import UsageDelta
 
 __all__ = [
-    "Client", "Options", "PreparedCall", "Resolved", "followed", "lookup", "past_misfits", "prepare_chat",
+    "Client", "Options", "PreparedCall", "Resolved", "followed", "lookup", "prepare_chat",
     "prepare_embeddings",
 ]  # fmt: skip
 
@@ -451,8 +451,10 @@ def texts_of(text: Any) -> list[str]:
     return list(text)
 
 
-def lookup(call: PreparedCall) -> Record | None:
-    """Return the recorded answer of a call, or ``None`` where there is leave to ask.
+def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
+    """Return a call with its recorded answer, or with ``None`` where there is leave to ask.
+
+    Past answers that it refuses, the call is the draw that its own one is recorded as.
 
     :raises CacheMissError: where there is none and no leave.
     """
@@ -463,24 +465,14 @@ def lookup(call: PreparedCall) -> Record | None:
             if call.refuses(record):
                 return lookup(call.anew())
             cassette.cassette.count_replay()
-            return record
+            return call, record
     record = call.stored()
     if record is None:
         _check_leave(call)
-        return None
+        return call, None
     if cassette is not None:
         record = call.keep(record)
-    return lookup(call.anew()) if call.request.expected is not None and call.refuses(record) else record
-
-
-def past_misfits(call: PreparedCall) -> PreparedCall:
-    """Return a call that :func:`lookup` found no answer to, as the draw that it is to be recorded as."""
-    record = None
-    if call.cassette is not None:
-        record = followed(call.cassette.find(call.request), call.cassette.find)
-    if record is None:
-        record = call.stored()
-    return call if record is None or not call.refuses(record) else past_misfits(call.anew())
+    return lookup(call.anew()) if call.request.expected is not None and call.refuses(record) else (call, record)
 
 
 def _check_leave(call: PreparedCall) -> None:

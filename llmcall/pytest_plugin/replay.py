@@ -115,64 +115,6 @@ def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
     return f"{name}[{given if plain else request.param_index}]"
 
 
-# The network
-
-
-class Network:
-    """Stand between the calls of all clients and their models, from :meth:`close` to :meth:`open`.
-
-    Clients that never leave the process may go on: the scripted one and the one of a local model.
-
-    :param recording: whether calls may be recorded; then those that have a cassette reach the model.
-    :ivar live: whether the test or fixture that runs now may reach the model.
-    :ivar test: the node identifier of the test that runs now.
-    """
-
-    def __init__(self, *, recording: bool) -> None:
-        self.live = False
-        self.test = ""
-        self._recording = recording
-
-    def close(self) -> None:
-        """Check every call that no record answers.
-
-        The cassettes that code opens itself may record, so neither they nor a cache mode can say no to all calls.
-        """
-        guards.append(self._check)
-
-    def open(self) -> None:
-        """Check no more."""
-        guards.remove(self._check)
-
-    def _check(self, client: object, tape: ActiveCassette | None) -> None:
-        __tracebackhide__ = True
-        has_leave = self._recording and tape is not None
-        if self.live or has_leave or _stays_inside(client):
-            return
-        raise CacheMissError(self._unmarked() if tape is None else self._unrecorded(tape.cassette.path))
-
-    def _unmarked(self) -> str:
-        return (
-            "this test has no cassette, and without one its calls reach no model. Mark it with @pytest.mark.llm and "
-            f"record it with {self.command('once')}; or let it reach the model with @pytest.mark.llm(live=True); or "
-            "use llmcall.testing.ScriptedClient, whose answers are written in the test"
-        )
-
-    def _unrecorded(self, path: Any) -> str:
-        return f"no answer is recorded in {path}, and nothing is recorded in this run; {self.command('once')} does"
-
-    def command(self, mode: str) -> str:
-        """Return the command that records the test that runs now."""
-        return f"pytest {OPTION}={mode} {shlex.quote(self.test)}".rstrip()
-
-
-def _stays_inside(client: object) -> bool:
-    from ..clients.local import LocalClient
-    from ..testing import ScriptedClient
-
-    return isinstance(client, (LocalClient, ScriptedClient))
-
-
 # One run of a test, or of a wider fixture, with its cassette
 
 LONGEST_WAIT = 3600.0  # seconds: another worker's test may take long
@@ -212,38 +154,25 @@ class CassetteLock:
         self._connection.close()
 
 
-class CassetteRun:
-    """Be one run with its cassette, which counts between :meth:`begin` and :meth:`end`.
+class CassetteRun(NamedTuple):
+    """Be one run of a test or wider fixture with its cassette.
 
-    :param lock: of a cassette that is recorded.
-    :param report: where calls and unused records are counted.
-    :param name: what the summary calls the file.
-    :param shared: whether other tests may use the cassette.
+    :param name: what the summary calls the cassette's file.
+    :param shared: whether other tests may use it.
     """
 
-    def __init__(
-        self, cassette: Cassette, lock: CassetteLock | None, report: RunReport, name: str, shared: bool
-    ) -> None:
-        self.cassette = cassette
-        self._lock = lock
-        self._report = report
-        self._name = name
-        self._shared = shared
-
-    def begin(self) -> None:
-        """Let the cassette answer."""
-        cassettes.push(self.cassette)
-
-    def end(self) -> None:
-        """Let it answer no more."""
-        cassettes.pop(self.cassette)
+    cassette: Cassette
+    lock: CassetteLock | None
+    report: RunReport
+    name: str
+    shared: bool
 
     def close(self, passed: bool) -> None:
         """Write the cassette where all passed, and only then.
 
         :raises CacheError: where it cannot be written; see :meth:`Cassette.write`.
         """
-        cassette, report = self.cassette, self._report
+        cassette, report = self.cassette, self.report
         cassette.write_at_end = passed
         unrecorded = cassette.failures.counts() if passed else {}
         written = False
@@ -251,11 +180,12 @@ class CassetteRun:
             cassette.stop()
             written = passed and cassette.recorded > 0
         finally:
-            if self._lock:
-                self._lock.release(recorded=written)
-            report.add(cassette, written=written)
-            report.judge(self._name, unused_in(cassette) if passed else None, shared=self._shared)
-            report.miss(self._name, unrecorded)
+            if self.lock:
+                self.lock.release(recorded=written)
+            report.replayed += cassette.replayed
+            report.recorded += cassette.recorded if written else 0
+            report.judge(self.name, unused_in(cassette) if passed else None, shared=self.shared)
+            report.miss(self.name, unrecorded)
 
 
 # The plugin
@@ -308,18 +238,43 @@ class Replay:
         self.name = name
         self.report = RunReport()
         self._own_folder: tempfile.TemporaryDirectory[str] | None = None
-        self._network = Network(recording=mode != "none")
-        self._network.close()
+        self._live = False  # whether the test or fixture that runs now may reach the model
+        self._test = ""  # the node identifier of the test that runs now
+        # The cassettes that code opens itself may record, so neither they nor a cache mode can say no to all calls.
+        guards.append(self._check)
 
     def pytest_unconfigure(self) -> None:
         """Leave everything as it was."""
-        self._network.open()
+        guards.remove(self._check)
         if self._own_folder is not None:
             self._own_folder.cleanup()
 
     def pytest_report_header(self) -> str | None:
         """Say that this run records."""
         return None if self.mode == "none" else f"llmcall: recording, --llm-record={self.mode}"
+
+    # The network
+
+    def _check(self, client: object, tape: ActiveCassette | None) -> None:
+        """Refuse a call that no record answers, unless it may reach the model or its client stays in the process."""
+        __tracebackhide__ = True
+        has_leave = tape is not None and self.mode != "none"
+        if self._live or has_leave or _stays_inside(client):
+            return
+        if tape is not None:
+            raise CacheMissError(
+                f"no answer is recorded in {tape.cassette.path}, and nothing is recorded in this run; "
+                f"{self._command('once')} does"
+            )
+        raise CacheMissError(
+            "this test has no cassette, and without one its calls reach no model. Mark it with @pytest.mark.llm and "
+            f"record it with {self._command('once')}; or let it reach the model with @pytest.mark.llm(live=True); or "
+            "use llmcall.testing.ScriptedClient, whose answers are written in the test"
+        )
+
+    def _command(self, mode: str) -> str:
+        """Return the command that records the test that runs now."""
+        return f"pytest {OPTION}={mode} {shlex.quote(self._test)}".rstrip()
 
     # Tests
 
@@ -355,8 +310,8 @@ class Replay:
         run = self._opened(path, shared=not is_own)
         item.stash[RUN] = run
         scopes.forget()  # the draws of LLMCALL_SCOPE must not depend on the tests before
-        run.begin()
-        item.addfinalizer(run.end)
+        cassettes.push(run.cassette)
+        item.addfinalizer(lambda: cassettes.pop(run.cassette))
         return run.cassette
 
     def _opened(self, path: Path, *, shared: bool = False) -> CassetteRun:
@@ -388,11 +343,11 @@ class Replay:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Know which test runs, and whether it may reach the model."""
         mark = mark_of(item)
-        self._network.test, self._network.live = item.nodeid, mark is not None and mark.live
+        self._test, self._live = item.nodeid, mark is not None and mark.live
         try:
             return (yield)
         finally:
-            self._network.test, self._network.live = "", False
+            self._test, self._live = "", False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -410,7 +365,7 @@ class Replay:
         if report.failed and missed and OPTION not in report.longreprtext:
             run = item.stash.get(RUN, None)
             mode = "new" if run is None or run.cassette.path.exists() else "once"
-            report.sections.append(("llmcall", f"To record what is missing: {self._network.command(mode)}"))
+            report.sections.append(("llmcall", f"To record what is missing: {self._command(mode)}"))
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -446,7 +401,9 @@ class Replay:
             return (yield)
         mark = mark_of(request.node)
         around = (
-            self._live if mark is not None and mark.live else partial(self._replayed, fixture_path(fixturedef, request))
+            self._on_the_network
+            if mark is not None and mark.live
+            else partial(self._replayed, fixture_path(fixturedef, request))
         )
         at_teardown = contextlib.ExitStack()
         fixturedef.addfinalizer(at_teardown.close)  # the first one is called last
@@ -459,26 +416,26 @@ class Replay:
     def _replayed(self, path: Path) -> Iterator[None]:
         """Replay the calls of a block from a cassette of its own."""
         run = self._opened(path)
-        run.begin()
+        cassettes.push(run.cassette)
         passed = False
         try:
             yield
             passed = True
         finally:
-            run.end()
+            cassettes.pop(run.cassette)
             run.close(passed)
 
     @contextlib.contextmanager
-    def _live(self) -> Iterator[None]:
+    def _on_the_network(self) -> Iterator[None]:
         """Let the calls of a block reach the model, and no test's cassette count."""
-        before, around = self._network.live, cassettes.innermost()
-        self._network.live = True
+        before, around = self._live, cassettes.innermost()
+        self._live = True
         if around is not None:
             cassettes.pop(around)
         try:
             yield
         finally:
-            self._network.live = before
+            self._live = before
             if around is not None:
                 cassettes.push(around)
 
@@ -508,6 +465,13 @@ class Replay:
         """Say what was replayed and recorded, and what was not used."""
         for number, line in enumerate(self.report.lines()):
             terminalreporter.write_line(line, yellow=number > 0)
+
+
+def _stays_inside(client: object) -> bool:
+    from ..clients.local import LocalClient
+    from ..testing import ScriptedClient
+
+    return isinstance(client, (LocalClient, ScriptedClient))
 
 
 def _replays(item: pytest.Item) -> bool:

@@ -42,11 +42,6 @@ class RunReport:
         for why, count in unrecorded.items():
             counts[why] = counts.get(why, 0) + count
 
-    def add(self, cassette: Cassette, *, written: bool) -> None:
-        """Add what one test or fixture did with its cassette."""
-        self.replayed += cassette.replayed
-        self.recorded += cassette.recorded if written else 0
-
     def forget(self, name: str) -> None:
         """Forget what was judged of a cassette: its test runs again."""
         self.unused_records.pop(name, None)

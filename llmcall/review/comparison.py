@@ -15,7 +15,7 @@ from ..cassettes.format import without_collection
 from ..errors import CacheError
 from ..explain.differences import passages, pieces
 from ..requests.keys import key_of
-from ..text import OUTSIDE, brief, printable
+from ..text import OUTSIDE, brief, counted, printable
 from ..tracebacks import short_traceback
 from ..types import Record, message_text
 from .runs import Run, first_level, load, same_answer
@@ -224,7 +224,7 @@ class Comparison:
 
     def _lines(self) -> Iterator[str]:
         yield (
-            f"{len(self.rows):,} call{'s' * (len(self.rows) != 1)}: {self.same:,} the same, {self.changed:,} changed, "
+            f"{counted(len(self.rows), 'call')}: {self.same:,} the same, {self.changed:,} changed, "
             f"{self.added:,} added, {self.missing:,} missing"
         )
         if self.rows and not self.same and not self.changed:

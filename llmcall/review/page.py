@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ..tables import money
 from ..text import OUTSIDE, visible
 from .comparison import WHY, Pair, counted_value
 from .conversations import grouped, message_key, messages_of, said_of, shown_data
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from .runs import Run
 
 __all__ = ["page"]
-
-LEAST_COST = 0.000001  # USD
 
 
 def page(run: Run, other: Run | None = None, comparison: Comparison | None = None, *, sample: int | None = None) -> str:
@@ -136,7 +135,7 @@ def _facts_of(run: Run, calls: list[Call]) -> list[tuple[str, str]]:
         ("model", ", ".join(sorted({call.title for call in asked}))),
         ("tokens in", _sum(usage.input_tokens for usage in usages)),
         ("tokens out", _sum(usage.output_tokens for usage in usages)),
-        ("cost", f"{dollars(sum(costs))}{unknown}" if costs else "unknown"),
+        ("cost", f"{money(sum(costs))}{unknown}" if costs else "unknown"),
         *((name, value if isinstance(value, str) else shown_data(value)) for name, value in sorted(run.settings.items())
           if name != "model"),
     ]  # fmt: skip
@@ -146,13 +145,6 @@ def _facts_of(run: Run, calls: list[Call]) -> list[tuple[str, str]]:
 def _sum(counts: Iterable[int | None]) -> str:
     known = [count for count in counts if count is not None]
     return f"{sum(known):,}" if known else "unknown"
-
-
-def dollars(cost: float) -> str:
-    """Return an amount of USD."""
-    if 0 < cost < LEAST_COST:
-        return f"under ${LEAST_COST:.6f}"
-    return f"${cost:.6f}" if cost < 1 else f"${cost:,.2f}"
 
 
 # The data

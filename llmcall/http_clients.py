@@ -12,7 +12,6 @@ import functools
 import hashlib
 import importlib
 import json
-import logging
 import re
 import threading
 from array import array
@@ -29,6 +28,7 @@ from .config.settings import Endpoint
 from .engine.drivers import END, Emit, Next, adrive_stream, drive_stream
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.capabilities import CHAT_PARAMETERS
+from .notices import logger
 from .replay import scopes
 from .replay.recorded import http_call
 from .requests.parameters import KNOWN
@@ -292,55 +292,49 @@ def _recordable(response: Any) -> dict[str, Any]:
 # What a request of the program asks for
 
 
-def _asked(request: Any, content: bytes, hosts: Collection[str], *, every_post: bool) -> Asked | None:
-    """Return what a request asks for, or ``None`` where it is none of ours."""
-    url, method = request.url, request.method
+def _asked(request: Any, content: bytes, hosts: Collection[str] | None) -> Asked | None:
+    """Return what a request asks for, or ``None`` where it is none of ours; without ``hosts``, those of all are."""
+    url = request.url
     path = url.path.rstrip("/")
-    ours = path.endswith(KNOWN_PATHS) or every_post or url.host in hosts
-    if not ours or method not in ("GET", "POST"):
+    ours = path.endswith(KNOWN_PATHS) or hosts is None or url.host in hosts
+    if not ours or request.method not in ("GET", "POST"):
         return None
-    if method == "GET":
-        return Asked("exchange", None, (method, url.raw_path.decode(), None))
+    if request.method == "GET":
+        return Asked("exchange", None, (request.method, url.raw_path.decode(), None))
     if "json" not in request.headers.get("content-type", ""):
-        logging.getLogger("llmcall").info("llmcall: %s %s is no JSON request and is not recorded", method, url.path)
+        logger().info("%s %s is no JSON request and is not recorded", request.method, url.path)
         return None
     try:
         body = json.loads(content)
     except ValueError:
         return None
     if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
-        options = {**_chat_options(body, path), **_timeout(request)}
-        return Asked("stream_message" if body.get("stream") else "send_message", body, (body["messages"],), options)
+        method = "stream_message" if body.get("stream") else "send_message"
+        return Asked(method, body, (body["messages"],), _options(request, path, _chat_parameters(body)))
     if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
-        options = {name: value for name, value in body.items() if name not in ("input", "encoding_format")}
-        return Asked("get_embedding", body, (body["input"],), {**_complete(options, path), **_timeout(request)})
-    return Asked("exchange", body, (method, url.path, body))
+        parameters = {name: value for name, value in body.items() if name not in ("input", "encoding_format")}
+        return Asked("get_embedding", body, (body["input"],), _options(request, path, parameters))
+    return Asked("exchange", body, (request.method, url.path, body))
 
 
-def _timeout(request: Any) -> dict[str, float]:
-    """Return, as an option, the time that the program's own client gives to an attempt."""
+def _options(request: Any, path: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call: the parameters, the model that the address names, and the client's own time."""
+    deployment = DEPLOYMENT.search(path)
+    named = {"model": deployment[1]} if deployment else {}
     seconds = (request.extensions.get("timeout") or {}).get("read")
-    return {"timeout": seconds} if seconds else {}
+    return {**named, **parameters, **({"timeout": seconds} if seconds else {}), "on_error": "raise"}
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
 
 
-def _chat_options(body: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Return the arguments of ``send_message`` that ask for the same."""
-    options: dict[str, Any] = {}
-    beyond: dict[str, Any] = {}
-    for name, value in body.items():
-        if name not in ("messages", "stream", "stream_options"):
-            known = name != "extra_body" and (name in KNOWN or name in CHAT_PARAMETERS)
-            (options if known else beyond)[name] = value
-    return _complete({**options, "extra_body": beyond} if beyond else options, path)
-
-
-def _complete(options: dict[str, Any], path: str) -> dict[str, Any]:
-    deployment = None if "model" in options else DEPLOYMENT.search(path)
-    return {**options, **({"model": deployment[1]} if deployment else {}), "on_error": "raise"}
+def _chat_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of ``send_message`` that ask for the same; unknown ones go beyond them."""
+    parameters = {name: value for name, value in body.items() if name not in ("messages", "stream", "stream_options")}
+    unknown = [name for name in parameters if name == "extra_body" or not (name in KNOWN or name in CHAT_PARAMETERS)]
+    beyond = {name: parameters.pop(name) for name in unknown}
+    return {**parameters, "extra_body": beyond} if beyond else parameters
 
 
 # What the program gets
@@ -486,24 +480,15 @@ class ProgramCalls:
     """Take the requests of a program along llmcall's road.
 
     :param actor: says who is asking: a function, ``"system"`` or ``"header:NAME"``.
-    :param hosts: whose JSON requests are recorded as kind "http", besides the known APIs' own.
-    :param every_post: whether all JSON requests are, whatever their address.
     :param overrides: settings by name.
+    :param hosts: whose JSON requests are recorded as kind "http", besides the known APIs' own; ``None`` means all.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
     """
 
-    def __init__(
-        self,
-        actor: Actor | None,
-        overrides: Mapping[str, Any],
-        hosts: Collection[str] = (),
-        *,
-        every_post: bool = False,
-    ) -> None:
+    def __init__(self, actor: Actor | None, overrides: Mapping[str, Any], hosts: Collection[str] | None = None) -> None:
         self._name_of = _naming(actor)
         self._overrides = dict(overrides)
-        self._hosts = frozenset(hosts)
-        self._every_post = every_post
+        self._hosts = None if hosts is None else frozenset(hosts)
         self._clients: dict[str, ProgramClient] = {}
         self._actors: dict[str, scopes.Scope] = {}
         self._lock = threading.Lock()
@@ -533,7 +518,7 @@ class ProgramCalls:
         return call.response
 
     def _call(self, http: ModuleType, request: Any, content: bytes, transport: Any) -> ProgramCall | None:
-        asked = _asked(request, content, self._hosts, every_post=self._every_post)
+        asked = _asked(request, content, self._hosts)
         return None if asked is None else ProgramCall(http, request, asked, self._client(request), transport)
 
     @contextlib.contextmanager
@@ -690,7 +675,7 @@ def async_http_client(*, actor: Actor | None = None, transport: Any = None, **ov
 
 
 def _recording(http: ModuleType, actor: Actor | None, overrides: Mapping[str, Any], below: Any) -> Any:
-    return _derived(http, ProgramTransport)(http, ProgramCalls(actor, overrides, every_post=True), below)
+    return _derived(http, ProgramTransport)(http, ProgramCalls(actor, overrides), below)
 
 
 _patch_lock = threading.Lock()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import multiprocessing
 import os
@@ -338,6 +339,29 @@ def test_a_name_goes_on_counting(place: str) -> None:
     assert (kept.spent, kept.left) == ((pytest.approx(40e-6), 30, 2), (None, None, None))
     kept.forget()
     assert kept.spent == llmcall.budget(name="another").spent == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", [None, "week"])
+def test_a_stream_that_is_collected_while_another_call_reserves(
+    name: str | None, place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The garbage collector may end a stream at any moment: what it had reserved is settled all the same."""
+    llmcall.configure(cache_path=place)
+    asking = client()
+    streams = [asking.stream_message("Hello")]
+    dumps = json.dumps
+
+    def dumps_and_ends(value: Any, **options: Any) -> str:
+        if "reserved" in value:
+            streams.clear()
+        return dumps(value, **options)
+
+    with llmcall.budget(calls=9, name=name) as budget:
+        next(iter(streams[0]))
+        monkeypatch.setattr(json, "dumps", dumps_and_ends)
+        asking.send_message("Hello")
+        assert (streams, budget.spent.calls) == ([], 2)
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("limits", [(5, 2), (2, 5), (None, 2), (2, None)])

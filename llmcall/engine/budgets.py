@@ -189,6 +189,8 @@ class Ledger:
         self.name, self.place = name, place
         self._title = f"the budget {name!r}" if name else ""
         self._text: str | None = None
+        self._updating: set[int] = set()  # the threads that are in the middle of an update
+        self._postponed: list[tuple[str, Amounts]] = []
 
     def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
         """Reserve an amount and return what it is known by; ``None`` where it has to wait for others.
@@ -216,6 +218,9 @@ class Ledger:
 
         The call is over and paid for: where it cannot be kept, a warning says so, and the reservation stays.
         """
+        if threading.get_ident() in self._updating:  # a stream that the garbage collector ends just then
+            self._postponed.append((key, used))
+            return
 
         def settle(state: _State) -> tuple[bool, None]:
             """Count it once, should an answer of Redis's be lost."""
@@ -253,10 +258,16 @@ class Ledger:
             changed, result = action(state)
             return state.text() if changed else None, result
 
+        self._updating.add(threading.get_ident())
         try:
             return self._keep(change)
         except CacheError as error:
             raise CacheError(f"{self._title} cannot be kept: {error}") from error.__cause__
+        finally:
+            self._updating.discard(threading.get_ident())
+            while self._postponed:
+                self.settle(*self._postponed.pop())
+                _wake_first()
 
     def _keep(self, change: Callable[[str | None], tuple[str | None, T]]) -> T:
         """Put a new text in place of the one that is kept, while nobody else does so.

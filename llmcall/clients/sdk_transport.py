@@ -40,6 +40,7 @@ class SDKTransport:
     :param url: its address, for errors.
     :param token: a function, sync or async, that is asked for the token of every attempt, which is never kept.
     :param http_client: the HTTP client that a user gave, and will close.
+    :ivar renewable: whether a refused key may be replaced by a fresh one: a function gives it.
     """
 
     def __init__(
@@ -55,20 +56,16 @@ class SDKTransport:
         self._name = name
         self._url = url
         self._token = token
+        self.renewable = token is not None
         self._http_client = http_client
         self._lock = threading.Lock()
         self._client: Any = None
         self._async_clients: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
 
-    @property
-    def renewable(self) -> bool:
-        """Return whether a refused key may be replaced by a fresh one: a function gives it."""
-        return self._token is not None
-
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response; the timeout bounds each read, and between two of them the attempt as a whole."""
         headers, expiry = self._headers(), _expiry(timeout)
-        with self._errors() as came, self._open(request, timeout, headers) as answer:
+        with self._errors() as came, _sent(self._sync_client(), request, timeout, headers) as answer:
             came.append(answer)
             return _response(answer, read_answer(self._body(answer, expiry)))
 
@@ -101,7 +98,7 @@ class SDKTransport:
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield what the head says and the chunks of a streamed answer; the timeout bounds the wait for each chunk."""
         headers = self._headers()
-        with self._errors() as came, self._open(request, timeout, headers, stream=True) as answer:
+        with self._errors() as came, _sent(self._sync_client(), request, timeout, headers, stream=True) as answer:
             came.append(answer)
             yield _response(answer)
             chunks, expiry = ChunkReader(), _expiry(timeout)
@@ -143,10 +140,6 @@ class SDKTransport:
             if not isinstance(listed, list) or not all(isinstance(model, dict) and "id" in model for model in listed):
                 raise ServiceError("a malformed list of models")
             return [str(model["id"]) for model in listed]
-
-    def _open(self, request: Request, timeout: float | None, headers: dict[str, str], stream: bool = False) -> Any:
-        """Return a context manager that sends the request, and is the response, whose body is not read yet."""
-        return _sent(self._sync_client(), request, timeout, headers, stream)
 
     async def _aopen(self, request: Request, timeout: float | None, stream: bool = False) -> Any:
         headers = await self._aheaders()
@@ -258,8 +251,8 @@ def _expiry(timeout: float | None) -> float | None:
     return None if timeout is None else time.monotonic() + timeout
 
 
-def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, str], stream: bool) -> Any:
-    """Let the SDK send a request, by its public way to a response that is read by hand.
+def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, str], stream: bool = False) -> Any:
+    """Return a context manager that lets the SDK send a request, and is the response, whose body is not read yet.
 
     All goes through ``extra_body``: so the SDK sends what its version does not know, and does not walk through the
     messages in search of what it would change.

@@ -27,7 +27,7 @@ from . import budgets
 from .drivers import Do, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..config.settings import Endpoint, Settings
     from ..models.capabilities import Capabilities
@@ -88,30 +88,22 @@ def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimat
     """
     model = body["model"]
     if kind == "embedding":
-        whole = sum(count_tokens(text, model, encoding=known.encoding) for text in _texts(body["input"]))
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        whole = sum(count_tokens(text, model, encoding=known.encoding) for text in texts)
         return Estimate(whole, 0, whole)
-    prompt = _prompt(body, known)
+    prompt = int(count_tokens(body["messages"], model, encoding=known.encoding, tools=body.get("tools")))
+    schema = body.get("response_format")
+    if isinstance(schema, dict) and "json_schema" in schema:  # it is billed as prompt
+        prompt += count_tokens(json.dumps(schema), model, encoding=known.encoding)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     answers = body.get("n") or 1
     longest = limit or _longest(known, prompt)
     return Estimate(prompt, longest * answers, prompt + (limit or 0) * answers)
 
 
-def _prompt(body: Mapping[str, Any], known: Capabilities) -> int:
-    counted = count_tokens(body["messages"], body["model"], encoding=known.encoding, tools=body.get("tools"))
-    schema = body.get("response_format")
-    if not isinstance(schema, dict) or "json_schema" not in schema:
-        return int(counted)
-    return counted + count_tokens(json.dumps(schema), body["model"], encoding=known.encoding)  # it is billed as prompt
-
-
 def _longest(known: Capabilities, prompt: int) -> int:
     room = max(1, known.context_window - prompt) if known.context_window else DEFAULT_MAX_OUTPUT
     return min(room, known.max_output_tokens or DEFAULT_MAX_OUTPUT)
-
-
-def _texts(given: Any) -> Iterable[str]:
-    return [given] if isinstance(given, str) else given
 
 
 def tokens_used(response: Mapping[str, Any], kind: str, body: Mapping[str, Any], known: Capabilities) -> TokenUsage:
@@ -367,9 +359,10 @@ class EndpointState:
 
     def compare(self, model: str, counted: int, reported: int) -> None:
         """Take in how many tokens a prompt was counted to have here, and by its server."""
-        tokens, ratio = self._surplus.get(model, (0, 0.0))
         more = reported - counted
-        self._surplus[model] = max(tokens, more), max(ratio, more / max(1, counted))
+        with _lock:
+            tokens, ratio = self._surplus.get(model, (0, 0.0))
+            self._surplus[model] = max(tokens, more), max(ratio, more / max(1, counted))
 
     def surplus(self, model: str, counted: int) -> int:
         """Return how many tokens the server may count beyond those that were counted here.

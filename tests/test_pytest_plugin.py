@@ -134,23 +134,18 @@ def test_record_once_then_replay(project: Project) -> None:
     assert project.calls() == [] and (project.path / ONE).read_bytes() == recorded
 
 
-@pytest.mark.parametrize(
-    ("mode", "calls", "questions"),
-    [
-        ("none", [], ["bread"]),
-        ("once", [], ["bread"]),
-        ("new_episodes", ["milk", "fish"], ["bread", "milk", "fish"]),
-        ("all", ["bread", "milk", "fish"], ["bread", "milk", "fish"]),
-    ],
-)
-def test_modes(project: Project, mode: str, calls: list[str], questions: list[str]) -> None:
+def test_modes(project: Project) -> None:
     """Each mode asks what it says, by VCR's names too, and by the ini key, above which the option stands."""
     project.run("--llm-record=once", passed=1)
     project.calls()
+    recorded = (project.path / ONE).read_text(encoding="utf-8")
     project.write(THREE)
-    project.run("-o", f"llm_record={mode}", "--llm-record=none", failed=1)
-    project.run("-o", f"llm_record={mode}", **{"passed" if calls else "failed": 1})
-    assert (project.calls(), project.cassettes()[ONE]) == (calls, questions)
+    all_three = ["bread", "milk", "fish"]
+    for mode, calls in (("none", []), ("once", []), ("new_episodes", ["milk", "fish"]), ("all", all_three)):
+        project.write(recorded, ONE)
+        project.run("-o", f"llm_record={mode}", "--llm-record=none", failed=1)
+        project.run("-o", f"llm_record={mode}", **{"passed" if calls else "failed": 1})
+        assert (project.calls(), project.cassettes()[ONE]) == (calls, all_three if calls else ["bread"])
 
 
 @pytest.mark.parametrize(
@@ -180,28 +175,30 @@ def test_how_to_record_is_said(project: Project) -> None:
     assert "pytest --llm-record=" in project.run(failed=1)
 
 
-@pytest.mark.parametrize(
-    ("source", "outcomes"),
-    [
-        ("@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    assert 0\n", {"failed": 1}),
-        ("@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    pytest.skip()\n", {"skipped": 1}),
-        ("@pytest.mark.xfail\n@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    assert 0\n", {"xfailed": 1}),
-        ("@pytest.fixture\ndef broken():\n    ask('bread')\n    assert 0\n"
-         "@pytest.mark.llm\ndef test_one(broken): pass\n", {"errors": 1}),
-        ("@pytest.fixture\ndef broken():\n    yield\n    assert 0\n"
-         "@pytest.mark.llm\ndef test_one(broken):\n    ask('bread')\n", {"passed": 1, "errors": 1}),
-    ],
-)  # fmt: skip
-def test_what_did_not_pass_is_not_written(project: Project, source: str, outcomes: dict[str, int]) -> None:
+FAILING: list[tuple[str, dict[str, int]]] = [
+    ("@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    assert 0\n", {"failed": 1}),
+    ("@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    pytest.skip()\n", {"skipped": 1}),
+    ("@pytest.mark.xfail\n@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    assert 0\n", {"xfailed": 1}),
+    ("@pytest.fixture\ndef broken():\n    ask('bread')\n    assert 0\n"
+     "@pytest.mark.llm\ndef test_one(broken): pass\n", {"errors": 1}),
+    ("@pytest.fixture\ndef broken():\n    yield\n    assert 0\n"
+     "@pytest.mark.llm\ndef test_one(broken):\n    ask('bread')\n", {"passed": 1, "errors": 1}),
+]  # fmt: skip
+
+
+def test_what_did_not_pass_is_not_written(project: Project) -> None:
     """A test that failed in its setup, call or teardown, or was skipped, leaves no cassette and changes none."""
-    project.write(source)
-    project.run("--llm-record=once", **outcomes)
-    assert project.calls() == ["bread"] and project.cassettes() == {}
+    for source, outcomes in FAILING:
+        project.write(source)
+        project.run("--llm-record=once", **outcomes)
+        assert project.calls() == ["bread"] and project.cassettes() == {}, source
     project.write(TEST_ONE.replace("bread", "milk"))
     project.run("--llm-record=once", passed=1)
-    project.write(source)
-    assert "not used" not in project.run("--llm-record=rewrite", **outcomes)
-    assert project.calls() == ["milk", "bread"] and project.cassettes() == {ONE: ["milk"]}
+    project.calls()
+    for source, outcomes in FAILING:
+        project.write(source)
+        assert "not used" not in project.run("--llm-record=rewrite", **outcomes), source
+        assert project.calls() == ["bread"] and project.cassettes() == {ONE: ["milk"]}, source
 
 
 def test_paid_answers_stay_in_the_cache(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,13 +270,13 @@ def test_an_error_that_is_its_own_reason(project: Project) -> None:
     project.run(failed=1)
 
 
-@pytest.mark.parametrize("selected", ["test_free.py", "test_market.py::test_free"])
-def test_the_selection_of_tests_opens_nothing(project: Project, selected: str) -> None:
+def test_the_selection_of_tests_opens_nothing(project: Project) -> None:
     """Where only tests run that do not use the marker, those beside them that do are remembered."""
     project.run("--llm-record=once", passed=1)
     project.write(FREE, "test_free.py")
     project.write(TEST_ONE + FREE)
-    project.run(selected, failed=1)
+    project.run("test_free.py", failed=1)
+    project.run("test_market.py::test_free", failed=1)
     assert project.calls() == ["bread"]
 
 
@@ -694,22 +691,20 @@ def test_calls_that_left_no_record(project: Project) -> None:
     assert "not recorded" not in project.run("--llm-record=rewrite", failed=1)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "judged"),
-    [([], True), (["."], True), (["test_market.py"], False), (["-k", "test_a"], False),
-     (["--deselect", "test_market.py::test_b"], False), (["-x"], False)],
-)  # fmt: skip
-def test_a_shared_cassette_is_judged_after_all_its_tests(project: Project, arguments: list[str], judged: bool) -> None:
+def test_a_shared_cassette_is_judged_after_all_its_tests(project: Project) -> None:
     """A cassette that several tests share is judged where all tests ran and passed, and only then."""
     project.write(SHARED)
     project.run("--llm-record=once", passed=3)
     assert "not used" not in project.run("--llm-unused=fail", passed=3)
     project.write(SHARED.replace("ask('c')", "pass"))
-    if arguments == ["-x"]:
-        project.write("def test_first():\n    assert 0\n", "test_a_first.py")
-    printed = project.run("--llm-unused=fail", *arguments)
-    assert ("not used" in printed) == judged
-    assert not judged or '1 record of cassettes/test_market/shared.jsonl was not used: gpt-4o-mini "c"' in printed
+    unused = '1 record of cassettes/test_market/shared.jsonl was not used: gpt-4o-mini "c"'
+    for arguments in ([], ["."]):
+        assert unused in project.run("--llm-unused=fail", *arguments)
+    some = (["test_market.py"], ["-k", "test_a"], ["--deselect", "test_market.py::test_b"])
+    for arguments in some:
+        assert "not used" not in project.run("--llm-unused=fail", *arguments)
+    project.write("def test_first():\n    assert 0\n", "test_a_first.py")
+    assert "not used" not in project.run("--llm-unused=fail", "-x")
 
 
 def test_wider_fixtures_are_judged(project: Project) -> None:

@@ -286,28 +286,30 @@ def _actors(run: Run, other: Run, align: Align | None) -> tuple[dict[str, list[R
         """Return what an actor of the other run is called in the first."""
         return (given(scope) or scope) if given else scope
 
-    scopes, other_scopes = run.scopes, other.scopes
-    one, two = first_level(scopes), first_level(other_scopes)
+    ours, theirs = run.by_actor(), other.by_actor()
+    one, two = first_level(ours), first_level(theirs)
     choices = [(False, False)]
     if one is not None and two is not None and one != two:
         choices = [(True, True), *choices]
     choices += [(True, False)] * (one is not None) + [(False, True)] * (two is not None)
-
-    def in_common(choice: tuple[bool, bool]) -> int:
-        """Return how many actors have one name in both runs."""
-        ours, theirs = choice
-        return len(
-            {_without(scope, ours) for scope in scopes} & {named(_without(scope, theirs)) for scope in other_scopes}
-        )
-
-    ours, theirs = max(choices, key=in_common)
-    return run.by_actor(lambda scope: _without(scope, ours)), other.by_actor(
-        lambda scope: named(_without(scope, theirs))
-    )
+    names = [
+        ({scope: _without(scope, first) for scope in ours}, {scope: named(_without(scope, second)) for scope in theirs})
+        for first, second in choices
+    ]
+    of_ours, of_theirs = max(names, key=lambda each: len({*each[0].values()} & {*each[1].values()}))
+    return _called(ours, of_ours), _called(theirs, of_theirs)
 
 
 def _without(scope: str, first_level: bool) -> str:
     return scope.partition("/")[2] if first_level else scope
+
+
+def _called(actors: Mapping[str, list[Record]], names: Mapping[str, str]) -> dict[str, list[Record]]:
+    """Return the records of actors by their names, of several of one name one after the other."""
+    found: dict[str, list[Record]] = {}
+    for scope, records in actors.items():
+        found.setdefault(names[scope], []).extend(records)
+    return found
 
 
 def _renamed(ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]]) -> dict[str, str]:

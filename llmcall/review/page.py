@@ -131,7 +131,7 @@ def _facts_of(run: Run, calls: list[Call]) -> list[tuple[str, str]]:
     by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common()) if len(kinds) > 1 else ""
     facts = [
         ("calls", f"{len(calls):,}" + (f" ({by_kind})" if by_kind else "")),
-        ("actors", f"{len(run.scopes):,}"),
+        ("actors", f"{len(run.by_actor()):,}"),
         ("model", ", ".join(sorted({call.title for call in asked}))),
         ("tokens in", _sum(usage.input_tokens for usage in usages)),
         ("tokens out", _sum(usage.output_tokens for usage in usages)),

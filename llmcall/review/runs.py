@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,24 +28,11 @@ class Run(NamedTuple):
     records: list[Record]
     settings: dict[str, Any]
 
-    @property
-    def scopes(self) -> set[str]:
-        """Return the scope paths of the records; ``""`` stands for those outside any scope."""
-        return {record.scope for record in self.records}
-
-    def by_actor(self, named: Callable[[str], str] = lambda scope: scope) -> dict[str, list[Record]]:
-        """Return the records by scope path.
-
-        :param named: gives the name of a scope path.
-        """
+    def by_actor(self) -> dict[str, list[Record]]:
+        """Return the records by scope path; ``""`` stands for those outside any scope."""
         found: dict[str, list[Record]] = {}
-        names: dict[str, str] = {}
         for record in self.records:
-            scope = record.scope
-            name = names.get(scope)
-            if name is None:
-                name = names[scope] = named(scope)
-            found.setdefault(name, []).append(record)
+            found.setdefault(record.scope, []).append(record)
         return found
 
 

@@ -278,11 +278,7 @@ def digest(identity: Any, index: int) -> str:
             f"{_nth(index)} holds {error}, which is not plain data: give a key= that tells items apart (a function of "
             "the item, or a column), for the scope of each"
         ) from None
-    return _hashed(canonical(data, _nth(index)))
-
-
-def _hashed(data: bytes) -> str:
-    return sha256(data).hexdigest()[:DIGEST_LENGTH]
+    return sha256(canonical(data, _nth(index))).hexdigest()[:DIGEST_LENGTH]
 
 
 class _NotPlainError(Exception):
@@ -394,10 +390,8 @@ def answer_table(rows: Any, repeats: int, ask: Callable[[Iterable[Any]], Sequenc
     if taken:
         raise ValueError(f"the rows have a column {taken[0]!r}, which the table needs for the answers: rename it")
     answers = ask(rows)
-    repeated = frame.loc[frame.index.repeat(repeats)] if frame.index.is_unique else None
-    if repeated is None:
-        repeated = frame.reset_index(drop=True).loc[lambda unique: unique.index.repeat(repeats)]
-    table = repeated.reset_index(drop=True)
+    frame = frame.reset_index(drop=True)
+    table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True)
     cells = [_cells(repeat, each) for of_item in answers for repeat, each in enumerate(of_item)]
     columns = pandas.DataFrame(cells, columns=list(ANSWER_COLUMNS), dtype=object)
     # Values keep their type where they have one in common; else they stay as they are.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import codecs
 import io
 import json
 import re
 from functools import partial
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ServiceError
 from ..requests.plain_data import DEPTH, is_deep
@@ -245,27 +246,37 @@ def _expect(kind: type, value: Any, place: str) -> Any:
     return value
 
 
-class _Part(Protocol):
-    """Be a value that arrives in pieces."""
+class _Growing:
+    """Be a value that arrives in pieces.
+
+    :param kind: what each piece must be.
+    :param join: makes the whole of them.
+    """
+
+    def __init__(self, kind: type, join: Callable[[list[Any]], Any]) -> None:
+        self._kind, self._join = kind, join
+        self._pieces: list[Any] = []
 
     def add(self, piece: Any, place: str) -> None:
         """Take the next piece in; ``place`` names it in errors."""
+        self._pieces.append(_expect(self._kind, piece, place))
 
     def whole(self) -> Any:
-        """Return the value."""
+        """Return the value so far."""
+        return self._join(self._pieces)
 
 
-class _Text:
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
+def _joined_base64(pieces: list[str]) -> str:
+    """Return pieces, each of which was encoded by itself, as one."""
+    try:
+        return base64.b64encode(b"".join([base64.b64decode(piece, validate=True) for piece in pieces])).decode()
+    except ValueError as error:
+        raise ServiceError(f"a malformed chunk in the stream: audio data is not base64 ({error})") from error
 
-    def add(self, piece: Any, place: str) -> None:
-        """Take the next piece in."""
-        self._pieces.append(_expect(str, piece, place))
 
-    def whole(self) -> str:
-        """Return the text so far."""
-        return "".join(self._pieces)
+_Text = partial(_Growing, str, "".join)
+_List = partial(_Growing, list, lambda lists: [*chain.from_iterable(lists)])
+_Base64 = partial(_Growing, str, _joined_base64)
 
 
 class _Content:
@@ -296,37 +307,13 @@ class _Content:
         return parts
 
 
-class _Base64(_Text):
-    def whole(self) -> str:
-        """Return the pieces, each of which was encoded by itself, as one."""
-        from base64 import b64decode, b64encode
-
-        try:
-            return b64encode(b"".join([b64decode(piece, validate=True) for piece in self._pieces])).decode()
-        except ValueError as error:
-            raise ServiceError(f"a malformed chunk in the stream: audio data is not base64 ({error})") from error
-
-
-class _List:
-    def __init__(self) -> None:
-        self._items: list[Any] = []
-
-    def add(self, piece: Any, place: str) -> None:
-        """Take the next items in."""
-        self._items.extend(_expect(list, piece, place))
-
-    def whole(self) -> list[Any]:
-        """Return the items so far."""
-        return self._items
-
-
 class _Object:
     """Merge the pieces of an object.
 
     :param parts: the fields that grow, and what each grows in.
     """
 
-    def __init__(self, parts: Mapping[str, Callable[[], _Part]]) -> None:
+    def __init__(self, parts: Mapping[str, Callable[[], Any]]) -> None:
         self._parts = parts
         self._fields: dict[str, Any] = {}
 
@@ -417,11 +404,11 @@ def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
 
 
 # What grows in a chunk's choice (openai 3.51, ChatCompletionChunk; the reasoning is DeepSeek's and OpenRouter's).
-TOOL_CALL: dict[str, Callable[[], _Part]] = {
+TOOL_CALL: dict[str, Callable[[], Any]] = {
     "function": partial(_Object, {"arguments": _Text}),
     "custom": partial(_Object, {"input": _Text}),
 }
-DELTA: dict[str, Callable[[], _Part]] = {
+DELTA: dict[str, Callable[[], Any]] = {
     "content": _Content,
     "refusal": _Text,
     "reasoning_content": _Text,
@@ -432,7 +419,7 @@ DELTA: dict[str, Callable[[], _Part]] = {
     "function_call": partial(_Object, {"arguments": _Text}),
     "audio": partial(_Object, {"transcript": _Text, "data": _Base64}),
 }
-CHOICE: dict[str, Callable[[], _Part]] = {
+CHOICE: dict[str, Callable[[], Any]] = {
     "delta": partial(_Object, DELTA),
     "logprobs": partial(_Object, {"content": _List, "refusal": _List}),
 }

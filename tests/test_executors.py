@@ -121,20 +121,15 @@ def test_a_failed_draw_is_given_back(pool: Executor) -> None:
         assert map(draw, [("a", "fail")], key=first, executor=pool) == ["trial/a#0"]
 
 
-def test_settings_travel(pool: Executor) -> None:
-    """What code, a block and a change since the last map say holds in the workers too."""
+def test_settings_travel(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What code, a block, the environment and a change since the last map say holds in the workers too."""
     llmcall.configure(model="gpt-4o")
     with llmcall.configured(temperature=0.5):
         assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", 0.5)}
     assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", None)}
-
-
-def test_what_the_environment_says_travels(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable set after the workers began holds there as well."""
-    map(describe, range(2), executor=pool)
-    monkeypatch.setenv("LLMCALL_MODEL", "gpt-4.1")
-    assert llmcall.settings().model == "gpt-4.1"
-    assert {found[1] for found in map(describe, range(4), executor=pool)} == {"gpt-4.1"}
+    monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.25")
+    assert llmcall.settings().temperature == 0.25
+    assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", 0.25)}
 
 
 def test_the_mode_travels(pool: Executor) -> None:

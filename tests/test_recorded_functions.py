@@ -245,8 +245,8 @@ def test_asynchronous_functions() -> None:
     assert asyncio.run(at_once()) == [3, 3, 4] and len(CALLS) == 4
 
 
-def test_a_cancelled_call_gives_its_draw_back() -> None:
-    """Cancelling an async call leaves no record, and its draw is the next one's."""
+def test_a_cancelled_call_gives_its_draw_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Cancelling an async call leaves no record, and its draw is the next one's; the cassette tells of it."""
     begun = asyncio.Event()
 
     @recorded(name="slow")
@@ -258,7 +258,7 @@ def test_a_cancelled_call_gives_its_draw_back() -> None:
         return "done"
 
     async def run() -> str:
-        with scope("a"):
+        with cassette("c.jsonl"), scope("a"):
             task = asyncio.create_task(slow())
             await begun.wait()
             task.cancel()
@@ -267,6 +267,7 @@ def test_a_cancelled_call_gives_its_draw_back() -> None:
 
     assert asyncio.run(run()) == "done"
     assert samples() == ["a#0"]
+    assert "1 call ended before the whole answer had come (1 in scope 'a'" in caplog.text
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -547,21 +548,3 @@ def test_what_a_pool_s_workers_record_is_replayed_without_one(method: str) -> No
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
     assert played("once", method) == played("none") == played("none", method)
-
-
-def test_a_function_that_is_cancelled_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its draw is free again, and the end of the recording tells that a replay may not go as this run did."""
-
-    @llmcall.recorded(name="roll")
-    async def roll(seconds: float) -> int:
-        await asyncio.sleep(seconds)
-        return 6
-
-    async def play() -> int:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(roll(3600), 0.01)
-        return await roll(0)
-
-    with llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope("s"):
-        assert asyncio.run(play()) == 6
-    assert [text for text in caplog.messages if "1 call ended before the whole answer had come" in text]

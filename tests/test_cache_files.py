@@ -159,9 +159,10 @@ PLAIN = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> ResponseCache:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResponseCache]:
     """A cache that several examples use, one after the other."""
-    return ResponseCache(tmp_path_factory.mktemp("kept") / "cache")
+    with ResponseCache(tmp_path_factory.mktemp("kept") / "cache") as cache:
+        yield cache
 
 
 @settings(max_examples=60)
@@ -332,7 +333,7 @@ def test_which_record_gets_a_key(
         assert (cache.rekey(), len(cache), cache.verify()) == (changed, len(models.split()), [])
         for model, answer in found.items():
             assert cache.get(requests[model]).response == {"answer": answer}  # type: ignore[union-attr]
-    said = f"{kept} records keep their keys, since others have the new ones already"
+    said = f"{kept} record{'s' * (kept != 1)} left under old keys, since others have the new ones"
     assert (said in caplog.text) if kept else not caplog.text
 
 
@@ -378,7 +379,7 @@ def test_an_interrupt_and_damage_change_nothing(tmp_path: Path, monkeypatch: Any
         assert list(cache.records()) == before
         rewritten(cache, before[0].cache_key, lambda packed: b"\0")
         assert (cache.rekey(), cache.verify()) == (4, [before[0].cache_key])
-    assert "1 damaged rows stay" in caplog.text
+    assert "1 damaged row left as found" in caplog.text
 
 
 # Salvage

@@ -123,8 +123,8 @@ def test_what_goes_in_a_minute_is_counted_where_it_is_sent(
         texts = [f"call {number}" for number in range(5)]
         llmcall.map(lambda text: client.send_message(text, max_tokens=980, on_error="raise"), texts, workers=5)
     arrivals.sort()
-    # A request that is long on its way comes nearer to the next ones: a second stands for that, as in 61 for 60.
-    assert len(arrivals) == 5 and all(late - early >= 1.0 for early, late in zip(arrivals, arrivals[3:], strict=False))
+    # A request that is long on its way comes nearer to the next ones; counted elsewhere, they come at the same moment.
+    assert len(arrivals) == 5 and all(late - early >= 0.4 for early, late in zip(arrivals, arrivals[3:], strict=False))
 
 
 class Counting(ThreadingHTTPServer):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import CacheCorruptError, CacheError
 from ..forks import after_fork_in_child, at_exit
 from ..notices import logger, warn_once
+from ..text import counted
 from ..tracebacks import short_traceback
 from ..types import record_of
 from .record import REMEDY, pack, unpack
@@ -179,7 +180,7 @@ class ResponseCache:
     def _store_at_exit(self) -> None:
         error = self.store_unstored()
         if error is not None:
-            logger().warning("%d answers could not be stored and are lost: %s", len(self._unstored), error)
+            logger().warning("%s lost that could not be stored: %s", counted(len(self._unstored), "answer"), error)
 
     def __len__(self) -> int:
         return len(self.storage)
@@ -322,7 +323,7 @@ class ResponseCache:
         """Store what could not be stored before, and close the handles; the next use opens them again."""
         error = self.store_unstored()
         if error is not None:
-            logger().warning("%d answers are in memory only: %s", len(self._unstored), error)
+            logger().warning("%s in memory only: %s", counted(len(self._unstored), "answer"), error)
         self.storage.close()
 
     def __enter__(self) -> ResponseCache:

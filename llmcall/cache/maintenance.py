@@ -161,9 +161,13 @@ def _changes(storage: Storage, settings: Settings) -> Iterator[Change]:
     moves = _moves(wanted)
     kept = sum(key != new for key, new in wanted.items()) - len(moves)
     if unread:
-        logger().warning("%s: %d damaged rows stay; 'llmcall cache verify' lists them", storage.place, unread)
+        logger().warning(
+            "%s: %s left as found; 'llmcall cache verify' lists all", storage.place, counted(unread, "damaged row")
+        )
     if kept:
-        logger().warning("%s: %d records keep their keys, since others have the new ones already", storage.place, kept)
+        logger().warning(
+            "%s: %s left under old keys, since others have the new ones", storage.place, counted(kept, "record")
+        )
     for key in sorted(moves.keys() | {key for key, target in pointers.items() if target in moves}):
         found = storage.get(key)
         assert found is not None

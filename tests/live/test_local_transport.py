@@ -181,5 +181,6 @@ assert ask() == first
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program after the common beginning, in an interpreter of its own."""
-    return subprocess.run([sys.executable, "-c", PROGRAM + program], capture_output=True, text=True, timeout=60)
+    """Run a program after the common beginning, in an interpreter of its own; a fork beside threads is no fault."""
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", PROGRAM + program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -32,6 +32,7 @@ def short_traceback(function: Function) -> Function:
 
         @functools.wraps(function)
         async def arun(*args: Any, **kwargs: Any) -> Any:
+            """Await the function."""
             __tracebackhide__ = True
             try:
                 return await function(*args, **kwargs)
@@ -43,6 +44,7 @@ def short_traceback(function: Function) -> Function:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
         __tracebackhide__ = True
         try:
             return function(*args, **kwargs)

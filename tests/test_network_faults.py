@@ -125,15 +125,15 @@ def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
         client = OpenAIClient(base_url=address, **RETRY_AT_ONCE)
         replies = llmcall.map(lambda item: client.send_message(f"Hello {item}"), range(16), workers=8)
-    assert replies == [None] * 16 and (client.usage.retries, client.usage.errors) == (32, 16)
+        assert replies == [None] * 16 and (client.usage.retries, client.usage.errors) == (32, 16)
+        with pytest.raises(ServiceError) as caught:
+            client.send_message("Hello", on_error="raise")
     assert len([each for each in caplog.messages if "trying again" in each]) == 1
     failures = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert len(failures) == 16
     for failure in failures:
         for part in (f"at {address} failed", "Does the server", "llmcall doctor", 'on_error="raise"'):
             assert part in failure
-    with pytest.raises(ServiceError) as caught:
-        client.send_message("Hello", on_error="raise")
     notes = getattr(caught.value, "__notes__", [])  # there are none on Python 3.10
     assert all(f"model gpt-4o-mini at {address}. Run again later; 'llmcall doctor'" in note for note in notes)
     assert len(notes) == (sys.version_info >= (3, 11))

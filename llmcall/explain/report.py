@@ -299,11 +299,8 @@ def _remedy(settings: Settings, cassette: Recording | None, *, past_cache: bool)
     origin = settings.origin("cache_mode")
     ways = "LLMCALL_CACHE_MODE=auto" if "LLMCALL_CACHE_MODE" in origin else "cache_mode='auto' or [Cache] MODE = auto"
     keep = "without cache=False, " if past_cache else ""
-    return f"run once {keep}with {ways}; replay, which never calls, is set by {_set_by(origin, 'cache_mode')}"
-
-
-def _set_by(origin: str, name: str) -> str:
-    return f"the argument {name}" if origin == "argument" else origin
+    where = "the argument cache_mode" if origin == "argument" else origin
+    return f"run once {keep}with {ways}; replay, which never calls, is set by {where}"
 
 
 def _cassette_remedy(settings: Settings, cassette: Recording) -> str:

@@ -126,7 +126,7 @@ def test_ask_of_a_refusing_server(serve: Serve) -> None:
     """What the server says is said once, with what to do about it, and the key is not."""
     serve(refusal(401, f"Incorrect API key provided: {SECRET}"))
     code, _, told = python_m("ask", "Hello")
-    assert (code, told.count("401")) == (1, 1) and SECRET not in told and "failed for good" not in told
+    assert (code, told.count("Incorrect API key")) == (1, 1) and SECRET not in told and "failed for good" not in told
     assert "Error: 401: Incorrect API key" in told and "Check the key; 'llmcall doctor'" in told
 
 

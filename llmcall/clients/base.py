@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet
 
@@ -338,7 +337,7 @@ class LLMClient:
         from ..engine.drivers import Emit, look
 
         try:
-            call, record = yield from look(self.cache, partial(lookup, call))
+            call, record = yield from look(self.cache, lookup, call)
             if record is None:
                 from ..engine.call import answer
 
@@ -431,7 +430,7 @@ class LLMClient:
         try:
             record = None
             if not fresh:
-                call, record = yield from look(self.cache, partial(lookup, call))
+                call, record = yield from look(self.cache, lookup, call)
             if record is None or is_cut(record.response, call.request):
                 outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
             else:

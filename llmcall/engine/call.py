@@ -75,15 +75,11 @@ def answer(
         if not call.refuses(outcome.record):
             return outcome
         # It is that of another caller, who reads it otherwise.
-        call, record = yield from _looked_up(call)
+        call, record = yield from look(call.resolved.cache, lookup, call)
         if record is not None:
             call.add_usage(cached_calls=1, saved=record.cost)
             return Outcome(record)
         cut = None
-
-
-def _looked_up(call: PreparedCall) -> Flow[tuple[PreparedCall, Record | None]]:
-    return (yield from look(call.resolved.cache, functools.partial(lookup, call)))
 
 
 def _with_fallbacks(
@@ -97,7 +93,7 @@ def _with_fallbacks(
         wants_room = bool(left) or whole
         found = cut
         if current is not call:
-            current, found = yield from _looked_up(current)
+            current, found = yield from look(call.resolved.cache, lookup, current)
         try:
             if found is None:
                 if left:
@@ -449,7 +445,7 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
     hits: list[Record] = []
     missing: dict[str, PreparedCall] = {}
     for call in calls:
-        _, record = yield from _looked_up(call)
+        _, record = yield from look(call.resolved.cache, lookup, call)
         if record is None:
             missing[call.request.cache_key] = call
         else:

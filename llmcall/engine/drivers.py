@@ -283,9 +283,9 @@ class Emit(NamedTuple):
 Effect = Sleep | Send | Open | Next | Close | Wait | Do | Emit
 
 
-def look(cache: ResponseCache, function: Callable[[], T]) -> Flow[T]:
+def look(cache: ResponseCache, function: Callable[..., T], *args: Any) -> Flow[T]:
     """Call what looks into a cache: at once where that takes microseconds, as an effect where it may wait."""
-    return function() if cache.storage.is_near else (yield Do(function))
+    return function(*args) if cache.storage.is_near else (yield Do(partial(function, *args)))
 
 
 # Drivers

@@ -88,20 +88,12 @@ def _folder(config: pytest.Config, module: Path) -> Path:
 
 def fixture_path(fixture: pytest.FixtureDef[Any], request: SubRequest) -> Path:
     """Return the file of a wider fixture's cassette: beside what it is set up for, a session's where it is defined."""
-    name = _fixture_name(fixture, request)
-    node = request.node
-    if isinstance(node, pytest.Session):
-        return _defined(request.config, fixture.baseid) / (safe_name(name) + SUFFIX)
-    if isinstance(node, pytest.Package):
-        folder = node.path if node.path.is_dir() else node.path.parent
-        return _folder(request.config, folder / "conftest.py") / (safe_name(name) + SUFFIX)
+    node, config = request.node, request.config
+    of_session = isinstance(node, pytest.Session)
+    place = config.rootpath / fixture.baseid.partition("::")[0] if of_session else node.path
+    module = place if place.suffix == ".py" else place / "conftest.py"
     classes = [each.name for each in node.listchain() if isinstance(each, pytest.Class)]
-    return _folder(request.config, node.path) / (safe_name(".".join([*classes, name])) + SUFFIX)
-
-
-def _defined(config: pytest.Config, baseid: str) -> Path:
-    place = config.rootpath / baseid.partition("::")[0]
-    return _folder(config, place if place.suffix == ".py" else place / "conftest.py")
+    return _folder(config, module) / (safe_name(".".join([*classes, _fixture_name(fixture, request)])) + SUFFIX)
 
 
 def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:

@@ -19,7 +19,8 @@ from ..types import Record
 
 __all__ = ["REMEDY", "UNREADABLE", "pack", "unpack"]
 
-LAYOUT = 1  # of the tuple that is pickled
+LAYOUT = 1  # of the tuple that is pickled: this number, and then the fields
+FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "response", "request")
 PROTOCOL = 4  # of pickle: the newest that every supported Python reads and that has no buffers outside
 CHECKSUM_BYTES = 4
 TEXTS = (str, type(None))
@@ -64,18 +65,21 @@ def pack(record: Record) -> bytes:
 
     :raises TypeError: where the record holds what is no plain data and has no plain form, naming its place.
     """
-    request, response = record.request, record.response
-    head = (LAYOUT, record.kind, record.sample, record.cost, record.api_type, record.host, record.version)
+    fields = {name: getattr(record, name) for name in FIELDS}
     try:
-        body = _dumps((*head, response, _dumps(request)))
+        body = _body(fields)
     except (_NotPlain, RecursionError):
-        asked = _dumps(plain(request, "request"))
-        kind, sample, cost, *texts = plain(list(head[1:]), "record")
-        body = _dumps((LAYOUT, kind, sample, cost, *texts, plain(response, "response"), asked))
-        head = (LAYOUT, kind, sample, cost, *texts)
-    if (*map(type, head), dict, bytes) not in SHAPES or not isinstance(response, dict):
-        raise TypeError(f"the record {head[1:]} could not be read again: cost is a number, all others are texts")
+        body = _body({name: plain(value, name) for name, value in fields.items()})
     return body + _checksum(record.cache_key, body)
+
+
+def _body(fields: dict[str, Any]) -> bytes:
+    *head, request = fields.values()
+    packed = (LAYOUT, *head, _dumps(request))
+    body = _dumps(packed)
+    if tuple(map(type, packed)) not in SHAPES:
+        raise TypeError(f"the record {head[:-1]} could not be read again: cost is a number, all others are texts")
+    return body
 
 
 def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None) -> Record:

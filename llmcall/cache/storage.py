@@ -133,7 +133,7 @@ class CacheSource:
         """Return the record of a row, or ``None`` where it cannot be read."""
         for found, key, packed, stored_at in self._store.page(place - 1, 1):
             try:
-                return unpack(key, packed or b"", stored_at) if found == place else None
+                return unpack(key, packed, stored_at) if found == place else None
             except CacheCorruptError:
                 return None
         return None

@@ -94,10 +94,11 @@ class Draws:
             other = self._under_way.get(key, caller)
             self._under_way[key] = caller
             self._accept_returned()
-            free = self._free.get(key)
-            number = heappop(free) if free else self._next.get(key, 0)
-            if not free:
-                self._next[key] = max(self._next.get(key, 0), number + 1)
+            if free := self._free.get(key):
+                number = heappop(free)
+            else:
+                number = self._next.get(key, 0)
+                self._next[key] = number + 1
         if other != caller:
             who = "threads" if other[0] != caller[0] else "tasks"
             warn_once(
@@ -116,12 +117,11 @@ class Draws:
         """Count a number that was taken elsewhere, as in a worker process."""
         with _lock:
             self._accept_returned()
-            free = self._free.setdefault(key, [])
             following = self._next.get(key, 0)
-            for skipped in range(following, number):
-                heappush(free, skipped)
-            self._next[key] = max(following, number + 1)
-            if number in free:
+            if number >= following:
+                self._next[key] = number + 1
+                self._returned.extend((key, skipped) for skipped in range(following, number))
+            elif number in (free := self._free.get(key, [])):
                 free.remove(number)
                 heapify(free)
 

@@ -306,8 +306,7 @@ def _found(call: FunctionCall) -> Flow[Record]:
     if call.tape and found is not None:
         call.tape.cassette.count_replay()
         return found
-    if call.reads_cache:
-        found = yield from look(call.cache, functools.partial(call.cache.get, call.request, mode=call.mode))
+    found = yield from look(call.cache, call.stored)
     if found is not None:
         return _kept(call, found)
     if not call.may_run:

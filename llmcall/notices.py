@@ -117,9 +117,12 @@ class Failures:
                 counted(count, "call"), why, _listed(scopes.items()), first, SENTENCES[why].format(replay=replay),
             )  # fmt: skip
 
-    def forget(self) -> None:
-        """Begin anew without a warning."""
-        self.take()
+    def forget(self, why: str | None = None) -> None:
+        """Forget what was taken in, or what was for one reason."""
+        with self._lock:
+            for each in [*self._found] if why is None else [why]:
+                self._found.pop(each, None)
+                self._first.pop(each, None)
 
 
 def _listed(scopes: Iterable[tuple[str, int]]) -> str:

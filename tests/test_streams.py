@@ -558,3 +558,12 @@ def test_what_was_not_received_gives_its_draw_back(
     with llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope(where):
         assert leave(client) == sample
     assert [text for text in caplog.messages if "1 call ended before the whole answer had come" in text]
+
+
+def test_an_interrupted_recording_tells_of_no_cancelled_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Ctrl-C cancels the tasks of ``asyncio.run``: whoever pressed it need not be told to read answers to their end."""
+    client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
+    with pytest.raises(KeyboardInterrupt), llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope("s"):
+        asyncio.run(_cancelled(client, "asend_message"))
+        raise KeyboardInterrupt
+    assert "whole answer" not in caplog.text

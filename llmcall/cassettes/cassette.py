@@ -18,7 +18,7 @@ from ..config import resolve as config
 from ..errors import CacheError, ConfigError
 from ..files import alone
 from ..forks import after_fork_in_child, at_exit
-from ..notices import Failures, warn_once
+from ..notices import LEFT, Failures, warn_once
 from ..replay import scopes
 from ..text import brief, counted
 from ..tracebacks import short_traceback
@@ -188,6 +188,8 @@ class Cassette:
                 config.pop_layer(self._layer)
                 self._layer = None
             if self.is_mine():
+                if isinstance(self._error, KeyboardInterrupt):
+                    self.failures.forget(LEFT)  # whoever stopped them knows
                 self.failures.warn(f"replay of the cassette {self.path}")
                 if self.write_at_end and self._is_changed():
                     self._write(complete=self._error is None)

@@ -40,7 +40,7 @@ __all__ = [
 
 
 class LLMCallError(Exception):
-    """Stand above every error that llmcall raises for a reason other than a wrong argument."""
+    """Group all errors that llmcall raises, apart from those for a wrong argument."""
 
 
 class ConfigError(LLMCallError):
@@ -155,7 +155,7 @@ class EmptyAnswerError(APIError):
 
 
 class CacheError(LLMCallError):
-    """Stand above the errors of stored answers."""
+    """Group the errors of stored answers."""
 
 
 class CacheMissError(CacheError):

@@ -1,4 +1,4 @@
-"""Any program on the OpenAI SDK, recorded and replayed unchanged: HTTP clients whose requests take llmcall's road.
+"""Any program on the OpenAI SDK, recorded and replayed unchanged: HTTP clients whose calls are recorded and replayed.
 
 Chat completions and embeddings are looked up, sent, tried again and recorded as the calls of ``send_message`` and
 ``get_embedding`` are, with the same keys. Other JSON requests to known APIs are recorded as they are, as kind "http".
@@ -473,11 +473,11 @@ def _about_error(error: BaseException) -> dict[str, Any]:
     return {"error": {"message": str(error), "type": "llmcall", "code": type(error).__name__, "param": None}}
 
 
-# The road of a program's requests
+# A program's requests
 
 
 class ProgramCalls:
-    """Take the requests of a program along llmcall's road.
+    """Answer the requests of a program from the record, or let them be sent and record the answers.
 
     :param actor: says who is asking: a function, ``"system"`` or ``"header:NAME"``.
     :param overrides: settings by name.
@@ -607,10 +607,10 @@ def _system_name(request: ProgramRequest) -> str | None:
 
 
 class ProgramTransport:
-    """Take each request along llmcall's road; what is not recorded goes to the transport below.
+    """Answer each request from the record; what is not recorded goes to the transport below.
 
     :param http: the module ``httpx`` or ``httpx2``.
-    :param calls: the road.
+    :param calls: what answers the requests.
     :param below: the transport below.
     """
 
@@ -645,7 +645,7 @@ def _derived(http: ModuleType, kind: type) -> Any:
 
 
 def http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
-    """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose requests take llmcall's road.
+    """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose calls are recorded and replayed.
 
     A failure of the API that remains after llmcall's retries reaches the program as it came, a connection that fails as
     the status 503, a timeout as 504, and an error of llmcall's own as 409: an ``openai.APIStatusError`` that the SDK
@@ -683,7 +683,7 @@ _patch_lock = threading.Lock()
 
 @contextlib.contextmanager
 def patched(*, actor: Actor | None = None, hosts: Collection[str] = (), **overrides: Any) -> Iterator[None]:
-    """Let the requests of every HTTP client of the process take llmcall's road, for a block.
+    """Record and replay the requests of every HTTP client of the process, for a block.
 
     It holds for httpx and httpx2, for clients made before and inside the block, in any library. An error of llmcall's
     own reaches the program as an error of the SDK; the first one is raised again at the end of the block.

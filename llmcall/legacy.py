@@ -1,4 +1,4 @@
-"""``chatcompletion_request``, as XAgent's users call it, on the same road and records as everything else."""
+"""``chatcompletion_request``, as XAgent's users call it, by the same steps and records as everything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values that travel the road: a request, a record, a reply. All plain data, none of them changed once made."""
+"""The values that every call passes on: a request, a record, a reply. All plain data, none of them changed once made."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ class Transport(Protocol):
 
 
 class AsyncTransport(Protocol):
-    """Be the asynchronous twins; a transport without them is run in threads.
+    """Send requests asynchronously; a transport without these methods is run in threads.
 
     >>> class Parrot:
     ...     def send(self, request, timeout):
@@ -328,7 +328,7 @@ class AsyncTransport(Protocol):
 
 
 class Reply(dict[str, Any]):
-    """Be the assistant's message itself (``role``, ``content``, ``tool_calls``, ``refusal``), with what is known of it.
+    """Hold the assistant's message as a dict (``role``, ``content``, ``tool_calls``, ``refusal``), with what is known of it.
 
     ``messages.append(reply)`` and ``json.dumps(reply)`` work as they do for any message.
 

@@ -19,7 +19,7 @@ __all__ = ["AsyncStream", "Stream"]
 
 
 class Stream:
-    """Be a streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
+    """Yield a streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
 
     Leaving it early closes its connection, and nothing is stored. Once a first chunk has come it counts as a call, not
     as an error, in usage and budgets alike, for a model answered: with the tokens that the server reported until then,
@@ -69,7 +69,7 @@ class Stream:
 
 
 class AsyncStream:
-    """Be a streamed answer: ``async for text in stream: …``, as :class:`Stream`; an asynchronous context manager.
+    """Yield a streamed answer: ``async for text in stream: …``, as :class:`Stream`; an asynchronous context manager.
 
     :param flow: emits the pieces, and returns the reply.
     :param call: whose draw is given back where the stream is left before its end.

@@ -25,7 +25,7 @@ from .clients.api_errors import failure, http_library
 from .clients.base import LLMClient
 from .clients.sdk_transport import ChunkReader, is_own_request
 from .config.settings import Endpoint
-from .engine.drivers import END, Emit, Next, adrive_stream, drive_stream
+from .engine.drivers import END
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.capabilities import CHAT_PARAMETERS
 from .notices import logger
@@ -38,7 +38,6 @@ from .types import text_of
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from .engine.drivers import Flow
     from .types import Request
 
 __all__ = ["ProgramRequest", "async_http_client", "http_client", "patched"]
@@ -361,33 +360,46 @@ class ChatEvents:
         self._begun = {"model": body.get("model")}
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._stream = stream
-        self._first = first
+        self._piece = first
+        self._sent = ""
 
     def __iter__(self) -> Iterator[bytes]:
-        for event in drive_stream(self._events(), lambda _: None):
-            yield event.encode()
+        yield self._opening()
+        try:
+            while self._piece is not END:
+                yield self._told()
+                self._piece = next(self._stream, END)
+            last = self._rest(_whole(self._stream.reply))
+        except LLMCallError as error:
+            last = self._failed(error)
+        yield last
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for event in adrive_stream(self._events(), lambda _: None):
-            yield event.encode()
-
-    def _events(self) -> Flow[None]:
-        """Emit the events; the last may be one of which the SDK makes an error of its own."""
-        sent, piece = "", self._first
-        yield Emit(_chunk(self._begun, {"role": "assistant", "content": ""}))
+        yield self._opening()
         try:
-            while piece is not END:
-                sent += piece
-                yield Emit(_chunk(self._begun, {"content": piece}))
-                piece = yield Next(self._stream, None)
-            yield Emit(self._rest(_whole(self._stream.reply), sent))
+            while self._piece is not END:
+                yield self._told()
+                self._piece = await anext(self._stream, END)
+            last = self._rest(_whole(self._stream.reply))
         except LLMCallError as error:
-            self._calls.note(error)
-            yield Emit(_sent(_about_error(error)))
+            last = self._failed(error)
+        yield last
 
-    def _rest(self, response: Mapping[str, Any], sent: str) -> str:
+    def _opening(self) -> bytes:
+        return _chunk(self._begun, {"role": "assistant", "content": ""})
+
+    def _told(self) -> bytes:
+        self._sent += self._piece
+        return _chunk(self._begun, {"content": self._piece})
+
+    def _failed(self, error: LLMCallError) -> bytes:
+        """Return an event of which the SDK makes an error of its own."""
+        self._calls.note(error)
+        return _sent(_about_error(error))
+
+    def _rest(self, response: Mapping[str, Any]) -> bytes:
         """Return the events of what remains of the whole answer when the text of its first choice has been sent."""
-        events = []
+        sent, events = self._sent, []
         for choice in response.get("choices", ()):
             index, message = choice.get("index", 0), choice.get("message") or {}
             delta = {name: value for name, value in message.items() if name != "role" and value is not None}
@@ -400,7 +412,7 @@ class ChatEvents:
             events.append(_chunk(response, {}, index, choice.get("finish_reason")))
         if self._wants_usage and response.get("usage") is not None:
             events.append(_event(response, choices=[], usage=response["usage"]))
-        return "".join([*events, "data: [DONE]\n\n"])
+        return b"".join([*events, b"data: [DONE]\n\n"])
 
     def close(self) -> None:
         """Leave the rest."""
@@ -411,11 +423,11 @@ class ChatEvents:
         await self._stream.aclose()
 
 
-def _chunk(response: Mapping[str, Any], delta: dict[str, Any], index: int = 0, finish_reason: Any = None) -> str:
+def _chunk(response: Mapping[str, Any], delta: dict[str, Any], index: int = 0, finish_reason: Any = None) -> bytes:
     return _event(response, choices=[{"index": index, "delta": delta, "finish_reason": finish_reason}])
 
 
-def _event(response: Mapping[str, Any], **fields: Any) -> str:
+def _event(response: Mapping[str, Any], **fields: Any) -> bytes:
     about = {
         "id": response.get("id") or "chatcmpl-recorded",
         "object": "chat.completion.chunk",
@@ -425,8 +437,8 @@ def _event(response: Mapping[str, Any], **fields: Any) -> str:
     return _sent({**about, **fields})
 
 
-def _sent(data: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"
+def _sent(data: Mapping[str, Any]) -> bytes:
+    return f"data: {json.dumps(data)}\n\n".encode()
 
 
 def _embeddings(client: LLMClient, body: Mapping[str, Any], found: Any) -> dict[str, Any]:

@@ -98,7 +98,10 @@ class Asked(NamedTuple):
 
 @dataclass
 class ProgramCall:
-    """Hold a request of the program on its way: what it asks for, what it is sent with, and the response that it gets.
+    """Hold a request of the program on its way: what it asks for, and what it is sent with.
+
+    It does not hold what the program gets: a streamed answer holds it, and generators in a circle may not be ended in
+    any order by the garbage collector.
 
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
@@ -106,7 +109,6 @@ class ProgramCall:
     :param client: makes the call.
     :param transport: the transport below.
     :ivar came: the last response, where the last attempt got one.
-    :ivar response: what the program gets.
     """
 
     http: ModuleType
@@ -115,7 +117,6 @@ class ProgramCall:
     client: ProgramClient
     transport: Any
     came: Any = None
-    response: Any = None
 
     def receive(self, request: Any) -> Any:
         """Send a request, and return its response, read to the end."""
@@ -470,17 +471,6 @@ def _as_it_came(http: ModuleType, response: Any) -> Any:
     return http.Response(response.status_code, headers=[*kept, *NOT_REPEATED], content=response.content)
 
 
-def _error_response(call: ProgramCall, error: Exception) -> Any:
-    """Return what the program gets: what the API sent as it came, an error of ours as the SDK's own."""
-    came = getattr(error, "http_response", call.came)
-    if not isinstance(error, APIError):
-        return _json_response(call.http, ERROR_STATUS, _about_error(error))
-    if came is not None:
-        return _as_it_came(call.http, came)
-    status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
-    return _json_response(call.http, status, _about_error(error))
-
-
 def _about_error(error: BaseException) -> dict[str, Any]:
     return {"error": {"message": str(error), "type": "llmcall", "code": type(error).__name__, "param": None}}
 
@@ -516,18 +506,22 @@ class ProgramCalls:
         call = self._call(http, request, request.read(), transport)
         if call is None:
             return transport.handle_request(request)
-        with self._standing(call):
-            call.response = self._response(call, call.client.ask(call.asked))
-        return call.response
+        try:
+            with self._standing(call):
+                return self._response(call, call.client.ask(call.asked))
+        except ERRORS as error:
+            return self._refusal(call, error)
 
     async def ahandle(self, http: ModuleType, request: Any, transport: Any) -> Any:
         """Return the response to a request of the program, as :meth:`handle`."""
         call = self._call(http, request, await request.aread(), transport)
         if call is None:
             return await transport.handle_async_request(request)
-        with self._standing(call):
-            call.response = self._response(call, await call.client.aask(call.asked))
-        return call.response
+        try:
+            with self._standing(call):
+                return self._response(call, await call.client.aask(call.asked))
+        except ERRORS as error:
+            return self._refusal(call, error)
 
     def _call(self, http: ModuleType, request: Any, content: bytes, transport: Any) -> ProgramCall | None:
         asked = _asked(request, content, self._hosts)
@@ -535,14 +529,11 @@ class ProgramCalls:
 
     @contextlib.contextmanager
     def _standing(self, call: ProgramCall) -> Iterator[None]:
-        """Let a request be the one in hand, in its actor's scope; an error that ends the block is what it gets."""
+        """Let a request be the one in hand, in its actor's scope."""
         token = _in_hand.set(call)
         try:
             with scopes.within(self._around), self._scope_of(call):
                 yield
-        except ERRORS as error:
-            self.note(error)
-            call.response = _error_response(call, error)
         finally:
             _in_hand.reset(token)
 
@@ -556,6 +547,17 @@ class ProgramCalls:
             return http.Response(200, headers=headers, stream=stream)
         is_chat = asked.method == "send_message"
         return _json_response(http, 200, _whole(found) if is_chat else _embeddings(call.client, asked.body, found))
+
+    def _refusal(self, call: ProgramCall, error: Exception) -> Any:
+        """Return what the program gets: what the API sent as it came, an error of ours as the SDK's own."""
+        self.note(error)
+        came = getattr(error, "http_response", call.came)
+        if not isinstance(error, APIError):
+            return _json_response(call.http, ERROR_STATUS, _about_error(error))
+        if came is not None:
+            return _as_it_came(call.http, came)
+        status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
+        return _json_response(call.http, status, _about_error(error))
 
     def note(self, error: Exception) -> None:
         """Keep an error that the program gets, if it is the first of llmcall's own."""

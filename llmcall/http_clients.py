@@ -1,4 +1,4 @@
-"""Any program on the OpenAI SDK, recorded and replayed unchanged: HTTP clients whose calls are recorded and replayed.
+"""Any program on the OpenAI SDK, unchanged: HTTP clients whose calls are recorded and replayed.
 
 Chat completions and embeddings are looked up, sent, tried again and recorded as the calls of ``send_message`` and
 ``get_embedding`` are, with the same keys. Other JSON requests to known APIs are recorded as they are, as kind "http".

@@ -1,4 +1,4 @@
-"""The values that every call passes on: a request, a record, a reply. All plain data, none of them changed once made."""
+"""The values of every call: a request, a record, a reply. All plain data, none of them changed once made."""
 
 from __future__ import annotations
 
@@ -328,7 +328,7 @@ class AsyncTransport(Protocol):
 
 
 class Reply(dict[str, Any]):
-    """Hold the assistant's message as a dict (``role``, ``content``, ``tool_calls``, ``refusal``), with what is known of it.
+    """Hold the assistant's message as a dict (``role``, ``content``, ``tool_calls``, ``refusal``), with more attributes.
 
     ``messages.append(reply)`` and ``json.dumps(reply)`` work as they do for any message.
 

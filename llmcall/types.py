@@ -328,9 +328,10 @@ class AsyncTransport(Protocol):
 
 
 class Reply(dict[str, Any]):
-    """Hold the assistant's message as a dict (``role``, ``content``, ``tool_calls``, ``refusal``), with more attributes.
+    """Hold the assistant's message, a dict of ``role``, ``content``, ``tool_calls`` and ``refusal``.
 
-    ``messages.append(reply)`` and ``json.dumps(reply)`` work as they do for any message.
+    Everything else that is known of the answer is an attribute. ``messages.append(reply)`` and ``json.dumps(reply)``
+    work as they do for any message.
 
     :ivar cached: whether a record, or an identical call in flight, gave the answer.
     :ivar cache_key: the request's key.

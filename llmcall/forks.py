@@ -29,16 +29,19 @@ def around_fork(before: Callable[[], object], after: Callable[[], object]) -> No
 
 
 def at_exit(function: Callable[[], object]) -> None:
-    """Call a function when this process ends, also where multiprocessing started it, which passes ``atexit`` by."""
+    """Call a function when this process ends.
+
+    One that multiprocessing started ends with its main function, before its other threads: there it is called then, and
+    once more, unless it was forked, when they have ended.
+    """
+    import atexit
+
+    atexit.register(function)
     processes = sys.modules.get("multiprocessing.process")
     if processes is not None and processes.parent_process() is not None:
         from multiprocessing.util import Finalize
 
         Finalize(None, function, exitpriority=0)
-    else:
-        import atexit
-
-        atexit.register(function)
 
 
 def _call_before() -> None:

@@ -181,6 +181,7 @@ class ResponseCache:
         error = self.store_unstored()
         if error is not None:
             logger().warning("%s lost that could not be stored: %s", counted(len(self._unstored), "answer"), error)
+            self._unstored.clear()
 
     def __len__(self) -> int:
         return len(self.storage)

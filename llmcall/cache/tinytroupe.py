@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import pickle
 import re
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
@@ -109,10 +108,9 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
 
 
 def _entries(path: str) -> dict[Any, Any]:
-    with open(path, "rb") as file:
-        data = file.read()
     try:
-        entries = _Unpickler(BytesIO(data)).load()
+        with open(path, "rb") as file:
+            entries = _Unpickler(file).load()
     except UNREADABLE as error:
         raise CacheCorruptError(f"{path} cannot be read as a pickle: {error}") from error
     if not isinstance(entries, dict):

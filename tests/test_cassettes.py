@@ -655,6 +655,19 @@ def test_a_named_cassette_is_written_however_the_run_ends(mode: str, end: str, f
     assert asked_in() == found and (process.returncode == 0) is (not end)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_process_writes_the_named_cassette_that_it_opened() -> None:
+    """It leaves by ``os._exit``, without what other processes do at their end."""
+    program = """
+        import multiprocessing
+        child = multiprocessing.get_context("fork").Process(target=exec, args=(sys.argv[2], globals()))
+        child.start()
+        child.join()
+    """
+    ran(program, "Hi", ASK, LLMCALL_CASSETTE_PATH=PATH)
+    assert asked_in() == ["Hi"] and is_complete()
+
+
 def test_a_cassette_in_code_counts_inside_a_named_one() -> None:
     """It goes on afterwards; settings that name another, and ``reset``, end it."""
     client = counting()

@@ -276,6 +276,9 @@ def test_azure_addresses(server: Server) -> None:
     (sent,) = server.requests
     assert sent.url.path == "/openai/deployments/four/chat/completions" and sent.headers["api-key"] == KEY
     assert sent.url.params["api-version"] == "2024-10-21"
+    with llmcall.http_client(transport=server.transport, cache_mode="replay") as client:  # the address names the model
+        again = client.post(str(sent.url), json={"messages": QUESTION})
+    assert again.json()["choices"][0]["message"]["content"] == "answer number 0"
 
 
 # Who is asking
@@ -362,6 +365,22 @@ def test_a_connection_that_fails_is_tried_by_llmcall_alone(server: Server, broke
     assert len(server.requests) == 9
 
 
+def test_the_last_failure_counts() -> None:
+    """A connection that fails after a refusal is told as such: what came before is no answer to it."""
+    answers = [http.Response(500, json={"error": {"message": "overloaded"}})]
+
+    def fail(request: Any) -> Any:
+        if answers:
+            return answers.pop()
+        raise http.ConnectError("no route", request=request)
+
+    settings: dict[str, Any] = {"retry_max_attempts": 2, "retry_waiting_time": 0}
+    http_client = llmcall.http_client(transport=http.MockTransport(fail), **settings)
+    with pytest.raises(openai.InternalServerError, match="no route") as failed:
+        ask(openai.OpenAI(api_key=KEY, http_client=http_client))
+    assert failed.value.status_code == 503
+
+
 def test_an_answer_that_is_not_recorded_comes_as_it_was(server: Server) -> None:
     """An empty answer is a failure to send_message; a program gets what the server sent."""
     empty = {"choices": [{"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
@@ -380,6 +399,9 @@ def test_the_time_that_the_program_gives(server: Server, stream: bool) -> None:
     hurried.chat.completions.create(model="gpt-4o", messages=QUESTION, stream=stream)
     limits = server.requests[1].extensions["timeout"]
     assert limits["connect"] == 3 and 0 < limits["read"] <= 20
+    patient = program(server).with_options(timeout=http.Timeout(5000))
+    patient.chat.completions.create(model="gpt-4", messages=QUESTION, stream=stream)
+    assert server.requests[2].extensions["timeout"]["read"] == 5000
 
 
 def test_a_wrong_argument_reaches_the_program_once(server: Server) -> None:

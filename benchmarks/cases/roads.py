@@ -133,7 +133,7 @@ def configure(folder: str, answer: Callable[[str], str] = workload.answer_to) ->
     def answered(messages: list[dict[str, Any]]) -> str:
         """Answer, and keep what was asked."""
         asked.append(messages[-1]["content"])
-        return '{"answer": true}' if "Should I" in asked[-1] else answer(asked[-1])
+        return '{"value": true}' if "Should I" in asked[-1] else answer(asked[-1])
 
     def make(settings: Any) -> Any:
         """Make the client."""

@@ -152,7 +152,7 @@ class RowJob(NamedTuple):
     def identity(self, item: Any) -> dict[str, Any]:
         """Return what tells an item from others: only the variables, and their fields, that the templates use."""
         used = self.call.variables()
-        bound = () if self.function is None else self.function.bound_names()
+        bound = () if self.function is None else self.function.bound
         values = self._variables(item).items()
         return {name: _used(value, used[name]) for name, value in values if name in used and name not in bound}
 
@@ -228,6 +228,7 @@ class LLMCall(_Mapped):
             raise ValueError(f"output_retries is {output_retries!r}; it must be a whole number from 0 on")
         if model_params.get("enable_pydantic_model_return"):
             raise TypeError("enable_pydantic_model_return belongs to send_message; here output_type= is the class")
+        self._is_of_files = any(name is not None for name, _ in self._sources.values())
         self.output_type = output_type
         self.output_retries = output_retries
         self.template_path = template_path
@@ -320,8 +321,7 @@ class LLMCall(_Mapped):
         return self._templates().variables
 
     def _templates(self) -> _Templates:
-        is_of_files = any(name is not None for name, _ in self._sources.values())
-        folder = str(self.template_path or self.client.settings.templates_path) if is_of_files else ""
+        folder = str(self.template_path or self.client.settings.templates_path) if self._is_of_files else ""
         found = self._compiled.get(folder)
         if found is None:
             templates = {
@@ -448,6 +448,7 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
 
     :param function: gives the name, the arguments and their defaults.
     :param llm_call: what answers; its templates take the arguments as variables.
+    :ivar bound: the object of a bound method, by the name of the parameter that stands for it.
     """
 
     __name__: str
@@ -457,13 +458,18 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
         functools.update_wrapper(self, function)
         self._signature = inspect.signature(function)
         parameters = self._signature.parameters
-        self._takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-        self._bound: tuple[Any, ...] = ()
+        self._rest = next((name for name, each in parameters.items() if each.kind is each.VAR_KEYWORD), None)
+        self._defaults = {
+            name: () if each.kind is each.VAR_POSITIONAL else each.default
+            for name, each in parameters.items()
+            if name != self._rest
+        }
+        self.bound: dict[str, Any] = {}
         self.llm_call = llm_call
-        llm_call.parameters = frozenset(self._signature.parameters)
+        llm_call.parameters = frozenset(parameters)
 
     def _variables(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        bound = self._signature.bind(*self._bound, *args, **kwargs)
+        bound = self._signature.bind(*self.bound.values(), *args, **kwargs)
         bound.apply_defaults()
         return bound.arguments
 
@@ -496,13 +502,14 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
         """
         if not isinstance(item, Mapping):
             return self._variables(item)
-        parameters = self._signature.parameters
-        row = item if self._takes_all else {name: value for name, value in item.items() if name in parameters}
-        return self._variables(**row)
-
-    def bound_names(self) -> frozenset[str]:
-        """Return the parameters that stand for the object of a bound method."""
-        return frozenset(list(self._signature.parameters)[: len(self._bound)])
+        taken = self._defaults
+        found = {**taken, **{name: value for name, value in item.items() if name in taken}, **self.bound}
+        for name, value in found.items():
+            if value is inspect.Parameter.empty:
+                raise TypeError(f"missing a required argument: {name!r}")
+        if self._rest is not None:
+            found[self._rest] = {name: value for name, value in item.items() if name not in taken}
+        return found
 
     @typing.overload
     def __get__(self, instance: None, owner: Any) -> LLMFunction[Arguments, Value]: ...
@@ -515,12 +522,12 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
         if instance is None:
             return self
         bound: Any = object.__new__(LLMFunction)
-        bound.__dict__.update(self.__dict__, _bound=(instance,))
+        bound.__dict__.update(self.__dict__, bound={next(iter(self._defaults), "self"): instance})
         return bound
 
     def __reduce__(self) -> Any:
         # By its name, as any function; a bound one as an attribute of its object.
-        return (getattr, (*self._bound, self.__name__)) if self._bound else self.__qualname__
+        return (getattr, (*self.bound.values(), self.__name__)) if self.bound else self.__qualname__
 
 
 def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict[str, Any]:

@@ -342,6 +342,18 @@ def test_arguments(scripted: ScriptedClient) -> None:
     assert [asked(scripted, index)[0][1][:18] for index in (2, 3)] == ["You are Lisa. Woul", "You are Tom. Would"]
 
 
+def test_rows_as_arguments(scripted: ScriptedClient) -> None:
+    """A row gives each argument by its name, and what no parameter names to ``**rest``; what it lacks has its default."""
+
+    @llm
+    def sentence(a: str, /, *b: str, c: str = "C", **rest: str) -> str:
+        """{{ a }} {{ b | length }} {{ c }} {{ rest | dictsort }}"""
+        raise NotImplementedError
+
+    sentence.map([{"a": "1", "e": "2"}, {"c": "3", "a": "4"}], workers=1)
+    assert [asked(scripted, index)[0][1] for index in (0, 1)] == ["1 0 C [('e', '2')]", "4 0 3 []"]
+
+
 @pytest.mark.parametrize(
     ("returned", "answer", "value"),
     [

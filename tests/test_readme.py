@@ -96,7 +96,7 @@ INTERNAL = {
     "LLMClient": "capabilities count_usage default_embedding_model default_model endpoints host hosts model_named "
     "namespace pool price resolved respond transport_of",
     "Reply": "of",
-    "ResponseCache": "lookup store store_unstored",
+    "ResponseCache": "store store_unstored",
     "Settings": "changed key_and_origin layer origin_of overlaid without_keys",
     "TokenUsage": "of",
     "testing.ScriptedClient": "send stream",

@@ -75,32 +75,26 @@ class ResponseCache:
         """Return the directory, absolute, or the server's address without its password."""
         return self.storage.place
 
-    def get(self, request: Request, *, mode: str | None = None) -> Record | None:
+    def get(self, request: Request | str, *, mode: str | None = None) -> Record | None:
         """Return the recorded answer of a request, or ``None`` where there is none.
 
+        :param request: what is asked, or its key.
         :param mode: instead of the cache's own.
-        :raises CacheCorruptError: in the mode ``replay``, where the record is damaged; the other modes ask anew.
+        :raises CacheCorruptError: in the mode ``replay``, where the record or the database is damaged; the other modes
+            ask anew.
         """
-        key, mode = request.cache_key, mode or self.mode
+        key, mode = request if isinstance(request, str) else request.cache_key, mode or self.mode
         if mode in ("off", "rewrite") or (mode == "refresh" and key not in self._refreshed):
             return None
         try:
-            return self.lookup(key)
+            packed = self._unstored.get(key)
+            found = self.storage.get(key) if packed is None else (packed, None)
+            return None if found is None else unpack(key, *found)
         except CacheCorruptError as error:
             if mode == "replay":
                 raise
             warn_once(f"{self.path}: {error}; the request is asked anew")
             return None
-
-    def lookup(self, cache_key: str) -> Record | None:
-        """Return the record of a key, or ``None``.
-
-        :raises CacheCorruptError: where the record or the database is damaged.
-        """
-        if self._unstored and (packed := self._unstored.get(cache_key)) is not None:
-            return unpack(cache_key, packed)
-        found = self.storage.get(cache_key)
-        return None if found is None else unpack(cache_key, *found)
 
     def put(self, request: Request, response: Mapping[str, Any], *, cost: float | None = None) -> Record:
         """Record an answer and return the record that counts: whatever was stored first.
@@ -140,13 +134,13 @@ class ResponseCache:
             self._unstored.pop(key, None)
         elif not self.storage.add(key, packed):
             try:
-                found = self.lookup(key)
+                found = self.get(key, mode="replay")
             except CacheCorruptError:
                 found = None
             if found is not None:
                 return found
             self.storage.set(key, packed)  # what stands there cannot be read
-            self.lookup(key)  # nor may it be where the index is damaged
+            self.get(key, mode="replay")  # nor may it be where the index is damaged
         return unpack(key, packed)
 
     def store_unstored(self) -> Exception | None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "cassette", "close_named", "current_cassette",
-    "function_scope", "guards", "header_namespaces", "innermost", "is_any_open", "open_cassettes", "pop", "position",
+    "function_scope", "guards", "header_namespaces", "innermost", "open_cassettes", "pop", "position",
     "push", "set_named", "set_position",
 ]  # fmt: skip
 
@@ -158,7 +158,7 @@ class Cassette:
             self._depth += 1
 
     def _start(self, file: str) -> None:
-        if any(each.file == file and each.is_mine() for each in open_cassettes()):
+        if any(each.file == file and each.is_mine() for each in open_cassettes):
             raise CacheError(f"{self.path} is open already in this process; use one cassette for both, or two files")
         self._begin(file)
         content = _content(file)
@@ -270,7 +270,7 @@ class Cassette:
         :param base: the settings that a client was given, or ``None`` for the process's.
         :raises ConfigError: where they differ: the cassette would not replay for both.
         """
-        asking = None if base is None else id(base), config.generation()
+        asking = None if base is None else id(base), config.layers.generation
         if asking in self._agreed:
             return
         header = header_of(base, namespaces=header_namespaces())
@@ -458,8 +458,9 @@ def _content(path: str) -> bytes:
 
 # Which one is open
 
-_open: list[Cassette] = []
-_named: Cassette | None = None  # the one that the settings name, which stands under those that code opens
+# The innermost last; one that began several times stands there as often, and the one that the settings name is first.
+open_cassettes: list[Cassette] = []
+_named: Cassette | None = None  # the one that the settings name
 _lock = threading.RLock()
 _position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default=())
 
@@ -467,40 +468,36 @@ _position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default
 def push(opened: Cassette) -> None:
     """Let a cassette count until it ends, or until one begins inside it."""
     with _lock:
-        _open.append(opened)
+        open_cassettes.append(opened)
 
 
 def pop(closed: Cassette) -> None:
     """Let a cassette count no more; of one that began several times, the last beginning ends."""
     with _lock:
-        last = max(index for index, each in enumerate(_open) if each is closed)
-        del _open[last]
+        last = max(index for index, each in enumerate(open_cassettes) if each is closed)
+        del open_cassettes[last]
 
 
 def set_named(cassette: Cassette | None) -> None:
     """Let a cassette count wherever code opens none; ``None`` lets none."""
     global _named
-    _named = cassette
+    with _lock:
+        if _named is not None:
+            open_cassettes.remove(_named)
+        if cassette is not None:
+            open_cassettes.insert(0, cassette)
+        _named = cassette
 
 
 def innermost() -> Cassette | None:
     """Return the cassette that code opened last, or ``None`` where it opened none."""
-    return _open[-1] if _open else None
-
-
-def open_cassettes() -> tuple[Cassette, ...]:
-    """Return the cassettes that are open, the innermost last; one that began several times stands there as often."""
-    return tuple(_open) if _named is None else (_named, *_open)
-
-
-def is_any_open() -> bool:
-    """Return whether a cassette is open, in code or by the settings."""
-    return bool(_open) or _named is not None
+    last = open_cassettes[-1:]
+    return last[0] if last and last[0] is not _named else None
 
 
 def header_namespaces() -> dict[str, str] | None:
     """Return the namespaces of models that an open cassette's header holds, or ``None`` where no header was read."""
-    for each in reversed(open_cassettes()):
+    for each in reversed(open_cassettes):
         if each.namespaces is not None:
             return each.namespaces
     return None
@@ -605,7 +602,7 @@ def _leave_parent() -> None:
     global _lock
     _lock = threading.RLock()
     _close_at_exit.cache_clear()
-    for each in open_cassettes():
+    for each in open_cassettes:
         each.leave_parent()
 
 

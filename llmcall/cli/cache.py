@@ -260,7 +260,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
 
     KEY is a record's key, or the beginning of one.
     """
-    record = found.lookup(_whole_key(found, key))
+    record = found.get(_whole_key(found, key), mode="replay")
     assert record is not None
     if as_json:
         click.echo(visible_json(record.as_dict(), default=lambda data: data.hex()))

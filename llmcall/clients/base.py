@@ -88,12 +88,12 @@ class LLMClient:
     def resolved(self) -> Resolved:
         """Return what the client comes to under the present settings."""
         resolved = self._resolved
-        if resolved is None or resolved.generation != config.generation():
+        if resolved is None or resolved.generation != config.layers.generation:
             resolved = self._resolved = self._resolve()
         return resolved
 
     def _resolve(self) -> Resolved:
-        generation = config.generation()  # before the settings: where they change meanwhile, it is old at once
+        generation = config.layers.generation  # before the settings: where they change meanwhile, it is old at once
         settings = config.settings_for(self.base_settings, self._overrides, caller=f"{type(self).__name__}()")
         kind = type(self)
         # A subclass may find the model, or the namespace, by more than settings and arguments.

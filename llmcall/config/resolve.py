@@ -37,7 +37,7 @@ from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 
 __all__ = [
     "INTERVAL", "announce_key_destination", "configure", "configured", "force_api_cache", "force_api_type",
-    "generation", "key_for", "keyed_settings", "layer_of", "missing_key", "pack", "pop_layer", "push_layer", "refresh",
+    "key_for", "keyed_settings", "layer_of", "layers", "missing_key", "pack", "pop_layer", "push_layer", "refresh",
     "reset", "searched", "settings", "settings_for", "unpack",
 ]  # fmt: skip
 
@@ -49,7 +49,10 @@ Entry = dict[str, "tuple[Any, Origin] | None"]
 
 
 class _Layers:
-    """Hold the layers of this process; whoever changes one holds the lock."""
+    """Hold the layers of this process; whoever changes one holds the lock.
+
+    :ivar generation: a number that changes whenever ``settings()`` would return another object than before.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -102,11 +105,11 @@ def _decided(entry: Entry) -> Layer:
     return {name: value for name, value in entry.items() if value is not None}
 
 
-_layers = _Layers()
+layers = _Layers()
 
 
 def _renew_lock() -> None:
-    _layers.lock = threading.RLock()  # another thread may have held it at the fork
+    layers.lock = threading.RLock()  # another thread may have held it at the fork
 
 
 after_fork_in_child(_renew_lock)
@@ -119,16 +122,11 @@ def settings() -> Settings:
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
-    current = _layers.current
+    current = layers.current
     if current is None:
-        with _layers.lock:
-            current = _layers.made()
+        with layers.lock:
+            current = layers.made()
     return current
-
-
-def generation() -> int:
-    """Return a number that changes whenever ``settings()`` would return another object than before."""
-    return _layers.generation
 
 
 def refresh(interval: float = 0.0) -> None:
@@ -139,24 +137,24 @@ def refresh(interval: float = 0.0) -> None:
     :param interval: seconds; whoever looked less long ago need not look again.
     :raises ConfigError: if a file is broken or a value is of the wrong type; the settings stay as they were.
     """
-    if interval and time.monotonic() - _layers.looked_at < interval:
+    if interval and time.monotonic() - layers.looked_at < interval:
         return
-    with _layers.lock:
-        sources = _layers.sources
+    with layers.lock:
+        sources = layers.sources
         if sources is None:
             return
         now = time.monotonic()
         if sources.changed():
-            _layers.sources = read_sources()
-            if _layers.sources.values != sources.values:
-                _layers.changed()
-        _layers.looked_at = now
+            layers.sources = read_sources()
+            if layers.sources.values != sources.values:
+                layers.changed()
+        layers.looked_at = now
 
 
 def searched() -> str:
     """Say which config.ini and ``.env`` were read, or where a config.ini was sought in vain."""
-    with _layers.lock:
-        sources = _layers.read()
+    with layers.lock:
+        sources = layers.read()
     return f"read: {', '.join(sources.files)}" if sources.files else sources.searched
 
 
@@ -171,9 +169,9 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = No
     """
     if base is None:
         return settings().changed(overrides or {}, caller)
-    with _layers.lock:
-        made = base.overlaid(_layers.pushed_layer()).changed(overrides or {}, caller)
-        return made.overlaid(_layers.forced_layer(made.layer()))
+    with layers.lock:
+        made = base.overlaid(layers.pushed_layer()).changed(overrides or {}, caller)
+        return made.overlaid(layers.forced_layer(made.layer()))
 
 
 @short_traceback
@@ -193,9 +191,9 @@ def configure(**overrides: Any) -> None:
     """
     entry = _checked(overrides, "configure()", CONFIGURED)
     refresh()
-    with _layers.lock:
-        _layers.configured[-1].update(entry)
-        _layers.changed()
+    with layers.lock:
+        layers.configured[-1].update(entry)
+        layers.changed()
 
 
 @contextmanager
@@ -211,15 +209,15 @@ def configured(**overrides: Any) -> Iterator[None]:
     0.5
     """
     entry = _checked(overrides, "configured()", CONFIGURED)
-    with _layers.lock:
-        _layers.configured.append(entry)
-        _layers.changed()
+    with layers.lock:
+        layers.configured.append(entry)
+        layers.changed()
     try:
         yield
     finally:
-        with _layers.lock:
-            _layers.configured = [each for each in _layers.configured if each is not entry]
-            _layers.changed()
+        with layers.lock:
+            layers.configured = [each for each in layers.configured if each is not entry]
+            layers.changed()
 
 
 def force_api_type(api_type: str | None) -> None:
@@ -259,9 +257,9 @@ def force_api_cache(cache_api_calls: bool | None, cache_file_name: str | os.Path
 
 
 def _force(caller: str, overrides: Mapping[str, Any]) -> None:
-    with _layers.lock:
-        _layers.forced.update(_checked(overrides, caller, FORCED))
-        _layers.changed()
+    with layers.lock:
+        layers.forced.update(_checked(overrides, caller, FORCED))
+        layers.changed()
 
 
 def _checked(overrides: Mapping[str, Any], caller: str, rank: int) -> Entry:
@@ -279,10 +277,10 @@ def reset() -> None:
 
     Layers of open cassettes stay up until they are taken down.
     """
-    with _layers.lock:
-        _layers.sources = None
-        _layers.configured, _layers.forced = [{}], {}
-        _layers.changed()
+    with layers.lock:
+        layers.sources = None
+        layers.configured, layers.forced = [{}], {}
+        layers.changed()
     forget_notices()
 
 
@@ -309,9 +307,9 @@ def keyed_settings(base: Settings | None = None) -> dict[str, Any]:
 
     :param base: the settings that a client was given; what code says in them is left out all the same.
     """
-    with _layers.lock:
-        pushed = _layers.pushed_layer()
-        values = {**_layers.read().values, **pushed}
+    with layers.lock:
+        pushed = layers.pushed_layer()
+        values = {**layers.read().values, **pushed}
     if base is not None:
         given = base.overlaid(pushed).layer().items()
         values.update({name: value for name, value in given if value[1].rank < CONFIGURED})
@@ -349,17 +347,17 @@ def push_layer(values: Mapping[str, Any], origin: str) -> object:
         if checked is UNSET or (checked is None and row.default is not None):
             raise ConfigError(f"{origin}, {name}: a value is missing")
         layer[name] = (checked, Origin(PUSHED, origin))
-    with _layers.lock:
-        _layers.pushed.append(layer)
-        _layers.changed()
+    with layers.lock:
+        layers.pushed.append(layer)
+        layers.changed()
     return layer
 
 
 def pop_layer(token: object) -> None:
     """Take down the layer that ``push_layer`` put up; nothing happens if it is down already."""
-    with _layers.lock:
-        _layers.pushed = [layer for layer in _layers.pushed if layer is not token]
-        _layers.changed()
+    with layers.lock:
+        layers.pushed = [layer for layer in layers.pushed if layer is not token]
+        layers.changed()
 
 
 # The settings as they travel to another process: what code, environment and files say here holds there too.
@@ -367,16 +365,16 @@ def pop_layer(token: object) -> None:
 
 def pack() -> tuple[Any, ...]:
     """Return all that the settings of this process are made of, keys included, to be pickled for :func:`unpack`."""
-    with _layers.lock:
-        return _layers.read().values, list(_layers.pushed), list(_layers.configured), _layers.forced
+    with layers.lock:
+        return layers.read().values, list(layers.pushed), list(layers.configured), layers.forced
 
 
 def unpack(packed: tuple[Any, ...]) -> None:
     """Let the settings of another process hold in this one, whatever environment and files say here."""
-    with _layers.lock:
-        values, _layers.pushed, _layers.configured, _layers.forced = packed
-        _layers.sources = Sources(values)
-        _layers.changed()
+    with layers.lock:
+        values, layers.pushed, layers.configured, layers.forced = packed
+        layers.sources = Sources(values)
+        layers.changed()
 
 
 # Keys.
@@ -397,8 +395,8 @@ def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[
 
 def missing_key(api_type: str, host: str) -> ConfigError:
     """Return the error of a host that needs a key where there is none; it says where one was sought."""
-    with _layers.lock:
-        searched = _layers.read().searched
+    with layers.lock:
+        searched = layers.read().searched
     variable = "AZURE_OPENAI_API_KEY" if api_type == "azure" else "OPENAI_API_KEY"
     return ConfigError(f"no key for {host}: set the environment variable {variable}, or pass api_key= ({searched})")
 

@@ -7,7 +7,7 @@ import math
 from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from ..cassettes.cassette import active_cassette, guards, is_any_open
+from ..cassettes.cassette import active_cassette, guards, open_cassettes
 from ..errors import CacheMissError, LLMCallError, ScopeError
 from ..notices import REFUSED, logger, process_failures, warn_once
 from ..replay.scopes import here, standing
@@ -251,11 +251,12 @@ class PreparedCall(NamedTuple):
         if self.options.cache is False or (self.cassette is not None and not self.cassette.cassette.reads_cache):
             return None
         resolved, request = self.resolved, self.request
-        record = resolved.cache.get(request, mode=resolved.settings.cache_mode)
+        mode = resolved.settings.cache_mode
+        record = resolved.cache.get(request, mode=mode)
         if record is None:
             return None
         if "fallback" in record.response:
-            record = followed(record, resolved.cache.lookup)
+            record = followed(record, functools.partial(resolved.cache.get, mode=mode))
         if record is not None and record.host is not None:
             hosts = resolved.hosts.get(request.model)
             if hosts is None or record.host not in hosts:
@@ -324,7 +325,7 @@ def prepare_chat(
     :raises ScopeError: where it is left to chance which draw it takes.
     """
     resolved, cassette = client.resolved, None
-    if is_any_open() or resolved.settings.cassette_path is not None:
+    if open_cassettes or resolved.settings.cassette_path is not None:
         cassette = active_cassette(client.base_settings)
         resolved = client.resolved  # a cassette's own settings stand above the others
     undrawn = None

@@ -191,24 +191,12 @@ class Meter:
     """Add up what calls use, exactly, from any number of threads."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str], _Sums] = {}  # by model and scope
-
-    def add(self, model: str, scope: str, amounts: UsageDelta) -> None:
-        """Add amounts, by the name of their column; ``None`` is unknown, and a text says whose price was taken."""
-        with _lock:
-            found = self._sums.get((model, scope)) or self._sums.setdefault((model, scope), _Sums())
-            for name, amount in amounts.items():
-                if amount is None:
-                    found.unknown.add(name)
-                elif isinstance(amount, str):
-                    found.priced_by.add(amount)
-                else:
-                    found.sums[PLACES[name]] += amount
+        self.sums: dict[tuple[str, str], _Sums] = {}  # by model and scope
 
     def usage(self) -> Usage:
         """Return what was used so far."""
         with _lock:
-            parts = {place: sums.usage() for place, sums in sorted(self._sums.items())}
+            parts = {place: sums.usage() for place, sums in sorted(self.sums.items())}
         models: dict[str, list[Usage]] = {}
         scopes: dict[str, list[Usage]] = {}
         for (model, scope), part in parts.items():
@@ -229,7 +217,8 @@ def _paths(scope: str) -> list[str]:
 
 
 process_meter = Meter()
-_tracking: list[Any] = []
+_meters = [process_meter]  # and those of the blocks that are tracked
+_watchers: list[Any] = []
 
 
 def _counted_in(scope: str) -> str:
@@ -241,11 +230,25 @@ def _counted_in(scope: str) -> str:
 
 
 def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
-    """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked."""
+    """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked.
+
+    :param amounts: by the name of their column; ``None`` is unknown, and a text says whose price was taken.
+    """
     if "~" in scope:
         scope = _counted_in(scope)
-    for meter in (own, process_meter, *_tracking):
-        meter.add(model, scope, amounts)
+    place = model, scope
+    with _lock:
+        for meter in (own, *_meters):
+            found = meter.sums.get(place) or meter.sums.setdefault(place, _Sums())
+            for name, amount in amounts.items():
+                if amount is None:
+                    found.unknown.add(name)
+                elif isinstance(amount, str):
+                    found.priced_by.add(amount)
+                else:
+                    found.sums[PLACES[name]] += amount
+    for watcher in tuple(_watchers):
+        watcher.add(model, scope, amounts)
 
 
 class Tracked:
@@ -269,13 +272,13 @@ class Tracked:
 
 
 @contextmanager
-def watching(meter: Any) -> Iterator[None]:
-    """Let a meter, or whatever has its ``add``, count what the calls of a block use, from every thread and task."""
-    _tracking.append(meter)
+def watching(watcher: Any) -> Iterator[None]:
+    """Let ``watcher.add(model, scope, amounts)`` hear what the calls of a block use, from every thread and task."""
+    _watchers.append(watcher)
     try:
         yield
     finally:
-        _tracking.remove(meter)
+        _watchers.remove(watcher)
 
 
 @contextmanager
@@ -289,5 +292,8 @@ def track() -> Iterator[Tracked]:
     1
     """
     tracked = Tracked()
-    with watching(tracked.meter):
+    _meters.append(tracked.meter)
+    try:
         yield tracked
+    finally:
+        _meters.remove(tracked.meter)

@@ -185,8 +185,8 @@ class Lookup(Protocol):
     def path(self) -> object:
         """Return its directory or address."""
 
-    def lookup(self, cache_key: str) -> Record | None:
-        """Return the record of a key, or ``None``."""
+    def get(self, request: Request, *, mode: str) -> Record | None:
+        """Return the recorded answer of a request, or ``None``."""
 
 
 def missed(
@@ -267,7 +267,7 @@ def _elsewhere(search: Nearest, asked: dict[str, Any], key: str) -> tuple[Record
 def _aside(request: Request, cache: Lookup | None) -> list[str]:
     """Say where the disk cache, which was not asked, has the answer."""
     try:
-        found = cache is not None and cache.lookup(request.cache_key) is not None
+        found = cache is not None and cache.get(request, mode="replay") is not None
     except CacheError:
         found = False
     return [f"the cache {cache.path} has the answer, but was not asked"] if found and cache else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -520,8 +521,8 @@ class Planner:
                 return found
         if past_cache or (cassette is not None and not cassette.reads_cache):
             return None
-        cache = self._client.cache
-        return followed(cache.get(request, mode=self._client.settings.cache_mode), cache.lookup)
+        find = partial(self._client.cache.get, mode=self._client.settings.cache_mode)
+        return followed(find(request), find)
 
     def _count(self, request: Request, params: dict[str, Any]) -> None:
         if request.cache_key in self._asked and self._keeps(params):

@@ -405,11 +405,11 @@ class WorkerSession:
                 opened.enter_context(self.cassette)
                 self.cassette.know(gained)
             self._closing = opened.pop_all()
-        self._generation = config.generation()
+        self._generation = config.layers.generation
 
     def is_unchanged(self, cassette: Cassette | None) -> bool:
         """Return whether settings and cassette are still those of the session."""
-        return config.generation() == self._generation and cassette is self.cassette
+        return config.layers.generation == self._generation and cassette is self.cassette
 
     def close(self) -> None:
         """Let the state hold no longer."""

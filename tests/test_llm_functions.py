@@ -343,7 +343,7 @@ def test_arguments(scripted: ScriptedClient) -> None:
 
 
 def test_rows_as_arguments(scripted: ScriptedClient) -> None:
-    """A row gives each argument by its name, and what no parameter names to ``**rest``; what it lacks has its default."""
+    """A row gives each argument by its name, and what no parameter names to ``**rest``; some have defaults."""
 
     @llm
     def sentence(a: str, /, *b: str, c: str = "C", **rest: str) -> str:

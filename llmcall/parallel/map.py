@@ -8,11 +8,11 @@ import queue
 import sys
 import threading
 import time
+from array import array
 from collections import deque
 from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from ..cassettes import cassette as cassettes
@@ -191,7 +191,6 @@ def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterat
         results = run.results
         try:
             for number in run.finished():
-                run.received.add(number)
                 yield number, results.take(number)
         except GeneratorExit:
             run.abandon()
@@ -261,6 +260,9 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
 # Results
 
 
+_MISSING, _TAKEN = object(), object()  # in the place of a result that is not there yet, or no longer
+
+
 class _Results:
     """Put results in the order of the items; with repeats, a list of them for each item.
 
@@ -269,42 +271,51 @@ class _Results:
 
     def __init__(self, repeats: int) -> None:
         self._repeats = repeats
-        self._items: dict[int, Any] = {}
-        self._missing: dict[int, int] = {}  # how many repeats an item lacks of which there is one
+        self._items: list[Any] = []
+        self._lacking: dict[int, int] = {}  # how many repeats an item lacks of which there is one
 
     def put(self, number: int, repeat: int, value: Any) -> bool:
         """Take a result in; return whether its item is complete by it."""
+        items = self._items
+        items.extend([_MISSING] * (number + 1 - len(items)))
         if self._repeats == 1:
-            self._items[number] = value
+            items[number] = value
             return True
-        self._items.setdefault(number, self._nothing())[repeat] = value
-        missing = self._missing.pop(number, self._repeats) - 1
-        if missing:
-            self._missing[number] = missing
-        return not missing
+        if items[number] is _MISSING:
+            items[number] = self._nothing()
+        items[number][repeat] = value
+        lacking = self._lacking.pop(number, self._repeats) - 1
+        if lacking:
+            self._lacking[number] = lacking
+        return not lacking
 
     def take(self, number: int) -> Any:
         """Return an item's result and forget it."""
-        return self._items.pop(number)
+        value, self._items[number] = self._items[number], _TAKEN
+        return value
+
+    def is_taken(self, number: int) -> bool:
+        """Return whether an item's result was there and is forgotten."""
+        return self._items[number] is _TAKEN
 
     def complete(self) -> list[int]:
         """Return the numbers of the items that lack no repeat."""
-        return sorted(self._items.keys() - self._missing.keys())
+        return [number for number, _ in self.pairs() if number not in self._lacking]
 
     def listed(self, length: int | None = None) -> list[Any]:
         """Return the results in the order of the items; ``None`` where there is none.
 
         :param length: how many items there are; ``None`` means up to the last one that has a result.
         """
-        count = 1 + max(self._items, default=-1) if length is None else length
-        return [self._items[number] if number in self._items else self._nothing() for number in range(count)]
+        found = [self._nothing() if value is _MISSING else value for value in self._items]
+        return found + [self._nothing() for _ in range(len(found), length or 0)]
 
     def _nothing(self) -> Any:
         return None if self._repeats == 1 else [None] * self._repeats
 
     def pairs(self) -> list[tuple[int, Any]]:
         """Return index and result of each item that has one, in their order."""
-        return sorted(self._items.items(), key=itemgetter(0))
+        return [pair for pair in enumerate(self._items) if pair[1] is not _MISSING and pair[1] is not _TAKEN]
 
 
 def _attach(error: BaseException, results: list[Any]) -> None:
@@ -367,14 +378,12 @@ class _Run:
 
     :param count: how many items there are, or ``None`` where only taking them all would tell.
     :ivar results: what has finished.
-    :ivar received: the items whose results the caller has: their draws stay taken if he leaves.
     """
 
     def __init__(
         self, group: TaskGroup, todo: Iterator[Task], count: int | None, options: MapOptions, bar: _Bar
     ) -> None:
         self.results = _Results(options.repeats)
-        self.received: set[int] = set()
         self._group, self._todo, self._count, self._bar = group, todo, count, bar
         self._total = None if count is None else count * options.repeats
         self._on_error = options.on_error
@@ -384,7 +393,7 @@ class _Run:
         self._done_count = 0
         self._failed: Task | None = None
         # Item, key and number of each draw that a finished task took; apart, which takes least memory.
-        self._draws: tuple[list[int], list[bytes], list[int]] = [], [], []
+        self._draws: tuple[array[int], list[bytes], array[int]] = array("q"), [], array("q")
         self._add_usage = _add_usage(group.job)
         self._executor, workers = options.executor, _workers(options)
         self._threads = _Threads(workers, self._done, self._told) if options.executor is None else None
@@ -486,8 +495,7 @@ class _Run:
                     )
             except KeyboardInterrupt as pressed:
                 ending, deadline = pressed, self._interrupt()
-        self.received.clear()
-        self._give_back()
+        self._give_back(lambda number: False)
         self._say(ending)
         _attach(ending, found())
         if ending is not error:
@@ -517,13 +525,16 @@ class _Run:
             if outcome.error is None or not self._ends_run(outcome.error):
                 self._put(task, outcome)
 
-    def _give_back(self) -> None:
-        """Give back the draws of all tasks but of those whose results were received."""
+    def _give_back(self, is_kept: Callable[[int], bool]) -> None:
+        """Give back the draws of all tasks.
+
+        :param is_kept: returns of an item that has finished whether its draws stay taken.
+        """
         for task in [*self._running]:
             if task.draws is not None:
                 task.draws.give_all_back()
         for item, key, number in zip(*self._draws, strict=True):
-            if item not in self.received and self._group.draws is not None:
+            if not is_kept(item) and self._group.draws is not None:
                 self._group.draws.give_back(key, number)
 
     def _say(self, error: BaseException) -> None:
@@ -547,7 +558,7 @@ class _Run:
         if self._running and self._window > LOOK_AHEAD and (group.path or group.cassette):
             failures = group.cassette.failures if group.cassette else process_failures
             failures.add(group.path, "an imap that was left before its end", LEFT)
-        self._give_back()
+        self._give_back(self.results.is_taken)
 
     def close(self) -> None:
         """Let the threads end, as soon as they may."""

@@ -33,7 +33,7 @@ __all__ = [
     "rows_of",
 ]  # fmt: skip
 
-DIGEST_LENGTH = 16  # hexadecimal digits; among a million items, two share one with a chance of 1 in 40 million
+DIGEST_BYTES = 8  # of a SHA-256; among a million items, two share one with a chance of 1 in 40 million
 OCCURRENCE = "~"  # between a name and how often it came before; doubled where the name itself holds it
 # Of these, str() says all.
 TEXTUAL = frozenset({"date", "datetime", "time", "timedelta", "Decimal", "Fraction", "UUID", "NAType"})
@@ -201,7 +201,7 @@ class ItemNames:
     def __init__(self, key: Callable[[Any], Any] | None = None, identity: Callable[[Any], Any] | None = None) -> None:
         self._key = key
         self._identity = identity
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str | bytes, int] = {}  # how often each key or digest came
 
     def name(self, item: Any, index: int) -> str:
         """Return the name of the next item's scope.
@@ -210,12 +210,14 @@ class ItemNames:
         :raises TypeError: where a key is neither a text nor a whole number, or an item is not plain data.
         :raises ValueError: where a key is empty or holds ``/`` or ``#``.
         """
+        known: str | bytes
         if self._key is None:
-            name = made_name(digest(item if self._identity is None else self._identity(item), index))
+            known = digest(item if self._identity is None else self._identity(item), index)
+            name = made_name(known.hex())
         else:
-            name = _checked(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
-        count = self._seen.get(name, 0)
-        self._seen[name] = count + 1
+            known = name = _checked(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
+        count = self._seen.get(known, 0)
+        self._seen[known] = count + 1
         return f"{name}{OCCURRENCE}{count}" if count else name
 
 
@@ -260,8 +262,8 @@ def _checked(key: Any, index: int) -> str:
     return str.__str__(key)
 
 
-def digest(identity: Any, index: int) -> str:
-    """Return the digest of an item, 16 hexadecimal digits of a SHA-256.
+def digest(identity: Any, index: int) -> bytes:
+    """Return the digest of an item, the first bytes of a SHA-256.
 
     Numbers have one form (1 is 1.0), the order of a dict's keys does not matter, a tuple is a list.
 
@@ -279,7 +281,7 @@ def digest(identity: Any, index: int) -> str:
             f"{_nth(index)} holds {error}, which is not plain data: give a key= that tells items apart (a function of "
             "the item, or a column), for the scope of each"
         ) from None
-    return sha256(canonical(data, _nth(index))).hexdigest()[:DIGEST_LENGTH]
+    return sha256(canonical(data, _nth(index))).digest()[:DIGEST_BYTES]
 
 
 class _NotPlainError(Exception):

@@ -261,6 +261,34 @@ def test_leaving_a_stream_early(how: str) -> None:
     assert type(outcome).__name__ == expected[how]
 
 
+def test_a_stream_left_in_a_cancelled_scope_of_anyio() -> None:
+    """Such a scope, as web frameworks use it, cancels whatever waits in it again and again: it is closed all the same."""
+    import anyio
+
+    closed = []
+
+    class Closing(llmcall.LLMClient):
+        def send(self, request: Any, timeout: float | None) -> Any:
+            raise AssertionError("send() was called")
+
+        async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[Any]:
+            try:
+                for each in TWO_COINS:
+                    yield each
+            finally:
+                closed.append(True)
+
+    async def main() -> list[bool]:
+        with anyio.CancelScope() as scope:
+            async with Closing().astream_message(QUESTION) as stream:
+                async for _ in stream:
+                    scope.cancel()
+                    await anyio.sleep_forever()
+        return [*closed]
+
+    assert asyncio.run(main()) == [True]
+
+
 def test_a_stream_left_in_the_last_step_of_an_event_loop(caplog: pytest.LogCaptureFixture) -> None:
     """The event loop closes the transport's generator at its end, and the stream is not in its way."""
     closed = []

@@ -252,9 +252,11 @@ class Close(NamedTuple):
         """Close it, where it can be, unless the event loop does: at its end it closes all generators at once."""
         import asyncio
 
-        await asyncio.sleep(0)  # lets the event loop begin
-        if hasattr(self.chunks, "aclose") and not getattr(self.chunks, "ag_running", False):
-            await self.chunks.aclose()
+        try:
+            await asyncio.sleep(0)  # lets the event loop begin
+        finally:  # a cancelled scope of anyio cancels each wait in it
+            if hasattr(self.chunks, "aclose") and not getattr(self.chunks, "ag_running", False):
+                await self.chunks.aclose()
 
 
 class Do(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import threading
 import time
 from collections import Counter
@@ -90,18 +91,22 @@ def test_tokens_per_minute_are_reserved_and_settled() -> None:
     assert failing.send_message("Hello", max_tokens=70, deadline=30).content == "yes"
 
 
-@pytest.mark.parametrize("limited", [{"limits_requests_per_minute": 3}, {"limits_tokens_per_minute": 3000}], ids=str)
+@pytest.mark.parametrize(
+    ("slow", "limited"),
+    [("connection", {"limits_requests_per_minute": 3}), ("token", {"limits_tokens_per_minute": 3000})],
+)
 def test_what_goes_in_a_minute_is_counted_where_it_is_sent(
-    limited: dict[str, int], httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+    slow: str, limited: dict[str, int], httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever takes time between the admission of a call and its sending, no window at the server holds too many.
 
-    The window is shortened, as nobody waits a minute for a test; a token that takes longer than it to come stands for
-    the import of the SDK and the first connection. Each call uses 1,000 tokens.
+    The window is shortened, as nobody waits a minute for a test; what takes longer than it is a connection, or a token,
+    which stands for the import of the SDK too. Each call uses 1,000 tokens.
     """
     monkeypatch.setattr("llmcall.engine.limits.WINDOW", 2.0)
     arrivals: list[float] = []
-    asked, lock = [], threading.Lock()
+    asked: list[str] = []
+    lock = threading.Lock()
 
     def handle(_: Any) -> Any:
         from werkzeug import Response
@@ -110,21 +115,31 @@ def test_what_goes_in_a_minute_is_counted_where_it_is_sent(
         usage = {"prompt_tokens": 20, "completion_tokens": 980, "total_tokens": 1000}
         return Response(json.dumps(completion(usage=usage)), content_type="application/json")
 
-    def token() -> str:
+    def be_slow(what: str) -> None:
         with lock:
-            asked.append(None)
-            is_early = len(asked) <= 3
+            asked.append(what)
+            is_early = what == slow and asked.count(what) <= 3
         if is_early:
-            time.sleep(2.1)
+            time.sleep(2.5)
+
+    def token() -> str:
+        be_slow("token")
         return "a-token"
 
+    def connect(*args: Any, **options: Any) -> Any:
+        be_slow("connection")
+        return create_connection(*args, **options)
+
+    create_connection = socket.create_connection
+    monkeypatch.setattr(socket, "create_connection", connect)
+
     httpserver.expect_request("/v1/chat/completions").respond_with_handler(handle)
-    with client_for(httpserver.url_for("/v1"), api_key=token, cache_mode="off", **limited) as client:
+    with OpenAIClient(base_url=httpserver.url_for("/v1"), api_key=token, cache_mode="off", **limited) as client:
         texts = [f"call {number}" for number in range(5)]
         llmcall.map(lambda text: client.send_message(text, max_tokens=980, on_error="raise"), texts, workers=5)
     arrivals.sort()
-    # A request that is long on its way comes nearer to the next ones; counted elsewhere, they come at the same moment.
-    assert len(arrivals) == 5 and all(late - early >= 0.4 for early, late in zip(arrivals, arrivals[3:], strict=False))
+    # A request that is long on its way comes nearer to the next ones: a second stands for that, as in 61 for 60.
+    assert len(arrivals) == 5 and all(late - early >= 1.0 for early, late in zip(arrivals, arrivals[3:], strict=False))
 
 
 class Counting(ThreadingHTTPServer):

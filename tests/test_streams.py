@@ -262,7 +262,7 @@ def test_leaving_a_stream_early(how: str) -> None:
 
 
 def test_a_stream_left_in_a_cancelled_scope_of_anyio() -> None:
-    """Such a scope, as web frameworks use it, cancels whatever waits in it again and again: it is closed all the same."""
+    """Such a scope, as web frameworks use, cancels each wait in it, again and again: it is closed all the same."""
     import anyio
 
     closed = []

@@ -2,8 +2,8 @@
 
 The state of an endpoint is shared by all clients, threads and tasks of the process. It is a log of the requests sent in
 the last 60 seconds, so that bursts are allowed and no 60 seconds ever hold more than the limit; a token bucket would
-allow twice as many in some. A request's time is that at which it is sent, not that of its admission: the SDK may still
-have to be imported, and a token to be asked for. Until then it counts as one that will be sent now.
+allow twice as many in some. A request's time is that at which it was sent, not that of its admission: the SDK may still
+have to be imported, and the connection to be made. Until then it counts as one that will be sent now.
 """
 
 from __future__ import annotations
@@ -492,21 +492,36 @@ class Pool:
             return remains
 
 
-# Called by HTTP clients when the request of the present context is sent. A generator has no context of its own, so
+# Called by HTTP clients when the request of the present context was sent. A generator has no context of its own, so
 # that what an admission sets here holds where its driver sends.
 _when_sent: ContextVar[Callable[[], None] | None] = ContextVar("llmcall request sent", default=None)
+SENT = "send_request_body.complete"  # the end of a step's name in httpcore's extension "trace"
 
 
 def note_sent(request: Any) -> None:
-    """Note that a request is sent, as an event hook of an HTTP client of httpx's kind, where a limit needs it."""
+    """Let it be noted when a request was sent, as an event hook of an HTTP client of httpx's kind, for the limits."""
     when_sent = _when_sent.get()
     if when_sent is not None:
-        when_sent()
+
+        def trace(step: str, info: Any) -> None:
+            """Be told of each step."""
+            if step.endswith(SENT):
+                when_sent()
+
+        request.extensions["trace"] = trace
 
 
 async def note_sent_async(request: Any) -> None:
-    """Note that a request is sent, as :func:`note_sent`, of an asynchronous HTTP client."""
-    note_sent(request)
+    """Let it be noted when a request was sent, as :func:`note_sent`, of an asynchronous HTTP client."""
+    when_sent = _when_sent.get()
+    if when_sent is not None:
+
+        async def trace(step: str, info: Any) -> None:
+            """Be told of each step."""
+            if step.endswith(SENT):
+                when_sent()
+
+        request.extensions["trace"] = trace
 
 
 class Admission:

@@ -93,7 +93,7 @@ INTERNAL = {
     "Cassette": "add agree all_records asks count_replay find find_key gained is_mine leave_parent place reads_cache "
     "start stop unused",
     "LLMCall": "asking client variables",
-    "LLMClient": "capabilities count_usage default_embedding_model default_model endpoints host hosts model_named "
+    "LLMClient": "capabilities default_embedding_model default_model endpoints host hosts model_named "
     "namespace pool price resolved respond transport_of",
     "Reply": "of",
     "ResponseCache": "store store_unstored",

@@ -13,6 +13,7 @@ from ..engine.prepare import Resolved, lookup, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter, count
 from ..errors import APIError, CacheCorruptError, ConfigError
 from ..forks import after_fork_in_child
+from ..models.capabilities import capabilities, resolve
 from ..notices import FAILED, LEFT, logger
 from ..replay.scopes import note_served
 from ..requests.parameters import configured_parameters
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..engine.drivers import Flow
     from ..engine.limits import Pool
     from ..engine.prepare import PreparedCall
-    from ..engine.usage import Usage, UsageDelta
+    from ..engine.usage import Usage
     from ..models.capabilities import Capabilities
     from ..models.prices import Price
     from ..models.tokens import TokenCount
@@ -67,7 +68,7 @@ class LLMClient:
     ) -> None:
         self.base_settings = settings
         self._overrides = overrides
-        self._meter = Meter()
+        self.meter = Meter()
         self._resolved: Resolved | None = None
         self._transports: dict[tuple[Endpoint, Any], Any] = {}  # by endpoint and key
         if transport is not None:
@@ -78,7 +79,7 @@ class LLMClient:
 
     def __getstate__(self) -> dict[str, Any]:
         # In another process it has its own connections, and begins to count anew.
-        return {**self.__dict__, "_transports": {}, "_resolved": None, "_meter": Meter()}
+        return {**self.__dict__, "_transports": {}, "_resolved": None, "meter": Meter()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -115,7 +116,7 @@ class LLMClient:
     @property
     def usage(self) -> Usage:
         """Return what the calls of this client used."""
-        return self._meter.usage()
+        return self.meter.usage()
 
     def default_model(self) -> str:
         """Return the model of a call that names none."""
@@ -136,14 +137,10 @@ class LLMClient:
             raise TypeError(f"model is {name!r}; it must be a string")
         if not settings.aliases:
             return name
-        from ..models.capabilities import resolve
-
         return resolve(name, settings.aliases)
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model."""
-        from ..models.capabilities import capabilities
-
         return capabilities(model, self.settings.models)
 
     def endpoints(self, model: str) -> list[Endpoint]:
@@ -212,10 +209,6 @@ class LLMClient:
         found = [price_of(model, prices, address=address, input_tokens=input_tokens) for address in addresses]
         known = [price for price in found if price is not None]
         return max(known, key=lambda price: (price.output, price.input)) if len(known) == len(found) else None
-
-    def count_usage(self, model: str, scope: str, amounts: UsageDelta) -> None:
-        """Count what calls of this client used, in this process or another."""
-        count(self._meter, model, scope, amounts)
 
     @short_traceback
     def build_request(self, current_messages: Any, **arguments: Any) -> Request:
@@ -353,7 +346,7 @@ class LLMClient:
 
     def _hit(self, record: Record, call: PreparedCall) -> Any:
         """Count a recorded answer, and return its reply."""
-        count(self._meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
+        count(self.meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
         if not call.scope:
             note_served(call.request)
         return self._reply(Outcome(record), call)

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 __all__ = [
-    "Amounts", "Budget", "BudgetLimits", "Reservation", "Spent", "any_open", "budget", "check_for_processes",
-    "check_price", "counts_tokens", "opened", "shared_open", "spending_of", "travelling",
+    "Amounts", "Budget", "BudgetLimits", "Reservation", "Spent", "budget", "check_for_processes",
+    "check_price", "counts_tokens", "open_budgets", "opened", "shared_open", "spending_of", "travelling",
 ]  # fmt: skip
 
 PICO = 10**12  # USD are counted in whole 10^-12 USD: sums of floats would be off, and a limit passed or not reached
@@ -492,14 +492,14 @@ class Budget:
         with _lock:
             self._entered += 1
             if self._entered == 1:
-                _open.append(self)
+                open_budgets.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         with _lock:
             self._entered -= 1
             if not self._entered:
-                _open.remove(self)
+                open_budgets.remove(self)
                 self.ledger.close()
         _wake_first()
 
@@ -544,23 +544,18 @@ def _checked(name: str, value: Any) -> Any:
 
 # Re-entrant: a stream that the garbage collector ends may give back at any moment, in a thread that holds it.
 _lock = threading.RLock()
-_open: list[Budget] = []
+open_budgets: list[Budget] = []
 _waiting: OrderedDict[Reservation, None] = OrderedDict()
-
-
-def any_open() -> bool:
-    """Return whether any budget is open."""
-    return bool(_open)
 
 
 def counts_tokens() -> bool:
     """Return whether a call must be counted before it is made."""
-    return any(each.usd is not None or each.tokens is not None or each.name is not None for each in tuple(_open))
+    return any(each.usd is not None or each.tokens is not None or each.name is not None for each in tuple(open_budgets))
 
 
 def shared_open() -> bool:
     """Return whether a budget is open that other processes share."""
-    return any(each.name is not None for each in tuple(_open))
+    return any(each.name is not None for each in tuple(open_budgets))
 
 
 def check_price(model: str, price: Price | None) -> None:
@@ -568,7 +563,7 @@ def check_price(model: str, price: Price | None) -> None:
 
     :raises ConfigError: naming the setting that gives it one.
     """
-    if price is None and any(each.usd is not None for each in tuple(_open)):
+    if price is None and any(each.usd is not None for each in tuple(open_budgets)):
         raise ConfigError(
             f"a budget limits usd, and the price of {model} is unknown: give it one in config.ini, as "
             f"{model} = 0.15, 0.60 in [Prices] (USD per million tokens, in and out), or in code, as "
@@ -644,7 +639,7 @@ def _wake_first() -> None:
 def _ledgers() -> list[tuple[Ledger, BudgetLimits]]:
     """Return the ledgers of the open budgets, those of one name once, with the tightest limits."""
     found: dict[Any, tuple[Ledger, BudgetLimits]] = {}
-    for each in tuple(_open):
+    for each in tuple(open_budgets):
         known = (each.ledger.place, each.name) if each.name is not None else each
         first, limit = found.get(known, (each.ledger, each.limit))
         found[known] = first, limit.tightest(each.limit)
@@ -656,7 +651,7 @@ def check_for_processes() -> None:
 
     :raises ValueError: where there is one.
     """
-    for each in tuple(_open):
+    for each in tuple(open_budgets):
         if each.name is None:
             raise ValueError(
                 f"{each!r} is open and has no name: workers in other processes could not keep to it together. "
@@ -668,7 +663,7 @@ def travelling() -> tuple[dict[str, Any], ...]:
     """Return the open named budgets as plain data, for :func:`opened` in another process."""
     return tuple(
         {"usd": each.usd, "tokens": each.tokens, "calls": each.calls, "name": each.name, "directory": each.ledger.place}
-        for each in tuple(_open) if each.name is not None
+        for each in tuple(open_budgets) if each.name is not None
     )  # fmt: skip
 
 
@@ -687,5 +682,5 @@ def _leave_to_parent() -> None:
     global _lock
     _lock = threading.RLock()
     _waiting.clear()
-    for each in _open:
+    for each in open_budgets:
         each.ledger.leave_to_parent()

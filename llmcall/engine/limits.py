@@ -566,7 +566,7 @@ class Admission:
         :raises BudgetExceededError: where it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: where the wait would pass the deadline.
         """
-        has_budget = budgets.any_open()
+        has_budget = bool(budgets.open_budgets)
         if self._limits.tokens is not None or (has_budget and budgets.counts_tokens()):
             self._counted = estimate(self._request.kind, self._request.body, self._known)
         if has_budget:

@@ -16,6 +16,7 @@ from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import UNKEYED, asked_parameters, check_names, expected_answer, given_parameters
 from ..text import printable
 from ..types import Record, Request, record_of
+from .usage import Meter, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ..models.prices import Price
     from ..replay.scopes import Draw
     from .limits import Pool
-    from .usage import UsageDelta
 
 __all__ = [
     "Client", "Options", "PreparedCall", "Resolved", "followed", "lookup", "prepare_chat",
@@ -182,8 +182,9 @@ class Client(Protocol):
     def price(self, model: str, input_tokens: int = 0, endpoint: str | None = None) -> Price | None:
         """Return what a model costs at an endpoint of that name, or at most at any."""
 
-    def count_usage(self, model: str, scope: str, amounts: UsageDelta) -> None:
-        """Count what a call used."""
+    @property
+    def meter(self) -> Meter:
+        """Return what counts what its calls use."""
 
 
 class PreparedCall(NamedTuple):
@@ -233,7 +234,7 @@ class PreparedCall(NamedTuple):
 
     def add_usage(self, **amounts: Any) -> None:
         """Count what it used."""
-        self.client.count_usage(self.request.model, self.scope, amounts)
+        count(self.client.meter, self.request.model, self.scope, amounts)
 
     def keep(self, record: Record) -> Record:
         """Put a record on the cassette, and return the one that counts there: whatever was recorded first.
@@ -457,7 +458,7 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
 
     Past answers that it refuses, the call is the draw that its own one is recorded as.
 
-    :raises CacheMissError: where there is none and no leave.
+    :raises CacheMissError: where there is none, and the cassette (where none is open, the mode) forbids to ask.
     """
     cassette = call.cassette
     if cassette is not None:
@@ -469,22 +470,16 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
             return call, record
     record = call.stored()
     if record is None:
-        _check_leave(call)
+        if not cassette.cassette.asks if cassette else call.settings.cache_mode == "replay":
+            error = _missed(call)
+            _note_refused(call.client, call.request, error)
+            raise error
+        for guard in guards:
+            guard(call.client, cassette)
         return call, None
     if cassette is not None:
         record = call.keep(record)
     return lookup(call.anew()) if call.request.expected is not None and call.refuses(record) else (call, record)
-
-
-def _check_leave(call: PreparedCall) -> None:
-    """Refuse to ask where the cassette does not allow it or, where none is open, the mode."""
-    cassette = call.cassette
-    if not cassette.cassette.asks if cassette else call.settings.cache_mode == "replay":
-        error = _missed(call)
-        _note_refused(call.client, call.request, error)
-        raise error
-    for guard in guards:
-        guard(call.client, cassette)
 
 
 _first_miss: list[str] = []
@@ -512,7 +507,7 @@ def _note_refused(client: Client, request: Request, error: LLMCallError) -> None
     """Log a call that had no leave, count it, and note it for the end of the run: a program may swallow the error."""
     what = f"{request.kind} request {request.cache_key[:12]} to {printable(request.model)}"
     logger().error("%s refused: %s: %s", what, type(error).__name__, error.args[0])
-    client.count_usage(request.model, standing(), {"errors": 1})
+    count(client.meter, request.model, standing(), {"errors": 1})
     process_failures.add(standing(), f"{what}: {type(error).__name__}", REFUSED)
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from ..cassettes import cassette as cassettes
@@ -589,10 +590,9 @@ def _workers(options: MapOptions) -> int:
 
 def _add_usage(job: Job) -> Callable[[str, str, Any], Any]:
     """Return what counts here what was used in another process: for the job's client, where it has one."""
-    if hasattr(job, "client"):
-        return cast("RowJob", job).client.count_usage
-    unknown = metering.Meter()  # the clients that a plain function asks are not known here
-    return lambda model, scope, amounts: metering.count(unknown, model, scope, amounts)
+    # The clients that a plain function asks are not known here.
+    meter: metering.Meter = cast("RowJob", job).client.meter if hasattr(job, "client") else metering.Meter()
+    return partial(metering.count, meter)
 
 
 # The bar

@@ -16,7 +16,7 @@ from .clients.registry import client as shared_client
 from .errors import OutputError, TemplateError
 from .outputs.parse import correction, describe, read
 from .prompts import Template, Variables, all_variables
-from .requests.parameters import UNCHECKED
+from .requests.arguments import UNCHECKED
 from .requests.schemas import response_format
 from .tracebacks import short_traceback
 

@@ -31,7 +31,7 @@ from .models.capabilities import CHAT_PARAMETERS
 from .notices import logger
 from .replay import scopes
 from .replay.recorded import http_call
-from .requests.parameters import KNOWN
+from .requests.arguments import KNOWN
 from .responses.streaming import read_object
 from .types import text_of
 

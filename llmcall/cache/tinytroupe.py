@@ -17,9 +17,8 @@ from ..config import resolve as config
 from ..errors import APIError, CacheCorruptError
 from ..models.capabilities import resolve
 from ..notices import logger
+from ..requests.arguments import asked_messages, asked_parameters, check_messages, check_names, given_parameters
 from ..requests.keys import key_of, normalizer
-from ..requests.messages import asked_messages, check_messages
-from ..requests.parameters import asked_parameters, check_names, given_parameters
 from ..requests.plain_data import plain
 from ..responses.validate import check_chat
 from ..types import Record

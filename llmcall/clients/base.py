@@ -16,7 +16,7 @@ from ..forks import after_fork_in_child
 from ..models.capabilities import capabilities, resolve
 from ..notices import FAILED, LEFT, logger
 from ..replay.scopes import note_served
-from ..requests.parameters import configured_parameters
+from ..requests.arguments import configured_parameters
 from ..tracebacks import short_traceback, shorten
 from ..types import Outcome, Reply
 

@@ -25,8 +25,8 @@ from ..errors import (
 )
 from ..models.tokens import shares
 from ..notices import logger, warn_once
+from ..requests.arguments import sent_body
 from ..requests.keys import key_of
-from ..requests.parameters import sent_body
 from ..responses import validate
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
 from .drivers import END, Close, Do, Emit, Next, Open, Send, look

@@ -11,9 +11,16 @@ from ..cassettes.cassette import active_cassette, guards, open_cassettes
 from ..errors import CacheMissError, LLMCallError, ScopeError
 from ..notices import REFUSED, logger, process_failures, warn_once
 from ..replay.scopes import here, standing
+from ..requests.arguments import (
+    UNKEYED,
+    asked_messages,
+    asked_parameters,
+    check_messages,
+    check_names,
+    expected_answer,
+    given_parameters,
+)
 from ..requests.keys import ANEW, identity, key_of, normalizer, sampled_key
-from ..requests.messages import asked_messages, check_messages
-from ..requests.parameters import UNKEYED, asked_parameters, check_names, expected_answer, given_parameters
 from ..text import printable
 from ..types import Record, Request, record_of
 from .usage import Meter, count

@@ -34,7 +34,7 @@ from .items import (
     length_of,
     rows_of,
 )
-from .processes import Outcome, Task, TaskGroup, check_picklable, run_task, take_report
+from .processes import NotBegunError, Outcome, Task, TaskGroup, check_picklable, run_task, take_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -56,7 +56,7 @@ GRACE = 1.0  # seconds in which calls under way may still end after Ctrl-C
 PATIENCE = 5.0  # seconds after which it is said what is waited for
 
 # What concerns the run and not one item: the next item would fail by it as well.
-ALWAYS_RAISED = (ConfigError, CacheMissError, CacheCorruptError, ScopeError, BudgetExceededError, CancelledError)
+ALWAYS_RAISED = (ConfigError, CacheMissError, CacheCorruptError, ScopeError, BudgetExceededError, NotBegunError)
 CANCELLED = (
     "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
     "the executor is shut down"
@@ -573,7 +573,7 @@ def _outcome(future: Future[Outcome]) -> Outcome:
     try:
         error = future.exception()
     except CancelledError:
-        error = CancelledError(CANCELLED)
+        error = NotBegunError(CANCELLED)
     return future.result() if error is None else Outcome(error=error)
 
 

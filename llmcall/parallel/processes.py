@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     Gained = list[tuple[Record, Place]]
 
 __all__ = [
-    "Outcome", "RemoteTask", "Task", "TaskDraws", "TaskGroup", "WorkerError", "WorkerReport", "check_picklable",
-    "run_task", "take_report",
+    "NotBegunError", "Outcome", "RemoteTask", "Task", "TaskDraws", "TaskGroup", "WorkerError", "WorkerReport",
+    "check_picklable", "run_task", "take_report",
 ]  # fmt: skip
 
 KNOWN_JOBS = 8  # maps of which a worker keeps the function, with the clients and connections in it
@@ -78,6 +78,10 @@ class Outcome(NamedTuple):
     error: BaseException | None = None
     report: WorkerReport | None = None
     traceback: str = ""
+
+
+class NotBegunError(CancelledError):
+    """Say that a task did not begin; any other ``CancelledError`` is of a future that its function asked."""
 
 
 class WorkerError(Exception):
@@ -232,7 +236,7 @@ class Task:
         """Run it in this process."""
         group = self.group
         if group.is_over:
-            return Outcome(error=CancelledError())
+            return Outcome(error=NotBegunError())
         draws = Draws() if self.draws is None else self.draws
         return group.context.copy().run(_outcome, group.job, self.item, self.position, draws, group.stop)
 

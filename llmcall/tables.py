@@ -7,12 +7,13 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .errors import ConfigError
 from .text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["bubble", "columns", "frame", "html_table", "money"]
+__all__ = ["bubble", "columns", "frame", "html_table", "imported_pandas", "money"]
 
 GAP = 2  # characters between two columns
 FRAME = (
@@ -105,11 +106,21 @@ def bubble(text: str, notes: Iterable[str]) -> str:
     return f'<div style="{BUBBLE}">{escape(visible(text))}</div><small>{escape(visible(told))}</small>'
 
 
+def imported_pandas() -> Any:
+    """Import pandas, which is optional.
+
+    :raises ConfigError: where it is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ConfigError("a table is a pandas DataFrame, and pandas is not installed: pip install pandas") from error
+    return pandas
+
+
 def frame(records: Iterable[Any]) -> Any:
     """Return a pandas DataFrame with a row for each :class:`llmcall.Record`."""
-    import pandas
-
-    return pandas.DataFrame([_row(record) for record in records], columns=list(FRAME))
+    return imported_pandas().DataFrame([_row(record) for record in records], columns=list(FRAME))
 
 
 def _row(record: Any) -> tuple[Any, ...]:

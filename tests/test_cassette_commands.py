@@ -38,6 +38,15 @@ def test_show(market: Path) -> None:
     assert run("show", market).output == shown.output
 
 
+def test_an_empty_file_is_no_damage(market: Path) -> None:
+    """A file without a byte holds nothing: show prints nothing, and merge writes the other's records."""
+    Path("empty.jsonl").touch()
+    assert (run("show", "empty.jsonl").exit_code, run("show", "empty.jsonl").output) == (0, "")
+    for pair in (("empty.jsonl", market), (market, "empty.jsonl")):
+        assert run("cassette", "merge", *pair, "-o", "merged.jsonl").exit_code == 0
+        assert Path("merged.jsonl").read_bytes() == market.read_bytes()
+
+
 def test_show_in_the_coding_of_files(market: Path) -> None:
     """What goes to a file or a pipe is UTF-8 with plain line ends, whatever the terminal's coding."""
     command = [sys.executable, "-m", "llmcall", "show", str(market)]
@@ -58,6 +67,7 @@ def test_show_json(market: Path) -> None:
     ("arguments", "code", "complaint"),
     [
         (["show", "none.jsonl"], 2, "does not exist"),
+        (["diff", "market.jsonl", "empty.jsonl"], 1, "nothing is recorded in empty.jsonl"),
         (["diff", "market.jsonl", "broken.jsonl"], 1, "broken.jsonl:2"),
         (["cassette", "merge", "market.jsonl", "market.jsonl"], 2, "Missing option '-o'"),
         (["cassette", "merge", "market.jsonl", "warmer.jsonl", "-o", "x"], 1, "under different settings: temperature"),
@@ -67,6 +77,7 @@ def test_failures(market: Path, arguments: list[str], code: int, complaint: str)
     """What cannot be done is said, with the exit code of a failure or of wrong usage."""
     Path("broken.jsonl").write_bytes(market.read_bytes()[:100].rpartition(b"\n")[0] + b"\n{broken")
     written("warmer.jsonl", [], {"model": "m", "temperature": 1})
+    Path("empty.jsonl").touch()
     done = run(*arguments)
     assert done.exit_code == code and complaint in done.output
 

@@ -209,7 +209,7 @@ def test_two_answers_to_one_key_are_refused(respelt: bool) -> None:
 
 
 DAMAGE = {
-    "empty": ("", "no header"),
+    "blank": ("\n", "no header"),
     "no header": (GOOD, "no header"),
     "no settings": ('{"llmcall": 1}', "settings"),
     "unknown line": (HEADER + '{"a": 1}', "neither a record"),

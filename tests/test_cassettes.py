@@ -101,7 +101,8 @@ def test_recording_where_nothing_is_recorded(mode: str, empty: bool) -> None:
     """``none`` never writes; ``once``, the default, and ``new`` record where there is no file, or an empty one."""
     if empty:
         Path(PATH).touch()
-    with pytest.raises(CacheMissError), cassette(PATH, mode="none"):
+    state = "is empty" if empty else "does not exist"
+    with pytest.raises(CacheMissError, match=f"which {state}: 0 records"), cassette(PATH, mode="none"):
         said(counting())
     assert Path(PATH).exists() is empty and cassette(PATH).mode == "once"
     client = counting()

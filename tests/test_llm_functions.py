@@ -494,11 +494,13 @@ def test_the_cost_of_a_row() -> None:
 
 
 def test_a_table_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pandas a table is refused before any call, naming the remedy; a map needs none."""
+    """Without pandas a table is refused before any call, naming the remedy, as a data frame is; a map needs none."""
     monkeypatch.setitem(sys.modules, "pandas", None)
     call = LLMCall(user="{{ name }}", client=ScriptedClient(lambda _: "yes"))
     with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
         call.table(PEOPLE)
+    with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
+        llmcall.usage().to_frame()
     assert call.map(PEOPLE) == ["yes", "yes"]
 
 

@@ -839,6 +839,17 @@ def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None
     assert "failed=1, retries=1, " in terminal.last()
 
 
+def test_calls_that_failed_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that failed for good stands in the bar, also where its item went on with None."""
+    terminal = on_terminal(monkeypatch)
+
+    def refuse(messages: Any) -> str:
+        raise llmcall.InvalidRequestError("400: no")
+
+    assert map(ScriptedClient(refuse).send_message, ["Hello", "Bye"]) == [None, None]
+    assert "2/2" in terminal.last() and "failed=2, cached=0" in terminal.last()
+
+
 @pytest.mark.parametrize("configured", [True, False])
 def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configured: bool) -> None:
     """What is logged to the console meanwhile has lines of its own, and the bar is drawn again below."""

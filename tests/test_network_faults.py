@@ -216,7 +216,7 @@ DRIPS = dripping(OPEN_HEAD + OPEN_BODY, b" ")
 # What a server does on the wire, the words of the error, its status, and the exception below it.
 BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
     "reset": (resets, "the connection failed", None, "APIConnectionError"),
-    "closed without a byte": (closes, "the connection failed", None, "APIConnectionError"),
+    "closed without a byte": (closes, "a response. Does the server at", None, "APIConnectionError"),
     "not HTTP": (sends(b"220 mail.example.org ESMTP\r\n\r\n"), "the connection failed", None, "APIConnectionError"),
     "a head cut short": (sends(b"HTTP/1.1 200 OK\r\nContent-"), "the connection failed", None, "APIConnectionError"),
     "a body cut short": (sends(http(b"{", length=500)), "the connection failed", 200, "RemoteProtocolError"),

@@ -449,20 +449,20 @@ class Lines:
 
     :param data: all bytes of the file.
     :param name: what errors call it.
-    :ivar settings: those of the header.
+    :ivar settings: those of the header; an empty file has none.
     :ivar is_complete: whether the recording came to its end.
     :raises CacheCorruptError: for a damaged line, with its number; for a dangling reference, and for two answers to one
         key whose requests are written differently, only when they are resolved.
     :raises CacheError: for a file of a newer version.
     """
 
-    settings: dict[str, Data]
     is_complete: bool = True
 
     def __init__(self, data: bytes, name: str) -> None:
         self._data = data
         self._name = name
         self._decoder = Decoder(self._text, self._requests())
+        self.settings: dict[str, Data] = {}
         self._headed_at: int | None = None  # the number of the header's line
         self._begins = array("Q")  # of the records' lines, by position
         self._texts: dict[str, int] = {}  # by their digests, where their lines begin
@@ -526,7 +526,7 @@ class Lines:
                         if begin < PARSED_BYTES:
                             self._parsed[begin] = entry
                         self._add(number, begin, line, entry)
-            if self._headed_at is None:
+            if self._data and self._headed_at is None:  # a file without a byte holds no records, and no damage
                 raise _no_header()
         except CacheError as error:
             raise self._at(number, error) from None

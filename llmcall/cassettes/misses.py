@@ -45,6 +45,7 @@ class CassetteSource:
 
     def __init__(self, cassette: Cassette) -> None:
         self._lines = cassette.stored
+        self._path = cassette.path
         self._name = f"the cassette {cassette.path}"
         self._probes: list[bytes] = []
         self._texts: dict[bytes, int] = {}  # by their digests, which probes they hold
@@ -52,7 +53,7 @@ class CassetteSource:
     def name(self) -> str:
         """Return what messages call it."""
         if self._lines is None:
-            return f"{self._name}, which does not exist"
+            return f"{self._name}, which {'is empty' if self._path.exists() else 'does not exist'}"
         return self._name if self._lines.is_complete else f"{self._name}, whose recording broke off"
 
     def count(self) -> int:

@@ -306,7 +306,13 @@ def export(found: ResponseCache, file: str, where: Where | None) -> None:
 
 @cache.command()
 @click.argument("source", type=Source(exists=True))
-@click.option("--on-conflict", type=click.Choice(["keep", "replace", "raise"]), default="keep", show_default=True)
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["keep", "replace", "raise"]),
+    default="keep",
+    show_default=True,
+    help="Where both answer a request differently: keep the cache's answer, replace it, or load nothing.",
+)
 @click.pass_obj
 def load(found: ResponseCache, source: str, on_conflict: str) -> None:
     """Add the records of a file or another cache.

@@ -98,7 +98,7 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.File("r", encoding="utf-8"))
-@click.option("-m", "--model", help="Whose tokenizer counts; the configured model's, if not given.")
+@click.option("-m", "--model", help="The model whose tokenizer counts; by default the configured one.")
 @as_json
 def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     """Count the tokens of texts.
@@ -247,7 +247,7 @@ def _demo_script() -> Path:
     help="The cassette's mode (once, if not given); without a cassette, none replays the cache.",
 )
 @click.option("--actor", help='Who is asking: "system" (each system message is an actor), or "header:NAME".')
-@click.option("-m", "module", is_flag=True, help="SCRIPT is a module's name, as of python -m.")
+@click.option("-m", "module", is_flag=True, help="SCRIPT is the name of a module, as with python -m.")
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(

@@ -141,9 +141,9 @@ def diff(
 def report(
     run: str | None, against: str | None, scope: str | None, other_scope: str | None, sample: int | None, output: str
 ) -> None:
-    """Write one HTML page of a run, or of two side by side, which needs no other file and loads nothing.
+    """Write a run, or two side by side, as one HTML page.
 
-    RUN is a cassette, an exported file or a cache's directory.
+    RUN is a cassette, an exported file or a cache's directory. The page needs no other file, and loads nothing.
     """
     from ..review.comparison import compare
     from ..review.page import page
@@ -188,7 +188,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     first, second = lines.read(one), lines.read(other)
     names = sorted({*first.settings, *second.settings})
     different = [name for name in names if first.settings.get(name) != second.settings.get(name)]
-    if different:
+    if different and first.settings and second.settings:  # an empty file has none
         raise CacheError(f"{one} and {other} were recorded under different settings: {', '.join(different)}")
     records, conflicts = merged(first, second, on_conflict)
     for conflict in conflicts:
@@ -198,7 +198,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
         raise CacheError(
             f"{one} and {other} answer {count} differently, and nothing was written; choose with --on-conflict"
         )
-    lines.write(output, first.settings, records, allow=settings().cassette_allow)
+    lines.write(output, first.settings or second.settings, records, allow=settings().cassette_allow)
     click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
 
 

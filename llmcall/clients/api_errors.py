@@ -265,6 +265,7 @@ def mapped_error(error: BaseException, url: str) -> APIError:
         words = masked(words, secrets_of(error.request))
     if isinstance(error, (openai.APITimeoutError, *http_errors("TimeoutException"))):
         return RequestTimeoutError(f"no answer from {url} within the timeout ({words})")
+    words = words.removesuffix(".")
     return ServiceError(f"the connection failed: {words}. Does the server at {url} run, and is that its address?")
 
 

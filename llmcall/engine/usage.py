@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..forks import after_fork_in_child
 from ..replay.scopes import is_made_name
-from ..tables import columns, money
+from ..tables import columns, imported_pandas, money
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -73,10 +73,8 @@ class Usage(NamedTuple):
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame: a row for each model and scope path, without the scopes inside it."""
-        import pandas
-
         rows = [(model, scope, *part[: len(COLUMNS)]) for (model, scope), part in self.parts.items()]
-        return pandas.DataFrame(rows, columns=["model", "scope", *COLUMNS])
+        return imported_pandas().DataFrame(rows, columns=["model", "scope", *COLUMNS])
 
     def __str__(self) -> str:
         rows = [row for section in _sections(self) for row in section]

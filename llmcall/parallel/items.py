@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..cassettes.cassette import current_cassette, set_position
 from ..engine.limits import estimate
 from ..engine.prepare import followed
-from ..errors import ConfigError
 from ..replay import scopes
 from ..replay.scopes import made_name
 from ..requests.keys import canonical
-from ..tables import money
+from ..tables import imported_pandas, money
 from ..text import counted, printable
 from ..types import Reply, TokenUsage
 
@@ -387,7 +386,7 @@ def answer_table(rows: Any, repeats: int, ask: Callable[[Iterable[Any]], Sequenc
     :raises ValueError: where a row has a column of the answer's name.
     :raises ConfigError: where pandas is missing.
     """
-    pandas = _pandas()
+    pandas = imported_pandas()
     frame = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
     taken = [name for name in ANSWER_COLUMNS if name in frame.columns]
     if taken:
@@ -412,14 +411,6 @@ def _cells(repeat: int, answer: Any) -> tuple[Any, ...]:
     costs = [reply.cost for reply in replies if reply.cost is not None]
     cost = sum(costs) if len(costs) == len(replies) else None
     return repeat, value, error, all(reply.cached for reply in replies), cost, answer.reply.cache_key
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise ConfigError("a table is a pandas DataFrame, and pandas is not installed: pip install pandas") from error
-    return pandas
 
 
 # Plans

@@ -622,13 +622,13 @@ class _Bar:
 
     :param shown: the tqdm bar, or ``None``.
     :param narrow: whether there is little room.
-    :ivar failed: how many items failed.
+    :ivar failed: how many items failed. A call that failed may be one of them, or one whose item went on without it.
     """
 
     def __init__(self, shown: Any = None, narrow: bool = False) -> None:
         self._shown, self._narrow = shown, narrow
         self._lock = threading.RLock()  # a stream that the garbage collector ends may count at any moment
-        self._cached = self._retries = self.failed = 0
+        self._cached = self._retries = self._errors = self.failed = 0
         self._tokens: int | None = 0
         self._cost: float | None = 0.0
 
@@ -637,6 +637,7 @@ class _Bar:
         with self._lock:
             self._cached += int(amounts.get("cached_calls") or 0)
             self._retries += int(amounts.get("retries") or 0)
+            self._errors += int(amounts.get("errors") or 0)
             for name in ("input_tokens", "output_tokens"):
                 self._tokens = _sum(self._tokens, amounts.get(name, 0))
             self._cost = _sum(self._cost, amounts.get("cost", 0.0))
@@ -661,7 +662,7 @@ class _Bar:
 
     def words(self) -> str:
         """Return what stands behind the bar; failures and retries only where there are any."""
-        counts = {"failed": self.failed, "retries": self._retries}
+        counts = {"failed": max(self.failed, self._errors), "retries": self._retries}
         shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [f"cached={self._cached:,}"]
         if not self._narrow:
             shown.append("tokens=?" if self._tokens is None else f"tokens={self._tokens:,}")

@@ -32,8 +32,8 @@ __all__ = [
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 IN_A_THREAD = (
-    "a call from a thread that has no scope, while a scope is open in another thread: which draw it is would be "
-    "left to chance. Carry the scope into the thread with llmcall.bind(function), open one in it with "
+    "a call from a thread that has no scope, while a scope is open in another thread: its draw would depend on "
+    "the timing of the threads. Carry the scope into the thread with llmcall.bind(function), open one in it with "
     "llmcall.scope(name), make the other thread's scope that of all threads with scope(name, process=True), "
     "or say with llmcall.scope(None) that none is meant"
 )

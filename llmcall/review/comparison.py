@@ -15,6 +15,7 @@ from ..cassettes.format import without_collection
 from ..errors import CacheError
 from ..explain.differences import passages, pieces
 from ..requests.keys import key_of
+from ..tables import imported_pandas
 from ..text import OUTSIDE, brief, counted, printable
 from ..tracebacks import short_traceback
 from ..types import Record, message_text
@@ -192,9 +193,7 @@ class Comparison:
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rows as a pandas DataFrame."""
-        import pandas
-
-        return pandas.DataFrame(self.rows, columns=list(Row._fields))
+        return imported_pandas().DataFrame(self.rows, columns=list(Row._fields))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data, for JSON."""

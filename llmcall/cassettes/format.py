@@ -235,8 +235,7 @@ def digest_of(text: str) -> str:
 def ordered(data: Data) -> Data:
     """Copy plain data, each object's names in the order of the file: sorted, but a message's role and content first."""
     if isinstance(data, dict):
-        parts = {name: data[name] for name in _names(data)}
-        return {name: ordered(part) if isinstance(part, NESTED) else part for name, part in parts.items()}
+        return {name: ordered(part) if isinstance(part := data[name], NESTED) else part for name in _names(data)}
     return [ordered(item) for item in data] if isinstance(data, list) else data
 
 

@@ -263,7 +263,10 @@ class _Exchange:
         """Send to one endpoint after the other until one answers or refuses."""
         refused: set[str] = set()
         price_of = functools.partial(self.client.price, self.request.model)
-        limits, time_left = Limits.of(self.call.settings), self.policy.time_left
+        settings, time_left = self.call.settings, self.policy.time_left
+        limits = Limits(
+            settings.limits_max_concurrent_calls, settings.limits_requests_per_minute, settings.limits_tokens_per_minute
+        )
         while True:
             with Admission(self.request, self.known, self.pool, limits, price_of, time_left) as admission:
                 endpoint = yield from admission.acquire()

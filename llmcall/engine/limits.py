@@ -29,7 +29,7 @@ from .drivers import Do, Wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..config.settings import Endpoint, Settings
+    from ..config.settings import Endpoint
     from ..models.capabilities import Capabilities
     from ..models.prices import Price
     from ..responses.streaming import Assembler
@@ -210,13 +210,6 @@ class Limits(NamedTuple):
     calls: int | None = None
     requests: int | None = None
     tokens: int | None = None
-
-    @classmethod
-    def of(cls, settings: Settings) -> Limits:
-        """Return those of the settings."""
-        return cls(
-            settings.limits_max_concurrent_calls, settings.limits_requests_per_minute, settings.limits_tokens_per_minute
-        )
 
 
 # It is re-entrant, as a generator that the garbage collector ends may give its place back at any moment.

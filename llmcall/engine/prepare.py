@@ -398,16 +398,11 @@ def _undrawn(
     wanted = params.get("response_format")
     body, key = {"model": model, "messages": checked, **given}, sampled_key(identified, None)
     request = Request("chat", model, asked, body, headers, None, key, expected_answer(wanted))
-    return _Undrawn(request, identified, options, _reader_of(wanted))
-
-
-def _reader_of(response_format: Any) -> Callable[[str], Any] | None:
-    """Return what reads an answer as the type that was given as ``response_format``, or ``None`` where it was none."""
-    if response_format is None or isinstance(response_format, dict):
-        return None
+    if wanted is None or isinstance(wanted, dict):
+        return _Undrawn(request, identified, options, None)
     from ..outputs.parse import read
 
-    return functools.partial(read, output_type=response_format, structured=True)
+    return _Undrawn(request, identified, options, functools.partial(read, output_type=wanted, structured=True))
 
 
 def prepare_embeddings(

@@ -341,12 +341,13 @@ def test_a_name_goes_on_counting(place: str) -> None:
     assert kept.spent == llmcall.budget(name="another").spent == (0, 0, 0)
 
 
-@pytest.mark.parametrize("name", [None, "week"])
+@pytest.mark.parametrize("names", [(None, None), ("week", "week"), ("week", "month")])
 def test_a_stream_that_is_collected_while_another_call_reserves(
-    name: str | None, place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    names: tuple[str | None, str | None], place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The garbage collector may end a stream at any moment: what it had reserved is settled all the same."""
+    """The garbage collector may end a stream at any moment: what it had reserved is settled, of each budget."""
     llmcall.configure(cache_path=place)
+    monkeypatch.setattr("llmcall.engine.budgets.BUSY_SECONDS", 1.0)
     asking = client()
     streams = [asking.stream_message("Hello")]
     dumps = json.dumps
@@ -356,11 +357,11 @@ def test_a_stream_that_is_collected_while_another_call_reserves(
             streams.clear()
         return dumps(value, **options)
 
-    with llmcall.budget(calls=9, name=name) as budget:
+    with llmcall.budget(calls=9, name=names[0]) as one, llmcall.budget(calls=9, name=names[1]) as other:
         next(iter(streams[0]))
         monkeypatch.setattr(json, "dumps", dumps_and_ends)
         asking.send_message("Hello")
-        assert (streams, budget.spent.calls) == ([], 2)
+        assert (streams, one.spent.calls, other.spent.calls) == ([], 2, 2)
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 

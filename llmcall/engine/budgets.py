@@ -178,6 +178,15 @@ class _State:
         return total
 
 
+class _Thread(threading.local):
+    """Hold what a thread that is in the middle of an update of a ledger has to settle after it; else ``None``."""
+
+    postponed: list[tuple[Ledger, str, Amounts]] | None = None
+
+
+_thread = _Thread()
+
+
 class Ledger:
     """Keep what is spent and reserved of a budget: here in memory, for one without a name.
 
@@ -189,8 +198,6 @@ class Ledger:
         self.name, self.place = name, place
         self._title = f"the budget {name!r}" if name else ""
         self._text: str | None = None
-        self._updating: set[int] = set()  # the threads that are in the middle of an update
-        self._postponed: list[tuple[str, Amounts]] = []
 
     def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
         """Reserve an amount and return what it is known by; ``None`` where it has to wait for others.
@@ -218,8 +225,8 @@ class Ledger:
 
         The call is over and paid for: where it cannot be kept, a warning says so, and the reservation stays.
         """
-        if threading.get_ident() in self._updating:  # a stream that the garbage collector ends just then
-            self._postponed.append((key, used))
+        if _thread.postponed is not None:  # a stream that the garbage collector ends just then
+            _thread.postponed.append((self, key, used))
             return
 
         def settle(state: _State) -> tuple[bool, None]:
@@ -258,15 +265,16 @@ class Ledger:
             changed, result = action(state)
             return state.text() if changed else None, result
 
-        self._updating.add(threading.get_ident())
+        postponed: list[tuple[Ledger, str, Amounts]] = []
+        _thread.postponed = postponed
         try:
             return self._keep(change)
         except CacheError as error:
             raise CacheError(f"{self._title} cannot be kept: {error}") from error.__cause__
         finally:
-            self._updating.discard(threading.get_ident())
-            while self._postponed:
-                self.settle(*self._postponed.pop())
+            _thread.postponed = None
+            for ledger, key, used in postponed:
+                ledger.settle(key, used)
                 _wake_first()
 
     def _keep(self, change: Callable[[str | None], tuple[str | None, T]]) -> T:

@@ -158,7 +158,7 @@ class Cassette:
             self._depth += 1
 
     def _start(self, file: str) -> None:
-        if any(each.file == file and each.is_mine() for each in open_cassettes):
+        if any(each.file == file and each.is_mine() for each in tuple(open_cassettes)):
             raise CacheError(f"{self.path} is open already in this process; use one cassette for both, or two files")
         self._begin(file)
         content = _content(file)
@@ -497,7 +497,7 @@ def innermost() -> Cassette | None:
 
 def header_namespaces() -> dict[str, str] | None:
     """Return the namespaces of models that an open cassette's header holds, or ``None`` where no header was read."""
-    for each in reversed(open_cassettes):
+    for each in reversed(tuple(open_cassettes)):
         if each.namespaces is not None:
             return each.namespaces
     return None

@@ -410,18 +410,20 @@ class Decoder:
         return [message for piece in reversed(pieces) for message in piece]
 
     def _known(self, digest: str) -> tuple[list[Any], int, int, str]:
-        with self._reading:
-            while digest not in self._runs:
-                encoded = next(self._requests, None)
-                if encoded is None:
-                    raise CacheCorruptError(
-                        f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}"
-                    )
-                messages: Any = encoded.get("messages")
-                if not is_inline(messages):
-                    for run, begin, end, before in _chains(messages):
-                        self._runs.setdefault(run, (messages, begin, end, before))
-            return self._runs[digest]
+        if digest not in self._runs:
+            with self._reading:
+                self._read_to(digest)
+        return self._runs[digest]
+
+    def _read_to(self, digest: str) -> None:
+        while digest not in self._runs:
+            encoded = next(self._requests, None)
+            if encoded is None:
+                raise CacheCorruptError(f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}")
+            messages: Any = encoded.get("messages")
+            if not is_inline(messages):
+                for run, begin, end, before in _chains(messages):
+                    self._runs.setdefault(run, (messages, begin, end, before))
 
 
 def _bytes(base64: str) -> bytes:

@@ -49,13 +49,13 @@ class Match(NamedTuple):
 class _Form(NamedTuple):
     kind: str
     marks: tuple[str, ...]
-    pattern: re.Pattern[str]  # begins at a mark; its group is the secret
+    pattern: str  # begins at a mark; its group is the secret; compiled when the mark is met
     fewest: int
     mixed: bool  # the secret has a letter and a digit
 
 
 def _form(kind: str, marks: str, pattern: str, *, fewest: int = FEWEST_CHARACTERS, mixed: bool = False) -> _Form:
-    return _Form(kind, tuple(marks.split("|")), re.compile(pattern), fewest, mixed)
+    return _Form(kind, tuple(marks.split("|")), pattern, fewest, mixed)
 
 
 _FORMS = (
@@ -201,14 +201,14 @@ def _matches(text: str) -> Iterator[Match]:
         for mark in form.marks:
             start = text.find(mark)
             while start >= 0:
-                match = form.pattern.match(text, start)
+                match = re.compile(form.pattern).match(text, start)
                 if match and _is_secret(form, match[1]):
                     yield _shown(form, match)
                 start = text.find(mark, start + 1)
     lowered = text.lower()
     for form in _NAMED_FORMS:
         if any(mark in lowered for mark in form.marks):
-            for match in form.pattern.finditer(text):
+            for match in re.compile(form.pattern).finditer(text):
                 if _is_secret(form, match[1]):
                     yield _shown(form, match)
 

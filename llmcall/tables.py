@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +38,14 @@ def columns(
     :param drop: the positions of the columns that are left out, the first ones first, before others are cut to a few
         characters.
     """
+    from shutil import get_terminal_size
+
     from tabulate import tabulate
 
     found = dict(enumerate(zip(*rows, strict=True)))
     widths = {at: _width_of(cells) for at, cells in found.items()}
     on_terminal = sys.stdout is not None and sys.stdout.isatty()  # a program without a console has none
-    room = shutil.get_terminal_size().columns if on_terminal else sys.maxsize
+    room = get_terminal_size().columns if on_terminal else sys.maxsize
     wrapped = None
     if _total(widths.values()) > room:
         for at in drop:

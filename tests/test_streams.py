@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -261,26 +261,36 @@ def test_leaving_a_stream_early(how: str) -> None:
     assert type(outcome).__name__ == expected[how]
 
 
+class Closing(llmcall.LLMClient):
+    """Stream two coins, and call a function when the stream is closed."""
+
+    def __init__(self, close: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.close_stream = close
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        raise AssertionError("send() was called")
+
+    async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[Any]:
+        try:
+            for each in TWO_COINS:
+                yield each
+        finally:
+            await self.close_stream()
+
+
 def test_a_stream_left_in_a_cancelled_scope_of_anyio() -> None:
     """Such a scope, as web frameworks use, cancels each wait in it, again and again: it is closed all the same."""
     import anyio
 
     closed = []
 
-    class Closing(llmcall.LLMClient):
-        def send(self, request: Any, timeout: float | None) -> Any:
-            raise AssertionError("send() was called")
-
-        async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[Any]:
-            try:
-                for each in TWO_COINS:
-                    yield each
-            finally:
-                closed.append(True)
+    async def close() -> None:
+        closed.append(True)
 
     async def main() -> list[bool]:
         with anyio.CancelScope() as scope:
-            async with Closing().astream_message(QUESTION) as stream:
+            async with Closing(close).astream_message(QUESTION) as stream:
                 async for _ in stream:
                     scope.cancel()
                     await anyio.sleep_forever()
@@ -293,20 +303,12 @@ def test_a_stream_left_in_the_last_step_of_an_event_loop(caplog: pytest.LogCaptu
     """The event loop closes the transport's generator at its end, and the stream is not in its way."""
     closed = []
 
-    class Closing(llmcall.LLMClient):
-        def send(self, request: Any, timeout: float | None) -> Any:
-            raise AssertionError("send() was called")
-
-        async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[Any]:
-            try:
-                for each in TWO_COINS:
-                    yield each
-            finally:
-                await asyncio.sleep(0)
-                closed.append(True)
+    async def close() -> None:
+        await asyncio.sleep(0)
+        closed.append(True)
 
     async def main() -> None:
-        async for _ in Closing().astream_message(QUESTION):
+        async for _ in Closing(close).astream_message(QUESTION):
             break
 
     asyncio.run(main())

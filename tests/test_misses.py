@@ -366,28 +366,41 @@ def test_conversations_of_any_length(number: int) -> None:
     assert "Would you buy" in str(miss)
 
 
-def test_the_first_miss_is_named(caplog: pytest.LogCaptureFixture) -> None:
+@llmcall.recorded(name="market.price")
+def price_of(item: str) -> int:
+    """Answer what a market does, which no test has leave to ask."""
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("kind", ["chat", "function"])
+def test_the_first_miss_is_named(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """A later miss says which was the first of the process, to which what a program swallowed may have led.
 
-    Each is an error in the log.
+    Each is an error in the log and in the usage, of a model's answer as of a recorded function.
     """
     client = ScriptedClient([], cache_mode="replay", on_error="raise")
-    for question in ("the first one?", "another?"):
-        with pytest.raises(llmcall.CacheMissError) as caught:
-            client.send_message(question)
+    ask_for = client.send_message if kind == "chat" else price_of
+    with llmcall.track() as usage, llmcall.configured(cache_mode="replay"):
+        for question in ("the first one?", "another?"):
+            with pytest.raises(llmcall.CacheMissError) as caught:
+                ask_for(question)
     assert [record.levelno for record in caplog.records if "CacheMissError" in record.getMessage()] == [
         logging.ERROR
     ] * 2
     assert "first miss of this process" in str(caught.value)
+    assert usage.errors == 2
 
 
 HOLLOW = """
 import multiprocessing, sys, threading, llmcall
 from llmcall.testing import ScriptedClient
 client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
+@llmcall.recorded
+def price_of(item): return 3
+ask = price_of if sys.argv[2] == "function" else client.send_message
 def act():
     try:
-        client.send_message("Buy bread?")
+        ask("Buy bread?")
     except Exception:
         pass
 def run():
@@ -410,10 +423,11 @@ else:
     "process",
     ["own", pytest.param("forked", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"))],
 )
-def test_swallowed_refusals_are_told(process: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["chat", "function"])
+def test_swallowed_refusals_are_told(process: str, kind: str, tmp_path: Path) -> None:
     """A program that catches the errors of its threads is told at its end how many calls were refused."""
     done = subprocess.run(
-        [sys.executable, "-c", HOLLOW, process], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", HOLLOW, process, kind], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["3"]
     assert done.stderr.count("refused: ScopeError") == 3

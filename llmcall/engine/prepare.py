@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .limits import Pool
 
 __all__ = [
-    "Client", "Options", "PreparedCall", "Resolved", "followed", "lookup", "prepare_chat",
+    "Client", "Options", "PreparedCall", "Resolved", "followed", "lookup", "missed", "note_refused", "prepare_chat",
     "prepare_embeddings",
 ]  # fmt: skip
 
@@ -347,7 +347,7 @@ def prepare_chat(
     try:
         active = here()
     except ScopeError as error:
-        _note_refused(client, request, error)
+        note_refused(request, request.model, client.meter, error)
         raise
     scope, drawn = "" if active is None else active.path, None
     if options.sample is not None:
@@ -473,9 +473,15 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
     record = call.stored()
     if record is None:
         if not cassette.cassette.asks if cassette else call.settings.cache_mode == "replay":
-            error = _missed(call)
-            _note_refused(call.client, call.request, error)
-            raise error
+            raise missed(
+                call.request,
+                call.request.model,
+                call.client.meter,
+                settings=call.settings,
+                cache=call.resolved.cache,
+                cassette=cassette,
+                past_cache=call.options.cache is False,
+            )
         for guard in guards:
             guard(call.client, cassette)
         return call, None
@@ -487,29 +493,41 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
 _first_miss: list[str] = []
 
 
-def _missed(call: PreparedCall) -> CacheMissError:
-    from ..cassettes.misses import missed
+def missed(
+    request: Request,
+    name: str,
+    meter: Meter,
+    *,
+    settings: Settings,
+    cache: ResponseCache,
+    cassette: ActiveCassette | None,
+    past_cache: bool = False,
+) -> CacheMissError:
+    """Return the error of a request that is not recorded and may not be asked, noted as :func:`note_refused` does.
 
-    cassette = call.cassette
-    error = missed(
-        call.request,
-        settings=call.settings,
-        cache=call.resolved.cache,
-        cassette=cassette.cassette if cassette else None,
-        past_cache=call.options.cache is False,
-    )
+    Where another was missed before in this process, it says so: what a program swallowed may have led to this one.
+    """
+    from ..cassettes import misses
+
+    tape = cassette.cassette if cassette else None
+    error = misses.missed(request, settings=settings, cache=cache, cassette=tape, past_cache=past_cache)
     if _first_miss:
         error.first = _first_miss[0]
     else:
         _first_miss.append(error.args[0])
+    note_refused(request, name, meter, error)
     return error
 
 
-def _note_refused(client: Client, request: Request, error: LLMCallError) -> None:
-    """Log a call that had no leave, count it, and note it for the end of the run: a program may swallow the error."""
-    what = f"{request.kind} request {request.cache_key[:12]} to {printable(request.model)}"
+def note_refused(request: Request, name: str, meter: Meter, error: LLMCallError) -> None:
+    """Log a call that had no leave, count it, and note it for the end of the run: a program may swallow the error.
+
+    :param name: the model's or the function's.
+    """
+    verb, preposition = ("request", "to") if request.model else ("call", "of")
+    what = f"{request.kind} {verb} {request.cache_key[:12]} {preposition} {printable(name)}"
     logger().error("%s refused: %s: %s", what, type(error).__name__, error.args[0])
-    count(client.meter, request.model, standing(), {"errors": 1})
+    count(meter, name, standing(), {"errors": 1})
     process_failures.add(standing(), f"{what}: {type(error).__name__}", REFUSED)
 
 

@@ -12,10 +12,11 @@ from ..cassettes.cassette import active_cassette, function_scope, guards
 from ..cassettes.format import ordered
 from ..config import resolve as config
 from ..engine.drivers import Do, Send, adrive, drive, look
-from ..engine.prepare import Options
+from ..engine.prepare import Options, missed, note_refused
 from ..engine.retry import RetryPolicy, repeated
 from ..engine.single_flight import share
-from ..errors import APIError, LLMCallError
+from ..engine.usage import Meter
+from ..errors import APIError, LLMCallError, ScopeError
 from ..notices import LEFT, process_failures
 from ..requests.keys import identity, normalizer, sampled_key
 from ..requests.plain_data import map_leaves, plain
@@ -167,7 +168,11 @@ def _prepared(
     if settings.cache_namespace:
         asked["namespace"] = settings.cache_namespace
     identified = identity(kind, asked)
-    active = here()
+    try:
+        active = here()
+    except ScopeError as error:
+        note_refused(Request(kind, "", asked, {}, {}, None, sampled_key(identified, None)), name, Meter(), error)
+        raise
     drawn = None if active is None else active.draw(identified)
     sample = None if drawn is None else drawn.sample
     request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
@@ -310,10 +315,7 @@ def _found(call: FunctionCall) -> Flow[Record]:
     if found is not None:
         return _kept(call, found)
     if not call.may_run:
-        from ..cassettes.misses import missed
-
-        cassette = call.tape.cassette if call.tape else None
-        raise missed(call.request, settings=call.settings, cache=call.cache, cassette=cassette)
+        raise missed(call.request, call.name, Meter(), settings=call.settings, cache=call.cache, cassette=call.tape)
     return (yield from _joined(call))
 
 

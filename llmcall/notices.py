@@ -78,6 +78,7 @@ class Failures:
         self._lock = threading.RLock()  # the garbage collector may end an imap or a stream at any moment
         self._found: dict[str, dict[str, int]] = {}
         self._first: dict[str, str] = {}
+        self._begun: dict[object, tuple[str, str]] = {}
 
     def add(self, scope: str, what: str, why: str = FAILED) -> None:
         """Take in a call that left no record.
@@ -91,6 +92,33 @@ class Failures:
             scopes = self._found.setdefault(why, {})
             scopes[scope] = scopes.get(scope, 0) + 1
 
+    def begin(self, scope: str, what: str) -> object:
+        """Take in what is read piece by piece, which is told as ``LEFT`` unless it ends before the run does.
+
+        :returns: what :meth:`end` and :meth:`leave` know it by.
+        """
+        begun = object()
+        with self._lock:
+            self._begun[begun] = scope, what
+        return begun
+
+    def end(self, begun: object) -> None:
+        """Forget what was read to its end."""
+        with self._lock:
+            self._begun.pop(begun, None)
+
+    def leave(self, begun: object) -> None:
+        """Take in what was left before its end, once."""
+        with self._lock:
+            found = self._begun.pop(begun, None)
+            if found is not None:
+                self.add(*found, LEFT)
+
+    def leave_all(self) -> None:
+        """Take in whatever has not ended."""
+        for begun in tuple(self._begun):
+            self.leave(begun)
+
     def take(self) -> list[tuple[str, dict[str, int], str]]:
         """Return, for each reason, how many there were in each scope, and the first in words, and begin anew."""
         with self._lock:
@@ -99,7 +127,8 @@ class Failures:
         return [(why, scopes, first[why]) for why, scopes in sorted(found.items(), reverse=True)]
 
     def counts(self) -> dict[str, int]:
-        """Return how many there were for each reason."""
+        """Return how many there were for each reason, what has not ended among them."""
+        self.leave_all()
         with self._lock:
             return {why: sum(scopes.values()) for why, scopes in self._found.items()}
 
@@ -108,6 +137,7 @@ class Failures:
 
         :param replay: what will not go as this run did.
         """
+        self.leave_all()
         for why, scopes, first in self.take():
             count = sum(scopes.values())
             import logging
@@ -120,6 +150,8 @@ class Failures:
     def forget(self, why: str | None = None) -> None:
         """Forget what was taken in, or what was for one reason."""
         with self._lock:
+            if why in (None, LEFT):
+                self._begun.clear()
             for each in [*self._found] if why is None else [why]:
                 self._found.pop(each, None)
                 self._first.pop(each, None)
@@ -140,12 +172,20 @@ class _ProcessFailures(Failures):
 
     def add(self, scope: str, what: str, why: str = FAILED) -> None:
         """Take in a call that left no record; see :meth:`Failures.add`."""
+        self._register()
+        super().add(scope, what, why)
+
+    def begin(self, scope: str, what: str) -> object:
+        """Take in what is read piece by piece; see :meth:`Failures.begin`."""
+        self._register()
+        return super().begin(scope, what)
+
+    def _register(self) -> None:
         if not self._registered:
             import logging  # its own end comes after ours, if it is imported before
 
             self._registered = bool(logging)
             at_exit(lambda: self.warn("replay"))
-        super().add(scope, what, why)
 
     def begin_anew(self) -> None:
         """Leave to its parent, in a forked process, what the parent gathered."""

@@ -590,6 +590,21 @@ def test_what_was_not_received_gives_its_draw_back(
     assert [text for text in caplog.messages if "1 call ended before the whole answer had come" in text]
 
 
+def test_streams_that_are_kept_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever keeps streams, and never comes back, has left them when the cassette closes; each is told once."""
+    client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
+    with llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope("s"):
+        kept = [client.stream_message("Tell me") for _ in range(2)]
+        for stream in kept:
+            next(stream)
+        assert drawn(client) == "s#2"
+    for stream in kept:
+        stream.close()
+    assert [text[:71] for text in caplog.messages] == [
+        "2 calls ended before the whole answer had come (2 in scope 's'; the fir"
+    ]
+
+
 def test_an_interrupted_recording_tells_of_no_cancelled_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Ctrl-C cancels the tasks of ``asyncio.run``: whoever pressed it need not be told to read answers to their end."""
     client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import itertools
 import json
@@ -220,6 +221,39 @@ def test_streams(server: Server) -> None:
     assert streamed(replay) == live
     assert replay.chat.completions.create(model="gpt-4o-mini", messages=QUESTION).choices[0].message.content == live[0]
     assert len(server.requests) == 1
+
+
+def leave(server: Server) -> None:
+    """Leave two streams by ``break``."""
+    client = program(server)
+    for _ in range(2):
+        for _ in client.chat.completions.create(model="m", messages=QUESTION, stream=True):
+            break
+
+
+async def aleave(server: Server) -> None:
+    """Leave two streams by ``break``."""
+    client = async_program(server)
+    for _ in range(2):
+        async for _ in await client.chat.completions.create(model="m", messages=QUESTION, stream=True):
+            break
+
+
+@pytest.mark.parametrize("leaving", [leave, lambda server: asyncio.run(aleave(server))], ids=["sync", "async"])
+@pytest.mark.parametrize("collects", [False, True])
+def test_streams_that_a_program_leaves(
+    server: Server, caplog: pytest.LogCaptureFixture, leaving: Callable[[Server], None], collects: bool
+) -> None:
+    """The SDK's own stream lives on in a cycle: each is told once, whether or not somebody has collected it."""
+    gc.disable()
+    try:
+        with llmcall.cassette("left.jsonl"), llmcall.scope("s"):
+            leaving(server)
+            if collects:
+                gc.collect()
+    finally:
+        gc.enable()
+    assert "2 calls ended before the whole answer had come (2 in scope 's'" in caplog.text
 
 
 def test_streamed_tool_calls(server: Server) -> None:

@@ -329,6 +329,8 @@ class LLMClient:
         """Return the reply; of a stream, emit its pieces before."""
         from ..engine.drivers import Emit, look
 
+        failures = call.failures
+        begun = failures.begin(call.scope, call.words) if stream else None
         try:
             call, record = yield from look(self.cache, lookup, call)
             if record is None:
@@ -342,7 +344,11 @@ class LLMClient:
                     yield Emit(piece)
             return self._hit(record, call)
         except BaseException as error:
-            return self._failed(error, call, returning=not stream)
+            if begun is not None and _is_left(error):
+                failures.leave(begun)
+            return self._failed(error, call, stream=stream)
+        finally:
+            failures.end(begun)
 
     def _hit(self, record: Record, call: PreparedCall) -> Any:
         """Count a recorded answer, and return its reply."""
@@ -365,21 +371,20 @@ class LLMClient:
             raise CacheCorruptError(f"the record {key}… holds no answer of a model; after {remedy}") from error
         return reply.parsed if call.options.enable_pydantic_model_return and call.parse is not None else reply
 
-    def _failed(self, error: BaseException, call: PreparedCall | None, *, returning: bool = True) -> Any:
+    def _failed(self, error: BaseException, call: PreparedCall | None, *, stream: bool = False) -> Any:
         """Raise, log or return an API failure, as the caller wants; raise any other; its draw is free again."""
         __tracebackhide__ = True
         shorten(error)
         if call is None:
             raise error
-        if call.draw is None or call.draw.is_kept:
-            self._note_failure(error, call)
+        self._note_failure(error, call, stream=stream)
         call.give_back()
         wanted = call.options.on_error or self.settings.on_error
         if not isinstance(error, APIError):
             raise error
         request = call.request
         address = self._address_of(error, request.model)
-        if wanted == "raise" or (wanted == "return" and not returning):
+        if wanted == "raise" or (wanted == "return" and stream):
             note = f"model {request.model} at {address}. {error.remedy}"
             if hasattr(error, "add_note") and note not in getattr(error, "__notes__", ()):  # not on Python 3.10
                 error.add_note(note)
@@ -400,12 +405,12 @@ class LLMClient:
         return ", ".join(sorted(address.partition("?")[0] for address in addresses))
 
     @staticmethod
-    def _note_failure(error: BaseException, call: PreparedCall) -> None:
-        """Note what a replay will not find: a call that failed for good, or was left before its end."""
+    def _note_failure(error: BaseException, call: PreparedCall, *, stream: bool = False) -> None:
+        """Note what a replay will not find: a call that failed for good, or was cancelled; a stream notes its end."""
         if isinstance(error, APIError):
-            call.note_unrecorded(FAILED, f": {type(error).__name__}. {error.remedy}")
-        elif not isinstance(error, (Exception, KeyboardInterrupt)):  # its reader left, or it was cancelled
-            call.note_unrecorded(LEFT)
+            call.failures.add(call.scope, f"{call.words}: {type(error).__name__}. {error.remedy}", FAILED)
+        elif _is_left(error) and not stream:
+            call.failures.add(call.scope, call.words, LEFT)
 
     def respond(self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool) -> Flow[Outcome]:
         """Answer a chat call; an answer that the context window cut is an error unless another model gives more.
@@ -546,6 +551,11 @@ def _leave_parent() -> None:
 
 
 after_fork_in_child(_leave_parent)
+
+
+def _is_left(error: BaseException) -> bool:
+    """Return whether an exception says that nobody wants the answer any more: its reader left, or it was cancelled."""
+    return not isinstance(error, (Exception, KeyboardInterrupt))
 
 
 def _sentence(text: str) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import proxy
 
 from ..engine.drivers import adrive_stream, drive_stream
-from ..notices import LEFT
 from ..tracebacks import short_traceback
 
 if TYPE_CHECKING:
@@ -113,8 +112,7 @@ class AsyncStream:
 
     def __del__(self) -> None:
         # Left by ``break``: the event loop closes the generator some time later, when another call may have drawn.
-        if self._begun and not self._ended and self._call.draw is not None:
-            self._call.note_unrecorded(LEFT)
+        if self._begun and not self._ended:
             self._call.give_back()
 
     async def __aenter__(self) -> AsyncStream:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from ..cassettes.cassette import active_cassette, guards, open_cassettes
 from ..errors import CacheMissError, LLMCallError, ScopeError
-from ..notices import REFUSED, logger, process_failures, warn_once
+from ..notices import REFUSED, Failures, logger, process_failures, warn_once
 from ..replay.scopes import here, standing
 from ..requests.arguments import (
     UNKEYED,
@@ -299,14 +299,17 @@ class PreparedCall(NamedTuple):
         key = key_of(request.kind, request.asked, sample)
         return self._replace(request=request._replace(sample=sample, cache_key=key))
 
-    def note_unrecorded(self, why: str, ending: str = "") -> None:
-        """Note, where calls are recorded, that this one is not: it is told at the end of the run.
+    @property
+    def words(self) -> str:
+        """Return what it is called in messages."""
+        return f"{self.request.kind} request to {self.request.model}"
 
-        :param why: as of :class:`llmcall.notices.Failures`.
-        """
-        if self.cassette or self.settings.cache_mode != "off":
-            failures = self.cassette.cassette.failures if self.cassette else process_failures
-            failures.add(self.scope, f"{self.request.kind} request to {self.request.model}{ending}", why)
+    @property
+    def failures(self) -> Failures:
+        """Return what tells of it at the end of the run where it is not recorded; nobody does where no call is."""
+        if self.cassette is not None:
+            return self.cassette.cassette.failures
+        return process_failures if self.settings.cache_mode != "off" else Failures()
 
 
 class _Undrawn(NamedTuple):

@@ -21,7 +21,7 @@ from ..config import resolve as config
 from ..engine import usage as metering
 from ..engine.drivers import Stop, current_stop
 from ..errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
-from ..notices import LEFT, process_failures
+from ..notices import Failures, process_failures
 from ..replay import scopes
 from ..tracebacks import short_traceback, shorten
 from .items import (
@@ -190,11 +190,14 @@ def imap(
 def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[tuple[int, Any]]:
     with _running(job, items, options, context) as run:
         results = run.results
+        begun = run.begin()
         try:
             for number in run.finished():
+                if run.is_complete():
+                    run.failures.end(begun)
                 yield number, results.take(number)
         except GeneratorExit:
-            run.abandon()
+            run.abandon(begun)
             raise
         except BaseException as error:
             run.end(error, results.pairs)
@@ -203,6 +206,8 @@ def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterat
             _attach(error, results.pairs())
             shorten(error)
             raise error
+        finally:
+            run.failures.end(begun)
 
 
 def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
@@ -552,13 +557,29 @@ class _Run:
         else:  # Python 3.10
             logging.getLogger("llmcall").error("the map ended at %s", note)
 
-    def abandon(self) -> None:
-        """End a run that nobody asks any more, and give back the draws of what was not received."""
+    @property
+    def failures(self) -> Failures:
+        """Return what tells of it at the end of the run where it is left; nobody does where no draw depends on it."""
+        if self._group.cassette is not None:
+            return self._group.cassette.failures
+        return process_failures if self._group.path else Failures()
+
+    def begin(self) -> object:
+        """Begin to hand on results: whoever keeps the iterator, and never comes back, has left it as well."""
+        return self.failures.begin(self._group.path, "an imap that was left before its end")
+
+    def is_complete(self) -> bool:
+        """Return whether everything was handed on, as far as that is known."""
+        return self._done_count == self._total
+
+    def abandon(self, begun: object) -> None:
+        """End a run that nobody asks any more, and give back the draws of what was not received.
+
+        :param begun: what :meth:`begin` returned.
+        """
         self._cancel()
-        group = self._group
-        if self._running and self._window > LOOK_AHEAD and (group.path or group.cassette):
-            failures = group.cassette.failures if group.cassette else process_failures
-            failures.add(group.path, "an imap that was left before its end", LEFT)
+        if self._running and self._window > LOOK_AHEAD:
+            self.failures.leave(begun)
         self._give_back(self.results.is_taken)
 
     def close(self) -> None:

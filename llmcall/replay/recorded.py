@@ -245,9 +245,8 @@ class FunctionCall(NamedTuple):
 
     def failed(self, error: BaseException) -> None:
         """Make the draw's number free again; a call that was cancelled is told at the end of the run."""
-        is_kept = self.drawn is None or self.drawn.is_kept
         is_left = not isinstance(error, (Exception, KeyboardInterrupt))
-        if is_kept and is_left and (self.tape or self.mode != "off"):
+        if is_left and (self.tape or self.mode != "off"):
             failures = self.tape.cassette.failures if self.tape else process_failures
             failures.add(self.scope, f"{self.request.kind} call of {self.name}", LEFT)
         if self.drawn is not None:

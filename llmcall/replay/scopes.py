@@ -156,14 +156,12 @@ class Draw:
     Its methods may be called from any thread and as often as one likes: what came first holds.
 
     :ivar sample: scope path and number, ``"trial/lisa#0"``.
-    :ivar is_kept: whether its number was not given back.
     """
 
-    __slots__ = ("_draws", "_key", "_number", "_pending", "is_kept", "sample")
+    __slots__ = ("_draws", "_key", "_number", "_pending", "sample")
 
     def __init__(self, path: str, draws: Draws, key: bytes, number: int) -> None:
         self.sample = f"{path}#{number}"
-        self.is_kept = True
         self._draws, self._key, self._number = draws, key, number
         self._pending = [True]  # emptied by whoever settles it, which is atomic
 
@@ -180,7 +178,6 @@ class Draw:
     def give_back(self) -> None:
         """Make its number free again, unless its call has its answer."""
         if self._settle():
-            self.is_kept = False
             self._draws.give_back(self._key, self._number)
 
     def _settle(self) -> bool:

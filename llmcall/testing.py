@@ -74,10 +74,10 @@ class ScriptedClient(LLMClient):
         return self._answers(asked) if callable(self._answers) else answer
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the next answer, a word at a time."""
+        """Yield the next answer, a word of a text at a time."""
         response = self.send(request, timeout)
         message = response["choices"][0]["message"]
-        for piece in _words(message.get("content") or ""):
+        for piece in _pieces(message.get("content") or ""):
             yield {
                 "model": request.model,
                 "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}],
@@ -87,8 +87,11 @@ class ScriptedClient(LLMClient):
         yield {"model": request.model, "choices": [ending]}
 
 
-def _words(text: str) -> list[str]:
-    return [word if not index else f" {word}" for index, word in enumerate(text.split(" "))] if text else []
+def _pieces(content: Any) -> list[Any]:
+    """Return the words of a text; a list of parts comes whole."""
+    if not content or isinstance(content, list):
+        return [content] if content else []
+    return [word if not index else f" {word}" for index, word in enumerate(content.split(" "))]
 
 
 def _completion(request: Request, answer: Any) -> dict[str, Any]:

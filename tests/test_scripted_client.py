@@ -114,6 +114,15 @@ def test_streams_come_in_words() -> None:
     assert stream.reply == CALLED
 
 
+def test_an_answer_in_parts_streams() -> None:
+    """A content that is a list of parts makes the same reply, streamed or whole."""
+    parts = [{"type": "text", "text": "once upon "}, {"type": "text", "text": "a time"}]
+    client = ScriptedClient(lambda messages: {"role": "assistant", "content": parts})
+    stream = client.stream_message("Tell me")
+    assert "".join(stream) == "once upon a time"
+    assert stream.reply == client.send_message("Tell me")
+
+
 def test_from_many_threads_each_answer_is_given_once() -> None:
     """Threads share the script without losing or doubling an answer; registered, it takes a real one's place."""
     llmcall.register_client("openai", ScriptedClient([str(number) for number in range(200)]))

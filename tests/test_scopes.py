@@ -382,11 +382,26 @@ def actor(name: str) -> Generator[str | None, None, None]:
             yield sample()
 
 
-def test_generators_that_keep_a_scope_open_are_told_to_open_it_around_each_step() -> None:
+def helped_actor(name: str) -> Generator[str | None, None, None]:
+    """Draw at each step, in a scope that a function opens and leaves open."""
+    with opened(name):
+        while True:
+            yield sample()
+
+
+def opened(name: str) -> ExitStack:
+    """Return a scope that is open."""
+    stack = ExitStack()
+    stack.enter_context(scope(name))
+    return stack
+
+
+@pytest.mark.parametrize("acting", [actor, helped_actor])
+def test_generators_that_keep_a_scope_open_are_told_to_open_it_around_each_step(acting: Any) -> None:
     """Interleaved, their scopes would nest by chance: the second one's draw raises, and so does one between steps."""
-    first, second = actor("a"), actor("b")
+    first, second = acting("a"), acting("b")
     assert next(first) == "a#0"
-    with pytest.raises(ScopeError, match=r"generator actor .* Open the scope around each step"):
+    with pytest.raises(ScopeError, match=r"generator \w*actor .* Open the scope around each step"):
         next(second)
     assert next(first) == "a#1"
     with pytest.raises(ScopeError, match="Open the scope around each step"):

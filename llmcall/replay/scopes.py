@@ -535,7 +535,7 @@ FIXTURES = ("_pytest.", "pytest_", "anyio.")  # modules that run fixtures
 
 
 def _generator_above(frame: FrameType | None) -> _Generator | None:
-    """Return the generator whose ``yield`` leaves a scope open that is entered here, or ``None``.
+    """Return the generator whose ``yield`` leaves a scope open that is entered here, or in what it calls, or ``None``.
 
     One that a context manager runs is not: its scope is open for the block of the context manager, so it is asked of
     the function in which that block stands. Nor is a fixture, whose scope is open for a test.
@@ -550,8 +550,6 @@ def _generator_above(frame: FrameType | None) -> _Generator | None:
             if runner.f_code.co_name not in ENTERING:
                 return _Generator(frame, _task())
             frame = runner
-        elif frame.f_code.co_name not in ENTERING:
-            return None
         frame = frame.f_back
     return None
 

@@ -25,6 +25,7 @@ from .clients.api_errors import failure, http_library
 from .clients.base import LLMClient
 from .clients.sdk_transport import ChunkReader, is_own_request
 from .config.settings import Endpoint
+from .config.values import check_address
 from .engine.drivers import END
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.capabilities import CHAT_PARAMETERS
@@ -138,8 +139,13 @@ class ProgramCall:
 
     @contextlib.contextmanager
     def api_errors(self) -> Iterator[None]:
-        """Turn the HTTP library's errors into ours, which are worth another attempt."""
+        """Turn the HTTP library's errors into ours, which are worth another attempt.
+
+        :raises ConfigError: where the request can be sent nowhere.
+        """
         self.came = None
+        url = self.request.url
+        check_address(f"{url.scheme}://{url.netloc.decode()}", "the program's base_url")
         try:
             yield
         except self.http.TimeoutException as error:

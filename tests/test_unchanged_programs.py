@@ -399,6 +399,21 @@ def test_a_connection_that_fails_is_tried_by_llmcall_alone(server: Server, broke
     assert len(server.requests) == 9
 
 
+@pytest.mark.parametrize("host", ["market.example:99999", "a" * 64 + ".example"])
+def test_an_address_that_cannot_be_is_refused(host: str, server: Server) -> None:
+    """Nothing is sent there, not once; a chat, its stream and another request are refused by the same error."""
+    client = program(server).with_options(base_url=f"http://{host}/v1")
+    for asking in (
+        lambda: ask(client),
+        lambda: streamed(client),
+        lambda: client.responses.create(model="m", input="Bread for 3 coins?"),
+    ):
+        with pytest.raises(openai.ConflictError, match=f"base_url.*{host.rpartition(':')[2]}") as caught:
+            asking()
+        assert caught.value.code == "ConfigError"
+    assert server.requests == []
+
+
 def test_the_last_failure_counts() -> None:
     """A connection that fails after a refusal is told as such: what came before is no answer to it."""
     answers = [http.Response(500, json={"error": {"message": "overloaded"}})]

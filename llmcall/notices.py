@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "FAILED", "LEFT", "REFUSED", "Failures", "forget_notices", "inform_once", "logger", "process_failures", "warn_once",
+    "FAILED", "LEFT", "REFUSED", "Failures", "forget_notices", "how_often", "inform_once", "logger", "process_failures",
+    "warn_once",
 ]  # fmt: skip
 
 _said: dict[object, object] = {}
+_counts: dict[object, itertools.count[int]] = {}
 
 
 def warn_once(message: str, *, about: object = None) -> bool:
@@ -29,6 +32,11 @@ def warn_once(message: str, *, about: object = None) -> bool:
     if is_new:
         logger().warning("%s", message)
     return is_new
+
+
+def how_often(subject: object) -> int:
+    """Count something once more; return how often it was counted, from 1 on."""
+    return next(_counts.setdefault(subject, itertools.count(1)))
 
 
 def inform_once(message: str) -> None:
@@ -47,8 +55,9 @@ def _is_new(subject: object) -> bool:
 
 
 def forget_notices() -> None:
-    """Let everything be said once more."""
+    """Let everything be said once more, and counted from 1 on."""
     _said.clear()
+    _counts.clear()
 
 
 def logger() -> logging.Logger:

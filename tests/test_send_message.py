@@ -257,6 +257,17 @@ def test_the_longer_wait_wins(slept: list[float], caplog: pytest.LogCaptureFixtu
     assert client.usage.retries == 2
 
 
+def test_each_kind_of_failure_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure for another reason is told in full, whatever failed before; a third one of a kind is not told again."""
+    client = ScriptedClient([ServiceError(why) for why in ("busy", "busy", "overheated", "busy")], retry_max_attempts=1)
+    for number in range(4):
+        client.send_message(str(number))
+    told = [line.partition(" at scripted")[2] for _, line in lines(caplog)]
+    assert [line.partition(". Run")[0] for line in told] == [
+        " failed: busy", "): 2 such failures so far, the next line comes after 4", " failed: overheated"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("error", [RateLimitError("slow", status_code=429, retry_after=3600.0), ServiceError("busy")])
 def test_a_wait_past_the_deadline(error: APIError, slept: list[float]) -> None:
     """A wait that would pass the deadline is not begun."""

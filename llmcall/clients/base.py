@@ -14,7 +14,7 @@ from ..engine.usage import Meter, count
 from ..errors import APIError, CacheCorruptError, ConfigError
 from ..forks import after_fork_in_child
 from ..models.capabilities import capabilities, resolve
-from ..notices import FAILED, LEFT, logger
+from ..notices import FAILED, LEFT, how_often, logger
 from ..replay.scopes import note_served
 from ..requests.arguments import configured_parameters
 from ..tracebacks import short_traceback, shorten
@@ -391,11 +391,24 @@ class LLMClient:
             raise error
         if wanted == "return":
             return error
-        logger().error(
-            '%s request %s to %s at %s failed: %s %s; on_error="raise" raises this error',
-            request.kind, request.cache_key[:12], request.model, address, _sentence(str(error)), error.remedy,
-        )  # fmt: skip
+        self._log_failure(request, error, address)
         return None
+
+    @staticmethod
+    def _log_failure(request: Request, error: APIError, address: str) -> None:
+        """Tell of the first failure of its kind at an address in full, and of the 2nd, 4th, 8th … in few words."""
+        name = f"{request.kind} request {request.cache_key[:12]} to {request.model}"
+        told = f'{_sentence(str(error))} {error.remedy}; on_error="raise" raises this error'
+        number = how_often(("failed", address, type(error), str(error)))
+        if number == 1:
+            logger().error("%s at %s failed: %s", name, address, told)
+        elif number & (number - 1):
+            logger().debug("%s at %s failed: %s", name, address, told)
+        else:
+            logger().error(
+                "%s failed as before (%s at %s): %d such failures so far, the next line comes after %d",
+                name, type(error).__name__, address, number, 2 * number,
+            )  # fmt: skip
 
     def _address_of(self, error: APIError, model: str) -> str:
         """Return the address of the endpoint that failed, or of all that might have."""

@@ -100,8 +100,9 @@ def test_conflicts(on_conflict: str, kind: str, tmp_path: Path, caplog: pytest.L
     before = contents(ours)
     place = tmp_path / ("theirs.jsonl" if kind == "file" else "theirs")
     if on_conflict == "raise":
-        with pytest.raises(CacheCorruptError, match="1 record "):
+        with pytest.raises(CacheError, match=r"answer 1 request .* 'replace'") as caught:
             ours.load(place, on_conflict="raise")
+        assert type(caught.value) is CacheError
         assert contents(ours) == before
         return
     assert ours.load(place, on_conflict=on_conflict) == (2 if on_conflict == "replace" else 1)
@@ -447,6 +448,24 @@ def test_lost_pages(sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
         lost = len(records) - len(found)
         assert not lost or f"{lost} of {len(records)} records cannot be read and are lost" in caplog.text
     assert number > 3
+
+
+def test_nothing_to_save(sound: Any, tmp_path: Path) -> None:
+    """Where no record can be read, that is an error of the command, and no new cache is made."""
+    bad = damaged(sound[0], tmp_path / "bad", 0, b"no database")
+    with ResponseCache(bad) as cache, pytest.raises(CacheCorruptError, match="nothing of the cache"):
+        cache.salvage(tmp_path / "new")
+    with ResponseCache(tmp_path / "hollow") as hollow:
+        hollow.put(asked("a"), {"answer": "a"})
+    database = sqlite3.connect(tmp_path / "hollow" / DATABASE)
+    with database:
+        database.execute("UPDATE Cache SET value = X'00'")
+    database.close()
+    with ResponseCache(tmp_path / "hollow") as hollow:
+        assert hollow.salvage(tmp_path / "new") == 0
+    told = done("cache", "--path", tmp_path / "hollow", "salvage", tmp_path / "new", code=1)
+    assert "holds no record that can be read" in told
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_error_names_the_command_that_mends(sound: Any, tmp_path: Path) -> None:

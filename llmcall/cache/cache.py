@@ -258,7 +258,8 @@ class ResponseCache:
             ``raise`` before anything is stored.
         :param classes: those that were a ``response_format`` where TinyTroupe's cache was written; the file has only
             their names.
-        :raises CacheCorruptError: where a line is broken, or two answers meet under ``raise``.
+        :raises CacheCorruptError: where a line is broken, or a file has two answers to one request.
+        :raises CacheError: where another answer is here under ``raise``, or ``path`` holds no cache.
         """
         from .maintenance import load, records_in_file
 
@@ -290,9 +291,10 @@ class ResponseCache:
     def salvage(self, to: str | os.PathLike[str]) -> int:
         """Write every record that can still be read to a cache in another directory; return how many there were.
 
-        How many could not be read is said in the log.
+        How many could not be read is said in the log. Where none could, no cache is made.
 
         :raises CacheError: where there is no database, or ``to`` is this cache's own directory.
+        :raises CacheCorruptError: where not even the beginning of the database can be read.
         """
         from .maintenance import salvage
 

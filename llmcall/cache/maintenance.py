@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..cassettes import format as lines
@@ -51,9 +52,11 @@ def load(storage: Storage, source: str, records: list[Record], on_conflict: str)
         raise ValueError(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}")
     conflicts = [record for record in records if _conflicts(record, storage)]
     if conflicts and on_conflict == "raise":
-        raise CacheCorruptError(f"{source}: {_listed(conflicts)} have another answer in {storage.place}")
+        differ = f"{source} and {storage.place} answer {_listed(conflicts, 'request')} differently"
+        raise CacheError(f"{differ}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'")
     if conflicts:
-        logger().warning("%s: %s have another answer in %s: %s", source, _listed(conflicts), storage.place, on_conflict)
+        listed = _listed(conflicts, "record")
+        logger().warning("%s: %s have another answer in %s: %s", source, listed, storage.place, on_conflict)
     replaced = {record.cache_key for record in conflicts} if on_conflict == "replace" else set()
     return storage.add_all((record.cache_key, pack(record), record.cache_key in replaced, None) for record in records)
 
@@ -68,9 +71,9 @@ def _answer(record: Record) -> dict[str, Any]:
     return {name: value for name, value in record.response.items() if name not in lines.VOLATILE}
 
 
-def _listed(records: list[Record]) -> str:
+def _listed(records: list[Record], what: str) -> str:
     keys = ", ".join(record.cache_key[:12] for record in records[:NAMED])
-    return f"{counted(len(records), 'record')} ({keys}{', …' if len(records) > NAMED else ''})"
+    return f"{counted(len(records), what)} ({keys}{', …' if len(records) > NAMED else ''})"
 
 
 def damaged_keys(storage: Storage) -> list[str]:
@@ -87,7 +90,7 @@ def _is_sound(key: str, packed: bytes | None) -> bool:
 
 
 def salvage(storage: Storage, target: Storage) -> int:
-    """Write every record that can still be read to a new cache, and say how many could not.
+    """Write every record that can still be read to a new cache, if there is any, and say how many could not.
 
     :returns: how many were read.
     :raises CacheError: where there is no cache, or the new place is the old one.
@@ -109,8 +112,11 @@ def salvage(storage: Storage, target: Storage) -> int:
                 sound.add(key)
                 yield key, packed, False, stored_at
 
-    target.add_all(sound_rows())
-    target.close()
+    rows = sound_rows()
+    first = next(rows, None)  # where there is none, no cache is made
+    if first is not None:
+        target.add_all(chain([first], rows))
+        target.close()
     _say_lost(storage, len(sound), count)
     return len(sound)
 

@@ -377,6 +377,8 @@ def salvage(found: ResponseCache, folder: str) -> None:
     Every record that can be read goes to a new cache in FOLDER; the damaged one stays as it is.
     """
     saved = found.salvage(folder)
+    if not saved:
+        raise CacheError(f"{found.path} holds no record that can be read; nothing was written")
     click.echo(f"{counted(saved, 'record')} read from {found.path}, all in {without_password(folder)} now")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import shutil
@@ -129,9 +130,16 @@ def in_proc(folder: Path) -> Path:
 
 @pytest.mark.parametrize("make", [below_a_file, a_link, to_nowhere, no_database, in_proc])
 @pytest.mark.parametrize("mode", ["auto", "refresh"])
-def test_a_path_that_takes_nothing(make: Any, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each question is paid for once, the answers are right, and one warning says that they are kept in memory."""
+def test_a_path_that_takes_nothing(
+    make: Any, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is paid for once, the answers are right; a warning says that they are in memory, one that they are lost."""
+    ends: list[Any] = []
+    monkeypatch.setattr(atexit, "register", ends.append)
     kept_in_memory(client_to(make(tmp_path), mode=mode), caplog)
+    for end in ends:
+        end()
+    assert warned(caplog, "2 answers lost") == 1
 
 
 def kept_in_memory(client: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import socket
@@ -16,7 +17,7 @@ import openai
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from llmcall import OpenAIClient
+from llmcall import LLMClient, OpenAIClient
 
 QUESTION = [{"role": "user", "content": "What do apples cost?"}]
 RETRY_AT_ONCE = {"retry_waiting_time": 0.0001, "retry_max_attempts": 3}
@@ -75,6 +76,20 @@ def refusal(status: int, message: str = "no", *, headers: dict[str, str] | None 
 
 
 OK = Answer(200, completion(), {"x-request-id": "req-ok"})
+
+
+class Responding(LLMClient):
+    """Answer with whole responses, without a server: one after the other, the last one again and again."""
+
+    api_type = "responding"
+
+    def __init__(self, *responses: Any, **settings: Any) -> None:
+        self.responses = list(responses)
+        super().__init__(**{"retry_waiting_time": 0, "retry_max_attempts": 1, **settings})
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Return a copy of the next response."""
+        return copy.deepcopy(self.responses.pop(0) if len(self.responses) > 1 else self.responses[0])
 
 
 class ScriptedServer:

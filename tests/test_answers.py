@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, field_validator
 from pytest_httpserver import HTTPServer
-from servers import QUESTION, Answer, ScriptedServer, client_for, completion
+from servers import QUESTION, Answer, Responding, ScriptedServer, client_for, completion
 
 import llmcall
 from llmcall import APIError, ContentFilterError, EmptyAnswerError, ServiceError
@@ -19,20 +16,6 @@ from llmcall.testing import ScriptedClient
 
 TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price", "arguments": "{}"}}
 REASONED = {"prompt_tokens": 12, "completion_tokens": 64, "completion_tokens_details": {"reasoning_tokens": 64}}
-
-
-class RawClient(llmcall.LLMClient):
-    """Answer with a response as it is."""
-
-    api_type = "raw"
-
-    def __init__(self, response: Any, **overrides: Any) -> None:
-        self.response = response
-        super().__init__(**{"retry_waiting_time": 0, "retry_max_attempts": 1, **overrides})
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        """Return it."""
-        return self.response
 
 
 def message(**fields: Any) -> dict[str, Any]:
@@ -62,7 +45,7 @@ def two(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 )
 def test_what_is_an_answer(response: dict[str, Any]) -> None:
     """Text, a tool call, a refusal or audio is an answer, with or without what else a response may hold."""
-    client = RawClient(response)
+    client = Responding(response)
     assert client.send_message("Hello", on_error="raise").raw == response
     assert client.send_message("Hello", on_error="raise").cached
 
@@ -196,35 +179,6 @@ def test_a_recorded_answer_that_does_not_fit_is_none_to_a_call_that_says_so(tmp_
         assert (reply.parsed, reply.cached) == (Person(name="Lisa", age=4), cached)
         assert "".join(client.stream_message("Who?", model="gpt-4o", response_format=Person)) == reply.content
     assert (call(), len(client.requests)) == (Person(name="Lisa", age=3), 4)
-
-
-def test_a_deadline_goes_on_after_another_caller_s_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that follows another one's, and cannot use its answer, has what time is left to ask for its own."""
-    asked, opened, timeouts = threading.Event(), threading.Event(), []
-
-    class Slow(ScriptedClient):
-        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-            timeouts.append(timeout)
-            asked.set()
-            assert opened.wait(30)
-            return super().send(request, timeout)
-
-    client = Slow(['{"name": "Lisa"}', LISA], cache_mode="auto", cache_path=tmp_path, model="gpt-4o", timeout=10_000)
-
-    async def main() -> Any:
-        call = llmcall.LLMCall(user="Who?", output_type=Person, output_retries=0, on_error="return", client=client)
-        leader = asyncio.create_task(call.acall())
-        await asyncio.to_thread(asked.wait, 30)
-        follower = asyncio.create_task(client.asend_message("Who?", response_format=Person, deadline=1000))
-        await asyncio.sleep(0)
-        clock = time.monotonic
-        monkeypatch.setattr(time, "monotonic", lambda: clock() + 500)
-        opened.set()
-        return await leader, await follower
-
-    failure, reply = asyncio.run(main())
-    assert isinstance(failure, llmcall.OutputError) and reply.parsed == Person(name="Lisa", age=3)
-    assert timeouts[-1] <= 500
 
 
 @pytest.mark.parametrize("response_format", [Person, STRICT])

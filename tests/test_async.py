@@ -7,14 +7,12 @@ import threading
 from typing import Any
 
 import pytest
-from servers import OK, QUESTION, Answer, Behaviour, RawServer, answers, client_for, completion, refusal, stays_silent
+from servers import OK, QUESTION, Answer, Behaviour, RawServer, answers, client_for, completion, refusal
 from streaming import TWO_COINS, WAYS, chunk, chunks_of, streams
 
 import llmcall
-from llmcall import APIError, InvalidRequestError, RateLimitError, RequestTimeoutError, ServiceError
+from llmcall import APIError, InvalidRequestError, RateLimitError, ServiceError
 from llmcall.testing import ScriptedClient
-
-MANY = 300
 
 TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price", "arguments": "{}"}}
 
@@ -207,21 +205,6 @@ class Waiting(llmcall.LLMClient):
             await asyncio.sleep(0)
 
 
-def test_many_calls_at_once() -> None:
-    """Five hundred calls are under way together, each with an answer of its own, and all are stored."""
-    client = Waiting()
-
-    async def main() -> list[Any]:
-        calls = [asyncio.create_task(client.asend_message(f"question {number}")) for number in range(MANY)]
-        await client.until(MANY)
-        client.open.set()
-        return await asyncio.gather(*calls)
-
-    replies = asyncio.run(main())
-    assert [reply.content for reply in replies] == [f"QUESTION {number}" for number in range(MANY)]
-    assert (len(client.cache), client.usage.calls) == (MANY, MANY)
-
-
 def test_the_event_loop_is_never_blocked() -> None:
     """While an answer is awaited, the loop goes on, also where the transport knows no asynchronous way."""
     gate = threading.Event()
@@ -279,20 +262,6 @@ def test_a_cancelled_leader_hands_over() -> None:
     outcomes = asyncio.run(main())
     assert [type(outcome).__name__ for outcome in outcomes] == ["CancelledError", "Reply", "CancelledError", "Reply"]
     assert client.come == ["x", "x"]
-
-
-def test_a_deadline() -> None:
-    """A call's own deadline and an attempt's timeout end it on the event loop."""
-
-    async def main(client: llmcall.LLMClient) -> None:
-        with pytest.raises(RequestTimeoutError):
-            await client.asend_message("x", deadline=0.05, on_error="raise")
-        assert await client.asend_message("x", timeout=0.05, max_attempts=2) is None
-        assert client.usage.retries == 1
-        await client.aclose()
-
-    with RawServer(stays_silent) as server:
-        asyncio.run(main(llmcall.OpenAIClient(base_url=server.base_url, retry_waiting_time=0)))
 
 
 def test_blocking_calls_inside_a_running_loop() -> None:

@@ -28,7 +28,7 @@ from redis_servers import RedisProcess
 import llmcall
 from llmcall.engine import budgets
 from llmcall.engine.budgets import Amounts, Reservation
-from llmcall.errors import APIError, BudgetExceededError, CacheError, ConfigError, InvalidRequestError, ServiceError
+from llmcall.errors import APIError, BudgetExceededError, CacheError, ConfigError
 from llmcall.testing import ScriptedClient
 
 PRICE = {"m": (1.0, 2.0)}  # USD per million tokens
@@ -92,18 +92,6 @@ def test_threads_and_tasks_make_exactly_as_many_calls_as_are_allowed() -> None:
         of_tasks = Counter(type(each).__name__ for each in asyncio.run(main()))
     assert found == of_tasks == {"Reply": 100, "BudgetExceededError": 50}
     assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (200, 100, 0)
-
-
-def test_failed_attempts_are_given_back() -> None:
-    """Attempts that fail count nothing: one call goes through after any number of them."""
-    asking = ScriptedClient([*[ServiceError("busy")] * 2, "yes", InvalidRequestError("no"), "yes"], on_error="raise")
-    with llmcall.budget(calls=2) as budget:
-        asking.send_message("Hello")
-        with pytest.raises(InvalidRequestError):
-            asking.send_message("Hello")
-        asking.send_message("Hello")
-        refused(asking)
-    assert (budget.spent.calls, len(asking.requests)) == (2, 5)
 
 
 def test_a_reservation_holds_as_long_as_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,17 +230,11 @@ def test_a_follower_of_a_call_that_is_refused_takes_over() -> None:
 
 
 def test_what_is_no_whole_answer_is_billed() -> None:
-    """An empty answer's tokens are spent, and of a stream whose reader leaves the prompt and what was read."""
+    """An empty answer's tokens are spent."""
     empty = Metered([("", 10, 90)], model="m", on_error="return", max_tokens=100)
     with llmcall.budget(tokens=500) as budget:
         assert isinstance(empty.send_message("Hello"), APIError)
     assert budget.spent == (None, 100, 0)
-    streaming = ScriptedClient(["one two three four five six"], model="m")
-    with llmcall.budget(tokens=5000) as budget, streaming.stream_message("Hello") as stream:
-        next(iter(stream))
-        stream.close()
-    prompt = int(streaming.count_tokens([{"role": "user", "content": "Hello"}]))
-    assert budget.spent == (None, prompt + streaming.count_tokens("one"), 1)
 
 
 WRONG = [{"usd": -1}, {"usd": float("nan")}, {"usd": "5"}, {"calls": 1.5}, {"tokens": True}, {"name": " "}, {"name": 5}]

@@ -157,25 +157,6 @@ def test_texts_are_read_in_any_order() -> None:
     assert {record.cache_key for record in shuffled} == {record.cache_key for record in history(6, 600)}
 
 
-def test_records_are_sorted_by_scope_path() -> None:
-    """Those without a sample come first, children after their parent; within a path the order of the calls stays."""
-    samples = ["b#0", "a-c#0", "a/b#1", "a#7", None, "a/b#0", "#1", "a#2"]
-    file = decoded(written([chat(str(index), sample=sample) for index, sample in enumerate(samples)]))
-    assert [record.sample for record in file] == [None, "#1", "a#7", "a#2", "a/b#1", "a/b#0", "a-c#0", "b#0"]
-
-
-def test_get_finds_every_record_and_no_other() -> None:
-    """Each record is found by its request; one with another sample, parameter or text is not."""
-    records = [*history(5, 600), *(chat("a", seed=seed, sample=f"s#{seed}") for seed in range(3))]
-    records += [function({"name": "f", "n": n}, {"value": n}) for n in range(3)]
-    file = decoded(written(records))
-    for record in records:
-        found = file.get(asked(record))
-        assert found is not None and (found.request, found.response) == (record.request, record.response)
-    for other in (chat("a"), chat("a", seed=1, sample="s#0"), chat("b", seed=1, sample="s#1")):
-        assert file.get(asked(other)) is None
-
-
 @pytest.mark.parametrize("length", [20, 600])
 def test_get_finds_lines_that_were_written_otherwise(length: int) -> None:
     """A line with its names in another order, other blanks and escapes, and its long text in it, still answers."""

@@ -432,21 +432,6 @@ def test_calls_of_a_forked_process_do_not_pass_a_recording_by(mode: str, error: 
 # Kinds of calls
 
 
-def test_streams() -> None:
-    """A stream is recorded when it ends and replayed word by word; one that is left early is not recorded."""
-    client = counting()
-    with cassette(PATH):
-        with client.stream_message("Left") as stream:
-            next(stream)
-        assert list(client.stream_message("Hi")) == ["answer", " 2"]
-    with cassette(PATH, mode="none"):
-        stream = client.stream_message("Hi")
-        assert (list(stream), stream.reply and stream.reply.cached) == (["answer", " 2"], True)
-        assert said(client) == "answer 2"
-        with pytest.raises(CacheMissError):
-            list(client.stream_message("Left"))
-
-
 def test_embeddings(httpserver: HTTPServer) -> None:
     """Each text is a record; a cassette that has one of two asks for the other alone, and replays both."""
     server = ScriptedServer(httpserver, OK._replace(body=embeddings([0.1, 0.2])), OK._replace(body=embeddings([3, 4])))
@@ -754,18 +739,6 @@ def test_records_stand_by_scope_path_and_then_as_called() -> None:
         ("a#0", "2"), ("a#0", "1"), ("a/c#0", "3"), ("a/c#1", "3"),
         ("b#0", "2"), ("b#0", "1"), ("b/c#0", "3"), ("b/c#1", "3"),
     ]  # fmt: skip
-
-
-def test_a_table_of_the_records() -> None:
-    """A row per record, open or not."""
-    pytest.importorskip("pandas")
-    with cassette(PATH) as tape, scope("lisa"):
-        said(counting(), model="m")
-        assert len(tape.to_frame()) == 1
-    (row,) = cassette(PATH).to_frame().to_dict("records")
-    columns = ("scope", "draw", "model", "prompt", "answer")
-    assert [str(row[name]) for name in columns] == ["lisa", "0", "m", "Hi", "answer 1"]
-    assert cassette("none.jsonl").to_frame().columns[0] == "scope"
 
 
 @pytest.mark.parametrize("mode", ["none", "once", "new"])

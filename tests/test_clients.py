@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -141,17 +140,6 @@ def test_the_base_retries_what_one_s_own_client_raises() -> None:
         client.send_message("other")
 
 
-def test_its_stream_is_the_same_record() -> None:
-    """What it streams comes as it is yielded, and is recorded as the unstreamed call is."""
-    streamed, unstreamed = EchoClient(cache_path="one"), EchoClient(cache_path="other")
-    with streamed.stream_message("hello") as stream:
-        assert list(stream) == list("HELLO")
-    assert stream.reply == unstreamed.send_message("hello")
-    ((one, other),) = zip(streamed.cache.records(), unstreamed.cache.records(), strict=True)
-    assert one.cache_key == other.cache_key
-    assert one.response["choices"][0]["message"] == other.response["choices"][0]["message"]
-
-
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_transport_that_does_not_stream(asynchronous: bool) -> None:
     """Without ``stream`` the whole answer is sent for and comes in one piece; it is recorded as any other."""
@@ -236,15 +224,6 @@ def test_registering_a_client_and_a_function() -> None:
 
 
 @pytest.mark.parametrize(
-    ("api_type", "client"), [("", EchoClient), (None, EchoClient), (3, EchoClient), ("x", None), ("x", "client")]
-)
-def test_wrong_registrations(api_type: Any, client: Any) -> None:
-    """A name that is none, or what is no client, is a TypeError."""
-    with pytest.raises(TypeError):
-        llmcall.register_client(api_type, client)
-
-
-@pytest.mark.parametrize(
     "ask", [lambda: llmcall.client("opnai"), lambda: (llmcall.force_api_type("opnai"), llmcall.client())]
 )
 def test_an_unknown_api_type(ask: Any) -> None:
@@ -268,17 +247,6 @@ def test_force_api_type() -> None:
     assert text(llmcall.client()) == "HELLO"
     llmcall.force_api_type(None)
     assert type(llmcall.client()) is llmcall.AzureClient
-
-
-def test_the_configured_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Environment and config.ini choose, as for every setting, without a restart."""
-    llmcall.register_client("mine", EchoClient())
-    (tmp_path / "config.ini").write_text("[OpenAI]\nAPI_TYPE = azure\n")
-    llmcall.settings()  # looks at once; client() does so once a second
-    assert type(llmcall.client()) is llmcall.AzureClient
-    monkeypatch.setenv("LLMCALL_API_TYPE", "mine")
-    llmcall.settings()
-    assert type(llmcall.client()) is EchoClient
 
 
 def test_one_shared_client_for_all_threads() -> None:
@@ -391,16 +359,6 @@ def test_what_is_sent(server: ScriptedServer) -> None:
     }  # fmt: skip
 
 
-def test_azure(server: ScriptedServer) -> None:
-    """Azure's path names the deployment and the version, the key is in a header of its own."""
-    reply = azure(server).send_message(QUESTION, on_error="raise", model="gpt-4o")
-    (seen,) = server.requests
-    assert seen.path == DEPLOYED.format("gpt-4o")
-    assert seen.headers["api-key"] == SECRET
-    assert seen.headers.get("authorization") in (None, f"Bearer {SECRET}")  # openai 2.0 sends it twice
-    assert reply.content == "Two coins."
-
-
 def test_azure_s_deployment_may_have_another_name(server: ScriptedServer) -> None:
     """An endpoint of the pool names the deployment; the key of the request is that of the model."""
     endpoint = llmcall.Endpoint(
@@ -437,27 +395,6 @@ def test_azure_says_what_is_missing(server: ScriptedServer, settings: dict[str, 
     with pytest.raises(ConfigError, match=remedy):
         client.send_message(QUESTION)
     assert server.requests == []
-
-
-def test_making_a_client_does_nothing(server: ScriptedServer) -> None:
-    """Making one, its repr, its settings, usage, cache and requests send nothing and store nothing."""
-    client = plain(base_url=server.base_url, model="m", cache_mode="auto")
-    assert repr(client) == "OpenAIClient(model='m')"
-    assert (client.settings.model, client.usage.calls, client.cache.mode) == ("m", 0, "auto")
-    assert client.build_request(QUESTION).body["model"] == "m"
-    assert client.count_tokens("Hello") > 0
-    assert server.requests == []
-    assert not client.cache.path.exists()
-
-
-def test_settings_that_a_client_stands_on(server: ScriptedServer) -> None:
-    """Given settings take the place of the process's, and the client's own arguments stand above both."""
-    given = llmcall.settings().replace(model="given", temperature=0.5, base_url=server.base_url)
-    llmcall.configure(model="configured", temperature=0.9)
-    client = llmcall.OpenAIClient(given, temperature=0.25, cache_mode="off")
-    client.send_message(QUESTION)
-    assert (server.requests[0].body["model"], server.requests[0].body["temperature"]) == ("given", 0.25)
-    client.close()
 
 
 def test_closed_clients_open_again(server: ScriptedServer) -> None:
@@ -552,23 +489,6 @@ def test_what_is_not_asked_again(status: int, key: Any, count: int, way: str, ht
     with pytest.raises(llmcall.AuthenticationError):
         ASKS[way](OpenAIClient(base_url=server.base_url, api_key=key, **RETRY_AT_ONCE))
     assert len(server.requests) == count
-
-
-def test_never_kept_nor_told(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
-    """No token is in the cache, the log, a repr or an error, even if the server repeats it."""
-    secret = "header.payload-1.signature"
-    server = ScriptedServer(httpserver, refusal(500, f"busy; you sent {secret}"), OK, refusal(401, f"{secret} is bad"))
-    client = OpenAIClient(base_url=server.base_url, api_key=lambda: secret, **RETRY_AT_ONCE)
-    with caplog.at_level(logging.DEBUG, "llmcall"):
-        reply = client.send_message("Hello", on_error="raise")
-        with pytest.raises(llmcall.AuthenticationError) as raised:
-            client.send_message("Again", on_error="raise")
-    shown = (client, client.settings, reply, client.endpoints("x"), raised.value)
-    told = [caplog.text, str(raised.value), *map(repr, shown)]
-    assert not [text for text in told if "payload-1" in text]
-    assert "you sent ***" in caplog.text
-    stored = [path.read_bytes() for path in Path(".llmcall").rglob("*") if path.is_file()]
-    assert stored and not [data for data in stored if b"payload-1" in data]
 
 
 @pytest.mark.parametrize(

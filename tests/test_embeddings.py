@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import Responding
 
 import llmcall
-from llmcall import APIError, CacheMissError, InvalidRequestError, ServiceError
+from llmcall import APIError, InvalidRequestError, ServiceError
 from llmcall.testing import ScriptedClient
 
 FLOATS = st.floats(-1e38, 1e38)
@@ -35,20 +36,6 @@ def embedder(mode: str = "auto", **settings: Any) -> ScriptedClient:
 def asked(client: ScriptedClient) -> list[list[str]]:
     """List the texts of each request that was sent."""
     return [request.body["input"] for request in client.requests]
-
-
-class Answering(llmcall.LLMClient):
-    """Answer with what was given, wait for nothing."""
-
-    api_type = "answering"
-
-    def __init__(self, *responses: Any, **settings: Any) -> None:
-        self.responses = list(responses)
-        super().__init__(**{"retry_max_attempts": 1, **settings})
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        """Return the next response."""
-        return self.responses.pop(0)
 
 
 def data(*vectors: Any, **fields: Any) -> dict[str, Any]:
@@ -73,13 +60,13 @@ def test_one_text_and_several() -> None:
 @given(st.lists(FLOATS, min_size=1, max_size=6))
 def test_live_equals_replay(vector: list[float]) -> None:
     """What is returned first is rounded to float32, so that it is what every later run gets."""
-    client = Answering(data(vector))
+    client = Responding(data(vector))
     client.cache.clear()
     live = client.get_embedding("text")
-    replayed = Answering(cache_mode="replay").get_embedding("text")
+    replayed = Responding(cache_mode="replay").get_embedding("text")
     rounded = [struct.unpack("<f", struct.pack("<f", number))[0] for number in vector]
     assert live == replayed == rounded
-    assert Answering(data(vector), cache_mode="off").get_embedding("text") == rounded
+    assert Responding(data(vector), cache_mode="off").get_embedding("text") == rounded
 
 
 @given(st.lists(st.text(max_size=3), max_size=12), st.sets(st.text(max_size=3), max_size=4))
@@ -94,20 +81,9 @@ def test_order_and_duplicates(texts: list[str], known: set[str]) -> None:
     assert asked(client) == ([missing] if missing else [])
 
 
-def test_half_known_asks_only_for_the_other_half() -> None:
-    """A list of which half is recorded makes one request with the rest."""
-    client = embedder()
-    client.get_embedding(["a", "b"])
-    assert client.get_embedding(["c", "a", "d", "b", "c"]) == [of(text) for text in "cadbc"]
-    assert asked(client) == [["a", "b"], ["c", "d"]]
-    assert len(client.cache) == 4
-    with pytest.raises(CacheMissError):
-        embedder("replay").get_embedding(["a", "e"])
-
-
 def test_records_are_bytes_of_float32() -> None:
     """A record holds one text and its little-endian float32, its share of the tokens and of the cost."""
-    client = Answering(
+    client = Responding(
         data([1.0, 0.1], [2.0, -0.5], usage={"prompt_tokens": 7, "total_tokens": 7}), prices={"m": (1.0, 0.0)}
     )
     client.get_embedding(["abc", "d"], "m")
@@ -123,7 +99,7 @@ def test_records_are_bytes_of_float32() -> None:
 
 def test_hits_are_counted_and_free() -> None:
     """A list that is known whole is one cached call, and saves what it cost."""
-    client = Answering(data([1.0], [2.0], usage={"prompt_tokens": 4, "total_tokens": 4}), prices={"m": (1.0, 0.0)})
+    client = Responding(data([1.0], [2.0], usage={"prompt_tokens": 4, "total_tokens": 4}), prices={"m": (1.0, 0.0)})
     client.get_embedding(["a", "b"], "m")
     client.get_embedding(["b", "a"], "m")
     assert (client.usage.calls, client.usage.cached_calls) == (1, 1)
@@ -140,7 +116,7 @@ def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
     for item in items:
         if item["index"] is None:
             del item["index"]
-    assert Answering({"data": items}).get_embedding(["a", "b", "c"]) == vectors
+    assert Responding({"data": items}).get_embedding(["a", "b", "c"]) == vectors
 
 
 @pytest.mark.parametrize(
@@ -168,7 +144,7 @@ def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
 )
 def test_malformed_answers(response: Any) -> None:
     """Wrong counts, wrong indexes and what is no vector are ServiceErrors, and nothing of them is stored."""
-    client = Answering(response)
+    client = Responding(response)
     with pytest.raises(ServiceError, match="malformed"):
         client.get_embedding(["a", "b"], on_error="raise")
     assert len(client.cache) == 0
@@ -177,9 +153,9 @@ def test_malformed_answers(response: Any) -> None:
 def test_base64_answers() -> None:
     """A vector that comes as base64 of its float32 is the same as one in numbers."""
     packed = base64.b64encode(struct.pack("<3f", 0.1, -2.5, 1e-30)).decode()
-    found = Answering(data(packed)).get_embedding("text", encoding_format="base64")
-    assert found == Answering(data([0.1, -2.5, 1e-30])).get_embedding("text")
-    assert Answering(cache_mode="replay").get_embedding("text", encoding_format="base64") == found
+    found = Responding(data(packed)).get_embedding("text", encoding_format="base64")
+    assert found == Responding(data([0.1, -2.5, 1e-30])).get_embedding("text")
+    assert Responding(cache_mode="replay").get_embedding("text", encoding_format="base64") == found
 
 
 def test_dimensions_are_asked_for_and_matter() -> None:

@@ -308,30 +308,6 @@ def test_a_failure_before_a_pool_is_told_once() -> None:
     assert complaints.startswith("1 call failed for good (1 outside any scope")
 
 
-AN_ERROR_THAT_IS_KEPT = """
-from concurrent.futures import ProcessPoolExecutor
-import math
-import multiprocessing
-
-kept = []
-with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-    try:
-        llmcall.map(math.sqrt, [4, -1], executor=pool)
-    except ValueError as error:
-        kept.append(error)
-print(kept[0])
-"""
-
-
-def test_a_map_that_is_over_is_not_ended_with_the_interpreter() -> None:
-    """Whoever keeps the exception of a map, and so its frames, hears nothing of it at the program's end."""
-    with start(AN_ERROR_THAT_IS_KEPT) as process:
-        printed, complaints = process.communicate()
-    # The item stands in a note of the error, or before Python 3.11 in a line of its own.
-    told = "" if sys.version_info >= (3, 11) else "the map ended at item 2 of 2 (-1): "
-    assert printed == "math domain error\n" and complaints.startswith(told) and "Traceback" not in complaints
-
-
 A_FORK_DURING_A_MAP = """
 import multiprocessing, warnings
 

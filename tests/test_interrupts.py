@@ -176,35 +176,6 @@ def test_imap() -> None:
     assert caught.value.results == []  # type: ignore[attr-defined]
 
 
-def test_a_map_inside_a_map() -> None:
-    """An inner map ends with the outer one."""
-    with RawServer(interrupts_and(stays_silent)) as server:
-        ask_server = asking(server)
-
-        with pytest.raises(KeyboardInterrupt):
-            map(lambda item: map(ask_server, [f"{item}.{inner}" for inner in range(3)], workers=1), range(3), workers=1)
-        assert len(server.requests) == 1
-
-
-def test_other_calls_go_on() -> None:
-    """What is outside the map keeps its connections, on the same client too."""
-    waits = threading.Event()
-
-    def slowly(connection: socket.socket, stopped: threading.Event) -> None:
-        waits.wait(30)
-        answers(stays=True)(connection, stopped)
-
-    with RawServer(slowly) as outside, RawServer(interrupts_and(stays_silent)) as inside:
-        found: list[Any] = []
-        other = threading.Thread(target=lambda: found.append(asking(outside)("outside")))
-        other.start()
-        with pytest.raises(KeyboardInterrupt):
-            map(asking(inside), range(3), workers=1)
-        waits.set()
-        other.join(30)
-    assert found == ["Two coins."]
-
-
 def test_draws_are_given_back() -> None:
     """The draw of a call that was cut is the next one's."""
     with RawServer(interrupts_and(stays_silent), answers(Answer(200, completion("Three.")))) as server:

@@ -7,7 +7,6 @@ import gzip
 import logging
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
@@ -24,7 +23,6 @@ from servers import (
     Answer,
     RawServer,
     ScriptedServer,
-    answers,
     completion,
     embeddings,
     http,
@@ -203,18 +201,6 @@ def test_what_the_sdk_would_not_notice(ask: Ask, serve: Serve) -> None:
         ask(prompt="Hello")
 
 
-def test_in_a_scope(ask: Ask, serve: Serve) -> None:
-    """Inside a scope a repeated request is another draw, and a failed one gives its number back."""
-    server = serve(refusal(400, "first"), OK)
-    with llmcall.scope("trial"):
-        with pytest.raises(openai.BadRequestError):
-            ask(prompt="Hello")
-        for _ in range(2):
-            ask(prompt="Hello")
-    samples = [record.sample for record in llmcall.client().cache.records()]
-    assert samples == ["trial#0", "trial#1"] and len(server.requests) == 3
-
-
 def test_a_client_of_ones_own(ask: Ask) -> None:
     """It is the configured client that answers, whichever it is."""
     llmcall.register_client("scripted", ScriptedClient(["Hello yourself."]))
@@ -249,39 +235,6 @@ def test_embedding_request_by_the_endpoint_that_lists_its_model(httpserver: HTTP
         ]
         llmcall.configure(endpoints=endpoints)
         assert asyncio.run(aio.embedding_request("Hello")) == [1.0]
-
-
-def test_the_synchronous_function_in_a_running_loop(httpserver: HTTPServer) -> None:
-    """In a notebook, whose loop is running, the synchronous function works too."""
-    server = ScriptedServer(httpserver, OK, Answer(200, embeddings([1.0])))
-    llmcall.configure(base_url=server.base_url)
-
-    async def notebook() -> Any:
-        return content(llmcall.chatcompletion_request(prompt="Hello")), await aio.embedding_request("Hello")
-
-    assert asyncio.run(notebook()) == ("Two coins.", [1.0])
-
-
-def test_cancellation() -> None:
-    """A cancelled request ends at once, stores nothing, and is in nobody's way."""
-    asked = threading.Event()
-
-    def silent(connection: Any, stopped: threading.Event) -> None:
-        asked.set()
-        stays_silent(connection, stopped)
-
-    async def ask_twice() -> Any:
-        task = asyncio.create_task(aio.chatcompletion_request(prompt="Hello"))
-        await asyncio.to_thread(asked.wait, 30)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        return await aio.chatcompletion_request(prompt="Hello")
-
-    with RawServer(silent, answers(OK)) as server:
-        llmcall.configure(base_url=server.base_url, retry_max_attempts=1)
-        assert content(asyncio.run(ask_twice())) == "Two coins."
-    assert len(server.requests) == 2 and len(llmcall.client().cache) == 1
 
 
 def test_request_timeout(ask: Ask) -> None:
@@ -379,18 +332,6 @@ def test_a_patched_failure() -> None:
         sdk.return_value.chat.completions.create.side_effect = error
         llmcall.chatcompletion_request(prompt="Hello")
     assert raised.value is error
-
-
-def test_a_patched_fallback() -> None:
-    """A patched answer that was cut falls back as any other."""
-    llmcall.configure(model="gpt-4", fallbacks={"gpt-4": ("gpt-4-32k",)})
-    cut = {"choices": [{"finish_reason": "length", "index": 0, "message": {"content": "Hel"}}]}
-    with mock.patch("openai.OpenAI") as sdk:
-        create = scripted(sdk)
-        create.return_value.model_dump.side_effect = [cut, HELLO]
-        assert llmcall.chatcompletion_request(prompt="Hello") == HELLO
-    assert [call.kwargs["model"] for call in create.call_args_list] == ["gpt-4", "gpt-4-32k"]
-    assert len(llmcall.client().cache) == 0
 
 
 def test_a_hit_imports_no_sdk() -> None:

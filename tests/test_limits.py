@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -142,64 +141,32 @@ def test_what_goes_in_a_minute_is_counted_where_it_is_sent(
     assert len(arrivals) == 5 and all(late - early >= 1.0 for early, late in zip(arrivals, arrivals[3:], strict=False))
 
 
-class Counting(ThreadingHTTPServer):
-    """Answer over HTTP, each request once others had time to come, and count those under way at once."""
+def test_no_more_threads_and_tasks_call_at_once_than_may() -> None:
+    """Of 16 threads and 16 tasks with clients of their own, exactly as many call at once as may."""
+    running, most = [], []
+    full, lock = threading.Event(), threading.Lock()
 
-    request_queue_size = 64
-    daemon_threads = True
+    def answer(messages: Any) -> str:
+        with lock:
+            running.append(messages)
+            most.append(len(running))
+            if len(running) == 4:
+                full.set()
+        assert full.wait(30)
+        with lock:
+            running.pop()
+        return "yes"
 
-    def __init__(self, expected: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.lock, self.full = threading.Lock(), threading.Event()
-        self.expected, self.running, self.most, self.answered = expected, 0, 0, 0
-        self.base_url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+    one, other = (ScriptedClient(answer, limits_max_concurrent_calls=4, on_error="raise") for _ in range(2))
 
-    def count(self, more: int) -> None:
-        """Count one more under way, or one less."""
-        with self.lock:
-            self.running += more
-            self.most, self.answered = max(self.most, self.running), self.answered + (more < 0)
-            if self.running >= self.expected:
-                self.full.set()
+    async def main() -> None:
+        await asyncio.gather(*(other.asend_message(f"task {number}") for number in range(16)))
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Counting
-
-    def do_POST(self) -> None:
-        self.server.count(1)
-        self.rfile.read(int(self.headers["Content-Length"]))
-        assert self.server.full.wait(30)
-        body = OK.text().encode()
-        self.server.count(-1)  # before the client can know
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing."""
-
-
-def test_no_more_threads_and_tasks_call_at_once_than_may(made: Any) -> None:
-    """Of 16 threads and 16 tasks with clients of their own, exactly as many call a real server at once as may."""
-    with Counting(4) as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
-        settings = {"limits_max_concurrent_calls": 4}
-        one, other = made(server.base_url, **settings), made(server.base_url, **settings)
-
-        async def main() -> None:
-            await asyncio.gather(*(other.asend_message(f"task {number}") for number in range(16)))
-
-        with ThreadPoolExecutor(17) as executor:
-            tasks = executor.submit(asyncio.run, main())
-            list(executor.map(one.send_message, (f"thread {number}" for number in range(16))))
-            tasks.result()
-        server.shutdown()
-        serving.join()
-    assert (server.most, server.answered) == (4, 32)
+    with ThreadPoolExecutor(17) as executor:
+        tasks = executor.submit(asyncio.run, main())
+        list(executor.map(one.send_message, (f"thread {number}" for number in range(16))))
+        tasks.result()
+    assert (max(most), len(most)) == (4, 32)
 
 
 # Whatever a call holds is given back
@@ -580,21 +547,3 @@ def test_a_place_given_back_while_another_one_is_asked_for() -> None:
     first.note_sent(door.now)
     door.ask(unsent, 5)
     assert door.ask(Place(), 10) == (None, float("inf"))
-
-
-@given(
-    rests=st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.floats(0, 100)), max_size=6),
-    now=st.floats(0, 100),
-)
-def test_the_choice_is_right_after_any_rests(rests: list[tuple[int, float]], now: float) -> None:
-    """Whatever rested until when, an endpoint is free exactly if its last rest is over."""
-    door = Door(Limits(), *NAMES)
-    door.now = now
-    until = dict.fromkeys(NAMES, 0.0)
-    for number, end in rests:
-        door.pool.rest(door.pool.endpoints[number], end)
-        until[NAMES[number]] = max(end, until[NAMES[number]])
-    name, seconds = door.ask(Place())
-    assert (name is not None) == (seconds == 0.0) == (min(until.values()) <= now)
-    assert seconds == max(0.0, min(until.values()) - now)
-    assert name is None or until[name] <= now

@@ -10,14 +10,13 @@ import pickle
 import sys
 import threading
 import weakref
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import jinja2
 import pydantic
 import pytest
+from servers import Responding, completion
 
 import llmcall
 from llmcall import LLMCall, OutputError, TemplateError, llm
@@ -180,15 +179,8 @@ def test_an_output_error_says_all() -> None:
 def test_an_answer_that_was_cut_names_max_tokens() -> None:
     """The token limit is the cause, and is named; nothing is said of records where none are kept."""
 
-    class Cut(ScriptedClient):
-        """Answer with half an answer."""
-
-        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-            """Return it."""
-            message = {"role": "assistant", "content": '{"name": "Li'}
-            return {"choices": [{"index": 0, "message": message, "finish_reason": "length"}]}
-
-    call = LLMCall(user="Who?", output_type=Deal, output_retries=0, client=Cut(), max_tokens=5)
+    client = Responding(completion('{"name": "Li', finish_reason="length"), cache_mode="off")
+    call = LLMCall(user="Who?", output_type=Deal, output_retries=0, client=client, max_tokens=5)
     with pytest.raises(OutputError, match="raise max_tokens") as failed:
         call()
     assert "after 1 try" in str(failed.value) and "recorded" not in str(failed.value)
@@ -479,14 +471,9 @@ def test_the_cost_of_a_row() -> None:
     """It is that of all calls that its value took, corrections included."""
     pytest.importorskip("pandas")
 
-    class Paid(ScriptedClient):
-        """Report usage."""
-
-        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-            """Return it with the answer."""
-            return {**super().send(request, timeout), "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
-
-    client = Paid(["many", "7"], cache_mode="auto", prices={"gpt-4o-mini": (1e6, 1e6)}, model="gpt-4o-mini")
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    answers = [completion(text, usage=usage) for text in ("many", "7")]
+    client = Responding(*answers, prices={"gpt-4o-mini": (1e6, 1e6)}, model="gpt-4o-mini")
     call = LLMCall(user="How many?", output_type=int, client=client)
     table = call.table([{}])
     assert (table["value"][0], table["cost"][0], bool(table["cached"][0])) == (7, 4.0, False)
@@ -502,40 +489,6 @@ def test_a_table_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
         llmcall.usage().to_frame()
     assert call.map(PEOPLE) == ["yes", "yes"]
-
-
-class Haggled(pydantic.BaseModel):
-    """What somebody offers."""
-
-    price: int
-
-
-def test_templates_and_schemas_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many calls compile each template once, and generate the schema of their type once."""
-    made: Counter[str] = Counter()
-
-    def counted(owner: Any, name: str) -> None:
-        plain = getattr(owner, name)
-
-        def counting(*args: Any, **kwargs: Any) -> Any:
-            made[name] += 1
-            return plain(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, counting)
-
-    counted(jinja2.Environment, "compile")
-    counted(pydantic.TypeAdapter, "json_schema")
-    client = ScriptedClient(lambda messages: '{"price": 3}', model="gpt-4o", cache_mode="auto")
-
-    @llm(system="You are {{ name }}.", client=client)
-    def haggle(name: str, round: int) -> Haggled:
-        """What do you offer in round {{ round }}?"""
-        raise NotImplementedError
-
-    for number in range(10):
-        assert haggle("Lisa", number).price == 3
-        assert client.send_message(f"Again in round {number}", response_format=Haggled).parsed.price == 3  # type: ignore[union-attr]
-    assert made == {"compile": 2, "json_schema": 1}
 
 
 def test_an_argument_of_send_message_alone() -> None:

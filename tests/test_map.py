@@ -12,7 +12,6 @@ import io
 import logging
 import pathlib
 import random
-import re
 import sys
 import threading
 import uuid
@@ -712,19 +711,6 @@ def test_an_unknown_price() -> None:
     assert call.map(ROWS, dry_run=True) == Plan(3, 0, 0, (0.0, 0.0))
 
 
-def test_a_plan_reads_well() -> None:
-    """Its text says all of it; it is a frozen value."""
-    assert str(Plan(1200, 3, 4567, (0.001, 2))) == (
-        "1,200 recorded, 3 to ask, 4,567 input tokens, cost $0.0010 to $2.0000"
-    )
-    assert str(Plan(0, 1, 5, (0, 0.1), ("[Prices]", "a list of 2026"))).endswith(
-        " cost $0.0000 to $0.1000 (priced by [Prices], a list of 2026)"
-    )
-    assert str(Plan(0, 1, 5, None)) == "0 recorded, 1 to ask, 5 input tokens, cost ? (a price is unknown)"
-    with pytest.raises(AttributeError):
-        Plan(0, 1, 5, None).hits = 3  # type: ignore[misc]
-
-
 def test_corrections_are_followed() -> None:
     """A recorded answer that does not fit is no hit unless its correction is recorded too."""
     answers = iter(["many", "7"])
@@ -832,15 +818,6 @@ def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     assert " 1/1 " in log.getvalue()
 
 
-def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At sixty columns the figures have the room of the bar, all to the last."""
-    terminal = on_terminal(monkeypatch)
-    monkeypatch.setenv("COLUMNS", "60")
-    with llmcall.configured(prices={"gpt-4o-mini": (1_000, 100_000)}):
-        map(ask, [f"{number}" for number in range(20)], workers=1)
-    assert re.fullmatch(r"20/20 \[00:00, cached=0, cost=\$6\.10\]", terminal.last())
-
-
 def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Items that failed and attempts that were repeated stand in the bar."""
     terminal = on_terminal(monkeypatch)
@@ -848,17 +825,6 @@ def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None
         client = client_for(server.base_url, retry_waiting_time=0)
         map(lambda item: 1 / 0 if item else client.send_message("Hello", on_error="raise"), [0, 1], on_error="return")
     assert "failed=1, retries=1, " in terminal.last()
-
-
-def test_calls_that_failed_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that failed for good stands in the bar, also where its item went on with None."""
-    terminal = on_terminal(monkeypatch)
-
-    def refuse(messages: Any) -> str:
-        raise llmcall.InvalidRequestError("400: no")
-
-    assert map(ScriptedClient(refuse).send_message, ["Hello", "Bye"]) == [None, None]
-    assert "2/2" in terminal.last() and "failed=2, cached=0" in terminal.last()
 
 
 @pytest.mark.parametrize("configured", [True, False])

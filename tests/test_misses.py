@@ -355,17 +355,6 @@ def test_names_of_models_and_scopes_are_printed_harmlessly(caplog: pytest.LogCap
     assert "\x1b" not in str(missed.value) + caplog.text and "\\x1b[2Jodel" in str(missed.value)
 
 
-@pytest.mark.parametrize("number", [2, 11, 12, 13, 40])
-def test_conversations_of_any_length(number: int) -> None:
-    """However much was said before, the nearest record is found."""
-    history = [
-        {"role": "user", "content": f"{word} {word * 2} {word * 3}"} for word in map("word{}".format, range(number))
-    ]
-    ask([*history, {"role": "user", "content": QUESTION}])(recorder())
-    miss = explained([*history, {"role": "user", "content": "Would you buy cake?"}])
-    assert "Would you buy" in str(miss)
-
-
 @llmcall.recorded(name="market.price")
 def price_of(item: str) -> int:
     """Answer what a market does, which no test has leave to ask."""

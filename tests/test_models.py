@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import Responding, completion
 
 import llmcall
 from llmcall.models import capabilities as models
@@ -194,14 +195,6 @@ def test_packaged_prices(model: str, address: str | None, tokens: int, expected:
     assert found is None or re.fullmatch(r"genai-prices [\d.]+ for \d{4}-\d\d-\d\d", found.source)
 
 
-class Reporting(ScriptedClient):
-    """Report a million prompt tokens with each answer."""
-
-    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-        """Return the next answer with its usage."""
-        return {**super().send(request, timeout), "usage": {"prompt_tokens": 1_000_000, "completion_tokens": 0}}
-
-
 @pytest.mark.parametrize(
     ("configured", "installed", "cost", "shown"),
     [
@@ -217,6 +210,6 @@ def test_what_a_call_costs(
     if installed:
         pytest.importorskip("genai_prices")
     monkeypatch.setattr(prices, "_is_installed", lambda: installed)
-    client = Reporting(["yes"], prices=configured)
+    client = Responding(completion(usage={"prompt_tokens": 1_000_000, "completion_tokens": 0}), prices=configured)
     assert client.send_message("Hello", on_error="raise").cost == (cost and pytest.approx(cost))
     assert re.fullmatch(shown, str(client.usage).splitlines()[-1])

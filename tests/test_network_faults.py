@@ -38,7 +38,6 @@ from servers import (
     http,
     read_request,
     refusal,
-    refusing,
     resets,
     sends,
     stays_silent,
@@ -184,13 +183,6 @@ def test_an_extra_query_is_not_stored(httpserver: HTTPServer) -> None:
     assert client.build_request("Hello").cache_key == reply.cache_key
 
 
-def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
-    """The line in the log names the address, and what to look at."""
-    with refusing() as base_url:
-        assert OpenAIClient(base_url=base_url, retry_max_attempts=1).send_message("Hello") is None
-        assert base_url in caplog.text and "Does the server" in caplog.text
-
-
 def test_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
     """``api_type = ollama`` is this machine's server, and needs no key."""
     seen: list[Any] = []
@@ -267,11 +259,12 @@ def test_a_server_that_recovers(behaviour: Behaviour) -> None:
     assert (client.usage.calls, client.usage.retries, client.usage.errors) == (1, 2, 0)
 
 
+@pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("behaviour", [stays_silent, stays_silent_after(http(b"{", length=500)), DRIPS])
-def test_a_timeout_bounds_an_attempt(behaviour: Behaviour) -> None:
+def test_a_timeout_bounds_an_attempt(behaviour: Behaviour, way: str) -> None:
     """Silence, half a body and a body that drips for ever end with the attempt's timeout, and are tried again."""
     with RawServer(behaviour) as server, client_for(server.base_url, retry_max_attempts=2) as client:
-        error = client.send_message(QUESTION, on_error="return", timeout=PATIENCE)
+        error = WAYS[way](client, on_error="return", timeout=PATIENCE)
     assert type(error) is RequestTimeoutError
     assert "within the timeout" in str(error)
     assert (error.endpoint, error.attempts) == ("127.0.0.1", 2)

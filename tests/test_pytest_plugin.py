@@ -259,17 +259,6 @@ def test_a_miss_shows_the_test_alone(project: Project) -> None:
     assert len(printed.partition("E       llmcall")[0].splitlines()) < 30  # until the report begins
 
 
-def test_an_error_that_is_its_own_reason(project: Project) -> None:
-    """A test whose error has a circle of causes fails like any other."""
-    project.write("""
-        def test_circle():
-            first, second = ValueError("first"), KeyError("second")
-            second.__context__ = first
-            raise first from second
-    """)
-    project.run(failed=1)
-
-
 def test_the_selection_of_tests_opens_nothing(project: Project) -> None:
     """Where only tests run that do not use the marker, those beside them that do are remembered."""
     project.run("--llm-record=once", passed=1)
@@ -440,21 +429,6 @@ def test_fixtures_within_fixtures(project: Project) -> None:
     assert len(project.calls()) == 7
 
 
-def test_a_fixture_whose_cassette_is_open(project: Project) -> None:
-    """A wider fixture of the name that the tests' own cassette has is refused while recording, and waits for nobody."""
-    project.write("""
-        @pytest.fixture(scope="module")
-        def shared():
-            return ask("the fixture")
-
-        @pytest.mark.llm("shared")
-        def test_one(request):
-            request.getfixturevalue("shared")
-    """)
-    for arguments in (["--llm-record=once"], ["--llm-record=rewrite"], []):
-        assert "shared.jsonl is open already in this process" in project.run(*arguments, failed=1)
-
-
 def test_setup_functions(project: Project) -> None:
     """The setup and teardown functions of modules and classes are wider fixtures too, by their own names."""
     project.write(
@@ -589,18 +563,6 @@ def test_places_of_cassettes(project: Project) -> None:
     assert inside == ["all/b.jsonl", *(f"all/{folder}{names[0]}" for folder in ("north/", "south/", ""))]
     project.write("@pytest.fixture\ndef llm_cassette_name():\n    return None\n" + TEST_ONE)
     assert "test_one: a cassette's name must be a text, not None" in project.run("test_market.py", errors=1)
-
-
-def test_marks_that_a_conftest_adds(project: Project) -> None:
-    """A conftest that marks tests in pytest_collection_modifyitems gives them cassettes."""
-    project.write(
-        "def pytest_collection_modifyitems(items):\n    for item in items: item.add_marker(pytest.mark.llm)\n",
-        "conftest.py",
-    )
-    project.write(TEST_ONE.replace("@pytest.mark.llm\n", ""))
-    project.run("--llm-record=once", passed=1)
-    project.run(passed=1)
-    assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["bread"]})
 
 
 def test_the_example(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

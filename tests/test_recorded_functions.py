@@ -317,7 +317,7 @@ def test_a_function_that_calls_itself(asynchronous: bool) -> None:
 class Pair(NamedTuple):
     """Be a tuple with names."""
 
-    a: int
+    a: Any
     b: str
 
 
@@ -402,36 +402,6 @@ async def simulate_asteps() -> Any:
     yield 1
 
 
-@pytest.mark.parametrize("mode", ["auto", "off", "cassette"])
-def test_live_equals_replay(mode: str) -> None:
-    """Live and replayed, a result is the same, in the types and the order of names too."""
-    result = {
-        "z": (1, 2.0, -0.0, True, None),
-        "role": Pair(1, "x"),
-        "a": OrderedDict(y=Colour.RED, content="x" * 600, x=b"\x00\xff"),
-        "": {"$text": 10**30},
-    }
-    expected = (
-        "{'role': [1, 'x'], '': {'$text': 1000000000000000000000000000000}, 'a': {'content': '"
-        + "x" * 600
-        + "', 'x': b'\\x00\\xff', 'y': 'red'}, 'z': [1, 2.0, -0.0, True, None]}"
-    )
-
-    @recorded(name="f")
-    def function() -> Any:
-        CALLS.append(None)
-        return result
-
-    with llmcall.configured(cache_mode="off" if mode != "auto" else "auto"):
-        if mode == "cassette":
-            for _ in range(2):
-                with cassette("c.jsonl"):
-                    assert repr(function()) == expected
-        else:
-            assert repr(function()) == repr(function()) == expected
-    assert len(CALLS) == (2 if mode == "off" else 1)
-
-
 PLAIN = st.recursive(
     st.none()
     | st.booleans()
@@ -439,7 +409,12 @@ PLAIN = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text()
     | st.binary(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.text(), inner)
+        | st.builds(OrderedDict, st.dictionaries(st.text(), inner))
+        | st.builds(Pair, inner, st.sampled_from(Colour))
+    ),
     max_leaves=12,
 )
 
@@ -494,26 +469,6 @@ def test_models_inside_move_no_draw_outside() -> None:
         assert run() == live == ["answer 1", "answer 2", "answer 3", "answer 4"]
     scopes = [request.sample for request in client.requests]
     assert scopes[1] == "a#0" and all(str(each).startswith("a/tools.search.1.") for each in [*scopes[:1], *scopes[2:]])
-
-
-def test_a_recorded_function_s_own_calls_are_used_with_it() -> None:
-    """They are not asked when its result replays, and are no unused records; others that nobody asked are."""
-    client = ScriptedClient(lambda messages: messages[-1]["content"], on_error="raise")
-
-    @recorded(name="plan")
-    def plan(day: int) -> str:
-        return str(client.send_message(f"Plan day {day}", on_error="raise").content)
-
-    for around in ("", "lisa"):
-        path = f"tape-{around}.jsonl"
-        with cassette(path), scope(around or None):
-            plan(0)
-            client.send_message("How are you?", sample=1)
-        with cassette(path) as tape, scope(around or None):
-            assert plan(0) == "Plan day 0"
-            unused = [record.request["messages"][0]["content"] for record in tape.unused()]
-            client.send_message("How are you?", sample=1)
-            assert tape.unused() == [] and unused == ["How are you?"]
 
 
 SCRIPT = """

@@ -9,9 +9,9 @@ from typing import Any
 
 import pydantic
 import pytest
+from servers import Responding, completion
 
 import llmcall
-from llmcall import LLMClient
 from llmcall.testing import ScriptedClient
 
 TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item": "bread"}'}}
@@ -21,25 +21,18 @@ USAGE = {
 }  # fmt: skip
 
 
-class Server(LLMClient):
-    """Answer with one response, as an API gives it."""
-
-    api_type = "server"
-
-    def __init__(self, *messages: dict[str, Any], usage: Any = None) -> None:
-        super().__init__(prices={"gpt-4o-mini": (1, 2)}, cache_namespace=repr(messages))
-        choices = [{"index": i, "message": {"role": "assistant", **m}, "finish_reason": "stop"}
-                   for i, m in enumerate(messages)]  # fmt: skip
-        self.response = {"id": "x", "model": "gpt-4o-mini-2024-07-18", "choices": choices, "usage": usage}
-
-    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-        """Return the response."""
-        return copy.deepcopy(self.response)
+def server(*messages: dict[str, Any], usage: Any = None) -> Responding:
+    """Return a client that answers with one response, as an API gives it."""
+    choices = [
+        {"index": i, "message": {"role": "assistant", **m}, "finish_reason": "stop"} for i, m in enumerate(messages)
+    ]
+    response = completion(id="x", choices=choices, usage=usage)
+    return Responding(response, prices={"gpt-4o-mini": (1, 2)}, cache_namespace=repr(messages))
 
 
 def reply_of(*messages: dict[str, Any], usage: Any = None, **arguments: Any) -> Any:
     """Return the reply that a response gives."""
-    return Server(*messages, usage=usage).send_message("Hello", on_error="raise", **arguments)
+    return server(*messages, usage=usage).send_message("Hello", on_error="raise", **arguments)
 
 
 def test_a_reply_is_its_message() -> None:
@@ -61,9 +54,9 @@ def test_a_reply_is_its_message() -> None:
 
 def test_attributes() -> None:
     """What is known of an answer are attributes, live and cached; the response itself is .raw."""
-    client = Server({"content": "a"}, {"content": "b", "refusal": None}, usage=USAGE)
+    client = server({"content": "a"}, {"content": "b", "refusal": None}, usage=USAGE)
     live, cached = (client.send_message("Hello", n=2, on_error="raise") for _ in range(2))
-    assert (live.cached, live.endpoint, live.latency >= 0) == (False, "server", True)
+    assert (live.cached, live.endpoint, live.latency >= 0) == (False, "responding", True)
     assert (cached.cached, cached.endpoint, cached.latency, cached.request_id) == (True, None, 0.0, None)
     for reply in (live, cached):
         assert (reply.content, reply.finish_reason, reply.model) == ("a", "stop", "gpt-4o-mini-2024-07-18")
@@ -111,7 +104,7 @@ def test_copies(again: Any) -> None:
 def test_in_a_notebook() -> None:
     """Replies, records, cassettes and misses show what they cost, all of it escaped; reprs are short."""
     usage = {"prompt_tokens": 1200, "completion_tokens": 5}
-    client = Server({"content": "<b>Yes</b>\u202e" + "!" * 500}, usage=usage)
+    client = server({"content": "<b>Yes</b>\u202e" + "!" * 500}, usage=usage)
     with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("lisa"):
         reply: Any = client.send_message("<script>Bread?</script>")
         html = tape._repr_html_()
@@ -134,7 +127,7 @@ def test_in_a_notebook() -> None:
 def test_requests_and_records() -> None:
     """A request cannot be changed, nor through what was given to make it, and its repr shows no message."""
     messages = [{"role": "user", "content": "a secret plan"}]
-    client: Any = Server({"content": "a"})
+    client: Any = server({"content": "a"})
     request = client.build_request(messages, temperature=1, extra_headers={"X-A": "b"})
     messages[0]["content"] = "changed"
     assert request.messages[0]["content"] == "a secret plan" and "extra_headers" not in request.body
@@ -142,7 +135,7 @@ def test_requests_and_records() -> None:
     client.send_message("Hello")
     (record,) = client.cache.records()
     assert (record.kind, record.sample, record.api_type, record.response["model"]) == (
-        "chat", None, "server", "gpt-4o-mini-2024-07-18",
+        "chat", None, "responding", "gpt-4o-mini-2024-07-18",
     )  # fmt: skip
     with pytest.raises(AttributeError):
         request.model = "other"

@@ -565,24 +565,6 @@ def test_a_pool_of_processes_whose_function_is_not_bound(method: str) -> None:
         assert list(early.map(tried, "ab")) == [None, None]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_forked_process_stands_outside_its_parent_s_scope() -> None:
-    """It opens one of its own, as a thread does, or is told to."""
-    with scope("s"):
-        read, write = os.pipe()
-        child = os.fork()
-        if not child:
-            with scope("own"):
-                found = [tried(), sample()]
-            os.write(write, repr([tried(), *found]).encode())
-            os._exit(0)
-        os.waitpid(child, 0)
-        assert os.read(read, 999) == b"['ScopeError', 'own#0', 'own#1']"
-        assert sample() == "s#0"
-    os.close(read)
-    os.close(write)
-
-
 FORKED_TASKS = """
 import logging
 

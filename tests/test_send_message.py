@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
 import logging
 import threading
 import time
@@ -14,12 +13,11 @@ from typing import Any
 import pydantic
 import pytest
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, Answer, ScriptedServer, client_for, completion, refusal
+from servers import OK, QUESTION, Answer, ScriptedServer, client_for, refusal
 
 import llmcall
 from llmcall import (
     APIError,
-    AuthenticationError,
     CacheMissError,
     ConfigError,
     ContextLengthError,
@@ -55,39 +53,6 @@ def test_the_first_example(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPat
         print(response)
     assert capsys.readouterr().out == "{'role': 'assistant', 'content': 'Two coins.'}\n"
     assert server.requests[0].body == {"model": "gpt-4o-mini", "messages": QUESTION, "max_tokens": 50}
-
-
-def test_the_reply(httpserver: HTTPServer) -> None:
-    """The reply is the assistant's message itself, with all that is known of the answer."""
-    usage = {"prompt_tokens": 12, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
-    server = ScriptedServer(httpserver, OK._replace(body=completion(usage=usage)))
-    with client_for(server.base_url, prices={"gpt-4o-mini": (0.15, 0.60)}) as client:
-        reply = client.send_message(QUESTION, on_error="raise")
-    assert reply == {"role": "assistant", "content": "Two coins."}
-    assert json.loads(json.dumps(reply)) == reply
-    assert (reply.content, reply.finish_reason, reply.tool_calls, reply.refusal) == ("Two coins.", "stop", None, None)
-    assert (reply.model, reply.endpoint, reply.request_id) == ("gpt-4o-mini-2024-07-18", "127.0.0.1", "req-ok")
-    assert (reply.cached, reply.sample, reply.latency > 0) == (False, None, True)
-    assert reply.usage == (12, 3, 4, None)
-    assert reply.cost == pytest.approx((12 * 0.15 + 3 * 0.60) / 1e6)
-    assert reply.raw == completion(usage=usage)
-    assert reply.cache_key == client.build_request(QUESTION).cache_key
-
-
-def test_the_second_time(httpserver: HTTPServer) -> None:
-    """The same question is answered from the cache, by another client too, as a copy that may be changed."""
-    server = ScriptedServer(httpserver, OK)
-    with client_for(server.base_url) as client:
-        first = client.send_message(QUESTION, on_error="raise")
-    with client_for(server.base_url) as client:
-        again = client.send_message(QUESTION, on_error="raise")
-        again.raw["choices"].clear()
-        once_more = client.send_message(QUESTION, on_error="raise")
-    assert first == again == once_more
-    assert (again.cached, again.endpoint, again.request_id, again.latency) == (True, None, None, 0.0)
-    assert once_more.raw == completion()
-    assert len(server.requests) == 1
-    assert (client.usage.calls, client.usage.cached_calls) == (0, 2)
 
 
 def test_the_messages_are_not_changed(httpserver: HTTPServer) -> None:
@@ -127,14 +92,6 @@ def test_a_failure_is_logged_and_none(httpserver: HTTPServer, caplog: pytest.Log
     assert (client.usage.errors, client.usage.calls) == (1, 1)
 
 
-@pytest.mark.parametrize(("configured", "given"), [("none", "raise"), ("raise", None)])
-def test_a_failure_is_raised(httpserver: HTTPServer, configured: str, given: str | None) -> None:
-    """A failure is raised where the call or the settings say so."""
-    server = ScriptedServer(httpserver, refusal(401))
-    with client_for(server.base_url, on_error=configured) as client, pytest.raises(AuthenticationError):
-        client.send_message(QUESTION, on_error=given)
-
-
 @pytest.mark.parametrize("on_error", ["none", "return", "raise"])
 def test_what_is_always_raised(httpserver: HTTPServer, on_error: str) -> None:
     """A missing key, a miss in replay and a wrong argument are raised whatever is said of failures."""
@@ -149,26 +106,6 @@ def test_what_is_always_raised(httpserver: HTTPServer, on_error: str) -> None:
     with client_for(server.base_url) as client, pytest.raises(TypeError):
         client.send_message(QUESTION, temprature=1, on_error=on_error)
     assert server.requests == []
-
-
-@pytest.mark.parametrize(
-    "headers", [{"retry-after-ms": "1"}, {"retry-after": "0"}, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}]
-)
-def test_the_servers_wait_is_obeyed(httpserver: HTTPServer, headers: dict[str, str]) -> None:
-    """A rate limit that names its wait is tried again after it."""
-    server = ScriptedServer(httpserver, refusal(429, headers=headers), OK)
-    with client_for(server.base_url) as client:
-        reply = client.send_message(QUESTION, on_error="raise")
-    assert (reply.content, len(server.requests)) == ("Two coins.", 2)
-
-
-def test_a_rate_limit_that_names_no_wait(httpserver: HTTPServer) -> None:
-    """A rate limit that names no wait is tried again after ours, and raised after the attempts."""
-    server = ScriptedServer(httpserver, refusal(429))
-    with client_for(server.base_url) as client:
-        error = client.send_message(QUESTION, on_error="return")
-    assert type(error) is RateLimitError
-    assert (error.attempts, error.retry_after, len(server.requests)) == (3, None, 3)
 
 
 def test_arguments_of_the_call_go_before_the_settings(httpserver: HTTPServer) -> None:
@@ -291,29 +228,12 @@ def test_an_attempt_gets_what_time_is_left() -> None:
     assert seen == [5, 5, pytest.approx(1000, abs=60)]
 
 
-class Answering(llmcall.LLMClient):
-    """Answer with what was given, and wait for nothing."""
-
-    api_type = "answering"
-
-    def __init__(self, *answers: Any, **settings: Any) -> None:
-        self.answers = list(answers)
-        super().__init__(**{"retry_waiting_time": 0, **settings})
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        """Return or raise the next answer."""
-        answer = self.answers.pop(0)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-
 @pytest.mark.parametrize("name", ["messages", "model", "top_k", None, 5])
 def test_what_cannot_be_dropped(name: Any) -> None:
     """A refusal of what was not sent, or of what the request is made of, is raised as it is."""
     error = InvalidRequestError("Unsupported parameter", status_code=400)
     error.code, error.param = "unsupported_parameter", name
-    assert Answering(error).send_message("Hello", on_error="return") is error
+    assert ScriptedClient([error]).send_message("Hello", on_error="return") is error
 
 
 # A context that is too long is asked of a model with a larger window
@@ -473,8 +393,6 @@ def test_refresh_takes_the_way_anew() -> None:
 
 # Identical calls at once
 
-CALLERS = 12
-
 
 class Gate:
     """Be a function of the messages that answers once it is let, and counts its calls."""
@@ -488,23 +406,6 @@ class Gate:
         self.asked.set()
         assert self.open.wait(30)
         return "the answer"
-
-
-def test_threads_share_one_call() -> None:
-    """Of any number of threads that ask at once one makes the call; the others' replies are cached copies."""
-    for attempt in range(10):
-        barrier, client = threading.Barrier(CALLERS), ScriptedClient(lambda messages: "quick", cache_mode="auto")
-
-        def ask(_: int, client: Any = client, barrier: threading.Barrier = barrier, attempt: int = attempt) -> Any:
-            barrier.wait()
-            return client.send_message(f"attempt {attempt}", on_error="raise")
-
-        with ThreadPoolExecutor(CALLERS) as executor:
-            replies = list(executor.map(ask, range(CALLERS)))
-        assert [reply.content for reply in replies] == ["quick"] * CALLERS
-        assert sorted(reply.cached for reply in replies) == [False] + [True] * (CALLERS - 1)
-        assert (len(client.requests), client.usage.calls, client.usage.cached_calls) == (1, 1, CALLERS - 1)
-        assert len({id(reply.raw) for reply in replies}) == CALLERS
 
 
 def test_tasks_share_one_call() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import OK, QUESTION, RawServer, answers, client_for, refusal, sends
+from servers import OK, QUESTION, RawServer, Responding, answers, client_for, completion, refusal, sends
 from streaming import HEAD, TWO_COINS, USAGE, Paused, astream_call, chunk, chunks_of, event, stream_call, streams
 
 import llmcall
@@ -44,18 +44,6 @@ def test_pieces_come_as_they_are_sent() -> None:
     assert (reply.model, reply.latency > 0) == ("gpt-4o-mini-2024-07-18", True)
 
 
-def test_the_repr_is_short() -> None:
-    """A stream says how far it is."""
-    client = ScriptedClient(["Two coins."])
-    with client.stream_message("Hello") as stream:
-        assert repr(stream) == "Stream(not begun)"
-        next(stream)
-        assert repr(stream) == "Stream(begun)"
-        list(stream)
-        assert repr(stream) == "Stream(ended)"
-    assert repr(client.astream_message("Hello")) == "AsyncStream(not begun)"
-
-
 def test_what_is_asked() -> None:
     """The request is that of the unstreamed call, with stream and its options."""
     with RawServer(streams(*TWO_COINS)) as raw:
@@ -74,18 +62,6 @@ def test_an_answer_in_parts_streams_its_text() -> None:
         pieces, reply = read(client_for(raw.base_url))
     assert pieces == ["Two ", "coins."]
     assert reply.content == "Two coins." and reply.raw["choices"][0]["message"]["content"] == parts
-
-
-def test_the_same_record_as_the_unstreamed_call() -> None:
-    """A finished stream and the answer sent whole are one record: key, request, response, cost."""
-    with RawServer(streams(*TWO_COINS), answers(OK)) as raw:
-        streamed, whole = (client_for(raw.base_url, cache_path=name, prices=PRICES) for name in ("streamed", "whole"))
-        read(streamed)
-        whole.send_message(QUESTION)
-    ((one, other),) = zip(streamed.cache.records(), whole.cache.records(), strict=True)
-    assert one.response == {name: value for name, value in other.response.items() if name in one.response}
-    assert one.replace(response={}, stored_at=None) == other.replace(response={}, stored_at=None)
-    assert one.cost is not None
 
 
 def test_replay_is_word_by_word() -> None:
@@ -373,20 +349,6 @@ class AStreamed(Streamed):
             yield each
 
 
-class Whole(llmcall.LLMClient):
-    """Answer in one piece, and report some tokens."""
-
-    api_type = "whole"
-
-    def __init__(self, usage: Any) -> None:
-        self.answer = {"choices": [{"message": {"content": "one two three"}, "finish_reason": "stop"}], "usage": usage}
-        super().__init__(model="gpt-4o-mini", prices=PRICES)
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        """Return the answer."""
-        return self.answer
-
-
 def leave(client: llmcall.LLMClient, **arguments: Any) -> None:
     """Read one piece and close the stream."""
     with client.stream_message("Hello", **arguments) as stream:
@@ -463,7 +425,12 @@ def test_what_the_server_reported_counts(leaving: Leave) -> None:
 @LEAVING
 def test_a_reader_who_leaves_an_answer_in_one_piece(leaving: Leave) -> None:
     """Where the transport does not stream, the whole answer was paid for and is counted as reported."""
-    billed(leaving, Whole(USAGE), (USAGE["prompt_tokens"], USAGE["completion_tokens"]))
+    answer = completion("one two three", usage=USAGE)
+    billed(
+        leaving,
+        Responding(answer, model="gpt-4o-mini", prices=PRICES),
+        (USAGE["prompt_tokens"], USAGE["completion_tokens"]),
+    )
 
 
 def tool(name: str | None, arguments: str) -> dict[str, Any]:
@@ -511,23 +478,6 @@ def test_nothing_came() -> None:
         with pytest.raises(KeyboardInterrupt):
             next(client.stream_message("Hello"))
     assert (client.usage, budget.spent.calls, budget.spent.tokens) == (llmcall.Usage(), 0, 0)
-
-
-def test_a_stream_that_fails_is_an_error() -> None:
-    """What breaks off by itself failed for good: an error and no call, and its reservation is given back."""
-    client = Streamed(*chunks_of(*PIECES)[:2], ServiceError("cut"))
-    with llmcall.budget(tokens=100_000) as budget:
-        assert list(client.stream_message("Hello")) == ["one"]
-    assert (client.usage.calls, client.usage.errors, client.usage.input_tokens, budget.spent.tokens) == (0, 1, 0, 0)
-
-
-def test_the_attempts_before_count_as_retries() -> None:
-    """A stream that began at the third attempt has two retries, whoever leaves it."""
-    client = Streamed()
-    begun = iter([[ServiceError("busy")], [ServiceError("busy")], chunks_of(*PIECES)])
-    client.stream = lambda request, timeout: Streamed.stream(Streamed(*next(begun)), request, timeout)  # type: ignore[method-assign]
-    leave(client)
-    assert (client.usage.calls, client.usage.retries, client.usage.errors) == (1, 2, 0)
 
 
 def drawn(client: ScriptedClient) -> str | None:

@@ -145,16 +145,6 @@ def test_an_answer_of_a_cassette_is_whole(server: Server, tmp_path: Path) -> Non
     assert answers[1] == answers[2] and answers[1]["choices"] == answers[0]["choices"]
 
 
-def test_draws_in_a_scope(server: Server) -> None:
-    """Inside a scope a repeated request is a new draw, and each replays."""
-
-    def run(mode: str) -> list[str]:
-        with llmcall.scope("trial"):
-            return [ask(program(server, cache_mode=mode)) for _ in range(3)]
-
-    assert run("auto") == run("replay") == [f"answer number {n}" for n in range(3)]
-
-
 @pytest.mark.parametrize(
     "params",
     [

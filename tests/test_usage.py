@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmcall
-from llmcall.errors import EmptyAnswerError, InvalidRequestError, ServiceError
-from llmcall.testing import ScriptedClient
+from llmcall.errors import EmptyAnswerError
 
 PRICES = {"cheap": (1.0, 2.0), "dear": (10.0, 20.0)}
 COLUMNS = ["calls", "cached_calls", "retries", "errors", "input_tokens", "output_tokens", "cost", "saved"]
@@ -102,16 +101,6 @@ def test_unknown_prices_are_none() -> None:
     parts = client.usage.by_model
     assert (parts["unpriced"].cost, parts["unpriced"].priced_by) == (None, ())
     assert (parts["cheap"].cost, parts["cheap"].priced_by) == (pytest.approx(0.001), ("[Prices]",))
-
-
-def test_retries_and_errors() -> None:
-    """Attempts after the first are retries, a call that failed for good is an error and no call."""
-    script = [ServiceError("no"), ServiceError("no"), "yes", InvalidRequestError("no"), *[ServiceError("no")] * 3]
-    client = ScriptedClient(script, retry_max_attempts=3)
-    for number in range(3):
-        client.send_message(str(number))
-    usage = client.usage
-    assert (usage.calls, usage.retries, usage.errors, usage.cached_calls) == (1, 4, 2, 0)
 
 
 def test_exact_from_many_threads() -> None:
@@ -257,13 +246,6 @@ def test_the_price_is_that_of_the_endpoint_that_answered() -> None:
 def table(usage: Any) -> list[list[str]]:
     """Return the cells of the text, whose names have no double blanks."""
     return [re.split(" {2,}", line.strip()) for line in str(usage).splitlines()]
-
-
-def test_a_table_without_a_console(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program without a console, whose standard output is None, makes the same table."""
-    shown = str(llmcall.usage())
-    monkeypatch.setattr("sys.stdout", None)
-    assert str(llmcall.usage()) == shown
 
 
 def scope_rows(usage: Any) -> dict[str, str]:

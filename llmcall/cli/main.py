@@ -295,7 +295,7 @@ def _run(script: str, arguments: tuple[str, ...], module: bool) -> None:
             runpy.run_path(script, run_name="__main__")
     except LLMCallError:
         raise
-    except Exception as error:  # as Python shows it, without the frames of what runs the program
+    except Exception as error:  # noqa: BLE001 - shown as Python shows it, without the frames of what runs the program
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
             trace = trace.tb_next

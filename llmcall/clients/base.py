@@ -289,7 +289,7 @@ class LLMClient:
             from ..engine.drivers import drive
 
             return self._reply(drive(answer(call)), call)  # type: ignore[no-any-return]
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             return self._failed(error, call)  # type: ignore[no-any-return]
 
     @overload
@@ -343,7 +343,7 @@ class LLMClient:
                 for piece in text_pieces(record.response):
                     yield Emit(piece)
             return self._hit(record, call)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             if begun is not None and _is_left(error):
                 failures.leave(begun)
             return self._failed(error, call, stream=stream)
@@ -499,7 +499,7 @@ class LLMClient:
         calls = prepare_embeddings(self, text, model, arguments)
         try:
             vectors = yield from embed(calls)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             return self._failed(error, calls[0])
         return vectors[0] if isinstance(text, str) else vectors
 

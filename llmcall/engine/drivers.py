@@ -330,7 +330,7 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[str, N
                     step = partial(flow.send, effect.perform())
             except GeneratorExit:
                 step = partial(flow.throw, _AbandonedError())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - the flow gets it thrown in, and raises it
                 step = partial(flow.throw, error)
     except StopIteration as stop:
         finish(stop.value)
@@ -355,7 +355,7 @@ async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGene
                     step = partial(flow.send, await effect.aperform())
             except GeneratorExit:
                 step = partial(flow.throw, _AbandonedError())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - the flow gets it thrown in, and raises it
                 step = partial(flow.throw, error)
     except StopIteration as stop:
         finish(stop.value)

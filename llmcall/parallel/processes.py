@@ -307,7 +307,7 @@ def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, stop: St
                 raise TypeError("the function of a map is asynchronous; give one that is not, or use asyncio.run")
             active.check_is_inmost()
         return Outcome(value)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - it travels to the run, where on_error decides
         return Outcome(error=error)
 
 

@@ -62,19 +62,6 @@ def test_the_cache(clock: Callable[[], None], tmp_path: Path) -> None:
         assert list(saved.records()) == records
 
 
-def test_a_cassette(clock: Callable[[], None], tmp_path: Path) -> None:
-    """Recording gives the same bytes at any time."""
-    files = []
-    for number in range(2):
-        with llmcall.configured(cache_mode="off"), llmcall.cassette(tmp_path / f"{number}.jsonl"), llmcall.scope("a"):
-            client = client_at(tmp_path / "unused", cache_mode="off")
-            for question in ("one", "two", "one"):
-                client.send_message(question)
-        files.append((tmp_path / f"{number}.jsonl").read_bytes())
-        clock()
-    assert files[0] == files[1]
-
-
 def test_limits_deadlines_and_retries(clock: Callable[[], None]) -> None:
     """They are kept by a clock that nobody sets: no call waits for the time to come back, and none is late by it."""
     failures = iter(TROUBLE)

@@ -183,31 +183,6 @@ def ask(folder: Path, answers: dict[str, str], questions: list[str], counts: Cou
 
 
 @pytest.mark.parametrize("mode", ["auto", "replay"])
-def test_two_answers_whose_ends_are_swapped(mode: str, tmp_path: Path) -> None:
-    """Pages in each other's place make one answer of another, whole: it belongs to its key, and is not given."""
-    beginning = "Thank you for your question. " * 150
-    given: dict[str, Any] = {"cache_path": tmp_path / "cache", "on_error": "raise"}
-    answer = lambda messages: f"{beginning}{messages[-1]['content']}, then; {'yes ' * 10}"  # noqa: E731
-    with ScriptedClient(answer, cache_mode="auto", **given) as client:
-        for question in ("one", "two"):
-            client.send_message(question)
-        client.cache.close()
-    data = bytearray((tmp_path / "cache" / "cache.db").read_bytes())
-    first, second = (data.index(f"{question}, then".encode()) // PAGE * PAGE for question in ("one", "two"))
-    one, other = data[first : first + PAGE], data[second : second + PAGE]
-    data[first : first + PAGE], data[second : second + PAGE] = other, one
-    (tmp_path / "cache" / "cache.db").write_bytes(data)
-    llmcall.reset()
-    client = ScriptedClient(lambda messages: NEW, cache_mode=mode, **given)
-    for question in ("one", "two"):
-        if mode == "auto":
-            assert client.send_message(question).content == NEW
-        else:
-            with pytest.raises(CacheCorruptError, match=REMEDY):
-                client.send_message(question)
-
-
-@pytest.mark.parametrize("mode", ["auto", "replay"])
 def test_each_byte_of_a_record(mode: str, tmp_path: Path) -> None:
     """A flipped bit in whatever byte of a record is noticed: it is asked anew and stored, or the error says so."""
     fill(tmp_path / "sound", 1)

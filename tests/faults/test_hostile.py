@@ -23,7 +23,7 @@ from streaming import WAYS, chunks_of, event
 
 import llmcall
 from llmcall import OpenAIClient, Reply
-from llmcall.errors import APIError, CacheError, ConfigError, LLMCallError, TemplateError
+from llmcall.errors import APIError, CacheError, LLMCallError, TemplateError
 from llmcall.testing import ScriptedClient
 
 DEEP = 100_000  # levels of nesting
@@ -83,8 +83,6 @@ READERS: dict[str, Callable[[str], Any]] = {
     "cassette": recorded_on_a_cassette,
     "normalizers": lambda text: ScriptedClient(cache_normalize=NORMALIZERS).build_request(text).cache_key,
     "refusal": refused,
-    "settings": lambda text: read_settings("config.ini", f"[OpenAI]\n{text}\n"),
-    "environment": lambda text: read_settings(".env", text),
 }
 NORMALIZERS = ["times", "uuids", "addresses", "temporary_paths"]
 REPEATED = [
@@ -234,23 +232,6 @@ def test_any_answer_of_a_server() -> None:
         assert llmcall.ResponseCache("loaded").load("export.jsonl") == len(client.cache)
 
 
-DEEP_JSON = "[" * DEEP + "]" * DEEP
-NEARLY = [json.dumps(completion()).replace('"Two coins."', "[" * depth + "]" * depth) for depth in range(50, 1100, 25)]
-
-
-def test_nesting_in_what_a_server_sends() -> None:
-    """However deep it is, an answer, a chunk or a refusal is a reply or an error of the tree."""
-    bodies = [DEEP_JSON, '{"choices": ' + DEEP_JSON + "}", '{"error": {"message": ' + DEEP_JSON + "}}", *NEARLY]
-    sent: list[Any] = []
-    with asking(lambda request: LIBRARY.Response(sent[-1][0], content=sent[-1][1])) as (_, ways):
-        for body in bodies:
-            for status, content in [(200, body.encode()), (400, body.encode()), (200, event(body.encode()))]:
-                sent.append((status, content))
-                for way, ask in ways.items():
-                    with suppress(APIError):
-                        assert isinstance(ask(f"{way} {len(sent)}"), Reply)
-
-
 # Cassettes and exports
 
 
@@ -322,35 +303,6 @@ def test_damaged_cassettes(tmp_path: Path) -> None:
             refused += 1
             assert str(error).startswith(f"{path}:"), str(error)
     assert refused > 50 and cache.verify() == []
-
-
-# Settings
-
-
-def read_settings(name: str, text: str) -> None:
-    """Read the settings anew with this text as config.ini or .env."""
-    Path(name).write_bytes(text.encode("utf-8", "surrogatepass"))
-    llmcall.reset()
-    with suppress(ConfigError):
-        llmcall.settings()
-
-
-WORDS = (
-    "[OpenAI] [Cache] [Retry] [Limits] [Endpoint [Endpoint\ta] [Prices] [Aliases] [Fallbacks] [Templates] [Cassette] "
-    "[Elsewhere] [DEFAULT] ] [ MODEL TIMEOUT API_KEY BASE_URL MODE PATH NORMALIZE ALLOW MODELS TEMPERATURE = : ; # % $ "
-    "{ } ${HOME} $${HOME} ${NOT_SET} %(x)s 1 -1 1e999 nan none http://a http://[ (((( (?P<a>x)(?P<a>y) a, gpt-4 \\ \0 "
-    "\r \ufeff é 😀 \u2028 CACHE_API_CALLS MAX_CONCURRENT_MODEL_CALLS"
-)
-INI_PIECES = st.sampled_from([*WORDS.split(" "), "[Endpoint a]", "[Model m]"])
-INI = st.lists(
-    st.one_of(INI_PIECES, st.sampled_from(["\n", "\n", "\n", " ", " = ", "\t"]), st.text(max_size=3)), max_size=30
-)
-
-
-@given(INI.map("".join))
-def test_any_config_file(text: str) -> None:
-    """Whatever config.ini holds, it gives settings or a ConfigError; what is odd in it is a warning."""
-    read_settings("config.ini", text)
 
 
 # Templates

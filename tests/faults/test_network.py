@@ -285,18 +285,3 @@ def test_bad_tls(way: str, shake: Callable[[socket.socket], Any], kind: type[API
     assert not any(server.received)
     if shake is self_signed:
         assert "certificate" in str(error).lower()
-
-
-def test_a_list_of_models_that_is_none() -> None:
-    """The doctor's question is answered by an error of the tree, whatever the server sends."""
-    for body in ("<html>Sign in</html>", "[]", "{}", '{"data": 3}', '{"data": [3]}', '{"data": [{}]}', "[" * 100_000):
-        with RawServer(answers(Answer(200, body))) as server, client_for(server.base_url) as client:
-            transport = client.make_transport(client.endpoints("m")[0])
-            with pytest.raises(ServiceError):
-                transport.models(SECONDS)
-            transport.close()
-    with RawServer(dripping(OPEN_HEAD + OPEN_BODY, b" ")) as server, client_for(server.base_url) as client:
-        transport = client.make_transport(client.endpoints("m")[0])
-        with pytest.raises(RequestTimeoutError):
-            transport.models(SOON)
-        transport.close()

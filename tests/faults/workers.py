@@ -35,7 +35,7 @@ def run(name: str, journal: str, arguments: list[Any]) -> None:
     try:
         globals()[name](journal_of, *arguments)
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - it stands in the journal
         journal_of.write({"error": traceback.format_exc()})
         traceback.print_exc()
     finally:
@@ -221,7 +221,7 @@ def use(journal: Journal, folder: str, writer: str, ends: float, seed: int, erro
         for question, said in told.items():
             journal.write(question, said)
         journal.write("calls", number)
-    except BaseException as error:  # it is raised where the threads are joined
+    except BaseException as error:  # noqa: BLE001 - it is raised where the threads are joined
         errors.append(error)
         journal.write({"error": traceback.format_exc()})
 

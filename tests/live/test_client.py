@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -16,7 +15,7 @@ from pydantic import BaseModel
 import llmcall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from conftest import ModelServer
 
@@ -138,81 +137,6 @@ def test_streaming(client: llmcall.OpenAIClient) -> None:
     again = client.send_message(QUESTION, temperature=0, max_tokens=20, on_error="raise")
     assert again.cached
     assert again == stream.reply
-
-
-def test_streaming_asynchronously(client: llmcall.OpenAIClient) -> None:
-    """The asynchronous stream says the same, and can be left early: nothing is stored then."""
-
-    async def play() -> tuple[str, int]:
-        async with client.astream_message("Tell a story.", max_tokens=60, seed=1) as left:
-            async for _ in left:
-                break
-        stream = client.astream_message(QUESTION, temperature=0, max_tokens=20)
-        text = "".join([piece async for piece in stream])
-        await client.aclose()
-        return text, len(client.cache)
-
-    text, records = asyncio.run(play())
-    assert "Paris" in text
-    assert records == 1
-
-
-def test_fifty_at_once(client: llmcall.OpenAIClient) -> None:
-    """Fifty concurrent calls of five questions make five calls, and share the answers."""
-
-    async def play() -> list[Any]:
-        questions = [f"Say the number {index % 5}." for index in range(50)]
-        calls = [client.asend_message(text, max_tokens=4, seed=1, on_error="raise") for text in questions]
-        replies = await asyncio.gather(*calls)
-        await client.aclose()
-        return replies
-
-    replies = asyncio.run(play())
-    assert len({reply.content for reply in replies}) <= 5
-    assert client.usage.calls == 5
-    assert client.usage.cached_calls == 45
-
-
-def test_an_overflow_falls_back(
-    client: llmcall.OpenAIClient, start_model_server: Callable[..., ModelServer], tmp_path: Path
-) -> None:
-    """A prompt too long for one server is asked of a second one with a longer context, and replays without either."""
-    short = start_model_server(alias="short", n_ctx=512, n_parallel=1)
-    long = start_model_server(alias="long", n_ctx=4096, n_parallel=1)
-    pool = tuple(
-        llmcall.Endpoint(name=server.model, models=(server.model,), base_url=server.base_url, api_key=server.api_key)
-        for server in (short, long)
-    )
-    prompt = "bread and cheese " * 250
-    with llmcall.configured(endpoints=pool, fallbacks={"short": ("long",)}, cache_path=tmp_path / "fallback"):
-        with llmcall.OpenAIClient(model="short") as asking:
-            reply = asking.send_message(prompt, max_tokens=5, seed=1, on_error="raise")
-        assert (reply.model, reply.endpoint, len(asking.cache)) == ("long", "long", 2)
-        short.stop()
-        long.stop()
-        with llmcall.OpenAIClient(model="short", cache_mode="replay") as asking:
-            assert asking.send_message(prompt, max_tokens=5, seed=1, on_error="raise") == reply
-
-
-def test_a_pool_goes_on_when_a_server_stops(start_model_server: Callable[..., ModelServer], tmp_path: Path) -> None:
-    """Of two servers one is killed half-way; every call is answered."""
-    servers = [start_model_server(n_ctx=1024) for _ in range(2)]
-    pool = tuple(
-        llmcall.Endpoint(name=f"server-{number}", models=("smol",), base_url=server.base_url, api_key=server.api_key)
-        for number, server in enumerate(servers)
-    )
-    with (
-        llmcall.configured(endpoints=pool, cache_path=tmp_path / "pool", retry_waiting_time=0.01),
-        llmcall.OpenAIClient(model="smol") as client,
-    ):
-        endpoints = []
-        for number in range(12):
-            if number == 6:
-                servers[0].stop()
-            reply = client.send_message(f"Say {number}.", max_tokens=4, seed=1, on_error="raise")
-            endpoints.append(reply.endpoint)
-    assert endpoints[:6] == ["server-0", "server-1"] * 3
-    assert set(endpoints[6:]) == {"server-1"}
 
 
 def test_local_client(tmp_path: Path) -> None:

@@ -272,6 +272,8 @@ def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch, capl
             "load": (lambda: client.cache.load("damaged.jsonl"), llmcall.CacheCorruptError),
             "compare": (lambda: llmcall.compare("damaged.jsonl", "damaged.jsonl"), llmcall.CacheCorruptError),
             "configure": (lambda: llmcall.configure(cache_mode="sometimes"), llmcall.ConfigError),
+            "unknown api_type": (lambda: llmcall.client("openia"), llmcall.ConfigError),
+            "wrong setting": (lambda: llmcall.OpenAIClient(cache_mode="sometimes"), llmcall.ConfigError),
         }
         for name, (act, kind) in ways.items():
             error = leaving(act)
@@ -279,6 +281,12 @@ def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch, capl
             assert inner_frames(error) <= 2, name
             if kind is ServiceError:
                 assert isinstance(error.__cause__, openai.APIConnectionError), name
+        Path("config.ini").write_text("[OpenAI]\nTEMPERATURE = warm\n")
+        for act in (llmcall.settings, llmcall.client, llmcall.OpenAIClient):
+            llmcall.reset()
+            assert "'warm' is not a number" in str(leaving(act)) and inner_frames(leaving(act)) <= 2
+        Path("config.ini").unlink()
+        llmcall.reset()
         functions = [frame.name for frame in traceback.extract_tb(leaving(ways["map"][0]).__traceback__)]
         assert functions[-1] == "ask_about"  # the frames of the function stay
         assert len("".join(traceback.format_exception(leaving(ways["map"][0]))).splitlines()) < 40

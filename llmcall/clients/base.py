@@ -63,6 +63,7 @@ class LLMClient:
     api_type: ClassVar[str] = "custom"
     transport: Any = None
 
+    @short_traceback
     def __init__(
         self, settings: Settings | None = None, *, transport: Transport | None = None, **overrides: Any
     ) -> None:

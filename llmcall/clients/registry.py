@@ -16,6 +16,7 @@ from ..forks import after_fork_in_child
 from ..models.capabilities import capabilities, resolve
 from ..notices import process_failures
 from ..replay import scopes
+from ..tracebacks import short_traceback
 from .base import LLMClient
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMC
         _shared.pop(api_type, None)
 
 
+@short_traceback
 def client(api_type: str | None = None) -> LLMClient:
     """Return the shared client of an api_type.
 
@@ -133,6 +135,7 @@ def known_api_types() -> list[str]:
     return sorted({*BUILT_IN, *_registered, *(point.name for point in _entry_points())})
 
 
+@short_traceback
 def settings() -> Settings:
     """Return the settings as they are now: environment and files are read again where they changed.
 

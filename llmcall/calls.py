@@ -427,10 +427,12 @@ def _report(error: OutputError, replies: list[Reply], variables: Mapping[str, An
         lines.append(f"scope: {last.sample}")
     if variables:
         lines.append("item: " + ", ".join(f"{name}={_shown(value)}" for name, value in variables.items()))
-    tries = f"after {len(replies)} {'try' if len(replies) == 1 else 'tries'}"
+    one = len(replies) == 1
+    tries = f"after {len(replies)} {'try' if one else 'tries'}"
     if is_kept or last.cached:
         keys = " ".join(reply.cache_key[:12] for reply in replies)
-        tries += f", which are recorded; to ask anew, delete them: llmcall cache delete {keys}"
+        which, them = ("which is", "it") if one else ("which are", "them")
+        tries += f", {which} recorded; to ask anew, delete {them}: llmcall cache delete {keys}"
     lines.append(tries)
     return "\n  ".join(lines)
 

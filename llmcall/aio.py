@@ -25,7 +25,13 @@ LOGGED = 2**20  # bytes of a refusal; FastAPI's servers repeat the request in th
 async def chatcompletion_request(
     *, max_lenght_fallback: bool = True, request_timeout: float | None = 60, prompt: str | None = None, **kwargs: Any
 ) -> dict[str, Any]:
-    """Ask a model and return the whole response as a dict; as :func:`llmcall.chatcompletion_request`."""
+    """Ask a model and return the whole response as a dict; as :func:`llmcall.chatcompletion_request`.
+
+    >>> import asyncio
+    >>> response = asyncio.run(llmcall.aio.chatcompletion_request(prompt="Good morning!", max_tokens=16))
+    >>> response["choices"][0]["message"]["content"]
+    'Good morning!'
+    """
     client = answering("AsyncOpenAI", "AsyncAzureOpenAI")
     flow = asking(client, max_lenght_fallback, request_timeout, prompt, kwargs)
     try:
@@ -40,6 +46,11 @@ async def embedding_request(text: str) -> list[float] | None:
 
     :returns: its numbers, or ``None`` after a bad request, which is logged.
     :raises openai.OpenAIError: for other failures that remain after the retries.
+
+    >>> import asyncio
+    >>> numbers = asyncio.run(llmcall.aio.embedding_request("Good morning!"))
+    >>> len(numbers)
+    576
     """
     try:
         return await shared_client().aget_embedding(text, on_error="raise")
@@ -58,7 +69,7 @@ async def chat_completion_stream(
     timeout: float | None = 60,
     caller: Callable[[str], Awaitable[None] | None] | None = None,
 ) -> AsyncGenerator[str, None]:
-    """Post a chat request and yield the text of its answer piece by piece, as the server-sent events bring it.
+    r"""Post a chat request and yield the text of its answer piece by piece, as the server-sent events bring it.
 
     Nothing is cached, retried or counted here. Closing the generator (``aclose()``) closes the connection.
 
@@ -70,6 +81,16 @@ async def chat_completion_stream(
     :param caller: awaited with each piece before it is yielded; a plain function is called.
     :raises httpx.RequestError: where the status is not 200 (its body is in the log), the connection fails, an event is
         malformed or reports an error, or the answer has more than 256 MiB.
+
+    >>> import asyncio, httpx
+    >>> events = "".join(f'data: {{"choices": [{{"text": "{word}"}}]}}\n\n' for word in ("Good", " morning!"))
+    >>> server = httpx.MockTransport(lambda request: httpx.Response(200, text=events + "data: [DONE]\n\n"))
+    >>> async def pieces():
+    ...     async with httpx.AsyncClient(transport=server) as client:
+    ...         stream = llmcall.aio.chat_completion_stream("http://server/v1/chat/completions", {}, client)
+    ...         return [text async for text in stream]
+    >>> asyncio.run(pieces())
+    ['Good', ' morning!']
     """
     import httpx
 
@@ -99,6 +120,16 @@ async def chat_completion(
     """Post a chat request and return the whole text of its answer.
 
     The arguments, and what is raised, are those of :func:`chat_completion_stream`.
+
+    >>> import asyncio, httpx
+    >>> event = 'data: {"choices": [{"delta": {"content": "Good morning!"}}]}'
+    >>> server = httpx.MockTransport(lambda request: httpx.Response(200, text=event))
+    >>> question = {"messages": [{"role": "user", "content": "Good morning!"}], "stream": True}
+    >>> async def answer():
+    ...     async with httpx.AsyncClient(transport=server) as client:
+    ...         return await llmcall.aio.chat_completion("http://server/v1/chat/completions", question, client)
+    >>> asyncio.run(answer())
+    'Good morning!'
     """
     async with aclosing(chat_completion_stream(url, chat_data, client, headers, timeout, caller)) as pieces:
         return "".join([piece async for piece in pieces])

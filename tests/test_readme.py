@@ -111,20 +111,23 @@ def members(value: type) -> set[str]:
 
 
 def test_the_reference_is_complete() -> None:
-    """Every public name stands in the reference, once, with its methods and an example; an error needs no example."""
+    """Every public name stands in the reference, once, with its methods and an example; so do the classes returned."""
     pages = "".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.rst"))
     shown = SHOWN.findall(pages)
     options = {name.removeprefix("llmcall."): set(re.findall(r"\w+", text)) for name, text in shown}
     assert len(options) == len(shown)
     [of_aio] = re.findall(r"automodule:: llmcall\.aio\n   :members: (.*)", pages)
     assert of_aio.split(", ") == llmcall.aio.__all__
+    classes = {name.removesuffix("()").rpartition(".")[2] for name in options} | {"Any", "Iterator", "None"}
     for name, value in public_names().items():
         name = name.removeprefix("llmcall.")
+        about, is_class = value.__doc__, isinstance(value, type)
+        assert ">>> " in about or (is_class and issubclass(value, Exception)), f"{name} has no example"
         if name.startswith("aio."):
             continue
         assert name in options, name
-        about, is_class = value.__doc__, isinstance(value, type)
-        assert ">>> " in about or (is_class and issubclass(value, Exception)), f"{name} has no example"
+        returned = "" if is_class else str(value.__annotations__["return"])
+        assert set(re.findall(r"\b[A-Z]\w*", returned)) <= classes, f"{name} returns {returned}"
         if is_class:
             told = {*options[name], *re.findall(r":ivar (\w+):", about), *INTERNAL.get(name, "").split()}
             assert members(value) <= told, f"{name}: {members(value) - told}"

@@ -250,7 +250,7 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
 
 
 class Tracked:
-    """Be the usage of a block: the attributes of :class:`Usage`, as they stand when asked."""
+    """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, as they stand when asked."""
 
     def __init__(self) -> None:
         self.meter = Meter()

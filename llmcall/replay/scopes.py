@@ -269,7 +269,11 @@ _served: set[int] | None = set()  # hashes of the keys whose answers were given 
 
 
 class Scope:
-    """A scope: a context manager that can be entered again and goes on counting."""
+    """A scope, made by :func:`llmcall.scope`: a context manager that can be entered again and goes on counting.
+
+    :ivar name: its level of the path; ``None`` says that no scope is meant.
+    :ivar process: whether it is the scope of every thread that has none of its own.
+    """
 
     def __init__(self, name: str | None, *, process: bool = False) -> None:
         self.name = name
@@ -464,7 +468,10 @@ def note_served(request: Request) -> None:
 
 
 class Bound:
-    """A function (or coroutine function) that runs in the scope in which it was bound, in any thread or process."""
+    """A function made by :func:`llmcall.bind`: it runs in the scope in which it was bound, in any thread or process.
+
+    :ivar function: the one that was bound, or a coroutine function.
+    """
 
     def __init__(self, function: Callable[..., Any], path: str | None, draws: Draws) -> None:
         self.function = function

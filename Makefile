@@ -53,7 +53,7 @@ docs: $(VENV)/.docs
 	@echo "docs/_build/html/index.html"
 
 pictures: $(VENV)/.made
-	@$(INSTALL) $(PACKAGE) playwright
+	@$(INSTALL) $(PACKAGE) playwright nbclient nbconvert ipykernel
 	"$(VENV)/bin/python" docs/pictures/make.py
 
 answers: $(VENV)/.live

@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from .legacy import chatcompletion_request
     from .parallel.items import Plan
     from .parallel.map import imap, map
-    from .replay.recorded import recorded
-    from .replay.scopes import bind, scope
+    from .recorded_functions import recorded
     from .review.comparison import Comparison, compare
+    from .scopes import bind, scope
     from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
 
 # Where each name lives; it is imported when first used, so that importing the package costs next to nothing.
@@ -75,8 +75,8 @@ _HOMES = {
     "engine.usage": ("Usage", "track"),
     "explain.report": ("Miss",),
     "parallel.items": ("Plan",),
-    "replay.recorded": ("recorded",),
-    "replay.scopes": ("bind", "scope"),
+    "recorded_functions": ("recorded",),
+    "scopes": ("bind", "scope"),
     "review.comparison": ("Comparison", "compare"),
     "types": ("AsyncTransport", "Record", "Reply", "Request", "TokenUsage", "Transport"),
 }  # fmt: skip

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .clients.registry import client as shared_client
 from .engine.drivers import adrive
-from .errors import APIError, InvalidRequestError, ServiceError
+from .errors import APIError, InvalidRequestError, ServiceError, short_traceback
 from .legacy import answering, asking, dumped, is_stand_in, sdk_error
-from .tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -139,7 +138,7 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
     """Yield the texts of a body that are not empty."""
     import httpx
 
-    from .responses.streaming import EventStreamDecoder
+    from .responses import EventStreamDecoder
 
     decoder = EventStreamDecoder()
     try:

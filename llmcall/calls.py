@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSp
 from weakref import ref
 
 from .clients.registry import client as shared_client
-from .errors import OutputError, TemplateError
-from .outputs.parse import correction, describe, read
+from .errors import OutputError, TemplateError, short_traceback
+from .outputs import correction, describe, read
 from .prompts import Template, Variables, all_variables
 from .requests.arguments import UNCHECKED
 from .requests.schemas import response_format
-from .tracebacks import short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import scopes
 from .clients.api_errors import failure, http_library
 from .clients.base import LLMClient
 from .clients.sdk_transport import ChunkReader, is_own_request
@@ -30,10 +31,9 @@ from .engine.drivers import END
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.capabilities import CHAT_PARAMETERS
 from .notices import logger
-from .replay import scopes
-from .replay.recorded import http_call
+from .recorded_functions import http_call
 from .requests.arguments import KNOWN
-from .responses.streaming import read_object
+from .responses import read_object
 from .types import text_of
 
 if TYPE_CHECKING:

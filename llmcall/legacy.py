@@ -11,8 +11,7 @@ from .clients.api_errors import http_library, mapped_error
 from .clients.openai import NO_KEY, OpenAIClient
 from .clients.registry import client as shared_client
 from .engine.drivers import drive
-from .errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
-from .tracebacks import short_traceback
+from .errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError, short_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

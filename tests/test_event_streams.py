@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall import ServiceError
-from llmcall.responses.streaming import Assembler, EventStreamDecoder
+from llmcall.responses import Assembler, EventStreamDecoder
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 

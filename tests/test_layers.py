@@ -13,15 +13,15 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 
 # Imports go to the same layer or down; a module that is not named here is in the layer of its package.
 LAYERS = [
-    "_version errors types notices forks files text tables secrets tracebacks",
+    "_version errors types notices forks files text tables secrets",
     "config",
     "models requests prompts outputs responses",
-    "replay replay.scopes cassettes.format explain",
+    "scopes cassettes.format explain",
     "cache",
     "cassettes",
     "engine",
     "clients",
-    "replay.recorded calls parallel legacy aio http_clients testing",
+    "recorded_functions calls parallel legacy aio http_clients testing",
     "review pytest_plugin cli __main__ __init__",
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer.split()}

@@ -255,7 +255,7 @@ def test_a_miss_shows_the_test_alone(project: Project) -> None:
     project.write("@pytest.mark.llm\ndef test_new():\n    ask('milk')\n")
     printed = project.run(failed=1)
     assert "is not recorded" in printed
-    assert "tracebacks.py" not in printed and "prepare.py:" not in printed.partition("Captured log")[0]
+    assert "errors.py:" not in printed and "prepare.py:" not in printed.partition("Captured log")[0]
     assert len(printed.partition("E       llmcall")[0].splitlines()) < 30  # until the report begins
 
 

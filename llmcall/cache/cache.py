@@ -7,14 +7,12 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import CacheCorruptError, CacheError
+from ..errors import CacheCorruptError, CacheError, short_traceback
 from ..forks import after_fork_in_child, at_exit
 from ..notices import logger, warn_once
 from ..text import counted
-from ..tracebacks import short_traceback
 from ..types import record_of
-from .record import REMEDY, pack, unpack
-from .storage import CacheSource, each_row
+from .storage import REMEDY, CacheSource, each_row, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

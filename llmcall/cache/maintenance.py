@@ -15,8 +15,7 @@ from ..notices import logger
 from ..requests.keys import key_of
 from ..text import counted
 from . import tinytroupe
-from .record import pack, unpack
-from .storage import each_row
+from .storage import each_row, pack, unpack
 
 if TYPE_CHECKING:
     from ..config.settings import Settings

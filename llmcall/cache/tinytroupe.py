@@ -18,11 +18,10 @@ from ..errors import APIError, CacheCorruptError
 from ..models.capabilities import resolve
 from ..notices import logger
 from ..requests.arguments import asked_messages, asked_parameters, check_messages, check_names, given_parameters
-from ..requests.keys import key_of, normalizer
-from ..requests.plain_data import plain
-from ..responses.validate import check_chat
+from ..requests.keys import key_of, normalizer, plain
+from ..responses import check_chat
 from ..types import Record
-from .record import UNREADABLE
+from .storage import UNREADABLE
 
 if TYPE_CHECKING:
     from ..config.settings import Settings

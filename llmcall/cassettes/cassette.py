@@ -13,15 +13,14 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.record import pack, unpack
+from .. import scopes
+from ..cache.storage import pack, unpack
 from ..config import resolve as config
-from ..errors import CacheError, ConfigError
+from ..errors import CacheError, ConfigError, short_traceback
 from ..files import alone
 from ..forks import after_fork_in_child, at_exit
 from ..notices import LEFT, Failures, warn_once
-from ..replay import scopes
 from ..text import brief, counted
-from ..tracebacks import short_traceback
 from ..types import Request
 from . import format
 from .format import NAMESPACES, header_differences, header_of, layer_of

@@ -403,7 +403,7 @@ def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
     standard input. The report names the nearest record, what differs from it, and why.
     """
     from ..clients.registry import client
-    from ..replay.scopes import Active, Draws
+    from ..scopes import Active, Draws
 
     try:
         data = json.load(file)

@@ -15,7 +15,7 @@ from ..text import counted, visible_json
 from .cache import as_json
 
 if TYPE_CHECKING:
-    from ..review.runs import Run
+    from ..review.conversations import Run
     from ..review.text import Line
     from ..types import Record
 
@@ -38,7 +38,7 @@ in_scope = click.option("--scope", help="Only this scope; without RUN, of the co
 def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> Run:
     """Return the run that the arguments name."""
     from ..clients.registry import settings
-    from ..review.runs import load
+    from ..review.conversations import load
 
     if run is None:
         if scope is None:
@@ -218,7 +218,7 @@ def merged(one: Iterable[Record], other: Iterable[Record], choice: str = "keep")
         there, so that the calls of a scope stay in order.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """
-    from ..review.runs import same_answer
+    from ..review.conversations import same_answer
 
     found = {record.cache_key: record for record in one}
     followers: dict[str | None, list[Record]] = {}

@@ -20,8 +20,8 @@ from ..errors import (
     RequestTimeoutError,
     ServiceError,
 )
-from ..requests.plain_data import is_deep
-from ..responses.streaming import read_object
+from ..requests.keys import is_deep
+from ..responses import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,13 +11,12 @@ from ..config.settings import Endpoint
 from ..config.values import without_password
 from ..engine.prepare import Resolved, lookup, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter, count
-from ..errors import APIError, CacheCorruptError, ConfigError
+from ..errors import APIError, CacheCorruptError, ConfigError, short_traceback, shorten
 from ..forks import after_fork_in_child
 from ..models.capabilities import capabilities, resolve
 from ..notices import FAILED, LEFT, how_often, logger
-from ..replay.scopes import note_served
 from ..requests.arguments import configured_parameters
-from ..tracebacks import short_traceback, shorten
+from ..scopes import note_served
 from ..types import Outcome, Reply
 
 if TYPE_CHECKING:
@@ -339,7 +338,7 @@ class LLMClient:
 
                 return self._reply((yield from answer(call, stream=stream)), call)
             if stream:
-                from ..responses.streaming import text_pieces
+                from ..responses import text_pieces
 
                 for piece in text_pieces(record.response):
                     yield Emit(piece)

@@ -166,7 +166,7 @@ class LocalTransport:
         yield from self._chunks(request.body, expiry)
 
     def _answer(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
-        from ..responses.streaming import Assembler
+        from ..responses import Assembler
 
         assembler = Assembler()
         for chunk in self._chunks(body, expiry):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from .. import scopes
 from ..cache.cache import forget_shared
 from ..cassettes.cassette import close_named
 from ..config import resolve as config
@@ -15,8 +16,6 @@ from ..errors import ConfigError
 from ..forks import after_fork_in_child
 from ..models.capabilities import capabilities, resolve
 from ..notices import process_failures
-from ..replay import scopes
-from ..tracebacks import short_traceback
 from .base import LLMClient
 
 if TYPE_CHECKING:

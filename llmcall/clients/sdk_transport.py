@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.values import check_credential
 from ..engine.limits import note_sent, note_sent_async
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
-from ..responses.streaming import EventStreamDecoder, append, read_object
+from ..responses import EventStreamDecoder, append, read_object
 from ..types import Response
 from .api_errors import http_errors, mapped_error, masked, read_answer, refuse_reported, request_id, secrets_of
 

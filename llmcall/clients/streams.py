@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import proxy
 
 from ..engine.drivers import adrive_stream, drive_stream
-from ..tracebacks import short_traceback
+from ..errors import short_traceback
 
 if TYPE_CHECKING:
     from ..engine.drivers import Flow

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..forks import after_fork_in_child
 from ..notices import forget_notices, warn_once
-from ..tracebacks import short_traceback
 from .settings import (
     CONFIGURED,
     DOTENV,

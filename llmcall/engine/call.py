@@ -12,6 +12,7 @@ import time
 from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any
 
+from .. import responses
 from ..cassettes.format import ordered
 from ..errors import (
     APIError,
@@ -27,7 +28,6 @@ from ..models.tokens import shares
 from ..notices import logger, warn_once
 from ..requests.arguments import sent_body
 from ..requests.keys import key_of
-from ..responses import validate
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
 from .drivers import END, Close, Do, Emit, Next, Open, Send, look
 from .limits import LEFT_OUT, Admission, Limits, estimate
@@ -142,7 +142,7 @@ def _fallbacks(client: Client, model: str) -> list[str]:
 
 def is_cut(response: Mapping[str, Any], request: Request) -> bool:
     """Return whether an answer ended at a limit that is not the caller's own."""
-    return validate.cut_by_context(response, request.asked.get("max_tokens"))
+    return responses.cut_by_context(response, request.asked.get("max_tokens"))
 
 
 def _check_room(call: PreparedCall) -> None:
@@ -213,7 +213,7 @@ def _check_counts(call: PreparedCall, response: Any) -> None:
             f"{request.model} gives {given} of the {wanted} answers that n={wanted} asks for: its server ignores n",
             about=("n", request.model),
         )
-    if not reported or not validate.looks_cut(request.messages, reported):
+    if not reported or not responses.looks_cut(request.messages, reported):
         return
     from ..models.tokens import count_tokens
 
@@ -302,13 +302,13 @@ class _Exchange:
         self._check(response, admission)
         yield from admission.settle(response)
         if self.stream:
-            from ..responses.streaming import text_pieces
+            from ..responses import text_pieces
 
             yield Emit("".join(text_pieces(response)))
         return response
 
     def _streamed(self, chunks: Any, admission: Admission) -> Flow[Any]:
-        from ..responses.streaming import Assembler
+        from ..responses import Assembler
 
         assembler, begun, head, collected = Assembler(), False, Response({}), False
         try:
@@ -349,11 +349,11 @@ class _Exchange:
         """Raise where a response is no answer; what it reports as used is billed all the same, and so counted."""
         try:
             if self.request.kind == "chat":
-                validate.check_chat(response)
+                responses.check_chat(response)
                 if not (self.wants_room and is_cut(response, self.request)):
-                    validate.check_fits(self.request, response)
+                    responses.check_fits(self.request, response)
             else:
-                validate.check_embeddings(response, len(self.body["input"]))
+                responses.check_embeddings(response, len(self.body["input"]))
         except APIError:
             if admission.billed(response):
                 _count(self.call, response, admission.endpoint, calls=0)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..config.settings import Endpoint
     from ..models.capabilities import Capabilities
     from ..models.prices import Price
-    from ..responses.streaming import Assembler
+    from ..responses import Assembler
     from ..types import Request
     from .budgets import Amounts
     from .drivers import Flow

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from ..cassettes.cassette import active_cassette, guards, open_cassettes
 from ..errors import CacheMissError, LLMCallError, ScopeError
 from ..notices import REFUSED, Failures, logger, process_failures, warn_once
-from ..replay.scopes import here, standing
 from ..requests.arguments import (
     UNKEYED,
     asked_messages,
@@ -21,6 +20,7 @@ from ..requests.arguments import (
     given_parameters,
 )
 from ..requests.keys import ANEW, identity, key_of, normalizer, sampled_key
+from ..scopes import here, standing
 from ..text import printable
 from ..types import Record, Request, record_of
 from .usage import Meter, count
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..config.settings import Endpoint, Settings
     from ..models.capabilities import Capabilities
     from ..models.prices import Price
-    from ..replay.scopes import Draw
+    from ..scopes import Draw
     from .limits import Pool
 
 __all__ = [
@@ -289,7 +289,7 @@ class PreparedCall(NamedTuple):
         """
         if self.request.expected is None:
             return False
-        from ..responses.validate import fits
+        from ..responses import fits
 
         return not fits(self.request, record.response)
 
@@ -403,7 +403,7 @@ def _undrawn(
     request = Request("chat", model, asked, body, headers, None, key, expected_answer(wanted))
     if wanted is None or isinstance(wanted, dict):
         return _Undrawn(request, identified, options, None)
-    from ..outputs.parse import read
+    from ..outputs import read
 
     return _Undrawn(request, identified, options, functools.partial(read, output_type=wanted, structured=True))
 

@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..forks import after_fork_in_child
-from ..replay.scopes import is_made_name
+from ..scopes import is_made_name
 from ..tables import columns, imported_pandas, money
 
 if TYPE_CHECKING:

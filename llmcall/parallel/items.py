@@ -8,12 +8,12 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from .. import scopes
 from ..cassettes.cassette import current_cassette, set_position
 from ..engine.limits import estimate
 from ..engine.prepare import followed
-from ..replay import scopes
-from ..replay.scopes import made_name
 from ..requests.keys import canonical
+from ..scopes import made_name
 from ..tables import imported_pandas, money
 from ..text import counted, printable
 from ..types import Reply, TokenUsage
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ..clients.base import LLMClient
-    from ..replay.scopes import Active, Draws, Scope
+    from ..scopes import Active, Draws, Scope
     from ..types import Record, Request
 
 __all__ = [

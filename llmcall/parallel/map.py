@@ -16,14 +16,21 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
+from .. import scopes
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..engine import usage as metering
 from ..engine.drivers import Stop, current_stop
-from ..errors import BudgetExceededError, CacheCorruptError, CacheMissError, ConfigError, ScopeError
+from ..errors import (
+    BudgetExceededError,
+    CacheCorruptError,
+    CacheMissError,
+    ConfigError,
+    ScopeError,
+    short_traceback,
+    shorten,
+)
 from ..notices import Failures, process_failures
-from ..replay import scopes
-from ..tracebacks import short_traceback, shorten
 from .items import (
     ItemNames,
     Planner,

@@ -17,6 +17,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
+from .. import scopes
 from ..cassettes import cassette as cassettes
 from ..cassettes.cassette import Cassette
 from ..config import resolve as config
@@ -26,8 +27,7 @@ from ..engine.drivers import set_stop
 from ..errors import LLMCallError
 from ..forks import after_fork_in_child
 from ..notices import process_failures
-from ..replay import scopes
-from ..replay.scopes import Draws
+from ..scopes import Draws
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..engine.drivers import Stop
     from ..engine.usage import UsageDelta
-    from ..replay.scopes import Active
+    from ..scopes import Active
     from ..types import Record, Request
     from .items import Job, TaskPosition
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .plain_data import a, map_leaves, plain
+from .keys import a, map_leaves, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

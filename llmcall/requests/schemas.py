@@ -13,7 +13,7 @@ from operator import or_
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from .plain_data import plain
+from .keys import plain
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -12,14 +12,13 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.format import without_collection
-from ..errors import CacheError
+from ..errors import CacheError, short_traceback
 from ..explain.differences import passages, pieces
 from ..requests.keys import key_of
 from ..tables import imported_pandas
 from ..text import OUTSIDE, brief, counted, printable
-from ..tracebacks import short_traceback
 from ..types import Record, message_text
-from .runs import Run, first_level, load, same_answer
+from .conversations import Run, first_level, load, same_answer
 
 if TYPE_CHECKING:
     import pandas

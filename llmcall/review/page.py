@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from ..types import Record
     from .comparison import Comparison
-    from .conversations import Call, Said
-    from .runs import Run
+    from .conversations import Call, Run, Said
 
 __all__ = ["page"]
 

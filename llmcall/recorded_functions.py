@@ -7,34 +7,33 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
-from ..cache.cache import shared_cache
-from ..cassettes.cassette import active_cassette, function_scope, guards
-from ..cassettes.format import ordered
-from ..config import resolve as config
-from ..engine.drivers import Do, Send, adrive, drive, look
-from ..engine.prepare import Options, missed, note_refused
-from ..engine.retry import RetryPolicy, repeated
-from ..engine.single_flight import share
-from ..engine.usage import Meter
-from ..errors import APIError, LLMCallError, ScopeError
-from ..notices import LEFT, process_failures
-from ..requests.keys import identity, normalizer, sampled_key
-from ..requests.plain_data import map_leaves, plain
-from ..tracebacks import short_traceback
-from ..types import Outcome, Request, record_of
+from .cache.cache import shared_cache
+from .cassettes.cassette import active_cassette, function_scope, guards
+from .cassettes.format import ordered
+from .config import resolve as config
+from .engine.drivers import Do, Send, adrive, drive, look
+from .engine.prepare import Options, missed, note_refused
+from .engine.retry import RetryPolicy, repeated
+from .engine.single_flight import share
+from .engine.usage import Meter
+from .errors import APIError, LLMCallError, ScopeError, short_traceback
+from .notices import LEFT, process_failures
+from .requests.keys import identity, map_leaves, normalizer, plain, sampled_key
 from .scopes import Scope, here
+from .types import Outcome, Request, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..cache.cache import ResponseCache
-    from ..cassettes.cassette import ActiveCassette
-    from ..config.settings import Settings
-    from ..engine.drivers import Flow
-    from ..types import Record
+    from .cache.cache import ResponseCache
+    from .cassettes.cassette import ActiveCassette
+    from .config.settings import Settings
+    from .engine.drivers import Flow
     from .scopes import Draw
+    from .types import Record
 
 __all__ = ["recorded"]
+
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

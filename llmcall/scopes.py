@@ -20,15 +20,16 @@ from heapq import heapify, heappop, heappush
 from types import CoroutineType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
-from ..errors import ScopeError
-from ..forks import after_fork_in_child, at_exit
-from ..notices import warn_once
-from ..types import Record, Request
+from .errors import ScopeError
+from .forks import after_fork_in_child, at_exit
+from .notices import warn_once
+from .types import Record, Request
 
 __all__ = [
-    "Active", "Bound", "Draw", "Draws", "Scope", "bind", "current", "forget", "here", "is_made_name", "made_name",
+    "Active", "Draw", "Draws", "Scope", "bind", "current", "forget", "here", "is_made_name", "made_name",
     "note_served", "path_of", "scope", "standing", "within",
 ]  # fmt: skip
+
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 IN_A_THREAD = (

@@ -1,0 +1,585 @@
+"""Text to typed value: what a model answered, as the output type that the caller asked for.
+
+Lenient in form, strict in meaning: fences, words around the value, units and Markdown are read over; an answer that can
+be read in two ways is refused, so that it is asked again and not guessed. The value must be the answer, or one of its
+phrases between punctuation, Markdown or quotes, as in "Yes, I would." or "Answer: **7**". What only a sentence says ("I
+would not buy it", "about 5 million") is refused. JSON may have fences, comments, trailing commas and Python's names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any, get_args, get_origin
+
+from .errors import OutputError
+from .requests import schemas
+from .requests.keys import DEPTH, is_deep, leaves
+from .requests.schemas import is_choice, label_of, labels
+
+__all__ = ["correction", "describe", "number", "read"]
+
+_FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
+_ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
+_END_OF_THOUGHTS = re.compile("</think>")
+_QUOTES = re.compile(r'\\.|"')  # with what is escaped, which is no quote
+_MAX_PROBLEMS = 5  # that a correction lists; a model mends those, and the next answer shows the rest
+
+
+def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
+    """Read an answer as a type.
+
+    :param text: the answer as the model gave it.
+    :param output_type: ``str`` (the text unchanged), ``bool``, ``int``, ``float``, a ``Literal``, an ``Enum``, ``list``
+        or ``list[…]``, ``dict`` or ``dict[…]``, ``Optional`` of these, ``Annotated`` with pydantic's constraints, a
+        pydantic model, a dataclass, a ``TypedDict``, or any other type that pydantic reads from JSON.
+    :param structured: whether :func:`llmcall.requests.schemas.response_format` was asked for, which wraps what is no
+        object as ``{"value": …}``.
+    :raises OutputError: where the answer has no reading as the type, or more than one.
+    :raises TypeError: for a type that pydantic cannot read.
+    """
+    if output_type is str:
+        return text
+    try:
+        return (_read_structured if structured else _read)(text, output_type)
+    except OutputError as error:
+        raise OutputError(f"{error}", text=text, expected=describe(output_type)) from error.__cause__
+
+
+def describe(output_type: Any) -> str:
+    """Return the sentence that tells the model what to answer; of ``str`` it is empty."""
+    if output_type is str:
+        return ""
+    expected = _expected(output_type)
+    return f"Answer with {expected}" if expected.endswith("}") else f"Answer with {expected}."
+
+
+def correction(error: OutputError) -> str:
+    """Return the user message that asks again, saying why and what is expected.
+
+    :param error: what :func:`read` raised.
+    """
+    return f"I cannot use that answer: {error}.\n{error.expected}".rstrip()
+
+
+def _read(text: str, output_type: Any) -> Any:
+    if output_type is str:  # of an Optional
+        return text
+    text = _without_thoughts(text)
+    if output_type in (bool, int, float) or is_choice(output_type):
+        plain = _FENCE_LINE.sub("", text)
+        if plain.lstrip()[:1] in ("{", "["):
+            containers(plain)  # raises where it is cut off: the value may lack its end
+        return _converted(plain, output_type)
+    if (inner := schemas.optional_type(output_type)) is not None:
+        return _read_optional(text, inner)
+    if get_origin(output_type) is Annotated and schemas.simple_schema(get_args(output_type)[0]) is not None:
+        return _checked(schemas.adapter(output_type).validate_python, _read(text, get_args(output_type)[0]))
+    values = containers(text, _brackets(output_type))
+    if not values and _brackets(output_type) == "{[":
+        return _read_scalar(text, output_type)
+    return _only_fit(values, output_type)
+
+
+def _without_thoughts(text: str) -> str:
+    """Drop what a reasoning model thought aloud, where its server left it in the answer."""
+    marks = [mark for mark in _END_OF_THOUGHTS.finditer(text) if not _is_quoted(text, mark.start())]
+    if not marks:
+        return text
+    thoughts, answer = text[: marks[-1].start()], text[marks[-1].end() :]
+    return answer if "<think>" not in thoughts or thoughts.lstrip().startswith("<think>") else text
+
+
+def _is_quoted(text: str, position: int) -> bool:
+    """Tell whether a place lies in a JSON string: it ends on the line on which it began."""
+    return _QUOTES.findall(text[text.rfind("\n", 0, position) + 1 : position]).count('"') % 2 == 1
+
+
+def _read_optional(text: str, inner: Any) -> Any:
+    is_null = bare(text).lower() in ("null", "none")
+    if not is_null or (is_choice(inner) and bare(text).lower() in map(str.lower, labels(inner))):
+        return _read(text, inner)
+    return None
+
+
+def _read_structured(text: str, output_type: Any) -> Any:
+    try:
+        values = containers(text, "{")
+    except OutputError:  # reading says more of what is broken
+        return _read(text, output_type)
+    if len(values) == 1 and values[0].keys() == {"value"} and schemas.is_wrapped(output_type):
+        return _converted(values[0]["value"], output_type)
+    return _read(text, output_type)
+
+
+def _brackets(output_type: Any) -> str:
+    """Tell with which bracket the JSON of a type can begin."""
+    fields = getattr(output_type, "model_fields", None)
+    kind = get_origin(output_type) or output_type
+    is_record = hasattr(output_type, "__dataclass_fields__") or hasattr(output_type, "__total__")
+    if kind is dict or is_record or (fields is not None and "root" not in fields):
+        return "{"
+    return "[" if kind is list else "{["
+
+
+def _only_fit(values: list[Any], output_type: Any) -> Any:
+    """Return the one of several JSON values that fits the type; the same value twice is one."""
+    fits: dict[str, Any] = {}
+    problem: OutputError | None = None
+    for value in values:
+        try:
+            fits[json.dumps(value, sort_keys=True)] = _converted(value, output_type)
+        except OutputError as error:
+            problem = problem or error
+    if len(fits) > 1:
+        raise OutputError(f"it holds {len(fits)} different JSON values that fit")
+    if not fits:
+        raise problem or OutputError(f"it holds no JSON {'object' if _brackets(output_type) == '{' else 'array'}")
+    return next(iter(fits.values()))
+
+
+def _read_scalar(text: str, output_type: Any) -> Any:
+    """Read what is no object or array: the text as a JSON scalar, as it stands, or without the marks around it."""
+    value = scalar(text)
+    try:
+        return _validated(value, output_type)
+    except OutputError:
+        if not isinstance(value, str) or bare(value) == value:
+            raise
+    return _validated(bare(value), output_type)
+
+
+def _converted(value: Any, output_type: Any) -> Any:
+    """Turn a JSON value into the type; a string is read as an answer of its own."""
+    if isinstance(output_type, type) and output_type in _READERS:
+        return _READERS[output_type](value)
+    inner = schemas.optional_type(output_type)
+    if inner is not None:
+        return None if value is None else _converted(value, inner)
+    if output_type in (list, dict):
+        return _instance(value, output_type)
+    if get_origin(output_type) is list and schemas.simple_schema(output_type) is not None:
+        return _elements(_instance(value, list), get_args(output_type)[0])
+    if is_choice(output_type):
+        return choice(value if isinstance(value, str) else json.dumps(value), output_type)
+    return _validated(value, output_type)
+
+
+def _instance(value: Any, wanted: type) -> Any:
+    if not isinstance(value, wanted):
+        raise OutputError(f"it holds no JSON {'array' if wanted is list else 'object'}")
+    return value
+
+
+def _elements(values: list[Any], element_type: Any) -> list[Any]:
+    converted = []
+    for index, value in enumerate(values):
+        try:
+            converted.append(_converted(value, element_type))
+        except OutputError as error:
+            raise OutputError(f"element {index}: {error}") from error.__cause__
+    return converted
+
+
+def _as_string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise OutputError("it is no string")
+    return value
+
+
+def _as_bool(value: Any) -> bool:
+    if not isinstance(value, (str, bool)):
+        raise OutputError("it is neither true nor false")
+    return verdict(value) if isinstance(value, str) else value
+
+
+def _as_int(value: Any) -> int:
+    return whole_number(_number_text(value))
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(number(_number_text(value)))
+    except OverflowError:
+        raise OutputError("it holds a number too large to read") from None
+
+
+_READERS: dict[Any, Callable[[Any], Any]] = {str: _as_string, bool: _as_bool, int: _as_int, float: _as_float}
+
+
+def _number_text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise OutputError("it is no number")
+    return value if isinstance(value, str) else repr(value)
+
+
+def _validated(value: Any, output_type: Any) -> Any:
+    found = _checked(schemas.adapter(output_type).validate_json, json.dumps(value))
+    if isinstance(found, float) and not abs(found) < float("inf"):
+        raise OutputError(f"{found} is no number")
+    return found
+
+
+def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return validate(value)
+    except ValidationError as error:
+        raise _problems(error) from error
+
+
+def _problems(error: Any) -> OutputError:
+    problems = sorted(_problem(found) for found in error.errors(include_url=False))  # their order differs by version
+    more = f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
+    return OutputError("; ".join(problems[:_MAX_PROBLEMS]) + more)
+
+
+def _problem(found: Any) -> str:
+    place = ".".join(str(step) for step in found["loc"])
+    return f"{place}: {found['msg']}" if place else str(found["msg"])
+
+
+def _expected(output_type: Any) -> str:
+    """Say in words what is expected, as it goes on after "Answer with"."""
+    words = {bool: "yes or no", int: "only a whole number", float: "only a number"}
+    words |= {str: "a text", list: "only a JSON array", dict: "only a JSON object"}
+    if isinstance(output_type, type) and output_type in words:
+        return words[output_type]
+    if is_choice(output_type):
+        return f"exactly one of: {_options(output_type)}"
+    if (inner := schemas.optional_type(output_type)) is not None:
+        return f"null, or with {_expected(inner)}"
+    if get_origin(output_type) is list and (named := _ELEMENTS.get(get_args(output_type)[0])):
+        return f"only a JSON array of {named}"
+    return _fitting_schema(output_type)
+
+
+def _fitting_schema(output_type: Any) -> str:
+    found = schemas.full_schema(output_type)
+    kind = {"object": "object", "array": "array"}.get(schemas.rooted(found).get("type", ""), "value")
+    return f"only a JSON {kind} that fits this JSON schema: {json.dumps(found, ensure_ascii=False)}"
+
+
+def _options(output_type: Any) -> str:
+    options = list(labels(output_type))
+    plain = all(re.fullmatch(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?", option) for option in options)
+    return ", ".join(options if plain else [json.dumps(option, ensure_ascii=False) for option in options])
+
+
+_WRAPPING = " \t\r\n\ufeff\u200b*_`~\"'“”‘’«»„.!,:;#>()[]"
+_VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
+_QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*\?")  # sought from a sentence's beginning alone
+_BETWEEN_PHRASES = re.compile(r"\n|[.,;:!…]+(?![\w.,;:!…])|—|[()\[\]{}<>\"“”„«»*`#]+")
+_DASH = re.compile(r"\s[-–]+\s")  # between words; before a number it may be a minus sign
+_AROUND_PHRASE = " \t\r\ufeff\u200b'‘’_"
+_LEAD_IN = re.compile(r"(?:(?:the|my|final)\s+)*answer(?:\s+is)?\s+", re.IGNORECASE)
+
+
+def bare(text: str) -> str:
+    """Return a text without the quotes, Markdown marks, brackets and stops around it."""
+    return text.strip(_WRAPPING)
+
+
+def _phrases(text: str) -> list[str]:
+    """Return what stands between punctuation in a text, without what leads to the answer ("The answer is …")."""
+    found = (_LEAD_IN.sub("", phrase.strip(_AROUND_PHRASE), count=1) for phrase in _BETWEEN_PHRASES.split(text))
+    return [phrase for phrase in found if phrase]
+
+
+def verdict(text: str) -> bool:
+    """Read yes or no, also true or false.
+
+    :raises OutputError: for an answer that gives neither, or both.
+    """
+    return _VERDICTS[_only(text, {word: [word] for word in _VERDICTS}, _VERDICTS)]
+
+
+def choice(text: str, output_type: Any) -> Any:
+    """Read the one option that an answer names, in any case; an ``Enum``'s member also by its name or value.
+
+    :raises OutputError: for an answer that names none, or several.
+    """
+    options = labels(output_type)
+    spellings = _spellings(options, output_type)
+    for whole in (text.strip(), bare(text)):
+        named = [whole] if whole in options else spellings.get(_normal(whole), [])
+        if len(named) == 1:
+            return options[named[0]]
+    return options[_only(text, spellings, options)]
+
+
+def _only(text: str, spellings: Mapping[str, list[str]], options: Mapping[str, Any]) -> str:
+    """Return the label of the one option that a phrase of a text is, where the text names no other."""
+
+    def meant(words: str) -> list[str]:
+        """Return the labels that some words may mean."""
+        return [words] if words in options else spellings.get(_normal(words.strip("-– ")), [])
+
+    text = _DASH.sub("\n", _QUESTION.sub("", text))
+    given = {options[label]: label for phrase in _phrases(text) for label in meant(phrase)}
+    named = {options[label]: label for match in _pattern(tuple(spellings)).finditer(text) for label in meant(match[0])}
+    if len(given) > 1 or (given and named.keys() - given.keys()):
+        raise OutputError(f"it names more than one option: {', '.join({**given, **named}.values())}")
+    if not given:
+        raise OutputError("it gives none of the options by itself")
+    return next(iter(given.values()))
+
+
+def _normal(text: str) -> str:
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text.replace("’", "'")).strip().lower()
+
+
+def _spellings(options: Mapping[str, Any], output_type: Any) -> dict[str, list[str]]:
+    """Map each spelling, in lower case, to the labels that it may mean: more than one where only case tells."""
+    spellings: dict[str, list[str]] = {}
+    for option in options:
+        spellings.setdefault(_normal(option), []).append(option)
+    for name, member in getattr(output_type, "__members__", {}).items():
+        for other in (name, str(member.value)):
+            spellings.setdefault(_normal(other), [label_of(member)])
+    return spellings
+
+
+@lru_cache(maxsize=64)
+def _pattern(spellings: tuple[str, ...]) -> re.Pattern[str]:
+    """Compile a search for whole words; the longest spelling comes first, so that "very good" is not "good"."""
+    longest_first = sorted(filter(None, spellings), key=lambda spelling: (-len(spelling), spelling))
+    words = "|".join(map(_word, longest_first)) or "(?!)"
+    return re.compile(rf"(?<![^\W_])(?<![^\W_]-)(?:{words})(?![^\W_]|-[^\W_])", re.IGNORECASE)
+
+
+def _word(spelling: str) -> str:
+    if len(spelling) == 1:
+        return f"(?-i:{re.escape(spelling.upper())})"  # "a" is an article
+    return r"[\s_-]+".join(map(re.escape, spelling.split(" ")))
+
+
+_PLAIN = str.maketrans({"−": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " "})
+_MAX_DIGITS = 4000  # Python refuses to convert more than 4,300 (sys.int_info.default_max_str_digits)
+_NUMBER = re.compile(
+    r"""
+    (?P<sign>[-+]?) (?:[$€£¥₹]\ ?)? (?P<second_sign>[-+]?)
+    (?P<digits> [1-9][0-9]{0,2} (?P<separator>[,_\ ]) [0-9]{3} (?:(?P=separator)[0-9]{3})* | [0-9]+ | (?=\.[0-9]) )
+    (?P<fraction>\.[0-9]+)? (?P<exponent>[eE][-+]?[0-9]+)? (?:\ ?[$€£¥₹])?
+    """,
+    re.VERBOSE,
+)
+
+
+def number(text: str) -> int | float:
+    """Return the one number in a text.
+
+    :param text: the answer.
+    :returns: an ``int`` where the number is written without fraction and exponent, else a finite ``float``.
+    :raises OutputError: where there is none, more than one, or one that does not stand by itself.
+    """
+    text = text.translate(_PLAIN)
+    if not re.search(r"\d", text):
+        raise OutputError("it holds no number in digits")
+    with_digits = [phrase for phrase in _phrases(text) if re.search(r"\d", phrase)]
+    values = [_value(phrase) for phrase in with_digits]
+    if any(value != values[0] for value in values):
+        raise OutputError(f"it holds different numbers, {' and '.join(phrase[:20] for phrase in with_digits[:3])}")
+    return values[0]
+
+
+def whole_number(text: str) -> int:
+    """Return the one number in a text, which must be whole; ``3.0`` and ``1e3`` are.
+
+    :raises OutputError: as :func:`number` does, and for a fraction.
+    """
+    value = number(text)
+    if isinstance(value, float) and (not value.is_integer() or abs(value) >= 2**53):
+        raise OutputError(f"{value!r} is no whole number, or not exactly one")
+    return int(value)
+
+
+def _value(phrase: str) -> int | float:
+    match = _NUMBER.fullmatch(phrase)
+    if match is None or (match["sign"] and match["second_sign"]):
+        raise OutputError(f"{phrase[:40]!r} is not a number by itself")
+    digits = re.sub("[,_ ]", "", match["digits"])
+    if len(digits) > _MAX_DIGITS:
+        raise OutputError(f"it holds a number of {len(digits)} digits")
+    signed = (match["sign"] or match["second_sign"]) + digits
+    if not match["fraction"] and not match["exponent"]:
+        return int(signed)
+    value = float(signed + (match["fraction"] or "") + (match["exponent"] or ""))
+    if value in (float("inf"), float("-inf")):
+        raise OutputError("it holds a number too large to read")
+    return value
+
+
+_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,}(?!~))([^`]*)$")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_OPENING = re.compile(r"[\[{]")
+_TOKEN = re.compile(
+    # each alternative matches where it begins, closed or not: no part of a text is looked through twice
+    r"""(?P<string>"(?:[^"\\]|\\.)*"?) | '(?P<quoted>(?:[^'\\\n]|\\.)*)(?P<closed>'?) | (?P<bracket>[\[{\]}])
+      | (?P<skip>[\s\ufeff\u200b]+|//[^\n]*|\#[^\n]*|/\*.*?(?:\*/|\Z)) | (?P<comma>,)
+      | (?P<other>:|[^\s"'\[\]{},:/\#]+|.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_NAMES = {"True": "true", "False": "false", "None": "null"}
+_POSSIBLE = re.compile(r"""\{\s*["}]|\[\s*["\[{\]\-\dtfn]""")  # the beginning of strict JSON
+_MEANT = re.compile(r"""\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*[\[{]""")  # and no bracket of the prose
+_MEANT_ARRAY = re.compile(r"""\[\s*(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
+
+
+def containers(text: str, wanted: str = "{[") -> list[Any]:
+    """Find the outermost JSON objects and arrays in a text.
+
+    Fenced blocks go before the words around them: where they hold a wanted value, only they are read.
+
+    :param text: the answer.
+    :param wanted: the brackets that the caller can use: ``"{"``, ``"["`` or both.
+    :returns: the values that begin with a wanted bracket, in the order of the text.
+    :raises OutputError: for JSON that is broken or cut off, with the line and column.
+    """
+    inside = [value for block in fenced_blocks(text) for value in _values_in(block, wanted)]
+    return inside or _values_in(text, wanted)
+
+
+def scalar(text: str) -> Any:
+    """Read a text that is one JSON scalar; any other text is a string as it stands."""
+    text = text.strip()
+    try:
+        value = _decoder.decode(_NAMES.get(text, text))
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, (dict, list)) else value
+
+
+def fenced_blocks(text: str) -> list[str]:
+    """Return the contents of the Markdown code fences in a text; one that is never closed goes to the end."""
+    blocks: list[list[str]] = []
+    fence = ""
+    for line in text.split("\n"):
+        mark = _FENCE.match(line.rstrip("\r"))
+        if fence and mark and mark[1].startswith(fence) and not mark[2].strip():
+            fence = ""
+        elif fence:
+            blocks[-1].append(line)
+        elif mark:
+            fence = mark[1]
+            blocks.append([])
+    return ["\n".join(lines) for lines in blocks]
+
+
+def _values_in(text: str, wanted: str) -> list[Any]:
+    values, position = [], 0
+    while match := _OPENING.search(text, position):
+        start = match.start()
+        is_meant = _MEANT.match(text, start) or ("[" in wanted and _MEANT_ARRAY.match(text, start))
+        if not is_meant and not _POSSIBLE.match(text, start):
+            position = match.end()
+            continue
+        try:
+            value, position = _value_at(text, start, lenient=bool(is_meant))
+        except json.JSONDecodeError as error:
+            if is_meant:
+                raise OutputError(_described(text, error)) from None
+            position = max(error.pos, match.end())
+            continue
+        if match[0] in wanted:
+            values.append(value)
+    return values
+
+
+def _value_at(text: str, start: int, *, lenient: bool) -> tuple[Any, int]:
+    """Return the value that begins at a place, and where it ends.
+
+    :raises json.JSONDecodeError: with the place in the text.
+    :raises OutputError: for what no reading can mend.
+    """
+    try:
+        try:
+            value, end = _decoder.raw_decode(text, start)
+        except json.JSONDecodeError:
+            if not lenient:
+                raise
+            value, end = _lenient_value_at(text, start)
+    except RecursionError:
+        raise OutputError(f"its JSON has more than {DEPTH} levels") from None
+    except ValueError as error:
+        if isinstance(error, json.JSONDecodeError):
+            raise
+        raise OutputError(f"its JSON holds {error}") from None
+    if is_deep(value):
+        raise OutputError(f"its JSON has more than {DEPTH} levels")
+    if any(_SURROGATE.search(leaf) for _, leaf in leaves(value) if isinstance(leaf, str)):
+        raise OutputError("its JSON holds half of a surrogate pair")
+    return value, end
+
+
+def _lenient_value_at(text: str, start: int) -> tuple[Any, int]:
+    """Read a value without its comments and trailing commas, and with Python's quotes and names."""
+    pieces: list[str] = []
+    places: list[int] = []  # in the text, of each piece
+    depth = 0
+    for token in _TOKEN.finditer(text, start):
+        kind, piece = token.lastgroup, token[0]
+        if kind == "skip":
+            continue
+        if kind == "closed":
+            piece = _requoted(token["quoted"]) if token["closed"] else piece
+        elif kind == "bracket":
+            depth += 1 if piece in "{[" else -1
+            if piece in "}]" and pieces[-1] == "," and pieces[-2] not in ("[", "{", ","):
+                pieces[-1] = " "
+        pieces.append(_NAMES.get(piece, piece) if kind == "other" else piece)
+        places.append(token.start())
+        if depth == 0:
+            break
+    try:
+        return _decoder.decode("".join(pieces)), token.end()
+    except json.JSONDecodeError as error:
+        at = 0
+        for piece, place in zip(pieces, places, strict=True):
+            if at <= error.pos < at + len(piece):
+                raise json.JSONDecodeError(error.msg, text, place + error.pos - at) from None
+            at += len(piece)
+        raise json.JSONDecodeError(error.msg, text, len(text)) from None
+
+
+def _requoted(inside: str) -> str:
+    return '"' + re.sub(r"\\'|\"", lambda found: "'" if found[0] != '"' else r"\"", inside) + '"'
+
+
+def _described(text: str, error: json.JSONDecodeError) -> str:
+    if not text[error.pos :].strip() or "Unterminated" in error.msg:
+        return "its JSON is cut off before its end"
+    return f"its JSON is broken at line {error.lineno}, column {error.colno}"  # the rest differs between Pythons
+
+
+def _checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise ValueError(f"two values of the key {name!r}")
+    return found
+
+
+def _real(text: str) -> float:
+    if abs(float(text)) == float("inf"):
+        raise ValueError("a number too large")
+    return float(text)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # more digits than Python converts
+        raise ValueError("a number of too many digits") from None
+
+
+def _refused(name: str) -> Any:
+    raise ValueError(f"{name}, which is no JSON")
+
+
+_decoder = json.JSONDecoder(
+    strict=False, object_pairs_hook=_checked_object, parse_float=_real, parse_int=_whole, parse_constant=_refused
+)

@@ -1,1 +1,0 @@
-"""Answers parsed into types."""

@@ -12,7 +12,7 @@ from ..config import resolve as config
 from ..config.values import nearest
 from ..engine import limits
 from ..engine.usage import process_meter
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..forks import after_fork_in_child
 from ..models.capabilities import capabilities, resolve
 from ..notices import process_failures

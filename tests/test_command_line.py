@@ -319,7 +319,7 @@ def on_a_terminal(columns: int, *arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
-def test_tables_fit_the_terminal(columns: int) -> None:
+def test_tables_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are as wide as the terminal at most, wide characters count twice, and the columns line up."""
     client = ScriptedClient(
         ["はい、買います。 Two loaves, please, and some of the cheese as well."] * 3, cache_mode="auto"
@@ -336,6 +336,9 @@ def test_tables_fit_the_terminal(columns: int) -> None:
     assert starts == {head.index("answer")} and all("Would " in row for row in rows)
     left_out = {60: {"cost", "age", "model"}, 80: {"cost"}, 120: set()}
     assert {"key", "model", "sample", "age", "cost", "asked", "answered"} - set(head.split()) == left_out[columns]
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")  # which needs no key
+    checked = on_a_terminal(columns, "doctor")
+    assert checked[0].split()[:2] == ["ok", "files"] and max(map(wcswidth, checked)) <= columns
 
 
 @pytest.mark.parametrize(

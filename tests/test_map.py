@@ -711,6 +711,12 @@ def test_an_unknown_price() -> None:
     assert call.map(ROWS, dry_run=True) == Plan(3, 0, 0, (0.0, 0.0))
 
 
+def test_a_plan_in_a_notebook() -> None:
+    """It shows what there is to pay, a little too, as the text does."""
+    shown = Plan(0, 1, 5, (0.00001, 0.5))._repr_html_()
+    assert shown.startswith("<p><b>&lt;$0.0001 to $0.5000</b> for 1 call with 5 input tokens; 0 are recorded already.")
+
+
 def test_corrections_are_followed() -> None:
     """A recorded answer that does not fit is no hit unless its correction is recorded too."""
     answers = iter(["many", "7"])

@@ -99,7 +99,7 @@ def _answering(transport: Any, endpoint: Endpoint, model: str) -> Iterator[Check
     yield Check("endpoint", True, f"{name} answers{' and takes the key' if endpoint.api_key else ''}")
     if endpoint.api_type == "azure":  # lists what could be deployed, not what is
         deployment = endpoint.deployment or model
-        yield Check("model", True, f"{name}: whether there is a deployment {deployment} shows at the first call")
+        yield Check("model", True, f"{name}: the first call shows whether there is a deployment {deployment}")
     else:
         yield _model(name, models, model)
 
@@ -128,7 +128,7 @@ def _refused(name: str, error: APIError) -> Check:
         remedy = "the server answers, but fails; its own log, or the provider's status page, may tell why"
         return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
     what = "something else at /models" if status == OK else f"HTTP {status}"
-    remedy = "whether calls are answered shows at the first; if not, is BASE_URL right? Most addresses end in /v1"
+    remedy = "the first call shows whether it answers chats; if not, check BASE_URL: most addresses end in /v1"
     return Check("endpoint", True, f"{name} answers, and has no list of models ({what})", remedy)
 
 

@@ -200,17 +200,21 @@ def doctor(as_json: bool) -> None:
     That is: the key, the endpoint, the model, the cache directory and the tokenizer. The exit code is 1 where something
     is wrong.
     """
+    from ..tables import columns
     from .doctor import checks
 
     found = list(checks())
     if as_json:
         click.echo(visible_json([check._asdict() for check in found]))
     else:
+        rows = []
         for check in found:
-            mark = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red")
-            click.echo(f"{mark}  {check.name:<10} {check.found}")
+            rows.append(("ok" if check.ok else "FAIL", check.name, check.found))
             if check.remedy:
-                click.echo(f"      {'':<10} → {check.remedy}")
+                rows.append(("", "", f"→ {check.remedy}"))
+        for line in columns(rows).splitlines():
+            mark = line[:4]
+            click.echo(click.style(mark, fg="red" if mark == "FAIL" else "green") + line[4:])
     if not all(check.ok for check in found):
         raise click.exceptions.Exit(1)
 

@@ -450,11 +450,11 @@ class Plan(NamedTuple):
     def _repr_html_(self) -> str:
         from html import escape
 
-        money = "cost unknown" if self.cost is None else f"${self.cost[0]:,.2f} to ${self.cost[1]:,.2f}"
+        cost = "cost unknown" if self.cost is None else f"{money(self.cost[0])} to {money(self.cost[1])}"
         calls = counted(self.misses, "call")
         prices = f" Priced by {', '.join(self.priced_by)}." if self.priced_by else ""
         words = f"for {calls} with {self.input_tokens:,} input tokens; {self.hits:,} are recorded already.{prices}"
-        return f"<p><b>{money}</b> {escape(words)}</p>"
+        return f"<p><b>{escape(cost)}</b> {escape(words)}</p>"
 
 
 class Planner:

@@ -236,6 +236,16 @@ def test_how_to_record_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "LLMCALL_CASSETTE_MODE=new\n" in str(missed(QUESTION))
 
 
+def test_a_model_that_no_setting_named() -> None:
+    """Where a cassette's header names another model than its record, the record's came from code or from its client."""
+    with llmcall.cassette("tape.jsonl"):
+        ask()(recorder(model="my-model"))
+    with llmcall.cassette("tape.jsonl", mode="none"):
+        told = flat(missed(QUESTION))
+    assert 'recorded "my-model", asked "gpt-4o-mini"' in told
+    assert "tape.jsonl; the record's was named in code, or by a client of its own such as API_TYPE = local" in told
+
+
 def test_a_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parameter that a setting says is told with where that stands; a namespace or alias with what mends it."""
     ask(temperature=0.5)(recorder())

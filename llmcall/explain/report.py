@@ -415,7 +415,10 @@ def _of_field(difference: Difference, settings: Settings) -> Iterator[str]:
     elif place == "function" and str(recorded).rpartition(".")[2] == str(asked).rpartition(".")[2]:
         yield f"the function has another name: @llmcall.recorded(name={recorded!r}) finds what it recorded"
     elif value is not None and value == asked:
-        yield f"the setting {place.upper()} says {_value(asked)}: {settings.origin(place)}"
+        origin = settings.origin(place)
+        own = place == "model" and origin.startswith("cassette ")
+        why = "; the record's was named in code, or by a client of its own such as API_TYPE = local" if own else ""
+        yield f"the setting {place.upper()} says {_value(asked)}: {origin}{why}"
     elif difference.role == "assistant":
         yield "an earlier answer is another: this run parted from the recorded one before this call"
     elif difference.role == "tool":

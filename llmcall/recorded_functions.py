@@ -11,9 +11,9 @@ from .cache.cache import shared_cache
 from .cassettes.cassette import active_cassette, function_scope, guards
 from .cassettes.format import ordered
 from .config import resolve as config
+from .engine.call import repeated
 from .engine.drivers import Do, Send, adrive, drive, look
-from .engine.prepare import Options, missed, note_refused
-from .engine.retry import RetryPolicy, repeated
+from .engine.prepare import Options, RetryPolicy, missed, note_refused
 from .engine.single_flight import share
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
@@ -332,7 +332,7 @@ def _joined(call: FunctionCall) -> Flow[Record]:
 
     if key in _running.get():  # whoever calls itself would wait for itself
         return (yield from _run(call))
-    outcomes = yield from share([call], ask, RetryPolicy())
+    outcomes = yield from share([call], ask, RetryPolicy(), None if call.mode == "off" else call.cache)
     return ran[0] if ran else _kept(call, outcomes[key].record)
 
 

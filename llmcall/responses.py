@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assembler", "EventStreamDecoder", "append", "check_chat", "check_embeddings", "check_fits", "cut_by_context",
-    "fits", "looks_cut", "read_object", "text_pieces",
+    "fits", "read_object", "text_pieces",
 ]  # fmt: skip
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
 ANSWERS = ("tool_calls", "refusal", "function_call", "audio")
+COUNTS = ("prompt_tokens", "completion_tokens")
+DETAILS = ("prompt_tokens_details", "completion_tokens_details")  # both of its usage
 REMEMBERED = 10_000  # recorded answers that are known to fit
 OK = 200  # the SDK raises for any status from 300 on
 
@@ -49,28 +51,20 @@ def check_chat(response: Any) -> None:
     :raises EmptyAnswerError: where there is neither text nor a tool call.
     """
     choices = _list_in(response, "choices")
-    _check_usage(response)
     for choice in choices:
-        _check_choice(choice, response)
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            _refuse(ServiceError, f"a malformed answer: a choice without a message ({_brief(choice)})", response)
+        if not is_content(message.get("content")):
+            _refuse(ServiceError, f"a malformed answer: a content that is no text ({_brief(message)})", response)
+        # OpenRouter reports a provider that failed halfway like this, with the half that came.
+        if choice.get("finish_reason") == "error" or choice.get("error"):
+            _refuse(ServiceError, f"the answer broke off: {_brief(choice.get('error') or choice)}", response)
     if any(choice.get("finish_reason") == "content_filter" for choice in choices):
         _refuse(ContentFilterError, "the provider filtered the answer (finish_reason content_filter)", response)
-    if not any(_is_answer(choice["message"]) for choice in choices):
+    messages = [choice["message"] for choice in choices]
+    if not any(text_of(each.get("content")) or any(map(each.get, ANSWERS)) for each in messages):
         _refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
-
-
-def _is_answer(message: Mapping[str, Any]) -> bool:
-    return bool(text_of(message.get("content"))) or any(message.get(name) for name in ANSWERS)
-
-
-def _check_choice(choice: Any, response: Any) -> None:
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
-        _refuse(ServiceError, f"a malformed answer: a choice without a message ({_brief(choice)})", response)
-    if not is_content(message.get("content")):
-        _refuse(ServiceError, f"a malformed answer: a content that is no text ({_brief(message)})", response)
-    # OpenRouter reports a provider that failed halfway like this, with the half that came.
-    if choice.get("finish_reason") == "error" or choice.get("error"):
-        _refuse(ServiceError, f"the answer broke off: {_brief(choice.get('error') or choice)}", response)
 
 
 def is_content(content: Any) -> bool:
@@ -81,16 +75,6 @@ def is_content(content: Any) -> bool:
         isinstance(part, dict) and isinstance(part.get("text") if part.get("type") == "text" else part.get("type"), str)
         for part in content
     )
-
-
-def _check_usage(response: Mapping[str, Any]) -> None:
-    usage = response.get("usage") or {}
-    details = ("prompt_tokens_details", "completion_tokens_details")
-    if not isinstance(usage, dict) or not all(isinstance(usage.get(name) or {}, dict) for name in details):
-        _refuse(ServiceError, f"a malformed answer: its usage is {_brief(usage)}", response)
-    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    if not all(isinstance(count, (int, float, type(None))) for count in counts):
-        _refuse(ServiceError, f"a malformed answer: its usage is {_brief(usage)}", response)
 
 
 def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
@@ -178,7 +162,6 @@ def check_embeddings(response: Any, count: int) -> None:
     :raises ServiceError: where it is malformed.
     """
     data = _list_in(response, "data")
-    _check_usage(response)
     if len(data) != count:
         _refuse(ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response)
     for item in data:
@@ -212,12 +195,20 @@ def cut_by_context(response: Mapping[str, Any], max_tokens: int | None) -> bool:
 
 
 def _list_in(response: Any, name: str) -> list[Any]:
+    """Return the list of that name in a response; refuse one that has none, or a malformed usage."""
     if not isinstance(response, dict):
         _refuse(ServiceError, f"a malformed answer: {_brief(response)}", response)
     found = response.get(name)
     if not isinstance(found, list) or not found:
         message = f"a malformed answer without {name}: {_brief(response.get('error') or response)}"
         _refuse(ServiceError, message, response)
+    usage = response.get("usage") or {}
+    if (
+        not isinstance(usage, dict)
+        or not all(isinstance(usage.get(name), (int, float, type(None))) for name in COUNTS)
+        or not all(isinstance(usage.get(name) or {}, dict) for name in DETAILS)
+    ):
+        _refuse(ServiceError, f"a malformed answer: its usage is {_brief(usage)}", response)
     return found
 
 
@@ -229,14 +220,6 @@ def _refuse(kind: type[APIError], message: str, response: Any) -> NoReturn:
 def _brief(value: object, limit: int = 200) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else text[:limit] + "…"
-
-
-def looks_cut(messages: list[Any], reported: int) -> bool:
-    """Return whether a prompt has so many bytes for each reported token that it is worth counting."""
-    texts = [message["content"] for message in messages if isinstance(message.get("content"), str)]
-    size = sum(len(text.encode()) for text in texts)
-    # An English token has about 4.5 bytes, one of other scripts 2 to 3: twice that is suspicious.
-    return size > reported * (6 if all(map(str.isascii, texts)) else 3)
 
 
 # Bytes of an answer, after the decoding of gzip: 2,048 embeddings of 3,072 numbers, the most that OpenAI gives at once,

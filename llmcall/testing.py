@@ -59,19 +59,17 @@ class ScriptedClient(LLMClient):
 
         :raises AssertionError: where the script has no answer left.
         """
-        answer = self._next(request)
-        if isinstance(answer, BaseException):
-            raise answer
-        return _embedded(request, answer) if request.kind == "embedding" else _completion(request, answer)
-
-    def _next(self, request: Request) -> Any:
         asked = request.messages or request.body["input"]
         with self._lock:
             self.requests.append(request)
             answer = None if callable(self._answers) else next(self._answers, self)
         if answer is self:
             raise AssertionError(f"the script has no answer left; request {len(self.requests)} was {asked[-1]!r}")
-        return self._answers(asked) if callable(self._answers) else answer
+        if callable(self._answers):
+            answer = self._answers(asked)
+        if isinstance(answer, BaseException):
+            raise answer
+        return _embedded(request, answer) if request.kind == "embedding" else _completion(request, answer)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the next answer, a word of a text at a time."""
@@ -95,21 +93,18 @@ def _pieces(content: Any) -> list[Any]:
 
 
 def _completion(request: Request, answer: Any) -> dict[str, Any]:
-    message = (
-        answer if isinstance(answer, dict) and "role" in answer else {"role": "assistant", "content": _text(answer)}
-    )
-    reason = "tool_calls" if message.get("tool_calls") else "stop"
+    message = answer
+    if not (isinstance(answer, dict) and "role" in answer):
+        if hasattr(answer, "model_dump_json"):
+            answer = str(answer.model_dump_json())
+        message = {"role": "assistant", "content": answer if isinstance(answer, str) else json.dumps(answer)}
     return {
         "object": "chat.completion",
         "model": request.model,
-        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+        "choices": [
+            {"index": 0, "message": message, "finish_reason": "tool_calls" if message.get("tool_calls") else "stop"}
+        ],
     }
-
-
-def _text(answer: Any) -> str:
-    if hasattr(answer, "model_dump_json"):
-        return str(answer.model_dump_json())
-    return answer if isinstance(answer, str) else json.dumps(answer)
 
 
 def _embedded(request: Request, answer: Any) -> dict[str, Any]:

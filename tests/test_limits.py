@@ -28,9 +28,11 @@ from streaming import WAYS
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient
-from llmcall.engine.limits import WINDOW, Estimate, Limits, Place, Pool, forget
+from llmcall.engine.limits import WINDOW, Admission, Estimate, Limits, Pool, forget
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
+from llmcall.models.capabilities import Capabilities
 from llmcall.testing import ScriptedClient
+from llmcall.types import TokenUsage
 
 NAMES = ("east", "west", "north")
 MODEL = "gpt-4o"
@@ -454,27 +456,30 @@ class Door:
     def __init__(self, limits: Limits | None = None, *names: str) -> None:
         forget()
         self.now = 1000.0
-        self.limits = limits or Limits()
-        self.pool = Pool([Endpoint(name) for name in names or ("a",)])
+        self.pool = Pool("m", [Endpoint(name) for name in names or ("a",)], Capabilities(), limits or Limits())
 
-    def ask(self, place: Place, tokens: int | None = None) -> tuple[str | None, float]:
+    def place(self, kind: type[Admission] = Admission) -> Any:
+        """Return an attempt that comes."""
+        return kind(self.pool, lambda tokens, endpoint: None, lambda: None)
+
+    def ask(self, place: Admission, tokens: int | None = None) -> tuple[str | None, float]:
         """Return the endpoint's name, or ``None`` and the seconds to wait."""
         needed = None if tokens is None else Estimate(tokens, 0, tokens)
-        endpoint, seconds, _ = self.pool.acquire(place, self.limits, needed, "m", self.now)
+        endpoint, seconds, _ = self.pool.admit(place, needed, self.now)
         return endpoint and endpoint.name, seconds
 
-    def admitted(self) -> Place:
+    def admitted(self) -> Admission:
         """Return an attempt that is let in, and sent."""
-        place = Place()
+        place = self.place()
         assert self.ask(place)[0] is not None
         place.note_sent(self.now)
         return place
 
-    def end(self, place: Place, used: int | None = 0) -> None:
+    def end(self, place: Admission, used: int | None = 0) -> None:
         """End an attempt, with an answer that used some tokens, or with none."""
         if used is not None:
-            place.settle(used)
-        place.release(self.now, answered=used is not None)
+            place.use(TokenUsage(used, 0))
+        place.close(self.now)
 
 
 STEPS = st.lists(
@@ -491,7 +496,7 @@ def test_no_minute_holds_more_than_the_limits(limit: int, tokens: int, steps: li
         door.now += seconds
         unsent = [each for each in running if each.sent_at is None]
         if what == "ask":
-            place = Place()
+            place = door.place()
             if door.ask(place, size)[0] is None:
                 door.end(place, None)
             else:
@@ -514,7 +519,7 @@ def test_no_minute_holds_more_than_the_limits(limit: int, tokens: int, steps: li
 def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
     """Where as many calls run as may, the end of one wakes whoever is first; who comes later waits, as do others."""
     door = Door(Limits(calls=1))
-    running, first, second, late = door.admitted(), Place(), Place(), Place()
+    running, first, second, late = door.admitted(), door.place(), door.place(), door.place()
     for place in (first, second):
         assert door.ask(place) == (None, float("inf"))
     door.end(running)
@@ -530,7 +535,7 @@ def test_a_place_given_back_while_another_one_is_asked_for() -> None:
     """The garbage collector may end a stream at any moment: whoever asks when to begin does not notice."""
     door = Door(Limits(tokens=10))
 
-    class Collected(Place):
+    class Collected(Admission):
         """Be one in whose use another one ends."""
 
         @property
@@ -542,8 +547,8 @@ def test_a_place_given_back_while_another_one_is_asked_for() -> None:
         def tokens(self, tokens: int) -> None:
             pass
 
-    first, unsent = Collected(), Place()
+    first, unsent = door.place(Collected), door.place()
     door.ask(first, 5)
     first.note_sent(door.now)
     door.ask(unsent, 5)
-    assert door.ask(Place(), 10) == (None, float("inf"))
+    assert door.ask(door.place(), 10) == (None, float("inf"))

@@ -116,30 +116,32 @@ class ResponseCache:
         replaces = mode == "rewrite" or (mode == "refresh" and key not in self._refreshed)
         if not replaces and (first := self._unstored.get(key)) is not None:
             packed = first
+        counting = None
         try:
-            counting = self._put(key, packed, replaces=replaces)
+            if replaces:
+                self.storage.set(key, packed)
+                self._unstored.pop(key, None)
+            elif not self.storage.add(key, packed):
+                counting = self._first(key, packed)
         except (OSError, CacheError) as error:
             counting = self._keep_in_memory(key, packed, error, replaces=replaces)
         else:
-            self.store_unstored()
+            if self._unstored:
+                self.store_unstored()
         if mode == "refresh":
             self._refreshed.add(key)
-        return counting
+        return unpack(key, packed) if counting is None else counting
 
-    def _put(self, key: str, packed: bytes, *, replaces: bool) -> Record:
-        if replaces:
+    def _first(self, key: str, packed: bytes) -> Record | None:
+        """Return the record that was stored first; put these bytes in its place where it cannot be read."""
+        try:
+            found = self.get(key, mode="replay")
+        except CacheCorruptError:
+            found = None
+        if found is None:
             self.storage.set(key, packed)
-            self._unstored.pop(key, None)
-        elif not self.storage.add(key, packed):
-            try:
-                found = self.get(key, mode="replay")
-            except CacheCorruptError:
-                found = None
-            if found is not None:
-                return found
-            self.storage.set(key, packed)  # what stands there cannot be read
-            self.get(key, mode="replay")  # nor may it be where the index is damaged
-        return unpack(key, packed)
+            self.get(key, mode="replay")  # these may not be read either, where the index is damaged
+        return found
 
     def store_unstored(self) -> Exception | None:
         """Store what could not be stored before: a disk may have room again. Return the last error, if any."""

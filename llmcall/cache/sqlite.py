@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError, CacheError
@@ -149,43 +150,47 @@ class SqliteStorage:
 
         :raises OSError: where the directory cannot be written, or the disk is full.
         """
-        return self._write(lambda writer: writer.execute(ADD, (key, time.time(), value)).rowcount) > 0
+        with self._writer() as writer:
+            return writer.execute(ADD, (key, time.time(), value)).rowcount > 0
 
     def set(self, key: str, value: bytes) -> None:
         """Store bytes under a key, in place of what is there.
 
         :raises OSError: where the directory cannot be written, or the disk is full.
         """
-        self._write(lambda writer: writer.execute(SET, (key, time.time(), value)).rowcount)
+        with self._writer() as writer:
+            writer.execute(SET, (key, time.time(), value))
 
     def add_all(self, rows: Iterable[NewRow]) -> int:
         """Store many rows, all or none; return how many were stored."""
         now = time.time()
-        return self._change(
-            lambda writer: sum(
+        with self._transaction() as writer:
+            return sum(
                 writer.execute(SET if replaces else ADD, (key, now if at is None else at, value)).rowcount
                 for key, value, replaces, at in rows
             )
-        )
 
     def delete(self, keys: Iterable[str]) -> int:
         """Delete keys, all or none; return how many were there."""
         if not self.exists():
             return 0
-        return self._change(lambda writer: sum(writer.execute(DELETE, (key,)).rowcount for key in keys))
+        with self._transaction() as writer:
+            return sum(writer.execute(DELETE, (key,)).rowcount for key in keys)
 
     def clear(self) -> int:
         """Delete all rows, those of others included; return how many there were."""
-        return self._write(lambda writer: writer.execute(CLEAR).rowcount) if self.exists() else 0
+        if not self.exists():
+            return 0
+        with self._writer() as writer:
+            return writer.execute(CLEAR).rowcount
 
     def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
         """Give rows (key, new key, new value) other keys and bytes, all or none; return how many there were.
 
         :param changes: is called within the transaction; the reading connection goes on seeing the rows as they were.
         """
-        return self._change(
-            lambda writer: sum(writer.execute(MOVE, (new, value, key)).rowcount for key, new, value in changes())
-        )
+        with self._transaction() as writer:
+            return sum(writer.execute(MOVE, (new, value, key)).rowcount for key, new, value in changes())
 
     def close(self) -> None:
         """Close the handles; the next use opens them again."""
@@ -235,6 +240,7 @@ class SqliteStorage:
                 connection.execute("PRAGMA writable_schema = ON")  # without it, a file must be as long as it says
             connection.execute("PRAGMA mmap_size = 0")  # a mapped file that is cut short kills the process (SIGBUS)
             connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a killed process loses nothing committed
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: writers wait for the disk at each
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if names and "Settings" not in names:
                 raise sqlite3.DatabaseError("it is another program's")
@@ -243,31 +249,29 @@ class SqliteStorage:
             raise
         return connection, LAST_MADE in names
 
-    def _write(self, action: Callable[[sqlite3.Connection], int]) -> int:
+    @contextmanager
+    def _writer(self) -> Iterator[sqlite3.Connection]:
+        """Give the writing connection to one thread at a time."""
         with _writing:
             try:
-                return action(self._current_writer())
+                yield self._current_writer()
             except sqlite3.OperationalError as error:
                 raise OSError(f"{self.place}: {error}") from error
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 raise self._damaged(error) from error
 
-    def _change(self, action: Callable[[sqlite3.Connection], int]) -> int:
-        """Run an action on the writing connection, all of it or nothing; return the number of rows that it returns."""
-
-        def change(writer: sqlite3.Connection) -> int:
-            """Run it while no other process writes."""
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the writing connection, while no other process writes, to what is done as a whole or not at all."""
+        with self._writer() as writer:
             writer.execute("BEGIN IMMEDIATE")
             try:
-                count = action(writer)
+                yield writer
             except BaseException:
                 if writer.in_transaction:  # SQLite itself rolls back where the disk is full
                     writer.execute("ROLLBACK")
                 raise
             writer.execute("COMMIT")
-            return count
-
-        return self._write(change)
 
     def _current_writer(self) -> sqlite3.Connection:
         writer = self._open.get("writer")

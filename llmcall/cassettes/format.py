@@ -222,6 +222,7 @@ INLINE_CHARACTERS = 500
 FEWEST_MESSAGES = 4
 CHANGED = "a line was changed by hand or removed: take it from version control, or record again"
 NESTED = (dict, list)
+SPEAKER = ("role", "content")  # of a message, first in the file
 SYSTEM_ROLES = ("system", "developer")
 
 _canonical = json.JSONEncoder(sort_keys=True).encode
@@ -240,9 +241,10 @@ def ordered(data: Data) -> Data:
 
 
 def _names(data: dict[str, Data]) -> list[str]:
-    if "role" in data:
-        return sorted(data, key=lambda name: (name != "role", name != "content", name))
-    return sorted(data)
+    names = sorted(data)
+    if "role" not in data:
+        return names
+    return [*(name for name in SPEAKER if name in data), *(name for name in names if name not in SPEAKER)]
 
 
 def _stands_for_another(data: dict[str, Any]) -> bool:

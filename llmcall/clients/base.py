@@ -183,9 +183,12 @@ class LLMClient:
         pools = self.resolved.pools
         found = pools.get(model)
         if found is None:
-            from ..engine.limits import Pool
+            from ..engine.limits import Limits, Pool
 
-            found = pools.setdefault(model, Pool(self.endpoints(model)))
+            of = self.settings
+            limits = Limits(of.limits_max_concurrent_calls, of.limits_requests_per_minute, of.limits_tokens_per_minute)
+            made = Pool(model, self.endpoints(model), self.capabilities(model), limits)
+            found = pools.setdefault(model, made)
         return found
 
     def transport_of(self, endpoint: Endpoint) -> Any:
@@ -207,8 +210,9 @@ class LLMClient:
         asked = [each for each in endpoints if each.name == endpoint] or endpoints
         addresses = {each.address for each in asked}
         found = [price_of(model, prices, address=address, input_tokens=input_tokens) for address in addresses]
-        known = [price for price in found if price is not None]
-        return max(known, key=lambda price: (price.output, price.input)) if len(known) == len(found) else None
+        if len(found) > 1 and None not in found:
+            found.sort(key=lambda price: (price.output, price.input), reverse=True)  # type: ignore[union-attr]
+        return None if None in found else found[0]
 
     @short_traceback
     def build_request(self, current_messages: Any, **arguments: Any) -> Request:

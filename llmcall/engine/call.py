@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import functools
+import random
 import struct
 import time
+from contextlib import closing
 from marshal import dumps, loads
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import responses
 from ..cassettes.format import ordered
@@ -29,22 +31,25 @@ from ..notices import logger, warn_once
 from ..requests.arguments import sent_body
 from ..requests.keys import key_of
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
-from .drivers import END, Close, Do, Emit, Next, Open, Send, look
-from .limits import LEFT_OUT, Admission, Limits, estimate
-from .prepare import lookup
-from .retry import RetryPolicy, repeated
+from .drivers import END, Close, Do, Emit, Next, Open, Send, Sleep, check_stop, look
+from .limits import LEFT_OUT, Admission, estimate
+from .prepare import RetryPolicy, lookup
 from .single_flight import share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from tenacity import RetryCallState
 
     from ..config.settings import Endpoint
+    from ..responses import Assembler
     from ..types import Record, Request
     from .drivers import Flow
-    from .prepare import Client, PreparedCall
+    from .limits import Pool
+    from .prepare import PreparedCall
     from .single_flight import Outcomes
 
-__all__ = ["answer", "embed", "is_cut", "vector"]
+__all__ = ["answer", "embed", "is_cut", "repeated", "vector"]
 
 REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
 UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
@@ -52,6 +57,11 @@ UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
 TEXTS_PER_BATCH = 2048
 BYTES_PER_BATCH = 300_000  # no byte-level tokenizer makes more tokens than a text has bytes
 FLOAT32 = 4  # bytes
+JITTER = 0.25  # the share of a wait between two attempts that is added at random at most
+
+T = TypeVar("T")
+log = logger()
+_random = random.Random()  # not the module's own: a simulation's seeded draws must not depend on our retries
 
 
 def answer(
@@ -62,38 +72,19 @@ def answer(
     whole: bool = False,
     cut: Record | None = None,
 ) -> Flow[Outcome]:
-    """Answer a chat call that is not recorded.
+    """Answer a chat call that is not recorded, by another model where the context is too long.
 
     :param stream: whether its text is handed on as it comes.
-    :param fallback: whether another model may be asked where the context is too long.
+    :param fallback: whether another model may be asked; the first one's record then points to that of the other.
     :param whole: whether an answer that the context window cut is an error even from the last model.
     :param cut: the recorded answer, which the context window cut; it is not asked for again.
     """
     policy = RetryPolicy.of(call.options, call.settings)
+    named = call.settings.fallbacks.get(call.request.model) if fallback else None
+    models = _larger(call.client, call.request.model, named) if named else []
+    current, found, left = call, cut, models
     while True:
-        outcome = yield from _with_fallbacks(call, policy, stream, fallback, whole, cut)
-        if not call.refuses(outcome.record):
-            return outcome
-        # It is that of another caller, who reads it otherwise.
-        call, record = yield from look(call.resolved.cache, lookup, call)
-        if record is not None:
-            call.add_usage(cached_calls=1, saved=record.cost)
-            return Outcome(record)
-        cut = None
-
-
-def _with_fallbacks(
-    call: PreparedCall, policy: RetryPolicy, stream: bool, fallback: bool, whole: bool, cut: Record | None
-) -> Flow[Outcome]:
-    """Answer a call, by another model where the context is too long; the first one's record then points to it."""
-    models = _fallbacks(call.client, call.request.model) if fallback else []
-    left = [call, *(call._replace(request=_asked_of(call.request, model)) for model in models)]
-    while True:
-        current, *left = left
         wants_room = bool(left) or whole
-        found = cut
-        if current is not call:
-            current, found = yield from look(call.resolved.cache, lookup, current)
         try:
             if found is None:
                 if left:
@@ -107,18 +98,25 @@ def _with_fallbacks(
         except ContextLengthError as error:
             if not left:
                 raise
-            logger().warning(
-                "%s: the context is too long (%s); %s is asked instead",
-                current.request.model, error, left[0].request.model,
-            )  # fmt: skip
+            log.warning("%s: the context is too long (%s); %s is asked instead", current.request.model, error, left[0])
+            current, left = call._replace(request=_asked_of(call.request, left[0])), left[1:]
+            current, found = yield from look(call.resolved.cache, lookup, current)
             continue
         if outcome.sent is None:
             current.add_usage(cached_calls=1, saved=outcome.record.cost)
-        if current is not call and call.cache is not None:
+        if current is not call:
             pointer = record_of(call.request, {"fallback": current.request.cache_key})
-            yield Do(functools.partial(call.cache.store, pointer, mode=call.storing_mode))
-        record = call.keep(outcome.record)
-        return outcome if record is outcome.record else Outcome(record)
+            yield Do(functools.partial(call.store, pointer))
+        if call.cassette is not None:
+            outcome = outcome._replace(record=call.keep(outcome.record))
+        if call.request.expected is None or not call.refuses(outcome.record):
+            return outcome
+        # It is that of another caller, who reads it otherwise.
+        call, found = yield from look(call.resolved.cache, lookup, call)
+        if found is not None:
+            call.add_usage(cached_calls=1, saved=found.cost)
+            return Outcome(found)
+        current, left = call, models
 
 
 def _asked_of(request: Request, model: str) -> Request:
@@ -128,11 +126,8 @@ def _asked_of(request: Request, model: str) -> Request:
     return request._replace(model=model, asked=asked, body={**request.body, "model": model}, cache_key=key)
 
 
-def _fallbacks(client: Client, model: str) -> list[str]:
-    """Return the models whose context window may be larger than a model's; an unknown one may."""
-    named = client.resolved.settings.fallbacks.get(model)
-    if not named:
-        return []
+def _larger(client: Any, model: str, named: Sequence[str]) -> list[str]:
+    """Return those models whose context window may be larger than a model's; an unknown one may."""
     names = [client.model_named(name) for name in named]
     window = client.capabilities(model).context_window
     if not window:
@@ -169,29 +164,29 @@ def _asked(call: PreparedCall, policy: RetryPolicy, stream: bool, wants_room: bo
         """Ask it."""
         sent = yield from _Exchange(call, call.request, policy, stream, wants_room).send()
         if wants_room and is_cut(sent.response, call.request):
-            _count(call, sent.response, sent.endpoint)
+            _count(call, TokenUsage.of(sent.response), sent.endpoint)
             raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
         return {key: (yield Do(functools.partial(_stored, call, sent)))}
 
-    outcomes: Outcomes = yield from (ask([call]) if stream else share([call], ask, policy))
+    outcomes: Outcomes = yield from (ask([call]) if stream else share([call], ask, policy, call.shared_by))
     return outcomes[key]
 
 
 def _stored(call: PreparedCall, sent: Sent) -> Outcome:
     response = ordered(sent.response)  # as a cassette gives it back: a prompt may quote it
-    cost = _count(call, sent.response, sent.endpoint)
+    tokens = TokenUsage.of(response)
+    cost = _count(call, tokens, sent.endpoint)
+    _check_counts(call, response, tokens.input_tokens)
     record = record_of(call.request, response, cost=cost, api_type=call.client.api_type, host=sent.host)
-    _check_counts(call, sent.response)
-    return Outcome(record if call.cache is None else call.cache.store(record, mode=call.storing_mode), sent)
+    return Outcome(call.store(record), sent)
 
 
-def _count(call: PreparedCall, response: Any, endpoint: str | None, **amounts: Any) -> float | None:
-    """Count a response or its tokens, from an endpoint, and amounts; return the response's USD, or ``None``."""
+def _count(call: PreparedCall, tokens: TokenUsage, endpoint: str | None, **amounts: Any) -> float | None:
+    """Count the tokens of a response, from an endpoint, and amounts; return the response's USD, or ``None``."""
     request = call.request
-    tokens = response if isinstance(response, TokenUsage) else TokenUsage.of(response)
     price = call.client.price(request.model, tokens.input_tokens or 0, endpoint)
-    cost = None if price is None else price.cost(tokens)
-    if price is not None and cost is not None:
+    cost: float | None = None if price is None else price.cost(tokens)
+    if cost is not None:
         amounts["priced_by"] = price.source
     call.add_usage(**{
         "calls": 1,
@@ -204,16 +199,24 @@ def _count(call: PreparedCall, response: Any, endpoint: str | None, **amounts: A
     return cost
 
 
-def _check_counts(call: PreparedCall, response: Any) -> None:
-    """Say so where a server may have cut the prompt, or gave fewer answers than it was asked for."""
-    request, reported = call.request, TokenUsage.of(response).input_tokens
+def _check_counts(call: PreparedCall, response: Any, reported: int | None) -> None:
+    """Say so where a server may have cut the prompt, or gave fewer answers than it was asked for.
+
+    :param reported: how many tokens the prompt has by the server.
+    """
+    request = call.request
     wanted, given = request.asked.get("n", 1), len(response["choices"])
     if given != wanted:
         warn_once(
             f"{request.model} gives {given} of the {wanted} answers that n={wanted} asks for: its server ignores n",
             about=("n", request.model),
         )
-    if not reported or not responses.looks_cut(request.messages, reported):
+    if not reported:
+        return
+    texts = [message["content"] for message in request.messages if isinstance(message.get("content"), str)]
+    # An English token has about 4.5 bytes, one of other scripts 2 to 3: twice that is suspicious, and worth counting.
+    most = reported * (6 if all(map(str.isascii, texts)) else 3)
+    if sum(len(text.encode()) for text in texts) <= most:
         return
     from ..models.tokens import count_tokens
 
@@ -240,13 +243,14 @@ class _Exchange:
     ) -> None:
         self.call, self.client, self.policy = call, call.client, policy
         self.stream, self.wants_room = stream, wants_room
-        self.known = self.client.capabilities(request.model)
-        self.pool = self.client.pool(request.model)
+        self.pool: Pool = self.client.pool(request.model)
         self.name = f"{request.kind} request {request.cache_key[:12]} to {request.model}"
-        self.body = sent_body(request.body, self.known)  # loses what turns out to be unsupported
+        self.body = sent_body(request.body, self.pool.known)  # loses what turns out to be unsupported
         if stream:
             self.body["stream_options"] = {"include_usage": True}
         self.request = request._replace(body=self.body)
+        self.begun: Assembler | None = None  # what came of a streamed answer
+        self.is_told = False  # whether the reader of a stream has some of it
 
     def send(self) -> Flow[Sent]:
         """Send it, and return the answer; count what failed."""
@@ -263,13 +267,9 @@ class _Exchange:
         """Send to one endpoint after the other until one answers or refuses."""
         refused: set[str] = set()
         price_of = functools.partial(self.client.price, self.request.model)
-        settings, time_left = self.call.settings, self.policy.time_left
-        limits = Limits(
-            settings.limits_max_concurrent_calls, settings.limits_requests_per_minute, settings.limits_tokens_per_minute
-        )
         while True:
-            with Admission(self.request, self.known, self.pool, limits, price_of, time_left) as admission:
-                endpoint = yield from admission.acquire()
+            with closing(Admission(self.pool, price_of, self.policy.time_left)) as admission:
+                endpoint = yield from admission.acquire(self.request)
                 begun = time.monotonic()
                 try:
                     response = yield from self._response(endpoint, admission)
@@ -278,63 +278,66 @@ class _Exchange:
                     if not self._recover(endpoint, error, refused):
                         raise
                 except BaseException:
-                    used = admission.abandon()
+                    used = admission.abandon(self.request, self.begun)
                     if used is not None:  # a model answered, and what it said is billed
                         _count(self.call, used, endpoint.name, retries=number - 1)
                     raise
                 else:
                     seconds = time.monotonic() - begun
-                    logger().debug("%s: %s answered in %.2f s", self.name, endpoint.name, seconds)
+                    log.debug("%s: %s answered in %.2f s", self.name, endpoint.name, seconds)
                     return Sent(response, endpoint.name, self.client.host(endpoint), seconds)
 
     def _response(self, endpoint: Endpoint, admission: Admission) -> Flow[Any]:
-        """Send it once, and check what comes."""
-        # A transport may change what it is given.
-        request = self.request._replace(body=loads(dumps(self.body)), headers=dict(self.request.headers))
-        timeout, transport = self._seconds(), self.client.transport_of(endpoint)
+        """Send it once, and check what comes; what a response reports as used is billed even where it is no answer."""
+        body = loads(dumps(self.body))  # a transport may change what it is given
+        request = self.request._replace(body=body, headers=dict(self.request.headers))
+        timeout, transport, chunks = self._seconds(), self.client.transport_of(endpoint), None
+        self.begun = None
         if self.stream:
             chunks = yield Open(transport, request, timeout)
-            if chunks is not None:
-                return (yield from self._streamed(chunks, admission))
-            whole = {name: value for name, value in request.body.items() if name != "stream_options"}
-            request = request._replace(body=whole)
-        response = yield Send(transport, request, timeout)
-        self._check(response, admission)
-        yield from admission.settle(response)
-        if self.stream:
+            if chunks is None:
+                body.pop("stream_options", None)
+        response = (yield Send(transport, request, timeout)) if chunks is None else (yield from self._assembled(chunks))
+        try:
+            if request.kind == "chat":
+                responses.check_chat(response)
+                if request.expected is not None and not (self.wants_room and is_cut(response, request)):
+                    responses.check_fits(request, response)
+            else:
+                responses.check_embeddings(response, len(self.body["input"]))
+        except APIError:
+            if admission.billed(response):
+                _count(self.call, TokenUsage.of(response), endpoint.name, calls=0)
+            raise
+        yield from admission.settle(self.request, response)
+        if self.stream and chunks is None:
             from ..responses import text_pieces
 
             yield Emit("".join(text_pieces(response)))
         return response
 
-    def _streamed(self, chunks: Any, admission: Admission) -> Flow[Any]:
+    def _assembled(self, chunks: Any) -> Flow[Any]:
+        """Return the whole of a streamed answer, whose text is handed on as it comes."""
         from ..responses import Assembler
 
-        assembler, begun, head, collected = Assembler(), False, Response({}), False
+        assembler, head, collected = Assembler(), Response({}), False
         try:
             while (chunk := (yield Next(chunks, self._seconds()))) is not END:
                 if isinstance(chunk, Response) and not chunk:  # what came before the first chunk
                     head = chunk
                     continue
                 text = assembler.add(chunk)
-                admission.begun = assembler
+                self.begun = assembler
                 if text:
-                    begun = True
+                    self.is_told = True
                     yield Emit(text)
-            response = Response(assembler.response(), head.request_id, head.headers)
-            self._check(response, admission)
-            yield from admission.settle(response)
-        except APIError as error:
-            if begun:
-                error.retryable = False  # the reader has the first half already
-            raise
         except GeneratorExit:  # the garbage collector found a cycle, whose parts it ends in any order: chunks too
             collected = True
             raise
         finally:
             if not collected:
                 yield Close(chunks)
-        return response
+        return Response(assembler.response(), head.request_id, head.headers)
 
     def _seconds(self) -> float | None:
         """Return the seconds that an attempt, or the wait for the next chunk, may take: not more than the call has."""
@@ -345,26 +348,14 @@ class _Exchange:
             raise RequestTimeoutError("the call's deadline passed")
         return left if timeout is None else timeout if left is None else min(left, timeout)
 
-    def _check(self, response: Any, admission: Admission) -> None:
-        """Raise where a response is no answer; what it reports as used is billed all the same, and so counted."""
-        try:
-            if self.request.kind == "chat":
-                responses.check_chat(response)
-                if not (self.wants_room and is_cut(response, self.request)):
-                    responses.check_fits(self.request, response)
-            else:
-                responses.check_embeddings(response, len(self.body["input"]))
-        except APIError:
-            if admission.billed(response):
-                _count(self.call, response, admission.endpoint, calls=0)
-            raise
-
     def _recover(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
         """Return whether the attempt can go on: with another endpoint, a fresh token, or without a parameter.
 
         :param endpoint: the one that refused.
         :param refused: which endpoints refused in this attempt, and how; grows. None may do so twice in the same way.
         """
+        if self.is_told:
+            error.retryable = False  # the reader has the first half already
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
             return self._passed_on(endpoint, error, refused)
         if isinstance(error, AuthenticationError):
@@ -374,7 +365,7 @@ class _Exchange:
                 return True
             remains = self.pool.leave_out(endpoint, time.monotonic())
             if remains:
-                logger().warning(
+                log.warning(
                     "endpoint %s refused its key and is left out for %.0f minutes: %s",
                     endpoint.name, LEFT_OUT / 60, error,
                 )  # fmt: skip
@@ -411,8 +402,8 @@ class _Exchange:
         own = REST if len(self.pool.endpoints) > 1 else self.policy.waiting_time
         if not error.quotas:
             return own
-        needed = estimate(self.request.kind, self.body, self.known)
-        refill = self.pool.set_quotas(endpoint, error.quotas, needed, self.request.model, now)
+        needed = estimate(self.request.kind, self.body, self.pool.known)
+        refill = self.pool.set_quotas(endpoint, error.quotas, needed, now)
         error.retry_after = refill or None
         return max(own, refill)
 
@@ -440,6 +431,73 @@ def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
     return True
 
 
+def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> Flow[tuple[T, int]]:
+    """Act in tenacity's loop until there is a result or the policy ends; return the result and the number of attempts.
+
+    The last error is raised as it is, its ``attempts`` set; a wait that would pass the deadline is not begun.
+
+    :param name: what is tried, for the log.
+    :param act: takes the number of the attempt, from 1 on.
+    """
+    import tenacity
+
+    growing = tenacity.wait_exponential(
+        multiplier=policy.waiting_time, exp_base=policy.factor, max=policy.max_waiting_time
+    )
+    pauses: list[float] = []  # the seconds before the next attempt
+    waits: dict[int, float] = {}
+
+    def wait(state: RetryCallState) -> float:
+        """Return the seconds before the next attempt, the same however often it is asked."""
+        # Up to tenacity 8.2 stop is asked before wait, later on after it: whoever comes first draws the jitter.
+        ours = growing(state) * (1 + JITTER * _random.random())
+        asked_for = getattr(_failure(state), "retry_after", None) or 0.0
+        return waits.setdefault(state.attempt_number, max(ours, asked_for))
+
+    def stop(state: RetryCallState) -> bool:
+        """Tell whether there is no further attempt, or no time for one."""
+        left = policy.time_left()
+        return state.attempt_number >= policy.max_attempts or (left is not None and wait(state) > left)
+
+    def announce(state: RetryCallState) -> None:
+        """Tell of the first failed attempt of its kind at an endpoint; the others are counted, as retries."""
+        check_stop()  # else it would be told of a further attempt that is none
+        error = _failure(state)
+        kind, endpoint = type(error).__name__, getattr(error, "endpoint", None) or "the endpoint"
+        told = (
+            f"{name}: attempt {state.attempt_number} of {policy.max_attempts} failed at {endpoint} ({kind}: {error}); "
+            f"trying again in {wait(state):.2f} s"
+        )
+        if not warn_once(f"{told} (further ones are counted in llmcall.usage())", about=("retry", endpoint, kind)):
+            log.debug("%s", told)
+
+    for attempt in tenacity.Retrying(
+        sleep=pauses.append, wait=wait, stop=stop, retry=_is_worth_another, before_sleep=announce, reraise=True
+    ):
+        if pauses:
+            yield Sleep(pauses.pop())
+        number = attempt.retry_state.attempt_number
+        with attempt:
+            return (yield from act(number)), number
+        left = _failure(attempt.retry_state)
+        if left is not None and not isinstance(left, Exception):
+            raise left  # at once: where garbage is collected, tenacity's generator may have ended before this one
+    raise AssertionError("the loop ends with a result, or raises")
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    """Return what an attempt ended with, or ``None`` where it had an answer."""
+    return state.outcome.exception() if state.outcome else None
+
+
+def _is_worth_another(state: RetryCallState) -> bool:
+    error = _failure(state)
+    if not isinstance(error, APIError):
+        return False
+    error.attempts = state.attempt_number
+    return error.retryable
+
+
 def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
     """Return the vectors of texts, one call each, asking in batches for those that are not recorded."""
     if not calls:
@@ -456,7 +514,7 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
             hits.append(record)
     policy = RetryPolicy.of(calls[0].options, calls[0].settings)
     for batch in _batches(missing.values()):
-        outcomes = yield from share(batch, functools.partial(_ask_batch, policy=policy), policy)
+        outcomes = yield from share(batch, functools.partial(_ask_batch, policy=policy), policy, batch[0].shared_by)
         for call in batch:
             outcome = outcomes[call.request.cache_key]
             records[call.request.cache_key] = call.keep(outcome.record)
@@ -491,7 +549,7 @@ def _batches(calls: Iterable[PreparedCall]) -> Iterator[list[PreparedCall]]:
 
 
 def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent) -> list[Record]:
-    cost = _count(batch[0], sent.response, sent.endpoint)
+    cost = _count(batch[0], TokenUsage.of(sent.response), sent.endpoint)
     tokens = TokenUsage.of(sent.response).input_tokens
     parts = [None] * len(batch) if tokens is None else shares(tokens, texts)
     vectors = [_packed(item["embedding"]) for item in _in_order(sent.response["data"])]
@@ -503,7 +561,7 @@ def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent)
             response["usage"] = {"prompt_tokens": part, "total_tokens": part}
         own = cost * part / tokens if cost and part and tokens else cost and 0.0
         record = record_of(call.request, response, cost=own, api_type=call.client.api_type, host=sent.host)
-        records.append(record if call.cache is None else call.cache.store(record, mode=call.storing_mode))
+        records.append(call.store(record))
     return records
 
 

@@ -39,10 +39,7 @@ if TYPE_CHECKING:
 
     PriceOf = Callable[[int, str | None], Price | None]
 
-__all__ = [
-    "Admission", "EndpointState", "Estimate", "Limits", "Place", "Pool", "estimate", "forget", "note_sent",
-    "note_sent_async", "quotas_in",
-]  # fmt: skip
+__all__ = ["Admission", "Estimate", "Limits", "Pool", "estimate", "forget", "note_sent", "note_sent_async", "quotas_in"]
 
 # Seconds: the limits are per minute, which servers count as requests arrive; by the last second one may have been
 # longer on its way than those of the next minute.
@@ -106,19 +103,20 @@ def _longest(known: Capabilities, prompt: int) -> int:
     return min(room, known.max_output_tokens or DEFAULT_MAX_OUTPUT)
 
 
-def tokens_used(response: Mapping[str, Any], kind: str, body: Mapping[str, Any], known: Capabilities) -> TokenUsage:
+def tokens_used(response: Mapping[str, Any], request: Request, known: Capabilities) -> TokenUsage:
     """Return the tokens that an answer used: as the server reported them, else as they are counted here.
 
     Reasoning of which the server sends no text cannot be counted, so an answer may have had more tokens.
 
-    :param response: the server's, or as much of one as came; the others as of :func:`estimate`.
+    :param response: the server's, or as much of one as came.
+    :param request: as it was sent.
     """
     told = TokenUsage.of(response)
-    if told.input_tokens is not None and (told.output_tokens is not None or kind == "embedding"):
+    if told.input_tokens is not None and (told.output_tokens is not None or request.kind == "embedding"):
         return told._replace(output_tokens=told.output_tokens or 0)
     texts = [_said(choice) for choice in response.get("choices") or ()]
-    output = sum(count_tokens(text, body["model"], encoding=known.encoding) for text in texts if text)
-    return TokenUsage(estimate(kind, body, known).input_tokens, output)
+    output = sum(count_tokens(text, request.model, encoding=known.encoding) for text in texts if text)
+    return TokenUsage(estimate(request.kind, request.body, known).input_tokens, output)
 
 
 def _said(choice: Any) -> str:
@@ -217,64 +215,6 @@ _lock = threading.RLock()
 _states: dict[tuple[str | None, ...], EndpointState] = {}
 
 
-class Place:
-    """Be an attempt's place: in the queues of the endpoints that may serve it, then at the one that it is sent to.
-
-    :ivar wakeup: is done when there is reason to look again.
-    :ivar queues: the endpoints for which it waits.
-    :ivar state: the endpoint that it was admitted to.
-    :ivar tokens: those that it used or, while that is unknown, reserves.
-    :ivar sent_at: the monotonic time at which it was sent; ``None`` until then.
-    :ivar counted: whether its tokens count: from its admission until 60 seconds after it was sent.
-    """
-
-    __slots__ = ("counted", "queues", "sent_at", "state", "tokens", "wakeup")
-
-    def __init__(self) -> None:
-        self.wakeup: Future[None] = Future()
-        self.queues: tuple[EndpointState, ...] = ()
-        self.state: EndpointState | None = None
-        self.tokens = 0
-        self.sent_at: float | None = None
-        self.counted = False
-
-    def leave_queues(self, but: Sequence[EndpointState] = ()) -> None:
-        """Wait no longer for endpoints, apart from some."""
-        for state in self.queues:
-            if state not in but:
-                state.queue.pop(self, None)
-                state.wake_first()
-        self.queues = ()
-
-    def note_sent(self, now: float) -> None:
-        """Count it from now on for 60 seconds, so that those who wait know how long; a second time changes nothing."""
-        state = self.state
-        with _lock:
-            if state is not None and self.sent_at is None and self in state.running:
-                self.sent_at = now
-                state.unsent -= 1
-                state.sent.append(self)
-                state.wake_first()
-
-    def settle(self, tokens: int) -> None:
-        """Put the tokens that it used in place of those that were reserved for it."""
-        with _lock:
-            if self.counted and self.state is not None:
-                self.state.tokens += tokens - self.tokens
-                self.tokens = tokens
-
-    def release(self, now: float, *, answered: bool) -> None:
-        """Give it back; without an answer it used no tokens. A second time changes nothing."""
-        with _lock:
-            self.leave_queues()
-            self.note_sent(now)
-            if self.state is not None and self in self.state.running:
-                self.state.running.remove(self)
-                if not answered:
-                    self.settle(0)
-                self.state.wake_first()
-
-
 class EndpointState:
     """Know what one endpoint was asked, and what it said; whoever holds the lock of this module may use it.
 
@@ -292,14 +232,14 @@ class EndpointState:
 
     def clear(self) -> None:
         """Begin anew."""
-        self.running: set[Place] = set()
+        self.running: set[Admission] = set()
         self.unsent = 0
-        self.sent: deque[Place] = deque()
+        self.sent: deque[Admission] = deque()
         self.tokens = 0
         self.resting_until = 0.0
-        self.queue: OrderedDict[Place, None] = OrderedDict()
+        self.queue: OrderedDict[Admission, None] = OrderedDict()
         self.quotas: dict[str, dict[str, Quota]] = {}
-        self._surplus: dict[str, tuple[int, float]] = {}  # by model
+        self.surpluses: dict[str, tuple[int, float]] = {}  # by model
 
     def wait(self, limits: Limits, needed: Estimate | None, model: str, now: float) -> float:
         """Return the seconds until an attempt may be admitted, as far as time decides; infinite where it does not.
@@ -313,8 +253,12 @@ class EndpointState:
             self.tokens -= old.tokens
         if limits.calls is not None and len(self.running) >= limits.calls:
             return NEVER
-        quotas = self.wait_for_quota(needed, model, now)
-        return max(0.0, self.resting_until - now, self._wait_for_limits(limits, needed, now), quotas)
+        seconds = self.resting_until - now
+        if limits.requests is not None or limits.tokens is not None:
+            seconds = max(seconds, self._wait_for_limits(limits, needed, now))
+        if self.quotas:
+            seconds = max(seconds, self.wait_for_quota(needed, model, now))
+        return max(0.0, seconds)
 
     def _wait_for_limits(self, limits: Limits, needed: Estimate | None, now: float) -> float:
         """Return the seconds until so many attempts of the last minute are past that one more is within the limits."""
@@ -326,36 +270,16 @@ class EndpointState:
             tokens = self.tokens + min(needed.tokens, limits.tokens) - limits.tokens
         if requests <= 0 and tokens <= 0:
             return 0.0
-        for past, place in enumerate(tuple(self.sent), 1):  # a generator that ends meanwhile gives its place back
-            tokens -= place.tokens
+        for past, old in enumerate(tuple(self.sent), 1):  # a generator that ends meanwhile gives its place back
+            tokens -= old.tokens
             if past >= requests and tokens <= 0:
-                return (place.sent_at or 0.0) + WINDOW - now
+                return (old.sent_at or 0.0) + WINDOW - now
         return NEVER
 
     def wait_for_quota(self, needed: Estimate | None, model: str, now: float) -> float:
         """Return the seconds until the server has enough left, as far as it said; arguments as of :meth:`wait`."""
-        quotas = self.quotas.get(model)
-        if not quotas:
-            return 0.0
-        return max(each.wait(max(1, _counted_by_server(unit, needed)), now) for unit, each in quotas.items())
-
-    def admit(self, place: Place, needed: Estimate | None, model: str, now: float) -> None:
-        """Admit an attempt for which :meth:`wait` was 0; the other arguments as there."""
-        place.state, place.counted = self, True
-        place.tokens = needed.tokens if needed is not None else 0
-        self.running.add(place)
-        self.unsent += 1
-        self.tokens += place.tokens
-        quotas = self.quotas.get(model, {})
-        for unit, each in quotas.items():
-            quotas[unit] = each.less(_counted_by_server(unit, needed), now)
-
-    def compare(self, model: str, counted: int, reported: int) -> None:
-        """Take in how many tokens a prompt was counted to have here, and by its server."""
-        more = reported - counted
-        with _lock:
-            tokens, ratio = self._surplus.get(model, (0, 0.0))
-            self._surplus[model] = max(tokens, more), max(ratio, more / max(1, counted))
+        quotas = self.quotas.get(model, {}).items()
+        return max((each.wait(max(1, _counted_by_server(unit, needed)), now) for unit, each in quotas), default=0.0)
 
     def surplus(self, model: str, counted: int) -> int:
         """Return how many tokens the server may count beyond those that were counted here.
@@ -363,7 +287,7 @@ class EndpointState:
         So many as it did before, at most, and of a short prompt in proportion: a server's template may begin each
         prompt with sentences of its own, and the vocabulary of its model may not be known.
         """
-        tokens, ratio = self._surplus.get(model, (0, 0.0))
+        tokens, ratio = self.surpluses.get(model, (0, 0.0))
         return min(tokens, ceil(ratio * counted))
 
     def wake_first(self) -> None:
@@ -381,13 +305,13 @@ def forget() -> None:
     """Forget what was asked of all endpoints; attempts under way count no more, and those who wait look again."""
     with _lock:
         for state in _states.values():
-            for place in state.running:
-                place.counted = False
+            for admission in state.running:
+                admission.counted = False
             waiting = list(state.queue)
             state.clear()
-            for place in waiting:
-                if not place.wakeup.done():
-                    place.wakeup.set_result(None)
+            for admission in waiting:
+                if not admission.wakeup.done():
+                    admission.wakeup.set_result(None)
 
 
 @after_fork_in_child
@@ -404,11 +328,14 @@ class Pool:
 
     What is known of an endpoint is the same for all who know it by the same name and address.
 
+    :param model: its name.
     :param endpoints: at least one.
+    :param known: what is known of the model.
+    :param limits: of each endpoint.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        self.endpoints = list(endpoints)
+    def __init__(self, model: str, endpoints: Sequence[Endpoint], known: Capabilities, limits: Limits) -> None:
+        self.model, self.endpoints, self.known, self.limits = model, list(endpoints), known, limits
         self._next = 0
         self._left_out: dict[Endpoint, float] = {}  # until when
         self._states: dict[Endpoint, EndpointState] = {}
@@ -417,39 +344,29 @@ class Pool:
             self._states[each] = _states.get(address) or _states.setdefault(address, EndpointState())
 
     def _usable(self, now: float) -> list[Endpoint]:
-        if not self._left_out:
-            return self.endpoints
         return [each for each in self.endpoints if self._left_out.get(each, now) <= now] or self.endpoints
 
-    def acquire(
-        self, place: Place, limits: Limits, needed: Estimate | None, model: str, now: float
-    ) -> tuple[Endpoint | None, float, float]:
+    def admit(self, admission: Admission, needed: Estimate | None, now: float) -> tuple[Endpoint | None, float, float]:
         """Admit an attempt where an endpoint allows it and nobody came before it; else queue it.
 
-        :param limits: of each endpoint.
         :param needed: what the attempt may use; ``None`` where nobody counted it.
         :param now: the monotonic time.
         :returns: the endpoint, or ``None``; then the seconds after which to look again without being woken (infinite
             where others have to come first), and those that it takes at least.
         """
         with _lock:
-            usable = self._usable(now)
-            turns = [usable[(self._next + step) % len(usable)] for step in range(len(usable))]
-            states = [self._states[endpoint] for endpoint in turns]
-            waits = [state.wait(limits, needed, model, now) for state in states]
-            for step, (endpoint, state, seconds) in enumerate(zip(turns, states, waits, strict=True)):
-                if seconds <= 0 and next(iter(state.queue), place) is place:
-                    self._next = (self._next + step + 1) % len(usable)
-                    state.admit(place, needed, model, now)
-                    place.leave_queues()
+            usable = self._usable(now) if self._left_out else self.endpoints
+            waits: list[tuple[EndpointState, float]] = []
+            for step in range(self._next, self._next + len(usable)):
+                endpoint = usable[step % len(usable)]
+                state = self._states[endpoint]
+                seconds = state.wait(self.limits, needed, self.model, now)
+                if seconds <= 0 and next(iter(state.queue), admission) is admission:
+                    self._next = (step + 1) % len(usable)
+                    admission.begin(state, needed, now)
                     return endpoint, 0.0, 0.0
-            place.leave_queues(but=states)
-            for state in states:
-                state.queue.setdefault(place)
-            place.queues, place.wakeup = tuple(states), Future()
-            firsts = [each for each, state in zip(waits, states, strict=True) if next(iter(state.queue)) is place]
-            least = min(waits)
-            return None, min(firsts, default=NEVER), least if least < NEVER else 0.0
+                waits.append((state, seconds))
+            return None, *admission.queue(waits)
 
     def rest(self, endpoint: Endpoint, until: float) -> bool:
         """Let an endpoint rest until a monotonic time; return whether another one is free before that."""
@@ -458,18 +375,16 @@ class Pool:
             state.resting_until = max(until, state.resting_until)  # a later one that was said before stands
             return any(other.resting_until < until for other in self._states.values() if other is not state)
 
-    def set_quotas(
-        self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate | None, model: str, now: float
-    ) -> float:
+    def set_quotas(self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate | None, now: float) -> float:
         """Take in what an endpoint said is left, and return the seconds until it has enough for a call."""
         with _lock:
             state = self._states[endpoint]
-            state.quotas.setdefault(model, {}).update(quotas)
-            return state.wait_for_quota(needed, model, now)
+            state.quotas.setdefault(self.model, {}).update(quotas)
+            return state.wait_for_quota(needed, self.model, now)
 
-    def surplus(self, model: str, counted: int) -> int:
+    def surplus(self, counted: int) -> int:
         """Return how many tokens of a prompt any endpoint may count beyond those that were counted here."""
-        return max(state.surplus(model, counted) for state in self._states.values())
+        return max(state.surplus(self.model, counted) for state in self._states.values())
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""
@@ -518,67 +433,72 @@ async def note_sent_async(request: Any) -> None:
 
 
 class Admission:
-    """Admit one attempt, and give back what it held when it ends, however it does; a context manager.
+    """Admit one attempt, and give back what it held when it is closed, however the attempt ends.
 
-    :param request: what is asked; its body is what is sent.
-    :param known: what is known of its model.
-    :param pool: the endpoints that serve it.
-    :param limits: of each of them.
-    :param price: gives the price for a number of prompt tokens at the endpoint of a name, or the highest of all
-        for ``None``.
+    It is kept for 60 seconds after it was sent, and so holds neither request nor answer, nor a client.
+
+    :param pool: the endpoints that may serve it.
+    :param price: gives the price of the model for a number of prompt tokens at the endpoint of a name, or the highest
+        of all for ``None``.
     :param time_left: gives the seconds after which nobody waits, or ``None``.
-    :ivar begun: what came of a streamed answer, which is billed even where its reader leaves.
+    :ivar wakeup: is done when there is reason to look again whether it may begin.
+    :ivar tokens: those that it used or, while that is unknown, reserves.
+    :ivar sent_at: the monotonic time at which it was sent; ``None`` until then.
+    :ivar counted: whether its tokens count: from its admission until 60 seconds after it was sent.
     """
 
-    def __init__(
-        self, request: Request, known: Capabilities, pool: Pool, limits: Limits, price: PriceOf,
-        time_left: Callable[[], float | None],
-    ) -> None:  # fmt: skip
-        self._request = request
-        self._known = known
-        self._pool = pool
-        self._limits = limits
-        self._price = price
-        self._time_left = time_left
-        self.begun: Assembler | None = None
-        self._counted: Estimate | None = None
-        self._endpoint: Endpoint | None = None
-        self._place = Place()
-        self._reservation: budgets.Reservation | None = None
-        self._reported: TokenUsage | None = None
-        self._answered = False
+    wakeup: Future[None]
+    sent_at: float | None = None
+    counted = False
+    tokens = 0
+    _endpoint: Endpoint | None = None
+    _state: EndpointState | None = None
+    _queues: tuple[EndpointState, ...] = ()
+    _estimate: Estimate | None = None
+    _reservation: budgets.Reservation | None = None
+    _reported: TokenUsage | None = None
+    _answered = False
 
-    @property
-    def endpoint(self) -> str | None:
-        """Return the name of the endpoint that it was admitted to."""
-        return self._endpoint.name if self._endpoint is not None else None
+    def __init__(self, pool: Pool, price: PriceOf, time_left: Callable[[], float | None]) -> None:
+        self._pool, self._price, self._time_left = pool, price, time_left
 
-    def acquire(self) -> Flow[Endpoint]:
+    def acquire(self, request: Request) -> Flow[Endpoint]:
         """Wait until the attempt may begin, and return the endpoint to ask.
 
+        :param request: what is asked; its body is what is sent.
         :raises BudgetExceededError: where it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: where the wait would pass the deadline.
         """
+        pool, limits, first = self._pool, self._pool.limits, True
         has_budget = bool(budgets.open_budgets)
-        if self._limits.tokens is not None or (has_budget and budgets.counts_tokens()):
-            self._counted = estimate(self._request.kind, self._request.body, self._known)
+        if limits.tokens is not None or (has_budget and budgets.counts_tokens()):
+            self._estimate = estimate(request.kind, request.body, pool.known)
         if has_budget:
             yield from self._reserve()
-        endpoint = yield from self._admitted()
-        per_minute = self._limits.requests is not None or self._limits.tokens is not None
-        _when_sent.set(self._note_sent if per_minute else None)
+        while True:
+            needed = self._needed() if self._estimate is not None else None
+            endpoint, seconds, least = pool.admit(self, needed, time.monotonic())
+            if endpoint is not None:
+                break
+            left = self._time_left()
+            if left is not None and least > max(0.0, left):
+                raise _final(
+                    RateLimitError(f"no endpoint of {self._names()} may be asked for {least:.1f} s, past the deadline")
+                )
+            if first and least > WINDOW:  # longer than for [Limits] alone
+                logger().warning("%s: no call may begin for %.0f s", self._names(), least)
+            first = False
+            yield self._until(self.wakeup, seconds, "an endpoint has a place for another call")
+        self._endpoint = endpoint
+        _when_sent.set(None if limits.requests is None and limits.tokens is None else self.note_sent)
         return endpoint
-
-    def _note_sent(self) -> None:
-        self._place.note_sent(time.monotonic())
 
     def _needed(self) -> Estimate | None:
         """Return what the call may use, as its server counts by what is known of it now."""
-        counted = self._counted
+        counted = self._estimate
         if counted is None:
             return None
-        more = self._pool.surplus(self._request.model, counted.input_tokens)
-        return counted._replace(input_tokens=counted.input_tokens + more)
+        return counted._replace(input_tokens=counted.input_tokens + self._pool.surplus(counted.input_tokens))
 
     def _reserve(self) -> Flow[None]:
         reservation = self._reservation = budgets.Reservation()
@@ -595,25 +515,8 @@ class Admission:
         needed = self._needed()
         tokens = TokenUsage(needed.input_tokens, needed.output_tokens) if needed is not None else TokenUsage(0, 0)
         price = self._price(tokens.input_tokens or 0, None)
-        budgets.check_price(self._request.model, price)
+        budgets.check_price(self._pool.model, price)
         return budgets.spending_of(tokens, price)
-
-    def _admitted(self) -> Flow[Endpoint]:
-        model, place, first = self._request.model, self._place, True
-        while True:
-            endpoint, seconds, least = self._pool.acquire(place, self._limits, self._needed(), model, time.monotonic())
-            if endpoint is not None:
-                self._endpoint = endpoint
-                return endpoint
-            left = self._time_left()
-            if left is not None and least > max(0.0, left):
-                raise _final(
-                    RateLimitError(f"no endpoint of {self._names()} may be asked for {least:.1f} s, past the deadline")
-                )
-            if first and least > WINDOW:  # longer than for [Limits] alone
-                logger().warning("%s: no call may begin for %.0f s", self._names(), least)
-            first = False
-            yield self._until(place.wakeup, seconds, "an endpoint has a place for another call")
 
     def _until(self, wakeup: Future[None], seconds: float, what: str) -> Wait:
         left = self._time_left()
@@ -625,54 +528,116 @@ class Admission:
     def _names(self) -> str:
         return ", ".join(endpoint.name for endpoint in self._pool.endpoints)
 
-    def abandon(self) -> TokenUsage | None:
-        """Settle what an answer used whose reader leaves, and return it; ``None`` where none had begun.
+    # Whoever calls these two holds the lock.
 
-        It is what the server reported, else what is counted here: most report at the end.
+    def begin(self, state: EndpointState, needed: Estimate | None, now: float) -> None:
+        """Be admitted to an endpoint that is free."""
+        self._state, self.counted = state, True
+        self.tokens = needed.tokens if needed is not None else 0
+        state.running.add(self)
+        state.unsent += 1
+        state.tokens += self.tokens
+        quotas = state.quotas.get(self._pool.model, {})
+        for unit, each in quotas.items():
+            quotas[unit] = each.less(_counted_by_server(unit, needed), now)
+        if self._queues:
+            self._leave_queues()
+
+    def queue(self, waits: list[tuple[EndpointState, float]]) -> tuple[float, float]:
+        """Wait in the queues of endpoints, and in no others.
+
+        :param waits: each with the seconds until it is free.
+        :returns: the seconds after which to look again, and those that it takes at least, as of :meth:`Pool.admit`.
         """
-        if self._reported is None and self.begun is not None:
-            self._reported = self._tokens_of(self.begun.begun())
-            self._use(self._reported)
-        return self._reported
+        self._leave_queues(but=[state for state, _ in waits])
+        for state, _ in waits:
+            state.queue.setdefault(self)
+        self._queues, self.wakeup = tuple(state for state, _ in waits), Future()
+        least = min(seconds for _, seconds in waits)
+        soonest = min((seconds for state, seconds in waits if next(iter(state.queue)) is self), default=NEVER)
+        return soonest, least if least < NEVER else 0.0
+
+    def _leave_queues(self, but: Sequence[EndpointState] = ()) -> None:
+        for state in self._queues:
+            if state not in but:
+                state.queue.pop(self, None)
+                state.wake_first()
+        self._queues = ()
+
+    def note_sent(self, now: float | None = None) -> None:
+        """Count it from now on for 60 seconds, so that those who wait know how long; a second time changes nothing."""
+        state = self._state
+        with _lock:
+            if state is not None and self.sent_at is None and self in state.running:
+                self.sent_at = time.monotonic() if now is None else now
+                state.unsent -= 1
+                state.sent.append(self)
+                state.wake_first()
+
+    def settle(self, request: Request, response: Any) -> Flow[None]:
+        """Settle what an answer used, and note what its headers say of the endpoint."""
+        headers = getattr(response, "headers", None)
+        if headers and self._endpoint is not None:
+            self._pool.set_quotas(self._endpoint, quotas_in(headers), None, time.monotonic())
+        self._reported = TokenUsage.of(response)
+        is_limited = self._reservation is not None or self._pool.limits.tokens is not None
+        self.use(tokens_used(response, request, self._pool.known) if is_limited else self._reported)
+        if self._reservation is not None and budgets.shared_open():
+            yield Do(self._reservation.close)
 
     def billed(self, response: Any) -> bool:
         """Note the tokens of a response that is no answer, which are billed all the same; return whether it has any."""
         tokens = TokenUsage.of(response) if isinstance(response, dict) else TokenUsage()
         if tokens.input_tokens is None:
             return False
-        self._use(tokens, calls=0)
+        self.use(tokens, calls=0)
         return True
 
-    def settle(self, response: Any) -> Flow[None]:
-        """Settle what an answer used, and note what its headers say of the endpoint."""
-        headers = getattr(response, "headers", None)
-        if headers and self._endpoint is not None:
-            self._pool.set_quotas(self._endpoint, quotas_in(headers), None, self._request.model, time.monotonic())
-        self._reported = TokenUsage.of(response)
-        is_limited = self._reservation is not None or self._limits.tokens is not None
-        self._use(self._tokens_of(response) if is_limited else self._reported)
-        if self._reservation is not None and budgets.shared_open():
-            yield Do(self._reservation.close)
+    def abandon(self, request: Request, begun: Assembler | None) -> TokenUsage | None:
+        """Settle what an answer used whose reader leaves, and return it; ``None`` where none had begun.
 
-    def _tokens_of(self, response: Any) -> TokenUsage:
-        return tokens_used(response, self._request.kind, self._request.body, self._known)
+        It is what the server reported, else what is counted here: most report at the end.
 
-    def _use(self, used: TokenUsage, *, calls: int = 1) -> None:
+        :param begun: what came of a streamed answer, which is billed even where its reader leaves.
+        """
+        if self._reported is None and begun is not None:
+            self._reported = tokens_used(begun.begun(), request, self._pool.known)
+            self.use(self._reported)
+        return self._reported
+
+    def use(self, used: TokenUsage, *, calls: int = 1) -> None:
+        """Put what an attempt used in place of what was reserved for it."""
         self._answered = True
-        self._place.settle((used.input_tokens or 0) + (used.output_tokens or 0))
-        if self._counted is not None and self._place.state is not None:
-            self._place.state.compare(self._request.model, self._counted.input_tokens, used.input_tokens or 0)
+        tokens, state, counted = (used.input_tokens or 0) + (used.output_tokens or 0), self._state, self._estimate
+        with _lock:
+            if state is not None and self.counted:
+                state.tokens += tokens - self.tokens
+                self.tokens = tokens
+            if state is not None and counted is not None:
+                more = (used.input_tokens or 0) - counted.input_tokens
+                most, ratio = state.surpluses.get(self._pool.model, (0, 0.0))
+                ratio = max(ratio, more / max(1, counted.input_tokens))
+                state.surpluses[self._pool.model] = max(most, more), ratio
         if self._reservation is not None:
-            price = self._price(used.input_tokens or 0, self.endpoint)
+            price = self._price(used.input_tokens or 0, self._endpoint.name if self._endpoint is not None else None)
             self._reservation.used = budgets.spending_of(used, price)._replace(calls=calls)
 
-    def __enter__(self) -> Admission:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._place.release(time.monotonic(), answered=self._answered)
+    def close(self, now: float | None = None) -> None:
+        """Give back what it holds; without an answer it used no tokens. A second time changes nothing."""
+        with _lock:
+            if self._queues:
+                self._leave_queues()
+            self.note_sent(now)
+            state = self._state
+            if state is not None and self in state.running:
+                state.running.remove(self)
+                if not self._answered and self.counted:
+                    state.tokens -= self.tokens
+                    self.tokens = 0
+                state.wake_first()
         if self._reservation is not None:
             self._reservation.close()
+        self._price = lambda tokens, endpoint: None  # its client is not to be kept for 60 seconds
 
 
 def _final(error: APIError) -> APIError:

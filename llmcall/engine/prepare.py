@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from marshal import dumps, loads
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.cassette import active_cassette, guards, open_cassettes
-from ..errors import CacheMissError, LLMCallError, ScopeError
+from ..errors import APIError, CacheMissError, LLMCallError, RateLimitError, RequestTimeoutError, ScopeError
 from ..notices import REFUSED, Failures, logger, process_failures, warn_once
 from ..requests.arguments import (
     UNKEYED,
@@ -23,22 +24,21 @@ from ..requests.keys import ANEW, identity, key_of, normalizer, sampled_key
 from ..scopes import here, standing
 from ..text import printable
 from ..types import Record, Request, record_of
-from .usage import Meter, count
+from .usage import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import ActiveCassette
-    from ..config.settings import Endpoint, Settings
-    from ..models.capabilities import Capabilities
-    from ..models.prices import Price
+    from ..config.settings import Settings
     from ..scopes import Draw
     from .limits import Pool
+    from .usage import Meter
 
 __all__ = [
-    "Client", "Options", "PreparedCall", "Resolved", "followed", "lookup", "missed", "note_refused", "prepare_chat",
-    "prepare_embeddings",
+    "Options", "PreparedCall", "Resolved", "RetryPolicy", "followed", "lookup", "missed", "note_refused",
+    "prepare_chat", "prepare_embeddings",
 ]  # fmt: skip
 
 ON_ERROR = ("raise", "none", "return")
@@ -130,6 +130,48 @@ def _checked(name: str, value: Any) -> Any:
     return value
 
 
+class RetryPolicy(NamedTuple):
+    """Hold how often and when a failed call is tried again.
+
+    :param max_attempts: attempts in all.
+    :param waiting_time: seconds before the second attempt.
+    :param factor: what each further wait is multiplied by.
+    :param max_waiting_time: seconds that no wait of our own exceeds.
+    :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
+    """
+
+    max_attempts: int = 5
+    waiting_time: float = 1.0
+    factor: float = 2.0
+    max_waiting_time: float = 60.0
+    deadline_at: float | None = None
+
+    @classmethod
+    def of(cls, options: Options, settings: Settings) -> RetryPolicy:
+        """Return that of a call; its deadline begins now."""
+        deadline = settings.deadline if options.deadline is None else options.deadline
+        factor = options.exponential_backoff_factor
+        return cls(
+            settings.retry_max_attempts if options.max_attempts is None else options.max_attempts,
+            settings.retry_waiting_time if options.waiting_time is None else options.waiting_time,
+            settings.retry_exponential_backoff_factor if factor is None else factor,
+            settings.retry_max_waiting_time,
+            None if deadline is None else time.monotonic() + deadline,
+        )
+
+    def time_left(self) -> float | None:
+        """Return the seconds until the deadline, or ``None`` where there is none."""
+        return None if self.deadline_at is None else self.deadline_at - time.monotonic()
+
+    def ended(self, error: APIError) -> bool:
+        """Return whether it was the caller's own deadline that ended a call, which others need not share."""
+        left = self.time_left()
+        if left is None:
+            return False
+        waits = isinstance(error, (RateLimitError, RequestTimeoutError)) and error.status_code is None
+        return left <= 0 or (error.attempts < self.max_attempts if error.retryable else waits)
+
+
 class Resolved(NamedTuple):
     """Hold what a client comes to under the present settings.
 
@@ -149,54 +191,10 @@ class Resolved(NamedTuple):
     memo: dict[bytes, _Undrawn] | None
 
 
-class Client(Protocol):
-    """What a call needs of the client that makes it."""
-
-    api_type: ClassVar[str]
-
-    @property
-    def resolved(self) -> Resolved:
-        """Return what the client comes to under the present settings."""
-
-    @property
-    def base_settings(self) -> Settings | None:
-        """Return the settings that it was given, or ``None``."""
-
-    def model_named(self, model: str | None) -> str:
-        """Return the name, after aliases, of the model that a call means by a name, or by none."""
-
-    def default_embedding_model(self) -> str:
-        """Return the model of an embeddings call that names none."""
-
-    def namespace(self, model: str) -> str:
-        """Return what keeps a model's records apart from those of other servers."""
-
-    def capabilities(self, model: str) -> Capabilities:
-        """Return what is known of a model."""
-
-    def hosts(self, model: str) -> set[str]:
-        """Return the hosts that serve a model."""
-
-    def host(self, endpoint: Endpoint) -> str:
-        """Return the host of an endpoint."""
-
-    def pool(self, model: str) -> Pool:
-        """Return the endpoints that serve a model."""
-
-    def transport_of(self, endpoint: Endpoint) -> Any:
-        """Return what speaks to an endpoint."""
-
-    def price(self, model: str, input_tokens: int = 0, endpoint: str | None = None) -> Price | None:
-        """Return what a model costs at an endpoint of that name, or at most at any."""
-
-    @property
-    def meter(self) -> Meter:
-        """Return what counts what its calls use."""
-
-
 class PreparedCall(NamedTuple):
     """Hold one call as its arguments describe it, before it is looked up or sent.
 
+    :param client: the :class:`~llmcall.LLMClient` that makes it.
     :param resolved: what the client comes to under the settings of the call.
     :param scope: its scope path; empty outside any.
     :param draw: what it takes of the scope's draws, to be given back where it fails; ``None`` outside any scope.
@@ -204,7 +202,7 @@ class PreparedCall(NamedTuple):
     :param parse: reads the answer as the type that ``response_format`` was.
     """
 
-    client: Client
+    client: Any
     resolved: Resolved
     request: Request
     options: Options
@@ -219,15 +217,19 @@ class PreparedCall(NamedTuple):
         return self.resolved.settings
 
     @property
-    def cache(self) -> ResponseCache | None:
-        """Return the disk cache, or ``None`` where the call goes past it."""
-        return None if self.options.cache is False else self.resolved.cache
+    def shared_by(self) -> ResponseCache | None:
+        """Return the disk cache whose users share the answer, ``None`` where it is not stored."""
+        goes_past = self.options.cache is False or self.resolved.settings.cache_mode == "off"
+        return None if goes_past else self.resolved.cache
 
-    @property
-    def storing_mode(self) -> str:
-        """Return how the disk cache stores: under a cassette that is written anew, in place of what is there."""
-        mode = self.settings.cache_mode
-        return "rewrite" if self.cassette and self.cassette.cassette.mode == "rewrite" and mode != "off" else mode
+    def store(self, record: Record) -> Record:
+        """Store a record in the disk cache, unless the call goes past it; return the one that counts."""
+        if self.options.cache is False:
+            return record
+        mode = self.resolved.settings.cache_mode
+        if self.cassette is not None and self.cassette.cassette.mode == "rewrite" and mode != "off":
+            mode = "rewrite"  # a cassette that is written anew does so to the disk cache too
+        return self.resolved.cache.store(record, mode=mode)
 
     def give_back(self) -> None:
         """Make the draw's number free again."""
@@ -326,7 +328,7 @@ class _Undrawn(NamedTuple):
 
 
 def prepare_chat(
-    client: Client, messages: Any, arguments: Mapping[str, Any], values: tuple[Any, ...] = ()
+    client: Any, messages: Any, arguments: Mapping[str, Any], values: tuple[Any, ...] = ()
 ) -> PreparedCall:
     """Return a chat call as its arguments describe it; inside a scope it takes a draw.
 
@@ -364,7 +366,7 @@ def prepare_chat(
     return PreparedCall(client, resolved, request, options, scope, drawn, cassette, parse)
 
 
-def _remembered(client: Client, resolved: Resolved, packed: bytes) -> _Undrawn | None:
+def _remembered(client: Any, resolved: Resolved, packed: bytes) -> _Undrawn | None:
     """Return a call made of a copy of its arguments, which nobody else changes, and remember it.
 
     ``None`` where there is something wrong with the copy: marshal takes what shares its memory, as NumPy's numbers do,
@@ -384,7 +386,7 @@ def _remembered(client: Client, resolved: Resolved, packed: bytes) -> _Undrawn |
 
 
 def _undrawn(
-    client: Client, resolved: Resolved, messages: Any, values: tuple[Any, ...], arguments: Mapping[str, Any]
+    client: Any, resolved: Resolved, messages: Any, values: tuple[Any, ...], arguments: Mapping[str, Any]
 ) -> _Undrawn:
     named = (*zip(ARGUMENTS, values, strict=False), *arguments.items())
     options, params = split_options({name: value for name, value in named if value is not None})
@@ -408,9 +410,7 @@ def _undrawn(
     return _Undrawn(request, identified, options, functools.partial(read, output_type=wanted, structured=True))
 
 
-def prepare_embeddings(
-    client: Client, text: Any, model: str | None, arguments: Mapping[str, Any]
-) -> list[PreparedCall]:
+def prepare_embeddings(client: Any, text: Any, model: str | None, arguments: Mapping[str, Any]) -> list[PreparedCall]:
     """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
 
     :raises TypeError: for a wrong argument.

@@ -115,16 +115,17 @@ def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], st
     :param messages: what :func:`check_messages` returned; not changed.
     :param normalize: what replaces the parts of a text that do not matter, or ``None``.
     """
-    return [_asked_message(message, normalize) for message in messages]
-
-
-def _asked_message(message: dict[str, Any], normalize: Callable[[str], str] | None) -> dict[str, Any]:
-    if normalize is None and len(message) == PLAIN_FIELDS and type(message.get("content")) is str:
-        return message
-    asked = {name: value for name, value in message.items() if value is not None}
-    if isinstance(asked.get("content"), list):
-        asked["content"] = [part if part["type"] == "text" else _digested(part) for part in asked["content"]]
-    return asked if normalize is None else _normalized(asked, normalize)
+    asked = []
+    for message in messages:
+        if normalize is not None or len(message) != PLAIN_FIELDS or type(message.get("content")) is not str:
+            message = {name: value for name, value in message.items() if value is not None}
+            parts = message.get("content")
+            if isinstance(parts, list):
+                message["content"] = [part if part["type"] == "text" else _digested(part) for part in parts]
+            if normalize is not None:
+                message = _normalized(message, normalize)
+        asked.append(message)
+    return asked
 
 
 def _normalized(value: Any, normalize: Callable[[str], str]) -> Any:

@@ -209,11 +209,11 @@ def test_each_byte_of_a_record(mode: str, tmp_path: Path) -> None:
 CUT_SHORT = """
 import os, sys
 from llmcall.testing import ScriptedClient
-client = ScriptedClient(lambda messages: "an answer " * 50, cache_mode="auto", cache_path=sys.argv[1])
+client = ScriptedClient(lambda messages: "an answer " * 2000, cache_mode="auto", cache_path=sys.argv[1])
 replies = [client.send_message(f"question {number}") for number in [*range(600), 5]]
 os.truncate(os.path.join(sys.argv[1], "cache.db"), 8192)
 replies += [client.send_message(f"question {number}") for number in range(600)]
-print({reply.content for reply in replies} == {"an answer " * 50})
+print({reply.content for reply in replies} == {"an answer " * 2000})
 """
 
 

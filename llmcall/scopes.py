@@ -416,7 +416,9 @@ def here() -> Active | None:
     :raises ScopeError: in a thread or worker process without a scope while one is open elsewhere, and where a generator
         left it open.
     """
-    active = current()
+    active = _current.get()
+    if active is None or active.process is not _this_process:
+        active = _process[0] if _process else _roots[0] if _roots else _root()
     if active is None:
         if _open and threading.get_ident() not in tuple(_open.values()):
             raise ScopeError(IN_A_THREAD)

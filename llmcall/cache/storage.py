@@ -187,10 +187,6 @@ class _Unpickler(pickle.Unpickler):
         """Refuse: plain data names no class."""
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is no plain data")
 
-    def persistent_load(self, identifier: Any) -> NoReturn:
-        """Refuse: plain data refers to nothing outside."""
-        raise pickle.UnpicklingError("it refers to an object outside")
-
 
 def _dumps(value: Any) -> bytes:
     file = BytesIO()
@@ -226,10 +222,9 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     :param packed: the bytes; ``None`` are none.
     :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a record of plain data.
     """
-    body = memoryview(packed or b"")[:-CHECKSUM_BYTES]
-    if not packed or packed[-CHECKSUM_BYTES:] != _checksum(cache_key, body):
+    if not packed or packed[-CHECKSUM_BYTES:] != _checksum(cache_key, packed[:-CHECKSUM_BYTES]):
         raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}")
-    fields = _loads(cache_key, body)
+    fields = _loads(cache_key, packed)
     if type(fields) is not tuple or tuple(map(type, fields)) not in SHAPES or fields[0] != LAYOUT:
         raise _unreadable(cache_key, "it holds something else than a record")
     _, kind, sample, cost, api_type, host, version, response, request = fields
@@ -244,9 +239,10 @@ def _request(cache_key: str, packed: bytes) -> dict[str, Any]:
     return request
 
 
-def _loads(cache_key: str, body: bytes | memoryview) -> Any:
+def _loads(cache_key: str, packed: bytes) -> Any:
+    """Return what was pickled; what stands behind it, as the checksum of a record, is not read."""
     try:
-        return _Unpickler(BytesIO(body)).load()
+        return _Unpickler(BytesIO(packed)).load()
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
 
@@ -255,6 +251,6 @@ def _unreadable(cache_key: str, why: object) -> CacheCorruptError:
     return CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {why}; {REMEDY}")
 
 
-def _checksum(cache_key: str, body: bytes | memoryview) -> bytes:
+def _checksum(cache_key: str, body: bytes) -> bytes:
     """Return a checksum of a record's bytes, bound to its key."""
     return crc32(body, crc32(cache_key.encode("utf-8", "replace"))).to_bytes(CHECKSUM_BYTES, "little")

@@ -9,7 +9,7 @@ from ..cache.cache import shared_cache
 from ..config import resolve as config
 from ..config.settings import Endpoint
 from ..config.values import without_password
-from ..engine.prepare import Resolved, lookup, prepare_chat, prepare_embeddings
+from ..engine.prepare import Memo, Resolved, lookup, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter, count
 from ..errors import APIError, CacheCorruptError, ConfigError, short_traceback, shorten
 from ..forks import after_fork_in_child
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..models.capabilities import Capabilities
     from ..models.prices import Price
     from ..models.tokens import TokenCount
-    from ..types import Record, Request, Transport
+    from ..types import Request, Transport
     from .streams import AsyncStream, Stream
 
 __all__ = ["LLMClient"]
@@ -101,7 +101,7 @@ class LLMClient:
         ours = (LLMClient.model_named, LLMClient.default_model, LLMClient.namespace)
         by_settings = (kind.model_named, kind.default_model, kind.namespace) == ours
         cache, defaults = shared_cache(settings.cache_path), configured_parameters(settings)
-        return Resolved(generation, settings, cache, {}, {}, defaults, {} if by_settings else None)
+        return Resolved(generation, settings, cache, {}, {}, defaults, Memo({}, set(), {}) if by_settings else None)
 
     @property
     def settings(self) -> Settings:
@@ -288,7 +288,7 @@ class LLMClient:
             call = prepare_chat(self, current_messages, params, values)
             call, record = lookup(call)
             if record is not None:
-                return self._hit(record, call)  # type: ignore[no-any-return]
+                return self._reply(Outcome(record), call, replayed=True)  # type: ignore[no-any-return]
             from ..engine.call import answer
             from ..engine.drivers import drive
 
@@ -346,7 +346,7 @@ class LLMClient:
 
                 for piece in text_pieces(record.response):
                     yield Emit(piece)
-            return self._hit(record, call)
+            return self._reply(Outcome(record), call, replayed=True)
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             if begun is not None and _is_left(error):
                 failures.leave(begun)
@@ -354,17 +354,16 @@ class LLMClient:
         finally:
             failures.end(begun)
 
-    def _hit(self, record: Record, call: PreparedCall) -> Any:
-        """Count a recorded answer, and return its reply."""
-        count(self.meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
-        if not call.scope:
-            note_served(call.request)
-        return self._reply(Outcome(record), call)
+    def _reply(self, outcome: Outcome, call: PreparedCall, *, replayed: bool = False) -> Any:
+        """Return what the caller wants of an answer: a reply, or what its ``response_format`` reads it as.
 
-    @staticmethod
-    def _reply(outcome: Outcome, call: PreparedCall) -> Any:
-        """Return what the caller wants of an answer: a reply, or what its ``response_format`` reads it as."""
+        :param replayed: whether it was recorded, and is still to be counted.
+        """
         record = outcome.record
+        if replayed:
+            count(self.meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
+            if not call.scope:
+                note_served(call.request)
         if call.draw is not None:
             call.draw.end(record)
         try:

@@ -51,6 +51,8 @@ ARGUMENTS = (
 PLAIN = 2  # the version of marshal's format in which equal data are equal bytes, whoever else refers to them
 MEMO_BYTES = 8 * 2**20  # of the calls that a client remembers: their arguments, packed, and the prepared call
 PREPARED_BYTES = 1_500  # of a prepared call, beside its texts, which the packed arguments hold as well
+MOST_SEEN = 10_000  # calls of which is known that they were made once
+MOST_FORMS = 100
 MOST_POINTERS = 100  # that lead to one another; no list of fallbacks is so long
 
 
@@ -179,7 +181,7 @@ class Resolved(NamedTuple):
     :param pools: by model, each made at its first call.
     :param hosts: that serve a model, by model.
     :param defaults: the parameters that the settings give a default to.
-    :param memo: chat calls without their draws, by their arguments; ``None`` where those do not decide alone.
+    :param memo: what is remembered of chat calls; ``None`` where settings and arguments do not decide alone.
     """
 
     generation: int
@@ -188,7 +190,7 @@ class Resolved(NamedTuple):
     pools: dict[str, Pool]
     hosts: dict[str, set[str]]
     defaults: dict[str, Any]
-    memo: dict[bytes, _Undrawn] | None
+    memo: Memo | None
 
 
 class PreparedCall(NamedTuple):
@@ -314,6 +316,24 @@ class PreparedCall(NamedTuple):
         return process_failures if self.settings.cache_mode != "off" else Failures()
 
 
+class _Form(NamedTuple):
+    """Hold what the arguments of chat calls come to beside their messages.
+
+    :param asked: what of them enters the key.
+    :param given: the parameters that are sent.
+    :param expected: as of :class:`llmcall.types.Request`.
+    """
+
+    model: str
+    options: Options
+    asked: dict[str, Any]
+    given: dict[str, Any]
+    headers: dict[str, str]
+    normalize: Callable[[str], str] | None
+    expected: Any
+    parse: Callable[[str], Any] | None
+
+
 class _Undrawn(NamedTuple):
     """Hold a chat call before it takes its draw.
 
@@ -323,8 +343,20 @@ class _Undrawn(NamedTuple):
 
     request: Request
     identified: Any
-    options: Options
-    parse: Callable[[str], Any] | None
+    form: _Form
+
+
+class Memo(NamedTuple):
+    """Hold what a client remembers of its chat calls, by their arguments as marshal packs them.
+
+    :param forms: by the arguments beside the messages.
+    :param seen: hashes of the calls that were made once.
+    :param calls: those that were made again.
+    """
+
+    forms: dict[bytes, _Form]
+    seen: set[int]
+    calls: dict[bytes, _Undrawn]
 
 
 def prepare_chat(
@@ -345,69 +377,97 @@ def prepare_chat(
     if resolved.memo is not None:
         try:
             packed = dumps((messages, values, arguments), PLAIN)  # type: ignore[arg-type]
-            undrawn = resolved.memo.get(packed) or _remembered(client, resolved, packed)
+            undrawn = resolved.memo.calls.get(packed) or _remembered(client, resolved, resolved.memo, packed)
         except (ValueError, RecursionError):  # not plain data
             pass
-    request, identified, options, parse = undrawn or _undrawn(client, resolved, messages, values, arguments)
+    request, identified, form = undrawn or _undrawn(client, resolved, messages, values, arguments)
     try:
         active = here()
     except ScopeError as error:
         note_refused(request, request.model, client.meter, error)
         raise
     scope, drawn = "" if active is None else active.path, None
-    if options.sample is not None:
-        sample = f"{scope}#{options.sample}"
+    if form.options.sample is not None:
+        sample = f"{scope}#{form.options.sample}"
     elif active is not None:
         drawn = active.draw(identified)
         sample = drawn.sample
     else:
-        return PreparedCall(client, resolved, request, options, "", None, cassette, parse)
+        return PreparedCall(client, resolved, request, form.options, "", None, cassette, form.parse)
     request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
-    return PreparedCall(client, resolved, request, options, scope, drawn, cassette, parse)
+    return PreparedCall(client, resolved, request, form.options, scope, drawn, cassette, form.parse)
 
 
-def _remembered(client: Any, resolved: Resolved, packed: bytes) -> _Undrawn | None:
+def _remembered(client: Any, resolved: Resolved, memo: Memo, packed: bytes) -> _Undrawn | None:
     """Return a call made of a copy of its arguments, which nobody else changes, and remember it.
 
-    ``None`` where there is something wrong with the copy: marshal takes what shares its memory, as NumPy's numbers do,
-    for bytes.
+    ``None`` where it is made for the first time, since most are made once, and where there is something wrong with the
+    copy: marshal takes what shares its memory, as NumPy's numbers do, for bytes.
     """
-    memo = resolved.memo
-    assert memo is not None
+    seen = hash(packed)
+    if seen not in memo.seen:
+        if len(memo.seen) >= MOST_SEEN:
+            memo.seen.clear()
+        memo.seen.add(seen)
+        return None
     try:
         undrawn = _undrawn(client, resolved, *loads(packed))
     except (TypeError, ValueError):
         return None
     if len(packed) <= MEMO_BYTES // 64:
-        if len(memo) * (2 * len(packed) + PREPARED_BYTES) > MEMO_BYTES:  # where calls are about alike
-            memo.clear()
-        memo[packed] = undrawn
+        if len(memo.calls) * (2 * len(packed) + PREPARED_BYTES) > MEMO_BYTES:  # where calls are about alike
+            memo.calls.clear()
+        memo.calls[packed] = undrawn
     return undrawn
 
 
 def _undrawn(
     client: Any, resolved: Resolved, messages: Any, values: tuple[Any, ...], arguments: Mapping[str, Any]
 ) -> _Undrawn:
+    form = _form(client, resolved, values, arguments)
+    checked = check_messages(messages, dedent=form.options.dedent_messages)
+    asked = {**form.asked, "messages": asked_messages(checked, form.normalize)}
+    body = {"model": form.model, "messages": checked, **form.given}
+    identified = identity("chat", asked)
+    key = sampled_key(identified, None)
+    return _Undrawn(Request("chat", form.model, asked, body, form.headers, None, key, form.expected), identified, form)
+
+
+def _form(client: Any, resolved: Resolved, values: tuple[Any, ...], arguments: Mapping[str, Any]) -> _Form:
+    """Return the form of a call; where its arguments are plain data, it is made of a copy of them, and remembered."""
+    if resolved.memo is not None:
+        forms = resolved.memo.forms
+        try:
+            packed = dumps((values, arguments), PLAIN)  # type: ignore[arg-type]
+            form = forms.get(packed)
+            if form is None:
+                form = _new_form(client, resolved, *loads(packed))
+                if len(forms) >= MOST_FORMS:
+                    forms.clear()
+                forms[packed] = form
+            return form
+        except (TypeError, ValueError, RecursionError):
+            pass  # not plain data, or wrong: the arguments themselves say what is
+    return _new_form(client, resolved, values, arguments)
+
+
+def _new_form(client: Any, resolved: Resolved, values: tuple[Any, ...], arguments: Mapping[str, Any]) -> _Form:
     named = (*zip(ARGUMENTS, values, strict=False), *arguments.items())
     options, params = split_options({name: value for name, value in named if value is not None})
     model = client.model_named(params.pop("model", None))
     check_names(params)
-    normalize = normalizer(resolved.settings.cache_normalize)
-    checked = check_messages(messages, dedent=options.dedent_messages)
     given = {**resolved.defaults, **given_parameters(params)} if params else resolved.defaults.copy()
     headers = given.pop("extra_headers", {})
-    asked = {"model": model, **asked_parameters(given), "messages": asked_messages(checked, normalize)}
+    asked = {"model": model, **asked_parameters(given)}
     if namespace := client.namespace(model):
         asked["namespace"] = namespace
-    identified = identity("chat", asked)
-    wanted = params.get("response_format")
-    body, key = {"model": model, "messages": checked, **given}, sampled_key(identified, None)
-    request = Request("chat", model, asked, body, headers, None, key, expected_answer(wanted))
-    if wanted is None or isinstance(wanted, dict):
-        return _Undrawn(request, identified, options, None)
-    from ..outputs import read
+    wanted, parse = params.get("response_format"), None
+    if wanted is not None and not isinstance(wanted, dict):
+        from ..outputs import read
 
-    return _Undrawn(request, identified, options, functools.partial(read, output_type=wanted, structured=True))
+        parse = functools.partial(read, output_type=wanted, structured=True)
+    normalize = normalizer(resolved.settings.cache_normalize)
+    return _Form(model, options, asked, given, headers, normalize, expected_answer(wanted), parse)
 
 
 def prepare_embeddings(client: Any, text: Any, model: str | None, arguments: Mapping[str, Any]) -> list[PreparedCall]:

@@ -14,18 +14,17 @@ __all__ = ["OUTSIDE", "brief", "check_unicode", "counted", "printable", "visible
 OUTSIDE = "outside any scope"
 # Controls, what turns the direction of text, what is not seen at all, and lone surrogates; line ends and tabs stay,
 # and joiners, which scripts and emoji need.
-_HIDDEN = re.compile(
+_HIDDEN = (  # compiled when a text is shown
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_SPACE = re.compile(r"\s+")
 
 
 def visible(text: str) -> str:
     """Return a text in which what a terminal would obey, or would not show, is escaped; line ends and tabs stay."""
     if text.isprintable():
         return text
-    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return re.sub(_HIDDEN, lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def printable(text: str) -> str:
@@ -39,12 +38,12 @@ def visible_json(data: Any, default: Callable[[Any], Any] | None = None) -> str:
     :param default: what JSON has no form for is replaced by what this returns.
     """
     text = json.dumps(data, indent=2, ensure_ascii=False, default=default)
-    return _HIDDEN.sub(lambda match: json.dumps(match[0])[1:-1], text)
+    return re.sub(_HIDDEN, lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def brief(text: str, limit: int) -> str:
     """Return a text on one line, cut where it is longer than so many characters."""
-    flat = _SPACE.sub(" ", text[: 4 * limit]).strip()
+    flat = re.sub(r"\s+", " ", text[: 4 * limit]).strip()
     return flat if len(flat) <= limit and len(text) <= 4 * limit else flat[: limit - 1].rstrip() + "…"
 
 

@@ -10,20 +10,16 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
 from ..cache.storage import pack, unpack
 from ..config import resolve as config
 from ..errors import CacheError, ConfigError, short_traceback
-from ..files import alone
 from ..forks import after_fork_in_child, at_exit
 from ..notices import LEFT, Failures, warn_once
 from ..text import brief, counted
 from ..types import Request
-from . import format
-from .format import NAMESPACES, header_differences, header_of, layer_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -82,6 +78,8 @@ class Cassette:
     def __init__(self, path: str | os.PathLike[str], mode: str = "once", *, write: bool = True) -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; a cassette's is one of {', '.join(MODES)}")
+        from pathlib import Path  # costs 4 ms, and a call without a cassette imports this module
+
         self.path = Path(path)
         self.mode = mode
         self.write_at_end = write
@@ -159,10 +157,12 @@ class Cassette:
     def _start(self, file: str) -> None:
         if any(each.file == file and each.is_mine() for each in tuple(open_cassettes)):
             raise CacheError(f"{self.path} is open already in this process; use one cassette for both, or two files")
+        from .format import NAMESPACES, Lines, header_of, layer_of
+
         self._begin(file)
         content = _content(file)
         if content and self.mode != "rewrite":
-            self.stored = format.Lines(content, file)
+            self.stored = Lines(content, file)
             self._header = self.stored.settings
             self.namespaces = self._header.get(NAMESPACES, {})
             self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
@@ -200,6 +200,9 @@ class Cassette:
 
     def _write(self, *, complete: bool) -> None:
         """Write the file, whole or not at all."""
+        from ..files import alone
+        from .format import write
+
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
         records = self.all_records()
         if not self.is_complete:  # one order for what both recordings hold; what was not used stands at the end
@@ -211,7 +214,7 @@ class Cassette:
                     "overwritten. The answers are in the disk cache: record again, one process at a time"
                 )
             allow = config.settings().cassette_allow
-            format.write(self.file, self._header, records, allow=allow, complete=complete)
+            write(self.file, self._header, records, allow=allow, complete=complete)
             self._hash = hashlib.sha256(_content(self.file))
 
     def _write_on(self, record: Record) -> None:
@@ -219,7 +222,9 @@ class Cassette:
         with self._lock:
             if self._writer is None:
                 self._write(complete=False)
-                self._writer = format.Writer(config.settings().cassette_allow)
+                from .format import Writer
+
+                self._writer = Writer(config.settings().cassette_allow)
                 return
             lines = "".join(self._writer.lines(record)).encode()
             with open(self.file, "ab", buffering=0) as file:
@@ -272,6 +277,8 @@ class Cassette:
         asking = None if base is None else id(base), config.layers.generation
         if asking in self._agreed:
             return
+        from .format import header_differences, header_of
+
         header = header_of(base, namespaces=header_namespaces())
         with self._lock:
             if not self._agreed and self.stored is None:
@@ -387,9 +394,11 @@ class Cassette:
 
     def _read(self) -> list[Record]:
         """Return its records; where it was not opened, those of the file."""
+        from .format import read
+
         if self._depth or self.recorded:
             return self.all_records()
-        return format.read(self.path).records() if self.path.exists() else []
+        return read(self.path).records() if self.path.exists() else []
 
     # The decorator
 

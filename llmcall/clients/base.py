@@ -13,7 +13,6 @@ from ..engine.prepare import Memo, Resolved, lookup, prepare_chat, prepare_embed
 from ..engine.usage import Meter, count
 from ..errors import APIError, CacheCorruptError, ConfigError, short_traceback, shorten
 from ..forks import after_fork_in_child
-from ..models.capabilities import capabilities, resolve
 from ..notices import FAILED, LEFT, how_often, logger
 from ..requests.arguments import configured_parameters
 from ..scopes import note_served
@@ -137,10 +136,14 @@ class LLMClient:
             raise TypeError(f"model is {name!r}; it must be a string")
         if not settings.aliases:
             return name
+        from ..models.capabilities import resolve
+
         return resolve(name, settings.aliases)
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model."""
+        from ..models.capabilities import capabilities
+
         return capabilities(model, self.settings.models)
 
     def endpoints(self, model: str) -> list[Endpoint]:

@@ -41,7 +41,7 @@ _MONTH = (
 # What each named normalizer takes out of a text, and leaves its name in its place. A date in words or with slashes
 # counts where it has its year: "May 3 people enter?" has none.
 NORMALIZERS = {
-    "times": re.compile(
+    "times": (
         rf"\b(?:\d{{4}}-\d{{2}}-\d{{2}}|{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_YEAR}"
         rf"|{_WEEKDAY}{_DAY}(?: of|\.)? {_MONTH},? {_YEAR}"
         rf"|\d{{1,2}}(?P<mark>[/.])\d{{1,2}}(?P=mark){_YEAR}|{_YEAR}/\d{{1,2}}/\d{{1,2}})"
@@ -49,9 +49,9 @@ NORMALIZERS = {
         rf"|\b{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_CLOCK}(?: [A-Z]{{3,5}})? {_YEAR}"  # strftime("%c")
         rf"|\b{_CLOCK}"
     ),
-    "uuids": re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
-    "addresses": re.compile(r"\b0x[0-9a-fA-F]{4,16}\b"),
-    "temporary_paths": re.compile(
+    "uuids": r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b",
+    "addresses": r"\b0x[0-9a-fA-F]{4,16}\b",
+    "temporary_paths": (
         r"(?:/private)?(?:/var/folders/[^/\s]+/[^/\s]+/T|/var/tmp|/tmp|[A-Za-z]:\\[^\s\"']{0,260}?\\Temp)[/\\][^\s\"',;)\]}]+"
     ),
 }
@@ -102,7 +102,7 @@ def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
     """
     if not names:
         return None
-    patterns = [(NORMALIZERS.get(name) or re.compile(name), name if name in NORMALIZERS else "…") for name in names]
+    patterns = [(re.compile(NORMALIZERS.get(name, name)), name if name in NORMALIZERS else "…") for name in names]
 
     def normalize(text: str) -> str:
         """Replace each match by its name."""

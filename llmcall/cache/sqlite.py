@@ -95,9 +95,13 @@ class SqliteStorage:
 
         :raises CacheCorruptError: where the database is damaged.
         """
-        for value, stored_at in self._read(FIND, key):
-            return value, stored_at
-        return None
+        with _reading:
+            try:
+                reader = self._open.get("reader") or self._open_reader()
+                found = reader.execute(FIND, (key,)).fetchall() if reader else ()
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes a damaged name
+                raise self._damaged(error) from error
+        return found[0] if found else None
 
     def page(self, after: int, size: int) -> list[Row]:
         """Return the next rows after a place, which is SQLite's number of a row; at most ``size``."""

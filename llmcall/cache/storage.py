@@ -204,7 +204,8 @@ def pack(record: Record) -> bytes:
         body = _body(fields)
     except (_NotPlain, RecursionError):
         body = _body({name: plain(value, name) for name, value in fields.items()})
-    return body + _checksum(record.cache_key, body)
+    checksum = crc32(body, crc32(record.cache_key.encode("utf-8", "replace")))
+    return body + checksum.to_bytes(CHECKSUM_BYTES, "little")
 
 
 def _body(fields: dict[str, Any]) -> bytes:
@@ -222,9 +223,13 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     :param packed: the bytes; ``None`` are none.
     :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a record of plain data.
     """
-    if not packed or packed[-CHECKSUM_BYTES:] != _checksum(cache_key, packed[:-CHECKSUM_BYTES]):
+    checksum = crc32((packed or b"")[:-CHECKSUM_BYTES], crc32(cache_key.encode("utf-8", "replace")))
+    if not packed or packed[-CHECKSUM_BYTES:] != checksum.to_bytes(CHECKSUM_BYTES, "little"):
         raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}")
-    fields = _loads(cache_key, packed)
+    try:
+        fields = _Unpickler(BytesIO(packed)).load()  # which ends before the checksum
+    except UNREADABLE as error:
+        raise _unreadable(cache_key, error) from error
     if type(fields) is not tuple or tuple(map(type, fields)) not in SHAPES or fields[0] != LAYOUT:
         raise _unreadable(cache_key, "it holds something else than a record")
     _, kind, sample, cost, api_type, host, version, response, request = fields
@@ -233,24 +238,14 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
 
 
 def _request(cache_key: str, packed: bytes) -> dict[str, Any]:
-    request = _loads(cache_key, packed)
+    try:
+        request = _Unpickler(BytesIO(packed)).load()
+    except UNREADABLE as error:
+        raise _unreadable(cache_key, error) from error
     if type(request) is not dict:
         raise _unreadable(cache_key, "its request is none")
     return request
 
 
-def _loads(cache_key: str, packed: bytes) -> Any:
-    """Return what was pickled; what stands behind it, as the checksum of a record, is not read."""
-    try:
-        return _Unpickler(BytesIO(packed)).load()
-    except UNREADABLE as error:
-        raise _unreadable(cache_key, error) from error
-
-
 def _unreadable(cache_key: str, why: object) -> CacheCorruptError:
     return CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {why}; {REMEDY}")
-
-
-def _checksum(cache_key: str, body: bytes) -> bytes:
-    """Return a checksum of a record's bytes, bound to its key."""
-    return crc32(body, crc32(cache_key.encode("utf-8", "replace"))).to_bytes(CHECKSUM_BYTES, "little")

@@ -38,9 +38,10 @@ class Metered(ScriptedClient):
     """Answer from a script, reporting the tokens that each answer names: ``(text, prompt, output)``."""
 
     def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-        text, prompt, output = self._next(request)
-        choices = [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]
-        return {"model": "m", "choices": choices, "usage": {"prompt_tokens": prompt, "completion_tokens": output}}
+        response = super().send(request, timeout)
+        message = response["choices"][0]["message"]
+        message["content"], prompt, output = json.loads(message["content"])
+        return {**response, "usage": {"prompt_tokens": prompt, "completion_tokens": output}}
 
 
 def metered(prompt: int, output: int, **settings: Any) -> Metered:

@@ -71,10 +71,10 @@ FAILED = "failed for good"
 LEFT = "ended before the whole answer had come"
 REFUSED = "had no leave to ask, or no scope"
 SENTENCES = {
-    FAILED: "A failure is not recorded, so a {replay} will not go as this run did: mend the cause and run it again, "
-    "and only what is missing is asked",
+    FAILED: "A failure is not recorded, so a {replay} will not go as this run did: mend the cause and {again}, and "
+    "only what is missing is asked",
     LEFT: "What was not received is not recorded, so a {replay} may not go as this run did: read each answer to its "
-    "end, or run again to go on",
+    "end and cancel no call, or {again}, and only what is missing is asked",
     REFUSED: "Where the program caught the error it went on without an answer, and did less than it seems",
 }
 NAMED = 5  # scopes that a warning lists
@@ -141,10 +141,11 @@ class Failures:
         with self._lock:
             return {why: sum(scopes.values()) for why, scopes in self._found.items()}
 
-    def warn(self, replay: str) -> None:
+    def warn(self, replay: str, again: str = "run it again") -> None:
         """Log one warning for each reason that there was, and begin anew.
 
         :param replay: what will not go as this run did.
+        :param again: how what is missing is recorded.
         """
         self.leave_all()
         for why, scopes, first in self.take():
@@ -153,7 +154,8 @@ class Failures:
 
             logging.getLogger("llmcall").warning(
                 "%s %s (%s; the first: %s). %s",
-                counted(count, "call"), why, _listed(scopes.items()), first, SENTENCES[why].format(replay=replay),
+                counted(count, "call"), why, _listed(scopes.items()), first,
+                SENTENCES[why].format(replay=replay, again=again),
             )  # fmt: skip
 
     def forget(self, why: str | None = None) -> None:

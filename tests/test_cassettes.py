@@ -287,8 +287,8 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
     assert warnings(caplog) == [
         "3 calls failed for good (1 outside any scope, 1 in scope 'lisa', 1 in scope 'oscar'; the first: chat request "
         "to gpt-4o-mini: ContentFilterError. Change the prompt, or the provider's filter). A failure is not recorded, "
-        "so a replay of the cassette tape.jsonl will not go as this run did: mend the cause and run it again, and only "
-        "what is missing is asked"
+        "so a replay of the cassette tape.jsonl will not go as this run did: mend the cause and record it "
+        "again with the mode 'new', and only what is missing is asked"
     ]
     with cassette(PATH, mode="new"):
         said(ScriptedClient(["yes"]), "b")

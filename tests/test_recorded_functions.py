@@ -226,8 +226,8 @@ def test_an_exception_is_not_recorded_and_gives_its_draw_back(caplog: pytest.Log
     assert samples() == ["a#0"]
     assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [
         "1 call failed for good (1 in scope 'a'; the first: unsteady: ZeroDivisionError). A failure is not recorded, "
-        "so a replay of the cassette c.jsonl will not go as this run did: mend the cause and run it again, and only "
-        "what is missing is asked"
+        "so a replay of the cassette c.jsonl will not go as this run did: mend the cause and record it "
+        "again with the mode 'new', and only what is missing is asked"
     ]
 
 

@@ -189,7 +189,7 @@ class Cassette:
             if self.is_mine():
                 if isinstance(self._error, KeyboardInterrupt):
                     self.failures.forget(LEFT)  # whoever stopped them knows
-                self.failures.warn(f"replay of the cassette {self.path}")
+                self.failures.warn(f"replay of the cassette {self.path}", "record it again with the mode 'new'")
                 if self.write_at_end and self._is_changed():
                     self._write(complete=self._error is None)
 

@@ -20,6 +20,7 @@ from .errors import APIError, LLMCallError, ScopeError, short_traceback
 from .notices import LEFT, process_failures
 from .requests.keys import identity, map_leaves, normalizer, plain, sampled_key
 from .scopes import Scope, here
+from .text import printable
 from .types import Outcome, Request, record_of
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _prepared(
     try:
         active = here()
     except ScopeError as error:
-        note_refused(Request(kind, "", asked, {}, {}, None, sampled_key(identified, None)), name, Meter(), error)
+        note_refused(f"{kind} call of {printable(name)}", name, Meter(), error)
         raise
     drawn = None if active is None else active.draw(identified)
     sample = None if drawn is None else drawn.sample

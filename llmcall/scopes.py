@@ -548,10 +548,11 @@ def _generator_above(frame: FrameType | None) -> _Generator | None:
     """Return the generator whose ``yield`` leaves a scope open that is entered here, or in what it calls, or ``None``.
 
     One that a context manager runs is not: its scope is open for the block of the context manager, so it is asked of
-    the function in which that block stands. Nor is a fixture, whose scope is open for a test.
+    the function in which that block stands. Nor is a fixture, whose scope is open for a test, nor a generator
+    expression, which nobody steps by hand.
     """
     while frame is not None:
-        if frame.f_code.co_flags & GENERATORS:
+        if frame.f_code.co_flags & GENERATORS and frame.f_code.co_name != "<genexpr>":
             runner = frame.f_back
             while runner is not None and runner.f_code.co_flags & GENERATORS:  # yield from
                 runner = runner.f_back

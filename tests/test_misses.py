@@ -396,7 +396,11 @@ from llmcall.testing import ScriptedClient
 client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
 @llmcall.recorded
 def price_of(item): return 3
-ask = price_of if sys.argv[2] == "function" else client.send_message
+ask = {
+    "function": price_of,
+    "map": lambda question: llmcall.map(client.send_message, [question]),
+    "chat": client.send_message,
+}[sys.argv[2]]
 def act():
     try:
         ask("Buy bread?")
@@ -422,7 +426,7 @@ else:
     "process",
     ["own", pytest.param("forked", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"))],
 )
-@pytest.mark.parametrize("kind", ["chat", "function"])
+@pytest.mark.parametrize("kind", ["chat", "function", "map"])
 def test_swallowed_refusals_are_told(process: str, kind: str, tmp_path: Path) -> None:
     """A program that catches the errors of its threads is told at its end how many calls were refused."""
     done = subprocess.run(

@@ -427,6 +427,9 @@ def test_a_generator_run_to_its_end_is_right() -> None:
             yield from inner()
 
     assert list(outer()) == ["outer/inner#0", "outer/inner#1"]
+    with ExitStack() as stack:
+        assert len(tuple(stack.enter_context(scope(name)) for name in "ab")) == 2
+        assert sample() == "a/b#0"
     assert sample() is None
 
 

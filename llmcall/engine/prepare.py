@@ -384,7 +384,7 @@ def prepare_chat(
     try:
         active = here()
     except ScopeError as error:
-        note_refused(request, request.model, client.meter, error)
+        note_refused(_words(request, request.model), request.model, client.meter, error)
         raise
     scope, drawn = "" if active is None else active.path, None
     if form.options.sample is not None:
@@ -569,6 +569,8 @@ def missed(
     """Return the error of a request that is not recorded and may not be asked, noted as :func:`note_refused` does.
 
     Where another was missed before in this process, it says so: what a program swallowed may have led to this one.
+
+    :param name: the model's or the function's.
     """
     from ..cassettes import misses
 
@@ -578,17 +580,21 @@ def missed(
         error.first = _first_miss[0]
     else:
         _first_miss.append(error.args[0])
-    note_refused(request, name, meter, error)
+    note_refused(_words(request, name), name, meter, error)
     return error
 
 
-def note_refused(request: Request, name: str, meter: Meter, error: LLMCallError) -> None:
-    """Log a call that had no leave, count it, and note it for the end of the run: a program may swallow the error.
-
-    :param name: the model's or the function's.
-    """
+def _words(request: Request, name: str) -> str:
     verb, preposition = ("request", "to") if request.model else ("call", "of")
-    what = f"{request.kind} {verb} {request.cache_key[:12]} {preposition} {printable(name)}"
+    return f"{request.kind} {verb} {request.cache_key[:12]} {preposition} {printable(name)}"
+
+
+def note_refused(what: str, name: str, meter: Meter, error: LLMCallError) -> None:
+    """Log what had no leave, count it, and note it for the end of the run: a program may swallow the error.
+
+    :param what: the call in words.
+    :param name: of the model or function, by which it is counted.
+    """
     logger().error("%s refused: %s: %s", what, type(error).__name__, error.args[0])
     count(meter, name, standing(), {"errors": 1})
     process_failures.add(standing(), f"{what}: {type(error).__name__}", REFUSED)

@@ -21,6 +21,7 @@ from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..engine import usage as metering
 from ..engine.drivers import Stop, current_stop
+from ..engine.prepare import note_refused
 from ..errors import (
     BudgetExceededError,
     CacheCorruptError,
@@ -247,7 +248,11 @@ def _positions(
 @contextmanager
 def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[_Run]:
     """Prepare a run, and clear up after it. The garbage collector may end it, in any thread: nothing is waited for."""
-    active = context.run(_active, options)
+    try:
+        active = context.run(_active, options)
+    except ScopeError as error:
+        note_refused("a map", "llmcall.map", metering.Meter(), error)
+        raise
     cassette = context.run(cassettes.current_cassette)
     stop = Stop(context.run(current_stop))
     is_own = options.scope_is_new and active is not None and "/" not in active.path  # nobody comes back to it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pydoc
 import re
 import shutil
 from collections.abc import Iterator
@@ -116,6 +117,7 @@ def test_the_reference_is_complete() -> None:
     shown = SHOWN.findall(pages)
     options = {name.removeprefix("llmcall."): set(re.findall(r"\w+", text)) for name, text in shown}
     assert len(options) == len(shown)
+    assert all(pydoc.locate(f"llmcall.{name.removesuffix('()')}") for name in options)
     [of_aio] = re.findall(r"automodule:: llmcall\.aio\n   :members: (.*)", pages)
     assert of_aio.split(", ") == llmcall.aio.__all__
     classes = {name.removesuffix("()").rpartition(".")[2] for name in options} | {"Any", "Iterator", "None"}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from .cache.cache import shared_cache
 from .cassettes.cassette import active_cassette, function_scope, guards
-from .cassettes.format import ordered
 from .config import resolve as config
 from .engine.call import repeated
 from .engine.drivers import Do, Send, adrive, drive, look
@@ -18,7 +17,7 @@ from .engine.single_flight import share
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
 from .notices import LEFT, process_failures
-from .requests.keys import identity, map_leaves, normalizer, plain, sampled_key
+from .requests.keys import identity, map_leaves, normalizer, ordered, plain, sampled_key
 from .scopes import Scope, here
 from .text import printable
 from .types import Outcome, Request, record_of

@@ -51,6 +51,7 @@ def check_chat(response: Any) -> None:
     :raises EmptyAnswerError: where there is neither text nor a tool call.
     """
     choices = _list_in(response, "choices")
+    is_filtered = is_answered = False
     for choice in choices:
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
@@ -60,10 +61,11 @@ def check_chat(response: Any) -> None:
         # OpenRouter reports a provider that failed halfway like this, with the half that came.
         if choice.get("finish_reason") == "error" or choice.get("error"):
             _refuse(ServiceError, f"the answer broke off: {_brief(choice.get('error') or choice)}", response)
-    if any(choice.get("finish_reason") == "content_filter" for choice in choices):
+        is_filtered = is_filtered or choice.get("finish_reason") == "content_filter"
+        is_answered = is_answered or bool(text_of(message.get("content"))) or any(map(message.get, ANSWERS))
+    if is_filtered:
         _refuse(ContentFilterError, "the provider filtered the answer (finish_reason content_filter)", response)
-    messages = [choice["message"] for choice in choices]
-    if not any(text_of(each.get("content")) or any(map(each.get, ANSWERS)) for each in messages):
+    if not is_answered:
         _refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
 
 

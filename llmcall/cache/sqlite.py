@@ -258,7 +258,10 @@ class SqliteStorage:
         """Give the writing connection to one thread at a time."""
         with _writing:
             try:
-                yield self._current_writer()
+                writer = self._open.get("writer")
+                if writer is None or self._written != _identity(self._database):
+                    writer = self._open_writer()
+                yield writer
             except sqlite3.OperationalError as error:
                 raise OSError(f"{self.place}: {error}") from error
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -277,10 +280,7 @@ class SqliteStorage:
                 raise
             writer.execute("COMMIT")
 
-    def _current_writer(self) -> sqlite3.Connection:
-        writer = self._open.get("writer")
-        if writer is not None and self._written == _identity(self._database):
-            return writer
+    def _open_writer(self) -> sqlite3.Connection:
         with _reading:
             _close(self._open)  # somebody deleted the directory: what is written to its open files is lost
         if os.path.exists(self._folder) and not os.path.isdir(self._folder):

@@ -12,6 +12,7 @@ import pickle
 from functools import partial
 from io import BytesIO
 from itertools import product
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from zlib import crc32
 
@@ -159,6 +160,7 @@ def _from_here(place: Path | str) -> Path | str:
 
 LAYOUT = 1  # of the tuple that is pickled: this number, and then the fields
 FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "response", "request")
+_fields_of = attrgetter(*FIELDS)
 PROTOCOL = 4  # of pickle: the newest that every supported Python reads and that has no buffers outside
 CHECKSUM_BYTES = 4
 TEXTS = (str, type(None))
@@ -199,17 +201,17 @@ def pack(record: Record) -> bytes:
 
     :raises TypeError: where the record holds what is no plain data and has no plain form, naming its place.
     """
-    fields = {name: getattr(record, name) for name in FIELDS}
+    fields = _fields_of(record)
     try:
-        body = _body(fields)
+        body = _body(*fields)
     except (_NotPlain, RecursionError):
-        body = _body({name: plain(value, name) for name, value in fields.items()})
+        body = _body(*map(plain, fields, FIELDS))
     checksum = crc32(body, crc32(record.cache_key.encode("utf-8", "replace")))
     return body + checksum.to_bytes(CHECKSUM_BYTES, "little")
 
 
-def _body(fields: dict[str, Any]) -> bytes:
-    *head, request = fields.values()
+def _body(*fields: Any) -> bytes:
+    *head, request = fields
     packed = (LAYOUT, *head, _dumps(request))
     body = _dumps(packed)
     if tuple(map(type, packed)) not in SHAPES:

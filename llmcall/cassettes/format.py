@@ -35,7 +35,7 @@ from ..config import resolve as config
 from ..config.settings import CONFIGURED
 from ..errors import CacheCorruptError, CacheError
 from ..files import atomic_write
-from ..requests.keys import key_of
+from ..requests.keys import key_of, ordered, ordered_names
 from ..text import check_unicode
 from ..types import Data, Record
 
@@ -222,7 +222,6 @@ INLINE_CHARACTERS = 500
 FEWEST_MESSAGES = 4
 CHANGED = "a line was changed by hand or removed: take it from version control, or record again"
 NESTED = (dict, list)
-SPEAKER = ("role", "content")  # of a message, first in the file
 SYSTEM_ROLES = ("system", "developer")
 
 _canonical = json.JSONEncoder(sort_keys=True).encode
@@ -231,20 +230,6 @@ _canonical = json.JSONEncoder(sort_keys=True).encode
 def digest_of(text: str) -> str:
     """Return the first 32 hexadecimal digits of the SHA-256 of a text's UTF-8."""
     return sha256(text.encode()).hexdigest()[:32]
-
-
-def ordered(data: Data) -> Data:
-    """Copy plain data, each object's names in the order of the file: sorted, but a message's role and content first."""
-    if isinstance(data, dict):
-        return {name: ordered(part) if isinstance(part := data[name], NESTED) else part for name in _names(data)}
-    return [ordered(item) for item in data] if isinstance(data, list) else data
-
-
-def _names(data: dict[str, Data]) -> list[str]:
-    names = sorted(data)
-    if "role" not in data:
-        return names
-    return [*(name for name in SPEAKER if name in data), *(name for name in names if name not in SPEAKER)]
 
 
 def _stands_for_another(data: dict[str, Any]) -> bool:
@@ -330,7 +315,7 @@ class Encoder:
             if not isinstance(name, str):
                 raise TypeError(f"{place} has a key of type {type(name).__name__}; only text keys can be recorded")
             check_unicode(name, f"a key of {place}")
-        encoded = {name: self.data(data[name], f"{place}.{name}") for name in _names(data)}
+        encoded = {name: self.data(data[name], f"{place}.{name}") for name in ordered_names(data)}
         return {"$data": encoded} if _stands_for_another(data) else encoded
 
     def _text(self, text: str, place: str) -> Any:

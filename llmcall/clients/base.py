@@ -211,8 +211,7 @@ class LLMClient:
 
         endpoints, prices = self.pool(model).endpoints, self.settings.prices
         asked = [each for each in endpoints if each.name == endpoint] or endpoints
-        addresses = {each.address for each in asked}
-        found = [price_of(model, prices, address=address, input_tokens=input_tokens) for address in addresses]
+        found = [price_of(model, prices, address=each.address, input_tokens=input_tokens) for each in asked]
         if len(found) > 1 and None not in found:
             found.sort(key=lambda price: (price.output, price.input), reverse=True)  # type: ignore[union-attr]
         return None if None in found else found[0]

@@ -15,7 +15,6 @@ from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import responses
-from ..cassettes.format import ordered
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -29,7 +28,7 @@ from ..errors import (
 from ..models.tokens import shares
 from ..notices import logger, warn_once
 from ..requests.arguments import sent_body
-from ..requests.keys import key_of
+from ..requests.keys import key_of, ordered
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
 from .drivers import END, Close, Do, Emit, Next, Open, Send, Sleep, check_stop, look
 from .limits import LEFT_OUT, Admission, estimate

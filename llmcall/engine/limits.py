@@ -572,7 +572,8 @@ class Admission:
                 self.sent_at = time.monotonic() if now is None else now
                 state.unsent -= 1
                 state.sent.append(self)
-                state.wake_first()
+                if state.queue:
+                    state.wake_first()
 
     def settle(self, request: Request, response: Any) -> Flow[None]:
         """Settle what an answer used, and note what its headers say of the endpoint."""
@@ -634,7 +635,8 @@ class Admission:
                 if not self._answered and self.counted:
                     state.tokens -= self.tokens
                     self.tokens = 0
-                state.wake_first()
+                if state.queue:
+                    state.wake_first()
         if self._reservation is not None:
             self._reservation.close()
         self._price = lambda tokens, endpoint: None  # its client is not to be kept for 60 seconds

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANEW", "DEPTH", "KEY_VERSION", "a", "canonical", "identity", "is_deep", "key_of", "leaves", "map_leaves",
-    "normalizer", "plain", "sampled_key",
+    "normalizer", "ordered", "ordered_names", "plain", "sampled_key",
 ]  # fmt: skip
 
 
 KEY_VERSION = 1
+NESTED = (dict, list)
+SPEAKER = ("role", "content")  # of a message: first in the file
 ANEW = ".anew"  # ends the sample of what is asked since the recorded answer does not fit its response_format
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -178,6 +180,21 @@ def a(value: Any) -> str:
     """Name a value's type with its article, for an error message."""
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def ordered(data: Any) -> Any:
+    """Copy plain data, each object's names in the order of a cassette: sorted, a message's role and content first."""
+    if isinstance(data, dict):
+        return {name: ordered(part) if isinstance(part := data[name], NESTED) else part for name in ordered_names(data)}
+    return [ordered(item) for item in data] if isinstance(data, list) else data
+
+
+def ordered_names(data: Mapping[str, Any]) -> list[str]:
+    """Return the names of an object in that order."""
+    names = sorted(data)
+    if "role" not in data:
+        return names
+    return [name for name in SPEAKER if name in data] + [name for name in names if name not in SPEAKER]
 
 
 def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -89,6 +89,39 @@ def test_only_the_first_cause_parts() -> None:
     assert changed[:2] == [("bart", 1), ("emma", 1)]  # bart heard it
 
 
+def test_a_change_after_another_draw() -> None:
+    """What the program changed after an actor's runs parted by chance is told as well, once for all who share it."""
+
+    def other(name: str, number: int, heard: str) -> str:
+        return f"{agreed(name, number, heard)}, and so on"
+
+    def ask(path: str, say: Say, verb: str, top_p: float | None) -> str:
+        with llmcall.cassette(path, mode="rewrite"):
+            for name in ACTORS:
+                messages: list[Any] = []
+                with llmcall.scope(name):
+                    for number, word in enumerate(("take", verb, verb)):
+                        messages.append({"role": "user", "content": f"Do you {word} it?"})
+                        client = ScriptedClient([say(name, number, "")])
+                        reply = client.send_message(
+                            messages, temperature=1, top_p=top_p if number == 2 else None, on_error="raise"
+                        )
+                        messages.append(dict(reply))
+        return path
+
+    one = ask("a.jsonl", agreed, "buy", None)
+    found = llmcall.compare(one, ask("b.jsonl", other, "sell", 0.5))
+    assert {(each.place, each.why) for each in found.parted} == {(0, "draw")} and len(found.parted) == 3
+    assert {each[1:5] for each in found.later} == {(1, "prompt", "Do you buy it?", "Do you sell it?")}
+    assert str(found).splitlines()[-1] == (
+        "the same change in 3 scopes (bart, emma, lisa), after it parted: the prompt changed: [-buy-] {+sell+}"
+    )
+    assert json.loads(json.dumps(found.to_dict()))["later"][0]["why"] == "prompt"
+    [*_, last] = llmcall.compare(one, ask("b.jsonl", other, "buy", 0.5)).later
+    assert (last.place, last.why, last.after) == (2, "parameters", "top_p=0.5")
+    assert not llmcall.compare(one, ask("b.jsonl", other, "buy", None)).later
+
+
 def test_one_of_several_choices_heard_by_another(tmp_path: Path) -> None:
     """A prompt that repeats the second choice of an earlier answer does not part, where that choice differed."""
 
@@ -173,14 +206,19 @@ def test_what_a_run_may_be(tmp_path: Path) -> None:
         with llmcall.scope(name), llmcall.scope("lisa"):
             client.send_message("Bread?", temperature=1, on_error="raise")
     cache = client.cache
+    cache.export("all.jsonl")
     cache.export(tmp_path / "all.jsonl")
     assert counts(llmcall.compare((cache, "rep-1"), (cache, "rep-2"))) == (1, 0, 0, 0)
     assert counts(llmcall.compare(cache, tmp_path / "all.jsonl")) == (2, 0, 0, 0)
     with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("rep-1"), llmcall.scope("lisa"):
         client.send_message("Bread?", temperature=1, on_error="raise")
         assert counts(llmcall.compare(tape, (cache.path, "rep-1"))) == (1, 0, 0, 0)
-    with pytest.raises(llmcall.CacheError, match="nothing is recorded in the scope 'rep-9'"):
-        llmcall.compare(cache, (cache, "rep-9"))
+        assert counts(llmcall.compare((tape, "rep-1/lisa"), ("all.jsonl", "rep-2"))) == (1, 0, 0, 0)
+    assert counts(llmcall.compare(("all.jsonl", "rep-1"), ("all.jsonl", "rep-2/l*"))) == (1, 0, 0, 0)
+    assert counts(llmcall.compare((tmp_path / "all.jsonl", "rep-*"), cache)) == (2, 0, 0, 0)
+    for whole in (cache, "tape.jsonl"):
+        with pytest.raises(llmcall.CacheError, match="nothing is recorded in the scope 'rep-9' of"):
+            llmcall.compare(cache, (whole, "rep-9"))
     with pytest.raises(TypeError, match="at least two runs"):
         llmcall.compare(cache)
     with pytest.raises(TypeError, match="is no run"):
@@ -237,7 +275,7 @@ def test_diff() -> None:
 
 
 def test_diff_of_scopes() -> None:
-    """Two scopes of the configured cache, or of one file, are compared by their names."""
+    """Two scopes of the configured cache, of a file or of a directory are compared by their names or patterns."""
     client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")
     for name in ("rep-1", "rep-2"):
         with llmcall.scope(name), llmcall.scope("lisa"):
@@ -245,7 +283,11 @@ def test_diff_of_scopes() -> None:
     done = run("diff", "--scope", "rep-1", "--with", "rep-2")
     assert done.exit_code == 0 and done.output.startswith("1 call: 1 the same")
     client.cache.export("all.jsonl")
-    assert run("diff", "all.jsonl", "--scope", "rep-1", "--with", "rep-2").output == done.output
+    for whole in ("all.jsonl", str(client.cache.path)):
+        for one, other in (("rep-1", "rep-2"), ("rep-1/l*", "*-2"), ("*-1/lisa", "rep-2/lisa")):
+            assert run("diff", whole, "--scope", one, "--with", other).output == done.output
+    shown = [run("show", *whole, "--scope", "rep-1*").output for whole in ([], ["all.jsonl"], [str(client.cache.path)])]
+    assert all(each.endswith("=== rep-1/lisa" + shown[0].partition("=== rep-1/lisa")[2]) for each in shown)
     empty = run("diff", "--scope", "rep-1", "--with", "rep-9")
     assert empty.exit_code == 1 and "nothing is recorded in the scope 'rep-9'" in empty.output
 

@@ -339,7 +339,7 @@ class Encoder:
 class Decoder:
     """Decode the data of one file.
 
-    What it is given to decode is never changed; what it returns is always new.
+    What it is given to decode is never changed. Messages that requests have in common are decoded once, and shared.
 
     :param text_of: returns the text of a digest, or ``None``.
     :param requests: yields the encoded requests of the chats that others may refer to; read as far as needed.
@@ -357,13 +357,23 @@ class Decoder:
         :raises CacheCorruptError: for a reference to what the file does not hold, or that is none of version 1.
         """
         messages = encoded.get("messages")
-        if isinstance(messages, list) and messages:
-            place = _after_system(messages)
-            reference = _reference(messages[place])
-            if reference is not None:
-                full = [*messages[:place], *self._run(reference), *messages[place + 1 :]]
-                encoded = {**encoded, "messages": full}
-        return self.data(encoded)
+        if is_inline(messages):
+            return self.data(encoded)
+        return {**self.data({**encoded, "messages": None}), "messages": self._messages(messages)}
+
+    def _messages(self, encoded: Any) -> list[Any]:
+        """Decode messages, the first after the system's may stand for those of other requests."""
+        place = _after_system(encoded)
+        own, reference = self._own(encoded, place), _reference(encoded[place])
+        return own if reference is None else [*own[:place], *self._run(reference), *own[place + 1 :]]
+
+    def _own(self, encoded: list[Any], place: int) -> list[Any]:
+        """Decode the messages that a request does not refer to, and let others refer to them."""
+        refers = _reference(encoded[place]) is not None
+        own: list[Any] = self.data([*encoded[:place], None, *encoded[place + 1 :]] if refers else encoded)
+        for run, begin, end, before in _chains(encoded):
+            self._runs.setdefault(run, (own, begin, end, before))
+        return own
 
     def data(self, encoded: Any) -> Data:
         """Decode data other than a chat's request; see :meth:`request`."""
@@ -409,8 +419,7 @@ class Decoder:
                 raise CacheCorruptError(f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}")
             messages: Any = encoded.get("messages")
             if not is_inline(messages):
-                for run, begin, end, before in _chains(messages):
-                    self._runs.setdefault(run, (messages, begin, end, before))
+                self._own(messages, _after_system(messages))
 
 
 def _bytes(base64: str) -> bytes:
@@ -433,7 +442,8 @@ class Lines:
     """The records of a file: ``len()``, iteration in the order of the file, and :meth:`get`.
 
     Every line is read and checked at the beginning, and kept as it is written; what it refers to is resolved when its
-    record may be the one that is asked for. A record is built anew each time, so it is the caller's own.
+    record may be the one that is asked for. A record is built anew each time; the messages that its request has in
+    common with others are theirs as well.
 
     :param data: all bytes of the file.
     :param name: what errors call it.
@@ -455,6 +465,7 @@ class Lines:
         self._begins = array("Q")  # of the records' lines, by position
         self._texts: dict[str, int] = {}  # by their digests, where their lines begin
         self._parsed: dict[int, dict[str, Any]] = {}  # by where they begin: the first lines, until records are built
+        self._decoded: set[int] = set()  # by where they begin: what others refer to in them is known
         self._heads: dict[int, int] = {}  # hash of all before the response -> first position
         self._unkeyed: dict[int, list[int]] = {}  # by what :func:`_telling` says: positions without keys yet
         self._positions: dict[str, int] = {}
@@ -464,9 +475,10 @@ class Lines:
         return len(self._begins)
 
     def __iter__(self) -> Iterator[Record]:
+        alone = {positions[0] for positions in self._unkeyed.values() if len(positions) == 1}  # they have no equal
         for position in range(len(self)):
             record = self.record(position)
-            if self._first(record, position) == position:
+            if position in alone or self._first(record, position) == position:
                 yield record
 
     def records(self) -> list[Record]:
@@ -496,7 +508,12 @@ class Lines:
 
     def _first(self, record: Record, position: int) -> int:
         """Return the first known position of a record's key; there the same answer must stand."""
-        first = self._positions.setdefault(record.cache_key, position)
+        try:
+            first = self._positions.setdefault(record.cache_key, position)
+        except RecursionError:
+            raise self._at(self._number(position), _too_deep()) from None
+        except (TypeError, ValueError) as error:
+            raise self._at(self._number(position), CacheCorruptError(f"its request is none: {error}")) from None
         if first != position and self.record(first).response != record.response:
             raise self._at(self._number(position), self._two_answers(first))
         return first
@@ -582,9 +599,10 @@ class Lines:
     def _requests(self) -> Iterator[dict[str, Any]]:
         """Yield the requests of the chats, for those that refer to them."""
         for begin in self._begins:
-            entry = self._entry(begin)
-            if entry["kind"] == "chat":
-                yield entry["request"]
+            if begin not in self._decoded:
+                entry = self._entry(begin)
+                if entry["kind"] == "chat":
+                    yield entry["request"]
 
     def line(self, position: int) -> bytes:
         """Return the line of a record, by its position in the file."""
@@ -599,22 +617,43 @@ class Lines:
         """Return a record, by its position in the file."""
         begin = self._begins[position]
         line, entry = self._line(begin), self._entry(begin)
+        refers = _refers(line)
         self._parsed.pop(begin, None)
         kind, sample, request, response = entry["kind"], entry.get("sample"), entry["request"], entry["response"]
         try:
-            if REFERS[0] in line or REFERS[1] in line:
-                request = self._decoder.request(request) if kind == "chat" else self._decoder.data(request)
+            if kind == "chat" and not is_inline(request.get("messages")):
+                request = self._decoder.request(request)
+                self._decoded.add(begin)
+            elif refers:
+                request = self._decoder.data(request)
+            if refers and _refers(line.partition(RESPONSE)[2] or line):
                 response = self._decoder.data(response)
-            elif kind == "chat" and not is_inline(request.get("messages")):
-                request = self._decoder.data(request)  # others may refer to what was parsed
-            key = key_of(kind, request, sample)
         except CacheError as error:
             raise self._at(self._number(position), error) from None
         except RecursionError:
             raise self._at(self._number(position), _too_deep()) from None
-        except (TypeError, ValueError) as error:
-            raise self._at(self._number(position), CacheCorruptError(f"its request is none: {error}")) from None
-        return Record(key, kind, sample, request, response, entry.get("cost"))
+        return _Unkeyed(kind, sample, request, response, entry.get("cost"))
+
+
+class _Unkeyed(Record):
+    """Be a record whose key is made when somebody asks for it: who compares runs never does."""
+
+    __slots__ = ()
+
+    def __init__(self, kind: str, sample: str | None, request: Any, response: Any, cost: float | None) -> None:
+        super().__init__("", kind, sample, request, response, cost)
+        del self.cache_key
+
+    def __getattr__(self, name: str) -> str:  # called for what is not set
+        if name != "cache_key":
+            raise AttributeError(name)
+        self.cache_key = key_of(self.kind, self.request, self.sample)
+        return self.cache_key
+
+
+def _refers(line: bytes) -> bool:
+    """Tell whether something in a line stands for something else."""
+    return REFERS[0] in line or REFERS[1] in line
 
 
 @contextmanager

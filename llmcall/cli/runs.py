@@ -32,25 +32,25 @@ STYLES: dict[str, dict[str, Any]] = {
     "settings": {"dim": True},
 }
 
-in_scope = click.option("--scope", help="Only this scope; without RUN, of the configured cache.")
+in_scope = click.option(
+    "--scope",
+    metavar="GLOB",
+    help="Only this scope and those below it, or those that match, such as 'rep-1/l*'; without RUN, of the cache.",
+)
 
 
 def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> Run:
     """Return the run that the arguments name."""
+    from ..cache.cache import shared_cache
     from ..clients.registry import settings
     from ..review.conversations import load
 
-    if run is None:
-        if scope is None:
-            raise click.UsageError("name a run: a cassette, an exported file, or --scope NAME of the cache")
-        found = load((settings().cache_path, scope))
-    elif not Path(run).exists():
+    if run is None and scope is None:
+        raise click.UsageError("name a run: a cassette, an exported file, or --scope NAME of the cache")
+    if run is not None and "://" not in run and not Path(run).exists():
         raise click.UsageError(f"{run} does not exist")
-    else:
-        found = load(run)
-        if scope is not None:
-            below = [record for record in found.records if f"{record.scope}/".startswith(f"{scope}/")]
-            found = found._replace(records=below, name=f"the scope {scope!r} of {found.name}")
+    whole = shared_cache(settings().cache_path) if run is None else run
+    found = load(whole if scope is None else (whole, scope))
     if not found.records and not may_be_empty:
         raise CacheError(f"nothing is recorded in {found.name}")
     return found
@@ -106,8 +106,8 @@ def _write(lines: Iterable[Line]) -> None:
 @click.command()
 @click.argument("run", required=False)
 @click.argument("other", required=False)
-@click.option("--scope", help="The scope of RUN that is meant; without RUN, of the configured cache.")
-@click.option("--with", "other_scope", help="The scope of OTHER that is meant; without OTHER, where RUN is.")
+@in_scope
+@click.option("--with", "other_scope", metavar="GLOB", help="The same of OTHER; without OTHER, where RUN is.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 where the two differ.")
 @as_json
 def diff(
@@ -135,7 +135,7 @@ def diff(
 @click.argument("run", required=False)
 @click.option("--against", help="Another run, beside which this one is shown.")
 @in_scope
-@click.option("--with", "other_scope", help="The scope of the other run; without --against, where RUN is.")
+@click.option("--with", "other_scope", metavar="GLOB", help="The same of the other run; without --against, of RUN.")
 @click.option("--sample", type=click.IntRange(min=1), help="Show at most so many calls: those of actors taken evenly.")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The HTML file to write.")
 def report(

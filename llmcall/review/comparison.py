@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.format import without_collection
@@ -72,7 +73,8 @@ class Parting(NamedTuple):
     :param place: the call's place in the actor's run, from 0.
     :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or ``"added"``.
     :param before: what differs, as it is in the first run: the message, the parameters, the model, the answer, or the
-        prompt of the call; ``None`` where there is none.
+        prompt of the call; ``None`` where there is none. An earlier answer that a message repeats is the first run's
+        in both.
     :param after: the same in the other run.
     :param run: which of the other runs it is, from 1.
     """
@@ -116,13 +118,15 @@ class Spread(NamedTuple):
 class Pair(NamedTuple):
     """Hold a call of the first run and the call of the other one that belongs to it; either may be missing.
 
-    :param status: as of a :class:`Row`; empty where nothing is compared.
+    :param status: as of a :class:`Row`, as are scope, place and run; empty where nothing is compared.
     """
 
+    scope: str
     place: int
     one: Record | None
     other: Record | None = None
     status: str = ""
+    run: int = 1
 
 
 class Comparison:
@@ -132,8 +136,9 @@ class Comparison:
     :ivar changed: the number of calls of which the request or the answer differs.
     :ivar added: the number of calls that only the other run has.
     :ivar missing: the number of calls that only the first run has.
-    :ivar rows: one :class:`Row` for each call.
     :ivar parted: one :class:`Parting` for each actor whose runs part.
+    :ivar later: for each actor whose runs part by a draw, its first call after that in which the prompt, the
+        parameters or the model changed, beyond what repeats an earlier answer; also as a :class:`Parting`.
     :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the first one's.
     :ivar pairs: the records of each row.
 
@@ -145,9 +150,9 @@ class Comparison:
     """
 
     def __init__(self, run: Run, others: Sequence[Run], align: Align | None = None) -> None:
-        self.rows: list[Row] = []
         self.pairs: list[Pair] = []
         self.parted: list[Parting] = []
+        self.later: list[Parting] = []
         self.renamed: dict[str, str] = {}
         self._names = [each.name for each in (run, *others)]
         for each in (run, *others):
@@ -155,25 +160,35 @@ class Comparison:
                 raise CacheError(f"nothing is recorded in {each.name}")
         for number, other in enumerate(others, 1):
             self._add(number, *_actors(run, other, align))
-        counts = Counter(row.status for row in self.rows)
+        counts = Counter(pair.status for pair in self.pairs)
         self.same, self.changed = counts["same"], counts["changed"]
         self.added, self.missing = counts["added"], counts["missing"]
 
     def _add(self, number: int, ours: dict[str, list[Record]], theirs: dict[str, list[Record]]) -> None:
-        """Add the rows of one of the other runs."""
+        """Add the calls of one of the other runs."""
         renamed = _renamed(ours, theirs)
         for before, after in renamed.items():
             theirs[after] = theirs.pop(before)
         self.renamed.update(renamed)
-        pairs = {scope: list(_paired(ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}}
-        rows = {scope: [_row(scope, pair, number) for pair in found] for scope, found in pairs.items()}
-        repeats = EarlierAnswers(pair for found in pairs.values() for pair in found if pair.status == "changed")
-        for scope, found in pairs.items():
-            self.pairs += found
-            self.rows += rows[scope]
-            parting = _parting(rows[scope], found, repeats)
-            if parting is not None:
+        actors = [
+            [Pair(scope, *pair, number) for pair in _paired(ours.get(scope, []), theirs.get(scope, []))]
+            for scope in {**ours, **theirs}
+        ]
+        repeats = EarlierAnswers(pair for pairs in actors for pair in pairs if pair.status == "changed")
+        for pairs in actors:
+            self.pairs += pairs
+            partings = _partings(pairs, repeats)
+            for parting in islice(partings, 1):
                 self.parted.append(parting)
+                if parting.why == "draw":
+                    self.later += islice(
+                        (each for each in partings if each.why in ("prompt", "parameters", "model")), 1
+                    )
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Return one :class:`Row` for each call."""
+        return list(map(_row, self.pairs))
 
     @cached_property
     def spread(self) -> list[Spread]:
@@ -203,6 +218,7 @@ class Comparison:
             "missing": self.missing,
             "renamed": self.renamed,
             "parted": [parting._asdict() for parting in self.parted],
+            "later": [parting._asdict() for parting in self.later],
             "rows": [row._asdict() for row in self.rows],
         }
 
@@ -222,10 +238,10 @@ class Comparison:
 
     def _lines(self) -> Iterator[str]:
         yield (
-            f"{counted(len(self.rows), 'call')}: {self.same:,} the same, {self.changed:,} changed, "
+            f"{counted(len(self.pairs), 'call')}: {self.same:,} the same, {self.changed:,} changed, "
             f"{self.added:,} added, {self.missing:,} missing"
         )
-        if self.rows and not self.same and not self.changed:
+        if not self.same and not self.changed:
             yield "The runs have no actor in common: their scopes and their prompts differ."
             return
         for other, one in sorted(self.renamed.items()):
@@ -233,17 +249,22 @@ class Comparison:
         if not self.parted:
             yield "No actor's runs part."
             return
+        yield from self._in_words(self.parted, "")
+        yield from self._in_words(self.later, ", after it parted")
+
+    def _in_words(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
+        """Yield a line for each change, however many scopes it is in."""
         alike: dict[tuple[Any, ...], list[Parting]] = {}
-        for parting in self.parted:
+        for parting in partings:
             alike.setdefault((parting.run, parting.why, parting.in_words()), []).append(parting)
-        for (run, why, what), partings in alike.items():
+        for (run, why, what), same in alike.items():
             which = f" of {self._names[run]}" if len(self._names) > 2 else ""
-            scopes = ", ".join(_named(parting.scope) for parting in partings[:SCOPES_SHOWN])
-            if len(partings) > 1:
-                more = f" and {len(partings) - SCOPES_SHOWN} more" if len(partings) > SCOPES_SHOWN else ""
-                yield f"the same change in {len(partings)} scopes{which} ({scopes}{more}): {WHY[why]}: {what}"
+            scopes = ", ".join(_named(parting.scope) for parting in same[:SCOPES_SHOWN])
+            if len(same) > 1:
+                more = f" and {len(same) - SCOPES_SHOWN} more" if len(same) > SCOPES_SHOWN else ""
+                yield f"the same change in {len(same)} scopes{which} ({scopes}{more}){when}: {WHY[why]}: {what}"
             else:
-                yield f"{scopes}, call {partings[0].place + 1}{which}: {WHY[why]}: {what}"
+                yield f"{scopes}, call {same[0].place + 1}{which}{when}: {WHY[why]}: {what}"
 
 
 @short_traceback
@@ -254,8 +275,8 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     the longest common run of equal requests, and where requests differ by their place. A change that only repeats an
     earlier answer in its history is no parting of its own.
 
-    :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or its directory, or
-        ``(cache, "scope")`` for one scope of it.
+    :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or its directory; or
+        a tuple of one of them and a scope: ``(cache, "rep-1")``.
     :param others: the other runs, at least one.
     :param align: says what an actor of another run is called in the first: a dict of scope paths, or a function.
     :returns: the comparison.
@@ -328,27 +349,31 @@ def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> 
 # Calls
 
 
-def _paired(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[Pair]:
-    """Yield the calls of one actor in pairs."""
+def _paired(
+    ours: Sequence[Record], theirs: Sequence[Record]
+) -> Iterator[tuple[int, Record | None, Record | None, str]]:
+    """Yield the calls of one actor in pairs, each with its place before and its status behind it."""
     begin = 0
     for one, other in zip(ours, theirs, strict=False):
         if not _same_request(one, other):
             break
-        yield _pair(begin, one, other)
+        yield begin, one, other, "same" if same_answer(one, other) else "changed"
         begin += 1
     ours, theirs = ours[begin:], theirs[begin:]
+    if not ours and not theirs:
+        return
     matcher = difflib.SequenceMatcher(None, list(map(_asked, ours)), list(map(_asked, theirs)), autojunk=False)
     for kind, i, i_end, j, j_end in matcher.get_opcodes():
         while i < i_end and j < j_end and (kind == "equal" or _alike(ours[i], theirs[j])):
             yield _pair(begin + i, ours[i], theirs[j])
             i, j = i + 1, j + 1
-        yield from (Pair(begin + place, ours[place], None, "missing") for place in range(i, i_end))
-        yield from (Pair(begin + place, None, theirs[place], "added") for place in range(j, j_end))
+        yield from ((begin + place, ours[place], None, "missing") for place in range(i, i_end))
+        yield from ((begin + place, None, theirs[place], "added") for place in range(j, j_end))
 
 
-def _pair(place: int, one: Record, other: Record) -> Pair:
+def _pair(place: int, one: Record, other: Record) -> tuple[int, Record, Record, str]:
     is_same = _same_request(one, other) and same_answer(one, other)
-    return Pair(place, one, other, "same" if is_same else "changed")
+    return place, one, other, "same" if is_same else "changed"
 
 
 def _asked(record: Record) -> str:
@@ -357,16 +382,17 @@ def _asked(record: Record) -> str:
 
 
 def _same_request(one: Record, other: Record) -> bool:
-    return one.cache_key == other.cache_key or (one.kind == other.kind and one.request == other.request)
+    return one.kind == other.kind and one.request == other.request
 
 
 def _alike(one: Record, other: Record) -> bool:
     return one.kind == other.kind and one.request.get("function") == other.request.get("function")
 
 
-def _row(scope: str, pair: Pair, number: int) -> Row:
+def _row(pair: Pair) -> Row:
     told = _told(pair.one)
-    return Row(scope, pair.place, pair.status, *told, *(told if pair.status == "same" else _told(pair.other)), number)
+    other = told if pair.status == "same" else _told(pair.other)
+    return Row(pair.scope, pair.place, pair.status, *told, *other, pair.run)
 
 
 def _told(record: Record | None) -> tuple[str | None, str | None]:
@@ -383,18 +409,23 @@ def _answers(record: Record | None) -> list[str]:
 # Where two runs part
 
 
-def _parting(rows: Sequence[Row], pairs: Sequence[Pair], repeats: EarlierAnswers) -> Parting | None:
-    """Return where an actor's runs part, if they do: at the first row that is not the same, or repeats what was."""
-    for row, (_, one, other, status) in zip(rows, pairs, strict=True):
-        if status == "same":
-            continue
-        if one is None or other is None:
-            return Parting(row.scope, row.place, status, row.prompt, row.other_prompt, row.run)
-        if _same_request(one, other):
-            return Parting(row.scope, row.place, "draw", row.answer, row.other_answer, row.run)
-        if repeats.normalized(one.request) != repeats.normalized(other.request):
-            return Parting(row.scope, row.place, *_difference(one.request, other.request), row.run)
-    return None
+def _partings(pairs: Iterable[Pair], repeats: EarlierAnswers) -> Iterator[Parting]:
+    """Yield a parting for each call of an actor that is not the same, and does not only repeat what was."""
+    for pair in pairs:
+        why = None if pair.status == "same" else _why(pair, repeats)
+        if why is not None:
+            yield Parting(pair.scope, pair.place, *why, pair.run)
+
+
+def _why(pair: Pair, repeats: EarlierAnswers) -> tuple[str, str | None, str | None] | None:
+    """Return why a call is not the same, and what differs; ``None`` where it only repeats earlier answers."""
+    one, other = pair.one, pair.other
+    if one is None or other is None:
+        return pair.status, _told(one)[0], _told(other)[0]
+    if _same_request(one, other):
+        return "draw", one.answer, other.answer
+    before, after = repeats.normalized(one.request), repeats.normalized(other.request)
+    return None if before == after else _difference(before, after)
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str, str]:

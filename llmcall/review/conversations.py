@@ -10,7 +10,7 @@ import os
 import sys
 from array import array
 from collections.abc import Collection
-from pathlib import Path
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.cache import ResponseCache, shared_cache
@@ -21,7 +21,7 @@ from ..text import brief, printable
 from ..types import Record, TokenUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
     "Block", "Call", "Group", "Run", "Said", "first_level", "first_words", "grouped", "load", "message_key",
@@ -314,31 +314,33 @@ def load(run: Any) -> Run:
     """Return the run that is meant.
 
     :param run: a :class:`Run`; the path of a cassette, of an exported file or of a cache's directory; a
-        :class:`Cassette`; a :class:`ResponseCache`; or a cache (or its directory) and a scope path in a tuple.
+        :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a tuple: its path, or a pattern of
+        paths such as ``"rep-1/l*"``.
     :raises TypeError: where it is none of these.
-    :raises CacheError: where the file is damaged or nothing is recorded in the scope.
+    :raises CacheError: where the file is damaged.
     """
-    if isinstance(run, Run):
-        return run
-    if isinstance(run, tuple) and len(run) == 2:
-        cache, scope = run
-        cache = cache if isinstance(cache, ResponseCache) else shared_cache(cache)
-        records = list(cache.records(where=lambda record: _is_below(record.scope, scope)))
-        return Run(f"the scope {scope!r} of {cache.path}", records, {})
+    if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
+        whole, scope = _loaded(run[0], lambda record: _is_in(record.scope, run[1])), run[1]
+        return whole._replace(name=f"the scope {scope!r} of {whole.name}")
+    return run if isinstance(run, Run) else _loaded(run, lambda record: True)
+
+
+def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
     if isinstance(run, Cassette):
-        return Run(str(run.path), run.all_records(), dict(run.stored.settings) if run.stored else {})
-    if isinstance(run, ResponseCache):
-        return Run(str(run.path), list(run.records()), {})
-    if not isinstance(run, (str, os.PathLike)):
-        raise TypeError(f"{run!r} is no run: give a path, a Cassette, a cache, or (cache, scope)")
-    if Path(run).is_dir():
-        return load(ResponseCache(run))
+        settings = dict(run.stored.settings) if run.stored else {}
+        return Run(str(run.path), list(filter(where, run.all_records())), settings)
+    if not isinstance(run, (str, os.PathLike, ResponseCache)):
+        raise TypeError(f"{run!r} is no run: give a path, a Cassette, a cache, or one of them and a scope")
+    if isinstance(run, ResponseCache) or "://" in str(run) or os.path.isdir(run):
+        cache = run if isinstance(run, ResponseCache) else shared_cache(run)
+        return Run(str(cache.path), list(cache.records(where=where)), {})
     found = read_records(run)
-    return Run(os.fspath(run), found.records(), dict(found.settings))
+    return Run(os.fspath(run), list(filter(where, found.records())), dict(found.settings))
 
 
-def _is_below(scope: str, above: str) -> bool:
-    return scope == above or scope.startswith(f"{above}/")
+def _is_in(scope: str, above: str) -> bool:
+    """Tell whether a scope is one that is named, or lies below it."""
+    return f"{scope}/".startswith(f"{above}/") or fnmatchcase(scope, above) or fnmatchcase(scope, f"{above}/*")
 
 
 def first_level(scopes: Collection[str]) -> str | None:

@@ -77,10 +77,10 @@ def _name(run: Run) -> str:
 def _cells(run: Run, comparison: Comparison | None) -> dict[str, list[Pair]]:
     """Return the calls of each actor."""
     if comparison is None:
-        return {scope: [Pair(0, record) for record in records] for scope, records in run.by_actor().items()}
+        return {scope: [Pair(scope, 0, record) for record in records] for scope, records in run.by_actor().items()}
     found: dict[str, list[Pair]] = {}
-    for row, pair in zip(comparison.rows, comparison.pairs, strict=True):
-        found.setdefault(row.scope, []).append(pair)
+    for pair in comparison.pairs:
+        found.setdefault(pair.scope, []).append(pair)
     return found
 
 

@@ -165,6 +165,10 @@ def test_added_and_missing_calls() -> None:
     assert {(each.scope, each.place, each.why) for each in found.parted} == {
         ("lisa", 3, "added"), ("emma", 3, "added"), ("bart", 0, "missing"),
     }  # fmt: skip
+    assert str(found).splitlines()[1:] == [
+        'bart, call 1: the other run ends, or leaves this call out: "Round 0. You heard: nothing"',
+        "the same change in 2 scopes (emma, lisa): the other run has a call more",
+    ]
 
 
 def test_renamed_actors() -> None:

@@ -144,9 +144,9 @@ class Comparison:
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
     >>> comparison
-    Comparison(same=0, changed=480, added=0, missing=0, parted=480)
-    >>> comparison.parted[0].why, comparison.rows[0].status
-    ('prompt', 'changed')
+    Comparison(same=0, changed=96, added=0, missing=384, parted=480)
+    >>> sorted({parting.why for parting in comparison.parted})
+    ['missing', 'prompt']
     """
 
     def __init__(self, run: Run, others: Sequence[Run], align: Align | None = None) -> None:
@@ -253,18 +253,21 @@ class Comparison:
         yield from self._in_words(self.later, ", after it parted")
 
     def _in_words(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
-        """Yield a line for each change, however many scopes it is in."""
-        alike: dict[tuple[Any, ...], list[Parting]] = {}
+        """Yield a line for each change, however many scopes it is in; those of whole calls come last."""
+        alike: dict[tuple[bool, int, str, str], list[Parting]] = {}
         for parting in partings:
-            alike.setdefault((parting.run, parting.why, parting.in_words()), []).append(parting)
-        for (run, why, what), same in alike.items():
+            is_call = parting.why in ("missing", "added")
+            words = "" if is_call else parting.in_words()
+            alike.setdefault((is_call, parting.run, parting.why, words), []).append(parting)
+        for (is_call, run, why, words), same in sorted(alike.items(), key=lambda each: each[0][0]):
             which = f" of {self._names[run]}" if len(self._names) > 2 else ""
             scopes = ", ".join(_named(parting.scope) for parting in same[:SCOPES_SHOWN])
             if len(same) > 1:
-                more = f" and {len(same) - SCOPES_SHOWN} more" if len(same) > SCOPES_SHOWN else ""
-                yield f"the same change in {len(same)} scopes{which} ({scopes}{more}){when}: {WHY[why]}: {what}"
+                more = f" and {len(same) - SCOPES_SHOWN:,} more" if len(same) > SCOPES_SHOWN else ""
+                what = f": {words}" * (not is_call)
+                yield f"the same change in {len(same):,} scopes{which} ({scopes}{more}){when}: {WHY[why]}{what}"
             else:
-                yield f"{scopes}, call {same[0].place + 1}{which}{when}: {WHY[why]}: {what}"
+                yield f"{scopes}, call {same[0].place + 1}{which}{when}: {WHY[why]}: {same[0].in_words()}"
 
 
 @short_traceback
@@ -285,8 +288,9 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
     >>> print(comparison)  # doctest: +ELLIPSIS
-    480 calls: 0 the same, 480 changed, 0 added, 0 missing
-    the same change in 480 scopes (village/~04ad2bfcc8483d89, ...): the prompt changed: [-do you want-] {+does it need+}
+    480 calls: 0 the same, 96 changed, 0 added, 384 missing
+    the same change in 96 scopes (village/~072c86d9f30d3d75, ...): the prompt changed: [-do you want-] {+does it need+}
+    the same change in 384 scopes (village/~04ad2bfcc8483d89, ...): the other run ends, or leaves this call out
     """
     if not others:
         raise TypeError("compare() takes at least two runs")

@@ -203,6 +203,15 @@ def test_the_spread_of_several_runs() -> None:
     assert spread[0].answers == {'{"buy": true, "n": 1}': 2, '{"buy": false}': 1}
 
 
+def test_the_spread_of_runs_of_different_names() -> None:
+    """Each question of the first run has one spread, also where other runs have another name, or the same."""
+    runs = [
+        play(f"{n}.jsonl", lambda *_, n=n: str(n), scope=f"rep-{max(n, 1)}", rounds=1, hears=False) for n in range(3)
+    ]  # type: ignore[misc]
+    spread = llmcall.compare(*runs).spread
+    assert [(each.place, each.answers) for each in spread] == 3 * [(0, {"0": 1, "1": 1, "2": 1})]
+
+
 def test_what_a_run_may_be(tmp_path: Path) -> None:
     """A cassette, an export, a cache, its directory, and a scope of it are runs."""
     client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")

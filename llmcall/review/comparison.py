@@ -196,14 +196,16 @@ class Comparison:
 
         JSON answers are counted by their value, texts as they are.
         """
-        found: dict[tuple[str, int], tuple[str | None, Counter[str]]] = {}
-        for row in self.rows:
-            if row.status == "added":
-                continue
-            _, answers = found.setdefault((row.scope, row.place), (row.prompt, Counter([counted_value(row.answer)])))
-            if row.status != "missing":
-                answers[counted_value(row.other_answer)] += 1
-        return [Spread(*place, prompt, dict(answers.most_common())) for place, (prompt, answers) in found.items()]
+        found: dict[int, tuple[Pair, Counter[str]]] = {}  # by the record, whose scope is named for each run anew
+        for pair in self.pairs:
+            if pair.one is not None:
+                _, answers = found.setdefault(id(pair.one), (pair, Counter([counted_value(pair.one.answer)])))
+                if pair.other is not None:
+                    answers[counted_value(pair.other.answer)] += 1
+        return [
+            Spread(pair.scope, pair.place, _told(pair.one)[0], dict(answers.most_common()))
+            for pair, answers in found.values()
+        ]
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rows as a pandas DataFrame."""

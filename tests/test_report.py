@@ -69,6 +69,21 @@ def test_what_a_page_holds() -> None:
     assert len(data["texts"]) == len(set(data["texts"])) and not data["parted"]
 
 
+def test_failures() -> None:
+    """A page says on top how many answers were cut, and that the recording broke off."""
+    with pytest.raises(ZeroDivisionError), llmcall.cassette("a.jsonl"), llmcall.scope("lisa"):
+        client = ScriptedClient(["Yes", "No"])
+        client.send_message("Bread?", on_error="raise")
+        client.send_message("Cheese?", on_error="raise")
+        raise ZeroDivisionError
+    text = Path("a.jsonl").read_text(encoding="utf-8")
+    Path("a.jsonl").write_text(
+        text.replace('"finish_reason": "stop"', '"finish_reason": "length"', 1), encoding="utf-8"
+    )
+    assert '<td dir="auto">1 answer ended by length; the recording broke off</td>' in report("a.jsonl")
+    assert "failures" not in report(play("b.jsonl", agreed))
+
+
 def test_two_runs() -> None:
     """With --against, the page says where the runs part, and has the calls of both side by side."""
     one = play("a.jsonl", agreed)
@@ -255,6 +270,7 @@ def test_two_runs_side_by_side(browser: Tab) -> None:
     tab = browser.open(400)
     tab.locator("[data-cell]").first.click()
     assert tab.locator("article").count() == 2 and tab.locator("#status ins").text_content() == "generous"
+    assert tab.evaluate(IS_SEEN, "#title"), "something lies over the title"
     assert tab.locator("article .answer .text").first.evaluate("each => getComputedStyle(each).direction") == "rtl"
     for width in (400, 1400):
         tab.set_viewport_size({"width": width, "height": 900})
@@ -266,6 +282,11 @@ def test_two_runs_side_by_side(browser: Tab) -> None:
             assert tab.evaluate(CONTRASTS) == []
 
 
+# Whether an element is what a click on its upper edge would meet.
+IS_SEEN = """(name) => {
+  const element = document.querySelector(name), box = element.getBoundingClientRect();
+  return element.contains(document.elementFromPoint(box.left + 2, box.top + 2));
+}"""
 # Of each text in sight, its contrast with what is behind it (WCAG 2.1), where it is below AA's 4.5.
 CONTRASTS = """() => {
   const parts = (color) => color.match(/[\\d.]+/g).map(Number);

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
-    "Block", "Call", "Group", "Run", "Said", "first_level", "first_words", "grouped", "load", "message_key",
-    "messages_of", "named", "said_of", "same_answer", "shown_data",
+    "ORDINARY_ENDS", "Block", "Call", "Group", "Run", "Said", "first_level", "first_words", "grouped", "load",
+    "message_key", "messages_of", "named", "said_of", "same_answer", "shown_data",
 ]  # fmt: skip
 
 
@@ -296,11 +296,13 @@ class Run(NamedTuple):
     :param name: what messages call it.
     :param records: in the order of the calls of each scope.
     :param settings: those of the file's header.
+    :param is_complete: whether the recording came to its end, as far as a file says so.
     """
 
     name: str
     records: list[Record]
     settings: dict[str, Any]
+    is_complete: bool = True
 
     def by_actor(self) -> dict[str, list[Record]]:
         """Return the records by scope path; ``""`` stands for those outside any scope."""
@@ -335,7 +337,7 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
         cache = run if isinstance(run, ResponseCache) else shared_cache(run)
         return Run(str(cache.path), list(cache.records(where=where)), {})
     found = read_records(run)
-    return Run(os.fspath(run), list(filter(where, found.records())), dict(found.settings))
+    return Run(os.fspath(run), list(filter(where, found.records())), dict(found.settings), found.is_complete)
 
 
 def _is_in(scope: str, above: str) -> bool:

@@ -13,12 +13,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ..tables import money
-from ..text import OUTSIDE, visible
+from ..text import OUTSIDE, counted, visible
 from .comparison import WHY, Pair, counted_value
-from .conversations import grouped, message_key, messages_of, said_of, shown_data
+from .conversations import ORDINARY_ENDS, grouped, message_key, messages_of, said_of, shown_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..types import Record
     from .comparison import Comparison
@@ -135,10 +135,20 @@ def _facts_of(run: Run, calls: list[Call]) -> list[tuple[str, str]]:
         ("tokens in", _sum(usage.input_tokens for usage in usages)),
         ("tokens out", _sum(usage.output_tokens for usage in usages)),
         ("cost", f"{money(sum(costs))}{unknown}" if costs else "unknown"),
+        ("failures", "; ".join(_failures(run, asked))),
         *((name, value if isinstance(value, str) else shown_data(value)) for name, value in sorted(run.settings.items())
           if name != "model"),
     ]  # fmt: skip
     return [(label, value) for label, value in facts if value]
+
+
+def _failures(run: Run, calls: Iterable[Call]) -> Iterator[str]:
+    """Yield what went wrong, as far as records tell: a call that failed for good leaves none."""
+    choices = [choice for call in calls for choice in call.record.response.get("choices") or ()]
+    ends = Counter(choice.get("finish_reason") for choice in choices)
+    yield from (f"{counted(count, 'answer')} ended by {end}" for end, count in ends.items() if end not in ORDINARY_ENDS)
+    if not run.is_complete:
+        yield "the recording broke off"
 
 
 def _sum(counts: Iterable[int | None]) -> str:

@@ -86,9 +86,10 @@ class Parting(NamedTuple):
     after: str | None
     run: int = 1
 
-    def is_at(self, place: int, status: str) -> bool:
-        """Return whether the runs part at the call with this place and status."""
-        return place == self.place and status == (self.why if self.why in ("missing", "added") else "changed")
+    @property
+    def status(self) -> str:
+        """Return the status of the call, as of its :class:`Row`."""
+        return self.why if self.why in ("missing", "added") else "changed"
 
     def in_words(self) -> str:
         """Return what differs, in one line; the words of a prompt as ``git diff --word-diff`` shows them."""
@@ -213,16 +214,9 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data, for JSON."""
-        return {
-            "same": self.same,
-            "changed": self.changed,
-            "added": self.added,
-            "missing": self.missing,
-            "renamed": self.renamed,
-            "parted": [parting._asdict() for parting in self.parted],
-            "later": [parting._asdict() for parting in self.later],
-            "rows": [row._asdict() for row in self.rows],
-        }
+        counts = {name: getattr(self, name) for name in ("same", "changed", "added", "missing", "renamed")}
+        lists: dict[str, list[Any]] = {"parted": self.parted, "later": self.later, "rows": self.rows}
+        return counts | {name: [each._asdict() for each in values] for name, values in lists.items()}
 
     def __str__(self) -> str:
         return "\n".join(self._lines())

@@ -185,7 +185,7 @@ class _Data:
             "status": [cell.status for cell in shown],
         }
         self._actors = [visible(name) or OUTSIDE for name in actors]
-        self._parted = _parted(actors, comparison)
+        self._parted = _parted(shown, comparison)
         self._spread = self._drawn_again(cell.one for cell in shown)
 
     def as_dict(self) -> dict[str, Any]:
@@ -251,15 +251,9 @@ class _Data:
         return found
 
 
-def _parted(actors: Mapping[str, list[Pair]], comparison: Comparison | None) -> dict[int, tuple[str, str]]:
+def _parted(shown: Iterable[Pair], comparison: Comparison | None) -> dict[int, tuple[str, str]]:
     """Return, by the number of the cell at which an actor's runs part, why they do and what differs there."""
-    found: dict[int, tuple[str, str]] = {}
-    partings = {parting.scope: parting for parting in comparison.parted} if comparison else {}
-    number = 0
-    for scope, cells in actors.items():
-        parting = partings.get(scope)
-        for cell in cells:
-            if parting is not None and parting.is_at(cell.place, cell.status):
-                found[number] = WHY[parting.why], visible(parting.in_words())
-            number += 1
-    return found
+    partings = comparison.parted if comparison else ()
+    found = {(each.scope, each.place, each.status): (WHY[each.why], visible(each.in_words())) for each in partings}
+    places = ((number, (cell.scope, cell.place, cell.status)) for number, cell in enumerate(shown))
+    return {number: found[place] for number, place in places if place in found}

@@ -303,13 +303,24 @@ class LLMClient:
     @overload
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None: ...
 
-    @short_traceback
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop; arguments, reply and errors as of :meth:`send_message`."""
-        from ..engine.drivers import adrive
+        from ..engine.drivers import adrive, look
 
-        call = prepare_chat(self, current_messages, arguments)
-        return await adrive(self._answered(call))
+        __tracebackhide__ = True
+        call = None
+        try:
+            call = prepare_chat(self, current_messages, arguments)
+            is_near = self.cache.storage.is_near
+            found = lookup(call) if is_near else await adrive(look(self.cache, lookup, call))
+            call, record = found
+            if record is not None:
+                return self._reply(Outcome(record), call, replayed=True)  # type: ignore[no-any-return]
+            from ..engine.call import answer
+
+            return self._reply(await adrive(answer(call)), call)  # type: ignore[no-any-return]
+        except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
+            return self._failed(error, call)  # type: ignore[no-any-return]
 
     @short_traceback
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
@@ -321,7 +332,7 @@ class LLMClient:
         from .streams import Stream
 
         call = prepare_chat(self, current_messages, arguments)
-        return Stream(self._answered(call, stream=True), call)
+        return Stream(self._streamed(call), call)
 
     @short_traceback
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
@@ -329,30 +340,29 @@ class LLMClient:
         from .streams import AsyncStream
 
         call = prepare_chat(self, current_messages, arguments)
-        return AsyncStream(self._answered(call, stream=True), call)
+        return AsyncStream(self._streamed(call), call)
 
-    def _answered(self, call: PreparedCall, stream: bool = False) -> Flow[Any]:
-        """Return the reply; of a stream, emit its pieces before."""
+    def _streamed(self, call: PreparedCall) -> Flow[Any]:
+        """Emit the pieces of an answer, and return the reply."""
         from ..engine.drivers import Emit, look
 
         failures = call.failures
-        begun = failures.begin(call.scope, call.words) if stream else None
+        begun = failures.begin(call.scope, call.words)
         try:
             call, record = yield from look(self.cache, lookup, call)
             if record is None:
                 from ..engine.call import answer
 
-                return self._reply((yield from answer(call, stream=stream)), call)
-            if stream:
-                from ..responses import text_pieces
+                return self._reply((yield from answer(call, stream=True)), call)
+            from ..responses import text_pieces
 
-                for piece in text_pieces(record.response):
-                    yield Emit(piece)
+            for piece in text_pieces(record.response):
+                yield Emit(piece)
             return self._reply(Outcome(record), call, replayed=True)
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
-            if begun is not None and _is_left(error):
+            if _is_left(error):
                 failures.leave(begun)
-            return self._failed(error, call, stream=stream)
+            return self._failed(error, call, stream=True)
         finally:
             failures.end(begun)
 

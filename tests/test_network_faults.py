@@ -271,6 +271,14 @@ def test_a_timeout_bounds_an_attempt(behaviour: Behaviour, way: str) -> None:
     assert len(server.requests) <= 2  # the time may be over before a request is sent
 
 
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize("name", ["timeout", "deadline"])
+def test_a_time_that_no_socket_takes(name: str, way: str) -> None:
+    """A call may take as long as its caller likes, also longer than a socket can be told to wait."""
+    with RawServer(answers()) as server, client_for(server.base_url) as client:
+        assert WAYS[way](client, on_error="raise", **{name: 1e12}).content == "Two coins."
+
+
 def test_a_deadline_bounds_the_retries(httpserver: HTTPServer) -> None:
     """A deadline ends a call whose attempts fail quickly, without being told to wait."""
     server = ScriptedServer(httpserver, refusal(503))

@@ -179,8 +179,9 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
 
     fields: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
+    made: dict[Any, Any] = {}
     for name, parameter in _parameters(function):
-        annotation = Any if parameter.annotation is inspect.Parameter.empty else readable(parameter.annotation)
+        annotation = Any if parameter.annotation is inspect.Parameter.empty else readable(parameter.annotation, made)
         if parameter.default is inspect.Parameter.empty:
             fields[name] = annotation
         else:
@@ -286,13 +287,14 @@ def label_of(option: Any) -> str:
     return option if isinstance(option, str) else json.dumps(option)
 
 
-def readable(output_type: Any) -> Any:
+def readable(output_type: Any, made: dict[Any, Any] | None = None) -> Any:
     """Return a type in which every ``typing.TypedDict`` is one that pydantic reads; on Python 3.12 the type itself.
 
     :param output_type: a type, or one made of several, such as ``list[T]``; what classes have inside is left alone.
+    :param made: what each ``TypedDict`` of other types that belong together has become already; grows.
     :raises NameError: for a field's type that is not found by its name.
     """
-    return output_type if sys.version_info >= (3, 12) else _readable(output_type, {})
+    return output_type if sys.version_info >= (3, 12) else _readable(output_type, {} if made is None else made)
 
 
 def _readable(given: Any, made: dict[Any, Any]) -> Any:

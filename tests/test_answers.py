@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, field_validator
 from pytest_httpserver import HTTPServer
 from servers import QUESTION, Answer, Responding, ScriptedServer, client_for, completion
@@ -82,6 +84,44 @@ def test_what_is_no_answer(httpserver: HTTPServer, body: Any, kind: type[APIErro
     assert (error.status_code, error.request_id, error.endpoint) == (200, "req-1", "127.0.0.1")
     assert error.attempts == len(server.requests) == (3 if kind is ServiceError else 1)
     assert len(client.cache) == 0
+
+
+DATA = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=4)
+    | st.sampled_from(["stop", "length", "content_filter", "error", "assistant", "\ud800", "Two coins."]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["choices", "message", "content", "type", "text", "usage", "error", "code", "role"]), inner
+    ),
+    max_leaves=12,
+)  # fmt: skip
+PLACES: list[tuple[Any, ...]] = [
+    (), ("choices",), ("choices", 0), ("choices", 0, "message"), ("choices", 0, "message", "content"), ("usage",),
+    ("choices", 0, "message", "tool_calls"), ("choices", 0, "finish_reason"), ("choices", 0, "index"), ("model",),
+    ("usage", "prompt_tokens"), ("usage", "completion_tokens_details"), ("choices", 0, "message", "role"), ("id",),
+    ("choices", 0, "message", "refusal"), ("choices", 0, "logprobs"), ("created",), ("error",), ("service_tier",),
+]  # fmt: skip
+
+
+def put(data: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """Return data with another value in a place."""
+    if not place:
+        return value
+    copied = dict(data) if isinstance(data, dict) else list(data)
+    copied[place[0]] = put(data[place[0]] if place[0] in data or isinstance(data, list) else {}, place[1:], value)
+    return copied
+
+
+@given(st.sampled_from(PLACES), DATA)
+def test_any_answer_is_a_reply_or_an_error(place: tuple[Any, ...], value: Any) -> None:
+    """Whatever a response holds, it gives a reply, which is stored and given again, or an error of the tree."""
+    client = Responding(put(completion(), place, value), cache_path="any", on_error="raise")
+    client.cache.clear()
+    try:
+        found = client.send_message("Hello")
+    except APIError:
+        return
+    again = client.send_message("Hello")
+    assert again.cached and repr(again) == repr(found) and client.cache.verify() == []
 
 
 class Person(BaseModel):

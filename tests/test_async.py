@@ -281,29 +281,3 @@ def test_blocking_calls_inside_a_running_loop() -> None:
 
     asyncio.run(main())
     assert len(scripted.requests) == 1
-
-
-def test_one_client_for_many_event_loops() -> None:
-    """A client serves one event loop after the other, and threads with loops of their own, without a warning."""
-
-    async def main(client: llmcall.LLMClient, name: str) -> str:
-        replies = await asyncio.gather(
-            *(client.asend_message(f"{name} {number}", on_error="raise") for number in range(3))
-        )
-        return replies[0].content or ""
-
-    with RawServer(*[answers()] * 30) as server:
-        client = llmcall.OpenAIClient(base_url=server.base_url)
-        assert [asyncio.run(main(client, str(number))) for number in range(2)] == ["Two coins."] * 2
-        found: list[str] = []
-        threads = [
-            threading.Thread(target=lambda n=n: found.append(asyncio.run(main(client, f"thread {n}"))))
-            for n in range(3)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert found == ["Two coins."] * 3
-        assert client.send_message("blocking", on_error="raise").content == "Two coins."
-        client.close()

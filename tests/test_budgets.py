@@ -24,6 +24,7 @@ from dice import ask, calls
 from hypothesis import given
 from programs import ran, start
 from redis_servers import RedisProcess
+from servers import Responding, completion
 
 import llmcall
 from llmcall.engine import budgets
@@ -34,21 +35,11 @@ from llmcall.testing import ScriptedClient
 PRICE = {"m": (1.0, 2.0)}  # USD per million tokens
 
 
-class Metered(ScriptedClient):
-    """Answer from a script, reporting the tokens that each answer names: ``(text, prompt, output)``."""
-
-    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-        response = super().send(request, timeout)
-        message = response["choices"][0]["message"]
-        message["content"], prompt, output = json.loads(message["content"])
-        return {**response, "usage": {"prompt_tokens": prompt, "completion_tokens": output}}
-
-
-def metered(prompt: int, output: int, **settings: Any) -> Metered:
+def metered(prompt: int, output: int, text: str = "yes", **settings: Any) -> Responding:
     """Return a client whose every answer takes so many tokens."""
-    return Metered(
-        lambda messages: ("yes", prompt, output), **{"model": "m", "prices": PRICE, "on_error": "raise", **settings}
-    )
+    answer = completion(text, usage={"prompt_tokens": prompt, "completion_tokens": output})
+    given = {"model": "m", "prices": PRICE, "on_error": "raise", "cache_mode": "off", **settings}
+    return Responding(answer, **given)
 
 
 def client() -> ScriptedClient:
@@ -232,7 +223,7 @@ def test_a_follower_of_a_call_that_is_refused_takes_over() -> None:
 
 def test_what_is_no_whole_answer_is_billed() -> None:
     """An empty answer's tokens are spent."""
-    empty = Metered([("", 10, 90)], model="m", on_error="return", max_tokens=100)
+    empty = metered(10, 90, "", prices={}, on_error="return", max_tokens=100)
     with llmcall.budget(tokens=500) as budget:
         assert isinstance(empty.send_message("Hello"), APIError)
     assert budget.spent == (None, 100, 0)
@@ -510,12 +501,3 @@ def test_where_nothing_can_be_kept_no_call_is_made(where: str, error: type[Excep
     with llmcall.configured(cache_path=where), pytest.raises(error, match=says), llmcall.budget(calls=3, name="survey"):
         asking.send_message("Hello")
     assert asking.requests == []
-
-
-def test_the_directory_is_private() -> None:
-    """A cache's directory that a budget makes is private and out of git, like one that the cache makes."""
-    with llmcall.budget(calls=1, name="survey"):
-        client().send_message("Hello")
-    directory = Path(llmcall.settings().cache_path)
-    assert directory.stat().st_mode & 0o777 == 0o700
-    assert (directory / ".gitignore").read_text() == "*\n"

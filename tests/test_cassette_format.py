@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import random
+import re
 import stat
 import string
 import uuid
@@ -220,6 +221,25 @@ def test_damage_is_refused_with_its_line(text: str, message: str) -> None:
     with pytest.raises(CacheCorruptError, match=rf"^f\.jsonl:{2 if text.startswith(HEADER) else 1}: ") as caught:
         list(decoded(text.encode("latin-1" if "UTF-8" in message else "utf-8")))
     assert message in str(caught.value)
+
+
+STRANGE = [
+    b"", b"\n", b"\xff", b"[" * 100_000, b'"', b"{}\n", b'{"text": 3, "lines": []}\n', b'{"$bytes": "?"}',
+    b'{"kind": "chat", "request": {"messages": [{"$messages": "x"}]}, "response": {}}\n',
+    b'{"kind": "chat", "sample": "#", "request": {"messages": 3}, "response": {"choices": 3}, "cost": -1e308}\n',
+]  # fmt: skip
+
+
+@given(st.data())
+def test_any_damage_gives_records_or_an_error_with_its_line(data: st.DataObject) -> None:
+    """Whatever is cut out, put in or doubled anywhere: there are records, or an error that names file and line."""
+    file = written([*history(4, 600), function({"n": 1}, {"value": b"x"})]).encode()
+    start, length = data.draw(st.integers(0, len(file))), data.draw(st.integers(0, 80) | st.integers(0, len(file)))
+    put_in = data.draw(st.sampled_from([*STRANGE, *file.splitlines(keepends=True)]) | st.binary(max_size=4))
+    try:
+        decoded(file[:start] + put_in + file[start + length :]).records()
+    except CacheError as error:
+        assert re.match(r"f\.jsonl:\d+: ", str(error))
 
 
 def test_other_lines_that_are_refused() -> None:

@@ -17,7 +17,7 @@ from pytest_httpserver import HTTPServer
 from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, embeddings, refusal
 
 import llmcall
-from llmcall import AzureClient, ConfigError, LLMClient, OpenAIClient, RateLimitError
+from llmcall import AzureClient, ConfigError, LLMClient, OpenAIClient
 from llmcall.testing import ScriptedClient
 
 
@@ -120,24 +120,6 @@ def test_a_namespace_that_settings_do_not_decide() -> None:
     client.tenant = "b"
     assert text(client) == "of b"
     assert [record.request["namespace"] for record in client.cache.records()] == ["a", "b"]
-
-
-def test_the_base_retries_what_one_s_own_client_raises() -> None:
-    """An error of the tree that is worth another try gets one; any other exception passes through."""
-    answers: list[Any] = [RateLimitError("slow down", retry_after=0.001), "hello", ZeroDivisionError("a bug")]
-
-    class Failing(EchoClient):
-        def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
-            answer = answers.pop(0)
-            if isinstance(answer, Exception):
-                raise answer
-            return super().send(request, timeout)
-
-    client = Failing(retry_waiting_time=0)
-    assert text(client) == "HELLO"
-    assert client.usage.retries == 1
-    with pytest.raises(ZeroDivisionError):
-        client.send_message("other")
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -315,8 +297,6 @@ def test_a_plug_in_package(tmp_path: Path) -> None:
 
 SECRET = "sk-proj-a-very-secret-key-0123456789"
 
-DEPLOYED = "/openai/deployments/{}/chat/completions?api-version=2024-10-21"
-
 
 @pytest.fixture
 def server(httpserver: HTTPServer) -> ScriptedServer:
@@ -359,42 +339,11 @@ def test_what_is_sent(server: ScriptedServer) -> None:
     }  # fmt: skip
 
 
-def test_azure_s_deployment_may_have_another_name(server: ScriptedServer) -> None:
-    """An endpoint of the pool names the deployment; the key of the request is that of the model."""
-    endpoint = llmcall.Endpoint(
-        "east", ("gpt-4o",), azure_endpoint=server.base_url.removesuffix("/v1"), azure_api_version="2024-10-21",
-        api_key=SECRET, api_type="azure", deployment="mine",
-    )  # fmt: skip
-    client = plain(endpoints=[endpoint], model="gpt-4o")
-    reply = client.send_message(QUESTION, on_error="raise")
-    assert server.requests[0].path == DEPLOYED.format("mine")
-    assert reply.cache_key == plain(model="gpt-4o").build_request(QUESTION).cache_key
-    assert reply.endpoint == "east"
-
-
 def test_azure_streams_and_embeds(httpserver: HTTPServer) -> None:
     """Embeddings go to their own deployment."""
     server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
     assert azure(server).get_embedding("text", "text-embedding-3-large") == [0.5, 0.25]
     assert server.requests[0].path == "/openai/deployments/text-embedding-3-large/embeddings?api-version=2024-10-21"
-
-
-@pytest.mark.parametrize(
-    ("settings", "remedy"),
-    [
-        ({"azure_endpoint": None}, "AZURE_OPENAI_ENDPOINT"),
-        ({"azure_api_version": None}, "OPENAI_API_VERSION"),
-    ],
-)
-def test_azure_says_what_is_missing(server: ScriptedServer, settings: dict[str, Any], remedy: str) -> None:
-    """A missing address or version is a ConfigError that names its variable, before any call."""
-    given = {"azure_endpoint": server.base_url, "azure_api_version": "2024-10-21", "api_key": SECRET}
-    client = llmcall.AzureClient(
-        cache_mode="off", **{name: value for name, value in {**given, **settings}.items() if value}
-    )
-    with pytest.raises(ConfigError, match=remedy):
-        client.send_message(QUESTION)
-    assert server.requests == []
 
 
 def test_closed_clients_open_again(server: ScriptedServer) -> None:

@@ -97,15 +97,6 @@ def test_records_are_bytes_of_float32() -> None:
     assert usage.cost == pytest.approx(7e-6)
 
 
-def test_hits_are_counted_and_free() -> None:
-    """A list that is known whole is one cached call, and saves what it cost."""
-    client = Responding(data([1.0], [2.0], usage={"prompt_tokens": 4, "total_tokens": 4}), prices={"m": (1.0, 0.0)})
-    client.get_embedding(["a", "b"], "m")
-    client.get_embedding(["b", "a"], "m")
-    assert (client.usage.calls, client.usage.cached_calls) == (1, 1)
-    assert client.usage.saved == pytest.approx(4e-6)
-
-
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [None, None, None], [0, 0, 0]])
 def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
     """Vectors in any order are put right; those without an index, or all with 0, are in order."""

@@ -1,4 +1,4 @@
-"""The examples run as they stand, from the answers that ship with them."""
+"""The examples run as they stand, from the answers that ship with them, and the benchmarks at their smallest."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import ROOT
 
 import llmcall
 
@@ -57,19 +58,6 @@ def test_market_day(command: list[str], tmp_path: Path) -> None:
     assert "42 answers stay" in other_day and "21 are asked anew" in " ".join(other_day.split())
     assert "Pip, call 15: the prompt changed: [-with a-] {+who lost his+}" in other_day
     assert "\033" not in first
-
-
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [([str(EXAMPLES / "market_day.py")], "market_day.py"), (["-m", "llmcall", "demo"], "python -m llmcall demo")],
-)
-def test_the_demo_names_itself_as_it_was_called(command: list[str], name: str, tmp_path: Path) -> None:
-    """The help has the name by which it was asked for."""
-    done = subprocess.run(
-        [sys.executable, *command, "-h"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
-    )
-    assert done.stdout.startswith(f"usage: {name} [-h]")
-    assert f"{name} --local " in done.stdout
 
 
 EXECUTE = """
@@ -136,3 +124,26 @@ def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path) -> None:
     assert sum("image/png" in output.get("data", ()) for output in outputs) == 1
     assert any("/480 [" in output.get("text", output.get("data", {}).get("text/plain", "")) for output in outputs)
     assert not (tmp_path / "cache").exists()
+
+
+BENCHMARKS = """
+import sys
+from benchmarks import __main__ as program
+from benchmarks.environments import Environments
+
+Environments.python = lambda self, name: sys.executable
+program.main()
+"""
+
+
+@pytest.mark.slow
+def test_the_smallest_run_prints_its_tables() -> None:
+    """Both who was asked for stand in each table, with a ratio; what ran where stands below."""
+    chosen = ["--small", "--rounds", "1", "-c", "hits", "-p", "llmcall_client", "-p", "plain_diskcache"]
+    command = [sys.executable, "-c", BENCHMARKS, *chosen]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert sum(row[:1] == ["llmcall"] and float(row[-1]) > 0 for row in rows) == 2
+    assert sum(row[:2] == ["plain", "diskcache"] and row[-1] == "1.00" for row in rows) == 2
+    assert "openai " in done.stdout and "CPython" in done.stdout

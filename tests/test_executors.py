@@ -30,7 +30,7 @@ from dice import (
     samples,
     wait_or_fail,
 )
-from programs import ran, start
+from programs import ran
 from redis_servers import RedisProcess
 
 import llmcall
@@ -287,25 +287,6 @@ def test_an_executor_that_takes_nothing() -> None:
     with pytest.raises(RuntimeError, match="after shutdown") as caught:
         map(str, [3, 4], executor=closed)
     assert caught.value.results == [None, None]  # type: ignore[attr-defined]
-
-
-A_FAILURE_BEFORE_A_POOL = """
-from concurrent.futures import ProcessPoolExecutor
-import math
-import multiprocessing
-
-model = ScriptedClient([llmcall.InvalidRequestError("no")], cache_mode="auto", on_error="return")
-model.send_message("Hello")
-with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
-    llmcall.map(math.sqrt, [4, 9], executor=pool)
-"""
-
-
-def test_a_failure_before_a_pool_is_told_once() -> None:
-    """Forked workers do not report what their parent has gathered before."""
-    with start(A_FAILURE_BEFORE_A_POOL) as process:
-        _, complaints = process.communicate()
-    assert complaints.startswith("1 call failed for good (1 outside any scope")
 
 
 A_FORK_DURING_A_MAP = """

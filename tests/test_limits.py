@@ -440,7 +440,9 @@ BASE_URL = http://127.0.0.1:9
 """,
         encoding="utf-8",
     )
-    assert endpoints_asked(WAYS["sync"], 4, client(on_error="raise")) == ["azure-east", "plain"] * 2
+    caller = client(on_error="raise")
+    assert endpoints_asked(WAYS["sync"], 4, caller) == ["azure-east", "plain"] * 2
+    assert {record.request["model"] for record in caller.cache.records()} == {MODEL}
     paths = Counter(seen.path for seen in server.requests)
     azure = "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
     assert paths == {azure: 2, "/v1/chat/completions": 2}

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from servers import completion
 
-import llmcall
 from llmcall import ConfigError, LLMCall, LocalClient
 from llmcall.testing import ScriptedClient
 
@@ -145,12 +144,6 @@ def test_where_a_file_lies_does_not_matter() -> None:
     """The same file elsewhere has the same records."""
     keys = {LocalClient(model=f"{folder}tiny.gguf").build_request("Hello").cache_key for folder in ("", "/a/", "b/")}
     assert len(keys) == 1
-
-
-def test_it_is_registered() -> None:
-    """It is the client of API_TYPE local, and needs no key."""
-    llmcall.configure(api_type="local")
-    assert isinstance(llmcall.client(), LocalClient) and llmcall.client() is llmcall.client("local")
 
 
 def test_a_replay_needs_neither_model_nor_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

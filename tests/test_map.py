@@ -18,7 +18,7 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -465,21 +465,6 @@ def test_none_and_return() -> None:
     first, error, last = map(divide, [1, 0, 2], on_error="return")
     assert (first, last) == (6.0, 3.0)
     assert isinstance(error, ZeroDivisionError)
-
-
-def test_a_cancelled_future_of_an_item() -> None:
-    """A function that asks a future of its own, which was cancelled, fails as by any other error."""
-
-    def work(item: int) -> int:
-        future: Future[int] = Future()
-        if item == 1:
-            future.cancel()
-        else:
-            future.set_result(item)
-        return future.result()
-
-    assert map(work, [0, 1, 2], on_error="none") == [0, None, 2]
-    assert isinstance(map(work, [0, 1, 2], on_error="return")[1], CancelledError)
 
 
 @pytest.mark.parametrize("kind", [ConfigError, CacheMissError, ScopeError, BudgetExceededError, SystemExit])

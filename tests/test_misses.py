@@ -314,18 +314,6 @@ def test_nothing_secret_or_unseen_is_shown() -> None:
     assert "\\x1b" in said and "\\u200b" in said and "\\n" in said
 
 
-@pytest.mark.parametrize("columns", [20, 80, 300])
-def test_the_width_of_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No line but the first is wider than the terminal, between 60 and 120 columns."""
-    long = " ".join(f"word{number}" for number in range(80))
-    ask(f"{long} bread {long}", stop=[long[:300]])(recorder())
-    miss = explained(f"{long} milk {long} eggs", stop=[long[:299]])
-    monkeypatch.setenv("COLUMNS", str(columns))
-    lines = str(miss).splitlines()
-    assert max(map(len, lines[1:])) <= min(max(columns, 60), 120)
-    assert any("[-bread-]" in line for line in lines) and any("{+milk+}" in line for line in lines)
-
-
 def test_the_right_one_of_many(tmp_path: Path) -> None:
     """Of two hundred alike, the record of the same question is found, whichever parameter was changed."""
     cache, client = ResponseCache(tmp_path / "many"), ScriptedClient(cache_mode="off")

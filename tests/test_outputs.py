@@ -303,6 +303,16 @@ def test_any_text_is_read_or_refused(text: str) -> None:
                 assert error.text == text
 
 
+@pytest.mark.parametrize(
+    "unit", ["[", '{"a":', "[1,", '["', "{", "- 1 ", "yes no ", "not buy. ", "```\n", "1.1", "/*", " "]
+)
+def test_a_model_that_repeats_itself(unit: str) -> None:
+    """Twenty thousand levels, or repetitions, are refused like any other nonsense, and soon."""
+    for output_type in (bool, int, Action, list, dict, Offer):
+        with pytest.raises(OutputError):
+            read(unit * 20_000 + " so.", output_type)
+
+
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

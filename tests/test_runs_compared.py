@@ -122,27 +122,6 @@ def test_a_change_after_another_draw() -> None:
     assert not llmcall.compare(one, ask("b.jsonl", other, "buy", None)).later
 
 
-def test_one_of_several_choices_heard_by_another(tmp_path: Path) -> None:
-    """A prompt that repeats the second choice of an earlier answer does not part, where that choice differed."""
-
-    def record(name: str, second: str) -> Path:
-        asked = [
-            ("lisa#0", {"n": 2, "messages": [{"role": "user", "content": "Two ideas?"}]}, ["A market it is.", second]),
-            ("emma#0", {"messages": [{"role": "user", "content": f"Lisa proposes: {second}"}]}, ["Fine."]),
-        ]
-        lines: list[Any] = [{"llmcall": 1, "settings": {}}]
-        for sample, request, texts in asked:
-            choices = [{"index": i, "message": {"role": "assistant", "content": t}} for i, t in enumerate(texts)]
-            request = {"model": "gpt-4o-mini", **request}
-            lines.append({"kind": "chat", "sample": sample, "request": request, "response": {"choices": choices}})
-        path = tmp_path / name
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        return path
-
-    found = llmcall.compare(record("a.jsonl", "A walk along the river."), record("b.jsonl", "An evening at home."))
-    assert [(each.scope, each.why) for each in found.parted] == [("lisa", "draw")]
-
-
 @pytest.mark.parametrize(
     ("params", "why", "before", "after"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,14 @@ def test_errors_name_the_file(folder: Path, name: str, variables: dict[str, Any]
     assert str(caught.value) == message.replace("{}", str(folder))
 
 
+@pytest.mark.parametrize("name", ["../buyer.md", "/etc/passwd", "..", "", "a/../../buyer.md", "buyer.md\0.md"])
+def test_a_variable_names_no_file_outside(folder: Path, name: str) -> None:
+    """An include by a variable's name stays in the folder of the templates."""
+    (folder / "market/main.md").write_text("{% include x %}")
+    with pytest.raises(TemplateError):
+        rendered(None, {"x": name}, "main", folder / "market")
+
+
 def test_folders_and_files_that_cannot_be_read(folder: Path) -> None:
     """Where the folder is missing, the error says what names it; a file that is no UTF-8 is named."""
     with pytest.raises(TemplateError, match=r"which is no folder \(template_path= and \[Templates\] PATH name it\)"):
@@ -236,14 +244,7 @@ def test_folders_and_files_that_cannot_be_read(folder: Path) -> None:
 
 def test_mustache_without_its_library_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the library and the extra."""
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any, **named: Any) -> Any:
-        if name.startswith("pystache"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "pystache.parser", None)
     with pytest.raises(
         ConfigError, match=r"letter\.mustache is Mustache, which needs the library pystache .*'mustache'"
     ):

@@ -293,29 +293,6 @@ def test_the_table() -> None:
     assert table(llmcall.Usage()) == [["model", "calls"], ["all", "0"]]
 
 
-@pytest.mark.parametrize(
-    ("paths", "rows"),
-    [
-        ([""], {}),
-        ([], {}),
-        (["trial-1"], {"trial-1": "1"}),
-        (["trial-1", ""], {"(no scope)": "1", "trial-1": "1"}),
-        (["trial-10/lisa", "trial-2/lisa", "trial-2/bart"], {"trial-2": "2", "trial-10": "1"}),
-        (["rep-1/trial-1/lisa", "rep-1/trial-2/lisa"], {"rep-1": "2", "rep-1/trial-1": "1", "rep-1/trial-2": "1"}),
-        (["rep-1/trial-1", "rep-1"], {"rep-1": "2", "rep-1/trial-1": "1"}),
-        ([f"trial-{number}" for number in range(1, 12)], {f"trial-{number}": "1" for number in range(1, 12)}),
-        (
-            [f"p-{number}" for number in range(15) for _ in range(1 + number // 5)],
-            {**{f"p-{number}": str(1 + number // 5) for number in range(5, 15)}, "(5 more)": "5"},
-        ),
-    ],
-)
-def test_a_row_for_each_outermost_scope(paths: list[str], rows: dict[str, str]) -> None:
-    """In the order that a reader expects; of many, the ten with the most calls, and one row for the others."""
-    found = scope_rows(spent(*paths))
-    assert found == rows and ("(no scope)" in rows or list(found) == list(rows))
-
-
 def test_html_shows_the_same() -> None:
     """The HTML has the cells of the text, row for row, the note below it, and any letters as text."""
     usage = spent("", "<b>/lisa", "trial-2", *(f"p{number}" for number in range(20)))

@@ -5,20 +5,17 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from disks import read_only, small
-from processes import SECONDS, Nursery
+from processes import Nursery
 from programs import start
 from test_crashes import keys_of, stored
-from workers import client_at, fill, is_answer_to
+from workers import client_at, fill
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, ResponseCache
@@ -218,47 +215,6 @@ def undone_or_done(cache: ResponseCache, what: str) -> None:
     except OSError:
         assert len(cache) == 10
     assert cache.verify() == []
-
-
-@pytest.mark.parametrize("how", ["deleted", "moved away", "replaced"])
-def test_a_cache_that_vanishes_while_it_is_open(how: str, tmp_path: Path) -> None:
-    """Threads go on asking; each gets a right answer, and what is stored afterwards is on the disk."""
-    folder = tmp_path / "cache"
-    fill(folder, 20)
-    fill(tmp_path / "another", 20)
-    client = client_at(str(folder), "new")
-    gone, begun, wrong = threading.Event(), threading.Barrier(5), []
-
-    def work(thread: int) -> None:
-        number = 0
-        while not gone.is_set() or number < 60:
-            question = f"question {number % 20}" if number % 3 else f"question {thread} {number}"
-            reply: Any = client.send_message(question)
-            if not is_answer_to(question, reply["content"]):
-                wrong.append(question)
-            number += 1
-            if number == 10:
-                begun.wait(SECONDS)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    begun.wait(SECONDS)
-    folder.rename(tmp_path / "away")
-    if how == "deleted":
-        shutil.rmtree(tmp_path / "away")
-    elif how == "replaced":
-        with suppress(OSError):  # one of the threads has made it anew already
-            (tmp_path / "another").rename(folder)
-    gone.set()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
-    client.send_message("the last question")
-    client.cache.close()
-    llmcall.reset()
-    with ResponseCache(folder) as cache:
-        assert any(record.request["messages"][-1]["content"] == "the last question" for record in cache.records())
 
 
 @pytest.mark.parametrize("name", ["with a space", "кэш-缓存-🧀", "per%cent#and?mark", "-dash", "quote'\"s"])

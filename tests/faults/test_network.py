@@ -18,7 +18,7 @@ import openai
 import pytest
 from processes import SECONDS, seeded
 from redis_servers import made_certificate
-from servers import OPEN_BODY, OPEN_HEAD, QUESTION, Answer, RawServer, answers, client_for, dripping, http
+from servers import OPEN_BODY, OPEN_HEAD, QUESTION, Answer, RawServer, answers, client_for, dripping
 from storms import FAULTS, Storm, answering, flooding
 from streaming import HEAD, WAYS, chunk, chunks_of, event, streams
 
@@ -224,15 +224,6 @@ def test_a_redirect_on_the_same_server(way: str) -> None:
     assert server.requests[1].body["messages"] == [{"role": "user", "content": "x"}]
 
 
-@pytest.mark.parametrize("target", ["", "http://127.0.0.1:99999/", "gopher://127.0.0.1/", "/v1/chat/completions"])
-def test_odd_redirects(target: str) -> None:
-    """A redirect to nowhere, or in a circle, is a failure of the service."""
-    with RawServer(redirecting(target)) as server, client_for(server.base_url, retry_max_attempts=1) as client:
-        error = asked(client, "sync", "x")
-    assert isinstance(error, ServiceError), repr(error)
-    assert len(server.requests) < 30
-
-
 class TLSServer(RawServer):
     """Accept connections on a port, and shake hands as told; a context manager.
 
@@ -258,30 +249,11 @@ def self_signed(connection: socket.socket) -> Any:
         return wrapped.recv(65536)
 
 
-def no_tls(connection: socket.socket) -> Any:
-    """Answer in plain HTTP."""
-    connection.recv(65536)
-    connection.sendall(http(b"{}"))
-
-
-def no_answer(connection: socket.socket) -> Any:
-    """Say nothing, for longer than the client waits."""
-    while connection.recv(65536):
-        continue
-
-
-@pytest.mark.parametrize(
-    ("way", "shake", "kind"),
-    [("sync", self_signed, ServiceError), ("async", self_signed, ServiceError), ("sync", no_tls, ServiceError),
-     ("async", no_tls, ServiceError), ("sync", no_answer, RequestTimeoutError)],
-)  # fmt: skip  # a task cancelled while it shakes hands leaves httpcore's socket to the garbage collection
-def test_bad_tls(way: str, shake: Callable[[socket.socket], Any], kind: type[APIError]) -> None:
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_certificate_that_nobody_vouches_for(way: str) -> None:
     """A server that cannot show who it is gets neither key nor prompt."""
     made_certificate(Path.cwd())
-    with TLSServer(shake) as server, plain(server.base_url, retry_max_attempts=1, timeout=NO_MORE) as client:
-        deadline = SOON if shake is no_answer else SECONDS
-        error = WAYS_RAISING[way](client, deadline=deadline)
-    assert type(error) is kind, repr(error)
+    with TLSServer(self_signed) as server, plain(server.base_url, retry_max_attempts=1) as client:
+        error = WAYS_RAISING[way](client)
+    assert type(error) is ServiceError and "certificate" in str(error).lower()
     assert not any(server.received)
-    if shake is self_signed:
-        assert "certificate" in str(error).lower()

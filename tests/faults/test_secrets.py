@@ -240,26 +240,6 @@ def test_reports(told: Told, tmp_path: Path) -> None:
     assert files_with(KEY, tmp_path, (".env",)) == []
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ["[OpenAI]", f"BASE_URL = http://user:{KEY}@host[/"],
-        ["[Endpoint a]", "MODELS = m", f"API_KEY = {KEY} {KEY}"],
-        ["[OpenAI]", f"{KEY}"],
-        [f"{KEY}"],
-    ],
-)
-def test_a_key_in_the_wrong_place_of_a_file(lines: list[str], told: Told) -> None:
-    """A line that cannot be read is named by its place; where it may be a key, it is not repeated."""
-    Path("config.ini").write_text("\n".join(lines))
-    llmcall.reset()
-    try:
-        told.add(llmcall.settings())
-    except llmcall.ConfigError as error:
-        told.add(error)
-    assert told.finds(KEY) == []
-
-
 def look_and_ask(item: int) -> list[str]:
     """Ask, in another process, and return the files in the temporary and the working folder that hold the key."""
     client = llmcall.client()

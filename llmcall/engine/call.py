@@ -1,4 +1,4 @@
-"""The way of a call that no record answers: single flight, admission, retry, transport, validation, store, usage.
+"""The way of a call that no record answers: single flight, retry, admission, transport, validation, store, usage.
 
 All of it is written as flows: generators that yield effects and do no input or output.
 """
@@ -360,7 +360,8 @@ class _Exchange:
         if isinstance(error, AuthenticationError):
             # A function gives the key: api_key=, azure_ad_token_provider= or Entra ID.
             renewable = getattr(self.client.transport_of(endpoint), "renewable", False)
-            if renewable and error.status_code == 401 and _is_new(refused, f"401 {endpoint.name}"):
+            if renewable and error.status_code == 401 and f"401 {endpoint.name}" not in refused:
+                refused.add(f"401 {endpoint.name}")
                 return True
             remains = self.pool.leave_out(endpoint, time.monotonic())
             if remains:
@@ -372,13 +373,24 @@ class _Exchange:
         return isinstance(error, InvalidRequestError) and _drop_unsupported(self.body, error)
 
     def _passed_on(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
-        """Let an endpoint rest; return whether another one, or the first that has rested, is asked in its place."""
-        now = time.monotonic()
-        seconds = self._rest(endpoint, error, now)
+        """Let an endpoint rest; return whether another one, or the first that has rested, is asked in its place.
+
+        It rests for the seconds that it asked for, else for some, in which another may be asked. Where it asked for
+        none, but said what is left of its limits, it rests until there is enough for the call, which does not come back
+        before either.
+        """
+        now, has_others, seconds = time.monotonic(), len(self.pool.endpoints) > 1, error.retry_after
+        if seconds is None:
+            seconds = REST if has_others else self.policy.waiting_time
+            if error.quotas:
+                needed = estimate(self.request.kind, self.body, self.pool.known)
+                refill = self.pool.set_quotas(endpoint, error.quotas, needed, now)
+                seconds, error.retry_after = max(seconds, refill), refill or None
         another = self.pool.rest(endpoint, now + seconds)
         if not error.retryable:
             return False  # a stream's reader has the first half already
-        if another and _is_new(refused, f"429 {endpoint.name}"):
+        if another and f"429 {endpoint.name}" not in refused:
+            refused.add(f"429 {endpoint.name}")
             kind = type(error).__name__
             warn_once(
                 f"{self.name}: endpoint {endpoint.name} rests for {seconds:.2f} s ({kind}: {error}); another is asked, "
@@ -386,31 +398,9 @@ class _Exchange:
                 about=("rests", endpoint.name),
             )
             return True
-        if len(self.pool.endpoints) > 1:
+        if has_others:
             error.retry_after = self.pool.free_after(now)
         return False
-
-    def _rest(self, endpoint: Endpoint, error: APIError, now: float) -> float:
-        """Return the seconds that an endpoint rests: those it asked for, else some, in which another may be asked.
-
-        Where it asked for none, but said what is left of its limits, it rests until there is enough for the call, which
-        does not come back before either.
-        """
-        if error.retry_after is not None:
-            return error.retry_after
-        own = REST if len(self.pool.endpoints) > 1 else self.policy.waiting_time
-        if not error.quotas:
-            return own
-        needed = estimate(self.request.kind, self.body, self.pool.known)
-        refill = self.pool.set_quotas(endpoint, error.quotas, needed, now)
-        error.retry_after = refill or None
-        return max(own, refill)
-
-
-def _is_new(refused: set[str], how: str) -> bool:
-    known = how in refused
-    refused.add(how)
-    return not known
 
 
 def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:

@@ -12,6 +12,7 @@ import io
 import logging
 import pathlib
 import random
+import re
 import sys
 import threading
 import uuid
@@ -807,6 +808,15 @@ def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", log)
     map(ask, "a", progress=True)
     assert " 1/1 " in log.getvalue()
+
+
+def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At sixty columns the figures have the room of the bar, all to the last."""
+    terminal = on_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "60")
+    with llmcall.configured(prices={"gpt-4o-mini": (1_000, 100_000)}):
+        map(ask, [f"{number}" for number in range(20)], workers=1)
+    assert re.fullmatch(r"20/20 \[\d\d:\d\d, cached=0, cost=\$6\.10\]", terminal.last())
 
 
 def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

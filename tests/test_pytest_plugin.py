@@ -565,6 +565,18 @@ def test_places_of_cassettes(project: Project) -> None:
     assert "test_one: a cassette's name must be a text, not None" in project.run("test_market.py", errors=1)
 
 
+def test_marks_that_a_conftest_adds(project: Project) -> None:
+    """A conftest that marks tests in pytest_collection_modifyitems gives them cassettes."""
+    project.write(
+        "def pytest_collection_modifyitems(items):\n    for item in items: item.add_marker(pytest.mark.llm)\n",
+        "conftest.py",
+    )
+    project.write(TEST_ONE.replace("@pytest.mark.llm\n", ""))
+    project.run("--llm-record=once", passed=1)
+    project.run(passed=1)
+    assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["bread"]})
+
+
 def test_the_example(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example's tests pass from its cassettes alone, without a key, a model or a socket."""
     (project.path / "test_market.py").unlink()

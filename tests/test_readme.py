@@ -52,7 +52,6 @@ def reading(page: Path, caches: dict[Path, Path], tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("reading")
-@pytest.mark.filterwarnings("ignore:one recorded answer:UserWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(matplotlib|pyparsing)")
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_pages_show_what_happens(page: Path) -> None:
@@ -82,7 +81,6 @@ def page() -> Path:
 
 
 @pytest.mark.usefixtures("reading")
-@pytest.mark.filterwarnings("ignore:one recorded answer:UserWarning")
 def test_docstrings_show_what_happens() -> None:
     """Every example in the docstring of a public name gives the output beneath it."""
     assert not run_docstrings().failed

@@ -244,9 +244,12 @@ def _reference(item: Any) -> str | None:
 
 def is_inline(messages: Any) -> bool:
     """Tell whether a request's messages neither hold references nor are referred to: they are few, or no list."""
-    if not isinstance(messages, list):
-        return True
-    return len(messages) < FEWEST_MESSAGES and not any(map(_reference, messages))
+    return not _has_many(messages) and not (isinstance(messages, list) and any(map(_reference, messages)))
+
+
+def _has_many(messages: Any) -> bool:
+    """Tell whether messages are so many that others may refer to them."""
+    return isinstance(messages, list) and len(messages) >= FEWEST_MESSAGES
 
 
 def _after_system(messages: list[Any]) -> int:
@@ -621,7 +624,7 @@ class Lines:
         self._parsed.pop(begin, None)
         kind, sample, request, response = entry["kind"], entry.get("sample"), entry["request"], entry["response"]
         try:
-            if kind == "chat" and not is_inline(request.get("messages")):
+            if kind == "chat" and (refers or _has_many(request.get("messages"))):
                 request = self._decoder.request(request)
                 self._decoded.add(begin)
             elif refers:

@@ -172,8 +172,7 @@ class Comparison:
             theirs[after] = theirs.pop(before)
         self.renamed.update(renamed)
         actors = [
-            [Pair(scope, *pair, number) for pair in _paired(ours.get(scope, []), theirs.get(scope, []))]
-            for scope in {**ours, **theirs}
+            list(_paired(scope, number, ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}
         ]
         repeats = EarlierAnswers(pair for pairs in actors for pair in pairs if pair.status == "changed")
         for pairs in actors:
@@ -349,15 +348,13 @@ def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> 
 # Calls
 
 
-def _paired(
-    ours: Sequence[Record], theirs: Sequence[Record]
-) -> Iterator[tuple[int, Record | None, Record | None, str]]:
-    """Yield the calls of one actor in pairs, each with its place before and its status behind it."""
+def _paired(scope: str, run: int, ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[Pair]:
+    """Yield the calls of one actor in pairs."""
     begin = 0
     for one, other in zip(ours, theirs, strict=False):
         if not _same_request(one, other):
             break
-        yield begin, one, other, "same" if same_answer(one, other) else "changed"
+        yield Pair(scope, begin, one, other, "same" if same_answer(one, other) else "changed", run)
         begin += 1
     ours, theirs = ours[begin:], theirs[begin:]
     if not ours and not theirs:
@@ -365,15 +362,11 @@ def _paired(
     matcher = difflib.SequenceMatcher(None, list(map(_asked, ours)), list(map(_asked, theirs)), autojunk=False)
     for kind, i, i_end, j, j_end in matcher.get_opcodes():
         while i < i_end and j < j_end and (kind == "equal" or _alike(ours[i], theirs[j])):
-            yield _pair(begin + i, ours[i], theirs[j])
+            is_same = kind == "equal" and same_answer(ours[i], theirs[j])
+            yield Pair(scope, begin + i, ours[i], theirs[j], "same" if is_same else "changed", run)
             i, j = i + 1, j + 1
-        yield from ((begin + place, ours[place], None, "missing") for place in range(i, i_end))
-        yield from ((begin + place, None, theirs[place], "added") for place in range(j, j_end))
-
-
-def _pair(place: int, one: Record, other: Record) -> tuple[int, Record, Record, str]:
-    is_same = _same_request(one, other) and same_answer(one, other)
-    return place, one, other, "same" if is_same else "changed"
+        yield from (Pair(scope, begin + place, ours[place], None, "missing", run) for place in range(i, i_end))
+        yield from (Pair(scope, begin + place, None, theirs[place], "added", run) for place in range(j, j_end))
 
 
 def _asked(record: Record) -> str:

@@ -18,7 +18,8 @@ from ..contestants import LLMCALL
 from ..figures import Group
 
 __all__ = [
-    "bare", "configure", "map_memory", "memory", "opening_memory", "record_cassette", "record_map", "replay", "run",
+    "bare", "configure", "map_memory", "memory", "opening_memory", "record_cassette", "record_map", "replay",
+    "replay_by_peer", "run",
 ]  # fmt: skip
 
 BARE = "bare diskcache look-ups"
@@ -38,6 +39,11 @@ WANTED = {
     "@recorded in a scope": 2.0,
     "tasks with a scope each, gather": 3.5,
     "a cassette, opening included": 3.0,
+}
+# What of the same program others can do, by the module of each: a typed answer, and many at once.
+PEERS = {
+    "dspy_model": ("dspy.Predict, typed", "dspy.Parallel, typed"),
+    "inspect_model": ("inspect_ai, typed", "inspect_ai, typed, gather"),
 }
 # What memory may grow by: bytes an item beyond the results, and a multiple of the file's size.
 MEMORY = {
@@ -64,6 +70,11 @@ def run(bench: Bench) -> list[Group]:
             contender(title, "replay", folder=f"{folder}/{number}", count=count, road=number)
             for number, title in enumerate(WANTED)
         ]
+        for entry in bench.entries:
+            for number, title in enumerate(PEERS.get(entry.module, ())):
+                parameters = {"folder": f"{folder}/{entry.module}-{number}", "count": count, "road": number}
+                order = {"module": f"contestants.{entry.module}", "case": "roads", "measure": "replay_by_peer"}
+                contenders.append(Contender(title, entry.environment, {**order, "parameters": parameters}))
         title = f"one of {count:,} replayed calls"
         rounds = 2 * bench.sizes.rounds
         groups.append(bench.compare(contenders, title=title, unit="s", reference=BARE, rounds=rounds, wanted=WANTED))
@@ -121,6 +132,19 @@ def replay(subject: Any, folder: str, count: int, road: int) -> Iterator[float |
         if len(asked) != made:
             raise RuntimeError(f"{len(asked) - made} recorded questions were asked again")
         yield seconds / count
+
+
+def replay_by_peer(subject: Any, folder: str, count: int, road: int) -> Iterator[float | None]:
+    """Record on a road of somebody else's, then travel it again in each round."""
+    rows = [{"name": f"actor {number % ACTORS}", "question": workload.question(number)} for number in range(count)]
+    go = subject.typed_roads(folder, rows)[road]
+    if go() != [True] * count:
+        raise RuntimeError("an answer is missing")
+    yield None
+    while True:
+        begin = perf_counter()
+        go()
+        yield (perf_counter() - begin) / count
 
 
 def configure(folder: str, answer: Callable[[str], str] = workload.answer_to) -> list[str]:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import dspy
 
-from ..workload import API_KEY, MODEL
+from ..workload import API_KEY, MODEL, SYSTEM
 from .base import SyncContestant
 
-__all__ = ["Contestant"]
+__all__ = ["Contestant", "typed_roads"]
+
+TYPED_ANSWER = "[[ ## buys ## ]]\nTrue\n\n[[ ## completed ## ]]"  # in the form that dspy asks for
+
+
+class Buys(dspy.Signature):
+    __doc__ = SYSTEM
+    name: str = dspy.InputField()
+    question: str = dspy.InputField()
+    buys: bool = dspy.OutputField()
 
 
 class Contestant(SyncContestant):
@@ -33,3 +43,20 @@ class Contestant(SyncContestant):
     def text(self, reply: Any) -> str:
         """Return the first text."""
         return str(reply[0])
+
+
+def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], list[Any]]]:
+    """Return what asks for a typed answer to each row, one after the other and by ``dspy.Parallel``."""
+    dspy.configure_cache(disk_cache_dir=folder)
+    model = dspy.LM(f"openai/{MODEL}", api_key=API_KEY, mock_response=TYPED_ANSWER)
+    buys, parallel = dspy.Predict(Buys), dspy.Parallel(disable_progress_bar=True)
+
+    def in_turn() -> list[Any]:
+        with dspy.context(lm=model):
+            return [buys(**row).buys for row in rows]
+
+    def at_once() -> list[Any]:
+        with dspy.context(lm=model):
+            return [found.buys for found in parallel([(buys, row) for row in rows])]
+
+    return [in_turn, at_once]

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
-from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
+from inspect_ai.model import (
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    ModelOutput,
+    ModelUsage,
+    ResponseSchema,
+    get_model,
+)
+from inspect_ai.util import json_schema
+from pydantic import BaseModel
 
-from ..workload import API_KEY, MODEL
+from ..workload import API_KEY, MODEL, SYSTEM
 from .base import AsyncContestant
 
-__all__ = ["Contestant"]
+__all__ = ["Contestant", "typed_roads"]
+
+
+class Buys(BaseModel):
+    """What is asked for."""
+
+    buys: bool
 
 
 class Contestant(AsyncContestant):
@@ -34,3 +52,30 @@ class Contestant(AsyncContestant):
     def text(self, reply: Any) -> str:
         """Return the output's text."""
         return str(reply.completion)
+
+
+def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], list[Any]]]:
+    """Return what asks for a typed answer to each row, one after the other and gathered."""
+    os.environ["INSPECT_CACHE_DIR"] = folder
+
+    def answer(*_: Any) -> ModelOutput:
+        """Answer in the process; with its usage, so that no tokens are counted."""
+        output = ModelOutput.from_content("mockllm/model", '{"buys": true}')
+        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+        return output
+
+    model = get_model("mockllm/model", custom_outputs=answer)
+    config = GenerateConfig(response_schema=ResponseSchema(name="buys", json_schema=json_schema(Buys)))
+
+    async def one(row: dict[str, Any]) -> bool:
+        messages = [ChatMessageSystem(content=SYSTEM), ChatMessageUser(content=f"{row['name']}, {row['question']}")]
+        output = await model.generate(messages, config=config, cache=True)
+        return Buys.model_validate_json(output.completion).buys
+
+    async def in_turn() -> list[Any]:
+        return [await one(row) for row in rows]
+
+    async def at_once() -> list[Any]:
+        return list(await asyncio.gather(*map(one, rows)))
+
+    return [lambda: asyncio.run(in_turn()), lambda: asyncio.run(at_once())]

@@ -18,7 +18,6 @@ from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, embeddi
 
 import llmcall
 from llmcall import AzureClient, ConfigError, LLMClient, OpenAIClient
-from llmcall.testing import ScriptedClient
 
 
 class EchoClient(llmcall.LLMClient):
@@ -104,22 +103,6 @@ def test_a_client_of_one_s_own(make: Any) -> None:
     assert len(client.cache) == 2
     (record, _) = client.cache.records()
     assert (record.api_type, record.host) == (client.api_type, client.api_type)
-
-
-def test_a_namespace_that_settings_do_not_decide() -> None:
-    """A client of one's own may find its namespace by anything: each call has the key of the present one."""
-
-    class Tenants(ScriptedClient):
-        tenant = "a"
-
-        def namespace(self, model: str) -> str:
-            return self.tenant
-
-    client = Tenants(["of a", "of b"], cache_mode="auto")
-    assert text(client) == "of a"
-    client.tenant = "b"
-    assert text(client) == "of b"
-    assert [record.request["namespace"] for record in client.cache.records()] == ["a", "b"]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import math
 import struct
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -252,24 +251,6 @@ def test_lists_in_opposite_order_from_many_threads() -> None:
         with ThreadPoolExecutor(8) as executor:
             assert all(executor.map(ask, range(8)))
         assert sorted(text for each in asked(client) for text in each) == sorted(texts)
-
-
-def test_equal_batches_at_once_are_one_request() -> None:
-    """A batch is led as a whole, however the threads take turns."""
-    texts, interval = [str(number) for number in range(400)], sys.getswitchinterval()
-    client, barrier = embedder(), threading.Barrier(8)
-
-    def ask(_: int) -> Any:
-        barrier.wait()
-        return client.get_embedding(texts)
-
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(8) as executor:
-            assert list(executor.map(ask, range(8))) == [[of(text) for text in texts]] * 8
-    finally:
-        sys.setswitchinterval(interval)
-    assert asked(client) == [texts]
 
 
 def test_async_is_the_same() -> None:

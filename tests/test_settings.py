@@ -659,16 +659,6 @@ def test_secrets_are_masked_everywhere(monkeypatch: pytest.MonkeyPatch, caplog: 
     assert without.api_key is None and [endpoint.api_key for endpoint in without.endpoints] == [None, None]
 
 
-def test_representations() -> None:
-    """The repr is short: client, model, and what is no default; a notebook shows a table, what was changed first."""
-    assert repr(llmcall.settings()) == "Settings(api_type='openai', model='gpt-4o-mini')"
-    llmcall.configure(timeout=5, model="<a>")
-    assert repr(llmcall.settings()) == "Settings(api_type='openai', model='<a>', timeout=5.0)"
-    html = llmcall.settings()._repr_html_()
-    assert html.index("<td>timeout</td><td>5.0</td><td>configure()</td>") < html.index("<td>api_type</td>")
-    assert "&lt;a&gt;" in html and html.count("<tr>") == 1 + len(list(llmcall.settings().items()))
-
-
 def test_names_of_settings() -> None:
     """origin() takes a name as code, file and environment write it; others are errors that help."""
     llmcall.configure(model="x", cache_mode="replay", prices={})

@@ -224,22 +224,6 @@ def test_where_a_vocabulary_is_found(tiny: bytes, tmp_path: Path, monkeypatch: p
     assert count_tokens("größer", "gpt-4o").estimated
 
 
-def test_a_vocabulary_in_another_package(tiny: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that another package ships is used without importing that package, and loaded once for all threads."""
-    monkeypatch.setattr(tokens, "_SHIPPED_IN", {"stand_in": ".", "other": "inside"})
-    monkeypatch.setitem(sys.modules, "stand_in", type(sys)("stand_in"))
-    (tmp_path / "other" / "inside").mkdir(parents=True)
-    (tmp_path / "other" / "inside" / "tiny").write_bytes(tiny)
-    (tmp_path / "other" / "__init__.py").write_text("raise AssertionError('imported')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    loads: list[str] = []
-    load = tokens._ranks
-    monkeypatch.setattr(tokens, "_ranks", lambda path, digest: loads.append(path) or load(path, digest))  # type: ignore[func-returns-value]
-    with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(lambda _: repr(count_tokens("größer", "gpt-4o")), range(64))) == {"8"}
-    assert len([path for path in loads if "inside" in path]) == 1
-
-
 def test_names_and_digests_are_those_of_tiktoken() -> None:
     """The files' names, their digests and the oldest pattern are what the installed tiktoken says."""
     public = pytest.importorskip("tiktoken_ext.openai_public")

@@ -295,7 +295,7 @@ def test_passwords() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["s3://key:sesame@bucket/x", "redis://:ses/ame@host/0", "redis://:sesame@host:port/0", "rediss://host?sesame=1",
+    ["s3://key:sesame@bucket/x", "redis://:sesa/me@host/0", "redis://:sesame@host:port/0", "rediss://host?sesame=1",
      "http://:sesame@host", "redis://:sesame@host/0?socket_timeout=soon", "file:///sesame"],
 )  # fmt: skip
 def test_an_address_that_is_none(address: str) -> None:
@@ -303,7 +303,7 @@ def test_an_address_that_is_none(address: str) -> None:
     pytest.importorskip("redis")
     with pytest.raises(ConfigError, match=r"redis://\[\[USER\]:PASSWORD@\]HOST") as caught:
         ResponseCache(address)
-    assert "@" not in address or not ("same" in told(caught.value) or "ses/" in told(caught.value))
+    assert "@" not in address or not ("same" in told(caught.value) or "sesa/" in told(caught.value))
 
 
 def test_without_the_client_library() -> None:

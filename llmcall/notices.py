@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from .forks import after_fork_in_child, at_exit
@@ -19,7 +20,8 @@ __all__ = [
 ]  # fmt: skip
 
 _said: dict[object, object] = {}
-_counts: dict[object, itertools.count[int]] = {}
+_counts: dict[object, tuple[float, itertools.count[int]]] = {}  # when each count began
+ANEW = 60.0  # seconds after which what goes on is counted from 1 on again, and so told again in full
 
 
 def warn_once(message: str, *, about: object = None) -> bool:
@@ -35,8 +37,12 @@ def warn_once(message: str, *, about: object = None) -> bool:
 
 
 def how_often(subject: object) -> int:
-    """Count something once more; return how often it was counted, from 1 on."""
-    return next(_counts.setdefault(subject, itertools.count(1)))
+    """Count something once more; return how often it was counted within a minute, from 1 on."""
+    now = time.monotonic()
+    begun, numbers = _counts.setdefault(subject, (now, itertools.count(1)))
+    if now - begun >= ANEW:
+        _, numbers = _counts[subject] = now, itertools.count(1)
+    return next(numbers)
 
 
 def inform_once(message: str) -> None:

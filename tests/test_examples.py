@@ -147,3 +147,16 @@ def test_the_smallest_run_prints_its_tables() -> None:
     assert sum(row[:1] == ["llmcall"] and float(row[-1]) > 0 for row in rows) == 2
     assert sum(row[:2] == ["plain", "diskcache"] and row[-1] == "1.00" for row in rows) == 2
     assert "openai " in done.stdout and "CPython" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [([str(EXAMPLES / "market_day.py")], "market_day.py"), (["-m", "llmcall", "demo"], "python -m llmcall demo")],
+)
+def test_the_demo_names_itself_as_it_was_called(command: list[str], name: str, tmp_path: Path) -> None:
+    """The help has the name by which it was asked for."""
+    done = subprocess.run(
+        [sys.executable, *command, "-h"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.startswith(f"usage: {name} [-h]")
+    assert f"{name} --local " in done.stdout

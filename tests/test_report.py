@@ -276,6 +276,9 @@ def test_two_runs_side_by_side(browser: Tab) -> None:
         first, second = (tab.locator("article").nth(number).bounding_box() for number in range(2))
         assert (first["y"] == second["y"]) == (width == 1400)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        for scheme in ("dark", "light"):
+            tab.emulate_media(color_scheme=scheme)
+            assert tab.evaluate(CONTRASTS) == []
 
 
 # Whether an element is what a click on its upper edge would meet.
@@ -283,6 +286,50 @@ IS_SEEN = """(name) => {
   const element = document.querySelector(name), box = element.getBoundingClientRect();
   return element.contains(document.elementFromPoint(box.left + 2, box.top + 2));
 }"""
+# Of each text in sight, its contrast with what is behind it (WCAG 2.1), where it is below AA's 4.5.
+CONTRASTS = """() => {
+  const parts = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = (color) => {
+    const [r, g, b] = parts(color).map((each) => each / 255).map((each) => (each <= 0.03928 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const color = getComputedStyle(each).backgroundColor;
+      if ((parts(color)[3] ?? 1) > 0) return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  return Array.from(document.querySelectorAll("body *")).filter((element) => element.checkVisibility() && !element.disabled
+    && Array.from(element.childNodes).some((node) => node.nodeType === 3 && node.data.trim())).map((element) => {
+    const [high, low] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => b - a);
+    return [element.className, element.textContent.slice(0, 20), (high + 0.05) / (low + 0.05)];
+  }).filter(([, , contrast]) => contrast < 4.5);
+}"""  # noqa: E501
+
+
+def test_twenty_thousand_calls(browser: Tab) -> None:
+    """A page of 20,000 calls builds only what is in sight, and all of it is searched."""
+    html = report(play("a.jsonl", agreed, actors=4, rounds=5))
+    data = data_of(html)
+    times = 1000
+    for name, values in data["calls"].items():
+        data["calls"][name] = values * times
+    data["cells"] = {
+        "actor": [number for number in range(4 * times) for _ in range(5)],
+        "one": list(range(20 * times)), "other": [-1] * 20 * times, "status": [""] * 20 * times,
+    }  # fmt: skip
+    data["actors"] = [f"town-{number}/actor" for number in range(4 * times)]
+    texts = [f"{text} {number} {'and much more ' * 20}" for number in range(times) for text in data["texts"]]
+    data["texts"] += texts
+    begin, end = html.index('id="data">') + 10, html.index("</script>", html.index('id="data">'))
+    Path("page.html").write_text(html[:begin] + json.dumps(data) + html[end:], encoding="utf-8")
+    tab = browser.open()
+    assert tab.evaluate("document.querySelectorAll('*').length") < 2000
+    tab.locator("#search").fill("says 3")
+    tab.locator("#found", has_text="of 20,000").wait_for()
+    tab.evaluate("document.getElementById('box').scrollTop = 1e9")
+    tab.locator("[data-cell='19998']").wait_for()
 
 
 def test_hostile_text_is_not_run(browser: Tab) -> None:

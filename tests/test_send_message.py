@@ -194,15 +194,21 @@ def test_the_longer_wait_wins(slept: list[float], caplog: pytest.LogCaptureFixtu
     assert client.usage.retries == 2
 
 
-def test_each_kind_of_failure_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """A failure for another reason is told in full, whatever failed before; a third one of a kind is not told again."""
-    client = ScriptedClient([ServiceError(why) for why in ("busy", "busy", "overheated", "busy")], retry_max_attempts=1)
+def test_each_kind_of_failure_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure for another reason is told in full; a third one of a kind is told again when a minute has passed."""
+    reasons = ("busy", "busy", "overheated", "busy", "busy")
+    client = ScriptedClient([ServiceError(why) for why in reasons], retry_max_attempts=1)
     for number in range(4):
         client.send_message(str(number))
+    monkeypatch.setattr("llmcall.notices.ANEW", 0)  # a minute passes
+    client.send_message("much later")
     told = [line.partition(" at scripted")[2] for _, line in lines(caplog)]
     assert [line.partition(". Run")[0] for line in told] == [
-        " failed: busy", "): 2 such failures so far, the next line comes after 4", " failed: overheated"
-    ]  # fmt: skip
+        " failed: busy",
+        "): 2 such failures within a minute; the next line comes after 4",
+        " failed: overheated",
+        " failed: busy",
+    ]
 
 
 @pytest.mark.parametrize("error", [RateLimitError("slow", status_code=429, retry_after=3600.0), ServiceError("busy")])

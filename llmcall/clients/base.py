@@ -411,7 +411,7 @@ class LLMClient:
 
     @staticmethod
     def _log_failure(request: Request, error: APIError, address: str) -> None:
-        """Tell of the first failure of its kind at an address in full, and of the 2nd, 4th, 8th … in few words."""
+        """Tell of the first failure of its kind at an address in a minute in full, of the 2nd, 4th, 8th … shortly."""
         name = f"{request.kind} request {request.cache_key[:12]} to {request.model}"
         told = f'{_sentence(str(error))} {error.remedy}; on_error="raise" raises this error'
         number = how_often(("failed", address, type(error), str(error)))
@@ -421,7 +421,7 @@ class LLMClient:
             logger().debug("%s at %s failed: %s", name, address, told)
         else:
             logger().error(
-                "%s failed as before (%s at %s): %d such failures so far, the next line comes after %d",
+                "%s failed as before (%s at %s): %d such failures within a minute; the next line comes after %d",
                 name, type(error).__name__, address, number, 2 * number,
             )  # fmt: skip
 

@@ -649,7 +649,7 @@ def test_inner_records_of_a_recorded_function_are_used(project: Project) -> None
     project.write(INNER.replace('            ask("bread")\n', ""))
     unused = project.result("--llm-unused=fail", passed=2)
     assert unused.ret == pytest.ExitCode.TESTS_FAILED and project.calls() == []
-    told = '1 record of cassettes/test_market/test_one[True]-5473be87.jsonl was not used: lisa#0 "bread"'
+    told = '1 record of cassettes/test_market/test_one[True]-5473be87.jsonl was not used: lisa#0 gpt-4o-mini "bread"'
     assert f"llmcall: {told}" in unused.stdout.str()
 
 

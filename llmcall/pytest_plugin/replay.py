@@ -486,7 +486,6 @@ def _is_miss(error: BaseException | None) -> bool:
 
 
 SHOWN = 3  # unused records that the summary names for each cassette
-WORDS = 40
 
 
 class RunReport:
@@ -574,11 +573,6 @@ class RunReport:
 
 def unused_in(cassette: Cassette) -> dict[str, str]:
     """Return what the records of a cassette that answered no call are called, by their keys."""
-    from ..review.conversations import first_words, grouped
-    from ..text import visible
+    from ..review.conversations import grouped, named
 
-    calls = [call for group in grouped(cassette.unused()) for call in group.calls]
-    return {
-        call.record.cache_key: visible(f'{call.record.sample or call.title} "{first_words(call, WORDS)}"')
-        for call in calls
-    }
+    return {call.record.cache_key: named(call) for group in grouped(cassette.unused()) for call in group.calls}

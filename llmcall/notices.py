@@ -21,7 +21,7 @@ __all__ = [
 
 _said: dict[object, object] = {}
 _counts: dict[object, tuple[float, itertools.count[int]]] = {}  # when each count began
-ANEW = 60.0  # seconds after which what goes on is counted from 1 on again, and so told again in full
+COUNTED_FOR = 60.0  # seconds after which what goes on is counted from 1 on again, and so told again in full
 
 
 def warn_once(message: str, *, about: object = None) -> bool:
@@ -40,7 +40,7 @@ def how_often(subject: object) -> int:
     """Count something once more; return how often it was counted within a minute, from 1 on."""
     now = time.monotonic()
     begun, numbers = _counts.setdefault(subject, (now, itertools.count(1)))
-    if now - begun >= ANEW:
+    if now - begun >= COUNTED_FOR:
         _, numbers = _counts[subject] = now, itertools.count(1)
     return next(numbers)
 
@@ -156,9 +156,7 @@ class Failures:
         self.leave_all()
         for why, scopes, first in self.take():
             count = sum(scopes.values())
-            import logging
-
-            logging.getLogger("llmcall").warning(
+            logger().warning(
                 "%s %s (%s; the first: %s). %s",
                 counted(count, "call"), why, _listed(scopes.items()), first,
                 SENTENCES[why].format(replay=replay, again=again),

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["recorded"]
 
-
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 

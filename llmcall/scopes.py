@@ -30,7 +30,6 @@ __all__ = [
     "note_served", "path_of", "scope", "standing", "within",
 ]  # fmt: skip
 
-
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 IN_A_THREAD = (
     "a call from a thread that has no scope, while a scope is open in another thread: its draw would depend on "

@@ -600,11 +600,12 @@ def test_an_imap_left_early_is_told(caplog: pytest.LogCaptureFixture, workers: i
     assert (told in caplog.text) is (workers > 1)
 
 
+@pytest.mark.parametrize("items", ["abc", iter])
 @pytest.mark.parametrize("taken", [1, 3])
-def test_an_imap_that_is_kept_is_told(caplog: pytest.LogCaptureFixture, taken: int) -> None:
+def test_an_imap_that_is_kept_is_told(caplog: pytest.LogCaptureFixture, taken: int, items: Any) -> None:
     """Whoever keeps the iterator, and never comes back, has left it; not so where everything was received."""
     with llmcall.cassette("market.jsonl"), scope("trial"):
-        kept = imap(sample, "abc", key=str, workers=1)
+        kept = imap(sample, items if isinstance(items, str) else items("abc"), key=str, workers=1)
         for _ in range(taken):
             next(kept)
     assert ("1 in scope 'trial'; the first: an imap that was left before its end" in caplog.text) is (taken < 3)

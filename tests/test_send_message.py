@@ -196,18 +196,18 @@ def test_the_longer_wait_wins(slept: list[float], caplog: pytest.LogCaptureFixtu
 
 def test_each_kind_of_failure_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure for another reason is told in full; a third one of a kind is told again when a minute has passed."""
-    reasons = ("busy", "busy", "overheated", "busy", "busy")
+    reasons = ("busy: 9 asked", "busy: 1,712 asked", "overheated", "busy: 2.5k asked", "busy: 0 asked")
     client = ScriptedClient([ServiceError(why) for why in reasons], retry_max_attempts=1)
     for number in range(4):
         client.send_message(str(number))
-    monkeypatch.setattr("llmcall.notices.ANEW", 0)  # a minute passes
+    monkeypatch.setattr("llmcall.notices.COUNTED_FOR", 0)  # a minute passes
     client.send_message("much later")
     told = [line.partition(" at scripted")[2] for _, line in lines(caplog)]
     assert [line.partition(". Run")[0] for line in told] == [
-        " failed: busy",
+        " failed: busy: 9 asked",
         "): 2 such failures within a minute; the next line comes after 4",
         " failed: overheated",
-        " failed: busy",
+        " failed: busy: 0 asked",
     ]
 
 

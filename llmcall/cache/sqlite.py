@@ -244,7 +244,7 @@ class SqliteStorage:
                 connection.execute("PRAGMA writable_schema = ON")  # without it, a file must be as long as it says
             connection.execute("PRAGMA mmap_size = 0")  # a mapped file that is cut short kills the process (SIGBUS)
             connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a killed process loses nothing committed
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: writers wait for the disk at each
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: a checkpoint waits for the disk
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if names and "Settings" not in names:
                 raise sqlite3.DatabaseError("it is another program's")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet
 
@@ -414,7 +415,8 @@ class LLMClient:
         """Tell of the first failure of its kind at an address in a minute in full, of the 2nd, 4th, 8th … shortly."""
         name = f"{request.kind} request {request.cache_key[:12]} to {request.model}"
         told = f'{_sentence(str(error))} {error.remedy}; on_error="raise" raises this error'
-        number = how_often(("failed", address, type(error), str(error)))
+        reason = re.sub(r"[\w.,]*\d[\w.,]*", "…", str(error))  # numbers and ids differ each time
+        number = how_often(("failed", address, type(error), reason))
         if number == 1:
             logger().error("%s at %s failed: %s", name, address, told)
         elif number & (number - 1):

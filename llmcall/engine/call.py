@@ -25,7 +25,7 @@ from ..errors import (
     RequestTimeoutError,
     ServiceError,
 )
-from ..models.tokens import shares
+from ..models.tokens import count_tokens, shares
 from ..notices import logger, warn_once
 from ..requests.arguments import sent_body
 from ..requests.keys import key_of, ordered
@@ -141,8 +141,6 @@ def is_cut(response: Mapping[str, Any], request: Request) -> bool:
 
 def _check_room(call: PreparedCall) -> None:
     """Refuse a prompt that is known not to fit, before it is sent, where a larger window is left to try."""
-    from ..models.tokens import count_tokens
-
     request, known = call.request, call.client.capabilities(call.request.model)
     if known.context_window is None:
         return
@@ -217,8 +215,6 @@ def _check_counts(call: PreparedCall, response: Any, reported: int | None) -> No
     most = reported * (6 if all(map(str.isascii, texts)) else 3)
     if sum(len(text.encode()) for text in texts) <= most:
         return
-    from ..models.tokens import count_tokens
-
     counted = count_tokens(request.messages, request.model, encoding=call.client.capabilities(request.model).encoding)
     if reported * 2 < counted:
         warn_once(
@@ -248,7 +244,7 @@ class _Exchange:
         if stream:
             self.body["stream_options"] = {"include_usage": True}
         self.request = request._replace(body=self.body)
-        self.begun: Assembler | None = None  # what came of a streamed answer
+        self.partial: Assembler | None = None  # what came of a streamed answer
         self.is_told = False  # whether the reader of a stream has some of it
 
     def send(self) -> Flow[Sent]:
@@ -269,7 +265,7 @@ class _Exchange:
         while True:
             with closing(Admission(self.pool, price_of, self.policy.time_left)) as admission:
                 endpoint = yield from admission.acquire(self.request)
-                begun = time.monotonic()
+                sent_at = time.monotonic()
                 try:
                     response = yield from self._response(endpoint, admission)
                 except APIError as error:
@@ -277,21 +273,21 @@ class _Exchange:
                     if not self._recover(endpoint, error, refused):
                         raise
                 except BaseException:
-                    used = admission.abandon(self.request, self.begun)
+                    used = admission.abandon(self.request, self.partial)
                     if used is not None:  # a model answered, and what it said is billed
                         _count(self.call, used, endpoint.name, retries=number - 1)
                     raise
                 else:
-                    seconds = time.monotonic() - begun
+                    seconds = time.monotonic() - sent_at
                     log.debug("%s: %s answered in %.2f s", self.name, endpoint.name, seconds)
                     return Sent(response, endpoint.name, self.client.host(endpoint), seconds)
 
     def _response(self, endpoint: Endpoint, admission: Admission) -> Flow[Any]:
         """Send it once, and check what comes; what a response reports as used is billed even where it is no answer."""
+        self.partial = None
         body = loads(dumps(self.body))  # a transport may change what it is given
         request = self.request._replace(body=body, headers=dict(self.request.headers))
         timeout, transport, chunks = self._seconds(), self.client.transport_of(endpoint), None
-        self.begun = None
         if self.stream:
             chunks = yield Open(transport, request, timeout)
             if chunks is None:
@@ -310,23 +306,19 @@ class _Exchange:
             raise
         yield from admission.settle(self.request, response)
         if self.stream and chunks is None:
-            from ..responses import text_pieces
-
-            yield Emit("".join(text_pieces(response)))
+            yield Emit("".join(responses.text_pieces(response)))
         return response
 
     def _assembled(self, chunks: Any) -> Flow[Any]:
         """Return the whole of a streamed answer, whose text is handed on as it comes."""
-        from ..responses import Assembler
-
-        assembler, head, collected = Assembler(), Response({}), False
+        assembler, head, collected = responses.Assembler(), Response({}), False
         try:
             while (chunk := (yield Next(chunks, self._seconds()))) is not END:
                 if isinstance(chunk, Response) and not chunk:  # what came before the first chunk
                     head = chunk
                     continue
                 text = assembler.add(chunk)
-                self.begun = assembler
+                self.partial = assembler
                 if text:
                     self.is_told = True
                     yield Emit(text)
@@ -357,6 +349,8 @@ class _Exchange:
             error.retryable = False  # the reader has the first half already
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
             return self._passed_on(endpoint, error, refused)
+        if self.is_told:
+            return False
         if isinstance(error, AuthenticationError):
             # A function gives the key: api_key=, azure_ad_token_provider= or Entra ID.
             renewable = getattr(self.client.transport_of(endpoint), "renewable", False)
@@ -538,8 +532,8 @@ def _batches(calls: Iterable[PreparedCall]) -> Iterator[list[PreparedCall]]:
 
 
 def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent) -> list[Record]:
-    cost = _count(batch[0], TokenUsage.of(sent.response), sent.endpoint)
-    tokens = TokenUsage.of(sent.response).input_tokens
+    usage = TokenUsage.of(sent.response)
+    cost, tokens = _count(batch[0], usage, sent.endpoint), usage.input_tokens
     parts = [None] * len(batch) if tokens is None else shares(tokens, texts)
     vectors = [_packed(item["embedding"]) for item in _in_order(sent.response["data"])]
     _check_dimensions(batch[0].request, len(vectors[0]) // FLOAT32)

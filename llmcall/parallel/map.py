@@ -31,7 +31,7 @@ from ..errors import (
     short_traceback,
     shorten,
 )
-from ..notices import Failures, process_failures
+from ..notices import Failures, logger, process_failures
 from .items import (
     ItemNames,
     Planner,
@@ -417,6 +417,7 @@ class _Run:
         self._executor, workers = options.executor, _workers(options)
         self._threads = _Threads(workers, self._done, self._told) if options.executor is None else None
         self._window = LOOK_AHEAD * workers
+        self._has_begun_all = False
 
     def finished(self) -> Iterator[int]:
         """Yield the number of each item that is complete; whatever exception leaves, :meth:`end` must follow it."""
@@ -424,6 +425,7 @@ class _Run:
             self._submit(task)
             while self._done or len(self._running) >= self._window:
                 yield from self._next()
+        self._has_begun_all = True
         while self._running:
             yield from self._next()
 
@@ -486,7 +488,7 @@ class _Run:
                 value = error
             else:
                 words = item_words(task.item, task.position, self._count)
-                logging.getLogger("llmcall").error("%s failed: %s: %s", words, type(error).__name__, error)
+                logger().error("%s failed: %s: %s", words, type(error).__name__, error)
         self._done_count += 1
         self._bar.step()
         return self.results.put(task.position.number, task.position.repeat, value)
@@ -509,7 +511,7 @@ class _Run:
                 self._take_leftover()
                 if not is_said and time.monotonic() - begun >= PATIENCE:
                     is_said = True
-                    logging.getLogger("llmcall").warning(
+                    logger().warning(
                         "the map ends as soon as the code of %d items does that had begun", len(self._running)
                     )
             except KeyboardInterrupt as pressed:
@@ -568,7 +570,7 @@ class _Run:
         if hasattr(error, "add_note"):
             error.add_note(note)
         else:  # Python 3.10
-            logging.getLogger("llmcall").error("the map ended at %s", note)
+            logger().error("the map ended at %s", note)
 
     @property
     def failures(self) -> Failures:
@@ -583,7 +585,7 @@ class _Run:
 
     def is_complete(self) -> bool:
         """Return whether everything was handed on, as far as that is known."""
-        return self._done_count == self._total
+        return self._done_count == self._total or (self._has_begun_all and not self._running)
 
     def abandon(self, begun: object) -> None:
         """End a run that nobody asks any more, and give back the draws of what was not received.

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay"]
 
-
 OPTION = "--llm-record"
 
 # The names of cassettes: readable, the same in every run, good on every file system

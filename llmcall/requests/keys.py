@@ -1,4 +1,4 @@
-"""Plain data, checked, copied and walked; and what identifies a request: canonical JSON, hashed.
+"""What identifies a request: canonical JSON, hashed; and plain data, checked, copied and walked.
 
 The key is the SHA-256 of ``{"key":VERSION,"kind":…,"request":{…},"sample":…}``: keys sorted, no blanks, UTF-8, every
 number in its shortest form. ``request`` is the whole of what was asked, the namespace included where there is one, its
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..text import check_unicode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = [
     "ANEW", "DEPTH", "KEY_VERSION", "a", "canonical", "identity", "is_deep", "key_of", "leaves", "map_leaves",
@@ -115,9 +115,9 @@ def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
     return normalize
 
 
+# Plain data.
+
 DEPTH = 100  # levels; a response of the API has about ten
-
-
 INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number of more than 4,300
 
 

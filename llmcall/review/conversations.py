@@ -28,7 +28,6 @@ __all__ = [
     "message_key", "messages_of", "named", "said_of", "same_answer", "shown_data",
 ]  # fmt: skip
 
-
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
 NUMBERS_SHOWN = 3  # of an embedding
 ASKED = ("model", "messages", "input", "function", "arguments", "method", "path", "body")  # apart from parameters

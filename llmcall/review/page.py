@@ -144,8 +144,9 @@ def _facts_of(run: Run, calls: list[Call]) -> list[tuple[str, str]]:
 
 def _failures(run: Run, calls: Iterable[Call]) -> Iterator[str]:
     """Yield what went wrong, as far as records tell: a call that failed for good leaves none."""
-    choices = [choice for call in calls for choice in call.record.response.get("choices") or ()]
-    ends = Counter(choice.get("finish_reason") for choice in choices)
+    choices = (choice for call in calls for choice in call.record.response.get("choices") or ())
+    reasons = (choice.get("finish_reason") for choice in choices if isinstance(choice, dict))
+    ends = Counter(str(reason) for reason in reasons if reason is not None)
     yield from (f"{counted(count, 'answer')} ended by {end}" for end, count in ends.items() if end not in ORDINARY_ENDS)
     if not run.is_complete:
         yield "the recording broke off"

@@ -450,6 +450,41 @@ def test_a_forked_process_spends_from_the_same_name(place: str) -> None:
     assert ran(program, place) == "3 0"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_forked_while_others_spend_from_the_name(place: str) -> None:
+    """Threads write the budget all the time: a child that is forked meanwhile spends as well, and waits for nobody."""
+    program = """
+        import threading, time, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # of fork and threads
+        llmcall.configure(cache_path=sys.argv[1], cache_mode="off")
+        client = ScriptedClient(lambda messages: "yes")
+        over = threading.Event()
+        def spend():
+            while not over.is_set():
+                client.send_message("Hello", on_error="raise")
+        with llmcall.budget(calls=10**9, name="survey"):
+            client.send_message("Hello")
+            threads = [threading.Thread(target=spend) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            children = []
+            for _ in range(20):
+                time.sleep(0.02)
+                child = os.fork()
+                if not child:
+                    client.send_message("Hello", on_error="raise", deadline=20)
+                    os._exit(0)
+                children.append(child)
+            time.sleep(1)
+            over.set()
+            for thread in threads:
+                thread.join()
+            print([os.waitpid(child, 0)[1] for child in children].count(0))
+    """
+    assert ran(program, place) == "20"
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_named_budget_travels_to_workers(place: str) -> None:

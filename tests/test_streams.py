@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -395,6 +397,31 @@ def adrop(client: llmcall.LLMClient, **arguments: Any) -> None:
             await asyncio.sleep(0)
 
     asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_stream_may_be_collected_during_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was left in a cycle asks for a price as it ends, from a cache that the settings name only now."""
+    connect, collects = sqlite3.connect, threading.Event()
+
+    def connect_and_trace(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection = connect(*args, **kwargs)
+        connection.set_trace_callback(lambda statement: gc.collect() if collects.is_set() else None)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_and_trace)
+    other = ScriptedClient(["No"], cache_mode="auto", cache_path="other")
+    other.send_message("Bread?")
+    other.send_message("Bread?")
+    kept: list[Any] = [ScriptedClient(["one two three"], cache_mode="auto").stream_message("Hello")]
+    kept.append(kept)
+    next(kept[0])
+    del kept
+    llmcall.configure(cache_path="new")
+    collects.set()
+    asking = threading.Thread(target=other.send_message, args=("Bread?",), daemon=True)
+    asking.start()
+    asking.join(30)
+    assert not asking.is_alive()
 
 
 LEAVING = pytest.mark.parametrize("leaving", [leave, drop, aleave, adrop])

@@ -58,7 +58,7 @@ MOVE = "UPDATE Cache SET key = ?, value = ? WHERE key = ? AND raw = 1"
 _storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
 # Of all storages of the process: SQLite's handles do not survive a fork (sqlite.org, "How To Corrupt", 2.6), so none is
 # open or in use while the process is forked.
-_reading = threading.Lock()
+_reading = threading.RLock()  # the garbage collector may end a stream, which asks for a price, during a look-up
 _writing = threading.Lock()  # spares the threads of one process SQLite's busy sleeps
 
 

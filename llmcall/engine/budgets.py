@@ -22,7 +22,7 @@ from ..cache.sqlite import make_directory
 from ..config import resolve as config
 from ..errors import BudgetExceededError, CacheError, ConfigError
 from ..files import alone
-from ..forks import after_fork_in_child
+from ..forks import after_fork_in_child, around_fork
 from ..notices import logger
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ BUSY_SECONDS = 60.0  # that SQLite waits for other processes
 AWAY = 600.0
 CORRECTED = 24 * 3600.0  # seconds in which it may still be
 _begun = time.time()  # of this process
-_of_the_parent: list[sqlite3.Connection] = []  # kept, so that nothing closes them
+_held: list[Ledger] = []  # while the process is forked
 
 
 class BudgetLimits(NamedTuple):
@@ -294,6 +294,12 @@ class Ledger:
         state.reserved = {}
         self._text = state.text()
 
+    def hold(self) -> None:
+        """Keep the process's other threads out, with nothing open, while it is forked."""
+
+    def release(self) -> None:
+        """Let them in again, in parent and child."""
+
     def close(self) -> None:
         """Close what is open; the next use opens it again."""
 
@@ -346,10 +352,16 @@ class DiskLedger(Ledger):
         return self._database
 
     def leave_to_parent(self) -> None:
-        """Leave lock and connection: closing it here would disturb the parent."""
-        if self._database is not None:
-            _of_the_parent.append(self._database)
-        self._lock, self._database = threading.RLock(), None
+        """Do nothing: nothing was open at the fork."""
+
+    def hold(self) -> None:
+        """Wait for a transaction under way, whose lock the child would find held for ever, and close the database."""
+        self._lock.acquire()
+        self.close()
+
+    def release(self) -> None:
+        """Let the other threads in again."""
+        self._lock.release()
 
     def close(self) -> None:
         """Close the database."""
@@ -682,6 +694,20 @@ def opened(budgets: tuple[dict[str, Any], ...]) -> Iterator[None]:
         for each in budgets:
             stack.enter_context(Budget(**each))
         yield
+
+
+def _hold() -> None:
+    _held.extend(each.ledger for each in list(open_budgets))
+    for ledger in _held:
+        ledger.hold()
+
+
+def _release() -> None:
+    while _held:
+        _held.pop().release()
+
+
+around_fork(_hold, _release)
 
 
 @after_fork_in_child

@@ -20,10 +20,11 @@ import pytest
 from commands import done
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import completion
+from pytest_httpserver import HTTPServer
+from servers import OK, ScriptedServer, completion
 
 import llmcall
-from llmcall import CacheCorruptError, CacheError, CacheMissError, Record, ResponseCache
+from llmcall import CacheCorruptError, CacheError, CacheMissError, LLMCall, Record, ResponseCache
 from llmcall.cache.maintenance import pack  # to be interrupted in the middle of it
 from llmcall.testing import ScriptedClient
 
@@ -597,3 +598,50 @@ def test_another_file(data: bytes) -> None:
         ResponseCache("cache").load("some.pickle")
     Path("empty").touch()
     assert [ResponseCache("cache").load(path) for path in ("empty", saved({}))] == [0, 0]
+
+
+CONFIG = """
+[OpenAI]
+# Default options: openai, azure
+API_TYPE=openai
+MODEL=gpt-5-mini
+REASONING_MODEL=o3-mini
+AZURE_EMBEDDING_MODEL_API_VERSION=2023-05-15
+MAX_COMPLETION_TOKENS=128000
+TIMEOUT=480
+MAX_CONCURRENT_MODEL_CALLS=4
+REASONING_EFFORT=high
+CACHE_API_CALLS=True
+CACHE_FILE_NAME=openai_api_cache.pickle
+MAX_CONTENT_DISPLAY_LENGTH=4000
+[Simulation]
+PARALLEL_AGENT_ACTIONS=True
+"""
+
+
+def test_a_script_of_its_form(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its config.ini, templates, calls and cache, a script runs when only its import was changed."""
+    pytest.importorskip("pystache")
+    server = ScriptedServer(httpserver, OK)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-verysecret")
+    Path("config.ini").write_text(CONFIG.replace("API_TYPE=openai", f"API_TYPE=openai\nBASE_URL={server.base_url}"))
+    Path("templates").mkdir()
+    Path("templates/teller.system.mustache").write_text("# {{title}}\n\n{{#goods}}\n  - {{{.}}}\n{{/goods}}\n")
+    Path("templates/teller.user.mustache").write_text("{{^goods}}Nothing.{{/goods}}What do they cost?")
+    assert run("load", saved({key("gpt-5-mini", LATEST): completion()})).startswith("1 record loaded into ")
+    assert llmcall.client().send_message(MESSAGES).cached  # type: ignore[union-attr]
+    llmcall.force_api_type("openai")
+    llmcall.force_api_cache(True, "openai_api_cache.pickle")
+    messages = [{"role": "user", "content": "What do apples cost?"}]
+    for _ in range(2):
+        reply = llmcall.client().send_message(messages, temperature=1.0, max_completion_tokens=50, echo=False)
+        assert reply == {"role": "assistant", "content": "Two coins."}
+    call = LLMCall("teller.system.mustache", "teller.user.mustache", temperature=0.5)
+    assert call.call(title="Market", goods=['"bread"', "salt & pepper"]) == "Two coins."
+    assert Path("openai_api_cache.cache").is_dir()
+    first, second = (seen.body for seen in server.requests)
+    assert first["max_completion_tokens"] == 50 and first["model"] == "gpt-5-mini" and "echo" not in first
+    assert [message["content"].split() for message in second["messages"]] == [
+        ["#", "Market", "-", '"bread"', "-", "salt", "&", "pepper"],
+        ["What", "do", "they", "cost?"],
+    ]

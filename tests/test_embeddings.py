@@ -6,6 +6,7 @@ import asyncio
 import base64
 import math
 import struct
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -277,3 +278,21 @@ def test_embeddings_are_counted() -> None:
     client.get_embedding("a")
     counted = {name: (usage.calls, usage.cached_calls) for name, usage in client.usage.by_scope.items()}
     assert counted == {"lisa": (2, 1), "": (0, 1)}
+
+
+def test_equal_batches_at_once_are_one_request() -> None:
+    """A batch is led as a whole, however the threads take turns."""
+    texts, interval = [str(number) for number in range(400)], sys.getswitchinterval()
+    client, barrier = embedder(), threading.Barrier(8)
+
+    def ask(_: int) -> Any:
+        barrier.wait()
+        return client.get_embedding(texts)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as executor:
+            assert list(executor.map(ask, range(8))) == [[of(text) for text in texts]] * 8
+    finally:
+        sys.setswitchinterval(interval)
+    assert asked(client) == [texts]

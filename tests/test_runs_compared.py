@@ -309,3 +309,24 @@ def test_show_by_round() -> None:
     by_round = run("show", path, "--by", "round").output
     assert [line for line in by_round.splitlines() if line.startswith("=== ")] == [f"=== round {n}" for n in range(3)]
     assert by_round.index("lisa says 0") < by_round.index("bart says 1")
+
+
+def test_one_of_several_choices_heard_by_another(tmp_path: Path) -> None:
+    """A prompt that repeats the second choice of an earlier answer does not part, where that choice differed."""
+
+    def record(name: str, second: str) -> Path:
+        asked = [
+            ("lisa#0", {"n": 2, "messages": [{"role": "user", "content": "Two ideas?"}]}, ["A market it is.", second]),
+            ("emma#0", {"messages": [{"role": "user", "content": f"Lisa proposes: {second}"}]}, ["Fine."]),
+        ]
+        lines: list[Any] = [{"llmcall": 1, "settings": {}}]
+        for sample, request, texts in asked:
+            choices = [{"index": i, "message": {"role": "assistant", "content": t}} for i, t in enumerate(texts)]
+            request = {"model": "gpt-4o-mini", **request}
+            lines.append({"kind": "chat", "sample": sample, "request": request, "response": {"choices": choices}})
+        path = tmp_path / name
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        return path
+
+    found = llmcall.compare(record("a.jsonl", "A walk along the river."), record("b.jsonl", "An evening at home."))
+    assert [(each.scope, each.why) for each in found.parted] == [("lisa", "draw")]

@@ -143,7 +143,8 @@ class RedisServer:
                 f"the Redis server {self.name} cannot be reached ({words}): start it, "
                 "or name another server or a directory in [Cache] PATH"
             )
-        return CacheError(f"the Redis server {self.name} refuses a command ({words})")
+        # Of a pipeline, redis-py puts the whole command before the server's words: the record's bytes.
+        return CacheError(f"the Redis server {self.name} refuses a command ({words.rpartition('caused error: ')[2]})")
 
     def _without_secrets(self, text: str) -> str:
         options = self._client.connection_pool.connection_kwargs if self._client else {}

@@ -218,7 +218,7 @@ def test_a_server_without_room(server: RedisProcess, tmp_path: Path, caplog: pyt
         redis.config_set("maxmemory", "1")
         assert said(client, "b", "b") == ["two", "two"]
         assert said(refreshing, "a") == ["new"]
-        with pytest.raises(CacheError, match=r"refuses a command \(command not allowed.*maxmemory|refuses a command \(OOM"):
+        with pytest.raises(CacheError, match=r"refuses a command \((command not allowed|OOM)"):
             client.cache.load(tmp_path / "source")
         assert len(client.cache) == 1
         redis.config_set("maxmemory", "0")

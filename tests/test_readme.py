@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
 
+import pydantic
 import pytest
 from pages import PAGES, ROOT, answers_of, blocks, public_names, run_docstrings, run_page
 
@@ -58,6 +59,8 @@ def test_pages_show_what_happens(page: Path) -> None:
     """Every block of a page runs, and every session and command gives the output beneath it."""
     if not all(map(find_spec, NEEDED.get(page.stem, ()))):
         pytest.skip(f"needs {' and '.join(NEEDED[page.stem])}")
+    if page.stem == "gallery" and pydantic.VERSION.startswith("2.1."):
+        pytest.skip("pydantic 2.1 cannot complete a class in the first calls of several threads at once")
     assert not run_page(page).failed
 
 

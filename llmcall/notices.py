@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "FAILED", "LEFT", "REFUSED", "Failures", "forget_notices", "how_often", "inform_once", "logger", "process_failures",
-    "warn_once",
+    "FAILED", "LEFT", "REFUSED", "Failures", "forget_notices", "how_often", "inform_once", "is_left", "logger",
+    "process_failures", "warn_once",
 ]  # fmt: skip
 
 _said: dict[object, object] = {}
@@ -84,6 +84,11 @@ SENTENCES = {
     REFUSED: "Where the program caught the error it went on without an answer, and did less than it seems",
 }
 NAMED = 5  # scopes that a warning lists
+
+
+def is_left(error: BaseException) -> bool:
+    """Return whether an exception says that nobody wants the answer any more: its reader left, or it was cancelled."""
+    return not isinstance(error, (Exception, KeyboardInterrupt))
 
 
 class Failures:

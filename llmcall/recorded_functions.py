@@ -16,7 +16,7 @@ from .engine.prepare import Options, RetryPolicy, missed, note_refused
 from .engine.single_flight import share
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
-from .notices import LEFT, process_failures
+from .notices import LEFT, is_left, process_failures
 from .requests.keys import identity, map_leaves, normalizer, ordered, plain, sampled_key
 from .scopes import Scope, here
 from .text import printable
@@ -243,8 +243,7 @@ class FunctionCall(NamedTuple):
 
     def failed(self, error: BaseException) -> None:
         """Make the draw's number free again; a call that was cancelled is told at the end of the run."""
-        is_left = not isinstance(error, (Exception, KeyboardInterrupt))
-        if is_left and (self.tape or self.mode != "off"):
+        if is_left(error) and (self.tape or self.mode != "off"):
             failures = self.tape.cassette.failures if self.tape else process_failures
             failures.add(self.scope, f"{self.request.kind} call of {self.name}", LEFT)
         if self.drawn is not None:

@@ -95,12 +95,7 @@ class SqliteStorage:
 
         :raises CacheCorruptError: where the database is damaged.
         """
-        with _reading:
-            try:
-                reader = self._open.get("reader") or self._open_reader()
-                found = reader.execute(FIND, (key,)).fetchall() if reader else ()
-            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes a damaged name
-                raise self._damaged(error) from error
+        found = self._read(FIND, key)
         return found[0] if found else None
 
     def page(self, after: int, size: int) -> list[Row]:

@@ -14,7 +14,7 @@ from ..engine.prepare import Memo, Resolved, lookup, prepare_chat, prepare_embed
 from ..engine.usage import Meter, count
 from ..errors import APIError, CacheCorruptError, ConfigError, short_traceback, shorten
 from ..forks import after_fork_in_child
-from ..notices import FAILED, LEFT, how_often, logger
+from ..notices import FAILED, LEFT, how_often, is_left, logger
 from ..requests.arguments import configured_parameters
 from ..scopes import note_served
 from ..types import Outcome, Reply
@@ -361,7 +361,7 @@ class LLMClient:
                 yield Emit(piece)
             return self._reply(Outcome(record), call, replayed=True)
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
-            if _is_left(error):
+            if is_left(error):
                 failures.leave(begun)
             return self._failed(error, call, stream=True)
         finally:
@@ -439,7 +439,7 @@ class LLMClient:
         """Note what a replay will not find: a call that failed for good, or was cancelled; a stream notes its end."""
         if isinstance(error, APIError):
             call.failures.add(call.scope, f"{call.words}: {type(error).__name__}. {error.remedy}", FAILED)
-        elif _is_left(error) and not stream:
+        elif is_left(error) and not stream:
             call.failures.add(call.scope, call.words, LEFT)
 
     def respond(self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool) -> Flow[Outcome]:
@@ -581,11 +581,6 @@ def _leave_parent() -> None:
 
 
 after_fork_in_child(_leave_parent)
-
-
-def _is_left(error: BaseException) -> bool:
-    """Return whether an exception says that nobody wants the answer any more: its reader left, or it was cancelled."""
-    return not isinstance(error, (Exception, KeyboardInterrupt))
 
 
 def _sentence(text: str) -> str:

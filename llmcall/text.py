@@ -1,15 +1,21 @@
-"""Text as it is shown to people."""
+"""Text as it is shown to people, also in columns that fit the terminal, and in tables of notebooks and of pandas."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .errors import ConfigError
 
-__all__ = ["OUTSIDE", "brief", "check_unicode", "counted", "printable", "visible", "visible_json"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+__all__ = [
+    "OUTSIDE", "brief", "bubble", "check_unicode", "columns", "counted", "frame", "html_table", "imported_pandas",
+    "money", "printable", "visible", "visible_json",
+]  # fmt: skip
 
 OUTSIDE = "outside any scope"
 # Controls, what turns the direction of text, what is not seen at all, and lone surrogates; line ends and tabs stay,
@@ -52,6 +58,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def money(usd: float) -> str:
+    """Return an amount of US dollars; one that four decimals would show as nothing is ``<$0.0001``."""
+    return "<$0.0001" if 0 < usd < 0.00005 else f"${usd:,.4f}"
+
+
 def check_unicode(text: str, place: str) -> None:
     """Refuse a text with a lone surrogate by a ``ValueError`` that names its place."""
     if not text.isascii():
@@ -59,3 +70,124 @@ def check_unicode(text: str, place: str) -> None:
             text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"{place} has a lone surrogate at index {error.start}, which is no text") from None
+
+
+# Tables
+
+GAP = 2  # characters between two columns
+FRAME = (
+    "scope", "draw", "kind", "model", "prompt", "answer", "input_tokens", "output_tokens", "cost", "cache_key",
+)  # fmt: skip
+BUBBLE = "border:1px solid #8886;border-radius:8px;padding:.4em .8em;max-width:60em;white-space:pre-wrap"
+READABLE = 14  # characters of a text that is cut, for which other columns are left out
+LEAST = 6  # to which a column is narrowed at most
+
+
+def columns(
+    rows: Sequence[Sequence[str]],
+    right: Collection[int] = (),
+    cut: Collection[int] = (),
+    drop: Sequence[int] = (),
+) -> str:
+    """Return rows of cells as lines, each column as wide as its widest cell, or less where the terminal is narrower.
+
+    :param rows: the rows, all of one length, at least one.
+    :param right: the positions of the columns of numbers: they are aligned to the right, and their heads may be broken
+        at a space or underscore.
+    :param cut: the positions of the columns of text whose cells may be cut; without any, all text may be wrapped.
+    :param drop: the positions of the columns that are left out, the first ones first, before others are cut to a few
+        characters.
+    """
+    from shutil import get_terminal_size
+
+    from tabulate import tabulate
+
+    found = dict(enumerate(zip(*rows, strict=True)))
+    widths = {at: _width_of(cells) for at, cells in found.items()}
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()  # a program without a console has none
+    room = get_terminal_size().columns if on_terminal else sys.maxsize
+    wrapped = None
+    if _total(widths.values()) > room:
+        for at in drop:
+            if _total([min(width, READABLE) if at in cut else width for at, width in widths.items()]) > room:
+                del found[at], widths[at]
+        for at in found.keys() & set(right):
+            found[at] = tuple(re.sub("[ _]", "\n", cell) for cell in found[at])
+            widths[at] = _width_of(found[at])
+        texts = [at for at in found if (at in cut if cut else at not in right)]
+        while _total(widths.values()) > room and widths[widest := max(texts, key=widths.__getitem__)] > LEAST:
+            widths[widest] -= 1
+        for at in found.keys() & set(cut):
+            found[at] = tuple(_cut(cell, widths[at]) for cell in found[at])
+        wrapped = None if cut else [widths[at] if at in texts else None for at in found]
+    sides = ["right" if at in right else "left" for at in found]
+    cells = list(zip(*found.values(), strict=True))
+    return str(tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=sides, maxcolwidths=wrapped))
+
+
+def _width_of(cells: Iterable[str]) -> int:
+    return max(_width(line) for cell in cells for line in cell.split("\n"))
+
+
+def _total(widths: Collection[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _width(text: str) -> int:
+    """Return how many characters of a terminal a text takes; East Asian ones take two."""
+    from wcwidth import wcswidth
+
+    return max(0, wcswidth(text))
+
+
+def _cut(text: str, width: int) -> str:
+    if _width(text) <= width:
+        return text
+    while text and _width(text) >= width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+def html_table(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of cells as an HTML table, all of it escaped; the first row is its head."""
+    from html import escape
+
+    def line(row: Sequence[str], tag: str) -> str:
+        """Return a row."""
+        return "<tr>" + "".join(f"<{tag}>{escape(visible(cell))}</{tag}>" for cell in row) + "</tr>"
+
+    return f"<table>{''.join(line(row, 'td' if place else 'th') for place, row in enumerate(rows))}</table>"
+
+
+def bubble(text: str, notes: Iterable[str]) -> str:
+    """Return a message as HTML, all of it escaped, with those notes below that are not empty."""
+    from html import escape
+
+    told = " · ".join(filter(None, notes))
+    return f'<div style="{BUBBLE}">{escape(visible(text))}</div><small>{escape(visible(told))}</small>'
+
+
+def imported_pandas() -> Any:
+    """Import pandas, which is optional.
+
+    :raises ConfigError: where it is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ConfigError("a table is a pandas DataFrame, and pandas is not installed: pip install pandas") from error
+    return pandas
+
+
+def frame(records: Iterable[Any]) -> Any:
+    """Return a pandas DataFrame with a row for each :class:`llmcall.Record`."""
+    return imported_pandas().DataFrame([_row(record) for record in records], columns=list(FRAME))
+
+
+def _row(record: Any) -> tuple[Any, ...]:
+    usage, draw = record.usage, None if record.sample is None else record.sample.partition("#")[2]
+    return (
+        record.scope or None, int(draw) if draw and draw.isdecimal() else draw, record.kind,
+        record.request.get("model"), record.prompt, record.answer, usage.input_tokens, usage.output_tokens,
+        record.cost, record.cache_key,
+    )  # fmt: skip

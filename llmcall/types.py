@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._version import __version__
-from .text import brief, printable
+from .text import brief, bubble, money, printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -201,8 +201,6 @@ class Record:
         return f"Record({self.kind!r}, sample={self.sample!r}, prompt={asked!r}, answer={answered!r})"
 
     def _repr_html_(self) -> str:
-        from .tables import bubble
-
         model = self.request.get("model") or self.request.get("function") or self.kind
         notes = (str(model), self.sample or "", *_spent(self.usage, self.cost))
         return bubble(self.prompt, ("asked",)) + bubble(self.answer, notes)
@@ -419,8 +417,6 @@ class Reply(dict[str, Any]):
         return [message_of(choice) for choice in self.raw["choices"]]
 
     def _repr_html_(self) -> str:
-        from .tables import bubble
-
         notes = (self.model or "", *_spent(self.usage, self.cost), "replayed" if self.cached else "")
         return bubble(message_text(self), notes)
 
@@ -460,8 +456,6 @@ def _shown(value: Data) -> str:
 
 def _spent(usage: TokenUsage, cost: float | None) -> tuple[str, str]:
     """Return tokens and cost in words, as far as they are known."""
-    from .tables import money
-
     counts = ((usage.input_tokens, "input"), (usage.output_tokens, "output"))
     tokens = ", ".join(f"{count:,} {name}" for count, name in counts if count is not None)
     return f"{tokens} tokens" if tokens else "", "" if cost is None else money(cost)

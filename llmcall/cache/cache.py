@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import CacheCorruptError, CacheError, short_traceback
 from ..forks import after_fork_in_child, at_exit
 from ..notices import logger, warn_once
-from ..text import counted
+from ..text import counted, frame
 from ..types import record_of
 from .storage import REMEDY, CacheSource, each_row, pack, unpack
 
@@ -206,8 +206,6 @@ class ResponseCache:
         :param where: which ones.
         :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens, cost (USD), cache_key.
         """
-        from ..tables import frame
-
         return frame(self.records(where=where))
 
     def stats(self) -> CacheStats:

@@ -18,7 +18,7 @@ from ..config import resolve as config
 from ..errors import CacheError, ConfigError, short_traceback
 from ..forks import after_fork_in_child, at_exit
 from ..notices import LEFT, Failures, warn_once
-from ..text import brief, counted
+from ..text import brief, bubble, counted, frame, html_table
 from ..types import Request
 
 if TYPE_CHECKING:
@@ -388,8 +388,6 @@ class Cassette:
         :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens, cost (USD), cache_key.
         :raises CacheCorruptError: where the file is damaged.
         """
-        from ..tables import frame
-
         return frame(self._read())
 
     def _read(self) -> list[Record]:
@@ -428,8 +426,6 @@ class Cassette:
         return f"cassette({str(self.path)!r}, mode={self.mode!r})"
 
     def _repr_html_(self) -> str:
-        from ..tables import bubble, html_table
-
         records = self._read()
         more = [f"… and {len(records) - LISTED:,} more"] if len(records) > LISTED else []
         rows = [(each.sample or "", brief(each.prompt, CELL), brief(each.answer, CELL)) for each in records[:LISTED]]

@@ -14,8 +14,7 @@ import click
 
 from ..config.values import without_password
 from ..errors import CacheError
-from ..tables import columns, money
-from ..text import brief, counted, printable, visible, visible_json
+from ..text import brief, columns, counted, money, printable, visible, visible_json
 from ..types import message_text
 
 if TYPE_CHECKING:

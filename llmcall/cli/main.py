@@ -14,7 +14,7 @@ import click
 from .._version import __version__
 from ..errors import APIError, LLMCallError
 from ..notices import process_failures
-from ..text import visible_json
+from ..text import columns, visible_json
 from .cache import as_json, cache
 from .runs import cassette, diff, report, show
 
@@ -106,7 +106,6 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     FILES are UTF-8; "-" is standard input. "~" marks an estimate.
     """
     from ..clients.registry import count_tokens
-    from ..tables import columns
 
     counts = [(file.name, count_tokens(_text_of(file), model)) for file in files]
     if as_json:
@@ -137,7 +136,6 @@ def show_config(everything: bool, as_json: bool) -> None:
     """
     from ..clients.registry import settings
     from ..config import resolve
-    from ..tables import columns
 
     found = [(row, _data(value), origin.text) for row, value, origin in settings().items()]
     if as_json:
@@ -200,7 +198,6 @@ def doctor(as_json: bool) -> None:
     That is: the key, the endpoint, the model, the cache directory and the tokenizer. The exit code is 1 where something
     is wrong.
     """
-    from ..tables import columns
     from .doctor import checks
 
     found = list(checks())

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import CacheError
-from ..text import counted, visible_json
+from ..text import counted, visible, visible_json
 from .cache import as_json
 
 if TYPE_CHECKING:
-    from ..review.conversations import Run
-    from ..review.text import Line
+    from ..review.conversations import Line, Run
     from ..types import Record
 
     Conflict = tuple[Record, Record]  # two answers to one request
@@ -73,9 +72,7 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     RUN is a cassette, an exported file or a cache's directory. The text is the same each time, so git can compare it:
     "llmcall show" is a textconv. A file that cannot be read is shown as it is, after the reason.
     """
-    from ..review.conversations import grouped
-    from ..review.text import Line, round_lines, text_lines
-    from ..text import visible
+    from ..review.conversations import Line, grouped, round_lines, text_lines
 
     is_file = run is not None and Path(run).is_file()
     try:
@@ -204,7 +201,6 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 
 def _conflict(conflict: Conflict) -> str:
     from ..review.conversations import grouped, named
-    from ..text import visible
 
     calls = [grouped([record])[0].calls[0] for record in conflict]
     answers = [block.text for call in calls for said in call.answers[:1] for block in said.blocks[:1]]

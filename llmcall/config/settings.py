@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from ..text import html_table
 from . import values
 from .values import MASK, UNSET, FrozenDict, KeyReference, Parser, nearest, refuse, without_password
 
@@ -438,8 +439,6 @@ class Settings:
         return f"Settings({', '.join(shown)})"
 
     def _repr_html_(self) -> str:
-        from ..tables import html_table
-
         rows = sorted(self.items(), key=lambda item: item[2].rank == DEFAULT)  # what was changed comes first
         cells = [(row.name, "" if value is None else str(value), origin.text) for row, value, origin in rows]
         return html_table([("setting", "value", "from"), *cells])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..forks import after_fork_in_child
 from ..scopes import is_made_name
-from ..tables import columns, imported_pandas, money
+from ..text import columns, html_table, imported_pandas, money
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -83,8 +83,6 @@ class Usage(NamedTuple):
 
     def _repr_html_(self) -> str:
         from html import escape
-
-        from ..tables import html_table
 
         tables = "".join(map(html_table, _sections(self)))
         return tables + "".join(f"<p>{escape(note)}</p>" for note in _notes(self))

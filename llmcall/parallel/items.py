@@ -14,8 +14,7 @@ from ..engine.limits import estimate
 from ..engine.prepare import followed
 from ..requests.keys import canonical
 from ..scopes import made_name
-from ..tables import imported_pandas, money
-from ..text import counted, printable
+from ..text import counted, imported_pandas, money, printable
 from ..types import Reply, TokenUsage
 
 if TYPE_CHECKING:

@@ -1,28 +1,144 @@
 """The pytest plugin: tests that call a model replay a cassette of their own, and reach no model unless told to.
 
-PYTEST_DONT_REWRITE: there is no assertion in it.
+It does nothing, and imports nothing more, until a project uses the marker ``llm``, the fixture ``llm_cassette``, an ini
+key or an option of it; see :mod:`llmcall.pytest_plugin.replay`.
+
+PYTEST_DONT_REWRITE: nothing is asserted here.
 """
 
 from __future__ import annotations
 
-from .plugin import (
-    llm_cassette,
-    llm_cassette_name,
-    pytest_addoption,
-    pytest_collection_modifyitems,
-    pytest_configure,
-    pytest_deselected,
-    pytest_make_collect_report,
-    pytest_testnodedown,
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from ..cassettes.cassette import Cassette
+    from .replay import Replay
+
+__all__ = ["llm_cassette", "llm_cassette_name"]
+
+NAME = "llmcall-replay"
+HEADER = b'{"llmcall":'  # how a cassette's file begins
+USED = pytest.StashKey[bool]()
+DESELECTED = pytest.StashKey[bool]()  # tests that replay
+SEEN = pytest.StashKey[set["Path"]]()  # the folders that were looked at
+MODES = {"none": "none", "once": "once", "new": "new", "rewrite": "rewrite", "all": "rewrite", "new_episodes": "new"}
+MARKER = (
+    "llm(name, *, live=False): replay the test's calls of language models from its cassette (or from the one named); "
+    "with live=True they reach the model."
 )
 
-__all__ = [
-    "llm_cassette",
-    "llm_cassette_name",
-    "pytest_addoption",
-    "pytest_collection_modifyitems",
-    "pytest_configure",
-    "pytest_deselected",
-    "pytest_make_collect_report",
-    "pytest_testnodedown",
-]
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options and ini keys."""
+    group = parser.getgroup("llmcall", "recorded language-model calls")
+    group.addoption(
+        "--llm-record",
+        choices=list(MODES),
+        help="none (the default): only replay; once: record the tests that have no cassette yet; new: add what is "
+        "missing; rewrite: record everything anew. VCR's new_episodes and all mean new and rewrite.",
+    )
+    group.addoption(
+        "--llm-unused",
+        choices=["warn", "fail"],
+        default="warn",
+        help="Records that answered no call of their test: list them in the summary, or let the run fail as well.",
+    )
+    parser.addini("llm_record", "what --llm-record is where it is not given")
+    parser.addini("llm_cassette_dir", "a folder for all cassettes, from the project's root, instead of 'cassettes'")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker; begin at once where an option or an ini key says that the project replays."""
+    config.addinivalue_line("markers", MARKER)
+    asked = (config.getoption("llm_record"), config.getini("llm_record"), config.getini("llm_cassette_dir"))
+    if any(asked) and not config.getoption("collectonly"):
+        _replay(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Take note where a test uses the marker or the fixture, also where only others are to run."""
+    report = yield
+    stash = collector.config.stash
+    if not stash.get(USED, False):
+        stash[USED] = any(map(_uses, report.result)) or _is_recorded(collector)
+    return report
+
+
+def _uses(node: pytest.Item | pytest.Collector) -> bool:
+    return "llm_cassette" in getattr(node, "fixturenames", ()) or node.get_closest_marker("llm") is not None
+
+
+def _is_recorded(collector: pytest.Collector) -> bool:
+    """Tell whether tests beside a module have cassettes: then they use the marker, though they are not collected."""
+    if not isinstance(collector, pytest.Module):
+        return False
+    folder = collector.path.parent
+    if folder in collector.config.stash.setdefault(SEEN, set()):
+        return False
+    collector.config.stash[SEEN].add(folder)
+    return any(
+        (folder / f"{file.parent.name}.py").is_file() and file.read_bytes()[: len(HEADER)] == HEADER
+        for file in (folder / "cassettes").glob("*/*.jsonl")
+    )
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Take note that not all tests run that may share a cassette."""
+    if any(map(_uses, items)):
+        items[0].config.stash[DESELECTED] = True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin where the project replays; last, since a ``conftest.py`` may add marks in this hook."""
+    begun = config.pluginmanager.has_plugin(NAME)
+    used = config.stash.get(USED, False) or any(map(_uses, items))
+    if begun or (used and not config.getoption("collectonly")):
+        _replay(config).prepare(items, complete=not config.stash.get(DESELECTED, False))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over what a worker of pytest-xdist counted; the controller collects no tests itself."""
+    counted = getattr(node, "workeroutput", {}).get(NAME)
+    if counted is not None:
+        _replay(node.config).report.merge(counted)
+
+
+def _replay(config: pytest.Config) -> Replay:
+    found: Replay | None = config.pluginmanager.get_plugin(NAME)
+    if found is None:
+        from .replay import Replay
+
+        found = Replay(config, _mode(config), NAME)
+        config.pluginmanager.register(found, NAME)
+    return found
+
+
+def _mode(config: pytest.Config) -> str:
+    named = config.getoption("llm_record") or config.getini("llm_record") or "none"
+    if named not in MODES:
+        raise pytest.UsageError(f"llm_record is {named!r}; it must be one of {', '.join(MODES)}")
+    return MODES[named]
+
+
+@pytest.fixture
+def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Cassette:
+    """Give the test a cassette for its calls of language models: .path .records .replayed .recorded."""
+    return _replay(request.config).open(request.node, llm_cassette_name)
+
+
+@pytest.fixture
+def llm_cassette_name(request: pytest.FixtureRequest) -> str:
+    """Name the test's cassette, in the folder of its module's cassettes; override it to name another."""
+    from .replay import item_name
+
+    return item_name(request.node)

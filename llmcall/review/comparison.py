@@ -16,8 +16,7 @@ from ..cassettes.format import without_collection
 from ..errors import CacheError, short_traceback
 from ..explain.differences import passages, pieces
 from ..requests.keys import key_of
-from ..tables import imported_pandas
-from ..text import OUTSIDE, brief, counted, printable
+from ..text import OUTSIDE, brief, counted, imported_pandas, printable
 from ..types import Record, message_text
 from .conversations import Run, first_level, load, same_answer
 

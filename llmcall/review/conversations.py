@@ -1,6 +1,7 @@
 """Runs, and their records as conversations: by scope, without the history that each request repeats.
 
-A run is the records of a cassette, an export, or a scope of a cache, in the order of the calls.
+A run is the records of a cassette, an export, or a scope of a cache, in the order of the calls. As text, for a terminal
+and for git to compare, conversations are the same each time, and a change moves no other line.
 """
 
 from __future__ import annotations
@@ -15,22 +16,102 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.cache import ResponseCache, shared_cache
 from ..cassettes.cassette import Cassette
-from ..cassettes.format import VOLATILE
+from ..cassettes.format import INLINE_CHARACTERS, VOLATILE
 from ..cassettes.format import read as read_records
-from ..text import brief, printable
+from ..text import OUTSIDE, brief, counted, printable, visible
 from ..types import Record, TokenUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
-    "ORDINARY_ENDS", "Block", "Call", "Group", "Run", "Said", "first_level", "first_words", "grouped", "load",
-    "message_key", "messages_of", "named", "said_of", "same_answer", "shown_data",
+    "ORDINARY_ENDS", "Block", "Call", "Group", "Line", "Run", "Said", "first_level", "grouped", "load", "message_key",
+    "messages_of", "named", "round_lines", "said_of", "same_answer", "shown_data", "text_lines",
 ]  # fmt: skip
 
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
 NUMBERS_SHOWN = 3  # of an embedding
 ASKED = ("model", "messages", "input", "function", "arguments", "method", "path", "body")  # apart from parameters
+INDENT = "    "
+
+
+# Runs
+
+
+class Run(NamedTuple):
+    """Hold the records of one run.
+
+    :param name: what messages call it.
+    :param records: in the order of the calls of each scope.
+    :param settings: those of the file's header.
+    :param is_complete: whether the recording came to its end, as far as a file says so.
+    """
+
+    name: str
+    records: list[Record]
+    settings: dict[str, Any]
+    is_complete: bool = True
+
+    def by_actor(self) -> dict[str, list[Record]]:
+        """Return the records by scope path; ``""`` stands for those outside any scope."""
+        found: dict[str, list[Record]] = {}
+        for record in self.records:
+            found.setdefault(record.scope, []).append(record)
+        return found
+
+
+def load(run: Any) -> Run:
+    """Return the run that is meant.
+
+    :param run: a :class:`Run`; the path of a cassette, of an exported file or of a cache's directory; a
+        :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a tuple: its path, or a pattern of
+        paths such as ``"rep-1/l*"``.
+    :raises TypeError: where it is none of these.
+    :raises CacheError: where the file is damaged.
+    """
+    if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
+        whole, scope = _loaded(run[0], lambda record: _is_in(record.scope, run[1])), run[1]
+        return whole._replace(name=f"the scope {scope!r} of {whole.name}")
+    return run if isinstance(run, Run) else _loaded(run, lambda record: True)
+
+
+def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
+    if isinstance(run, Cassette):
+        settings = dict(run.stored.settings) if run.stored else {}
+        return Run(str(run.path), list(filter(where, run.all_records())), settings)
+    if not isinstance(run, (str, os.PathLike, ResponseCache)):
+        raise TypeError(f"{run!r} is no run: give a path, a Cassette, a cache, or one of them and a scope")
+    if isinstance(run, ResponseCache) or "://" in str(run) or os.path.isdir(run):
+        cache = run if isinstance(run, ResponseCache) else shared_cache(run)
+        return Run(str(cache.path), list(cache.records(where=where)), {})
+    found = read_records(run)
+    return Run(os.fspath(run), list(filter(where, found.records())), dict(found.settings), found.is_complete)
+
+
+def _is_in(scope: str, above: str) -> bool:
+    """Tell whether a scope is one that is named, or lies below it."""
+    return f"{scope}/".startswith(f"{above}/") or fnmatchcase(scope, above) or fnmatchcase(scope, f"{above}/*")
+
+
+def first_level(scopes: Collection[str]) -> str | None:
+    """Return the name with which all scope paths begin, or ``None`` where they begin with several."""
+    names = {scope.partition("/")[0] for scope in scopes}
+    return names.pop() if len(names) == 1 and "" not in names else None
+
+
+def same_answer(one: Record, other: Record) -> bool:
+    """Tell whether two records hold the same answer, apart from what is new in each response."""
+    if one.response == other.response:
+        return True
+    if one.kind == "function":
+        return False
+    lasting = [
+        {name: value for name, value in record.response.items() if name not in VOLATILE} for record in (one, other)
+    ]
+    return lasting[0] == lasting[1]
+
+
+# Conversations
 
 
 class Block(NamedTuple):
@@ -289,74 +370,108 @@ def named(call: Call) -> str:
     return printable(f'{sample}{call.title} "{first_words(call)}"')
 
 
-class Run(NamedTuple):
-    """Hold the records of one run.
+# As text
 
-    :param name: what messages call it.
-    :param records: in the order of the calls of each scope.
-    :param settings: those of the file's header.
-    :param is_complete: whether the recording came to its end, as far as a file says so.
+
+class Line(NamedTuple):
+    """Be a line of text.
+
+    :param kind: ``"settings"``, ``"scope"``, ``"call"``, ``"role"``, ``"answer"``, ``"text"``, ``"note"`` or
+        ``"blank"``.
     """
 
-    name: str
-    records: list[Record]
-    settings: dict[str, Any]
-    is_complete: bool = True
-
-    def by_actor(self) -> dict[str, list[Record]]:
-        """Return the records by scope path; ``""`` stands for those outside any scope."""
-        found: dict[str, list[Record]] = {}
-        for record in self.records:
-            found.setdefault(record.scope, []).append(record)
-        return found
+    kind: str
+    text: str
 
 
-def load(run: Any) -> Run:
-    """Return the run that is meant.
+BLANK = Line("blank", "")
 
-    :param run: a :class:`Run`; the path of a cassette, of an exported file or of a cache's directory; a
-        :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a tuple: its path, or a pattern of
-        paths such as ``"rep-1/l*"``.
-    :raises TypeError: where it is none of these.
-    :raises CacheError: where the file is damaged.
+
+def text_lines(settings: Mapping[str, Any], groups: Iterable[Group]) -> Iterator[Line]:
+    """Yield the lines of a file.
+
+    :param settings: what stands in its header.
+    :param groups: its calls.
     """
-    if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
-        whole, scope = _loaded(run[0], lambda record: _is_in(record.scope, run[1])), run[1]
-        return whole._replace(name=f"the scope {scope!r} of {whole.name}")
-    return run if isinstance(run, Run) else _loaded(run, lambda record: True)
+    for name, value in sorted(settings.items()):
+        yield Line("settings", f"{name}: {visible(shown_data(value))}")
+    seen: set[str] = set()
+    for number, group in enumerate(groups):
+        if number or settings:
+            yield BLANK
+        yield Line("scope", f"=== {visible(group.scope) or OUTSIDE}")
+        before = None
+        for call in group.calls:
+            yield BLANK
+            yield from _call_lines(call, before, seen)
+            before = call
 
 
-def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
-    if isinstance(run, Cassette):
-        settings = dict(run.stored.settings) if run.stored else {}
-        return Run(str(run.path), list(filter(where, run.all_records())), settings)
-    if not isinstance(run, (str, os.PathLike, ResponseCache)):
-        raise TypeError(f"{run!r} is no run: give a path, a Cassette, a cache, or one of them and a scope")
-    if isinstance(run, ResponseCache) or "://" in str(run) or os.path.isdir(run):
-        cache = run if isinstance(run, ResponseCache) else shared_cache(run)
-        return Run(str(cache.path), list(cache.records(where=where)), {})
-    found = read_records(run)
-    return Run(os.fspath(run), list(filter(where, found.records())), dict(found.settings), found.is_complete)
+def round_lines(groups: Sequence[Group]) -> Iterator[Line]:
+    """Yield the n-th call of each actor beside the others', round by round.
+
+    :param groups: the calls of each actor.
+    """
+    rounds = max((len(group.calls) for group in groups), default=0)
+    for number in range(rounds):
+        if number:
+            yield BLANK
+        yield Line("scope", f"=== round {number}")
+        for group in groups:
+            if number < len(group.calls):
+                yield BLANK
+                yield Line("scope", f"{visible(group.scope) or OUTSIDE}")
+                yield from _call_lines(group.calls[number], group.calls[number - 1] if number else None)
 
 
-def _is_in(scope: str, above: str) -> bool:
-    """Tell whether a scope is one that is named, or lies below it."""
-    return f"{scope}/".startswith(f"{above}/") or fnmatchcase(scope, above) or fnmatchcase(scope, f"{above}/*")
+def _call_lines(call: Call, before: Call | None = None, seen: set[str] | None = None) -> Iterator[Line]:
+    """Yield the lines of one call.
+
+    :param before: the call whose lines stand right above, or ``None``.
+    :param seen: the long texts that stand above; gains those of this call.
+    """
+    seen = set() if seen is None else seen
+    parameters = "".join(f"  {name}={_short(value, seen)}" for name, value in call.parameters)
+    draw = f"#{call.draw}  " if call.draw else ""
+    yield Line("call", visible(f"--- {draw}{call.title}{parameters}"))
+    if call.after is not None:
+        yield Line("note", f"{INDENT}… {_history(call, before)}")
+    for said in call.asked:
+        yield from _said("role", said, "", seen)
+    for said in call.answers:
+        yield from _said("answer", said, "→ ", seen)
 
 
-def first_level(scopes: Collection[str]) -> str | None:
-    """Return the name with which all scope paths begin, or ``None`` where they begin with several."""
-    names = {scope.partition("/")[0] for scope in scopes}
-    return names.pop() if len(names) == 1 and "" not in names else None
+def _history(call: Call, before: Call | None) -> str:
+    count = counted(call.known, "message")
+    assert call.after is not None
+    if call.nearest is before:
+        return f"{count} as above"
+    return f'{count} as in the call that asked "{visible(first_words(call.after))}"'
 
 
-def same_answer(one: Record, other: Record) -> bool:
-    """Tell whether two records hold the same answer, apart from what is new in each response."""
-    if one.response == other.response:
-        return True
-    if one.kind == "function":
-        return False
-    lasting = [
-        {name: value for name, value in record.response.items() if name not in VOLATILE} for record in (one, other)
-    ]
-    return lasting[0] == lasting[1]
+def _said(kind: str, said: Said, mark: str, seen: set[str]) -> Iterator[Line]:
+    yield Line(kind, f"{mark}{visible(said.role)}")
+    for block in said.blocks:
+        for line in visible(_words(block, seen)).split("\n"):
+            yield Line("text", f"{INDENT}{line}".rstrip())
+
+
+def _words(block: Block, seen: set[str]) -> str:
+    if block.kind == "call":
+        return f"calls {block.text}"
+    if block.kind == "refusal":
+        return f"refuses: {block.text}"
+    if block.kind == "media":
+        return f"[{block.text}]"
+    return _short(block.text, seen)
+
+
+def _short(text: str, seen: set[str]) -> str:
+    """Return a text, but a long one that stands above already only in its first words."""
+    if len(text) <= INLINE_CHARACTERS:
+        return text
+    if text in seen:
+        return f"… as above, {len(text):,} characters: {brief(text, 60)}"
+    seen.add(text)
+    return text

@@ -12,8 +12,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ..tables import money
-from ..text import OUTSIDE, counted, visible
+from ..text import OUTSIDE, counted, money, visible
 from .comparison import WHY, Pair, counted_value
 from .conversations import ORDINARY_ENDS, grouped, message_key, messages_of, said_of, shown_data
 

@@ -29,7 +29,7 @@ from .config.settings import Endpoint
 from .config.values import check_address
 from .engine.drivers import END
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
-from .models.capabilities import CHAT_PARAMETERS
+from .models.catalog import CHAT_PARAMETERS
 from .notices import logger
 from .recorded_functions import http_call
 from .requests.arguments import KNOWN

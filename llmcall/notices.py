@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from .forks import after_fork_in_child, at_exit
+from .system import after_fork_in_child, at_exit
 from .text import counted
 
 if TYPE_CHECKING:

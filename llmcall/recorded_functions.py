@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 from .cache.cache import shared_cache
 from .cassettes.cassette import active_cassette, function_scope, guards
 from .config import resolve as config
-from .engine.call import repeated
+from .engine.call import repeated, share
 from .engine.drivers import Do, Send, adrive, drive, look
 from .engine.prepare import Options, RetryPolicy, missed, note_refused
-from .engine.single_flight import share
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
 from .notices import LEFT, is_left, process_failures

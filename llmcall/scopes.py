@@ -21,8 +21,8 @@ from types import CoroutineType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from .errors import ScopeError
-from .forks import after_fork_in_child, at_exit
 from .notices import warn_once
+from .system import after_fork_in_child, at_exit
 from .types import Record, Request
 
 __all__ = [

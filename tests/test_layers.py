@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 
 # Imports go to the same layer or down; a module that is not named here is in the layer of its package.
 LAYERS = [
-    "_version errors types notices forks files text secrets",
+    "_version errors types notices system text secrets",
     "config",
     "models requests prompts outputs responses",
     "scopes cassettes.format explain",

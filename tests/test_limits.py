@@ -30,7 +30,7 @@ import llmcall
 from llmcall import Endpoint, OpenAIClient
 from llmcall.engine.limits import WINDOW, Admission, Estimate, Limits, Pool, forget
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
-from llmcall.models.capabilities import Capabilities
+from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
 from llmcall.types import TokenUsage
 

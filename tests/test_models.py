@@ -17,10 +17,8 @@ from hypothesis import strategies as st
 from servers import Responding, completion
 
 import llmcall
-from llmcall.models import capabilities as models
-from llmcall.models import prices
-from llmcall.models.capabilities import Capabilities, capabilities
-from llmcall.models.prices import price_of
+from llmcall.models import catalog as models
+from llmcall.models.catalog import Capabilities, capabilities, price_of
 from llmcall.testing import ScriptedClient
 
 SAMPLING = {"temperature", "top_p", "logprobs", "top_logprobs"}
@@ -209,7 +207,7 @@ def test_what_a_call_costs(
     """[Prices] goes first, then the package, whose day a usage names; without it the cost is unknown, never 0."""
     if installed:
         pytest.importorskip("genai_prices")
-    monkeypatch.setattr(prices, "_is_installed", lambda: installed)
+    monkeypatch.setattr(models, "_is_installed", lambda: installed)
     client = Responding(completion(usage={"prompt_tokens": 1_000_000, "completion_tokens": 0}), prices=configured)
     assert client.send_message("Hello", on_error="raise").cost == (cost and pytest.approx(cost))
     assert re.fullmatch(shown, str(client.usage).splitlines()[-1])

@@ -8,11 +8,11 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import CacheCorruptError, CacheError, short_traceback
-from ..forks import after_fork_in_child, at_exit
 from ..notices import logger, warn_once
+from ..system import after_fork_in_child, at_exit
 from ..text import counted, frame
 from ..types import record_of
-from .storage import REMEDY, CacheSource, each_row, pack, unpack
+from .storage import REMEDY, SqliteStorage, each_row, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from ..explain.report import Miss
     from ..types import Record, Request
-    from .storage import Storage
+    from .redis import Storage
 
     Where = Callable[[Record], bool]
 
-__all__ = ["MODES", "CacheStats", "ResponseCache", "forget_shared", "shared_cache"]
+__all__ = ["MODES", "CacheSource", "CacheStats", "ResponseCache", "forget_shared", "shared_cache"]
 
 MODES = ("auto", "replay", "refresh", "off")
 
@@ -331,6 +331,53 @@ class ResponseCache:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
 
 
+class CacheSource:
+    """Be the records of a cache.
+
+    :param store: where the cache keeps them.
+    """
+
+    def __init__(self, store: Storage) -> None:
+        self._store = store
+
+    def name(self) -> str:
+        """Return what messages call it."""
+        return f"the cache {_from_here(self._store.place)}"
+
+    def count(self) -> int:
+        """Return how many records it has."""
+        return len(self._store)
+
+    def last(self) -> int:
+        """Return the last place."""
+        return self._store.last()
+
+    def holding(self, probes: list[bytes], after: int, size: int) -> list[tuple[int, int]]:
+        """Return the next rows, and which probes they hold as they are stored."""
+        from ..explain.nearest import holding
+
+        rows = self._store.page(after, size)
+        masks = holding([data or b"" for _, _, data, _ in rows], probes)
+        return [(row[0], mask) for row, mask in zip(rows, masks, strict=True)]
+
+    def record(self, place: int) -> Record | None:
+        """Return the record of a row, or ``None`` where it cannot be read."""
+        for found, key, packed, stored_at in self._store.page(place - 1, 1):
+            try:
+                return unpack(key, packed, stored_at) if found == place else None
+            except CacheCorruptError:
+                return None
+        return None
+
+
+def _from_here(place: Path | str) -> Path | str:
+    """Return a path as seen from the working directory, where it lies below that."""
+    if isinstance(place, str):
+        return place
+    here = os.getcwd()
+    return place.relative_to(here) if place.is_relative_to(here) else place
+
+
 _caches: weakref.WeakSet[ResponseCache] = weakref.WeakSet()
 _shared: dict[str, ResponseCache] = {}
 _shared_lock = threading.RLock()  # a stream that the garbage collector ends in the middle of it asks for its cache, too
@@ -367,8 +414,6 @@ def forget_shared() -> None:
 def _storage_at(path: str) -> Storage:
     """Return the storage in a directory, or at the address of a Redis server."""
     if "://" not in path:
-        from .sqlite import SqliteStorage
-
         return SqliteStorage(path)
     from .redis import RedisStorage
 

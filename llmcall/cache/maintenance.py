@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..cassettes import format as lines
 from ..config import resolve as config
 from ..errors import CacheCorruptError, CacheError
-from ..models.capabilities import resolve
+from ..models.catalog import resolve
 from ..notices import logger
 from ..requests.keys import key_of
 from ..text import counted
@@ -20,7 +20,8 @@ from .storage import each_row, pack, unpack
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..types import Record
-    from .storage import Change, NewRow, Storage
+    from .redis import Storage
+    from .storage import Change, NewRow
 
 __all__ = ["damaged_keys", "export", "load", "records_in_file", "rekey", "salvage"]
 

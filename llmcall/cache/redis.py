@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
-from ..forks import after_fork_in_child
 from ..notices import warn_once
-from .storage import each_row
+from ..system import after_fork_in_child
+from .storage import SqliteStorage, each_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .storage import Change, NewRow, Row
 
-__all__ = ["RedisServer", "RedisStorage"]
+__all__ = ["RedisServer", "RedisStorage", "Storage"]
 
 SCHEMES = ("redis", "rediss", "unix")
 # Of redis.ConnectionPool; the address may say otherwise, as in redis://host/0?socket_timeout=60. One connection is for
@@ -333,3 +333,6 @@ def _eviction(info: Mapping[str, Any]) -> list[str]:
 
 def _text(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
+
+
+Storage = SqliteStorage | RedisStorage

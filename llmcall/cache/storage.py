@@ -1,14 +1,24 @@
-"""Records as bytes, and what a response cache asks of the place where it keeps them.
+"""Records as bytes, and a directory of diskcache's as a store of such bytes.
 
 The bytes are pickled plain data with a checksum behind it, which is begun with the record's key, so that one record's
 bytes are never taken for another's. No class and no function is looked up while a record is read: a cache from a
 stranger can lie and waste memory, and runs no code.
+
+diskcache makes the database, and may open it beside us. Its defaults are off: it would evict above 1 GB, cull old rows
+at each write, and unpickle values and keys. Rows are read and written here by statements of our own, on two connections
+that all threads share: diskcache would hold one open in each thread, also over a fork, and tells a full disk from a
+busy one only now and then. No row of ours names a file or holds a pickle of diskcache's; one that does is unreadable.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import sqlite3
+import threading
+import time
+import weakref
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from itertools import product
@@ -16,8 +26,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from zlib import crc32
 
-from ..errors import CacheCorruptError
+from ..errors import CacheCorruptError, CacheError
 from ..requests.keys import plain
+from ..system import around_fork
 from ..types import Record
 
 if TYPE_CHECKING:
@@ -31,132 +42,12 @@ if TYPE_CHECKING:
     # Of a row that changes: its key, its key from now on, and its bytes from now on.
     Change = tuple[str, str, bytes]
 
-__all__ = ["REMEDY", "UNREADABLE", "CacheSource", "Change", "NewRow", "Row", "Storage", "each_row", "pack", "unpack"]
+__all__ = [
+    "DATABASE", "REMEDY", "UNREADABLE", "Change", "NewRow", "Row", "SqliteStorage", "each_row", "make_directory",
+    "pack", "unpack",
+]  # fmt: skip
 
-
-PAGE = 500  # rows read at a time
-
-
-class Storage(Protocol):
-    """Keep bytes under keys, in the order of storing, for many threads and processes.
-
-    What is stored is there for everybody when the method returns, and stays whatever happens to the process. A method
-    that reads raises ``CacheError`` where the place cannot be reached or is damaged; one that writes, that or an
-    ``OSError``. Neither a look-up nor storing may cost more the more rows there are, save by the depth of an index.
-    """
-
-    @property
-    def is_near(self) -> bool:
-        """Return whether a look-up takes microseconds and waits for nobody, so that an event loop may stand still."""
-
-    @property
-    def place(self) -> Path | str:
-        """Return where it is, as messages may show it: a directory, or an address without its password."""
-
-    def exists(self) -> bool:
-        """Return whether anything was ever stored there."""
-
-    def get(self, key: str) -> tuple[bytes | None, float] | None:
-        """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``."""
-
-    def add(self, key: str, value: bytes) -> bool:
-        """Store bytes under a key that has none, whoever else tries at the same time; return whether they were."""
-
-    def set(self, key: str, value: bytes) -> None:
-        """Store bytes under a key, in place of what is there; its place in the order stays."""
-
-    def add_all(self, rows: Iterable[NewRow]) -> int:
-        """Store many rows, all or none; return how many were stored."""
-
-    def delete(self, keys: Iterable[str]) -> int:
-        """Delete keys, all or none; return how many were there."""
-
-    def clear(self) -> int:
-        """Delete all rows; return how many there were."""
-
-    def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
-        """Give rows other keys and bytes, all or none; each keeps its place and time. Return how many changed.
-
-        :param changes: says which, none with the key of another row as its new one; what it reads is what stands there
-            until the changes are done.
-        """
-
-    def page(self, after: int, size: int) -> list[Row]:
-        """Return the next rows after a place in the order, at most ``size``; the first place is above 0."""
-
-    def readable_rows(self) -> Iterator[tuple[str, bytes | None, float]]:
-        """Yield key, bytes and time of every row that can be read, whatever became of the others."""
-
-    def last(self) -> int:
-        """Return the last place that is taken, or 0."""
-
-    def starting(self, prefix: str, limit: int) -> list[str]:
-        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them."""
-
-    def __len__(self) -> int: ...
-
-    def size(self) -> int:
-        """Return the bytes that everything takes, at a cost that does not grow with it."""
-
-    def close(self) -> None:
-        """Close what is open; the next use opens it again."""
-
-
-def each_row(storage: Storage) -> Iterator[tuple[str, bytes | None, float]]:
-    """Yield key, bytes and time of every row of a storage, a page after the other."""
-    last = 0
-    while page := storage.page(last, PAGE):
-        for _, key, value, stored_at in page:
-            yield key, value, stored_at
-        last = page[-1][0]
-
-
-class CacheSource:
-    """Be the records of a cache.
-
-    :param store: where the cache keeps them.
-    """
-
-    def __init__(self, store: Storage) -> None:
-        self._store = store
-
-    def name(self) -> str:
-        """Return what messages call it."""
-        return f"the cache {_from_here(self._store.place)}"
-
-    def count(self) -> int:
-        """Return how many records it has."""
-        return len(self._store)
-
-    def last(self) -> int:
-        """Return the last place."""
-        return self._store.last()
-
-    def holding(self, probes: list[bytes], after: int, size: int) -> list[tuple[int, int]]:
-        """Return the next rows, and which probes they hold as they are stored."""
-        from ..explain.nearest import holding
-
-        rows = self._store.page(after, size)
-        masks = holding([data or b"" for _, _, data, _ in rows], probes)
-        return [(row[0], mask) for row, mask in zip(rows, masks, strict=True)]
-
-    def record(self, place: int) -> Record | None:
-        """Return the record of a row, or ``None`` where it cannot be read."""
-        for found, key, packed, stored_at in self._store.page(place - 1, 1):
-            try:
-                return unpack(key, packed, stored_at) if found == place else None
-            except CacheCorruptError:
-                return None
-        return None
-
-
-def _from_here(place: Path | str) -> Path | str:
-    """Return a path as seen from the working directory, where it lies below that."""
-    if isinstance(place, str):
-        return place
-    here = os.getcwd()
-    return place.relative_to(here) if place.is_relative_to(here) else place
-
+# Records as bytes
 
 LAYOUT = 1  # of the tuple that is pickled: this number, and then the fields
 FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "response", "request")
@@ -251,3 +142,354 @@ def _request(cache_key: str, packed: bytes) -> dict[str, Any]:
 
 def _unreadable(cache_key: str, why: object) -> CacheCorruptError:
     return CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {why}; {REMEDY}")
+
+
+# A directory of diskcache's
+
+DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
+LAST_MADE = "Settings_size_delete"  # the last thing that diskcache makes in a new database
+IGNORED = ".gitignore"
+QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})  # what means something in SQLite's addresses
+BUSY_SECONDS = 60.0
+PAGE = 500  # rows that salvage tries to read at a time
+
+# Values are cast, since those of others may be texts that cannot be decoded. raw = 1 is a key that is not pickled, and
+# mode = 1 bytes as they are (diskcache.core.MODE_RAW, 5.6.3).
+FIND = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
+PAGE_OF_ROWS = "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
+ROWS_BETWEEN = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid BETWEEN ? AND ?"
+STARTING = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
+LAST = "SELECT max(rowid) FROM Cache"
+LAST_BY_INDEX = "SELECT max(rowid) FROM Cache INDEXED BY Cache_key_raw"  # where the table's last page is damaged
+COUNT = "SELECT value FROM Settings WHERE key = 'count'"  # kept by diskcache's triggers
+ADD = (
+    "INSERT OR IGNORE INTO Cache (key, raw, store_time, access_time, access_count, size, mode, filename, value) "
+    "VALUES (?, 1, ?, 0, 0, 0, 1, NULL, ?)"
+)
+SET = ADD.replace("OR IGNORE ", "") + (
+    " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, size = 0, mode = 1, filename = NULL, "
+    "value = excluded.value"
+)
+DELETE = "DELETE FROM Cache WHERE key = ?"
+CLEAR = "DELETE FROM Cache"
+MOVE = "UPDATE Cache SET key = ?, value = ? WHERE key = ? AND raw = 1"
+
+_storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
+# Of all storages of the process: SQLite's handles do not survive a fork (sqlite.org, "How To Corrupt", 2.6), so none is
+# open or in use while the process is forked.
+_reading = threading.RLock()  # the garbage collector may end a stream, which asks for a price, during a look-up
+_writing = threading.Lock()  # spares the threads of one process SQLite's busy sleeps
+
+
+class Pages(Protocol):
+    """Give rows by the page."""
+
+    def page(self, after: int, size: int) -> list[Row]:
+        """Return the next rows after a place in the order, at most ``size``; the first place is above 0."""
+
+
+def each_row(storage: Pages) -> Iterator[tuple[str, bytes | None, float]]:
+    """Yield key, bytes and time of every row of a storage, a page after the other."""
+    last = 0
+    while page := storage.page(last, PAGE):
+        for _, key, value, stored_at in page:
+            yield key, value, stored_at
+        last = page[-1][0]
+
+
+class SqliteStorage:
+    """Keep bytes under keys in a directory that many threads and processes share. Opens nothing until used.
+
+    What is stored is there for everybody when the method returns, and stays whatever happens to the process. A method
+    that reads raises ``CacheError`` where the place cannot be reached or is damaged; one that writes, that or an
+    ``OSError``. Neither a look-up nor storing costs more the more rows there are, save by the depth of an index.
+    :class:`~llmcall.cache.redis.RedisStorage` has the same methods.
+
+    :ivar is_near: whether a look-up takes microseconds and waits for nobody, so that an event loop may stand still.
+    :param directory: with ``~`` and variables as diskcache expands them.
+    """
+
+    is_near = True
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._open: dict[str, sqlite3.Connection] = {}  # "reader" and "writer"
+        weakref.finalize(self, _close, self._open).atexit = False  # a collector may take them before their owner
+        self._written: tuple[int, int] | None = None  # which file the writer has open
+        self._folder = os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))
+        self._database = os.path.join(self._folder, DATABASE)
+        with _reading:
+            _storages.add(self)
+
+    @property
+    def place(self) -> Path:
+        """Return the directory."""
+        from pathlib import Path  # costs 4 ms, which a look-up need not pay
+
+        return Path(self._folder)
+
+    def exists(self) -> bool:
+        """Return whether there is a database."""
+        return os.path.exists(self._database)
+
+    def get(self, key: str) -> tuple[bytes | None, float] | None:
+        """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``.
+
+        :raises CacheCorruptError: where the database is damaged.
+        """
+        found = self._read(FIND, key)
+        return found[0] if found else None
+
+    def page(self, after: int, size: int) -> list[Row]:
+        """Return the next rows after a place, which is SQLite's number of a row; at most ``size``."""
+        rows = [(place, str(key), value, at) for place, key, value, at in self._read(PAGE_OF_ROWS, after, size)]
+        if rows and rows[-1][0] <= after:  # a damaged tree would be read in circles
+            raise self._damaged("its rows are out of order")
+        return rows
+
+    def readable_rows(self) -> Iterator[tuple[str, bytes | None, float]]:
+        """Yield key, bytes and time of every row that SQLite can give, whatever became of the others.
+
+        :raises CacheCorruptError: where not even the beginning of the database can be read.
+        """
+        try:
+            reader, _ = self._connect("mode=ro", damaged=True)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise CacheCorruptError(f"nothing of the cache {self.place} can be read: {error}") from error
+        try:
+            last = max((row[0] or 0 for query in (LAST, LAST_BY_INDEX) for row in _given(reader, query)), default=0)
+            for first in range(1, last + 1, PAGE):
+                rows = _given(reader, ROWS_BETWEEN, first, first + PAGE - 1)
+                if len(rows) < PAGE:  # some are deleted, or cannot be read with the others
+                    places = range(first, first + PAGE)
+                    rows = [row for place in places for row in _given(reader, ROWS_BETWEEN, place, place)]
+                for key, value, stored_at in rows:
+                    yield str(key), value, stored_at if isinstance(stored_at, float) else 0.0
+        finally:
+            reader.close()
+
+    def last(self) -> int:
+        """Return the place of the last row, or 0."""
+        found = self._read(LAST)
+        return (found[0][0] if found else None) or 0
+
+    def starting(self, prefix: str, limit: int) -> list[str]:
+        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the index."""
+        return [str(key) for (key,) in self._read(STARTING, prefix, prefix + "\U0010ffff", limit)]
+
+    def __len__(self) -> int:
+        count = self._read(COUNT)
+        return int(count[0][0]) if count else 0
+
+    def size(self) -> int:
+        """Return the bytes that the database takes on the disk."""
+        files = (self._database + suffix for suffix in ("", "-wal"))
+        return sum(os.path.getsize(file) for file in files if os.path.exists(file))
+
+    def add(self, key: str, value: bytes) -> bool:
+        """Store bytes under a key that has none; return whether they were stored.
+
+        :raises OSError: where the directory cannot be written, or the disk is full.
+        """
+        with self._writer() as writer:
+            return writer.execute(ADD, (key, time.time(), value)).rowcount > 0
+
+    def set(self, key: str, value: bytes) -> None:
+        """Store bytes under a key, in place of what is there.
+
+        :raises OSError: where the directory cannot be written, or the disk is full.
+        """
+        with self._writer() as writer:
+            writer.execute(SET, (key, time.time(), value))
+
+    def add_all(self, rows: Iterable[NewRow]) -> int:
+        """Store many rows, all or none; return how many were stored."""
+        now = time.time()
+        with self._transaction() as writer:
+            return sum(
+                writer.execute(SET if replaces else ADD, (key, now if at is None else at, value)).rowcount
+                for key, value, replaces, at in rows
+            )
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Delete keys, all or none; return how many were there."""
+        if not self.exists():
+            return 0
+        with self._transaction() as writer:
+            return sum(writer.execute(DELETE, (key,)).rowcount for key in keys)
+
+    def clear(self) -> int:
+        """Delete all rows, those of others included; return how many there were."""
+        if not self.exists():
+            return 0
+        with self._writer() as writer:
+            return writer.execute(CLEAR).rowcount
+
+    def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
+        """Give rows (key, new key, new value) other keys and bytes, all or none; return how many there were.
+
+        :param changes: is called within the transaction; the reading connection goes on seeing the rows as they were.
+        """
+        with self._transaction() as writer:
+            return sum(writer.execute(MOVE, (new, value, key)).rowcount for key, new, value in changes())
+
+    def close(self) -> None:
+        """Close the handles; the next use opens them again."""
+        with _writing, _reading:
+            _close(self._open)
+
+    def _read(self, statement: str, *values: object) -> list[Any]:
+        """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for a damaged one."""
+        with _reading:
+            try:
+                reader = self._open.get("reader") or self._open_reader()
+                return reader.execute(statement, values).fetchall() if reader else []
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes a damaged name
+                raise self._damaged(error) from error
+
+    def _open_reader(self) -> sqlite3.Connection | None:
+        try:
+            os.stat(self._database)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.exists(self._folder) and not os.path.isdir(self._folder):
+                raise CacheError(self._is_a_file()) from None
+            return None
+        except OSError as error:  # somebody else's folder, or a link to itself
+            raise self._damaged(error) from error
+        try:
+            reader, made = self._connect("mode=ro")
+        except sqlite3.OperationalError:
+            # A directory that nobody may write has no room for the index of the write-ahead log.
+            reader, made = self._connect("mode=ro&immutable=1")
+        if not made:  # another process is about to make it
+            reader.close()
+            return None
+        self._open["reader"] = reader
+        return reader
+
+    def _connect(self, options: str, *, damaged: bool = False) -> tuple[sqlite3.Connection, bool]:
+        """Return a connection, and whether the database is as diskcache makes it.
+
+        :param damaged: whether SQLite may read a file that was cut short.
+        """
+        path = self._database.translate(QUOTED)
+        connection = sqlite3.connect(
+            f"file:{path}?{options}", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            if damaged:
+                connection.execute("PRAGMA writable_schema = ON")  # without it, a file must be as long as it says
+            connection.execute("PRAGMA mmap_size = 0")  # a mapped file that is cut short kills the process (SIGBUS)
+            connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a killed process loses nothing committed
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: a checkpoint waits for the disk
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if names and "Settings" not in names:
+                raise sqlite3.DatabaseError("it is another program's")
+        except (sqlite3.Error, UnicodeDecodeError):
+            connection.close()
+            raise
+        return connection, LAST_MADE in names
+
+    @contextmanager
+    def _writer(self) -> Iterator[sqlite3.Connection]:
+        """Give the writing connection to one thread at a time."""
+        with _writing:
+            try:
+                writer = self._open.get("writer")
+                if writer is None or self._written != _identity(self._database):
+                    writer = self._open_writer()
+                yield writer
+            except sqlite3.OperationalError as error:
+                raise OSError(f"{self.place}: {error}") from error
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                raise self._damaged(error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the writing connection, while no other process writes, to what is done as a whole or not at all."""
+        with self._writer() as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield writer
+            except BaseException:
+                if writer.in_transaction:  # SQLite itself rolls back where the disk is full
+                    writer.execute("ROLLBACK")
+                raise
+            writer.execute("COMMIT")
+
+    def _open_writer(self) -> sqlite3.Connection:
+        with _reading:
+            _close(self._open)  # somebody deleted the directory: what is written to its open files is lost
+        if os.path.exists(self._folder) and not os.path.isdir(self._folder):
+            raise NotADirectoryError(self._is_a_file())
+        make_directory(self._folder)
+        writer, made = self._connect("mode=rwc")
+        if not made:
+            import diskcache
+
+            writer.close()
+            diskcache.Cache(self._folder, eviction_policy="none", cull_limit=0, size_limit=2**62, statistics=0).close()
+            writer, _ = self._connect("mode=rw")
+        self._open["writer"], self._written = writer, _identity(self._database)
+        return writer
+
+    def _is_a_file(self) -> str:
+        return f"the cache path {self._folder} is a file; [Cache] PATH must name a directory"
+
+    def _damaged(self, error: object) -> CacheError:
+        return CacheCorruptError(
+            f"the cache database {self._database} is damaged or cannot be read ({error}); "
+            f"'llmcall cache salvage NEW_FOLDER --path {self._folder}' saves what can be read"
+        )
+
+
+def _close(connections: dict[str, sqlite3.Connection]) -> None:
+    while connections:
+        connections.popitem()[1].close()
+
+
+def _given(reader: sqlite3.Connection, query: str, *values: int) -> list[Any]:
+    """Return the rows that a query finds before SQLite fails to read further."""
+    rows = []
+    try:
+        for row in reader.execute(query, values):
+            rows.append(row)
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        pass
+    return rows
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from one that was put in its place; ``None`` where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def make_directory(directory: str | os.PathLike[str]) -> None:
+    """Make a cache's directory where there is none; one that is new or empty becomes private and is left out of git.
+
+    :raises OSError: where that is not possible.
+    """
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    ignored = os.path.join(directory, IGNORED)
+    if set(os.listdir(directory)) <= {IGNORED} and not (os.path.exists(ignored) and os.path.getsize(ignored)):
+        os.chmod(directory, 0o700)
+        with open(ignored, "w", encoding="utf-8") as file:
+            file.write("*\n")
+
+
+def _before_fork() -> None:
+    _writing.acquire()
+    _reading.acquire()
+    for storage in list(_storages):
+        _close(storage._open)
+
+
+def _after_fork() -> None:
+    _reading.release()
+    _writing.release()
+
+
+around_fork(_before_fork, _after_fork)

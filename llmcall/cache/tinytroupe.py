@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
 from ..errors import APIError, CacheCorruptError
-from ..models.capabilities import resolve
+from ..models.catalog import resolve
 from ..notices import logger
 from ..requests.arguments import asked_messages, asked_parameters, check_messages, check_names, given_parameters
 from ..requests.keys import key_of, normalizer, plain

@@ -16,8 +16,8 @@ from .. import scopes
 from ..cache.storage import pack, unpack
 from ..config import resolve as config
 from ..errors import CacheError, ConfigError, short_traceback
-from ..forks import after_fork_in_child, at_exit
 from ..notices import LEFT, Failures, warn_once
+from ..system import after_fork_in_child, at_exit
 from ..text import brief, bubble, counted, frame, html_table
 from ..types import Request
 
@@ -200,7 +200,7 @@ class Cassette:
 
     def _write(self, *, complete: bool) -> None:
         """Write the file, whole or not at all."""
-        from ..files import alone
+        from ..system import alone
         from .format import write
 
         os.makedirs(os.path.dirname(self.file), exist_ok=True)

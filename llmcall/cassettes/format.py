@@ -34,8 +34,8 @@ from .. import secrets
 from ..config import resolve as config
 from ..config.settings import CONFIGURED
 from ..errors import CacheCorruptError, CacheError
-from ..files import atomic_write
 from ..requests.keys import key_of, ordered, ordered_names
+from ..system import atomic_write
 from ..text import check_unicode
 from ..types import Data, Record
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ..cache.storage import CacheSource
+from ..cache.cache import CacheSource
 from ..errors import CacheCorruptError, CacheMissError
 from ..explain import report
 from ..explain.nearest import holding

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.sqlite import DATABASE
+from ..cache.storage import DATABASE
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError
 from ..text import counted
 

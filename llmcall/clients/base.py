@@ -1,10 +1,11 @@
-"""The client that all clients are: its settings, endpoints, cache and meter, and what a user calls."""
+"""The client that all clients are: its settings, endpoints, cache and meter, what a user calls, and its streams."""
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
-from weakref import WeakSet
+from weakref import WeakSet, proxy
 
 from ..cache.cache import shared_cache
 from ..config import resolve as config
@@ -13,10 +14,10 @@ from ..config.values import without_password
 from ..engine.prepare import Memo, Resolved, lookup, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter, count
 from ..errors import APIError, CacheCorruptError, ConfigError, short_traceback, shorten
-from ..forks import after_fork_in_child
 from ..notices import FAILED, LEFT, how_often, is_left, logger
 from ..requests.arguments import configured_parameters
 from ..scopes import note_served
+from ..system import after_fork_in_child
 from ..types import Outcome, Reply
 
 if TYPE_CHECKING:
@@ -31,13 +32,11 @@ if TYPE_CHECKING:
     from ..engine.limits import Pool
     from ..engine.prepare import PreparedCall
     from ..engine.usage import Usage
-    from ..models.capabilities import Capabilities
-    from ..models.prices import Price
+    from ..models.catalog import Capabilities, Price
     from ..models.tokens import TokenCount
     from ..types import Request, Transport
-    from .streams import AsyncStream, Stream
 
-__all__ = ["LLMClient"]
+__all__ = ["AsyncStream", "LLMClient", "Stream"]
 
 
 class LLMClient:
@@ -137,13 +136,13 @@ class LLMClient:
             raise TypeError(f"model is {name!r}; it must be a string")
         if not settings.aliases:
             return name
-        from ..models.capabilities import resolve
+        from ..models.catalog import resolve
 
         return resolve(name, settings.aliases)
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model."""
-        from ..models.capabilities import capabilities
+        from ..models.catalog import capabilities
 
         return capabilities(model, self.settings.models)
 
@@ -208,7 +207,7 @@ class LLMClient:
 
         :param endpoint: the name of the one that answers; ``None`` means the highest price of all that may.
         """
-        from ..models.prices import price_of
+        from ..models.catalog import price_of
 
         endpoints, prices = self.pool(model).endpoints, self.settings.prices
         asked = [each for each in endpoints if each.name == endpoint] or endpoints
@@ -330,16 +329,12 @@ class LLMClient:
         :returns: an iterator of the text's pieces; its ``.reply`` is there at the end. A recorded answer comes
             word by word. With ``on_error="none"`` a failure is logged, the stream ends, and ``.reply`` is ``None``.
         """
-        from .streams import Stream
-
         call = prepare_chat(self, current_messages, arguments)
         return Stream(self._streamed(call), call)
 
     @short_traceback
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
         """Ask a model and hand on its answer as it comes, without blocking the event loop: :meth:`stream_message`."""
-        from .streams import AsyncStream
-
         call = prepare_chat(self, current_messages, arguments)
         return AsyncStream(self._streamed(call), call)
 
@@ -567,6 +562,120 @@ class LLMClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.default_model()!r})"
+
+
+class Stream:
+    """Yield a streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
+
+    Leaving it early closes its connection, and nothing is stored. Once a first chunk has come it counts as a call, not
+    as an error, in usage and budgets alike, for a model answered: with the tokens that the server reported until then,
+    else with those of the prompt and of what came, as they are counted here.
+
+    :param flow: emits the pieces, and returns the reply.
+    :param call: whose draw is given back where the stream is left before its end.
+    :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
+
+    >>> with llmcall.client().stream_message("Good morning!", max_tokens=16) as stream:
+    ...     print("".join(stream))
+    Good morning!
+    >>> stream.reply.finish_reason
+    'stop'
+    """
+
+    def __init__(self, flow: Flow[Any], call: PreparedCall) -> None:
+        self.reply: Reply | None = None
+        self._call = call
+        self._begun = False
+        from ..engine.drivers import drive_stream
+
+        # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
+        self._pieces = drive_stream(flow, partial(setattr, proxy(self), "reply"))
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __repr__(self) -> str:
+        return _named(self)
+
+    @short_traceback
+    def __next__(self) -> str:
+        self._begun = True
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Close the connection, if the answer has not ended."""
+        if not self._begun:
+            self._begun = True
+            self._call.give_back()
+        self._pieces.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncStream:
+    """Yield a streamed answer: ``async for text in stream: …``, as :class:`Stream`; an asynchronous context manager.
+
+    :param flow: emits the pieces, and returns the reply.
+    :param call: whose draw is given back where the stream is left before its end.
+    :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
+
+    >>> async def greet():
+    ...     async with llmcall.client().astream_message("Good morning!", max_tokens=16) as stream:
+    ...         return "".join([text async for text in stream])
+    >>> import asyncio
+    >>> asyncio.run(greet())
+    'Good morning!'
+    """
+
+    def __init__(self, flow: Flow[Any], call: PreparedCall) -> None:
+        self.reply: Reply | None = None
+        self._call = call
+        self._begun = self._ended = False
+        from ..engine.drivers import adrive_stream
+
+        self._pieces = adrive_stream(flow, partial(setattr, proxy(self), "reply"))
+
+    def __aiter__(self) -> AsyncStream:
+        return self
+
+    def __repr__(self) -> str:
+        return _named(self)
+
+    @short_traceback
+    async def __anext__(self) -> str:
+        self._begun = True
+        try:
+            return await anext(self._pieces)
+        except BaseException:
+            self._ended = True
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connection, if the answer has not ended."""
+        if not self._begun:
+            self._call.give_back()
+        self._begun = self._ended = True
+        await self._pieces.aclose()
+
+    def __del__(self) -> None:
+        # Left by ``break``: the event loop closes the generator some time later, when another call may have drawn.
+        if self._begun and not self._ended:
+            self._call.give_back()
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _named(stream: Stream | AsyncStream) -> str:
+    state = "ended" if stream.reply is not None else "begun" if stream._begun else "not begun"
+    return f"{type(stream).__name__}({state})"
 
 
 _clients: WeakSet[LLMClient] = WeakSet()

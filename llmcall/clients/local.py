@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError, InvalidRequestError, RequestTimeoutError
-from ..forks import after_fork_in_child
+from ..system import after_fork_in_child
 from .api_errors import failure
 from .openai import OpenAIClient
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ..config.settings import Endpoint
-    from ..models.capabilities import Capabilities
+    from ..models.catalog import Capabilities
     from ..types import Request
 
     Receive = Callable[[Any], bool]  # takes a piece of an answer; true once nobody wants more

@@ -13,9 +13,9 @@ from ..config.values import nearest
 from ..engine import limits
 from ..engine.usage import process_meter
 from ..errors import ConfigError, short_traceback
-from ..forks import after_fork_in_child
-from ..models.capabilities import capabilities, resolve
+from ..models.catalog import capabilities, resolve
 from ..notices import process_failures
+from ..system import after_fork_in_child
 from .base import LLMClient
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ConfigError, short_traceback
-from ..forks import after_fork_in_child
 from ..notices import forget_notices, warn_once
+from ..system import after_fork_in_child
 from .settings import (
     CONFIGURED,
     DOTENV,

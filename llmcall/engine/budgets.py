@@ -18,17 +18,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..cache.sqlite import make_directory
+from ..cache.storage import make_directory
 from ..config import resolve as config
 from ..errors import BudgetExceededError, CacheError, ConfigError
-from ..files import alone
-from ..forks import after_fork_in_child, around_fork
 from ..notices import logger
+from ..system import after_fork_in_child, alone, around_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..models.prices import Price
+    from ..models.catalog import Price
     from ..types import TokenUsage
 
     T = TypeVar("T")

@@ -19,9 +19,9 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import APIError, RateLimitError, RequestTimeoutError
-from ..forks import after_fork_in_child
 from ..models.tokens import count_tokens
 from ..notices import logger
+from ..system import after_fork_in_child
 from ..types import TokenUsage
 from . import budgets
 from .drivers import Do, Wait
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ..config.settings import Endpoint
-    from ..models.capabilities import Capabilities
-    from ..models.prices import Price
+    from ..models.catalog import Capabilities, Price
     from ..responses import Assembler
     from ..types import Request
     from .budgets import Amounts

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..forks import after_fork_in_child
 from ..scopes import is_made_name
+from ..system import after_fork_in_child
 from ..text import columns, html_table, imported_pandas, money
 
 if TYPE_CHECKING:

@@ -39,8 +39,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..forks import after_fork_in_child
-from .capabilities import capabilities
+from ..system import after_fork_in_child
+from .catalog import capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

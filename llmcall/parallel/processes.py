@@ -25,9 +25,9 @@ from ..engine import budgets
 from ..engine import usage as metering
 from ..engine.drivers import set_stop
 from ..errors import LLMCallError
-from ..forks import after_fork_in_child
 from ..notices import process_failures
 from ..scopes import Draws
+from ..system import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.settings import Settings
-    from ..models.capabilities import Capabilities
+    from ..models.catalog import Capabilities
 
 __all__ = [
     "KNOWN", "ROLES", "UNCHECKED", "UNKEYED", "asked_messages", "asked_parameters", "check_messages", "check_names",
@@ -228,7 +228,7 @@ def check_names(params: Mapping[str, Any], *, embedding: bool = False) -> None:
     """
     if params.keys() <= KNOWN and not embedding:
         return
-    from ..models import capabilities as models
+    from ..models import catalog as models
 
     table = models.EMBEDDING_PARAMETERS | {"model"} if embedding else models.CHAT_PARAMETERS | KNOWN
     for name in params.keys() - table - ACCEPTED:

@@ -390,11 +390,11 @@ BLANK = Line("blank", "")
 def text_lines(settings: Mapping[str, Any], groups: Iterable[Group]) -> Iterator[Line]:
     """Yield the lines of a file.
 
-    :param settings: what stands in its header.
+    :param settings: what stands in its header: defaults, from which a call may differ.
     :param groups: its calls.
     """
     for name, value in sorted(settings.items()):
-        yield Line("settings", f"{name}: {visible(shown_data(value))}")
+        yield Line("settings", f"configured {name}: {visible(shown_data(value))}")
     seen: set[str] = set()
     for number, group in enumerate(groups):
         if number or settings:

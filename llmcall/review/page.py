@@ -136,7 +136,7 @@ def _facts_of(run: Run, calls: list[Call]) -> list[tuple[str, str]]:
         ("cost", f"{money(sum(costs))}{unknown}" if costs else "unknown"),
         ("failures", "; ".join(_failures(run, asked))),
         *((name, value if isinstance(value, str) else shown_data(value)) for name, value in sorted(run.settings.items())
-          if name != "model"),
+          if name not in ("model", "embedding_model")),
     ]  # fmt: skip
     return [(label, value) for label, value in facts if value]
 

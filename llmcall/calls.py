@@ -80,7 +80,7 @@ class _Mapped:
         :param rows: dicts of the templates' variables, or a pandas DataFrame; more columns than the templates use are
             no error.
         :param map_options: those of :func:`llmcall.map`.
-        :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`Plan`.
+        :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
         """
         from .parallel.map import map as mapped
 
@@ -447,9 +447,7 @@ def _shortened(text: str, most: int) -> str:
 class LLMFunction(_Mapped, Generic[Arguments, Value]):
     """Be a function whose body is a model's answer; as a method it binds its object.
 
-    :param function: gives the name, the arguments and their defaults.
-    :param llm_call: what answers; its templates take the arguments as variables.
-    :ivar bound: the object of a bound method, by the name of the parameter that stands for it.
+    :ivar llm_call: the :class:`LLMCall` that answers; its templates take the arguments as variables.
     """
 
     __name__: str
@@ -465,7 +463,7 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
             for name, each in parameters.items()
             if name != self._rest
         }
-        self.bound: dict[str, Any] = {}
+        self.bound: dict[str, Any] = {}  # the object of a bound method, by the name of the parameter that stands for it
         self.llm_call = llm_call
         llm_call.parameters = frozenset(parameters)
 

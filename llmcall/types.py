@@ -276,8 +276,8 @@ class Transport(Protocol):
     """Send requests to one endpoint.
 
     ``request.kind`` is ``"chat"`` or ``"embedding"``, ``request.body`` what the API takes (``model``, ``messages`` or
-    ``input``, and parameters), ``request.headers`` extra HTTP headers. Failures are raised as the errors of
-    :mod:`llmcall.errors`; those with ``retryable`` set are tried again. ``close()`` is called where there is one.
+    ``input``, and parameters), ``request.headers`` extra HTTP headers. Failures are raised as subclasses of
+    :class:`APIError`; those with ``retryable`` set are tried again. ``close()`` is called where there is one.
 
     >>> class Parrot:
     ...     def send(self, request, timeout):
@@ -297,7 +297,7 @@ class Transport(Protocol):
     def stream(self, request: Request, timeout: float | None) -> Iterator[Mapping[str, Any]]:
         """Yield the chunks of an answer in the API's form. Without it, a streamed answer comes in one piece.
 
-        An empty :class:`Response` before the first of them may tell the request's identifier and headers.
+        An empty :class:`.Response` before the first of them may tell the request's identifier and headers.
         """
         ...
 

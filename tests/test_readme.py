@@ -99,7 +99,7 @@ INTERNAL = {
     "namespace pool price resolved respond transport_of",
     "Reply": "of",
     "ResponseCache": "store store_unstored",
-    "Settings": "changed key_and_origin layer origin_of overlaid without_keys",
+    "Settings": "changed items key_and_origin layer origin_of overlaid without_keys",
     "TokenUsage": "of",
     "testing.ScriptedClient": "send stream",
 }
@@ -116,12 +116,12 @@ def test_the_reference_is_complete() -> None:
     """Every public name stands in the reference, once, with its methods and an example; so do the classes returned."""
     pages = "".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.rst"))
     shown = SHOWN.findall(pages)
-    options = {name.removeprefix("llmcall."): set(re.findall(r"\w+", text)) for name, text in shown}
+    options = {name.removeprefix("llmcall.").removesuffix("()"): set(re.findall(r"\w+", text)) for name, text in shown}
     assert len(options) == len(shown)
-    assert all(pydoc.locate(f"llmcall.{name.removesuffix('()')}") for name in options)
+    assert all(pydoc.locate(f"llmcall.{name}") for name in options)
     [of_aio] = re.findall(r"automodule:: llmcall\.aio\n   :members: (.*)", pages)
     assert of_aio.split(", ") == llmcall.aio.__all__
-    classes = {name.removesuffix("()").rpartition(".")[2] for name in options} | {"Any", "Iterator", "None"}
+    classes = {name.rpartition(".")[2] for name in options} | {"Any", "Iterator", "None"}
     for name, value in public_names().items():
         name = name.removeprefix("llmcall.")
         about, is_class = value.__doc__, isinstance(value, type)

@@ -130,7 +130,8 @@ class Cassette:
 
         A ``rewrite`` is written at the end, so that a failed one leaves the old file.
 
-        :raises CacheCorruptError, CacheError: as of :meth:`start`.
+        :raises CacheCorruptError: where the file is damaged.
+        :raises CacheError: where it is of a newer version, or another cassette of this process has it open.
         """
         self.__enter__()
         self._writes_on = self.mode != "rewrite"
@@ -139,7 +140,7 @@ class Cassette:
     def close(self) -> None:
         """End what :meth:`open` began.
 
-        :raises CacheError: as of :meth:`stop`.
+        :raises CacheError: where another process wrote it meanwhile, or a text looks like a credential.
         """
         self.__exit__(None, None, None)
 

@@ -87,7 +87,7 @@ class Parting(NamedTuple):
 
     @property
     def status(self) -> str:
-        """Return the status of the call, as of its :class:`Row`."""
+        """Return the status of the call, as of its :class:`.Row`."""
         return self.why if self.why in ("missing", "added") else "changed"
 
     def in_words(self) -> str:
@@ -118,7 +118,7 @@ class Spread(NamedTuple):
 class Pair(NamedTuple):
     """Hold a call of the first run and the call of the other one that belongs to it; either may be missing.
 
-    :param status: as of a :class:`Row`, as are scope, place and run; empty where nothing is compared.
+    :param status: as of a :class:`.Row`, as are scope, place and run; empty where nothing is compared.
     """
 
     scope: str
@@ -136,9 +136,9 @@ class Comparison:
     :ivar changed: the number of calls of which the request or the answer differs.
     :ivar added: the number of calls that only the other run has.
     :ivar missing: the number of calls that only the first run has.
-    :ivar parted: one :class:`Parting` for each actor whose runs part.
+    :ivar parted: one :class:`.Parting` for each actor whose runs part.
     :ivar later: for each actor whose runs part by a draw, its first call after that in which the prompt, the
-        parameters or the model changed, beyond what repeats an earlier answer; also as a :class:`Parting`.
+        parameters or the model changed, beyond what repeats an earlier answer; also as a :class:`.Parting`.
     :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the first one's.
     :ivar pairs: the records of each row.
 
@@ -186,7 +186,7 @@ class Comparison:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """Return one :class:`Row` for each call."""
+        """Return one :class:`.Row` for each call."""
         return list(map(_row, self.pairs))
 
     @cached_property

@@ -22,6 +22,7 @@ __all__ = ["recorded", "replayed", "run"]
 MOCK = "MockTransport"
 # What each may cost, as a multiple of the same call without llmcall.
 REPLAYED, RECORDED = 1.15, 1.1
+DELAY = 50  # milliseconds; few models answer as fast
 
 
 def run(bench: Bench) -> list[Group]:
@@ -35,7 +36,7 @@ def run(bench: Bench) -> list[Group]:
             return [
                 Contender(title, LLMCALL.environment, {
                     "module": f"contestants.{PLAIN_OPENAI.module}", "case": "unchanged_program", "measure": measure,
-                    "parameters": {"folder": f"{folder}/{measure}", "records": title == LLMCALL.title, **parameters},
+                    "parameters": {"records": title == LLMCALL.title, **parameters},
                 })
                 for title in (reference, LLMCALL.title)
             ]  # fmt: skip
@@ -43,14 +44,20 @@ def run(bench: Bench) -> list[Group]:
         rounds, sizes = 2 * bench.sizes.rounds, bench.sizes
         return [
             bench.compare(
-                contenders("replayed", MOCK, count=sizes.hits),
+                contenders("replayed", MOCK, folder=f"{folder}/replayed", count=sizes.hits),
                 title="a replayed call through the SDK, on llmcall.http_client()",
                 unit="s", reference=MOCK, rounds=rounds, wanted={LLMCALL.title: REPLAYED},
             ),
-            bench.compare(
-                contenders("recorded", PLAIN_OPENAI.title, count=sizes.calls, address=bench.address),
-                title="a recorded call through the SDK, on llmcall.http_client()",
-                unit="s", reference=PLAIN_OPENAI.title, rounds=rounds, wanted={LLMCALL.title: RECORDED},
+            *(
+                bench.compare(
+                    contenders(
+                        "recorded", PLAIN_OPENAI.title, folder=f"{folder}/recorded-{delay}", count=sizes.calls,
+                        address=base_url(bench.address, delay),
+                    ),
+                    title=f"a recorded call through the SDK, on llmcall.http_client(), {answered}",
+                    unit="s", reference=PLAIN_OPENAI.title, rounds=rounds, wanted={LLMCALL.title: RECORDED},
+                )
+                for delay, answered in ((0, "answered at once"), (DELAY, f"answered after {DELAY} ms"))
             ),
         ]  # fmt: skip
 
@@ -82,8 +89,8 @@ def replayed(subject: Any, folder: str, count: int, records: bool) -> Iterator[f
 
 
 def recorded(subject: Any, folder: str, count: int, records: bool, address: str) -> Iterator[float | None]:
-    """Ask new questions in each round of a server that answers at once."""
-    with closing(_contestant(subject, folder, base_url(address), records)) as contestant:
+    """Ask new questions in each round of a server, at its API's address."""
+    with closing(_contestant(subject, folder, address, records)) as contestant:
         for warm_up in range(WARM_UP, WARM_UP + 10):
             check(contestant, [warm_up], contestant.ask_each(prepared(contestant, [warm_up])))
         yield None

@@ -1,7 +1,7 @@
 """Any program on the OpenAI SDK, unchanged: HTTP clients whose calls are recorded and replayed.
 
 Chat completions and embeddings are looked up, sent, tried again and recorded as the calls of ``send_message`` and
-``get_embedding`` are, with the same keys. Other JSON requests to known APIs are recorded as they are, as kind "http".
+``get_embedding`` are, with the same keys. Other JSON requests of the SDKs are recorded as they are, as kind "http".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .config.values import check_address
 from .engine.drivers import END
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.catalog import CHAT_PARAMETERS
-from .notices import logger
+from .notices import warn_once
 from .recorded_functions import http_call
 from .requests.arguments import KNOWN
 from .responses import read_object
@@ -48,6 +48,7 @@ Actor = Callable[["ProgramRequest"], "str | None"] | str
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
 KNOWN_PATHS = (CHAT, EMBEDDINGS, "/responses", "/v1/messages", "/completions", "/models")
+SDK_HEADER = "x-stainless-lang"  # of each request by the openai SDK (3.51), and by anthropic's
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 BELOW = re.compile(r"/(chat/completions|embeddings)/?$")
 # Headers of one connection or one body (RFC 9110, section 7.6.1), which the next message has of its own.
@@ -300,19 +301,21 @@ def _recordable(response: Any) -> dict[str, Any]:
 
 def _asked(request: Any, content: bytes, hosts: Collection[str] | None) -> Asked | None:
     """Return what a request asks for, or ``None`` where it is none of ours; without ``hosts``, those of all are."""
-    url = request.url
+    url, headers = request.url, request.headers
     path = url.path.rstrip("/")
-    ours = path.endswith(KNOWN_PATHS) or hosts is None or url.host in hosts
-    if not ours or request.method not in ("GET", "POST"):
+    if not (path.endswith(KNOWN_PATHS) or SDK_HEADER in headers or hosts is None or url.host in hosts):
         return None
     if request.method == "GET":
         return Asked("exchange", None, (request.method, url.raw_path.decode(), None))
-    if "json" not in request.headers.get("content-type", ""):
-        logger().info("%s %s is no JSON request and is not recorded", request.method, url.path)
-        return None
-    try:
-        body = json.loads(content)
-    except ValueError:
+    body = None
+    if request.method == "POST" and "json" in headers.get("content-type", ""):
+        with contextlib.suppress(ValueError):
+            body = json.loads(content)
+    if body is None:
+        warn_once(
+            f"{request.method} {url.path} is sent and not recorded, since only GET and the POST of JSON are: a replay "
+            "sends it, too"
+        )
         return None
     if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
         method = "stream_message" if body.get("stream") else "send_message"
@@ -489,7 +492,7 @@ class ProgramCalls:
 
     :param actor: says who is asking: a function, ``"system"`` or ``"header:NAME"``.
     :param overrides: settings by name.
-    :param hosts: whose JSON requests are recorded as kind "http", besides the known APIs' own; ``None`` means all.
+    :param hosts: whose JSON requests are recorded as kind "http", besides the SDKs' own; ``None`` means all.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
     """
 
@@ -709,7 +712,7 @@ def patched(*, actor: Actor | None = None, hosts: Collection[str] = (), **overri
     own reaches the program as an error of the SDK; the first one is raised again at the end of the block.
 
     :param actor: as of :func:`http_client`.
-    :param hosts: whose JSON requests are recorded too, besides those to known APIs.
+    :param hosts: whose JSON requests are recorded too, besides those of the openai and anthropic SDKs.
     :param overrides: settings by name, as of a client.
     :raises RuntimeError: inside another such block, in whatever thread.
 

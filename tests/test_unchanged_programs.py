@@ -58,6 +58,8 @@ class Server:
                 status, headers, content = self.failures.pop(0)
                 return http.Response(status, headers=headers, json=content)
         path = request.url.path
+        if path.endswith("/files"):
+            return http.Response(200, json={"id": f"file-{number}", "object": "file"})
         if path.endswith("/models"):
             return http.Response(200, json={"object": "list", "data": [{"id": f"model-{number}", "object": "model"}]})
         body = json.loads(request.content)
@@ -66,6 +68,8 @@ class Server:
             data = [{"object": "embedding", "index": i, "embedding": [len(text), 0.5]} for i, text in enumerate(texts)]
             usage = {"prompt_tokens": 1, "total_tokens": 1}
             return http.Response(200, json={"object": "list", "data": data, "model": body["model"], "usage": usage})
+        if path.endswith("/moderations"):
+            return http.Response(200, json={"id": f"modr-{number}", "model": "m", "results": []})
         if path.endswith("/responses"):
             return http.Response(200, json={"id": f"resp_{number}", "object": "response", "output": []})
         if body.get("stream"):
@@ -531,7 +535,7 @@ def test_calls_of_llmcall_inside_patched(reached: Server) -> None:
 
 
 def test_other_requests_are_recorded_as_they_are(reached: Server) -> None:
-    """Known APIs' other requests are recorded by method, path and body; /models is live while recording."""
+    """The SDK's other requests are recorded by method, path and body; /models is live while recording."""
 
     def run(mode: str, order: Callable[[Any], Iterator[Any]] = iter) -> dict[str, Any]:
         with llmcall.patched(cache_mode=mode, actor="system"):
@@ -540,14 +544,34 @@ def test_other_requests_are_recorded_as_they_are(reached: Server) -> None:
             for name in order(["lisa", "bart"]):
                 made = client.responses.create(model="gpt-4o-mini", instructions=f"You are {name}.", input="Bread?")
                 found[name] = made.id
+            found["moderation"] = client.moderations.create(input="Bread?").id
             found["models"] = [model.id for model in client.models.list()]
             return found
 
     live = run("auto")
     assert live["lisa"] != live["bart"]
     assert run("replay", reversed) == live
-    assert reached.paths == ["/v1/responses", "/v1/responses", "/v1/models"]
+    assert reached.paths == ["/v1/responses", "/v1/responses", "/v1/moderations", "/v1/models"]
     assert {record.kind for record in llmcall.client("openai").cache.records()} == {"http"}
+
+
+def test_uploads_pass(reached: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that the program uploads is sent in a replay too, which a warning says once."""
+    client = openai.OpenAI(api_key=KEY)
+    for mode in ("auto", "replay"):
+        with llmcall.patched(cache_mode=mode):
+            assert client.files.create(file=("prices.txt", b"3 coins"), purpose="assistants").id.startswith("file-")
+    assert reached.paths == ["/v1/files"] * 2
+    assert caplog.text.count("POST /v1/files is sent and not recorded") == 1
+
+
+def test_requests_of_others_pass(reached: Server) -> None:
+    """What is neither the SDK's nor a known API's is not recorded, unless its host is named."""
+    asked = {"json": {"input": "Bread?"}}
+    for hosts, sent in ((), 2), (("api.example",), 1):
+        with llmcall.patched(hosts=hosts), http.Client() as client:
+            ids = {client.post("http://api.example/moderations", **asked).json()["id"] for _ in range(2)}
+        assert len(ids) == sent
 
 
 # The command line

@@ -33,7 +33,8 @@ def market() -> Path:
 def test_show(market: Path) -> None:
     """show prints the conversations as plain text, each time the same, with nothing that a terminal would obey."""
     shown = run("show", market)
-    assert shown.exit_code == 0 and shown.output.startswith('configured model: "m"\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n')
+    assert shown.exit_code == 0
+    assert shown.output.startswith('configured model: "m"\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n')
     assert "→ assistant\n    Perhaps.\n" in shown.output and "\x1b" not in shown.output
     assert run("show", market).output == shown.output
 
@@ -97,7 +98,8 @@ def text_of(records: list[Record], settings: dict[str, Any] | None = None) -> st
 def test_a_conversation_as_text() -> None:
     """A conversation reads as one: what was asked new, what was answered, and where it goes on from."""
     assert text_of(conversation("day/lisa#0", TURNS[:2]), {"temperature": 0.7, "model": "m"}) == (
-        'configured model: "m"\nconfigured temperature: 0.7\n\n=== day/lisa\n\n--- #0  m\nsystem\n    You are Lisa.\nuser\n'
+        'configured model: "m"\nconfigured temperature: 0.7\n\n'
+        "=== day/lisa\n\n--- #0  m\nsystem\n    You are Lisa.\nuser\n"
         "    Bread for 3?\n→ assistant\n    Yes.\n\n--- #0  m\n    … 3 messages as above\nuser\n    And for 5?\n"
         "→ assistant\n    No.\n"
     )

@@ -563,4 +563,19 @@ def test_a_place_given_back_while_another_one_is_asked_for() -> None:
     door.ask(first, 5)
     first.note_sent(door.now)
     door.ask(unsent, 5)
-    assert door.ask(door.place(), 10) == (None, float("inf"))
+    assert door.ask(door.place(), 10) == (None, WINDOW)
+
+
+def test_a_call_that_ends_while_another_one_queues() -> None:
+    """The garbage collector may end a stream between the look at an endpoint and the wait for it: nobody waits on."""
+    door = Door(Limits(calls=1))
+    running = door.admitted()
+
+    class Late(Admission):
+        """Be one that queues when the other one has just ended."""
+
+        def queue(self, states: Any) -> bool:
+            door.end(running)
+            return super().queue(states)
+
+    assert door.ask(door.place(Late))[0] == "a"

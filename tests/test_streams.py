@@ -509,6 +509,35 @@ def test_each_of_several_answers_counts(kind: type[Streamed]) -> None:
     billed(lambda client: aleave(client, n=2), client, (prompt, output + counted(client, "four five")[1]))
 
 
+@pytest.mark.parametrize("kind", [Streamed, AStreamed])
+@pytest.mark.parametrize(
+    ("chunks", "attempts", "text"),
+    [
+        ([*chunks_of(*PIECES)[:2], ServiceError("the connection broke")], 1, "one"),
+        ([chunk("", role="assistant"), ServiceError("the connection broke")], 3, ""),
+        (chunks_of(*PIECES)[:3], 1, "one two"),
+    ],
+    ids=["in the text", "before the text", "without a reason"],
+)
+def test_what_a_server_broke_off_is_spent(
+    chunks: list[Any], attempts: int, text: str, kind: type[Streamed], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that breaks off is an error and no call, and cannot pass a budget: what came of each attempt counts."""
+    client = kind(*chunks, retry_max_attempts=3, retry_waiting_time=0)
+
+    async def read() -> None:
+        assert "".join([piece async for piece in client.astream_message("Hello")]) == text
+
+    with llmcall.budget(tokens=100_000) as budget:
+        asyncio.run(read())
+    prompt, output = counted(client, text)
+    usage = client.usage
+    assert (usage.calls, usage.errors, usage.input_tokens, usage.output_tokens) == (
+        0, 1, attempts * prompt, attempts * output,
+    )  # fmt: skip
+    assert budget.spent[1:] == (attempts * (prompt + output), 0)
+
+
 def test_nothing_came() -> None:
     """A stream that is closed before its first piece, or interrupted before its first chunk, is no call."""
     client = Streamed(KeyboardInterrupt())

@@ -533,8 +533,9 @@ def budget(
     """Limit what the calls of a block may spend: ``with llmcall.budget(usd=2) as budget: …``, then ``budget.spent``.
 
     Each call reserves what it may use at most before it begins, and settles what it used when it is answered; a failed
-    attempt gives its reservation back. Hits are free. Where a server counted more tokens in a prompt than are counted
-    here, as with a chat template's own sentences, the calls after it reserve them too.
+    attempt gives its reservation back, but for what a stream had brought. Hits are free. Where a server counted more
+    tokens in a prompt than are counted here, as with a chat template's own sentences, the calls after it reserve them
+    too.
 
     :param usd: US dollars; a model without a price is refused.
     :param tokens: tokens of prompts and answers together.

@@ -35,7 +35,7 @@ from ..requests.keys import key_of, ordered
 from ..system import after_fork_in_child
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
 from .drivers import END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, check_stop, look
-from .limits import LEFT_OUT, Admission, estimate
+from .limits import LEFT_OUT, Admission, estimate, tokens_used
 from .prepare import RetryPolicy, lookup
 
 if TYPE_CHECKING:
@@ -252,6 +252,7 @@ class _Exchange:
             self.body["stream_options"] = {"include_usage": True}
         self.request = request._replace(body=self.body)
         self.partial: Assembler | None = None  # what came of a streamed answer
+        self.whole: Any = None  # what came in one piece
         self.is_told = False  # whether the reader of a stream has some of it
 
     def send(self) -> Flow[Sent]:
@@ -275,23 +276,21 @@ class _Exchange:
                 sent_at = time.monotonic()
                 try:
                     response = yield from self._response(endpoint, admission)
-                except APIError as error:
+                except BaseException as error:
+                    self._bill(endpoint, admission, error, number)
+                    if not isinstance(error, APIError):
+                        raise
                     error.endpoint = endpoint.name
                     if not self._recover(endpoint, error, refused):
                         raise
-                except BaseException:
-                    used = admission.abandon(self.request, self.partial)
-                    if used is not None:  # a model answered, and what it said is billed
-                        _count(self.call, used, endpoint.name, retries=number - 1)
-                    raise
                 else:
                     seconds = time.monotonic() - sent_at
                     log.debug("%s: %s answered in %.2f s", self.name, endpoint.name, seconds)
                     return Sent(response, endpoint.name, self.client.host(endpoint), seconds)
 
     def _response(self, endpoint: Endpoint, admission: Admission) -> Flow[Any]:
-        """Send it once, and check what comes; what a response reports as used is billed even where it is no answer."""
-        self.partial = None
+        """Send it once, and check what comes."""
+        self.partial = self.whole = None
         body = loads(dumps(self.body))  # a transport may change what it is given
         request = self.request._replace(body=body, headers=dict(self.request.headers))
         timeout, transport, chunks = self._seconds(), self.client.transport_of(endpoint), None
@@ -299,22 +298,36 @@ class _Exchange:
             chunks = yield Open(transport, request, timeout)
             if chunks is None:
                 body.pop("stream_options", None)
-        response = (yield Send(transport, request, timeout)) if chunks is None else (yield from self._assembled(chunks))
-        try:
-            if request.kind == "chat":
-                responses.check_chat(response)
-                if request.expected is not None and not (self.wants_room and is_cut(response, request)):
-                    responses.check_fits(request, response)
-            else:
-                responses.check_embeddings(response, len(self.body["input"]))
-        except APIError:
-            if admission.billed(response):
-                _count(self.call, TokenUsage.of(response), endpoint.name, calls=0)
-            raise
+        if chunks is None:
+            response = self.whole = yield Send(transport, request, timeout)
+        else:
+            response = yield from self._assembled(chunks)
+        if request.kind == "chat":
+            responses.check_chat(response)
+            if request.expected is not None and not (self.wants_room and is_cut(response, request)):
+                responses.check_fits(request, response)
+        else:
+            responses.check_embeddings(response, len(self.body["input"]))
         yield from admission.settle(self.request, response)
         if self.stream and chunks is None:
             yield Emit("".join(responses.text_pieces(response)))
         return response
+
+    def _bill(self, endpoint: Endpoint, admission: Admission, error: BaseException, number: int) -> None:
+        """Count what an attempt used that ends without an answer, or whose reader leaves: what came is billed.
+
+        It is what the server reported; of a stream, which most servers report at the end, else what is counted here.
+        """
+        if self.partial is None and not isinstance(self.whole, dict):
+            return
+        begun = None if self.partial is None else self.partial.begun()
+        used = TokenUsage.of(self.whole) if begun is None else tokens_used(begun, self.request, self.pool.known)
+        failed = isinstance(error, APIError)
+        if failed and used.input_tokens is None:
+            return
+        if not admission.answered:
+            admission.use(used, calls=0 if failed else 1)
+        _count(self.call, used, endpoint.name, **({"calls": 0} if failed else {"retries": number - 1}))
 
     def _assembled(self, chunks: Any) -> Flow[Any]:
         """Return the whole of a streamed answer, whose text is handed on as it comes."""

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from ..config.settings import Endpoint
     from ..models.catalog import Capabilities, Price
-    from ..responses import Assembler
     from ..types import Request
     from .budgets import Amounts
     from .drivers import Flow
@@ -355,17 +354,23 @@ class Pool:
         """
         with _lock:
             usable = self._usable(now) if self._left_out else self.endpoints
-            waits: list[tuple[EndpointState, float]] = []
-            for step in range(self._next, self._next + len(usable)):
-                endpoint = usable[step % len(usable)]
-                state = self._states[endpoint]
-                seconds = state.wait(self.limits, needed, self.model, now)
-                if seconds <= 0 and next(iter(state.queue), admission) is admission:
-                    self._next = (step + 1) % len(usable)
-                    admission.begin(state, needed, now)
-                    return endpoint, 0.0, 0.0
-                waits.append((state, seconds))
-            return None, *admission.queue(waits)
+            while True:
+                admission.wakeup = Future()  # before the look: the collector may end a stream at any moment
+                waits: list[tuple[EndpointState, float]] = []
+                for step in range(self._next, self._next + len(usable)):
+                    endpoint = usable[step % len(usable)]
+                    state = self._states[endpoint]
+                    seconds = state.wait(self.limits, needed, self.model, now)
+                    if seconds <= 0 and next(iter(state.queue), admission) is admission:
+                        self._next = (step + 1) % len(usable)
+                        admission.begin(state, needed, now)
+                        return endpoint, 0.0, 0.0
+                    waits.append((state, seconds))
+                if not admission.queue([state for state, _ in waits]):
+                    break  # else what ended before it stood in a queue woke nobody
+            least = min(seconds for _, seconds in waits)
+            soonest = min((seconds for state, seconds in waits if next(iter(state.queue)) is admission), default=NEVER)
+            return None, soonest, least if least < NEVER else 0.0
 
     def rest(self, endpoint: Endpoint, until: float) -> bool:
         """Let an endpoint rest until a monotonic time; return whether another one is free before that."""
@@ -443,6 +448,7 @@ class Admission:
     :ivar wakeup: is done when there is reason to look again whether it may begin.
     :ivar tokens: those that it used or, while that is unknown, reserves.
     :ivar sent_at: the monotonic time at which it was sent; ``None`` until then.
+    :ivar answered: whether what it used is known.
     :ivar counted: whether its tokens count: from its admission until 60 seconds after it was sent.
     """
 
@@ -455,8 +461,7 @@ class Admission:
     _queues: tuple[EndpointState, ...] = ()
     _estimate: Estimate | None = None
     _reservation: budgets.Reservation | None = None
-    _reported: TokenUsage | None = None
-    _answered = False
+    answered = False
 
     def __init__(self, pool: Pool, price: PriceOf, time_left: Callable[[], float | None]) -> None:
         self._pool, self._price, self._time_left = pool, price, time_left
@@ -542,19 +547,14 @@ class Admission:
         if self._queues:
             self._leave_queues()
 
-    def queue(self, waits: list[tuple[EndpointState, float]]) -> tuple[float, float]:
-        """Wait in the queues of endpoints, and in no others.
-
-        :param waits: each with the seconds until it is free.
-        :returns: the seconds after which to look again, and those that it takes at least, as of :meth:`Pool.admit`.
-        """
-        self._leave_queues(but=[state for state, _ in waits])
-        for state, _ in waits:
+    def queue(self, states: Sequence[EndpointState]) -> bool:
+        """Wait in the queues of endpoints, and in no others; return whether any of them is new."""
+        is_new = any(self not in state.queue for state in states)
+        self._leave_queues(but=states)
+        for state in states:
             state.queue.setdefault(self)
-        self._queues, self.wakeup = tuple(state for state, _ in waits), Future()
-        least = min(seconds for _, seconds in waits)
-        soonest = min((seconds for state, seconds in waits if next(iter(state.queue)) is self), default=NEVER)
-        return soonest, least if least < NEVER else 0.0
+        self._queues = tuple(states)
+        return is_new
 
     def _leave_queues(self, but: Sequence[EndpointState] = ()) -> None:
         for state in self._queues:
@@ -579,35 +579,14 @@ class Admission:
         headers = getattr(response, "headers", None)
         if headers and self._endpoint is not None:
             self._pool.set_quotas(self._endpoint, quotas_in(headers), None, time.monotonic())
-        self._reported = TokenUsage.of(response)
         is_limited = self._reservation is not None or self._pool.limits.tokens is not None
-        self.use(tokens_used(response, request, self._pool.known) if is_limited else self._reported)
+        self.use(tokens_used(response, request, self._pool.known) if is_limited else TokenUsage.of(response))
         if self._reservation is not None and budgets.shared_open():
             yield Do(self._reservation.close)
 
-    def billed(self, response: Any) -> bool:
-        """Note the tokens of a response that is no answer, which are billed all the same; return whether it has any."""
-        tokens = TokenUsage.of(response) if isinstance(response, dict) else TokenUsage()
-        if tokens.input_tokens is None:
-            return False
-        self.use(tokens, calls=0)
-        return True
-
-    def abandon(self, request: Request, begun: Assembler | None) -> TokenUsage | None:
-        """Settle what an answer used whose reader leaves, and return it; ``None`` where none had begun.
-
-        It is what the server reported, else what is counted here: most report at the end.
-
-        :param begun: what came of a streamed answer, which is billed even where its reader leaves.
-        """
-        if self._reported is None and begun is not None:
-            self._reported = tokens_used(begun.begun(), request, self._pool.known)
-            self.use(self._reported)
-        return self._reported
-
     def use(self, used: TokenUsage, *, calls: int = 1) -> None:
         """Put what an attempt used in place of what was reserved for it."""
-        self._answered = True
+        self.answered = True
         tokens, state, counted = (used.input_tokens or 0) + (used.output_tokens or 0), self._state, self._estimate
         with _lock:
             if state is not None and self.counted:
@@ -624,20 +603,22 @@ class Admission:
 
     def close(self, now: float | None = None) -> None:
         """Give back what it holds; without an answer it used no tokens. A second time changes nothing."""
-        with _lock:
-            if self._queues:
-                self._leave_queues()
-            self.note_sent(now)
-            state = self._state
-            if state is not None and self in state.running:
-                state.running.remove(self)
-                if not self._answered and self.counted:
-                    state.tokens -= self.tokens
-                    self.tokens = 0
-                if state.queue:
-                    state.wake_first()
-        if self._reservation is not None:
-            self._reservation.close()
+        try:
+            with _lock:
+                if self._queues:
+                    self._leave_queues()
+                self.note_sent(now)
+                state = self._state
+                if state is not None and self in state.running:
+                    state.running.remove(self)
+                    if not self.answered and self.counted:
+                        state.tokens -= self.tokens
+                        self.tokens = 0
+                    if state.queue:
+                        state.wake_first()
+        finally:
+            if self._reservation is not None:
+                self._reservation.close()
         self._price = lambda tokens, endpoint: None  # its client is not to be kept for 60 seconds
 
 

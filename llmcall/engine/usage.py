@@ -38,7 +38,7 @@ class Usage(NamedTuple):
     :param retries: attempts after the first.
     :param errors: calls that failed for good.
     :param input_tokens: prompt tokens that were billed; ``None`` where a server did not report them. Those of a stream
-        whose reader left are counted here, as a budget counts them: servers report at the end.
+        whose reader left, or that broke off, are counted here, as a budget counts them: servers report at the end.
     :param cached_input_tokens: those of them that the provider had cached, likewise.
     :param output_tokens: completion tokens that were billed, likewise.
     :param cost: USD of the billed tokens; ``None`` where a price is unknown.

@@ -7,8 +7,7 @@ import gc
 import logging
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -100,7 +99,7 @@ EXHAUSTED = HEAD.replace(
 @pytest.mark.parametrize("way", [stream_call, astream_call])
 def test_the_head_of_a_stream_is_heard(way: Any) -> None:
     """The reply has the request's identifier, and what is left of the server's limits holds for the next call."""
-    body = b"".join(map(event, TWO_COINS)) + event(b"[DONE]")
+    body = b"".join(map(event, [*TWO_COINS, b"[DONE]"]))
     with RawServer(sends(EXHAUSTED + body)) as raw:
         client = client_for(raw.base_url)
         assert way(client, QUESTION).request_id == "req-stream"
@@ -199,25 +198,6 @@ def test_an_older_server_that_knows_no_stream_options() -> None:
     assert "stream_options" not in raw.requests[1].body
 
 
-def test_a_stream_comes_as_it_is_sent() -> None:
-    """The first piece is there before the last is sent."""
-    server = Paused(*TWO_COINS, after=2)
-
-    async def main() -> None:
-        with RawServer(server) as raw:
-            client = client_for(raw.base_url)
-            async with client.astream_message(QUESTION) as stream:
-                assert await anext(stream) == "Two"
-                assert stream.reply is None
-                server.go_on.set()
-                assert [piece async for piece in stream] == [" coins", "."]
-                assert stream.reply == {"role": "assistant", "content": "Two coins."}
-            assert [piece async for piece in client.astream_message(QUESTION)] == ["Two", " coins."]
-            await client.aclose()
-
-    asyncio.run(main())
-
-
 @pytest.mark.parametrize("how", ["leave", "cancel", "exception"])
 def test_leaving_a_stream_early(how: str) -> None:
     """A reader who leaves, is cancelled or fails closes the connection; nothing is stored, the draw is free."""
@@ -252,11 +232,11 @@ def test_leaving_a_stream_early(how: str) -> None:
 
 
 class Closing(llmcall.LLMClient):
-    """Stream two coins, and call a function when the stream is closed."""
+    """Stream two coins, and note when the stream is closed, which takes a step of the event loop or none."""
 
-    def __init__(self, close: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, steps: int) -> None:
         super().__init__()
-        self.close_stream = close
+        self.steps, self.closed = steps, 0
 
     def send(self, request: Any, timeout: float | None) -> Any:
         raise AssertionError("send() was called")
@@ -266,43 +246,37 @@ class Closing(llmcall.LLMClient):
             for each in TWO_COINS:
                 yield each
         finally:
-            await self.close_stream()
+            for _ in range(self.steps):
+                await asyncio.sleep(0)
+            self.closed += 1
 
 
 def test_a_stream_left_in_a_cancelled_scope_of_anyio() -> None:
     """Such a scope, as web frameworks use, cancels each wait in it, again and again: it is closed all the same."""
     import anyio
 
-    closed = []
-
-    async def close() -> None:
-        closed.append(True)
-
-    async def main() -> list[bool]:
+    async def main() -> int:
+        client = Closing(steps=0)
         with anyio.CancelScope() as scope:
-            async with Closing(close).astream_message(QUESTION) as stream:
+            async with client.astream_message(QUESTION) as stream:
                 async for _ in stream:
                     scope.cancel()
                     await anyio.sleep_forever()
-        return [*closed]
+        return client.closed
 
-    assert asyncio.run(main()) == [True]
+    assert asyncio.run(main()) == 1
 
 
 def test_a_stream_left_in_the_last_step_of_an_event_loop(caplog: pytest.LogCaptureFixture) -> None:
     """The event loop closes the transport's generator at its end, and the stream is not in its way."""
-    closed = []
-
-    async def close() -> None:
-        await asyncio.sleep(0)
-        closed.append(True)
+    client = Closing(steps=1)
 
     async def main() -> None:
-        async for _ in Closing(close).astream_message(QUESTION):
+        async for _ in client.astream_message(QUESTION):
             break
 
     asyncio.run(main())
-    assert (closed, [record.getMessage() for record in caplog.records if record.name == "asyncio"]) == ([True], [])
+    assert (client.closed, [record for record in caplog.records if record.name == "asyncio"]) == (1, [])
 
 
 def test_a_transport_that_streams_in_threads() -> None:
@@ -464,12 +438,8 @@ def test_what_the_server_reported_counts(leaving: Leave) -> None:
 @LEAVING
 def test_a_reader_who_leaves_an_answer_in_one_piece(leaving: Leave) -> None:
     """Where the transport does not stream, the whole answer was paid for and is counted as reported."""
-    answer = completion("one two three", usage=USAGE)
-    billed(
-        leaving,
-        Responding(answer, model="gpt-4o-mini", prices=PRICES),
-        (USAGE["prompt_tokens"], USAGE["completion_tokens"]),
-    )
+    client = Responding(completion("one two three", usage=USAGE), model="gpt-4o-mini", prices=PRICES)
+    billed(leaving, client, (USAGE["prompt_tokens"], USAGE["completion_tokens"]))
 
 
 def tool(name: str | None, arguments: str) -> dict[str, Any]:
@@ -548,74 +518,45 @@ def test_nothing_came() -> None:
     assert (client.usage, budget.spent.calls, budget.spent.tokens) == (llmcall.Usage(), 0, 0)
 
 
-def drawn(client: ScriptedClient) -> str | None:
-    """Ask once more, and return which draw it is."""
-    reply = client.send_message("Tell me", on_error="raise")
-    assert reply is not None
-    return reply.sample
+def cancel(client: llmcall.LLMClient, method: str = "asend_message") -> None:
+    """Cancel a call as soon as it has begun."""
+
+    async def main() -> None:
+        task = asyncio.ensure_future(getattr(client, method)("Hello"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
 
 
-def left_by_break(client: ScriptedClient) -> None:
-    """Leave a stream after its first word."""
-    for _ in client.stream_message("Tell me"):
-        break
+def cancel_embedding(client: llmcall.LLMClient) -> None:
+    """Cancel an embedding likewise."""
+    cancel(client, "aget_embedding")
 
 
-def left_closed(client: ScriptedClient) -> None:
-    """Leave it as a context manager."""
-    with client.stream_message("Tell me") as stream:
-        next(stream)
-
-
-async def _aleft_by_break(client: ScriptedClient) -> str | None:
-    async for _ in client.astream_message("Tell me"):
-        break
-    reply = await client.asend_message("Tell me", on_error="raise")
-    assert reply is not None
-    return reply.sample
-
-
-async def _cancelled(client: ScriptedClient, method: str) -> str | None:
-    task = asyncio.ensure_future(getattr(client, method)("Tell me"))
-    for _ in range(3):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    reply = await client.asend_message("Tell me", on_error="raise")
-    assert reply is not None
-    return reply.sample
-
-
-@pytest.mark.parametrize(
-    "leave",
-    [
-        lambda client: (left_by_break(client), drawn(client))[1],
-        lambda client: (left_closed(client), drawn(client))[1],
-        lambda client: asyncio.run(_aleft_by_break(client)),
-        lambda client: asyncio.run(_cancelled(client, "asend_message")),
-        lambda client: asyncio.run(_cancelled(client, "aget_embedding")),
-    ],
-    ids=["break", "closed", "async break", "cancelled", "cancelled embedding"],
-)
+@pytest.mark.parametrize("leaving", [leave, drop, aleave, adrop, cancel, cancel_embedding])
 @pytest.mark.parametrize(("where", "sample"), [("s", "s#0"), (None, None)])
 def test_what_was_not_received_gives_its_draw_back(
-    leave: Any, where: str | None, sample: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    leaving: Leave, where: str | None, sample: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next call that asks the same draws the same number, and the end of the run tells of the one that was left."""
     client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
-    with llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope(where):
-        assert leave(client) == sample
+    with llmcall.cassette("left.jsonl"), llmcall.scope(where):
+        leaving(client)
+        assert client.send_message("Hello", on_error="raise").sample == sample
     assert [text for text in caplog.messages if "1 call ended before the whole answer had come" in text]
 
 
-def test_streams_that_are_kept_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_streams_that_are_kept_are_told(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever keeps streams, and never comes back, has left them when the cassette closes; each is told once."""
     client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
-    with llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope("s"):
-        kept = [client.stream_message("Tell me") for _ in range(2)]
+    with llmcall.cassette("left.jsonl"), llmcall.scope("s"):
+        kept = [client.stream_message("Hello") for _ in range(2)]
         for stream in kept:
             next(stream)
-        assert drawn(client) == "s#2"
+        assert client.send_message("Hello", on_error="raise").sample == "s#2"
     for stream in kept:
         stream.close()
     assert [text[:71] for text in caplog.messages] == [
@@ -623,10 +564,10 @@ def test_streams_that_are_kept_are_told(tmp_path: Path, caplog: pytest.LogCaptur
     ]
 
 
-def test_an_interrupted_recording_tells_of_no_cancelled_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interrupted_recording_tells_of_no_cancelled_call(caplog: pytest.LogCaptureFixture) -> None:
     """Ctrl-C cancels the tasks of ``asyncio.run``: whoever pressed it need not be told to read answers to their end."""
     client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
-    with pytest.raises(KeyboardInterrupt), llmcall.cassette(tmp_path / "left.jsonl"), llmcall.scope("s"):
-        asyncio.run(_cancelled(client, "asend_message"))
+    with pytest.raises(KeyboardInterrupt), llmcall.cassette("left.jsonl"), llmcall.scope("s"):
+        cancel(client)
         raise KeyboardInterrupt
     assert "whole answer" not in caplog.text

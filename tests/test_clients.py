@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 from programs import ran
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, embeddings, refusal
+from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, client_for, completion, embeddings, refusal
 
 import llmcall
 from llmcall import AzureClient, ConfigError, LLMClient, OpenAIClient
@@ -27,15 +26,7 @@ class EchoClient(llmcall.LLMClient):
 
     def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
         """Return a response as the chat completions API gives it."""
-        text = request.messages[-1]["content"].upper()
-        message = {"role": "assistant", "content": text}
-        return {"model": request.model, "choices": [{"message": message, "finish_reason": "stop"}]}
-
-    def stream(self, request: llmcall.Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the chunks of a response as the API streams them."""
-        for letter in request.messages[-1]["content"].upper():
-            yield {"model": request.model, "choices": [{"index": 0, "delta": {"content": letter}}]}
-        yield {"model": request.model, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        return completion(request.messages[-1]["content"].upper())
 
 
 class EchoTransport:
@@ -48,8 +39,7 @@ class EchoTransport:
     def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
         """Answer with the last message."""
         self.sent.append(request)
-        message = {"role": "assistant", "content": request.messages[-1]["content"].upper()}
-        return {"model": request.model, "choices": [{"message": message, "finish_reason": "stop"}]}
+        return completion(request.messages[-1]["content"].upper())
 
     def close(self) -> None:
         """Count how often it was closed."""
@@ -287,27 +277,9 @@ def server(httpserver: HTTPServer) -> ScriptedServer:
     return ScriptedServer(httpserver, OK)
 
 
-def plain(**settings: Any) -> llmcall.OpenAIClient:
-    """Return a client that stores nothing."""
-    http_client = openai.DefaultHttpxClient(verify=False)
-    return llmcall.OpenAIClient(http_client=http_client, **{"cache_mode": "off", "retry_waiting_time": 0, **settings})
-
-
-def azure(server: ScriptedServer, **settings: Any) -> llmcall.AzureClient:
-    """Return a client of a server that is taken for an Azure resource."""
-    return llmcall.AzureClient(
-        http_client=openai.DefaultHttpxClient(verify=False),
-        **{
-            "azure_endpoint": server.base_url.removesuffix("/v1"), "azure_api_version": "2024-10-21",
-            "cache_mode": "off",
-            "api_key": SECRET, **settings,
-        },
-    )  # fmt: skip
-
-
 def test_what_is_sent(server: ScriptedServer) -> None:
     """Path, key, organization, own headers and the body are those of the API; extra_body goes into the body."""
-    client = plain(base_url=server.base_url, api_key=SECRET, organization="org-1", model="m")
+    client = client_for(server.base_url, api_key=SECRET, organization="org-1", model="m")
     client.send_message(
         QUESTION, temperature=1.0, stop="x", n=1, user="u1", metadata={"a": "b"}, service_tier="flex",
         extra_headers={"X-Run": "7"}, extra_body={"top_k": 40}, echo=True, sample=3, timeout=9,
@@ -322,10 +294,16 @@ def test_what_is_sent(server: ScriptedServer) -> None:
     }  # fmt: skip
 
 
-def test_azure_streams_and_embeds(httpserver: HTTPServer) -> None:
+def azure_at(server: ScriptedServer) -> dict[str, Any]:
+    """Return the settings by which a server is taken for an Azure resource."""
+    return {"azure_endpoint": server.base_url.removesuffix("/v1"), "azure_api_version": "2024-10-21"}
+
+
+def test_azure_embeds(httpserver: HTTPServer) -> None:
     """Embeddings go to their own deployment."""
     server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
-    assert azure(server).get_embedding("text", "text-embedding-3-large") == [0.5, 0.25]
+    client = AzureClient(api_key=SECRET, **azure_at(server))
+    assert client.get_embedding("text", "text-embedding-3-large") == [0.5, 0.25]
     assert server.requests[0].path == "/openai/deployments/text-embedding-3-large/embeddings?api-version=2024-10-21"
 
 
@@ -400,8 +378,7 @@ def test_a_key_function(way: str, asynchronous: bool, kind: type[OpenAIClient], 
     server = ScriptedServer(httpserver, refusal(500), refusal(401, "expired"), answer)
     settings = {"base_url": server.base_url, "api_key": tokens(asynchronous)}
     if kind is AzureClient:
-        address = {"azure_endpoint": server.base_url.removesuffix("/v1"), "azure_api_version": "2024-10-21"}
-        settings = {**address, "azure_ad_token_provider": tokens(asynchronous)}
+        settings = {**azure_at(server), "azure_ad_token_provider": tokens(asynchronous)}
     client = kind(**{**settings, "retry_waiting_time": 0, "retry_max_attempts": 2})
     for _ in range(2):
         ASKS[way](client)

@@ -207,83 +207,63 @@ def test_error_events(event: dict[str, Any], message: str) -> None:
         Assembler().add(event)
 
 
-TOOL_CALLS: list[tuple[str, list[list[dict[str, Any]]], list[dict[str, Any]]]] = [
-    (
-        "interleaved, id and name only at first",
+def part(index: int | None = None, identifier: str | None = None, **function: str) -> dict[str, Any]:
+    """Return a piece of a tool call."""
+    made = {"index": index, "id": identifier, "function": function or None}
+    return {name: value for name, value in made.items() if value is not None}
+
+
+SQL = {"id": "a", "type": "custom", "custom": {"name": "sql", "input": "select"}}
+SIGNED = {"extra_content": {"signature": "s"}}
+# The pieces that come together, and the calls that they make.
+TOOL_CALLS: dict[str, tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]] = {
+    "interleaved, id and name only at first": (
         [
-            [{"index": 1, "id": "b", "type": "function", "function": {"name": "two", "arguments": ""}}],
-            [{"index": 0, "id": "a", "type": "function", "function": {"name": "one", "arguments": ""}}],
-            [{"index": 0, "function": {"arguments": '{"x"'}}, {"index": 1, "function": {"arguments": "{"}}],
-            [{"index": 1, "function": {"arguments": "}"}}],
-            [{"index": 0, "function": {"arguments": ":1}"}}],
+            [part(1, "b", name="two", arguments="")],
+            [part(0, "a", name="one", arguments="")],
+            [part(0, arguments='{"x"'), part(1, arguments="{")],
+            [part(1, arguments="}")],
+            [part(0, arguments=":1}")],
         ],
         [call("one", '{"x":1}', "a"), call("two", "{}", "b")],
     ),
-    (
-        "empty id and name in later pieces",
-        [
-            [{"index": 0, "id": "a", "function": {"name": "one", "arguments": "{"}}],
-            [{"index": 0, "id": "", "function": {"name": "", "arguments": "}"}}],
-        ],
+    "empty id and name in later pieces": (
+        [[part(0, "a", name="one", arguments="{")], [part(0, "", name="", arguments="}")]],
         [call("one", "{}", "a")],
     ),
-    (
-        "a fresh id in every piece (vLLM): the first stays",
-        [
-            [{"index": 0, "id": "a", "function": {"name": "one"}}],
-            [{"index": 0, "id": "b", "function": {"arguments": "{}"}}],
-        ],
+    "a fresh id in every piece (vLLM): the first stays": (
+        [[part(0, "a", name="one")], [part(0, "b", arguments="{}")]],
         [call("one", "{}", "a")],
     ),
-    (
-        "index 0 for every call",
+    "index 0 for every call": (
         [
-            [{"index": 0, "id": "a", "function": {"name": "one", "arguments": "{}"}}],
-            [{"index": 0, "id": "b", "function": {"name": "one", "arguments": "[]"}}],
-            [{"index": 0, "function": {"arguments": " "}}],
+            [part(0, "a", name="one", arguments="{}")],
+            [part(0, "b", name="one", arguments="[]")],
+            [part(0, arguments=" ")],
         ],
         [call("one", "{}", "a"), call("one", "[] ", "b")],
     ),
-    (
-        "no index (Gemini), several calls in one piece and in several",
+    "no index (Gemini), several calls in one piece and in several": (
         [
-            [{"id": "a", "function": {"name": "one", "arguments": "{}"}}, {"id": "b", "function": {"name": "two"}}],
-            [{"id": "b", "function": {"arguments": "[]"}}],
-            [{"id": "a", "function": {"arguments": " "}}],
-            [{"id": "c", "function": {"name": "one", "arguments": "{}"}}],
+            [part(None, "a", name="one", arguments="{}"), part(None, "b", name="two")],
+            [part(None, "b", arguments="[]")],
+            [part(None, "a", arguments=" ")],
+            [part(None, "c", name="one", arguments="{}")],
         ],
         [call("one", "{} ", "a"), call("two", "[]", "b"), call("one", "{}", "c")],
     ),
-    (
-        "neither index nor id: a name begins a call",
-        [
-            [{"function": {"name": "one", "arguments": "{"}}],
-            [{"function": {"arguments": "}"}}],
-            [{"function": {"name": "two", "arguments": "{}"}}],
-        ],
+    "neither index nor id: a name begins a call": (
+        [[part(name="one", arguments="{")], [part(arguments="}")], [part(name="two", arguments="{}")]],
         [call("one", "{}"), call("two", "{}")],
     ),
-    (
-        "a custom tool's input, and extra fields",
-        [
-            [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "sql", "input": "select"}}],
-            [{"index": 0, "custom": {"input": " 1"}, "extra_content": {"signature": "s"}}],
-        ],
-        [
-            {
-                "id": "a",
-                "type": "custom",
-                "custom": {"name": "sql", "input": "select 1"},
-                "extra_content": {"signature": "s"},
-            }
-        ],
+    "a custom tool's input, and extra fields": (
+        [[{"index": 0, **SQL}], [{"index": 0, "custom": {"input": " 1"}, **SIGNED}]],
+        [{**SQL, "custom": {"name": "sql", "input": "select 1"}, **SIGNED}],
     ),
-]  # fmt: skip
+}
 
 
-@pytest.mark.parametrize(
-    ("pieces", "expected"), [case[1:] for case in TOOL_CALLS], ids=[name for name, *_ in TOOL_CALLS]
-)
+@pytest.mark.parametrize(("pieces", "expected"), TOOL_CALLS.values(), ids=TOOL_CALLS)
 def test_tool_calls(pieces: list[list[dict[str, Any]]], expected: list[dict[str, Any]]) -> None:
     """Pieces of tool calls come together in the forms in which servers send them."""
     message = message_of({"tool_calls": None}, *({"tool_calls": each} for each in pieces))

@@ -38,12 +38,6 @@ def interrupts_and(then: Callable[[socket.socket, threading.Event], None]) -> An
 gone_on = threading.Event()  # once a test has left its map
 
 
-@pytest.fixture(autouse=True)
-def not_gone_on() -> None:
-    """Begin each test anew."""
-    gone_on.clear()
-
-
 def stays_silent(connection: socket.socket, stopped: threading.Event) -> None:
     """Answer nothing, and hang up once the test has gone on."""
     while not stopped.is_set() and not gone_on.wait(0.05):
@@ -66,29 +60,22 @@ def asking(server: RawServer, **options: Any) -> Callable[[Any], Any]:
 
 
 @pytest.fixture(autouse=True)
-def close_clients() -> Iterator[None]:
-    """Close the connections that a test has opened, once the threads that it left behind have ended."""
+def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, whoever started the tests, and hardly wait for what may still end then.
+
+    What a test has opened is closed once the threads that it left behind have ended.
+    """
+    monkeypatch.setattr("llmcall.parallel.map.GRACE", 0.1)
+    gone_on.clear()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    signal.signal(signal.SIGINT, before)
     gone_on.set()
     for thread in threading.enumerate():
         if thread.name.startswith("llmcall map"):
             thread.join(30)
     while clients:
         clients.pop().close()
-
-
-@pytest.fixture(autouse=True)
-def little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait hardly at all for what may still end after Ctrl-C."""
-    monkeypatch.setattr("llmcall.parallel.map.GRACE", 0.1)
-
-
-@pytest.fixture(autouse=True)
-def python_s_own_handler() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt, whoever started the tests."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def test_a_call_that_waits_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:

@@ -254,28 +254,25 @@ def scripted(sdk: Any, answer: Any = HELLO) -> Any:
     return create
 
 
+@pytest.mark.parametrize(
+    ("function", "name", "kind"),
+    [
+        (llmcall.chatcompletion_request, "OpenAI", mock.MagicMock),
+        (ask_async, "AsyncOpenAI", mock.MagicMock),
+        (ask_async, "AsyncOpenAI", mock.AsyncMock),
+    ],
+)
 @pytest.mark.parametrize("model", ["gpt-4-turbo", "gpt-4-1106-preview"])
-def test_the_ancestors_tests(model: str) -> None:
-    """The tests that XAgent has of its function pass as they are: no key, no server, no record."""
-    with mock.patch("openai.OpenAI") as mock_openai:
-        mock_response = mock_openai.return_value.chat.completions.create.return_value
-        mock_response.model_dump.return_value = HELLO
-        response = llmcall.chatcompletion_request(model=model, prompt="Hello, world")
-    assert response["choices"][0]["finish_reason"] == "stop"
-    assert response["choices"][0]["index"] == 0
-    assert response["choices"][0]["message"]["content"] == "Hello, World!"
-    assert len(llmcall.client().cache) == 0
+def test_the_ancestors_tests(model: str, function: Ask, name: str, kind: Any) -> None:
+    """The tests that XAgent has of its function pass as they are: no key, no server, no record.
 
-
-@pytest.mark.parametrize("kind", [mock.MagicMock, mock.AsyncMock])
-@pytest.mark.parametrize("model", ["gpt-4-turbo", "gpt-4-1106-preview"])
-def test_the_same_asynchronously(model: str, kind: Any) -> None:
-    """The asynchronous function looks for the asynchronous class; what its mock returns may be awaitable or not."""
-    with mock.patch("openai.AsyncOpenAI") as sdk:
+    The asynchronous function looks for the asynchronous class; what its mock returns may be awaitable or not.
+    """
+    with mock.patch(f"openai.{name}") as sdk:
         sdk.return_value.chat.completions.create = kind()
         sdk.return_value.chat.completions.create.return_value.model_dump = kind(return_value=HELLO)
-        response = asyncio.run(aio.chatcompletion_request(model=model, prompt="Hello, world"))
-    assert response["choices"][0]["message"]["content"] == "Hello, World!"
+        assert function(model=model, prompt="Hello, world") == HELLO
+    assert len(llmcall.client().cache) == 0
 
 
 def test_what_the_sdk_gets() -> None:

@@ -18,6 +18,8 @@ import openai
 import pydantic
 import pytest
 import werkzeug
+from servers import completion, embeddings
+from streaming import chunks_of, event
 
 import llmcall
 
@@ -65,22 +67,18 @@ class Server:
         body = json.loads(request.content)
         if path.endswith("/embeddings"):
             texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-            data = [{"object": "embedding", "index": i, "embedding": [len(text), 0.5]} for i, text in enumerate(texts)]
-            usage = {"prompt_tokens": 1, "total_tokens": 1}
-            return http.Response(200, json={"object": "list", "data": data, "model": body["model"], "usage": usage})
+            return http.Response(200, json=embeddings(*([len(text), 0.5] for text in texts)))
         if path.endswith("/moderations"):
             return http.Response(200, json={"id": f"modr-{number}", "model": "m", "results": []})
         if path.endswith("/responses"):
             return http.Response(200, json={"id": f"resp_{number}", "object": "response", "output": []})
         if body.get("stream"):
-            return http.Response(200, headers={"content-type": "text/event-stream"}, content=self.events(number, body))
+            return streamed_answer(events(number))
         choices = [
             {"index": i, "message": self.message(number, body), "finish_reason": "stop", "logprobs": None}
             for i in range(body.get("n") or 1)
         ]
-        usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
-        answer = {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"]}
-        return http.Response(200, json={**answer, "choices": choices, "usage": usage})
+        return http.Response(200, json=completion(choices=choices, model=body["model"]))
 
     def message(self, number: int, body: dict[str, Any]) -> dict[str, Any]:
         """Return an answer's message."""
@@ -91,17 +89,15 @@ class Server:
             return {"role": "assistant", "content": json.dumps({"buys": True, "coins": number})}
         return {"role": "assistant", "content": f"answer number {number}"}
 
-    def events(self, number: int, body: dict[str, Any]) -> bytes:
-        """Return an answer as server-sent events."""
-        deltas = [{"role": "assistant", "content": ""}, {"content": "answer "}, {"content": f"number {number}"}]
-        chunks: list[dict[str, Any]] = [
-            {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
-        ]
-        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-        chunks.append({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}})
-        about = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
-        lines = [json.dumps({**about, **chunk}) for chunk in chunks]
-        return "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]).encode()
+
+def events(number: int) -> bytes:
+    """Return an answer as server-sent events."""
+    return b"".join(map(event, [*chunks_of("answer ", f"number {number}"), b"[DONE]"]))
+
+
+def streamed_answer(content: bytes) -> Any:
+    """Return a response that streams."""
+    return http.Response(200, headers={"content-type": "text/event-stream"}, content=content)
 
 
 @pytest.fixture
@@ -210,7 +206,7 @@ def streamed(client: openai.OpenAI, **params: Any) -> tuple[str, Any, Any]:
 def test_streams(server: Server) -> None:
     """A stream is recorded as the unstreamed call, and either replays as the other."""
     live = streamed(program(server))
-    assert live == ("answer number 0", "stop", 12)
+    assert live == ("answer number 0", "stop", 15)
     replay = program(server, cache_mode="replay")
     assert streamed(replay) == live
     assert replay.chat.completions.create(model="gpt-4o-mini", messages=QUESTION).choices[0].message.content == live[0]
@@ -458,8 +454,7 @@ def test_a_stream_that_breaks_off(server: Server) -> None:
     """After its first words the program gets an error of the SDK's, and no end that looks complete."""
 
     def cut(request: Any) -> Any:
-        content = server.events(0, {"model": "gpt-4o-mini"}).partition(b'"finish_reason": "stop"')[0]
-        return http.Response(200, headers={"content-type": "text/event-stream"}, content=content.rpartition(b"data")[0])
+        return streamed_answer(events(0).partition(b'"finish_reason": "stop"')[0].rpartition(b"data")[0])
 
     client = openai.OpenAI(api_key=KEY, http_client=llmcall.http_client(transport=http.MockTransport(cut)))
     words = []

@@ -182,20 +182,23 @@ def sends(data: bytes) -> Behaviour:
     return lambda connection, stopped: connection.sendall(data)
 
 
-def http(body: bytes, *, length: int | None = None, status: str = "200 OK", stays: bool = True) -> bytes:
+def http(
+    body: bytes, *, length: int | None = None, status: str = "200 OK", stays: bool = True, **headers: str
+) -> bytes:
     """Return a response with a body and its length, or with another length than it has.
 
     Where the connection does not stay, it says so: else the next attempt may find it open, and closed when it is used.
     """
     size = len(body) if length is None else length
-    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {size}", "X-Request-Id: req-raw"]
+    given = {"Content-Type": "application/json", "Content-Length": size, **headers}
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in given.items())]
     lines += [] if stays else ["Connection: close"]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def answers(answer: Answer = OK, *, stays: bool = False) -> Behaviour:
     """Answer as an ordinary server would; it says that the connection ends then, or leaves that open."""
-    return sends(http(answer.text().encode(), status=f"{answer.status} X", stays=stays))
+    return sends(http(answer.text().encode(), status=f"{answer.status} X", stays=stays, **answer.headers))
 
 
 def cut_chunk() -> Behaviour:

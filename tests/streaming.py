@@ -8,7 +8,7 @@ import socket
 import threading
 from typing import Any
 
-from servers import TOO_LONG, Behaviour
+from servers import TOO_LONG, Behaviour, sends
 
 import llmcall
 
@@ -45,7 +45,7 @@ def event(data: Any) -> bytes:
 def streams(*chunks: Any, done: bool = True) -> Behaviour:
     """Send some chunks as events, then ``[DONE]``."""
     data = HEAD + b"".join(map(event, chunks)) + (event(b"[DONE]") if done else b"")
-    return lambda connection, stopped: connection.sendall(data)
+    return sends(data)
 
 
 class Paused:

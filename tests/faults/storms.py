@@ -17,6 +17,7 @@ from servers import (
     OPEN_HEAD,
     Answer,
     Behaviour,
+    answers,
     closes,
     completion,
     cut_chunk,
@@ -25,6 +26,7 @@ from servers import (
     read_request,
     refusal,
     resets,
+    sends,
     stays_silent,
 )
 from streaming import HEAD, chunks_of, event
@@ -41,43 +43,24 @@ def flooding(start: bytes, piece: bytes) -> Behaviour:
     return behaviour
 
 
-def cut_stream(connection: socket.socket, stopped: threading.Event) -> None:
-    """Send half of a stream, and close."""
-    connection.sendall(HEAD + b"".join(map(event, chunks_of("half")[:2])))
-
-
-def error_event(connection: socket.socket, stopped: threading.Event) -> None:
-    """Report an error in the first event of a stream; of a call that is not streamed, as the body."""
-    connection.sendall(HEAD + event({"error": {"message": "overloaded", "code": 503}}))
-
-
-def answering(answer: Answer) -> Behaviour:
-    """Answer, with all headers."""
-    body = answer.text().encode()
-    lines = [f"HTTP/1.1 {answer.status} X", f"Content-Length: {len(body)}", "Content-Type: application/json"]
-    lines.append("Connection: close")  # else the next attempt may find it open, and closed when it is used
-    head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in answer.headers.items()), "", ""])
-    return lambda connection, stopped: connection.sendall(head.encode() + body)
-
-
 FAULTS: dict[str, Behaviour] = {
-    "400": answering(refusal(400)),
-    "401": answering(refusal(401)),
-    "408": answering(refusal(408)),
-    "429": answering(refusal(429, headers={"retry-after-ms": "1"})),
-    "500": answering(refusal(500)),
-    "503": answering(refusal(503)),
-    "HTML": answering(Answer(200, "<html>Sign in</html>")),
-    "half of JSON": lambda connection, stopped: connection.sendall(http(b'{"choices": [')),
-    "no choices": answering(Answer(200, {"choices": []})),
-    "an error with 200": answering(Answer(200, {"error": {"message": "overloaded", "code": 503}})),
-    "no HTTP": lambda connection, stopped: connection.sendall(b"220 mail.example.org ESMTP\r\n"),
+    "400": answers(refusal(400)),
+    "401": answers(refusal(401)),
+    "408": answers(refusal(408)),
+    "429": answers(refusal(429, headers={"retry-after-ms": "1"})),
+    "500": answers(refusal(500)),
+    "503": answers(refusal(503)),
+    "HTML": answers(Answer(200, "<html>Sign in</html>")),
+    "half of JSON": sends(http(b'{"choices": [')),
+    "no choices": answers(Answer(200, {"choices": []})),
+    "an error with 200": answers(Answer(200, {"error": {"message": "overloaded", "code": 503}})),
+    "no HTTP": sends(b"220 mail.example.org ESMTP\r\n"),
     "close": closes,
     "reset": resets,
     "a cut chunk": cut_chunk(),
-    "a cut stream": cut_stream,
-    "an error event": error_event,
-    "a short body": lambda connection, stopped: connection.sendall(http(b"{", length=100)),
+    "a cut stream": sends(HEAD + b"".join(map(event, chunks_of("half")[:2]))),
+    "an error event": sends(HEAD + event({"error": {"message": "overloaded", "code": 503}})),
+    "a short body": sends(http(b"{", length=100)),
     "silence": stays_silent,
     "a dripping body": dripping(OPEN_HEAD + OPEN_BODY, b" "),
     "endless headers": flooding(OPEN_HEAD, b"X-More: " + b"x" * 1000 + b"\r\n"),

@@ -49,7 +49,7 @@ from servers import (
     stays_silent,
     stays_silent_after,
 )
-from storms import FAULTS, Storm, answering, flooding
+from storms import FAULTS, Storm, flooding
 from streaming import HEAD, WAYS, chunk, chunks_of, event, streams
 
 import llmcall
@@ -230,7 +230,7 @@ def test_floods(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def redirecting(target: str, status: int = 307) -> Any:
     """Answer with a redirect."""
-    return answering(Answer(status, "", {"Location": target}))
+    return answers(Answer(status, "", {"Location": target}))
 
 
 def plain(base_url: str, http_client: Any = None, **settings: Any) -> OpenAIClient:
@@ -336,7 +336,7 @@ def test_a_server_that_recovers(behaviour: Behaviour) -> None:
     with RawServer(behaviour, behaviour, answers()) as server, client_for(server.base_url) as client:
         reply = client.send_message(QUESTION, on_error="raise")
         again = client.send_message(QUESTION, on_error="raise")
-    assert (reply.content, reply.cached, reply.request_id) == ("Two coins.", False, "req-raw")
+    assert (reply.content, reply.cached, reply.request_id) == ("Two coins.", False, "req-ok")
     assert (again.content, again.cached) == ("Two coins.", True)
     assert len(server.requests) == 3
     assert (client.usage.calls, client.usage.retries, client.usage.errors) == (1, 2, 0)

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from commands import run
 from servers import Answer, RawServer, answers, closes, cut_chunk, http, refusal, resets, sends
-from storms import answering
 from streaming import HEAD, WAYS, chunks_of, event, streams
 
 import llmcall
@@ -143,25 +142,25 @@ def by_azure(base_url: str) -> AzureClient:
 CLIENTS = [by_argument, by_function, by_environment, by_files, by_config, by_address, by_azure]
 SERVERS: dict[str, Any] = {
     "an answer": None,
-    "400": answering(refusal(400, TWICE, code=KEY, param=KEY)),
-    "401": answering(refusal(401, TWICE)),
-    "429": answering(refusal(429, TWICE, code="insufficient_quota")),
-    "500": answering(refusal(500, TWICE)),
-    "a text": answering(Answer(403, TWICE)),
-    "a list": answering(Answer(422, [{"error": {"message": [TWICE, {KEY: KEY}]}}])),
+    "400": answers(refusal(400, TWICE, code=KEY, param=KEY)),
+    "401": answers(refusal(401, TWICE)),
+    "429": answers(refusal(429, TWICE, code="insufficient_quota")),
+    "500": answers(refusal(500, TWICE)),
+    "a text": answers(Answer(403, TWICE)),
+    "a list": answers(Answer(422, [{"error": {"message": [TWICE, {KEY: KEY}]}}])),
     "no JSON": sends(http(f"<html>{TWICE}</html>".encode())),
-    "an error with 200": answering(Answer(200, {"error": {"message": TWICE, "code": KEY}})),
+    "an error with 200": answers(Answer(200, {"error": {"message": TWICE, "code": KEY}})),
     "an error event": sends(HEAD + event({"error": {"message": TWICE, "type": KEY}})),
     "a broken event": sends(HEAD + f"data: {{{TWICE}\n\n".encode()),
-    "a redirect": answering(Answer(307, "", {"Location": f"http://127.0.0.2:9/{KEY}"})),
+    "a redirect": answers(Answer(307, "", {"Location": f"http://127.0.0.2:9/{KEY}"})),
     "a cut chunk": cut_chunk(),
 }
 
 
 # They do not repeat the key; where one does, what is read of its answer may be seen in a variable.
 NO_ECHOES = {
-    "refused": answering(refusal(401, "no")),
-    "failing": answering(refusal(500, "no")),
+    "refused": answers(refusal(401, "no")),
+    "failing": answers(refusal(500, "no")),
     "malformed": sends(http(b"<html>")),
     "no HTTP at all": sends(b"no\r\n\r\n"),
     "a reset": resets,

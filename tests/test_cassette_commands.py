@@ -120,68 +120,51 @@ def test_a_history_that_stands_above() -> None:
     assert shown.count("… 3 messages as above") == 2 and shown.count(TURNS[0][0]) == 1
 
 
-def test_tools() -> None:
-    """Tool calls, their results and the tools themselves are shown."""
-    asking = chat("What does bread cost?", {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}, "s#0")
-    answered = [
-        *asking.request["messages"],
-        {"role": "assistant", "tool_calls": [TOOL_CALL]},
-        {"role": "tool", "tool_call_id": "c1", "content": "3"},
-    ]
-    shown = text_of([asking, chat(answered, "Three coins.", "s#0", tools=[{"type": "function"}])])
-    assert '    calls price_of({"item": "bread"})  [c1]\n' in shown
-    assert '--- #0  m  tools=[{"type": "function"}]\n    … 2 messages as above\ntool (c1)\n    3\n' in shown
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ({"role": "assistant", "content": None, "refusal": "No."}, "→ assistant\n    refuses: No."),
-        ({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}, "calls f({})"),
-        ({"role": "assistant", "content": ""}, "→ assistant\n"),
-        ({"content": "?"}, "→ ?\n    ?"),
-    ],
-)
-def test_answers(message: dict[str, Any], expected: str) -> None:
-    """Answers other than plain text are shown as what they are."""
-    assert expected in text_of([chat("?", message)]) + "\n"
-
-
-def test_choices_and_their_ends() -> None:
-    """Several choices are numbered, and an end other than the usual is said."""
+def choices() -> Record:
+    """Return a record with two choices, one of them cut."""
     record = chat("?", "A")
     first = record.response["choices"][0]
     record.response["choices"] = [first, {**first, "index": 1, "finish_reason": "length"}]
-    shown = text_of([record])
-    assert "→ assistant, choice 1 of 2\n" in shown and "→ assistant, choice 2 of 2, ended by length\n" in shown
+    return record
 
 
-def test_parts() -> None:
-    """The parts of a message are shown, media by what the record knows of them."""
-    parts = [
-        {"type": "text", "text": "What is it?"},
-        {"type": "image_url", "image_url": {"url": "data:image/png;sha256,ab", "detail": "low"}},
-        {"type": "input_audio", "input_audio": {"format": "wav", "data": "sha256,cd"}},
-        {"type": "file", "file": {"file_id": "f"}},
-    ]
-    shown = text_of([chat([{"role": "user", "name": "Ann", "content": parts}], "A cat.")])
-    for line in (
-        "user (Ann)",
-        "    What is it?",
-        '    [image data:image/png;sha256,ab {"detail": "low"}]',
-        "    [audio wav sha256,cd]",
-        '    {"file": {"file_id": "f"}, "type": "file"}',
-    ):
-        assert f"\n{line}\n" in shown
+CALLING = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
+ASKED: list[Any] = [{"role": "user", "content": "What does bread cost?"}]
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "3"}
+PARTS = [
+    {"type": "text", "text": "What is it?"},
+    {"type": "image_url", "image_url": {"url": "data:image/png;sha256,ab", "detail": "low"}},
+    {"type": "input_audio", "input_audio": {"format": "wav", "data": "sha256,cd"}},
+    {"type": "file", "file": {"file_id": "f"}},
+]
+SHOWN = [
+    (chat(ASKED, CALLING), ['calls price_of({"item": "bread"})  [c1]']),
+    (
+        chat([*ASKED, CALLING, RESULT], "Three coins.", tools=[{"type": "function"}]),
+        ['m  tools=[{"type": "function"}]', "tool (c1)", "3"],
+    ),
+    (chat("?", {"role": "assistant", "content": None, "refusal": "No."}), ["→ assistant", "refuses: No."]),
+    (chat("?", {"content": None, "function_call": {"name": "f", "arguments": "{}"}}), ["→ ?", "calls f({})"]),
+    (chat("?", {"role": "assistant", "content": ""}), ["→ assistant"]),
+    (choices(), ["→ assistant, choice 1 of 2", "→ assistant, choice 2 of 2, ended by length"]),
+    (
+        chat([{"role": "user", "name": "Ann", "content": PARTS}], "A cat."),
+        [
+            "user (Ann)", "What is it?", '[image data:image/png;sha256,ab {"detail": "low"}]', "[audio wav sha256,cd]",
+            '{"file": {"file_id": "f"}, "type": "file"}',
+        ],
+    ),
+    (embedding("bread", [0.5, 0.25, 1, 2]), ["text", "bread", "→ embedding", "4 numbers: 0.5, 0.25, 1, …"]),
+    (function("price", {"item": "b"}, 3.5), ["price  version=2", "arguments", '{"item": "b"}', "→ result", "3.5"]),
+    (record_of("chat", None, {"model": "m", "messages": []}, {"fallback": "f" * 64}), ["→ fallback"]),
+]  # fmt: skip
 
 
-def test_what_is_no_chat() -> None:
-    """Embeddings, functions and pointers to another model's answer are shown."""
-    pointer = record_of("chat", None, {"model": "m", "messages": []}, {"fallback": "f" * 64})
-    shown = text_of([embedding("bread", [0.5, 0.25, 1, 2]), function("price", {"item": "b"}, 3.5, "s#1"), pointer])
-    assert "--- e\ntext\n    bread\n→ embedding\n    4 numbers: 0.5, 0.25, 1, …\n" in shown
-    assert '--- #1  price  version=2\narguments\n    {"item": "b"}\n→ result\n    3.5' in shown
-    assert "→ fallback\n    answered by the record ffffffffffff" in shown
+@pytest.mark.parametrize(("record", "expected"), SHOWN)
+def test_what_is_shown_of_a_record(record: Record, expected: list[str]) -> None:
+    """Tools, their calls and results, refusals, choices, media, embeddings, functions and pointers to other answers."""
+    shown = [line.strip().removeprefix("--- ") for line in text_of([record]).splitlines()]
+    assert [line for line in shown if line in expected] == expected
 
 
 def test_a_long_text_stands_once() -> None:

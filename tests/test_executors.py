@@ -104,11 +104,14 @@ def test_scopes_and_repeats_travel(pool: Executor, how: dict[str, Any]) -> None:
 
 
 def test_draws_go_on_counting(pool: Executor) -> None:
-    """What was drawn before a map, here or there, is counted there, and what it draws is counted here."""
-    with scope("trial"):
-        assert map(sample, "ab", key=str, executor=pool) == ["trial/a#0", "trial/b#0"]
-        assert map(sample, "ab", key=str) == ["trial/a#1", "trial/b#1"]
-        assert map(sample, "ab", key=str, executor=pool) == ["trial/a#2", "trial/b#2"]
+    """What was drawn before a map, here or there, is counted there, and what it draws is counted here; all replays."""
+    for first_in, then_in in ((pool, None), (None, pool)):
+        with scope("trial"):
+            for number, executor in enumerate((first_in, then_in, first_in)):
+                assert map(sample, "ab", key=str, repeats=2, executor=executor) == [
+                    [f"trial/{item}#{number}", f"trial/{item}/~1#{number}"] for item in "ab"
+                ]
+    assert calls() == 2 * 2 * 3
 
 
 def test_a_failed_draw_is_given_back(pool: Executor) -> None:
@@ -326,16 +329,6 @@ def test_forked_workers_leave_no_file_behind(tmp_path: Path) -> None:
     """What tells workers of their parents' scopes is gone with the processes."""
     assert ran(SCOPES_IN_A_POOL, TMPDIR=str(tmp_path)) == "4"
     assert not list(tmp_path.iterdir())
-
-
-def test_repeats_in_other_processes_draw_on(pool: Executor) -> None:
-    """The second map over the same items in one scope draws anew, wherever it runs; threads replay it."""
-    found = []
-    for executor in (pool, None):
-        with llmcall.scope("trial"):
-            found.append([map(sample, "abcd", key=str, repeats=2, executor=executor) for _ in range(3)])
-    assert found[0] == found[1] and found[0][2][0] == ["trial/a#2", "trial/a/~1#2"]
-    assert calls() == 4 * 2 * 3
 
 
 @pytest.mark.slow

@@ -321,7 +321,7 @@ def test_a_stream_that_is_collected_while_another_call_reserves(
 ) -> None:
     """The garbage collector may end a stream at any moment: what it had reserved is settled, of each budget."""
     llmcall.configure(cache_path=place)
-    monkeypatch.setattr("llmcall.engine.budgets.BUSY_SECONDS", 1.0)
+    monkeypatch.setattr("llmcall.cache.storage.BUSY_SECONDS", 1.0)
     asking = client()
     streams = [asking.stream_message("Hello")]
     dumps = json.dumps
@@ -510,8 +510,8 @@ def test_a_paid_answer_is_not_lost_where_nothing_can_be_kept(place: str, caplog:
             if "://" in place:
                 mortal.stop()
                 return "yes"
-            with sqlite3.connect(Path(place) / "budgets.db") as database:
-                database.execute("DROP TABLE Budgets")
+            with sqlite3.connect(Path(place) / "cache.db") as database:
+                database.execute("ALTER TABLE Budgets RENAME COLUMN state TO unknown")
             database.close()
             return "yes"
 
@@ -524,7 +524,7 @@ def test_a_paid_answer_is_not_lost_where_nothing_can_be_kept(place: str, caplog:
 @pytest.mark.parametrize(
     ("where", "error", "says"),
     [
-        ("file", CacheError, r"the budget 'survey' cannot be kept: .*budgets\.db"),
+        ("file", CacheError, r"the budget 'survey' cannot be kept: the cache path .*file is a file"),
         ("unix://:sesame@/nobody", CacheError, r"'survey' cannot be kept: .*unix://\*\*\*@/nobody cannot be reached"),
         ("s3://:secret@host", ConfigError, r"s3://\*\*\*@host is neither a directory nor the address"),
     ],

@@ -12,7 +12,7 @@ import struct
 import time
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .storage import Change, NewRow, Row
+
+    T = TypeVar("T")
 
 __all__ = ["RedisServer", "RedisStorage", "Storage"]
 
@@ -259,6 +261,23 @@ class RedisStorage:
                     f"{self.place}: others stored records meanwhile, so nothing was changed; do it while nobody does"
                 ) from None
             return len(changed)
+
+    def keep(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Put a new text in place of that of a budget; as :meth:`SqliteStorage.keep`, but that it may change again."""
+        key = f"llmcall:budget:{name}"
+
+        def once(pipe: Any) -> T:
+            """Read, and write where nobody has written since (WATCH)."""
+            found = pipe.get(key)
+            text, result = change(found.decode() if found is not None else None)
+            pipe.multi()
+            if text is not None:
+                pipe.set(key, text)
+            return result
+
+        with self._server.client() as redis:
+            result: T = redis.transaction(once, key, value_from_callable=True)
+        return result
 
     def page(self, after: int, size: int) -> list[Row]:
         """Return the next rows after a place in the order, at most ``size``."""

@@ -23,7 +23,7 @@ from functools import partial
 from io import BytesIO
 from itertools import product
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from zlib import crc32
 
 from ..errors import CacheCorruptError, CacheError
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     NewRow = tuple[str, bytes, bool, float | None]
     # Of a row that changes: its key, its key from now on, and its bytes from now on.
     Change = tuple[str, str, bytes]
+
+    T = TypeVar("T")
 
 __all__ = [
     "DATABASE", "REMEDY", "UNREADABLE", "Change", "NewRow", "Row", "SqliteStorage", "each_row", "make_directory",
@@ -172,13 +174,16 @@ SET = ADD.replace("OR IGNORE ", "") + (
 )
 DELETE = "DELETE FROM Cache WHERE key = ?"
 CLEAR = "DELETE FROM Cache"
+BUDGETS = "CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)"
+BUDGET = "SELECT state FROM Budgets WHERE name = ?"
+SET_BUDGET = "INSERT OR REPLACE INTO Budgets VALUES (?, ?)"
 MOVE = "UPDATE Cache SET key = ?, value = ? WHERE key = ? AND raw = 1"
 
 _storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
 # Of all storages of the process: SQLite's handles do not survive a fork (sqlite.org, "How To Corrupt", 2.6), so none is
 # open or in use while the process is forked.
 _reading = threading.RLock()  # the garbage collector may end a stream, which asks for a price, during a look-up
-_writing = threading.Lock()  # spares the threads of one process SQLite's busy sleeps
+_writing = threading.RLock()  # spares the threads of one process SQLite's busy sleeps; a stream may end here as well
 
 
 class Pages(Protocol):
@@ -332,6 +337,24 @@ class SqliteStorage:
         with self._transaction() as writer:
             return sum(writer.execute(MOVE, (new, value, key)).rowcount for key, new, value in changes())
 
+    def keep(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Put a new text in place of that of a budget, while nobody else does so; reading one makes no database.
+
+        :param change: takes the text, or ``None``, and returns the new one, or ``None`` where it stays, and a result.
+        :returns: the result.
+        """
+        if not self.exists():
+            text, result = change(None)
+            if text is None:
+                return result
+        with self._transaction() as writer:
+            writer.execute(BUDGETS)
+            row = writer.execute(BUDGET, (name,)).fetchone()
+            text, result = change(row[0] if row else None)
+            if text is not None:
+                writer.execute(SET_BUDGET, (name, text))
+        return result
+
     def close(self) -> None:
         """Close the handles; the next use opens them again."""
         with _writing, _reading:
@@ -407,6 +430,9 @@ class SqliteStorage:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Give the writing connection, while no other process writes, to what is done as a whole or not at all."""
         with self._writer() as writer:
+            if writer.in_transaction:  # of a call in whose middle the garbage collector ends a stream
+                yield writer
+                return
             writer.execute("BEGIN IMMEDIATE")
             try:
                 yield writer

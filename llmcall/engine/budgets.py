@@ -1,28 +1,27 @@
 """Budgets: no call begins that could go past what a block of code may spend, whoever makes it.
 
 Each attempt reserves what it may use at most, of all open budgets together, and settles what it used. A budget without
-a name counts in memory. One with a name counts in the cache's directory or Redis database, where processes share it.
+a name counts in memory. One with a name counts in the cache's database, on the disk or in Redis, where processes share
+it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..cache.storage import make_directory
+from ..cache.cache import shared_cache
 from ..config import resolve as config
 from ..errors import BudgetExceededError, CacheError, ConfigError
 from ..notices import logger
-from ..system import after_fork_in_child, alone, around_fork
+from ..system import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,13 +39,11 @@ __all__ = [
 PICO = 10**12  # USD are counted in whole 10^-12 USD: sums of floats would be off, and a limit passed or not reached
 NEVER = float("inf")
 POLL = 0.1  # seconds between two looks at what other processes have given back
-BUSY_SECONDS = 60.0  # that SQLite waits for other processes
 # Seconds after which a reservation counts as spent whose process may be gone: ten times the default TIMEOUT of an
 # attempt. One that takes longer is counted as it should be as soon as it ends.
 AWAY = 600.0
 CORRECTED = 24 * 3600.0  # seconds in which it may still be
 _begun = time.time()  # of this process
-_held: list[Ledger] = []  # while the process is forked
 
 
 class BudgetLimits(NamedTuple):
@@ -187,15 +184,17 @@ _thread = _Thread()
 
 
 class Ledger:
-    """Keep what is spent and reserved of a budget: here in memory, for one without a name.
+    """Keep what is spent and reserved of a budget.
 
     :param name: the budget's, for all processes that know the place; empty where it has none.
     :param place: the cache's directory, or the address of a Redis database; ``None`` means memory.
+    :raises ConfigError: where the address cannot be read, or redis-py is not installed.
     """
 
     def __init__(self, name: str = "", place: str | None = None) -> None:
         self.name, self.place = name, place
         self._title = f"the budget {name!r}" if name else ""
+        self._storage = None if place is None else shared_cache(place).storage
         self._text: str | None = None
 
     def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
@@ -268,8 +267,8 @@ class Ledger:
         _thread.postponed = postponed
         try:
             return self._keep(change)
-        except CacheError as error:
-            raise CacheError(f"{self._title} cannot be kept: {error}") from error.__cause__
+        except (CacheError, OSError) as error:
+            raise CacheError(f"{self._title} cannot be kept: {error}") from error
         finally:
             _thread.postponed = None
             for ledger, key, used in postponed:
@@ -280,131 +279,21 @@ class Ledger:
         """Put a new text in place of the one that is kept, while nobody else does so.
 
         :param change: may be called more than once.
-        :raises CacheError: where it cannot be read or written.
+        :raises CacheError, OSError: where it cannot be read or written.
         """
+        if self._storage is not None:
+            return self._storage.keep(self.name, change)
         with _lock:
             text, result = change(self._text)
             self._text = self._text if text is None else text
         return result
 
     def leave_to_parent(self) -> None:
-        """Leave, in a forked process, to the parent what is its own: here, what its calls have reserved."""
-        state = _State(self._text)
-        state.reserved = {}
-        self._text = state.text()
-
-    def hold(self) -> None:
-        """Keep the process's other threads out, with nothing open, while it is forked."""
-
-    def release(self) -> None:
-        """Let them in again, in parent and child."""
-
-    def close(self) -> None:
-        """Close what is open; the next use opens it again."""
-
-
-class DiskLedger(Ledger):
-    """Keep a budget in ``budgets.db``, a SQLite database in the cache's directory."""
-
-    def __init__(self, name: str, place: str) -> None:
-        super().__init__(name, place)
-        self._path = Path(place) / "budgets.db"
-        self._lock = threading.RLock()  # the garbage collector may end a stream at any moment
-        self._database: sqlite3.Connection | None = None
-
-    def _keep(self, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Change the text in a transaction; reading makes no database."""
-        if not self._path.exists():
-            text, result = change(None)
-            if text is None:
-                return result
-        with self._lock:
-            try:
-                database = self._opened()
-                database.execute("BEGIN IMMEDIATE")
-                try:
-                    row = database.execute("SELECT state FROM Budgets WHERE name = ?", (self.name,)).fetchone()
-                    text, result = change(row[0] if row else None)
-                    if text is not None:
-                        database.execute("INSERT OR REPLACE INTO Budgets VALUES (?, ?)", (self.name, text))
-                    database.execute("COMMIT")
-                finally:
-                    if database.in_transaction:
-                        database.execute("ROLLBACK")
-            except (sqlite3.Error, OSError) as error:
-                raise CacheError(f"it cannot be kept in {self._path} ({error})") from error
-            return result
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._database is not None:
-            if self._path.exists():
-                return self._database
-            self._database.close()  # somebody deleted the directory
-        make_directory(self._path.parent)
-        self._database = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        with alone(self._path.parent):  # the first to open it changes its mode, for which SQLite would not wait
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)")
-        self._database.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing committed
-        return self._database
-
-    def leave_to_parent(self) -> None:
-        """Do nothing: nothing was open at the fork."""
-
-    def hold(self) -> None:
-        """Wait for a transaction under way, whose lock the child would find held for ever, and close the database."""
-        self._lock.acquire()
-        self.close()
-
-    def release(self) -> None:
-        """Let the other threads in again."""
-        self._lock.release()
-
-    def close(self) -> None:
-        """Close the database."""
-        with self._lock:
-            if self._database is not None:
-                self._database.close()
-            self._database = None
-
-
-class RedisLedger(Ledger):
-    """Keep a budget in a Redis database.
-
-    :raises ConfigError: where the address cannot be read, or redis-py is not installed.
-    """
-
-    def __init__(self, name: str, place: str) -> None:
-        from ..cache.redis import RedisServer
-
-        super().__init__(name, place)
-        self._server = RedisServer(place)
-
-    def _keep(self, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Change the text, again if another process did so meanwhile."""
-        key = f"llmcall:budget:{self.name}"
-
-        def once(pipe: Any) -> T:
-            """Read, and write where nobody has written since (WATCH)."""
-            found = pipe.get(key)
-            text, result = change(found.decode() if found is not None else None)
-            pipe.multi()
-            if text is not None:
-                pipe.set(key, text)
-            return result
-
-        with self._server.client() as redis:
-            result: T = redis.transaction(once, key, value_from_callable=True)
-        return result
-
-    def leave_to_parent(self) -> None:
-        """Do nothing: redis-py makes connections of the process's own."""
-
-    def close(self) -> None:
-        """Close the connections that nobody is using."""
-        self._server.close()
+        """Leave to the parent, in a forked process, what its calls have reserved in memory."""
+        if self._storage is None:
+            state = _State(self._text)
+            state.reserved = {}
+            self._text = state.text()
 
 
 @lru_cache(maxsize=1)
@@ -456,7 +345,7 @@ class Budget:
     :param usd: US dollars.
     :param tokens: tokens of prompts and answers together.
     :param calls: calls answered by a model.
-    :param name: what it is kept under, in ``budgets.db`` in the cache's directory, or in its Redis database.
+    :param name: what it is kept under, in the cache's database.
     :param directory: another directory or database; ``None`` means ``[Cache] PATH``.
     :raises ValueError: for a limit that is negative or no number, or an empty name.
     """
@@ -478,33 +367,25 @@ class Budget:
         self.ledger = Ledger()
         if name is not None:
             place = os.fspath(config.settings().cache_path if directory is None else directory)
-            self.ledger = RedisLedger(name, place) if "://" in place else DiskLedger(name, place)
+            self.ledger = Ledger(name, place)
 
     @property
     def spent(self) -> Spent:
         """Return what is spent, by earlier runs and other processes too where it has a name; running calls apart."""
-        found = self._settled()
+        found = self.ledger.spent()
         return Spent(None if found.unknown else found.usd / PICO, found.tokens, found.calls)
 
     @property
     def left(self) -> Spent:
         """Return what is left of each limit, at least 0; ``None`` where there is no limit, or it cannot be known."""
-        found, limit = self._settled(), self.limit
+        found, limit = self.ledger.spent(), self.limit
         pairs = zip(limit, found, strict=False)
         usd, tokens, calls = (None if most is None else max(0, most - used) for most, used in pairs)
         return Spent(None if usd is None or found.unknown else usd / PICO, tokens, calls)
 
-    def _settled(self) -> Amounts:
-        found = self.ledger.spent()
-        if not self._entered:
-            self.ledger.close()
-        return found
-
     def forget(self) -> None:
         """Count from nothing again."""
         self.ledger.forget()
-        if not self._entered:
-            self.ledger.close()
         _wake_first()
 
     def __enter__(self) -> Budget:
@@ -519,7 +400,6 @@ class Budget:
             self._entered -= 1
             if not self._entered:
                 open_budgets.remove(self)
-                self.ledger.close()
         _wake_first()
 
     def __repr__(self) -> str:
@@ -694,20 +574,6 @@ def opened(budgets: tuple[dict[str, Any], ...]) -> Iterator[None]:
         for each in budgets:
             stack.enter_context(Budget(**each))
         yield
-
-
-def _hold() -> None:
-    _held.extend(each.ledger for each in list(open_budgets))
-    for ledger in _held:
-        ledger.hold()
-
-
-def _release() -> None:
-    while _held:
-        _held.pop().release()
-
-
-around_fork(_hold, _release)
 
 
 @after_fork_in_child

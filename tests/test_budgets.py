@@ -29,7 +29,7 @@ from servers import Responding, completion
 import llmcall
 from llmcall.engine import budgets
 from llmcall.engine.budgets import Amounts, Reservation
-from llmcall.errors import APIError, BudgetExceededError, CacheError, ConfigError
+from llmcall.errors import BudgetExceededError, CacheError, ConfigError
 from llmcall.testing import ScriptedClient
 
 PRICE = {"m": (1.0, 2.0)}  # USD per million tokens
@@ -219,14 +219,6 @@ def test_a_follower_of_a_call_that_is_refused_takes_over() -> None:
         assert Counter(type(each) for each in asyncio.run(main())) == {BudgetExceededError: 3}
     with llmcall.budget(calls=1):
         assert sorted(reply.cached for reply in asyncio.run(main())) == [False, True, True]
-
-
-def test_what_is_no_whole_answer_is_billed() -> None:
-    """An empty answer's tokens are spent."""
-    empty = metered(10, 90, "", prices={}, on_error="return", max_tokens=100)
-    with llmcall.budget(tokens=500) as budget:
-        assert isinstance(empty.send_message("Hello"), APIError)
-    assert budget.spent == (None, 100, 0)
 
 
 WRONG = [{"usd": -1}, {"usd": float("nan")}, {"usd": "5"}, {"calls": 1.5}, {"tokens": True}, {"name": " "}, {"name": 5}]
@@ -432,28 +424,11 @@ def test_what_a_killed_process_had_reserved_is_spent(place: str, monkeypatch: py
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_spends_from_the_same_name(place: str) -> None:
-    """A process that was forked while a named budget was open goes on with it on a connection of its own."""
-    program = """
-        llmcall.configure(cache_path=sys.argv[1], cache_mode="off")
-        client = ScriptedClient(lambda messages: "yes")
-        with llmcall.budget(calls=3, name="survey") as budget:
-            client.send_message("Hello")
-            child = os.fork()
-            if not child:
-                client.send_message("Hello")
-                os._exit(0)
-            os.waitpid(child, 0)
-            client.send_message("Hello")
-            print(budget.spent.calls, budget.left.calls)
-    """
-    assert ran(program, place) == "3 0"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_process_forked_while_others_spend_from_the_name(place: str) -> None:
-    """Threads write the budget all the time: a child that is forked meanwhile spends as well, and waits for nobody."""
+    """Threads write the budget all the time: a child that is forked meanwhile spends as well, and waits for nobody.
+
+    Each has a connection of its own, and no call is lost.
+    """
     program = """
         import threading, time, warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # of fork and threads
@@ -463,7 +438,7 @@ def test_a_process_forked_while_others_spend_from_the_name(place: str) -> None:
         def spend():
             while not over.is_set():
                 client.send_message("Hello", on_error="raise")
-        with llmcall.budget(calls=10**9, name="survey"):
+        with llmcall.budget(calls=10**9, name="survey") as budget:
             client.send_message("Hello")
             threads = [threading.Thread(target=spend) for _ in range(4)]
             for thread in threads:
@@ -481,8 +456,9 @@ def test_a_process_forked_while_others_spend_from_the_name(place: str) -> None:
             for thread in threads:
                 thread.join()
             print([os.waitpid(child, 0)[1] for child in children].count(0))
+            print(budget.spent.calls - len(client.requests))
     """
-    assert ran(program, place) == "20"
+    assert ran(program, place).split() == ["20", "20"]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")

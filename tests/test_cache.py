@@ -144,8 +144,9 @@ def test_replay_needs_no_key_and_no_address() -> None:
     assert said(client, "known") == ("one", True)
     with pytest.raises(CacheMissError):
         client.send_message("unknown")
-    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
-        llmcall.OpenAIClient().send_message("unknown")
+    for on_error in ("none", "return", "raise"):
+        with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+            llmcall.OpenAIClient().send_message("unknown", on_error=on_error)
 
 
 def test_refresh_asks_each_question_once_per_process(place: str) -> None:

@@ -40,7 +40,11 @@ def test_show(market: Path) -> None:
 
 
 def test_an_empty_file_is_no_damage(market: Path) -> None:
-    """A file without a byte holds nothing: show prints nothing, and merge writes the other's records."""
+    """A file without a byte holds nothing: show prints nothing, and merge writes the other's records.
+
+    Of a cassette without a record, the settings are shown.
+    """
+    assert run("show", written("bare.jsonl", [])).output == 'configured model: "m"\n'
     Path("empty.jsonl").touch()
     assert (run("show", "empty.jsonl").exit_code, run("show", "empty.jsonl").output) == (0, "")
     for pair in (("empty.jsonl", market), (market, "empty.jsonl")):

@@ -47,16 +47,6 @@ def data(*vectors: Any, **fields: Any) -> dict[str, Any]:
     }
 
 
-def test_one_text_and_several() -> None:
-    """A string gives a vector, a sequence of strings a vector each, an empty one nothing."""
-    client = embedder()
-    assert client.get_embedding("bread") == of("bread")
-    assert client.get_embedding(["bread"]) == [of("bread")]
-    assert client.get_embedding(("a", "b")) == [of("a"), of("b")]
-    assert client.get_embedding([]) == []
-    assert asked(client) == [["bread"], ["a", "b"]]
-
-
 @given(st.lists(FLOATS, min_size=1, max_size=6))
 def test_live_equals_replay(vector: list[float]) -> None:
     """What is returned first is rounded to float32, so that it is what every later run gets."""
@@ -76,7 +66,8 @@ def test_order_and_duplicates(texts: list[str], known: set[str]) -> None:
     client.cache.clear()
     client.get_embedding(sorted(known))
     client.requests.clear()
-    assert client.get_embedding(texts) == [of(text) for text in texts]
+    assert client.get_embedding(tuple(texts)) == [of(text) for text in texts]
+    assert [client.get_embedding(text) for text in texts] == client.get_embedding(texts)
     missing = list(dict.fromkeys(text for text in texts if text not in known))
     assert asked(client) == ([missing] if missing else [])
 

@@ -19,7 +19,7 @@ import openai
 import pytest
 from hypothesis import given, settings
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, client_for, refusal, refusing
+from servers import QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, client_for, refusal, refusing
 
 import llmcall
 from llmcall import (
@@ -188,12 +188,6 @@ def test_a_wait_until_a_date(minutes: int) -> None:
     for date in ("", "yesterday", "Mon, 32 Foo 2020 99:99:99 +9999"):
         waited = seconds_to_wait({"date": date, "retry-after": formatdate(time.time() + 3600, usegmt=True)})
         assert waited is not None and 3500 < waited <= 3600
-
-
-def test_the_wait_is_kept(httpserver: HTTPServer) -> None:
-    """The error of a rate limit tells how long the server asked to wait."""
-    error, _, _ = asked(httpserver, refusal(429, headers={"retry-after": "7"}), OK, retry_max_attempts=1)
-    assert (type(error), error.retry_after) == (RateLimitError, 7.0)
 
 
 JSON = st.recursive(

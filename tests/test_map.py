@@ -58,20 +58,6 @@ def at_once(count: int) -> Any:
     return meet
 
 
-def test_results_are_in_the_order_of_the_items() -> None:
-    """The last item may end first: its result is the last."""
-    last = threading.Event()
-
-    def wait(item: int) -> int:
-        if item == 9:
-            last.set()
-        else:
-            last.wait(30)
-        return item * item
-
-    assert map(wait, range(10)) == [item * item for item in range(10)]
-
-
 def test_imap_yields_as_they_finish() -> None:
     """What is done comes at once, with its index."""
     first = threading.Event()
@@ -156,14 +142,6 @@ def test_without_scope_beside_one() -> None:
             assert map(sample, ["a"]) == [None]
         done.set()
         held.result()
-
-
-def test_a_map_begins_where_the_scope_stands() -> None:
-    """Two maps of the same items in one scope are two draws of each; in a new scope they are the first again."""
-    with scope("trial"):
-        assert map(sample, "ab", key=str) == ["trial/a#0", "trial/b#0"]
-        assert map(sample, "ab", key=str) == ["trial/a#1", "trial/b#1"]
-    assert map(sample, "ab", key=str, scope="trial") == ["trial/a#0", "trial/b#0"]
 
 
 @settings(max_examples=15)
@@ -458,14 +436,6 @@ def test_what_has_not_begun_is_cancelled() -> None:
         map(work, (taken.append(item) or item for item in range(1000)), workers=1)  # type: ignore[func-returns-value]
     assert len(begun) <= 2
     assert len(taken) <= 2 * 1 + 1
-
-
-def test_none_and_return() -> None:
-    """One failed item loses no other: None or the exception stands in its place."""
-    assert map(divide, [1, 0, 2], on_error="none") == [6.0, None, 3.0]
-    first, error, last = map(divide, [1, 0, 2], on_error="return")
-    assert (first, last) == (6.0, 3.0)
-    assert isinstance(error, ZeroDivisionError)
 
 
 @pytest.mark.parametrize("kind", [ConfigError, CacheMissError, ScopeError, BudgetExceededError, SystemExit])

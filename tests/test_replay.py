@@ -173,24 +173,6 @@ def test_the_cells_of_a_notebook() -> None:
     assert in_a_notebook(nobody, [0, 2, 3, 1])[:1] == live[:1]
 
 
-def test_a_run_that_is_interrupted_goes_on() -> None:
-    """A run that breaks off in the middle replays up to there, and asks the rest."""
-    client = numbered(cache_mode="auto")
-
-    def simulate(stop: int | None) -> list[Any]:
-        told = []
-        with scope("trial"):
-            for number in range(6):
-                if number == stop:
-                    raise KeyboardInterrupt
-                told.append(said(client))
-        return told
-
-    with pytest.raises(KeyboardInterrupt):
-        simulate(4)
-    assert simulate(None) == [f"answer {number}" for number in range(1, 7)]
-
-
 MODULE = """
 from llmcall import recorded, scope
 from llmcall.testing import ScriptedClient

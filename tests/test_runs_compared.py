@@ -292,15 +292,6 @@ def test_nothing_to_show(tmp_path: Path) -> None:
         assert done.exit_code == 1 and "nothing is recorded in" in done.output and not Path("p.html").exists()
 
 
-def test_an_empty_cassette() -> None:
-    """A cassette without a record can be read: its settings are shown."""
-    path = play("a.jsonl")
-    header = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)[0]
-    Path("empty.jsonl").write_text(header, encoding="utf-8")
-    done = run("show", "empty.jsonl")
-    assert done.exit_code == 0 and "cannot be read" not in done.output
-
-
 def test_show_by_round() -> None:
     """show prints each actor's calls together, or the n-th call of each beside the others'."""
     path = play("a.jsonl")

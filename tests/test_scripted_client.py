@@ -105,22 +105,17 @@ def test_embeddings() -> None:
 
 def test_streams_come_in_words() -> None:
     """A streamed answer comes in pieces that make up the text; tool calls are in the reply."""
-    client = ScriptedClient(["Three coins,  please.", CALLED])
+    parts = {"role": "assistant", "content": [{"type": "text", "text": word} for word in ("once upon ", "a time")]}
+    client = ScriptedClient(["Three coins,  please.", CALLED, parts, parts])
     with client.stream_message("a") as stream:
         assert list(stream) == ["Three", " coins,", " ", " please."]
     assert stream.reply == {"role": "assistant", "content": "Three coins,  please."}
     with client.stream_message("b") as stream:
         assert list(stream) == []
     assert stream.reply == CALLED
-
-
-def test_an_answer_in_parts_streams() -> None:
-    """A content that is a list of parts makes the same reply, streamed or whole."""
-    parts = [{"type": "text", "text": "once upon "}, {"type": "text", "text": "a time"}]
-    client = ScriptedClient(lambda messages: {"role": "assistant", "content": parts})
-    stream = client.stream_message("Tell me")
-    assert "".join(stream) == "once upon a time"
-    assert stream.reply == client.send_message("Tell me")
+    with client.stream_message("c") as stream:
+        assert "".join(stream) == "once upon a time"
+    assert stream.reply == client.send_message("c")
 
 
 def test_from_many_threads_each_answer_is_given_once() -> None:

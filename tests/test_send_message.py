@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import threading
 import time
@@ -19,10 +18,8 @@ import llmcall
 from llmcall import (
     APIError,
     CacheMissError,
-    ConfigError,
     ContextLengthError,
     InvalidRequestError,
-    OpenAIClient,
     RateLimitError,
     RequestTimeoutError,
     ServiceError,
@@ -55,20 +52,6 @@ def test_the_first_example(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPat
     assert server.requests[0].body == {"model": "gpt-4o-mini", "messages": QUESTION, "max_tokens": 50}
 
 
-def test_the_messages_are_not_changed(httpserver: HTTPServer) -> None:
-    """What is given stays as it was, indentation included, and the reply can be appended to it."""
-    server = ScriptedServer(httpserver, OK)
-    messages = [{"role": "system", "content": "\n    Be short.\n"}, *copy.deepcopy(QUESTION)]
-    before = copy.deepcopy(messages)
-    with client_for(server.base_url) as client:
-        reply = client.send_message(messages, dedent_messages=True, on_error="raise")
-        assert messages == before
-        messages.append(reply)
-        client.send_message(messages, on_error="raise")
-    assert server.requests[0].body["messages"][0]["content"] == "\nBe short.\n"
-    assert server.requests[1].body["messages"] == [*before, {"role": "assistant", "content": "Two coins."}]
-
-
 def test_the_request_is_the_caller_s_own() -> None:
     """What is done to a request that was built changes no later call."""
     client, headers = ScriptedClient(["yes"]), {"X-Run": "7"}
@@ -90,33 +73,6 @@ def test_a_failure_is_logged_and_none(httpserver: HTTPServer, caplog: pytest.Log
         assert "400: no such thing" in line
         assert client.send_message(QUESTION) == {"role": "assistant", "content": "Two coins."}
     assert (client.usage.errors, client.usage.calls) == (1, 1)
-
-
-@pytest.mark.parametrize("on_error", ["none", "return", "raise"])
-def test_what_is_always_raised(httpserver: HTTPServer, on_error: str) -> None:
-    """A missing key, a miss in replay and a wrong argument are raised whatever is said of failures."""
-    server = ScriptedServer(httpserver, OK)
-    with (
-        OpenAIClient(base_url="https://api.example.org/v1") as client,
-        pytest.raises(ConfigError, match="OPENAI_API_KEY"),
-    ):
-        client.send_message(QUESTION, on_error=on_error)
-    with client_for(server.base_url, cache_mode="replay") as client, pytest.raises(CacheMissError):
-        client.send_message(QUESTION, on_error=on_error)
-    with client_for(server.base_url) as client, pytest.raises(TypeError):
-        client.send_message(QUESTION, temprature=1, on_error=on_error)
-    assert server.requests == []
-
-
-def test_arguments_of_the_call_go_before_the_settings(httpserver: HTTPServer) -> None:
-    """Attempts and waits of a call go before those of the client."""
-    server = ScriptedServer(httpserver, refusal(500))
-    with client_for(server.base_url, retry_waiting_time=3600, retry_max_attempts=1) as client:
-        error = client.send_message(
-            QUESTION, max_attempts=4, waiting_time=0, exponential_backoff_factor=1, on_error="return"
-        )
-    assert type(error) is ServiceError
-    assert error.attempts == len(server.requests) == 4
 
 
 def test_an_unsupported_parameter(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:

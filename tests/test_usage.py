@@ -70,12 +70,12 @@ def test_calls_and_hits() -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_what_is_no_answer_is_billed(streamed: bool) -> None:
-    """The tokens of an empty answer count, although the call failed."""
+    """The tokens of an empty answer count, in a budget too, although the call failed."""
     client = Metered(1000, 500, cache_mode="off", on_error="raise")
-    with pytest.raises(EmptyAnswerError):
+    with llmcall.budget(tokens=100_000) as budget, pytest.raises(EmptyAnswerError):
         list(client.stream_message("Say nothing")) if streamed else client.send_message("Say nothing")
     billed = {"errors": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
-    assert numbers(client.usage) == billed
+    assert numbers(client.usage) == billed and budget.spent[1:] == (1500, 0)
 
 
 @pytest.mark.parametrize("reported", [None, {}, {"prompt_tokens": None}])

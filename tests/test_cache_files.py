@@ -600,31 +600,13 @@ def test_another_file(data: bytes) -> None:
     assert [ResponseCache("cache").load(path) for path in ("empty", saved({}))] == [0, 0]
 
 
-CONFIG = """
-[OpenAI]
-# Default options: openai, azure
-API_TYPE=openai
-MODEL=gpt-5-mini
-REASONING_MODEL=o3-mini
-AZURE_EMBEDDING_MODEL_API_VERSION=2023-05-15
-MAX_COMPLETION_TOKENS=128000
-TIMEOUT=480
-MAX_CONCURRENT_MODEL_CALLS=4
-REASONING_EFFORT=high
-CACHE_API_CALLS=True
-CACHE_FILE_NAME=openai_api_cache.pickle
-MAX_CONTENT_DISPLAY_LENGTH=4000
-[Simulation]
-PARALLEL_AGENT_ACTIONS=True
-"""
-
-
 def test_a_script_of_its_form(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its config.ini, templates, calls and cache, a script runs when only its import was changed."""
     pytest.importorskip("pystache")
     server = ScriptedServer(httpserver, OK)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-verysecret")
-    Path("config.ini").write_text(CONFIG.replace("API_TYPE=openai", f"API_TYPE=openai\nBASE_URL={server.base_url}"))
+    config = (Path(__file__).parent / "tinytroupe.ini").read_text(encoding="utf-8")
+    Path("config.ini").write_text(config.replace("[OpenAI]", f"[OpenAI]\nBASE_URL={server.base_url}"))
     Path("templates").mkdir()
     Path("templates/teller.system.mustache").write_text("# {{title}}\n\n{{#goods}}\n  - {{{.}}}\n{{/goods}}\n")
     Path("templates/teller.user.mustache").write_text("{{^goods}}Nothing.{{/goods}}What do they cost?")

@@ -316,32 +316,15 @@ def test_the_shown_file_has_every_setting(monkeypatch: pytest.MonkeyPatch, caplo
     assert caplog.text == ""
 
 
-TINYTROUPE = """\
-[OpenAI]
-# Default options: openai, azure
-API_TYPE=openai
-MODEL=gpt-5-mini
-REASONING_MODEL=o3-mini
-MAX_COMPLETION_TOKENS= 128000
-FREQ_PENALTY=0.1
-MAX_ATTEMPTS=5
-WAITING_TIME=0
-MAX_CONCURRENT_MODEL_CALLS=4
-CACHE_API_CALLS=False
-CACHE_FILE_NAME=openai_api_cache.pickle
-[ActionGenerator]
-MAX_ATTEMPTS=2
-"""
-
-
 def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
     """Its keys are read as ours, each said once; those that mean nothing here are said too; nothing is warned of."""
     caplog.set_level(logging.INFO, "llmcall")
-    found = read(TINYTROUPE)
+    theirs = (Path(__file__).parent / "tinytroupe.ini").read_text(encoding="utf-8")
+    found = read(theirs.replace("[OpenAI]", "[OpenAI]\nFREQ_PENALTY=0.1"))
     assert (found.model, found.max_tokens, found.retry_max_attempts, found.retry_waiting_time) == (
         "gpt-5-mini", 128000, 5, 0,
     )  # fmt: skip
-    assert (found.limits_max_concurrent_calls, found.cache_mode, found.frequency_penalty) == (4, "off", 0.1)
+    assert (found.limits_max_concurrent_calls, found.cache_mode, found.frequency_penalty) == (4, "auto", 0.1)
     assert found.cache_path == str(Path.cwd() / "openai_api_cache.cache")
     assert found.origin("cache_mode") == f"config.ini ({Path.cwd() / 'config.ini'}), [OpenAI] CACHE_API_CALLS"
     assert {record.levelname for record in caplog.records} == {"INFO"}

@@ -6,7 +6,8 @@ import atexit
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,39 @@ def fill_disk(disk: Path) -> None:
     os.close(handle)
 
 
-@pytest.mark.parametrize("what", ["export", "cassette", "rekey", "delete", "clear", "salvage", "load"])
+def record_more(cache: ResponseCache, disk: Path) -> None:
+    """Add an answer to the cassette."""
+    with llmcall.cassette(disk / "tape.jsonl", mode="new"):
+        client_at(str(disk.parent / "third"), "w").send_message("a new question")
+
+
+def rekey(cache: ResponseCache, disk: Path) -> None:
+    """Give all records other keys."""
+    with llmcall.configured(cache_namespace="another"):
+        cache.rekey()
+
+
+def all_or_nothing(cache: ResponseCache, delete: Callable[[], int]) -> None:
+    """Delete all; that may or may not need room, but leaves all or nothing."""
+    try:
+        assert (delete(), len(cache)) == (10, 0)
+    except OSError:
+        assert len(cache) == 10
+    assert cache.verify() == []
+
+
+CHANGES: dict[str, Callable[[ResponseCache, Path], Any]] = {
+    "export": lambda cache, disk: cache.export(disk / "tape.jsonl", where=lambda record: True),
+    "cassette": record_more,
+    "rekey": rekey,
+    "delete": lambda cache, disk: all_or_nothing(cache, lambda: cache.delete(where=lambda record: True)),
+    "clear": lambda cache, disk: all_or_nothing(cache, cache.clear),
+    "salvage": lambda cache, disk: cache.salvage(disk / "salvaged"),
+    "load": lambda cache, disk: cache.load(disk.parent / "other"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
 def test_a_change_on_a_full_disk(what: str, tmp_path: Path) -> None:
     """What needs room fails by the system's error and changes nothing; the old files stay as they were."""
     fill(tmp_path / "other", 40)
@@ -170,51 +203,17 @@ def test_a_change_on_a_full_disk(what: str, tmp_path: Path) -> None:
         with ResponseCache(disk / "cache") as cache:
             cache.export(tape)
             cache.export(disk / "exported.jsonl")
-        before, keys, files = stored(disk / "cache"), keys_of(disk / "cache"), names(disk)
+        before, keys, files = stored(disk / "cache"), keys_of(disk / "cache"), {*disk.iterdir()}
         old = tape.read_bytes()
         fill_disk(disk)
-        with ResponseCache(disk / "cache") as cache:
-            if what in ("delete", "clear"):
-                undone_or_done(cache, what)
-            else:
-                with pytest.raises((OSError, CacheError)):
-                    change(cache, what, disk, tmp_path)
+        deletes = what in ("delete", "clear")
+        fails = nullcontext() if deletes else pytest.raises((OSError, CacheError))
+        with ResponseCache(disk / "cache") as cache, fails:
+            CHANGES[what](cache, disk)
         (disk / "filler").unlink()
         assert tape.read_bytes() == old
-        assert names(disk) - {"salvaged"} == files
-        if what not in ("delete", "clear"):
-            assert (stored(disk / "cache"), keys_of(disk / "cache")) == (before, keys)
-
-
-def names(disk: Path) -> set[str]:
-    """Return the names of what lies on a disk."""
-    return {path.name for path in disk.iterdir()}
-
-
-def change(cache: ResponseCache, what: str, disk: Path, folder: Path) -> None:
-    """Do what needs room."""
-    if what == "export":
-        cache.export(disk / "tape.jsonl", where=lambda record: True)
-    elif what == "cassette":
-        with llmcall.cassette(disk / "tape.jsonl", mode="new"):
-            client_at(str(folder / "third"), "w").send_message("a new question")
-    elif what == "rekey":
-        with llmcall.configured(cache_namespace="another"):
-            cache.rekey()
-    elif what == "load":
-        cache.load(folder / "other")
-    else:
-        cache.salvage(disk / "salvaged")
-
-
-def undone_or_done(cache: ResponseCache, what: str) -> None:
-    """Delete all; that may or may not need room, but leaves all or nothing."""
-    try:
-        count = cache.clear() if what == "clear" else cache.delete(where=lambda record: True)
-        assert (count, len(cache)) == (10, 0)
-    except OSError:
-        assert len(cache) == 10
-    assert cache.verify() == []
+        assert {*disk.iterdir()} - {disk / "salvaged"} == files
+        assert deletes or (stored(disk / "cache"), keys_of(disk / "cache")) == (before, keys)
 
 
 @pytest.mark.parametrize("name", ["with a space", "кэш-缓存-🧀", "per%cent#and?mark", "-dash", "quote'\"s"])

@@ -1,6 +1,7 @@
 """Programs on libraries that nobody here wrote, recorded from a real model and replayed without it: ``make programs``.
 
 Each runs in an environment of its own, made when it is first needed, and kept in the folder ``LLMCALL_TEST_PROGRAMS``.
+TinyTroupe is installed from the folder ``TINYTROUPE``, where that is given, else from GitHub.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def test_a_program_of_others(program: str, model_server: Any, tmp_path: Path) ->
     check_replays(program, python_with(*PROGRAMS[program]), model_server.base_url, tmp_path)
 
 
-TINYTROUPE = "tinytroupe @ https://github.com/microsoft/TinyTroupe/archive/refs/tags/v0.6.0.zip"
+ON_GITHUB = "tinytroupe @ https://github.com/microsoft/TinyTroupe/archive/refs/tags/v0.6.0.zip"
+TINYTROUPE = os.environ.get("TINYTROUPE") or ON_GITHUB
 UNREACHABLE = "TinyTroupe is released on GitHub alone (tinytroupe on the index is an empty placeholder), and "
 # Of its dependencies, its world of agents needs these.
 NEEDED = [

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import openai
 import pydantic
 import pytest
 from commands import done
@@ -568,17 +569,40 @@ def test_unreadable_entries(name: str, caplog: pytest.LogCaptureFixture) -> None
     assert words in message and len(message) < 700
 
 
-def test_an_entry_whose_response_format_is_a_class(caplog: pytest.LogCaptureFixture) -> None:
-    """The file has the class's name alone; ``classes`` gives it, and the call with that class finds its answer."""
+def of_a_class() -> str:
+    """Write a cache whose only entry had a class as ``response_format``, and return its path."""
     message = {"role": "assistant", "content": '{"a": 1}', "parsed": Colour.RED}  # what parse() adds is left out
     entry = completion(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])
-    path = saved({key("gpt-4o", {**LATEST, "model": "gpt-4o", "response_format": Reading}): entry})
+    return saved({key("gpt-4o", {**LATEST, "model": "gpt-4o", "response_format": Reading}): entry})
+
+
+def test_an_entry_whose_response_format_is_a_class(caplog: pytest.LogCaptureFixture) -> None:
+    """The file has the class's name alone; ``classes`` gives it, and the call with that class finds its answer."""
+    path = of_a_class()
     client = ScriptedClient(cache_mode="replay")
     assert client.cache.load(path) == 0
     assert "load(…, classes=[Reading])" in caplog.text
-    assert client.cache.load(path, classes=[Colour, Reading]) == 1
+    client.cache.load(path, classes=[Colour, Reading])
     reply = client.send_message(MESSAGES, model="gpt-4o", max_tokens=128000, response_format=Reading)
     assert reply is not None and reply.cached and reply.parsed == Reading(a=1) and "parsed" not in reply
+
+
+def test_tinytroupe_itself_finds_the_answers_of_its_cache() -> None:
+    """What it asks by the SDK's ``parse()``, unchanged, is found by what the SDK sends for the class."""
+    llmcall.client().cache.load(of_a_class(), classes=[Reading])
+    arguments: dict[str, Any] = {"model": "gpt-4o", "messages": MESSAGES, "max_completion_tokens": 128000}
+    with openai.OpenAI(api_key="none", http_client=llmcall.http_client(cache_mode="replay")) as client:
+        parsed = client.chat.completions.parse(response_format=Reading, n=1, **arguments).choices[0].message.parsed
+    assert parsed == Reading(a=1)
+
+
+def test_a_class_that_a_command_names() -> None:
+    """The command imports a class as from the working directory; what is none, or is not there, is an error."""
+    path = of_a_class()
+    Path("readings.py").write_text("import pydantic\nclass Reading(pydantic.BaseModel):\n    a: int\nROUNDS = 3\n")
+    assert run("load", path, "--class", "readings.Reading").startswith("2 records loaded into ")
+    assert "No module named 'nowhere'" in done("cache", "load", path, "--class", "nowhere.Reading", code=2)
+    assert "readings.ROUNDS is no class" in done("cache", "load", path, "--class", "readings.ROUNDS", code=2)
 
 
 def test_two_answers_to_one_request(caplog: pytest.LogCaptureFixture) -> None:

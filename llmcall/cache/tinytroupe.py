@@ -9,8 +9,12 @@ nothing is imported or run.
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
+import json
 import pickle
 import re
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
@@ -73,7 +77,8 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
 
     Nothing in the file is run. ``REASONING_EFFORT``, which TinyTroupe did not write down, is taken from the settings,
     as are aliases, namespace and normalizers: a script that repeats a call with these settings finds its answer. An
-    entry with ``top_p=0`` becomes a second record, for calls without ``top_p``.
+    entry with ``top_p=0`` becomes a second record, for calls without ``top_p``; one whose ``response_format`` is a
+    class becomes a second one for TinyTroupe itself, which asks by the SDK.
 
     :param classes: those that were a ``response_format``, found by the module and name in a key, else by the name.
     :raises CacheCorruptError: where the file is no such cache.
@@ -86,13 +91,13 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
         try:
             response = plain(_plain(value), "its answer", exact=True)
             check_chat(response)
-            request = _request(key, settings, classes)
+            request, *others = _requests(key, settings, classes)
             record = _record(request, response)
             if records.setdefault(record.cache_key, record).response != response:
                 raise ValueError("it is another answer to a request that stands in the file before")
-            if request.get("top_p") == 0:  # TinyTroupe sent it up to 0.4 where its user had said nothing
-                unsaid = _record({name: value for name, value in request.items() if name != "top_p"}, response)
-                records.setdefault(unsaid.cache_key, unsaid)
+            for other in others:
+                also = _record(other, response)
+                records.setdefault(also.cache_key, also)
         except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
             reason = str(error)
             unreadable.append(f"entry {number}: {reason if len(reason) <= REASON else reason[:REASON] + '…'}")
@@ -138,8 +143,19 @@ def _fields(state: Any) -> dict[Any, Any]:
     return {**fields, **extra} if isinstance(extra, dict) else fields
 
 
-def _request(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> dict[str, Any]:
+def _requests(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> list[dict[str, Any]]:
+    """Return the requests that an entry answers: that of its parameters, and others that mean the same."""
     model, params = _asked(key, classes)
+    request = _request(model, params, settings)
+    found = [request]
+    if request.get("top_p") == 0:  # TinyTroupe sent it up to 0.4 where its user had said nothing
+        found.append({name: value for name, value in request.items() if name != "top_p"})
+    if isinstance(given := params.get("response_format"), type) and hasattr(given, "model_json_schema"):
+        found.append(_request(model, {**params, "response_format": _sent_by_sdk(given)}, settings))
+    return found
+
+
+def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str, Any]:
     options = params.get("options")
     found = {**params, **(options if isinstance(options, dict) else {})}
     given = {name: value for name, value in found.items() if name not in UNASKED and value not in (None, [])}
@@ -154,6 +170,26 @@ def _request(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> di
         **asked_parameters(given_parameters(given)),
         **({"namespace": namespace} if namespace else {}),
     }
+
+
+@functools.lru_cache
+def _sent_by_sdk(model: type[Any]) -> Any:
+    """Return what the SDK's ``parse()`` sends as ``response_format`` for a class: its own schema of it, not ours."""
+    import openai
+
+    seen: list[bytes] = []
+
+    def see(request: Any) -> Any:
+        """Keep what is sent, and send it nowhere."""
+        seen.append(request.read())
+        raise ConnectionError
+
+    nowhere: Any = SimpleNamespace(handle_request=see, close=lambda: None)
+    http_client = openai.DefaultHttpxClient(transport=nowhere)
+    sdk = openai.OpenAI(api_key="none", base_url="http://localhost", max_retries=0, http_client=http_client)
+    with sdk, contextlib.suppress(openai.APIConnectionError, ConnectionError):
+        sdk.chat.completions.parse(model="", messages=[], response_format=model)
+    return json.loads(seen[0])["response_format"]
 
 
 def _asked(key: Any, classes: tuple[type[Any], ...]) -> tuple[str, dict[str, Any]]:

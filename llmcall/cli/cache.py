@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import pkgutil
 import re
+import sys
 import time
 from collections import Counter
 from fnmatch import fnmatchcase
@@ -312,13 +314,36 @@ def export(found: ResponseCache, file: str, where: Where | None) -> None:
     show_default=True,
     help="Where both answer a request differently: keep the cache's answer, replace it, or load nothing.",
 )
+@click.option(
+    "--class",
+    "names",
+    metavar="MODULE.CLASS",
+    multiple=True,
+    help="A class that was a response_format where TinyTroupe's cache was written; its module is imported.",
+)
 @click.pass_obj
-def load(found: ResponseCache, source: str, on_conflict: str) -> None:
+def load(found: ResponseCache, source: str, on_conflict: str, names: tuple[str, ...]) -> None:
     """Add the records of a file or another cache.
 
     SOURCE is an exported file, a cassette, another cache's directory or server, or TinyTroupe's pickle cache.
     """
-    click.echo(f"{counted(found.load(source, on_conflict=on_conflict), 'record')} loaded into {found.path}")
+    classes = [_class_named(name) for name in names]
+    count = found.load(source, on_conflict=on_conflict, classes=classes)
+    click.echo(f"{counted(count, 'record')} loaded into {found.path}")
+
+
+def _class_named(name: str) -> type[Any]:
+    """Return a class, imported as from the working directory."""
+    sys.path.insert(0, "")
+    try:
+        found = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise click.BadParameter(f"{name} cannot be imported: {error}", param_hint="--class") from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(found, type):
+        raise click.BadParameter(f"{name} is no class", param_hint="--class")
+    return found
 
 
 @cache.command()

@@ -6,6 +6,8 @@ import functools
 import hashlib
 import itertools
 import os
+import re
+import shlex
 import sys
 import threading
 from collections.abc import Callable
@@ -13,9 +15,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
+from ..cache.cache import CacheSource, ResponseCache
 from ..cache.storage import pack, unpack
 from ..config import resolve as config
-from ..errors import CacheError, ConfigError, short_traceback
+from ..errors import CacheCorruptError, CacheError, CacheMissError, ConfigError, short_traceback
 from ..notices import LEFT, Failures, warn_once
 from ..system import after_fork_in_child, at_exit
 from ..text import brief, bubble, counted, frame, html_table
@@ -25,12 +28,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ..config.settings import Settings
+    from ..explain.nearest import Source
     from ..types import Record
     from .format import Lines, Writer
 
 __all__ = [
     "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "cassette", "close_named", "current_cassette",
-    "function_scope", "guards", "header_namespaces", "innermost", "open_cassettes", "pop", "position",
+    "function_scope", "guards", "header_namespaces", "innermost", "missed", "open_cassettes", "pop", "position",
     "push", "set_named", "set_position",
 ]  # fmt: skip
 
@@ -399,6 +403,20 @@ class Cassette:
             return self.all_records()
         return read(self.path).records() if self.path.exists() else []
 
+    def remedy(self) -> str:
+        """Say how to record what it lacks: a command in one line, and what that does in the next."""
+        mode = "once" if self.stored is None else "new"
+        if not self.write_at_end:
+            running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
+            way = f"pytest --llm-record={mode} {shlex.quote(running) if running else ''}".rstrip()
+        elif self.command:
+            way = f"{self.command} --cassette {shlex.quote(str(self.path))} --mode {mode} …"
+        elif self is _named:
+            way = f"LLMCALL_CASSETTE_MODE={mode}"
+        else:
+            way = f"llmcall.cassette({str(self.path)!r}, mode={mode!r})"
+        return f"{way}\nadds what is missing (the mode is {self.mode!r}), and asks nothing that is recorded"
+
     # The decorator
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -596,6 +614,93 @@ def close_named(error: BaseException | None = None) -> None:
         if named is not None:
             set_named(None)
             named.stop(error)
+
+
+# What neither the cassette nor the cache answers
+
+TEXT = re.compile(rb'"\$text": "([0-9a-f]{32})"')
+
+
+def missed(
+    request: Request, *, settings: Settings, cache: ResponseCache, cassette: Cassette | None, past_cache: bool = False
+) -> CacheMissError:
+    """Return the error of a request that is not recorded and may not be asked; it is explained when it is read.
+
+    :param settings: those that the request was made with.
+    :param cache: the disk cache.
+    :param cassette: the cassette that is open, or ``None``.
+    :param past_cache: whether the call goes past the disk cache.
+    """
+    from ..explain import report
+
+    source: Source | None = None if past_cache else CacheSource(cache.storage)
+    if cassette is not None:
+        source = CassetteSource(cassette)
+    if cassette is not None and not cassette.asks:
+        remedy = cassette.remedy()
+    else:
+        remedy = report.cache_remedy(settings, past_cache=past_cache)
+
+    def aside() -> str:
+        """Say that the disk cache has the answer, where it was not asked."""
+        try:
+            has_it = not isinstance(source, CacheSource) and cache.get(request, mode="replay") is not None
+        except CacheError:
+            return ""
+        return f"the cache {cache.path} has the answer, but was not asked" if has_it else ""
+
+    return report.missed(request, source, settings, remedy, aside)
+
+
+class CassetteSource:
+    """Be the records of a cassette's file, among which the nearest is sought."""
+
+    def __init__(self, cassette: Cassette) -> None:
+        self._lines = cassette.stored
+        self._path = cassette.path
+        self._texts: dict[bytes, int] = {}  # by their digests, which probes they hold
+
+    def name(self) -> str:
+        """Return what messages call it."""
+        if self._lines is None:
+            return f"the cassette {self._path}, which {'is empty' if self._path.exists() else 'does not exist'}"
+        return f"the cassette {self._path}{'' if self._lines.is_complete else ', whose recording broke off'}"
+
+    def count(self) -> int:
+        """Return how many records it has."""
+        return 0 if self._lines is None else len(self._lines)
+
+    def last(self) -> int:
+        """Return the last place."""
+        return self.count() - 1
+
+    def holding(self, probes: list[bytes], after: int, size: int) -> list[tuple[int, int]]:
+        """Return the next lines, and which probes they hold, or the texts that they refer to.
+
+        What stands behind a reference to messages is left out: it is the history, and each request ends in its own.
+        """
+        from ..explain.nearest import holding
+        from .format import RESPONSE
+
+        if self._lines is None:
+            return []
+        places = range(after + 1, min(after + 1 + size, self.count()))
+        lines = [self._lines.line(place).partition(RESPONSE)[0] for place in places]
+        masks = holding(lines, probes)
+        for index, line in enumerate(lines):
+            for digest in TEXT.findall(line):
+                if digest not in self._texts:
+                    self._texts[digest] = holding([self._lines.text_line(digest.decode())], probes)[0]
+                masks[index] |= self._texts[digest]
+        return list(zip(places, masks, strict=True))
+
+    def record(self, place: int) -> Record | None:
+        """Return the record in a place, or ``None`` where it cannot be read."""
+        assert self._lines is not None
+        try:
+            return self._lines.record(place)
+        except CacheCorruptError:
+            return None
 
 
 guards: list[Callable[[object, ActiveCassette | None], None]] = []

@@ -8,6 +8,7 @@ import time
 from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..cassettes import cassette as cassettes
 from ..cassettes.cassette import active_cassette, guards, open_cassettes
 from ..errors import APIError, CacheMissError, LLMCallError, RateLimitError, RequestTimeoutError, ScopeError
 from ..notices import REFUSED, Failures, logger, process_failures, warn_once
@@ -572,10 +573,8 @@ def missed(
 
     :param name: the model's or the function's.
     """
-    from ..cassettes import misses
-
     tape = cassette.cassette if cassette else None
-    error = misses.missed(request, settings=settings, cache=cache, cassette=tape, past_cache=past_cache)
+    error = cassettes.missed(request, settings=settings, cache=cache, cassette=tape, past_cache=past_cache)
     if _first_miss:
         error.first = _first_miss[0]
     else:

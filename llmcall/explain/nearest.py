@@ -1,8 +1,7 @@
 """The records nearest to a request that has none, found among a hundred thousand within a second.
 
 A record is not unpickled to be judged. Pieces of the request's texts, its probes, are sought in the bytes of many
-records at once; which ones tell records apart is tried on a few first. Only the records that hold the most telling ones
-are read and compared.
+records at once. Only the records that hold the most telling ones, those that the fewest hold, are read and compared.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ __all__ = ["Found", "Nearest", "Source", "conversation", "holding", "nearest", "
 PIECE = re.compile(r"[^\x00-\x1f'\"\\]{4,}")  # what JSON, Python's repr and pickles write alike
 PROBE_CHARACTERS = 32
 SHORT_CHARACTERS = 200  # of a text that is searched by pairs of words as well
-TRIED, CHOSEN, CHOSEN_ABSENT = 48, 4, 4  # probes
-TELLING = 0.6  # a probe that more of the records hold tells nothing
-SAMPLED = 4  # stretches of a source on which probes are tried
-STRETCH, PAGE = 100, 500  # records
+PROBES = 12
+TELLING = 0.6  # a probe that more of the first records hold tells nothing
+PAGE = 500  # records
 READ = 300  # records that are read and compared
 SCANNED = 200_000  # records that are searched through in one source: the last ones
 FIELD = 1.0  # a parameter that differs
@@ -183,21 +181,21 @@ class Nearest(NamedTuple):
 
 def nearest(kind: str, asked: dict[str, Data], sample: str | None, source: Source) -> Nearest:
     """Return the records nearest to a request."""
-    places, in_scope = _places(source, _tried(asked), sample)
+    places, in_scope = _places(source, _probes(asked), sample)
     records = [record for place in places if (record := source.record(place)) is not None and record.kind == kind]
     found = [Found(distance(asked, sample, record), record) for record in records]
     return Nearest(sorted(found, key=lambda each: each.distance), in_scope)
 
 
-def _tried(asked: dict[str, Data]) -> list[bytes]:
+def _probes(asked: dict[str, Data]) -> list[bytes]:
     """Return pieces of what was said: of the last text the most, and of each from its whole length."""
     *before, last = list(dict.fromkeys(strings_in(conversation(asked)))) or [""]
     probes: dict[bytes, None] = {}
     for text in (last, *sorted(before, key=len, reverse=True)):
         pieces = _pieces(text)
-        room = max(0, TRIED - len(probes)) // 2 + 1
+        room = max(0, PROBES - len(probes)) // 2 + 1
         probes |= dict.fromkeys(_bytes(piece) for piece in pieces[:: max(1, -(-len(pieces) // room))])
-    return list(probes)[:TRIED]
+    return list(probes)[:PROBES]
 
 
 def _pieces(text: str) -> list[str]:
@@ -211,11 +209,12 @@ def _pieces(text: str) -> list[str]:
     return [piece for piece in pieces if len(piece) > 3]
 
 
-def _places(source: Source, tried: list[bytes], sample: str | None) -> tuple[list[int], bool]:
+def _places(source: Source, probes: list[bytes], sample: str | None) -> tuple[list[int], bool]:
     """Return the places of the records worth reading, and whether any is of the scope."""
-    count = source.count()
-    after = source.last() - SCANNED if count > SCANNED else -1
-    probes = _chosen(source, tried, count)
+    after = source.last() - SCANNED if source.count() > SCANNED else -1
+    masks_of_first = [mask for _, mask in source.holding(probes, after, PAGE)]
+    held = [sum(mask >> bit & 1 for mask in masks_of_first) for bit in range(len(probes))]
+    probes = [probe for probe, count in zip(probes, held, strict=True) if count <= TELLING * len(masks_of_first)]
     path = sample.partition("#")[0] if sample else ""
     of_scope = 1 << len(probes)
     if sample:
@@ -230,22 +229,6 @@ def _places(source: Source, tried: list[bytes], sample: str | None) -> tuple[lis
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "replace")
-
-
-def _chosen(source: Source, tried: list[bytes], count: int) -> list[bytes]:
-    """Return the probes that tell most of some records, spread over a source: the rarest, and some that none holds."""
-    last = source.last()
-    starts = [-1] if count <= SAMPLED * STRETCH else [last * part // SAMPLED for part in range(SAMPLED)]
-    masks = [
-        mask for start in starts for _, mask in source.holding(tried, start, STRETCH if len(starts) > 1 else count)
-    ]
-    held = {probe: sum(mask >> bit & 1 for mask in masks) for bit, probe in enumerate(tried)}
-    rarest_first = sorted(tried, key=held.__getitem__)
-    present = [probe for probe in rarest_first if 0 < held[probe] <= len(masks) * TELLING]
-    common = [probe for probe in rarest_first if held[probe] > len(masks) * TELLING]
-    absent = [probe for probe in tried if not held[probe]]
-    spread = absent[:: max(1, -(-len(absent) // CHOSEN_ABSENT))]
-    return [*present[:CHOSEN], *spread, *common[: max(0, 2 - len(present))]]
 
 
 def _pages(source: Source, probes: list[bytes], after: int) -> Iterator[tuple[int, int]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import shutil
 import textwrap
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError
@@ -17,14 +15,13 @@ from .differences import Difference, brief, differences, masked
 from .nearest import Nearest, conversation, nearest, said, split_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..config.settings import Settings
     from ..types import Record, Request
     from .nearest import Source
 
-__all__ = ["Miss", "explain", "missed"]
+__all__ = ["Miss", "cache_remedy", "explain", "missed"]
 
 NARROWEST, WIDEST = 60, 120  # columns; between them, the terminal's
 LABEL = 11  # columns before the text
@@ -161,66 +158,30 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-class Recording(Protocol):
-    """Be a cassette, as far as the way to record what is missing depends on it."""
-
-    path: Path
-    mode: str
-    write_at_end: bool
-    command: str
-
-    @property
-    def asks(self) -> bool:
-        """Return whether a request that is not recorded may be asked."""
-
-    @property
-    def stored(self) -> object:
-        """Return the records of its file, or ``None`` where there is none."""
-
-
-class Lookup(Protocol):
-    """Be a cache that may have the answer although it was not asked."""
-
-    @property
-    def path(self) -> object:
-        """Return its directory or address."""
-
-    def get(self, request: Request, *, mode: str) -> Record | None:
-        """Return the recorded answer of a request, or ``None``."""
-
-
 def missed(
-    request: Request,
-    source: Source | None,
-    *,
-    settings: Settings,
-    cassette: Recording | None = None,
-    aside: Lookup | None = None,
-    past_cache: bool = False,
+    request: Request, source: Source | None, settings: Settings, remedy: str, aside: Callable[[], str]
 ) -> CacheMissError:
     """Return the error of a request that is not recorded and may not be asked; it is explained when it is read.
 
     :param source: where it was looked for, or ``None`` where nothing may answer.
     :param settings: those that the request was made with.
-    :param cassette: the cassette that is open, or ``None``.
-    :param aside: the disk cache, where it was not asked.
-    :param past_cache: whether the call goes past the disk cache.
+    :param remedy: how to record it.
+    :param aside: says what has the answer and was not asked; empty where nothing has.
     """
-    remedy = _remedy(settings, cassette, past_cache=past_cache)
     return CacheMissError(
         f"no answer is recorded for this {request.kind} request to {_name(request.kind, request.asked)} "
         f"(key {request.cache_key[:SHORT]}, {_scope_words(request.kind, request.sample)})",
-        explain=lambda: _explained(request, source, settings, remedy, aside),
+        explain=lambda: _explained(request, source, settings, remedy, aside()),
     )
 
 
 def explain(request: Request, source: Source) -> Miss:
     """Return the nearest record to a request, and what differs. See :meth:`ResponseCache.explain`."""
     settings = config.settings()
-    return _explained(request, source, settings, _remedy(settings, None, past_cache=False), None)
+    return _explained(request, source, settings, cache_remedy(settings), "")
 
 
-def _explained(request: Request, source: Source | None, settings: Settings, remedy: str, aside: Lookup | None) -> Miss:
+def _explained(request: Request, source: Source | None, settings: Settings, remedy: str, aside: str) -> Miss:
     asked = dict(request.asked)
     search, looked_in, unread = _searched(request, asked, source)
     first = search.found[0].record if search.found else None
@@ -236,7 +197,7 @@ def _explained(request: Request, source: Source | None, settings: Settings, reme
         nearest=first,
         differences=found,
         elsewhere=_elsewhere(search, asked, request.cache_key),
-        causes=tuple([*_aside(request, aside), *causes][:CAUSES]),
+        causes=tuple([aside, *causes] if aside else causes)[:CAUSES],
         remedy=remedy,
     )
 
@@ -264,15 +225,6 @@ def _elsewhere(search: Nearest, asked: dict[str, Any], key: str) -> tuple[Record
     return tuple(record for record in records if record.cache_key != key)[:ELSEWHERE]
 
 
-def _aside(request: Request, cache: Lookup | None) -> list[str]:
-    """Say where the disk cache, which was not asked, has the answer."""
-    try:
-        found = cache is not None and cache.get(request, mode="replay") is not None
-    except CacheError:
-        found = False
-    return [f"the cache {cache.path} has the answer, but was not asked"] if found and cache else []
-
-
 def _causes(request: Request, search: Nearest, found: Sequence[Difference], settings: Settings) -> list[str]:
     records = [each.record for each in search.found]
     if not records:
@@ -291,9 +243,12 @@ def _causes(request: Request, search: Nearest, found: Sequence[Difference], sett
     return [*causes, *_causes_of_differences(inside, settings)]
 
 
-def _remedy(settings: Settings, cassette: Recording | None, *, past_cache: bool) -> str:
-    if cassette is not None and not cassette.asks:
-        return _cassette_remedy(settings, cassette)
+def cache_remedy(settings: Settings, *, past_cache: bool = False) -> str:
+    """Say how to record what the disk cache lacks.
+
+    :param settings: those that the request was made with.
+    :param past_cache: whether the call goes past the disk cache.
+    """
     if settings.cache_mode != "replay":
         return f"a call asks and records it: [Cache] MODE is {settings.cache_mode}"
     origin = settings.origin("cache_mode")
@@ -301,27 +256,6 @@ def _remedy(settings: Settings, cassette: Recording | None, *, past_cache: bool)
     keep = "without cache=False, " if past_cache else ""
     where = "the argument cache_mode" if origin == "argument" else origin
     return f"run once {keep}with {ways}; replay, which never calls, is set by {where}"
-
-
-def _cassette_remedy(settings: Settings, cassette: Recording) -> str:
-    path = str(cassette.path)
-    named = settings.cassette_path is not None and os.path.abspath(settings.cassette_path) == os.path.abspath(path)
-    mode = "once" if cassette.stored is None else "new"
-    if not cassette.write_at_end:
-        way = f"pytest --llm-record={mode} {_running_test()}".rstrip()
-    elif cassette.command:
-        way = f"{cassette.command} --cassette {shlex.quote(path)} --mode {mode} …"
-    elif named:
-        way = f"LLMCALL_CASSETTE_MODE={mode}"
-    else:
-        way = f"llmcall.cassette({path!r}, mode={mode!r})"
-    return f"{way}\nadds what is missing (the mode is {cassette.mode!r}), and asks nothing that is recorded"
-
-
-def _running_test() -> str:
-    """Return the test that pytest runs, as its command line takes it."""
-    running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
-    return shlex.quote(running) if running else ""
 
 
 # Why it is missing, as far as that is certain: its scope and draw, its settings, or what nobody sees.

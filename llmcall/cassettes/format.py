@@ -52,7 +52,15 @@ __all__ = [
 
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
-RECORD = frozenset(("kind", "sample", "request", "response", "cost"))
+# By the field that tells what a line is: the types of its fields, and those that must be there.
+LINES: dict[str, tuple[dict[str, tuple[type, ...]], tuple[str, ...]]] = {
+    "kind": (
+        {"kind": (str,), "sample": (str,), "request": (dict,), "response": (dict,), "cost": (int, float)},
+        ("request", "response"),
+    ),
+    "text": ({"text": (str,), "lines": (list,)}, ("lines",)),
+    "llmcall": ({"llmcall": (int,), "complete": (bool,), "settings": (dict,)}, ("settings",)),
+}
 RESTORE = "take the line from version control, or remove it and record again"
 
 _INVISIBLE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")  # these break or reorder lines
@@ -126,17 +134,28 @@ def entry_of(line: bytes) -> dict[str, Any]:
     :raises CacheError: for the header of a newer version.
     """
     entry = _parsed(line)
-    if not isinstance(entry, dict):
-        raise _damaged("the line is no JSON object")
-    if "kind" in entry:
-        _check_record(entry)
-    elif "text" in entry:
-        _check_text(entry)
-    elif "llmcall" in entry:
-        _check_header(entry)
-    else:
+    what = next((name for name in LINES if isinstance(entry, dict) and name in entry), None)
+    if what is None:
         raise _damaged("the line is neither a record nor a text nor the header")
-    return entry
+    if what == "llmcall" and type(entry[what]) is int and entry[what] > VERSION:
+        raise CacheError(
+            f"the file is written in version {entry[what]} of the format, and this llmcall reads up to version "
+            f"{VERSION}; upgrade llmcall, or record again with this one"
+        )
+    types, needed = LINES[what]
+    for name, value in entry.items():
+        if name not in types:
+            raise CacheCorruptError(f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall")
+        if type(value) not in types[name]:
+            raise _damaged(f"the line's {name!r} is of another type than {types[name][-1].__name__}")
+    for name in needed:
+        if name not in entry:
+            raise _damaged(f"the line has no {name!r}")
+    if what == "kind" and entry[what] not in KINDS:
+        raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
+    if what == "text" and not all(isinstance(each, str) for each in entry["lines"]):
+        raise _damaged("the lines of a text must be texts")
+    return entry  # type: ignore[no-any-return]
 
 
 def _damaged(what: str) -> CacheCorruptError:
@@ -173,49 +192,6 @@ def _no_number(name: str) -> NoReturn:
 
 
 _read_json = json.JSONDecoder(parse_constant=_no_number).decode
-
-
-def _check_header(entry: dict[str, Any]) -> None:
-    version = entry["llmcall"]
-    if type(version) is not int or version < 1:
-        raise _damaged("the version in the header is no positive whole number")
-    if version > VERSION:
-        raise CacheError(
-            f"the file is written in version {version} of the format, and this llmcall reads up to version {VERSION}; "
-            "upgrade llmcall, or record again with this one"
-        )
-    _check_names(entry, {"llmcall", "complete", "settings"})
-    if not isinstance(entry.get("complete", True), bool):
-        raise _damaged("'complete' in the header must be true or false")
-    if not isinstance(entry.get("settings"), dict):
-        raise _damaged("the header has no settings, which must be an object")
-
-
-def _check_text(entry: dict[str, Any]) -> None:
-    _check_names(entry, {"text", "lines"})
-    lines = entry.get("lines")
-    texts = [entry["text"], *lines] if isinstance(lines, list) and lines else [None]
-    if not all(isinstance(item, str) for item in texts):
-        raise _damaged("the line must hold the digest of a text and the list of its lines")
-
-
-def _check_record(entry: dict[str, Any]) -> None:
-    _check_names(entry, RECORD)
-    if entry["kind"] not in KINDS:
-        raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
-    if not isinstance(entry.get("request"), dict) or not isinstance(entry.get("response"), dict):
-        raise _damaged("the record must have a request and a response, both objects")
-    if not isinstance(entry.get("sample", ""), str):
-        raise _damaged("the record's sample must be a text")
-    cost = entry.get("cost", 0)
-    if not isinstance(cost, (int, float)) or isinstance(cost, bool):
-        raise _damaged("the record's cost must be a number")
-
-
-def _check_names(entry: dict[str, Any], names: set[str] | frozenset[str]) -> None:
-    if not entry.keys() <= names:
-        unknown = min(entry.keys() - names)
-        raise CacheCorruptError(f"the line has an unknown field {unknown[:40]!r}; remove it, or upgrade llmcall")
 
 
 INLINE_CHARACTERS = 500
@@ -511,12 +487,7 @@ class Lines:
 
     def _first(self, record: Record, position: int) -> int:
         """Return the first known position of a record's key; there the same answer must stand."""
-        try:
-            first = self._positions.setdefault(record.cache_key, position)
-        except RecursionError:
-            raise self._at(self._number(position), _too_deep()) from None
-        except (TypeError, ValueError) as error:
-            raise self._at(self._number(position), CacheCorruptError(f"its request is none: {error}")) from None
+        first = self._positions.setdefault(record.cache_key, position)
         if first != position and self.record(first).response != record.response:
             raise self._at(self._number(position), self._two_answers(first))
         return first
@@ -538,8 +509,6 @@ class Lines:
                 raise _no_header()
         except CacheError as error:
             raise self._at(number, error) from None
-        except RecursionError:
-            raise self._at(number, _too_deep()) from None
 
     def _at(self, number: int, error: CacheError) -> CacheError:
         return type(error)(f"{self._name}:{number}: {error}")
@@ -633,8 +602,6 @@ class Lines:
                 response = self._decoder.data(response)
         except CacheError as error:
             raise self._at(self._number(position), error) from None
-        except RecursionError:
-            raise self._at(self._number(position), _too_deep()) from None
         return _Unkeyed(kind, sample, request, response, entry.get("cost"))
 
 
@@ -676,10 +643,6 @@ def without_collection() -> Iterator[None]:
 
 def _no_header() -> CacheCorruptError:
     return CacheCorruptError('there is no header {"llmcall": …} before this; take the file from version control')
-
-
-def _too_deep() -> CacheCorruptError:
-    return CacheCorruptError("the line is nested too deeply")
 
 
 def _telling(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:

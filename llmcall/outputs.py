@@ -16,7 +16,6 @@ from typing import Annotated, Any, get_args, get_origin
 
 from .errors import OutputError
 from .requests import schemas
-from .requests.keys import DEPTH, is_deep, leaves
 from .requests.schemas import is_choice, label_of, labels
 
 __all__ = ["correction", "describe", "number", "read"]
@@ -46,6 +45,8 @@ def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
         return (_read_structured if structured else _read)(text, output_type)
     except OutputError as error:
         raise OutputError(f"{error}", text=text, expected=describe(output_type)) from error.__cause__
+    except RecursionError:
+        raise OutputError("its JSON is nested too deeply", text=text, expected=describe(output_type)) from None
 
 
 def describe(output_type: Any) -> str:
@@ -448,7 +449,7 @@ def scalar(text: str) -> Any:
     text = text.strip()
     try:
         value = _decoder.decode(_NAMES.get(text, text))
-    except (ValueError, RecursionError):
+    except ValueError:
         return text
     return text if isinstance(value, (dict, list)) else value
 
@@ -502,15 +503,11 @@ def _value_at(text: str, start: int, *, lenient: bool) -> tuple[Any, int]:
             if not lenient:
                 raise
             value, end = _lenient_value_at(text, start)
-    except RecursionError:
-        raise OutputError(f"its JSON has more than {DEPTH} levels") from None
+    except json.JSONDecodeError:
+        raise
     except ValueError as error:
-        if isinstance(error, json.JSONDecodeError):
-            raise
         raise OutputError(f"its JSON holds {error}") from None
-    if is_deep(value):
-        raise OutputError(f"its JSON has more than {DEPTH} levels")
-    if any(_SURROGATE.search(leaf) for _, leaf in leaves(value) if isinstance(leaf, str)):
+    if _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise OutputError("its JSON holds half of a surrogate pair")
     return value, end
 

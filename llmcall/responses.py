@@ -11,14 +11,12 @@ import io
 import json
 import math
 import re
-import sys
 from array import array
 from functools import partial
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
-from .requests.keys import DEPTH, is_deep
 from .types import Response, text_of
 
 if TYPE_CHECKING:
@@ -174,12 +172,8 @@ def check_embeddings(response: Any, count: int) -> None:
 def _is_vector(embedding: Any) -> bool:
     """Return whether something is a list of numbers, or float32 in base64, without NaN and infinity as float32."""
     try:
-        if isinstance(embedding, str):
-            numbers = array("f", base64.b64decode(embedding, validate=True))
-            if sys.byteorder == "big":
-                numbers.byteswap()
-        else:
-            numbers = array("f", embedding if isinstance(embedding, list) else ())
+        packed = isinstance(embedding, str)
+        numbers = array("f", base64.b64decode(embedding, validate=True) if packed else list(embedding))
     except (TypeError, ValueError, OverflowError):
         return False
     return bool(numbers) and math.isfinite(sum(numbers))
@@ -257,7 +251,7 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
     """Return the JSON object that a server sent, with U+FFFD for each lone surrogate, which is no text.
 
     :param what: what it is, for the error: ``"answer"``, ``"chunk in the stream"``.
-    :raises ServiceError: where it is none, or nested more deeply than what can be recorded.
+    :raises ServiceError: where it is none.
     """
     start = text[:200] if isinstance(text, str) else bytes(text[:200])
     try:
@@ -267,8 +261,6 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
         raise ServiceError(f"a malformed {what}, not JSON: {start!r}") from error
     if not isinstance(found, dict):
         raise ServiceError(f"a malformed {what}, no JSON object: {start!r}")
-    if text.count("{") + text.count("[") > DEPTH and is_deep(found):
-        raise ServiceError(f"a malformed {what}, nested more than {DEPTH} levels deep: {start!r}")
     return _without_surrogates(found) if SURROGATE_ESCAPE.search(text) else found
 
 

@@ -223,8 +223,7 @@ REFUSED = [
     (dict, '{"a": {"b": 1}', "cut off"),
     (dict, '{"a": /* b', "cut off"),
     (list, "[[1], [2, x]]", "line 1, column 11"),
-    (list, "[" * 101 + "]" * 101, "more than 100 levels"),
-    (list, "[" * 100_000 + "]" * 100_000, "more than 100 levels"),
+    (list, "[" * 100_000 + "]" * 100_000, "nested too deeply"),
     (list, "[" + "9" * 5000 + "]", "digits"),
 ]  # fmt: skip
 TYPES = list(dict.fromkeys(output_type for output_type, *_ in ACCEPTED))

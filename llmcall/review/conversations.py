@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from array import array
 from collections.abc import Collection
 from fnmatch import fnmatchcase
@@ -352,8 +351,6 @@ def _choice(choice: Mapping[str, Any], count: int) -> Said:
 def _numbers(embedding: bytes) -> str:
     """Return the first of the float32 numbers in little-endian bytes, and how many there are."""
     numbers = array("f", embedding[: len(embedding) // 4 * 4])
-    if sys.byteorder == "big":
-        numbers.byteswap()
     shown = ", ".join(f"{number:.4g}" for number in numbers[:NUMBERS_SHOWN])
     return f"{len(numbers)} numbers: {shown}{', …' if len(numbers) > NUMBERS_SHOWN else ''}"
 

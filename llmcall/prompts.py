@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from .config.values import nearest
 from .errors import ConfigError, TemplateError
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def _find(name: str, folder: str | os.PathLike[str], suffixes: tuple[str, ...]) 
         path = "/".join(steps) + suffix
         if os.path.isfile(os.path.join(folder, path)):
             return path
-    nearest = _nearest_files("/".join(steps), folder)
-    raise TemplateError(f"there is no template {name!r} in {os.fspath(folder)}{nearest}")
+    hint = _nearest_files("/".join(steps), folder)
+    raise TemplateError(f"there is no template {name!r} in {os.fspath(folder)}{hint}")
 
 
 def _nearest_files(name: str, folder: str | os.PathLike[str]) -> str:
@@ -134,8 +135,8 @@ def _nearest_files(name: str, folder: str | os.PathLike[str]) -> str:
         for file in found
     )
     names = {os.path.splitext(file)[0]: file for file in files} | {file: file for file in files}
-    nearest = list(dict.fromkeys(names[close] for close in get_close_matches(name, names, 6)))[:3]
-    return f"; the nearest: {', '.join(nearest)}" if nearest else f", nor one of a like name among its {len(files)}"
+    found = list(dict.fromkeys(names[close] for close in get_close_matches(name, names, 6)))[:3]
+    return f"; the nearest: {', '.join(found)}" if found else f", nor one of a like name among its {len(files)}"
 
 
 def _read(path: str, folder: str | os.PathLike[str]) -> str:
@@ -148,13 +149,10 @@ def _read(path: str, folder: str | os.PathLike[str]) -> str:
 
 def _missing(name: str, given: Iterable[str]) -> str:
     """Say that a variable is missing, which given one is nearest to it, and which are given."""
-    from difflib import get_close_matches
-
     names = sorted(given)
-    nearest = get_close_matches(name, names, 1)
-    hint = f" (the nearest is {nearest[0]!r})" if nearest else ""
     more = f" and {len(names) - SHOWN_NAMES} more" if names[SHOWN_NAMES:] else ""
-    return f"the variable {name!r} is missing; given: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}{hint}"
+    shown = ", ".join(names[:SHOWN_NAMES]) or "none"
+    return f"the variable {name!r} is missing; given: {shown}{more}{nearest(name, names)}"
 
 
 # Jinja2

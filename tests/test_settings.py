@@ -441,10 +441,9 @@ def test_broken_files(text: str | bytes, message: str) -> None:
         ("base_url", "Bearer very-secret", "is not an address"), ("base_url", "https://", "is not an address"),
         ("base_url", "https://good.example\\@evil.example", "is not an address"),
         ("base_url", "https://host/\x01", "is not an address"),
-        ("base_url", "http://host:99999/v1", "there is no port 99999"),
-        ("base_url", "https://a..example/v1", "no host a..example"),
+        ("base_url", "http://host:99999/v1", "is not an address"),
+        ("base_url", "https://a..example/v1", "is not an address"),
         ("base_url", f"https://{'a' * 64}/v1", "is not an address"),
-        ("base_url", "https://300.1.1.1/v1", "no host 300.1.1.1"),
         ("cache_mode", "very-secret" * 9, "is not one of auto"),
     ],
 )  # fmt: skip

@@ -26,10 +26,8 @@ __all__ = ["Miss", "cache_remedy", "explain", "missed"]
 NARROWEST, WIDEST = 60, 120  # columns; between them, the terminal's
 LABEL = 11  # columns before the text
 UNLIKE = 2.0  # a distance from which on a record has little to do with a request
-ELSEWHERE = 20  # records of the same question that are kept
 SHORT = 12  # digits of a key
 OPENING = 200  # characters of the question that are kept
-LISTED = 3  # records elsewhere that are listed
 CAUSES = 4  # that are named
 SCOPES = 4  # that are named
 VALUE = 60  # characters of a value in a cause
@@ -46,7 +44,6 @@ class Miss(NamedTuple):
     :param looked_in: where it was sought, in words.
     :param nearest: the nearest record, or ``None`` where nothing of its kind is recorded.
     :param differences: what differs from that record, field by field, the sample first.
-    :param elsewhere: records of the same messages: in another scope, as another draw, or of another model.
     :param causes: what is certain of why it is missing, beyond the differences.
     :param remedy: how to record it; a command stands on a line of its own.
 
@@ -64,7 +61,6 @@ class Miss(NamedTuple):
     looked_in: str
     nearest: Record | None
     differences: tuple[Difference, ...]
-    elsewhere: tuple[Record, ...]
     causes: tuple[str, ...]
     remedy: str
 
@@ -102,7 +98,6 @@ class Miss(NamedTuple):
         if self.nearest is not None:
             parts.append(("nearest", [self._nearest_words(width)]))
             parts.append(("differs", [line for each in self.differences for line in each.lines(width)]))
-        parts.append(("elsewhere", self._elsewhere_words()))
         parts.append(("cause", _wrapped(self.causes, width)))
         *command, words = self.remedy.split("\n")
         parts.append(("to record", [*command, *_wrapped([words], width)]))
@@ -111,11 +106,6 @@ class Miss(NamedTuple):
     def _nearest_words(self, width: int) -> str:
         assert self.nearest is not None
         return _cut(f"{_words(self.nearest)}: {_opening(self.nearest.request)}", width)
-
-    def _elsewhere_words(self) -> list[str]:
-        others = [record for record in self.elsewhere if record != self.nearest]
-        more = [f"… and {len(others) - LISTED} more"] if len(others) > LISTED else []
-        return [*map(_words, others[:LISTED]), *more]
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -196,7 +186,6 @@ def _explained(request: Request, source: Source | None, settings: Settings, reme
         looked_in=looked_in,
         nearest=first,
         differences=found,
-        elsewhere=_elsewhere(search, asked, request.cache_key),
         causes=tuple([aside, *causes] if aside else causes)[:CAUSES],
         remedy=remedy,
     )
@@ -217,12 +206,6 @@ def _searched(request: Request, asked: dict[str, Any], source: Source | None) ->
 def _all_differences(record: Record, asked: dict[str, Any], sample: str | None) -> tuple[Difference, ...]:
     found = differences(record.request, asked)
     return found if record.sample == sample else (Difference("sample", record.sample, sample), *found)
-
-
-def _elsewhere(search: Nearest, asked: dict[str, Any], key: str) -> tuple[Record, ...]:
-    messages = conversation(asked)
-    records = [each.record for each in search.found if conversation(each.record.request) == messages]
-    return tuple(record for record in records if record.cache_key != key)[:ELSEWHERE]
 
 
 def _causes(request: Request, search: Nearest, found: Sequence[Difference], settings: Settings) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..config.values import nearest
 from .keys import a, map_leaves, plain
 
 if TYPE_CHECKING:
@@ -236,12 +237,9 @@ def check_names(params: Mapping[str, Any], *, embedding: bool = False) -> None:
 
 
 def _unknown(name: str, known: frozenset[str]) -> str:
-    from difflib import get_close_matches
-
     if name in ("stream", "stream_options"):
         return f"{name!r} is not an argument of this method; use stream_message() to stream"
-    near = get_close_matches(name, sorted(known), 1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = nearest(name, sorted(known)) or "."
     return f"unknown parameter {name!r}{hint} What a server has beyond the API goes into extra_body={{{name!r}: …}}"
 
 

@@ -69,14 +69,12 @@ def canonical(value: Any, place: str = "request") -> bytes:
     try:
         return _encode(value).encode()
     except UnicodeEncodeError:
-        found = next(name for name, leaf in leaves(value, place) if isinstance(leaf, str) and not _is_text(leaf))
-        raise ValueError(f"{found} holds a lone surrogate, which UTF-8 cannot encode") from None
+        for name, leaf in leaves(value, place):
+            if isinstance(leaf, str):
+                check_unicode(leaf, name)
+        raise
     except RecursionError:
         raise ValueError(f"{place} is nested too deeply") from None
-
-
-def _is_text(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def identity(kind: str, asked: Mapping[str, Any]) -> Any:

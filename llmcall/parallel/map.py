@@ -327,7 +327,8 @@ class _Results:
         :param length: how many items there are; ``None`` means up to the last one that has a result.
         """
         found = [self._nothing() if value is _MISSING else value for value in self._items]
-        return found + [self._nothing() for _ in range(len(found), length or 0)]
+        found.extend(self._nothing() for _ in range(len(found), length or 0))
+        return found
 
     def _nothing(self) -> Any:
         return None if self._repeats == 1 else [None] * self._repeats

@@ -80,7 +80,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> bytes:
     vocabulary = tokens._Vocabulary("tiny", hashlib.sha256(data).hexdigest(), r"[\s\S]+")
     monkeypatch.setattr(tokens, "_VOCABULARIES", {"o200k_base": vocabulary})
     monkeypatch.setattr(tokens, "_bpe_openai", lambda name: None)
-    monkeypatch.setattr(tokens, "_SHIPPED_IN", {})
     return data
 
 
@@ -151,17 +150,11 @@ def test_framing_as_the_api_counted(model: str, expected: int, bpe: None) -> Non
     assert count_tokens(GIVEN["jargon"], "gpt-5").estimated and count_tokens(GIVEN["jargon"], "llama3").estimated
 
 
-@pytest.mark.parametrize(("model", "expected"), [("gpt-3.5-turbo", 105), ("gpt-4", 105), ("gpt-4o", 101)])
-def test_tools_as_the_api_counted(model: str, expected: int, bpe: None) -> None:
-    """Tools cost what the API counted in OpenAI's cookbook, and are called an estimate; others cost something."""
-    assert repr(tokens.count_tokens(GIVEN["weather"], model, tools=[GIVEN["weather_tool"]])) == f"~{expected}"
-    nested = {"properties": {"a": {"type": "array", "items": {"properties": {"b": {"type": ["string", "null"]}}}}}}
-    plain = {"type": "function", "function": {"name": "f"}}
-    chosen: list[list[Any]] = [
-        [], [plain], [{"function": {"name": "f", "parameters": nested}}], [plain, {"type": "custom", "custom": {}}],
-    ]  # fmt: skip
-    counts = [tokens.count_tokens([], model, tools=tools) for tools in chosen]
-    assert counts[0] == 3 < counts[1] < min(counts[2:])
+@pytest.mark.parametrize(("model", "expected"), [("gpt-4", 105), ("gpt-4o", 101)])
+def test_tools_cost_not_less_than_the_api_counted(model: str, expected: int, bpe: None) -> None:
+    """Tools cost their JSON, which is more than the API counted in OpenAI's cookbook, and are called an estimate."""
+    count = tokens.count_tokens(GIVEN["weather"], model, tools=[GIVEN["weather_tool"]])
+    assert expected <= count < 2 * expected and count.estimated
 
 
 @pytest.mark.parametrize(
@@ -225,14 +218,13 @@ def test_where_a_vocabulary_is_found(tiny: bytes, tmp_path: Path, monkeypatch: p
 
 
 def test_names_and_digests_are_those_of_tiktoken() -> None:
-    """The files' names, their digests and the oldest pattern are what the installed tiktoken says."""
+    """The files' names and their digests are what the installed tiktoken says."""
     public = pytest.importorskip("tiktoken_ext.openai_public")
     source = Path(public.__file__).read_text(encoding="utf-8")
     for name, vocabulary in tokens._VOCABULARIES.items():
         address = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
         assert vocabulary.file == hashlib.sha1(address.encode()).hexdigest()
         assert address in source and vocabulary.digest in source
-    assert tokens._VOCABULARIES["r50k_base"].pattern == public.r50k_pat_str
 
 
 @pytest.fixture(scope="module", params=["o200k_base", "cl100k_base"])

@@ -85,8 +85,8 @@ def answer(
     :param whole: whether an answer that the context window cut is an error even from the last model.
     :param cut: the recorded answer, which the context window cut; it is not asked for again.
     """
-    policy = RetryPolicy.of(call.options, call.settings)
-    named = call.settings.fallbacks.get(call.request.model) if fallback else None
+    policy = RetryPolicy.of(call.options, call.resolved.settings)
+    named = call.resolved.settings.fallbacks.get(call.request.model) if fallback else None
     models = _larger(call.client, call.request.model, named) if named else []
     current, found, left = call, cut, models
     while True:
@@ -252,7 +252,7 @@ class _Exchange:
             self.body["stream_options"] = {"include_usage": True}
         self.request = request._replace(body=self.body)
         self.partial: Assembler | None = None  # what came of a streamed answer
-        self.whole: Any = None  # what came in one piece
+        self.whole: Any = None  # the answer, once all of it has come
         self.is_told = False  # whether the reader of a stream has some of it
 
     def send(self) -> Flow[Sent]:
@@ -298,10 +298,8 @@ class _Exchange:
             chunks = yield Open(transport, request, timeout)
             if chunks is None:
                 body.pop("stream_options", None)
-        if chunks is None:
-            response = self.whole = yield Send(transport, request, timeout)
-        else:
-            response = yield from self._assembled(chunks)
+        response = (yield Send(transport, request, timeout)) if chunks is None else (yield from self._assembled(chunks))
+        self.whole = response
         if request.kind == "chat":
             responses.check_chat(response)
             if request.expected is not None and not (self.wants_room and is_cut(response, request)):
@@ -316,12 +314,15 @@ class _Exchange:
     def _bill(self, endpoint: Endpoint, admission: Admission, error: BaseException, number: int) -> None:
         """Count what an attempt used that ends without an answer, or whose reader leaves: what came is billed.
 
-        It is what the server reported; of a stream, which most servers report at the end, else what is counted here.
+        It is what the server reported; of a part of a stream, as most servers report at the end, else what is counted
+        here.
         """
-        if self.partial is None and not isinstance(self.whole, dict):
+        if isinstance(self.whole, dict):
+            used = TokenUsage.of(self.whole)
+        elif self.partial is not None:
+            used = tokens_used(self.partial.begun(), self.request, self.pool.known)
+        else:
             return
-        begun = None if self.partial is None else self.partial.begun()
-        used = TokenUsage.of(self.whole) if begun is None else tokens_used(begun, self.request, self.pool.known)
         failed = isinstance(error, APIError)
         if failed and used.input_tokens is None:
             return
@@ -353,7 +354,7 @@ class _Exchange:
     def _seconds(self) -> float | None:
         """Return the seconds that an attempt, or the wait for the next chunk, may take: not more than the call has."""
         given = self.call.options.timeout
-        timeout = self.call.settings.timeout if given is None else given
+        timeout = self.call.resolved.settings.timeout if given is None else given
         left = self.policy.time_left()
         if left is not None and left <= 0:
             raise RequestTimeoutError("the call's deadline passed")
@@ -515,7 +516,7 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
         else:
             records[call.request.cache_key] = record
             hits.append(record)
-    policy = RetryPolicy.of(calls[0].options, calls[0].settings)
+    policy = RetryPolicy.of(calls[0].options, calls[0].resolved.settings)
     for batch in _batches(missing.values()):
         outcomes = yield from share(batch, functools.partial(_ask_batch, policy=policy), policy, batch[0].shared_by)
         for call in batch:
@@ -601,34 +602,28 @@ def vector(record: Record) -> list[float]:
 # Single flight: of identical requests under way in one process, one is sent, and all share its outcome
 
 
-class _Flight:
-    """Be one request under way.
+class _Flight(Future["Outcome | None"]):
+    """Be the outcome of one request under way; ``None`` where the leader left without anything that others may share.
 
-    :ivar outcome: what it comes to; ``None`` where the leader left without anything that others may share.
     :ivar thread: the thread that leads it.
     :ivar followers: how many others wait, or waited, for the outcome.
     """
 
-    __slots__ = ("followers", "outcome", "thread")
+    thread: int
+    followers = 0
 
-    def __init__(self) -> None:
-        self.outcome: Future[Outcome | None] = Future()
-        self.outcome.set_running_or_notify_cancel()  # a follower that is cancelled cancels nothing
-        self.thread = threading.get_ident()
-        self.followers = 0
-
-    def result(self) -> Outcome | None:
+    def shared(self) -> Outcome | None:
         """Return a copy of what it came to.
 
         :raises RequestTimeoutError: where it is still under way.
         :raises APIError: the leader's, with a traceback of the follower's own.
         """
-        if not self.outcome.done():
+        if not self.done():
             raise RequestTimeoutError(TOO_LONG)
-        error = self.outcome.exception()
+        error = self.exception()
         if isinstance(error, APIError):
             raise copy.copy(error) from error.__cause__
-        return copy.deepcopy(self.outcome.result())
+        return copy.deepcopy(self.result())
 
 
 _lock = threading.RLock()  # the garbage collector may end an abandoned leader at any moment
@@ -676,10 +671,10 @@ def share(
         followed = yield from _lead(cache, left, ask, policy, outcomes)
         left = []
         for call, flight in followed:
-            if not (yield Wait(flight.outcome, policy.time_left(), flight.thread)):
+            if not (yield Wait(flight, policy.time_left(), flight.thread)):
                 outcomes |= yield from ask([call])  # the thread itself is at it, further out
                 continue
-            outcome = flight.result()
+            outcome = flight.shared()
             if outcome is None:
                 left.append(call)
             else:
@@ -706,6 +701,7 @@ def _lead(
                 other = _flights.get((cache, key))
                 if other is None:
                     led[key] = _flights[cache, key] = _Flight()
+                    led[key].thread = threading.get_ident()
                     missing.append(call)
                 else:
                     other.followers += 1
@@ -729,9 +725,9 @@ def _lead(
                     del _flights[cache, key]
             outcome = outcomes.get(key)
             if outcome is None and shared is not None:
-                flight.outcome.set_exception(shared)
+                flight.set_exception(shared)
             else:
                 # A copy of what is already its caller's when the others wake up.
                 told = Outcome(copy.deepcopy(outcome.record)) if outcome is not None and flight.followers else None
-                flight.outcome.set_result(told)
+                flight.set_result(told)
     return followed

@@ -215,11 +215,6 @@ class PreparedCall(NamedTuple):
     parse: Callable[[str], Any] | None = None
 
     @property
-    def settings(self) -> Settings:
-        """Return the settings that hold for the call."""
-        return self.resolved.settings
-
-    @property
     def shared_by(self) -> ResponseCache | None:
         """Return the disk cache whose users share the answer, ``None`` where it is not stored."""
         goes_past = self.options.cache is False or self.resolved.settings.cache_mode == "off"
@@ -314,7 +309,7 @@ class PreparedCall(NamedTuple):
         """Return what tells of it at the end of the run where it is not recorded; nobody does where no call is."""
         if self.cassette is not None:
             return self.cassette.cassette.failures
-        return process_failures if self.settings.cache_mode != "off" else Failures()
+        return process_failures if self.resolved.settings.cache_mode != "off" else Failures()
 
 
 class _Form(NamedTuple):
@@ -536,12 +531,12 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
             return call, record
     record = call.stored()
     if record is None:
-        if not cassette.cassette.asks if cassette else call.settings.cache_mode == "replay":
+        if not cassette.cassette.asks if cassette else call.resolved.settings.cache_mode == "replay":
             raise missed(
                 call.request,
                 call.request.model,
                 call.client.meter,
-                settings=call.settings,
+                settings=call.resolved.settings,
                 cache=call.resolved.cache,
                 cassette=cassette,
                 past_cache=call.options.cache is False,

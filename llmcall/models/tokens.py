@@ -6,8 +6,7 @@ the ordinary text that they are in a message. A vocabulary is looked for
 1. where tiktoken keeps it: ``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` in the folder for
    temporary files, under the SHA-1 of its address, and only if its SHA-256 is the one that tiktoken 0.14 expects
    (tiktoken would remove another and download; here it is left alone);
-2. in ``bpe_openai`` (the extra ``offline``), which has cl100k_base and o200k_base and counts as tiktoken does;
-3. in installed packages that ship it for themselves (llama-index-core, litellm), which are not imported.
+2. in ``bpe_openai`` (the extra ``offline``), which counts as tiktoken does.
 
 Nothing is written, and nothing waits for the network. The names, digests and patterns of the encodings are those of
 ``tiktoken_ext.openai_public`` in tiktoken 0.14.
@@ -15,7 +14,8 @@ Nothing is written, and nothing waits for the network. The names, digests and pa
 *Messages* add what OpenAI's cookbook says ("How to count tokens with tiktoken", as of 2025): 3 tokens each, 1 for a
 name, 3 for the reply; for gpt-3.5-turbo-0301 4 and -1. The API confirmed it for gpt-3.5, gpt-4 and gpt-4o. A reasoning
 model's framing is unpublished (the recipe was seen to be 1 off for gpt-5) and that of other makers differs, so
-there the count is an estimate; so are tools, by the same document's section 7, and tool calls.
+there the count is an estimate; so are tools, which are counted as their JSON, somewhat more than they take, and tool
+calls.
 
 *Images* cost what OpenAI's guide "Images and vision" says of gpt-4o: 85 tokens with low detail; else 85 and 170 for
 each 512 pixel tile, here always the 4 tiles of a square image (gpt-4o-mini: 2833, and 5667 a tile). A file counts
@@ -96,7 +96,7 @@ def count_tokens(
     :param encoding: tiktoken's name of the encoding, where the caller knows better than the table of models.
     :param tools: the tools that are sent along, as the API takes them.
     :returns: the number; ``.estimated`` says whether it is an estimate.
-    :raises TypeError: where it is neither a text nor messages, or a message or a tool is no mapping.
+    :raises TypeError: where it is neither a text nor messages, or a message is no mapping.
     """
     known = capabilities(model)
     count = counter(encoding or known.encoding)
@@ -109,7 +109,7 @@ def count_tokens(
         total += per_message + per_name * bool(_mapping(message).get("name"))
         pieces += _message(message, "gpt-4o-mini" in model)
     if tools:
-        pieces += _tools(tools, 10 if known.encoding == "cl100k_base" else 7)
+        pieces += (0, json.dumps(list(tools), ensure_ascii=False, sort_keys=True, default=str))
     total += sum(piece if isinstance(piece, int) else (count or _estimate)(piece) for piece in pieces)
     return TokenCount(total, guessed or any(isinstance(piece, int) for piece in pieces))
 
@@ -179,34 +179,6 @@ def _part(part: Mapping[str, Any], small: bool) -> Iterator[str | int]:
         yield from (0, json.dumps(part, ensure_ascii=False, sort_keys=True, default=str))
 
 
-def _tools(tools: Sequence[Mapping[str, Any]], opening: int) -> Iterator[str | int]:
-    for tool in tools:
-        function = _mapping(tool).get("function")
-        if function is None:
-            yield json.dumps(tool, ensure_ascii=False, sort_keys=True, default=str)
-            continue
-        yield from (opening, f"{function.get('name')}:{_sentence(function)}")
-        yield from _properties(function.get("parameters") or {})
-    yield 12
-
-
-def _properties(schema: Mapping[str, Any]) -> Iterator[str | int]:
-    properties = schema.get("properties") or {}
-    if properties:
-        yield 3
-    for name, field in properties.items():
-        yield from (3, f"{name}:{field.get('type', 'any')}:{_sentence(field)}")
-        if "enum" in field:
-            yield 3 * len(field["enum"]) - 3
-            yield from map(str, field["enum"])
-        yield from _properties(field)
-        yield from _properties(field.get("items") or {})
-
-
-def _sentence(described: Mapping[str, Any]) -> str:
-    return str(described.get("description") or "").removesuffix(".")
-
-
 # The estimate.
 
 _LATIN = "A-Za-z\u00c0-\u024f"
@@ -246,7 +218,6 @@ class _Vocabulary(NamedTuple):
     pattern: str  # how a text is cut before its pieces are encoded
 
 
-_GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 _CL100K = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
     r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
@@ -268,20 +239,8 @@ _VOCABULARIES = {
         "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
         _CL100K,
     ),
-    "p50k_base": _Vocabulary(
-        "ec7223a39ce59f226a68acc30dc1af2788490e15",
-        "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069",
-        _GPT2,
-    ),
-    "r50k_base": _Vocabulary(
-        "0ea1e91bbb3a60f729a8dc8f777fd2fc07cd8df4",
-        "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930",
-        _GPT2,
-    ),
 }
-# These differ in their special tokens only.
-_SAME_TEXTS = {"o200k_harmony": "o200k_base", "p50k_edit": "p50k_base", "gpt2": "r50k_base"}
-_SHIPPED_IN = {"llama_index": "core/_static/tiktoken_cache", "litellm": "litellm_core_utils/tokenizers"}
+_SAME_TEXTS = {"o200k_harmony": "o200k_base"}  # they differ in their special tokens only
 
 _counters: dict[str, Callable[[str], int] | None] = {}
 _lock = threading.RLock()  # a stream that the garbage collector ends is counted at any moment
@@ -306,7 +265,7 @@ def counter(encoding: str | None) -> Callable[[str], int] | None:
         return None
     with _lock:
         if name not in _counters:
-            _counters[name] = _tiktoken(name, _cache_folder()) or _bpe_openai(name) or _shipped(name)
+            _counters[name] = _tiktoken(name, _cache_folder()) or _bpe_openai(name)
         return _counters[name]
 
 
@@ -328,7 +287,7 @@ def _cache_folder() -> str:
 def _tiktoken(name: str, folder: str) -> Callable[[str], int] | None:
     """Count with tiktoken and the file in this folder; tiktoken's own loader is not asked, as it may download."""
     ranks = _ranks(os.path.join(folder, _VOCABULARIES[name].file), _VOCABULARIES[name].digest)
-    if ranks is None or not _folders_of("tiktoken"):
+    if ranks is None or not _is_installed("tiktoken"):
         return None
     import tiktoken
 
@@ -355,7 +314,7 @@ def _ranks(path: str, digest: str) -> dict[bytes, int] | None:
 
 
 def _bpe_openai(name: str) -> Callable[[str], int] | None:
-    if name not in ("cl100k_base", "o200k_base") or not _folders_of("bpe_openai"):
+    if not _is_installed("bpe_openai"):
         return None
     import warnings
     from importlib import import_module
@@ -376,21 +335,11 @@ def _bpe_openai(name: str) -> Callable[[str], int] | None:
     return count_any
 
 
-def _shipped(name: str) -> Callable[[str], int] | None:
-    for package, inside in _SHIPPED_IN.items():
-        for folder in _folders_of(package):
-            found = _tiktoken(name, os.path.join(folder, inside))
-            if found:
-                return found
-    return None
-
-
-def _folders_of(package: str) -> list[str]:
-    """List an installed package's folders without importing it."""
+def _is_installed(package: str) -> bool:
+    """Return whether there is a package, without importing it."""
     from importlib.util import find_spec
 
     try:
-        spec = find_spec(package)
+        return find_spec(package) is not None
     except ValueError:  # a stand-in without a spec was put into sys.modules
-        return []
-    return list(spec.submodule_search_locations or ()) if spec else []
+        return False

@@ -312,39 +312,23 @@ def test_audio() -> None:
     assert message["audio"] == {"id": "audio_1", "transcript": "Good day", "data": data, "expires_at": 9}
 
 
-names = st.text(alphabet="abcdef_", min_size=1, max_size=8)
-
-tokens = st.lists(st.fixed_dictionaries({"token": texts}), min_size=1, max_size=3)
-
-
-@st.composite
-def messages(draw: st.DrawFn) -> dict[str, Any]:
-    functions = draw(st.lists(st.tuples(names, texts), max_size=3))
-    message: dict[str, Any] = {"role": "assistant", "content": None if functions else draw(texts)}
-    if functions:
-        message["tool_calls"] = [call(name, text, f"call_{at}") for at, (name, text) in enumerate(functions)]
-    optional = {"refusal": st.none(), "reasoning_content": texts, "reasoning": texts}
-    return {**message, **draw(st.fixed_dictionaries({}, optional=optional))}
+LOGPROBS = {"content": [{"token": "a"}, {"token": "b"}, {"token": "c"}], "refusal": None}
+CALLING = [call("one", '{"x": "é"}', "call_0"), call("two", "", "call_1"), call("one", "[1]", "call_2")]
+WHOLE = response(
+    choice({"content": "Hellö, you two", "reasoning": "", "refusal": None}, logprobs=LOGPROBS),
+    choice({"content": None, "tool_calls": CALLING, "reasoning_content": "Let me"}, "tool_calls", 1, logprobs=None),
+    choice({"content": ""}, "length", 2, logprobs=None),
+    usage=USAGE, service_tier="default",
+)  # fmt: skip
 
 
-@st.composite
-def responses(draw: st.DrawFn) -> dict[str, Any]:
-    reasons = st.sampled_from(["stop", "length", "tool_calls"])
-    logprobs = st.one_of(st.none(), st.fixed_dictionaries({"content": tokens, "refusal": st.none()}))
-    count = draw(st.integers(1, 3))
-    extras = draw(st.fixed_dictionaries({}, optional={"usage": st.just(USAGE), "service_tier": st.just("default")}))
-    made = [choice(draw(messages()), draw(reasons), index, logprobs=draw(logprobs)) for index in range(count)]
-    return response(*made, **extras)
-
-
-@st.composite
-def cut(draw: st.DrawFn, whole: Any) -> list[Any]:
+def cut(draw: Any, whole: Any) -> list[Any]:
     """Return a text or a list in pieces."""
     places = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=3)))
     return [whole[start:end] for start, end in zip([0, *places], [*places, len(whole)], strict=True)]
 
 
-def mixed(draw: st.DrawFn, rows: list[list[Any]]) -> Iterator[Any]:
+def mixed(draw: Any, rows: list[list[Any]]) -> Iterator[Any]:
     """Yield the items of all rows, each row in its order."""
     rows = [list(row) for row in rows if row]
     while rows:
@@ -353,44 +337,36 @@ def mixed(draw: st.DrawFn, rows: list[list[Any]]) -> Iterator[Any]:
         rows = [row for row in rows if row]
 
 
-def call_pieces(draw: st.DrawFn, index: int, whole: dict[str, Any]) -> list[dict[str, Any]]:
-    first, *others = draw(cut(whole["function"]["arguments"]))
+def call_pieces(draw: Any, index: int, whole: dict[str, Any]) -> list[dict[str, Any]]:
+    first, *others = cut(draw, whole["function"]["arguments"])
     begin = {**whole, "index": index, "function": {**whole["function"], "arguments": first}}
     rest = [{"index": index, "function": {"arguments": other}} for other in others]
     return [{"tool_calls": [each]} for each in [begin, *rest]]
 
 
-def choice_pieces(draw: st.DrawFn, whole: dict[str, Any]) -> list[dict[str, Any]]:
+def choice_pieces(draw: Any, whole: dict[str, Any]) -> list[dict[str, Any]]:
     message, index = whole["message"], whole["index"]
     rows = [call_pieces(draw, at, each) for at, each in enumerate(message.get("tool_calls", []))]
     for name in ("content", "reasoning_content", "reasoning"):
         if isinstance(message.get(name), str):
-            rows.append([{name: text} for text in draw(cut(message[name]))])
+            rows.append([{name: text} for text in cut(draw, message[name])])
     opening = {"role": "assistant", "content": draw(st.sampled_from(["", None]))}
     if "refusal" in message:
         opening["refusal"] = None
     made = [piece(delta, index, logprobs=None) for delta in [opening, *mixed(draw, rows)]]
     if whole["logprobs"]:
-        parts = draw(cut(whole["logprobs"]["content"]))
+        parts = cut(draw, whole["logprobs"]["content"])
         made += [piece({}, index, logprobs={"content": part, "refusal": None}) for part in parts]
     return [*made, piece({}, index, whole["finish_reason"], logprobs=None)]
 
 
-@st.composite
-def chopped_responses(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return a response and chunks of it."""
-    whole = draw(responses())
-    pieces = mixed(draw, [choice_pieces(draw, each) for each in whole["choices"]])
-    extras = {name: value for name, value in whole.items() if name not in (*NAMES, "object", "choices")}
-    return whole, [*(chunk(each) for each in pieces), chunk(**extras)]
-
-
-@given(chopped_responses())
-def test_any_chopping_gives_the_same_response(chopped: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+@given(st.data())
+def test_any_chopping_gives_the_same_response(data: st.DataObject) -> None:
     """However a response is cut into chunks, and its choices and calls are mixed, it comes together as it was."""
-    whole, chunks = chopped
+    pieces = mixed(data.draw, [choice_pieces(data.draw, each) for each in WHOLE["choices"]])
+    chunks = [*(chunk(each) for each in pieces), chunk(usage=USAGE, service_tier="default")]
     assembler, given_chunks = Assembler(), copy.deepcopy(chunks)
     text = "".join([assembler.add(each) for each in chunks])
-    assert assembler.response() == assembler.response() == whole
-    assert text == (whole["choices"][0]["message"]["content"] or "")
+    assert assembler.response() == assembler.response() == WHOLE
+    assert text == WHOLE["choices"][0]["message"]["content"]
     assert chunks == given_chunks

@@ -758,16 +758,20 @@ def test_none_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log.getvalue() == ""
 
 
-def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal the bar shows what is done of how much, how fast, hits, tokens and cost."""
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        ("", r"100%\|.* 4/4 .*(it/s|s/it).* cached=1, tokens=24, cost=\$0\.9150.*"),
+        ("60", r"4/4 \[\d\d:\d\d, cached=1, cost=\$0\.92\]"),
+    ],
+)
+def test_on_a_terminal(columns: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar shows what is done of how much, how fast, hits, tokens and cost; at sixty columns the figures remain."""
     terminal = on_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", columns)
     with llmcall.configured(prices={"gpt-4o-mini": (1_000, 100_000)}):
         map(ask, "abca", workers=1)
-    line = terminal.last()
-    assert line.startswith("100%|")
-    assert " 4/4 " in line
-    assert "it/s" in line or "s/it" in line
-    assert "cached=1, tokens=24, cost=$0.9150" in line
+    assert re.fullmatch(shown, terminal.last())
 
 
 def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -779,15 +783,6 @@ def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", log)
     map(ask, "a", progress=True)
     assert " 1/1 " in log.getvalue()
-
-
-def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At sixty columns the figures have the room of the bar, all to the last."""
-    terminal = on_terminal(monkeypatch)
-    monkeypatch.setenv("COLUMNS", "60")
-    with llmcall.configured(prices={"gpt-4o-mini": (1_000, 100_000)}):
-        map(ask, [f"{number}" for number in range(20)], workers=1)
-    assert re.fullmatch(r"20/20 \[\d\d:\d\d, cached=0, cost=\$6\.10\]", terminal.last())
 
 
 def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

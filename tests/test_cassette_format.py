@@ -404,13 +404,7 @@ def test_any_text_passes(text: str, data: bytes) -> None:
     [
         ((), False),
         ((r"sk-proj-\w+",), True),
-        (
-            (
-                "nothing",
-                r"key=sk-\S*",
-            ),
-            True,
-        ),
+        (("nothing", r"key=sk-\S*"), True),
         ((r"sk-proj-",), False),
         ((r"",), False),
     ],

@@ -40,11 +40,8 @@ def asked(client: ScriptedClient) -> list[list[str]]:
 
 def data(*vectors: Any, **fields: Any) -> dict[str, Any]:
     """Return a response with some vectors."""
-    return {
-        "data": [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)],
-        "model": "m",
-        **fields,
-    }
+    items = [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)]
+    return {"data": items, "model": "m", **fields}
 
 
 @given(st.lists(FLOATS, min_size=1, max_size=6))

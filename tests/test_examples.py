@@ -32,20 +32,23 @@ def recorded(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("command", [[str(EXAMPLES / "market_day.py")], ["-m", "llmcall", "demo"]])
-def test_market_day(command: list[str], tmp_path: Path) -> None:
-    """The market is replayed without key, network or configuration, always the same, and says what was shown."""
-    first, second = (
-        subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env={**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"},
-            capture_output=True,
-            encoding="utf-8",
-            check=True,
-        ).stdout
-        for columns in (60, 80)
-    )
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [([str(EXAMPLES / "market_day.py")], "market_day.py"), (["-m", "llmcall", "demo"], "python -m llmcall demo")],
+)
+def test_market_day(command: list[str], name: str) -> None:
+    """The market is replayed without key, network or configuration, always the same, and says what was shown.
+
+    The help has the name by which it was asked for.
+    """
+
+    def shown(columns: int, *options: str) -> str:
+        environment = {**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"}
+        whole = [sys.executable, *command, *options]
+        return subprocess.run(whole, env=environment, capture_output=True, encoding="utf-8", check=True).stdout
+
+    helped, first, second = shown(80, "-h"), shown(60), shown(80)
+    assert helped.startswith(f"usage: {name} [-h]") and f"{name} --local " in helped
     assert max(map(len, first.splitlines())) <= 60
     assert max(map(len, second.splitlines())) <= 80
     took = re.compile(r"in [\d.]+ s")
@@ -147,16 +150,3 @@ def test_the_smallest_run_prints_its_tables() -> None:
     assert sum(row[:1] == ["llmcall"] and float(row[-1]) > 0 for row in rows) == 2
     assert sum(row[:2] == ["plain", "diskcache"] and row[-1] == "1.00" for row in rows) == 2
     assert "openai " in done.stdout and "CPython" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [([str(EXAMPLES / "market_day.py")], "market_day.py"), (["-m", "llmcall", "demo"], "python -m llmcall demo")],
-)
-def test_the_demo_names_itself_as_it_was_called(command: list[str], name: str, tmp_path: Path) -> None:
-    """The help has the name by which it was asked for."""
-    done = subprocess.run(
-        [sys.executable, *command, "-h"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
-    )
-    assert done.stdout.startswith(f"usage: {name} [-h]")
-    assert f"{name} --local " in done.stdout

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from commands import run
+from conversations import chat, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -300,22 +301,14 @@ def test_show_by_round() -> None:
     assert by_round.index("lisa says 0") < by_round.index("bart says 1")
 
 
-def test_one_of_several_choices_heard_by_another(tmp_path: Path) -> None:
+def test_one_of_several_choices_heard_by_another() -> None:
     """A prompt that repeats the second choice of an earlier answer does not part, where that choice differed."""
 
     def record(name: str, second: str) -> Path:
-        asked = [
-            ("lisa#0", {"n": 2, "messages": [{"role": "user", "content": "Two ideas?"}]}, ["A market it is.", second]),
-            ("emma#0", {"messages": [{"role": "user", "content": f"Lisa proposes: {second}"}]}, ["Fine."]),
-        ]
-        lines: list[Any] = [{"llmcall": 1, "settings": {}}]
-        for sample, request, texts in asked:
-            choices = [{"index": i, "message": {"role": "assistant", "content": t}} for i, t in enumerate(texts)]
-            request = {"model": "gpt-4o-mini", **request}
-            lines.append({"kind": "chat", "sample": sample, "request": request, "response": {"choices": choices}})
-        path = tmp_path / name
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        return path
+        lisa = chat("Two ideas?", "A market it is.", "lisa#0", n=2)
+        message = {"role": "assistant", "content": second}
+        lisa.response["choices"].append({"index": 1, "message": message, "finish_reason": "stop"})
+        return written(name, [lisa, chat(f"Lisa proposes: {second}", "Fine.", "emma#0")])
 
     found = llmcall.compare(record("a.jsonl", "A walk along the river."), record("b.jsonl", "An evening at home."))
     assert [(each.scope, each.why) for each in found.parted] == [("lisa", "draw")]

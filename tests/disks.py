@@ -1,15 +1,25 @@
-"""Disks that fail for real: too small, or mounted read-only; skipped where mounting is not allowed."""
+"""Disks that fail for real: too small, mounted read-only (skipped where mounting is not allowed), or damaged."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+DATABASE = "cache.db"
+
+
+def in_database(folder: object, statement: str, *values: Any) -> list[Any]:
+    """Run a statement on the database of a cache, as somebody else would who damages it; return what it finds."""
+    with closing(sqlite3.connect(f"{folder}/{DATABASE}")) as connection, connection:
+        return connection.execute(statement, values).fetchall()
 
 
 def mount(place: Path, *arguments: str) -> None:

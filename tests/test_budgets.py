@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import re
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from dice import ask, calls
+from disks import in_database
 from hypothesis import given
 from programs import ran, start
 from redis_servers import RedisProcess
@@ -486,9 +486,7 @@ def test_a_paid_answer_is_not_lost_where_nothing_can_be_kept(place: str, caplog:
             if "://" in place:
                 mortal.stop()
                 return "yes"
-            with sqlite3.connect(Path(place) / "cache.db") as database:
-                database.execute("ALTER TABLE Budgets RENAME COLUMN state TO unknown")
-            database.close()
+            in_database(place, "ALTER TABLE Budgets RENAME COLUMN state TO unknown")
             return "yes"
 
         with llmcall.budget(calls=3, name="survey"):

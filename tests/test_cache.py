@@ -7,7 +7,6 @@ import logging
 import os
 import pickle
 import shutil
-import sqlite3
 import stat
 import struct
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 import diskcache
 import pytest
 from commands import done
+from disks import DATABASE, in_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import ran, start
@@ -30,7 +30,6 @@ import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, Record, ResponseCache
 from llmcall.testing import ScriptedClient
 
-DATABASE = "cache.db"
 TOOL_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 CODER = ScriptedClient(cache_mode="off")
 asked = CODER.build_request
@@ -100,9 +99,7 @@ def spoil(place: str, key: str, value: Any) -> None:
         with redis.Redis.from_url(place) as client:
             client.hset("llmcall:rows", key, struct.pack("<d", 1.0) + (value or b""))
         return
-    with sqlite3.connect(Path(place) / DATABASE) as connection:
-        assert connection.execute("UPDATE Cache SET value = ? WHERE key = ?", (value, key)).rowcount == 1
-    connection.close()
+    in_database(place, "UPDATE Cache SET value = ? WHERE key = ?", value, key)
 
 
 # Modes
@@ -381,9 +378,7 @@ def test_a_record_under_a_wrong_key_is_damage(tmp_path: Path) -> None:
     """A sound record of another request, as a damaged index gives, is no answer, also to one who had the right one."""
     client = client_at(tmp_path / "cache", lambda messages: messages[-1]["content"])
     one, two = (client.send_message(question) for question in ("one", "two"))
-    with sqlite3.connect(tmp_path / "cache" / DATABASE) as connection:
-        (swapped,) = connection.execute("SELECT value FROM Cache WHERE key = ?", (one.cache_key,)).fetchone()
-    connection.close()
+    [(swapped,)] = in_database(tmp_path / "cache", "SELECT value FROM Cache WHERE key = ?", one.cache_key)
     spoil(str(tmp_path / "cache"), two.cache_key, swapped)
     assert client.cache.verify() == [two.cache_key]
     assert said(client, "two") == ("two", False)

@@ -7,7 +7,6 @@ import enum
 import json
 import pickle
 import shutil
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ import openai
 import pydantic
 import pytest
 from commands import done
+from disks import DATABASE, in_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
@@ -29,7 +29,6 @@ from llmcall import CacheCorruptError, CacheError, CacheMissError, LLMCall, Reco
 from llmcall.cache.maintenance import pack  # to be interrupted in the middle of it
 from llmcall.testing import ScriptedClient
 
-DATABASE = "cache.db"
 PAGE = 4096
 asked = ScriptedClient(cache_mode="off").build_request
 
@@ -208,10 +207,8 @@ class Planted:
 
 def rewritten(cache: ResponseCache, key: str, change: Callable[[bytes], bytes]) -> None:
     """Put other bytes in the place of a record."""
-    with sqlite3.connect(Path(cache.path) / DATABASE) as connection:
-        (packed,) = connection.execute("SELECT value FROM Cache WHERE key = ?", (key,)).fetchone()
-        connection.execute("UPDATE Cache SET value = ? WHERE key = ?", (change(packed), key))
-    connection.close()
+    [(packed,)] = in_database(cache.path, "SELECT value FROM Cache WHERE key = ?", key)
+    in_database(cache.path, "UPDATE Cache SET value = ? WHERE key = ?", change(packed), key)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -434,10 +431,7 @@ def test_nothing_to_save(sound: Any, tmp_path: Path) -> None:
         cache.salvage(tmp_path / "new")
     with ResponseCache(tmp_path / "hollow") as hollow:
         hollow.put(asked("a"), {"answer": "a"})
-    database = sqlite3.connect(tmp_path / "hollow" / DATABASE)
-    with database:
-        database.execute("UPDATE Cache SET value = X'00'")
-    database.close()
+    in_database(tmp_path / "hollow", "UPDATE Cache SET value = X'00'")
     with ResponseCache(tmp_path / "hollow") as hollow:
         assert hollow.salvage(tmp_path / "new") == 0
     told = done("cache", "--path", tmp_path / "hollow", "salvage", tmp_path / "new", code=1)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from commands import done, run
+from disks import in_database
 from pytest_httpserver import HTTPServer
 from servers import QUESTION, Answer, ScriptedServer, refusal, refusing
 from wcwidth import wcswidth
@@ -416,10 +416,7 @@ def test_delete_and_clear(keys: list[str]) -> None:
 def test_damage(keys: list[str]) -> None:
     """verify names damaged records and salvage saves the others; a file that is no database fails in words."""
     assert cache("verify") == "4 records, all sound\n"
-    database = sqlite3.connect(".llmcall/cache/cache.db")
-    with database:
-        database.execute("UPDATE Cache SET value = X'00' || value WHERE key = ?", (keys[1],))
-    database.close()
+    in_database(".llmcall/cache", "UPDATE Cache SET value = X'00' || value WHERE key = ?", keys[1])
     told = cache("verify", code=1)
     assert f"{keys[1]}\n" in told and "1 of 4 records damaged" in told
     assert "3 records" in cache("salvage", "saved")

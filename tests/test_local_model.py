@@ -9,26 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from servers import completion
 
 from llmcall import ConfigError, LLMCall, LocalClient
 from llmcall.testing import ScriptedClient
 
 PACKAGED = LocalClient().default_model()
-
-
-class Model:
-    """Answer in the place of a model, and keep what it was asked."""
-
-    def __init__(self) -> None:
-        self.bodies: list[Any] = []
-
-    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-        """Answer."""
-        self.bodies.append(request.body)
-        if request.kind == "embedding":
-            return {"data": [{"index": 0, "embedding": [1.0]}], "model": request.model}
-        return completion('{"value": true}' if "response_format" in request.body else "Two coins.")
 
 
 @pytest.fixture
@@ -150,7 +135,7 @@ def test_a_replay_needs_neither_model_nor_runtime(monkeypatch: pytest.MonkeyPatc
     """What was recorded is answered without the file, the wheel and xllamacpp."""
     monkeypatch.setattr("importlib.metadata.files", lambda name: [])
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    model = Model()
+    model = ScriptedClient(["Two coins.", [1.0]])
     recording, replaying = LocalClient(transport=model), LocalClient(cache_mode="replay")
     for client in (recording, replaying):
         reply = client.send_message("Hello", temperature=0, on_error="raise")
@@ -158,13 +143,13 @@ def test_a_replay_needs_neither_model_nor_runtime(monkeypatch: pytest.MonkeyPatc
         assert client.get_embedding("Hello") == [1.0]
     (record, _) = recording.cache.records()
     assert (record.api_type, record.host, record.request["model"]) == ("local", "local", PACKAGED)
-    assert [body["model"] for body in model.bodies] == [PACKAGED] * 2
+    assert [request.body["model"] for request in model.requests] == [PACKAGED] * 2
 
 
 def test_structured_output() -> None:
     """llama.cpp holds any model to a schema."""
-    model = Model()
+    model = ScriptedClient(['{"value": true}'])
     client = LocalClient(transport=model, model="any.gguf")
     assert client.capabilities("any").structured_output
     assert LLMCall(user="Buy?", output_type=bool, client=client).call() is True
-    assert model.bodies[0]["response_format"]["type"] == "json_schema"
+    assert model.requests[0].body["response_format"]["type"] == "json_schema"

@@ -8,7 +8,6 @@ import logging
 import os
 import pickle
 import re
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from commands import done
+from disks import in_database
 
 import llmcall
 from llmcall import Miss, ResponseCache
@@ -287,9 +287,7 @@ def test_what_is_damaged_is_passed_over() -> None:
     ask(temperature=0.5)(client)
     first, second = client.cache.records()
     llmcall.reset()
-    with sqlite3.connect(".llmcall/cache/cache.db") as connection:
-        connection.execute("UPDATE Cache SET value = value || x'00' WHERE key = ?", (first.cache_key,))
-    connection.close()
+    in_database(".llmcall/cache", "UPDATE Cache SET value = value || x'00' WHERE key = ?", first.cache_key)
     miss = explained(max_tokens=5)
     assert miss.nearest is not None and miss.nearest.cache_key == second.cache_key
     request = recorder().build_request(QUESTION)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conversations import read
+from disks import DATABASE, in_database
 from processes import Nursery, Worker, pause, seeded
 from workers import digest, fill, is_answer_to
 
@@ -21,7 +22,6 @@ from llmcall.testing import ScriptedClient
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
 RECORDS = 150
-DATABASE = "cache.db"
 DATABASE_FILES = {".gitignore", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
 
 
@@ -36,9 +36,7 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
 def stored(folder: Path) -> dict[str, str]:
     """Check that a cache is sound without repair; return the digests of its answers by their questions."""
     assert {path.name for path in folder.iterdir()} <= DATABASE_FILES
-    with sqlite3.connect(folder / DATABASE) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    connection.close()
+    assert in_database(folder, "PRAGMA integrity_check") == [("ok",)]
     with ResponseCache(folder) as cache:
         assert cache.verify() == []
         found = {}

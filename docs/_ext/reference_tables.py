@@ -72,12 +72,14 @@ class CommandHelp(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return a section for each command, those of a group below it."""
-        context = click.Context(main, info_name="llmcall", max_content_width=90)
+        context = click.Context(main, info_name="llmcall", max_content_width=90, **main.context_settings)
         return [self.section(command, context) for _, command in sorted(main.commands.items())]
 
     def section(self, command: click.Command, parent: click.Context) -> nodes.section:
         """Return a command's section."""
-        context = click.Context(command, info_name=command.name, parent=parent, max_content_width=90)
+        context = click.Context(
+            command, info_name=command.name, parent=parent, max_content_width=90, **command.context_settings
+        )
         path = context.command_path
         block = nodes.section("", nodes.title(text=path), ids=[nodes.make_id(path)])
         block += nodes.literal_block(text=command.get_help(context))

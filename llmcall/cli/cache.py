@@ -63,7 +63,7 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that select records, and what they say as one function, or ``None`` without any."""
 
     @click.option("--model", help="Only this model's answers.")
-    @click.option("--scope", metavar="GLOB", help="Only samples whose scope path matches, such as 'trial-3/*'.")
+    @click.option("--scope", metavar="GLOB", help="Only records whose scope path matches, such as 'trial-3/*'.")
     @click.option("--since", help="Only what was stored since: a date (2026-11-30), or an age (90m, 12h, 7d).")
     @functools.wraps(command)
     def selected(*args: Any, model: str | None, scope: str | None, since: str | None, **options: Any) -> Any:

@@ -160,7 +160,7 @@ existing = click.Path(exists=True, dir_okay=False)
 
 @click.group()
 def cassette() -> None:
-    """Merge recordings; "show", "diff" and "report" look at them."""
+    """Merge cassettes; "show", "diff" and "report" look at them."""
 
 
 @cassette.command()

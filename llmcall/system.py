@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
-__all__ = ["after_fork_in_child", "alone", "around_fork", "at_exit", "atomic_write", "lock"]
+__all__ = ["after_fork_in_child", "alone", "around_fork", "at_exit", "atomic_write", "lock", "process_lock"]
 
 _before: list[Callable[[], object]] = []
 _after: list[Callable[[], object]] = []
@@ -27,6 +29,15 @@ def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     """Call a function in every process that is forked from this one, in the order of registration."""
     _in_child.append(function)
     return function
+
+
+def process_lock(module: str, name: str = "_lock") -> AbstractContextManager[bool]:
+    """Return a lock for a variable of a module, which gets a new one in every forked process.
+
+    It is re-entrant: the garbage collector may end a stream, which gives back what it held, at any moment.
+    """
+    after_fork_in_child(lambda: setattr(sys.modules[module], name, threading.RLock()))
+    return threading.RLock()
 
 
 def around_fork(before: Callable[[], object], after: Callable[[], object]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import CacheCorruptError, CacheError, short_traceback
 from ..notices import logger, warn_once
-from ..system import after_fork_in_child, at_exit
+from ..system import after_fork_in_child, at_exit, process_lock
 from ..text import counted, frame
 from ..types import record_of
 from .storage import REMEDY, SqliteStorage, each_row, pack, unpack
@@ -380,14 +380,12 @@ def _from_here(place: Path | str) -> Path | str:
 
 _caches: weakref.WeakSet[ResponseCache] = weakref.WeakSet()
 _shared: dict[str, ResponseCache] = {}
-_shared_lock = threading.RLock()  # a stream that the garbage collector ends in the middle of it asks for its cache, too
+_shared_lock = process_lock(__name__, "_shared_lock")
 
 
 @after_fork_in_child
 def _renew() -> None:
     """Forget, in a forked process, what the threads that stayed behind were doing, and what the parent was told."""
-    global _shared_lock
-    _shared_lock = threading.RLock()
     for cache in list(_caches):
         cache._lock, cache._warned = threading.RLock(), False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
@@ -15,7 +14,7 @@ from ..engine.usage import process_meter
 from ..errors import ConfigError, short_traceback
 from ..models.catalog import capabilities, resolve
 from ..notices import process_failures
-from ..system import after_fork_in_child
+from ..system import process_lock
 from .base import LLMClient
 
 if TYPE_CHECKING:
@@ -30,18 +29,9 @@ __all__ = ["client", "count_tokens", "known_api_types", "register_client", "rese
 ENTRY_POINTS = "llmcall.clients"
 BUILT_IN = ("azure", "local", "ollama", "openai")
 
-_lock = threading.RLock()
+_lock = process_lock(__name__)
 _registered: dict[str, LLMClient | Callable[[Settings], LLMClient]] = {}
 _shared: dict[str, LLMClient] = {}
-
-
-def _renew_lock() -> None:
-    """Make a lock of a forked process's own: a thread that stayed behind may have held this one."""
-    global _lock
-    _lock = threading.RLock()
-
-
-after_fork_in_child(_renew_lock)
 
 
 def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMClient]) -> None:

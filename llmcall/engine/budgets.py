@@ -21,7 +21,7 @@ from ..cache.cache import shared_cache
 from ..config import resolve as config
 from ..errors import BudgetExceededError, CacheError, ConfigError
 from ..notices import logger
-from ..system import after_fork_in_child
+from ..system import after_fork_in_child, process_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -442,8 +442,7 @@ def _checked(name: str, value: Any) -> Any:
     return value
 
 
-# Re-entrant: a stream that the garbage collector ends may give back at any moment, in a thread that holds it.
-_lock = threading.RLock()
+_lock = process_lock(__name__)
 open_budgets: list[Budget] = []
 _waiting: OrderedDict[Reservation, None] = OrderedDict()
 
@@ -578,9 +577,7 @@ def opened(budgets: tuple[dict[str, Any], ...]) -> Iterator[None]:
 
 @after_fork_in_child
 def _leave_to_parent() -> None:
-    """Leave, in a forked process, locks and waiting calls to the threads that stayed behind."""
-    global _lock
-    _lock = threading.RLock()
+    """Leave, in a forked process, waiting calls to the threads that stayed behind."""
     _waiting.clear()
     for each in open_budgets:
         each.ledger.leave_to_parent()

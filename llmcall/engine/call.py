@@ -32,7 +32,7 @@ from ..models.tokens import count_tokens, shares
 from ..notices import logger, warn_once
 from ..requests.arguments import sent_body
 from ..requests.keys import key_of, ordered
-from ..system import after_fork_in_child
+from ..system import after_fork_in_child, process_lock
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
 from .drivers import END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, check_stop, look
 from .limits import LEFT_OUT, Admission, estimate, tokens_used
@@ -626,16 +626,9 @@ class _Flight(Future["Outcome | None"]):
         return copy.deepcopy(self.result())
 
 
-_lock = threading.RLock()  # the garbage collector may end an abandoned leader at any moment
+_lock = process_lock(__name__)
 _flights: dict[Key, _Flight] = {}
-
-
-@after_fork_in_child
-def _forget() -> None:
-    """Forget, in a forked process, the requests of the threads that stayed behind."""
-    global _lock
-    _lock = threading.RLock()
-    _flights.clear()
+after_fork_in_child(_flights.clear)  # which are of the threads that stayed behind
 
 
 class Shareable(Protocol):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections import OrderedDict, deque
 from concurrent.futures import Future
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..models.tokens import count_tokens
 from ..notices import logger
-from ..system import after_fork_in_child
+from ..system import after_fork_in_child, process_lock
 from ..types import TokenUsage
 from . import budgets
 from .drivers import Do, Wait
@@ -208,8 +207,7 @@ class Limits(NamedTuple):
     tokens: int | None = None
 
 
-# It is re-entrant, as a generator that the garbage collector ends may give its place back at any moment.
-_lock = threading.RLock()
+_lock = process_lock(__name__)
 _states: dict[tuple[str | None, ...], EndpointState] = {}
 
 
@@ -315,8 +313,6 @@ def forget() -> None:
 @after_fork_in_child
 def _leave_to_parent() -> None:
     """Begin anew in a forked process: the threads that stayed behind are not here."""
-    global _lock
-    _lock = threading.RLock()
     for state in _states.values():
         state.clear()
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
 from contextlib import contextmanager
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..scopes import is_made_name
-from ..system import after_fork_in_child
+from ..system import process_lock
 from ..text import columns, html_table, imported_pandas, money
 
 if TYPE_CHECKING:
@@ -159,14 +158,7 @@ def _sum(parts: Iterable[Usage]) -> Usage:
     return Usage(*sums)._replace(priced_by=tuple(sorted({source for part in found for source in part.priced_by})))
 
 
-# One for all meters: it is never held for long. A stream that the garbage collector ends may count at any moment.
-_lock = threading.RLock()
-
-
-@after_fork_in_child
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
+_lock = process_lock(__name__)  # one for all meters: it is never held for long
 
 
 class _Sums:

@@ -34,12 +34,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..system import after_fork_in_child
+from ..system import process_lock
 from .catalog import capabilities
 
 if TYPE_CHECKING:
@@ -243,15 +242,7 @@ _VOCABULARIES = {
 _SAME_TEXTS = {"o200k_harmony": "o200k_base"}  # they differ in their special tokens only
 
 _counters: dict[str, Callable[[str], int] | None] = {}
-_lock = threading.RLock()  # a stream that the garbage collector ends is counted at any moment
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()  # another thread may have held it at the fork
-
-
-after_fork_in_child(_renew_lock)
+_lock = process_lock(__name__)
 
 
 def counter(encoding: str | None) -> Callable[[str], int] | None:

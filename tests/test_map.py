@@ -748,16 +748,6 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return made
 
 
-def test_none_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard error that is no terminal stays as it is, and tqdm is not even imported."""
-    log = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", log)
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    map(ask, "ab")
-    list(imap(ask, "ab"))
-    assert log.getvalue() == ""
-
-
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
@@ -775,12 +765,15 @@ def test_on_a_terminal(columns: str, shown: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    """False shows none on a terminal, True shows one in a file."""
-    terminal = on_terminal(monkeypatch)
+    """False shows none on a terminal, True shows one in a file; else a file has none, and tqdm is not even imported."""
+    terminal, log = on_terminal(monkeypatch), io.StringIO()
     map(ask, "a", progress=False)
-    assert terminal.getvalue() == ""
-    log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "tqdm", None)
+        map(ask, "ab")
+        list(imap(ask, "ab"))
+    assert terminal.getvalue() == log.getvalue() == ""
     map(ask, "a", progress=True)
     assert " 1/1 " in log.getvalue()
 

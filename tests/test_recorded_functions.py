@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 import math
 import multiprocessing
 import random
@@ -224,11 +223,7 @@ def test_an_exception_is_not_recorded_and_gives_its_draw_back(caplog: pytest.Log
             unsteady()
         assert unsteady() == 2
     assert samples() == ["a#0"]
-    assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [
-        "1 call failed for good (1 in scope 'a'; the first: unsteady: ZeroDivisionError). A failure is not recorded, "
-        "so a replay of the cassette c.jsonl will not go as this run did: mend the cause and record it "
-        "again with the mode 'new', and only what is missing is asked"
-    ]
+    assert "1 call failed for good (1 in scope 'a'; the first: unsteady: ZeroDivisionError)" in caplog.text
 
 
 def test_asynchronous_functions() -> None:

@@ -483,22 +483,15 @@ def test_a_context_manager_that_a_generator_leaves_open(opened: Callable[[], Any
 
 
 @pytest.fixture
-def in_a_fixture() -> Iterator[str]:
-    """Hold a scope for a test."""
-    with scope("fixture"):
-        yield "fixture"
+def in_a_fixture() -> Iterator[None]:
+    """Hold a scope for a test, and another one in it."""
+    with scope("fixture"), turn("nested"):
+        yield
 
 
-@pytest.fixture
-def in_a_nested_fixture(in_a_fixture: str) -> Iterator[str]:
-    """Hold a scope in another fixture's."""
-    with turn("nested"):
-        yield f"{in_a_fixture}/nested"
-
-
-def test_fixtures_that_yield_inside_a_scope_go_on_working(in_a_nested_fixture: str) -> None:
+def test_fixtures_that_yield_inside_a_scope_go_on_working(in_a_fixture: None) -> None:
     """A fixture's scope is open for the test."""
-    assert sample() == f"{in_a_nested_fixture}#0"
+    assert sample() == "fixture/nested#0"
 
 
 def test_asynchronous_generators() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from redis_servers import RedisProcess
 
 import llmcall
 
@@ -115,3 +116,21 @@ def empty_machine(only_loopback: None, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("llmcall.clients.registry._registered", {})  # what is registered stays after a reset
     yield
     llmcall.reset()
+
+
+@pytest.fixture(scope="session")
+def redis_process(only_loopback: None) -> Iterator[RedisProcess]:
+    """A Redis server for the tests of a process."""
+    with RedisProcess() as made:
+        yield made
+
+
+@pytest.fixture(params=["disk", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place of each kind that a cache can have."""
+    if request.param == "disk":
+        return str(tmp_path / "cache")
+    server: RedisProcess = request.getfixturevalue("redis_process")
+    with server.client() as client:
+        client.flushall()
+    return server.url

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -272,24 +272,11 @@ def test_no_interleaving_passes_a_limit(limit: int, callers: list[tuple[int, flo
 # Names, in a folder or in Redis: what earlier runs and other processes spent counts
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    """Give a server for the tests of this file."""
-    with RedisProcess() as made:
-        yield made
-
-
-@pytest.fixture(params=["folder", "redis"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give where the cache is, empty."""
-    found = str(tmp_path / "cache")
-    if request.param == "redis":
-        server: RedisProcess = request.getfixturevalue("redis")
-        with server.client() as connection:
-            connection.flushall()
-        found = server.url
-    llmcall.configure(cache_path=found)
-    return found
+@pytest.fixture
+def place(place: str) -> str:
+    """Have budgets kept in a place, as answers are."""
+    llmcall.configure(cache_path=place)
+    return place
 
 
 def test_a_name_goes_on_counting(place: str) -> None:

@@ -58,24 +58,6 @@ def said(client: Any, message: str = "Hello", **arguments: Any) -> tuple[str, bo
     return reply.content, reply.cached
 
 
-@pytest.fixture(scope="module")
-def redis_process() -> Iterator[RedisProcess]:
-    """A Redis server for the tests of this file."""
-    with RedisProcess() as made:
-        yield made
-
-
-@pytest.fixture(params=["disk", "redis"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place of each kind that a cache can have."""
-    if request.param == "disk":
-        return str(tmp_path / "cache")
-    server = request.getfixturevalue("redis_process")
-    with server.client() as client:
-        client.flushall()
-    return str(server.url)
-
-
 @pytest.fixture
 def cache(place: str) -> Iterator[ResponseCache]:
     """An empty cache of each kind."""

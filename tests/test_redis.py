@@ -25,22 +25,15 @@ asked = ScriptedClient(cache_mode="off").build_request
 YES: dict[str, Any] = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}}]}
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[RedisProcess]:
-    """A server for the tests of this file."""
-    with RedisProcess() as made:
-        yield made
-
-
 @pytest.fixture
-def server(shared: RedisProcess) -> RedisProcess:
-    """The server without data, as it was configured at first."""
-    with shared.client() as client:
+def server(redis_process: RedisProcess) -> Iterator[RedisProcess]:
+    """The server without data; afterwards it is as it was configured at first."""
+    with redis_process.client() as client:
         client.flushall()
+        client.config_resetstat()
+        yield redis_process
         client.config_set("maxmemory", "0")
         client.config_set("maxmemory-policy", "noeviction")
-        client.config_resetstat()
-    return shared
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 
 from processes import SECONDS
 from servers import (
@@ -97,9 +96,7 @@ class Storm:
         self._accepting.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopped.set()
         with socket.create_connection(self._listener.getsockname()[:2]):
             self._accepting.join()

@@ -110,21 +110,18 @@ def by_environment(base_url: str) -> OpenAIClient:
     return OpenAIClient(base_url=base_url, **QUIET)
 
 
+def by_config(base_url: str, key: str = KEY) -> OpenAIClient:
+    """Put the key itself into config.ini."""
+    lines = ["[Endpoint gateway]", "MODELS = gpt-4o-mini", f"BASE_URL = {base_url}", f"API_KEY = {key}"]
+    Path("config.ini").write_text("\n".join(lines))
+    llmcall.reset()
+    return OpenAIClient(**QUIET)
+
+
 def by_files(base_url: str) -> OpenAIClient:
     """Put the key into .env, to which an endpoint of config.ini refers."""
     Path(".env").write_text(f"GATEWAY_KEY={KEY}\n")
-    lines = ["[Endpoint gateway]", "MODELS = gpt-4o-mini", f"BASE_URL = {base_url}", "API_KEY = ${GATEWAY_KEY}"]
-    Path("config.ini").write_text("\n".join(lines))
-    llmcall.reset()
-    return OpenAIClient(**QUIET)
-
-
-def by_config(base_url: str) -> OpenAIClient:
-    """Put the key itself into config.ini."""
-    lines = ["[Endpoint gateway]", "MODELS = gpt-4o-mini", f"BASE_URL = {base_url}", f"API_KEY = {KEY}"]
-    Path("config.ini").write_text("\n".join(lines))
-    llmcall.reset()
-    return OpenAIClient(**QUIET)
+    return by_config(base_url, "${GATEWAY_KEY}")
 
 
 def by_address(base_url: str) -> OpenAIClient:

@@ -1,4 +1,4 @@
-"""Read answers as types: a choice, a yes or no, a record. An answer that does not fit is asked again."""
+"""Parse answers into types: a choice, a yes or no, a record. An answer that does not fit is asked again."""
 
 from __future__ import annotations
 

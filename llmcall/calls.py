@@ -38,8 +38,8 @@ SELF = re.compile(r"\{[{%][^}]*(?<![.\w])self\b")  # a tag with the variable ``s
 class Answer(NamedTuple):
     """Hold what a call gave.
 
-    :param value: the answer, read as the output type.
-    :param reply: the reply that it was read from.
+    :param value: the answer, parsed into the output type.
+    :param reply: the reply that it was parsed from.
     :param messages: all that was sent and answered, the answer included.
 
     >>> ask = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
@@ -179,7 +179,7 @@ def _used(value: Any, fields: frozenset[str] | None) -> Any:
 
 
 class LLMCall(_Mapped):
-    """Render templates, ask a model, and read its answer as a type.
+    """Render templates, ask a model, and parse its answer into a type.
 
     :param system_template_name: a file under ``[Templates] PATH`` with the system message.
     :param user_template_name: likewise with the user message.

@@ -18,7 +18,7 @@
     ├─ ScopeError                 a call from a thread that has no scope while one is open elsewhere
     ├─ BudgetExceededError
     ├─ TemplateError
-    └─ OutputError                an answer that cannot be read as the output type
+    └─ OutputError                an answer that does not fit the output type
 
 Only an ``APIError`` may become ``None`` at the public edge (``on_error="none"``); all others are always raised. They
 leave llmcall with the frames of the program around it and of the functions it was given, without its own.
@@ -165,8 +165,9 @@ class CacheMissError(CacheError):
     """Report that nothing is recorded for a request and that the mode forbids a call.
 
     :param message: what is missing, in a line.
-    :param explain: gives the :class:`llmcall.Miss` whose text is the message. It is called when that is
-        first looked at: the nearest record takes time to find, and who catches a thousand of these may read none.
+    :param explain: gives the :class:`llmcall.Miss` whose text is the message. It is called when the
+        text is first read: finding the nearest record takes time, and a program that catches a thousand misses may
+        read none.
     :ivar first: the first miss of the process, in a line, where this one is not the first.
     """
 
@@ -213,7 +214,7 @@ class TemplateError(LLMCallError):
 
 
 class OutputError(LLMCallError):
-    """Report an answer that cannot be read as the output type.
+    """Report an answer that does not fit the output type.
 
     :param message: why it cannot be read.
     :param text: the answer as the model gave it.

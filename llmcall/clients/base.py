@@ -45,7 +45,7 @@ class LLMClient:
     A client of one's own subclasses it and gives a :class:`~llmcall.Transport`: by the argument
     ``transport``, by a ``transport`` attribute, or by being one itself, with a method ``send``.
 
-    :param settings: what the client stands on instead of the process's settings.
+    :param settings: settings to use in place of the process's.
     :param transport: what speaks to the model.
     :param overrides: settings by name, above the process's: ``model=``, ``cache_path=``, ``on_error=``, ….
     :raises ConfigError: for a value that a setting does not allow.
@@ -571,8 +571,6 @@ class Stream:
     as an error, in usage and budgets alike, for a model answered: with the tokens that the server reported until then,
     else with those of the prompt and of what came, as they are counted here.
 
-    :param flow: emits the pieces, and returns the reply.
-    :param call: whose draw is given back where the stream is left before its end.
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
 
     >>> with llmcall.client().stream_message("Good morning!", max_tokens=16) as stream:
@@ -619,8 +617,6 @@ class Stream:
 class AsyncStream:
     """Yield a streamed answer: ``async for text in stream: …``, as :class:`Stream`; an asynchronous context manager.
 
-    :param flow: emits the pieces, and returns the reply.
-    :param call: whose draw is given back where the stream is left before its end.
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
 
     >>> async def greet():

@@ -27,7 +27,7 @@ NO_KEY = "no key needed"  # what a loopback server is sent; the SDK insists on a
 class OpenAIClient(LLMClient):
     """Call OpenAI, or any OpenAI-compatible server through ``base_url``.
 
-    :param settings: what the client stands on instead of the process's settings.
+    :param settings: settings to use in place of the process's.
     :param http_client: the SDK's HTTP client (``httpx2.Client`` for openai 3.x, ``httpx.Client`` for 2.x, or their
         asynchronous twins); whoever made it closes it.
     :param overrides: settings by name, above the process's: ``model=``, ``api_key=``, ``base_url=``, ….

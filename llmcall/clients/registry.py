@@ -35,7 +35,7 @@ _shared: dict[str, LLMClient] = {}
 
 
 def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMClient]) -> None:
-    """Say which client speaks for an api_type, in place of the one that did.
+    """Register the client of an api_type, in place of the one before it.
 
     :param api_type: the name, as in ``[OpenAI] API_TYPE``.
     :param client: a client, or a function of the settings that returns one.
@@ -61,7 +61,7 @@ def client(api_type: str | None = None) -> LLMClient:
     """Return the shared client of an api_type.
 
     :param api_type: the name; ``None`` means the configured one.
-    :raises ConfigError: where nobody speaks for it; the message lists the known ones.
+    :raises ConfigError: where no client is registered for it; the message lists the known ones.
 
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).content
     'Good morning!'

@@ -199,7 +199,7 @@ def configure(**overrides: Any) -> None:
 def configured(**overrides: Any) -> Iterator[None]:
     """Set settings while a block runs, for every thread of the process.
 
-    What the block's end takes away is what it brought: blocks of several threads may overlap.
+    The block's end withdraws only what the block set, so blocks of several threads may overlap.
 
     :param overrides: as of ``configure``.
 

@@ -32,7 +32,7 @@ OUTSIDE = "(no scope)"
 class Usage(NamedTuple):
     """Hold what calls used.
 
-    :param calls: calls answered by a model; streams count whose reader left once the answer had begun.
+    :param calls: calls answered by a model; a stream whose reader left counts once its answer had begun.
     :param cached_calls: calls answered by a record, or by an identical call in flight.
     :param retries: attempts after the first.
     :param errors: calls that failed for good.
@@ -46,8 +46,7 @@ class Usage(NamedTuple):
         that had none under ``"llmcall.map"``.
     :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any); the items of a map
         without a key count in the scope around them.
-    :param priced_by: whose prices the cost is made of: ``"[Prices]"``, or the package, its version, and the day whose
-        price it is.
+    :param priced_by: the price source: ``"[Prices]"``, or the package, its version, and the day whose price it is.
     :param parts: the same for each model and scope path, without the scopes inside it.
 
     >>> with llmcall.track() as usage:

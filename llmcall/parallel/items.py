@@ -424,7 +424,7 @@ class Plan(NamedTuple):
     :param input_tokens: of the prompts of those, as counted here.
     :param cost: USD from the prompts alone to the longest answers (``max_tokens``, else the model's largest output),
         as a budget reserves it; ``None`` where a price is unknown.
-    :param priced_by: whose prices these are, with their dates, as in :class:`llmcall.Usage`.
+    :param priced_by: the price sources, with their dates, as in :class:`llmcall.Usage`.
 
     >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
     >>> plan = greet.map([{"greeting": "Good evening, Sir!"}, {"greeting": "Good night, Sir!"}], dry_run=True)

@@ -185,8 +185,8 @@ def imap(
     scope, some 100 bytes stay of each item and of each draw.) With ``repeats``, a result is a list, yielded when all of
     it is there. A failed item's exception is raised after the results of all that had begun; that of Ctrl-C has those
     not yielded yet in ``.results``, a list of index and result. Whoever leaves the iterator early ends it: no further
-    item begins, and the draws of what was begun and not yielded are given back. Which items those are is left to chance
-    where there are several workers, so a warning at the end of the run tells of it, as of an iterator that is kept and
+    item begins, and the draws of what was begun and not yielded are given back. With several
+    workers, which items those are depends on timing; a warning at the end of the run says so, also of an iterator that
     has not ended by then.
 
     >>> sorted(llmcall.imap(str.upper, ["ann", "ben"]))

@@ -93,7 +93,7 @@ SHOWN = re.compile(r"\.\. auto(?:function|class|exception):: (\S+)\n((?:   .*\n)
 # Names without an underscore that are the package's own.
 INTERNAL = {
     "Cassette": "add agree all_records asks count_replay find find_key gained is_mine leave_parent place reads_cache "
-    "start stop unused",
+    "remedy start stop unused",
     "LLMCall": "asking client variables",
     "LLMClient": "capabilities default_embedding_model default_model endpoints host hosts model_named "
     "namespace pool price resolved respond transport_of",

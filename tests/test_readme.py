@@ -136,6 +136,17 @@ def test_the_reference_is_complete() -> None:
             assert members(value) <= told, f"{name}: {members(value) - told}"
 
 
+def test_the_tree_of_errors_is_that_of_the_classes() -> None:
+    """The reference shows every error below the class that it extends."""
+    tree = re.findall(r"^   (\W*)(\w+)$", (REFERENCE / "errors.rst").read_text(encoding="utf-8"), re.MULTILINE)
+    above: list[str] = []
+    for indentation, name in tree:
+        above[len(indentation) // 3 :] = [name]
+        assert getattr(llmcall, name).__base__.__name__ == ([Exception.__name__, *above][-2])
+    errors = {name for name, value in vars(llmcall).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert {name for _, name in tree} == errors
+
+
 def test_no_text_says_to_install_another_package() -> None:
     """The name on the package index belongs to another project."""
     assert not any("pip install llmcall" in page.read_text(encoding="utf-8") for page in PAGES)

@@ -24,6 +24,7 @@ from ..notices import logger
 from ..requests.arguments import asked_messages, asked_parameters, check_messages, check_names, given_parameters
 from ..requests.keys import key_of, normalizer, plain
 from ..responses import check_chat
+from ..text import brief
 from ..types import Record
 from .storage import UNREADABLE
 
@@ -99,8 +100,7 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
                 also = _record(other, response)
                 records.setdefault(also.cache_key, also)
         except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
-            reason = str(error)
-            unreadable.append(f"entry {number}: {reason if len(reason) <= REASON else reason[:REASON] + '…'}")
+            unreadable.append(f"entry {number}: {brief(str(error), REASON)}")
     if unreadable:
         logger().warning(
             "%s: %d of %d entries could not be read: %s%s",

@@ -209,7 +209,7 @@ class LLMClient:
         """
         from ..models.catalog import price_of
 
-        endpoints, prices = self.pool(model).endpoints, self.settings.prices
+        endpoints, prices = self.pool(model).endpoints, self.resolved.settings.prices
         asked = [each for each in endpoints if each.name == endpoint] or endpoints
         found = [price_of(model, prices, address=each.address, input_tokens=input_tokens) for each in asked]
         if len(found) > 1 and None not in found:
@@ -564,7 +564,23 @@ class LLMClient:
         return f"{type(self).__name__}(model={self.default_model()!r})"
 
 
-class Stream:
+class _Streamed:
+    """Hold what both kinds of streams know of their answer.
+
+    :param call: whose draw is given back where the stream is left before its end.
+    """
+
+    def __init__(self, call: PreparedCall) -> None:
+        self.reply: Reply | None = None
+        self._call = call
+        self._begun = False
+
+    def __repr__(self) -> str:
+        state = "ended" if self.reply is not None else "begun" if self._begun else "not begun"
+        return f"{type(self).__name__}({state})"
+
+
+class Stream(_Streamed):
     """Yield a streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
 
     Leaving it early closes its connection, and nothing is stored. Once a first chunk has come it counts as a call, not
@@ -581,9 +597,7 @@ class Stream:
     """
 
     def __init__(self, flow: Flow[Any], call: PreparedCall) -> None:
-        self.reply: Reply | None = None
-        self._call = call
-        self._begun = False
+        super().__init__(call)
         from ..engine.drivers import drive_stream
 
         # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
@@ -591,9 +605,6 @@ class Stream:
 
     def __iter__(self) -> Stream:
         return self
-
-    def __repr__(self) -> str:
-        return _named(self)
 
     @short_traceback
     def __next__(self) -> str:
@@ -614,7 +625,7 @@ class Stream:
         self.close()
 
 
-class AsyncStream:
+class AsyncStream(_Streamed):
     """Yield a streamed answer: ``async for text in stream: …``, as :class:`Stream`; an asynchronous context manager.
 
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
@@ -628,18 +639,14 @@ class AsyncStream:
     """
 
     def __init__(self, flow: Flow[Any], call: PreparedCall) -> None:
-        self.reply: Reply | None = None
-        self._call = call
-        self._begun = self._ended = False
+        super().__init__(call)
+        self._ended = False
         from ..engine.drivers import adrive_stream
 
         self._pieces = adrive_stream(flow, partial(setattr, proxy(self), "reply"))
 
     def __aiter__(self) -> AsyncStream:
         return self
-
-    def __repr__(self) -> str:
-        return _named(self)
 
     @short_traceback
     async def __anext__(self) -> str:
@@ -667,11 +674,6 @@ class AsyncStream:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-def _named(stream: Stream | AsyncStream) -> str:
-    state = "ended" if stream.reply is not None else "begun" if stream._begun else "not begun"
-    return f"{type(stream).__name__}({state})"
 
 
 _clients: WeakSet[LLMClient] = WeakSet()

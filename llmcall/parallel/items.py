@@ -14,7 +14,7 @@ from ..engine.limits import estimate
 from ..engine.prepare import followed
 from ..requests.keys import canonical
 from ..scopes import made_name
-from ..text import counted, imported_pandas, money, printable
+from ..text import brief, counted, imported_pandas, money, printable
 from ..types import Reply, TokenUsage
 
 if TYPE_CHECKING:
@@ -350,8 +350,7 @@ def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
     """Return an item in words: its number, counted from 1, and its key or the beginning of its text."""
     number = _nth(position.number) + (f" of {total}" if total is not None else "")
     name = position.name if position.name and not scopes.is_made_name(position.name) else None
-    text = name or printable(repr(item))
-    return f"{number} ({text if len(text) <= SHOWN else text[: SHOWN - 1] + '…'})"
+    return f"{number} ({brief(name or printable(repr(item)), SHOWN)})"
 
 
 # Rows and tables

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["after_fork_in_child", "alone", "around_fork", "at_exit", "atomic_write", "lock", "process_lock"]
+__all__ = ["after_fork_in_child", "alone", "around_fork", "at_exit", "atomic_write", "process_lock"]
 
 _before: list[Callable[[], object]] = []
 _after: list[Callable[[], object]] = []
@@ -82,91 +82,34 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_call_before, after_in_parent=_call_after, after_in_child=_call_in_child)
 
 
-FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-
-
 @contextmanager
-def alone(folder: str | os.PathLike[str], *, wait: bool = True) -> Iterator[bool]:
-    """Keep other processes that ask for it out of a folder while a block runs; give whether they are kept out.
-
-    :param wait: whether to wait until nobody else is in it.
-    """
-    if os.name == "nt":
-        yield False
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        locked = lock(handle, wait=wait)
-        yield locked
-        if locked:
-            _unlock(handle)
-    finally:
-        os.close(handle)
-
-
-def lock(handle: int, *, wait: bool = True) -> bool:
-    """Lock an open file or folder until it is closed; return whether that was possible.
-
-    :param wait: whether to wait until nobody else holds it.
-    """
-    try:
+def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other processes that ask for it out of a folder while a block runs."""
+    handle = None
+    with suppress(ImportError, OSError):
         import fcntl
 
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except (ImportError, OSError):
-        return False
-    return True
-
-
-def _unlock(handle: int) -> None:
-    """Unlock it for forked processes, too, which hold the same lock."""
-    import fcntl
-
-    fcntl.flock(handle, fcntl.LOCK_UN)
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_UN)  # for forked processes, too, which hold the same lock
+            os.close(handle)
 
 
 @contextmanager
 def atomic_write(folder: str, name: str, mode: int) -> Iterator[str]:
     """Make an empty file in a folder, for one of another name; unless it is moved there, it is gone at the end.
 
-    So are those of processes that were killed: each is locked as long as its process lives, and the next one for the
-    same name takes away those that are not.
-
     :param mode: the mode of the new file, before the umask.
     """
-    _remove_left(folder, name)
-    path, handle = _made(folder, name, mode)
+    path = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     try:
         yield path
     finally:
         with suppress(FileNotFoundError):
             os.unlink(path)
-        if handle is not None:
-            os.close(handle)
-
-
-def _made(folder: str, name: str, mode: int) -> tuple[str, int | None]:
-    """Return a new file's path and the handle that keeps it locked; ``None`` where there are no locks."""
-    while True:
-        path = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
-        handle = os.open(path, FLAGS, mode)
-        if os.name == "nt":
-            os.close(handle)
-            return path, None
-        lock(handle)
-        if os.path.exists(path):  # else somebody took it for left before it was locked
-            return path, handle
-        os.close(handle)
-
-
-def _remove_left(folder: str, name: str) -> None:
-    from glob import escape, iglob
-
-    for path in [] if os.name == "nt" else iglob(os.path.join(escape(folder), f".{escape(name)}.????????.tmp")):
-        with suppress(FileNotFoundError, PermissionError):
-            handle = os.open(path, os.O_WRONLY)
-            try:
-                if lock(handle, wait=False):
-                    os.unlink(path)
-            finally:
-                os.close(handle)

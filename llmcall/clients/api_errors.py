@@ -74,14 +74,11 @@ SHORTEST_SECRET = 6  # characters; masking a shorter one would blot out ordinary
 LONGEST_MESSAGE = 1000  # characters
 
 
-def failure(
-    status_code: int, body: object, *, headers: Mapping[str, str] | None = None, endpoint: str | None = None
-) -> APIError:
+def failure(status_code: int, body: object, *, headers: Mapping[str, str] | None = None) -> APIError:
     """Return the error that a status and a body mean.
 
     :param body: the parsed body, usually ``{"error": {"message", "type", "code", "param"}}``, or its text.
     :param headers: the response's headers, names in lower case.
-    :param endpoint: the endpoint's name.
     """
     headers = headers or {}
     error = _error_object(body)
@@ -92,7 +89,6 @@ def failure(
         f"{status_code}: {shown or 'no message'}",
         status_code=status_code,
         request_id=request_id(headers),
-        endpoint=endpoint,
         retry_after=seconds_to_wait(headers),
         **extras,
     )

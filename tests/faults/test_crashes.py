@@ -15,9 +15,7 @@ from disks import DATABASE, in_database
 from processes import Nursery, Worker, pause, seeded
 from workers import digest, fill, is_answer_to
 
-import llmcall
 from llmcall import ResponseCache
-from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
@@ -231,21 +229,6 @@ def test_a_cassette(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
     nursery.start("record", folder, tape, 0, count).done()
     nursery.start("record", folder, tape, 10**6, 1).done()
     assert [path.name for path in tape.parent.iterdir()] == ["tape.jsonl"]
-
-
-@pytest.mark.parametrize("instant", ["created", "half written", "written"])
-def test_what_a_killed_writer_left_is_cleaned_up(instant: str, tmp_path: Path) -> None:
-    """The file that a killed process was writing beside the real one goes with the next writing."""
-    left = tmp_path / ".tape.jsonl.0123abcd.tmp"
-    left.write_text({"created": "", "half written": '{"llmcall": 1, "sett', "written": "{}\n"}[instant])
-    names = (".tape.jsonl.tmp", ".other.jsonl.0123abcd.tmp", "tape.jsonl.0123abcd.tmp")
-    others = [tmp_path / name for name in names]
-    for other in others:
-        other.write_text("mine")
-    with llmcall.cassette(tmp_path / "tape.jsonl"):
-        ScriptedClient(["one"]).send_message("Hi")
-    assert not left.exists()
-    assert [other.read_text() for other in others] == ["mine"] * 3
 
 
 @pytest.mark.parametrize("made", ["", "CREATE TABLE Settings (key TEXT NOT NULL UNIQUE, value)"])

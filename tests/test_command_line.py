@@ -374,9 +374,9 @@ def test_show_a_record(keys: list[str]) -> None:
     """A record is shown in full, by its key or the beginning of one; a key that fits none or several fails."""
     shown = cache("show", keys[0])
     assert shown == cache("show", keys[0][:8]) == cache("show", f"{keys[0][:12]}…")
-    assert keys[0] in shown and '"model": "gpt-4o"' in shown
-    assert shown.endswith("\nuser\nWhat do apples cost?\n\nanswer\nTwo\ncoins.\n")
-    assert cache("show", keys[3]).endswith("\ninput\napples\n\nanswer\n2 numbers\n")
+    assert keys[0] in shown and "--- gpt-4o" in shown
+    assert shown.endswith("\nuser\n    What do apples cost?\n→ assistant\n    Two\n    coins.\n")
+    assert cache("show", keys[3]).endswith("\ntext\n    apples\n→ embedding\n    2 numbers: 0.5, 0.25\n")
     assert json.loads(cache("show", keys[3], "--json"))["response"]["embedding"] == "0000003f0000803e"
     assert cache("show", "zz", code=1).startswith("Error: no key begins with 'zz'")
     assert "4 keys begin with ''" in cache("show", "", code=1)

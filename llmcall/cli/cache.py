@@ -16,8 +16,7 @@ import click
 
 from ..config.values import without_password
 from ..errors import CacheError
-from ..text import brief, columns, counted, money, printable, visible, visible_json
-from ..types import message_text
+from ..text import brief, columns, counted, money, printable, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     Where = Callable[[Record], bool]
 
-__all__ = ["as_json", "cache"]
+__all__ = ["as_json", "cache", "conflict_option"]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SHORT = 12  # digits of a key that a table shows
@@ -49,6 +48,17 @@ def cache(context: click.Context, path: str | None) -> None:
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
+    """Make the option that decides between two answers to one request; ``choices`` says what each choice does."""
+    return click.option(
+        "--on-conflict",
+        type=click.Choice(["keep", "replace", "raise"]),
+        default=default,
+        show_default=True,
+        help=f"Where both answer a request differently: {choices}.",
+    )
 
 
 class Source(click.Path):
@@ -261,26 +271,17 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
 
     KEY is a record's key, or the beginning of one.
     """
+    from ..review.conversations import grouped, text_lines
+
     record = found.get(_whole_key(found, key), mode="replay")
     assert record is not None
     if as_json:
         click.echo(visible_json(record.as_dict(), default=lambda data: data.hex()))
         return
-    parameters = {name: value for name, value in record.request.items() if name not in ("messages", "input")}
     click.echo(f"{record.kind} {record.cache_key}")
-    cost = "?" if record.cost is None else money(record.cost)
-    click.echo(f"sample {printable(record.sample or '-')}   cost {cost}   stored {_date(record.stored_at)}")
-    click.echo(printable(json.dumps(parameters, ensure_ascii=False)))
-    for heading, text in _parts(record):
-        click.echo(f"\n{click.style(printable(heading), bold=True)}\n{visible(text)}")
-
-
-def _parts(record: Record) -> list[tuple[str, str]]:
-    """Return what was said, each with who said it."""
-    asked = [(str(message["role"]), message_text(message)) for message in record.request.get("messages", ())]
-    if "input" in record.request:
-        asked = [("input", record.prompt)]
-    return [*asked, ("answer", record.answer)]
+    click.echo(f"cost {'?' if record.cost is None else money(record.cost)}, stored {_date(record.stored_at)}")
+    for line in text_lines({}, grouped([record])):
+        click.echo(line.text)
 
 
 def _whole_key(found: ResponseCache, prefix: str) -> str:
@@ -307,13 +308,7 @@ def export(found: ResponseCache, file: str, where: Where | None) -> None:
 
 @cache.command()
 @click.argument("source", type=Source(exists=True))
-@click.option(
-    "--on-conflict",
-    type=click.Choice(["keep", "replace", "raise"]),
-    default="keep",
-    show_default=True,
-    help="Where both answer a request differently: keep the cache's answer, replace it, or load nothing.",
-)
+@conflict_option("keep", "keep the cache's answer, replace it, or load nothing")
 @click.option(
     "--class",
     "names",

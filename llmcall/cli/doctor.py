@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -174,18 +173,11 @@ def _try_to_write(directory: Path) -> None:
 
     :raises OSError: where that, or writing to the database, is not allowed.
     """
-    with tempfile.TemporaryFile(dir=_existing(directory)):
+    with tempfile.TemporaryFile(dir=next(folder for folder in (directory, *directory.parents) if folder.exists())):
         pass
     database = directory / DATABASE
     if database.exists():
         database.open("r+b").close()
-
-
-def _existing(path: os.PathLike[str]) -> str:
-    folder = os.path.abspath(path)
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
-    return folder
 
 
 def _price(asked: LLMClient, model: str) -> Check:

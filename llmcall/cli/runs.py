@@ -12,7 +12,7 @@ import click
 
 from ..errors import CacheError
 from ..text import counted, visible, visible_json
-from .cache import as_json
+from .cache import as_json, conflict_option
 
 if TYPE_CHECKING:
     from ..review.conversations import Line, Run
@@ -167,13 +167,7 @@ def cassette() -> None:
 @click.argument("one", type=existing)
 @click.argument("other", type=existing)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The file to write.")
-@click.option(
-    "--on-conflict",
-    type=click.Choice(["keep", "replace", "raise"]),
-    default="raise",
-    show_default=True,
-    help="Where both answer a request differently: keep the first's answer, replace it, or write nothing.",
-)
+@conflict_option("raise", "keep the first's answer, replace it, or write nothing")
 def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     """Write the records of two files to one, and list the conflicts.
 

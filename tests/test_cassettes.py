@@ -328,6 +328,13 @@ def test_a_decorator() -> None:
     assert (len(client.requests), asked_in()) == (1, ["Hi"])
     assert said(client) == "answer 2"
 
+    @cassette(PATH)
+    async def aask(text: str) -> Any:
+        reply = await client.asend_message(text, on_error="raise")
+        return reply.content
+
+    assert (asyncio.run(aask("Hi")), aask.__name__, len(client.requests)) == ("answer 1", "aask", 2)
+
 
 def test_a_generator_cannot_be_decorated() -> None:
     """A generator function would run after its cassette is closed; it is refused when it is decorated."""

@@ -11,6 +11,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ContextDecorator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,7 +59,7 @@ def function_scope(name: str, cache_key: str) -> str:
     return f"{name.replace('/', '.').replace('#', '.')}.{cache_key[:8]}"
 
 
-class Cassette:
+class Cassette(ContextDecorator):
     """Record the answers of a block in a file, and replay them: a context manager and a decorator.
 
     It holds for every thread and task of the process while it is open; a second one opened inside it is the one that
@@ -419,27 +420,21 @@ class Cassette:
 
     # The decorator
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: Any) -> Any:
         """Open it around each call of a function, which may be asynchronous; calls at the same time share it."""
         from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
         if isgeneratorfunction(function) or isasyncgenfunction(function):
             raise TypeError(f"{function.__qualname__} is a generator function; open the cassette with 'with' inside it")
-        if iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def arecorded(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    return await function(*args, **kwargs)
-
-            return arecorded
+        if not iscoroutinefunction(function):
+            return super().__call__(function)
 
         @functools.wraps(function)
-        def recorded(*args: Any, **kwargs: Any) -> Any:
+        async def arecorded(*args: Any, **kwargs: Any) -> Any:
             with self:
-                return function(*args, **kwargs)
+                return await function(*args, **kwargs)
 
-        return recorded
+        return arecorded
 
     def __repr__(self) -> str:
         return f"cassette({str(self.path)!r}, mode={self.mode!r})"

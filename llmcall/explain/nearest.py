@@ -1,20 +1,20 @@
 """The records nearest to a request that has none, found among a hundred thousand within a second.
 
 A record is not unpickled to be judged. Pieces of the request's texts, its probes, are sought in the bytes of many
-records at once. Only the records that hold the most telling ones, those that the fewest hold, are read and compared.
+records at once. Only the records that hold the most of them are read and compared.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from bisect import bisect_right
 from collections import Counter
+from heapq import nsmallest
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from ..types import Data, Record
 
@@ -210,21 +210,17 @@ def _pieces(text: str) -> list[str]:
 
 
 def _places(source: Source, probes: list[bytes], sample: str | None) -> tuple[list[int], bool]:
-    """Return the places of the records worth reading, and whether any is of the scope."""
+    """Return the places of the records that hold the most probes, and whether any is of the scope."""
     after = source.last() - SCANNED if source.count() > SCANNED else -1
-    masks_of_first = [mask for _, mask in source.holding(probes, after, PAGE)]
-    held = [sum(mask >> bit & 1 for mask in masks_of_first) for bit in range(len(probes))]
-    probes = [probe for probe, count in zip(probes, held, strict=True) if count <= TELLING * len(masks_of_first)]
-    path = sample.partition("#")[0] if sample else ""
+    first = [mask for _, mask in source.holding(probes, after, PAGE)]
+    held = [sum(mask >> bit & 1 for mask in first) for bit in range(len(probes))]
+    probes = [probe for probe, count in zip(probes, held, strict=True) if count <= TELLING * len(first)]
     of_scope = 1 << len(probes)
     if sample:
-        probes += [_bytes(f"{path}#"), _bytes(sample)]
-    masks: dict[int, list[int]] = {}
-    for place, mask in _pages(source, probes, after):
-        masks.setdefault(mask, []).append(place)
-    weights = _weights(masks, len(probes))
-    ranked = sorted(masks, key=lambda mask: -sum(weight for bit, weight in enumerate(weights) if mask >> bit & 1))
-    return _first(masks, ranked), any(mask & of_scope for mask in masks)
+        probes += [_bytes(sample.partition("#")[0] + "#"), _bytes(sample)]
+    found = list(_pages(source, probes, after))
+    best = nsmallest(READ, ((-mask.bit_count(), place) for place, mask in found))
+    return [place for _, place in best], any(mask & of_scope for _, mask in found)
 
 
 def _bytes(text: str) -> bytes:
@@ -236,22 +232,3 @@ def _pages(source: Source, probes: list[bytes], after: int) -> Iterator[tuple[in
     while (found := source.holding(probes, after, PAGE)) and found[-1][0] > after:  # rows of a damaged tree may not be
         after = found[-1][0]
         yield from found
-
-
-def _weights(masks: dict[int, list[int]], bits: int) -> list[float]:
-    """Return what each probe is worth: the more, the fewer records hold it."""
-    total = sum(map(len, masks.values()))
-    held = (sum(len(places) for mask, places in masks.items() if mask >> bit & 1) for bit in range(bits))
-    return [math.log((total + 1) / (count + 0.5)) for count in held]
-
-
-def _first(masks: dict[int, list[int]], ranked: Sequence[int]) -> list[int]:
-    """Return places of the best masks, of a crowded one its first, its last, and some between."""
-    places: list[int] = []
-    for mask in ranked:
-        room = READ - len(places)
-        if room <= 0:
-            break
-        crowd: Any = masks[mask]
-        places += crowd if len(crowd) <= room else crowd[:: -(-len(crowd) // room)]
-    return places

@@ -18,6 +18,7 @@ from .outputs import correction, describe, read
 from .prompts import Template, Variables, all_variables
 from .requests.arguments import UNCHECKED
 from .requests.schemas import response_format
+from .text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -419,7 +420,7 @@ def _report(error: OutputError, replies: list[Reply], variables: Mapping[str, An
     last = replies[-1]
     lines = [str(error), f"answer: {_shown(error.text, 300)}"]
     if error.expected:
-        lines.append(f"expected: {_shortened(error.expected, 300)}")
+        lines.append(f"expected: {shortened(error.expected, 300)}")
     if last.finish_reason == "length":
         lines.append("the answer was cut at the token limit: raise max_tokens")
     if last.sample is not None:
@@ -437,11 +438,7 @@ def _report(error: OutputError, replies: list[Reply], variables: Mapping[str, An
 
 
 def _shown(value: Any, most: int = 60) -> str:
-    return _shortened(repr(value), most)
-
-
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most] + "…"
+    return shortened(repr(value), most)
 
 
 class LLMFunction(_Mapped, Generic[Arguments, Value]):

@@ -17,6 +17,7 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
+from .text import shortened
 from .types import Response, text_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ ANSWERS = ("tool_calls", "refusal", "function_call", "audio")
 COUNTS = ("prompt_tokens", "completion_tokens")
 DETAILS = ("prompt_tokens_details", "completion_tokens_details")  # both of its usage
 REMEMBERED = 10_000  # recorded answers that are known to fit
+SHOWN = 200  # characters of an answer in a message
 OK = 200  # the SDK raises for any status from 300 on
 
 
@@ -213,9 +215,8 @@ def _refuse(kind: type[APIError], message: str, response: Any) -> NoReturn:
     raise kind(message, status_code=OK if sent else None, request_id=response.request_id if sent else None)
 
 
-def _brief(value: object, limit: int = 200) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= limit else text[:limit] + "…"
+def _brief(value: object) -> str:
+    return shortened(value if isinstance(value, str) else repr(value), SHOWN)
 
 
 # Bytes of an answer, after the decoding of gzip: 2,048 embeddings of 3,072 numbers, the most that OpenAI gives at once,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OUTSIDE", "brief", "bubble", "check_unicode", "columns", "counted", "frame", "html_table", "imported_pandas",
-    "money", "printable", "visible", "visible_json",
+    "money", "printable", "shortened", "visible", "visible_json",
 ]  # fmt: skip
 
 OUTSIDE = "outside any scope"
@@ -51,6 +51,11 @@ def brief(text: str, limit: int) -> str:
     """Return a text on one line, cut where it is longer than so many characters."""
     flat = re.sub(r"\s+", " ", text[: 4 * limit]).strip()
     return flat if len(flat) <= limit and len(text) <= 4 * limit else flat[: limit - 1].rstrip() + "…"
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text, cut where it is longer than so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def counted(number: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.storage import DATABASE
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError
-from ..text import counted
+from ..text import counted, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,8 +133,7 @@ def _refused(name: str, error: APIError) -> Check:
 
 def _one_line(error: APIError) -> str:
     """Return an error's text without the page that a server or a proxy may have sent."""
-    line = str(error).partition("<")[0].partition("\n")[0].strip()
-    return line if len(line) <= LONGEST else line[:LONGEST] + " …"
+    return shortened(str(error).partition("<")[0].partition("\n")[0].strip(), LONGEST)
 
 
 def _cache(asked: LLMClient) -> Check:

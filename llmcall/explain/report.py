@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError
 from ..requests.keys import ANEW
-from ..text import counted, printable
+from ..text import counted, printable, shortened
 from .differences import Difference, brief, differences, masked
 from .nearest import Nearest, conversation, nearest, said, split_sample
 
@@ -77,35 +77,28 @@ class Miss(NamedTuple):
 
         :param width: columns.
         """
-        lines = [self._headline()]
+        state = "is recorded" if self.recorded else "is not recorded"
+        lines = [f"this {self.kind} request to {self.name} {state} (key {self.cache_key[:SHORT]})"]
         for label, paragraphs in self._parts(width - LABEL - 2):
             for index, line in enumerate(paragraphs):
                 lines.append(f"  {'' if index else label:<{LABEL}}{line}".rstrip())
         return "\n".join(lines)
 
-    def _headline(self) -> str:
-        state = "is recorded" if self.recorded else "is not recorded"
-        return f"this {self.kind} request to {self.name} {state} (key {self.cache_key[:SHORT]})"
-
     def _parts(self, width: int) -> list[tuple[str, list[str]]]:
         parts = [
-            ("asked", [_cut(self.opening, width)]),
+            ("asked", [shortened(self.opening, width)]),
             ("scope", [_scope_words(self.kind, self.sample)]),
             ("looked in", _wrapped([self.looked_in], width)),
         ]
         if self.recorded:
             return parts
         if self.nearest is not None:
-            parts.append(("nearest", [self._nearest_words(width)]))
+            parts.append(("nearest", [shortened(_words(self.nearest), width)]))
             parts.append(("differs", [line for each in self.differences for line in each.lines(width)]))
         parts.append(("cause", _wrapped(self.causes, width)))
         *command, words = self.remedy.split("\n")
         parts.append(("to record", [*command, *_wrapped([words], width)]))
         return parts
-
-    def _nearest_words(self, width: int) -> str:
-        assert self.nearest is not None
-        return _cut(f"{_words(self.nearest)}: {_opening(self.nearest.request)}", width)
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -117,8 +110,8 @@ class Miss(NamedTuple):
 
 
 def _words(record: Record) -> str:
-    name = _name(record.kind, record.request)
-    return f"{record.cache_key[:SHORT]}, {name}, {_scope_words(record.kind, record.sample)}"
+    name, scope = _name(record.kind, record.request), _scope_words(record.kind, record.sample)
+    return f"{record.cache_key[:SHORT]}, {name}, {scope}: {_opening(record.request)}"
 
 
 def _wrapped(texts: Sequence[str], width: int) -> list[str]:
@@ -142,10 +135,6 @@ def _opening(asked: Any) -> str:
     words = printable(" ".join(masked(said(last)).split())[:OPENING])
     role = last.get("role") if isinstance(last, dict) else None
     return f"{role}: {words}" if role else words
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def missed(
@@ -175,7 +164,9 @@ def _explained(request: Request, source: Source | None, settings: Settings, reme
     asked = dict(request.asked)
     search, looked_in, unread = _searched(request, asked, source)
     first = search.found[0].record if search.found else None
-    found = () if first is None else _all_differences(first, asked, request.sample)
+    found = () if first is None else differences(first.request, asked)
+    if first is not None and first.sample != request.sample:
+        found = (Difference("sample", first.sample, request.sample), *found)
     causes = [unread] if unread else _causes(request, search, found, settings)
     return Miss(
         kind=request.kind,
@@ -203,11 +194,6 @@ def _searched(request: Request, asked: dict[str, Any], source: Source | None) ->
         return nothing, source.name(), str(error)
 
 
-def _all_differences(record: Record, asked: dict[str, Any], sample: str | None) -> tuple[Difference, ...]:
-    found = differences(record.request, asked)
-    return found if record.sample == sample else (Difference("sample", record.sample, sample), *found)
-
-
 def _causes(request: Request, search: Nearest, found: Sequence[Difference], settings: Settings) -> list[str]:
     records = [each.record for each in search.found]
     if not records:
@@ -222,8 +208,7 @@ def _causes(request: Request, search: Nearest, found: Sequence[Difference], sett
         causes.append(_cause_of_scope(request.sample, records))
     if search.found[0].distance >= UNLIKE:
         return [*causes, "no record is much like it"]
-    inside = [each for each in found if each.place != "sample"]
-    return [*causes, *_causes_of_differences(inside, settings)]
+    return [*causes, *dict.fromkeys(cause for each in found for cause in _of_field(each, settings))]
 
 
 def cache_remedy(settings: Settings, *, past_cache: bool = False) -> str:
@@ -310,15 +295,8 @@ def _cause_of_scope(sample: str | None, records: Sequence[Record]) -> str:
     return f"nothing at all is recorded in the scope {path!r}{recorded}"
 
 
-def _causes_of_differences(differences: Sequence[Difference], settings: Settings) -> list[str]:
-    """Return what is known of the differences from the nearest record, beyond the differences themselves.
-
-    :param settings: those that made the request.
-    """
-    return list(dict.fromkeys(cause for each in differences for cause in _of_field(each, settings)))
-
-
 def _of_field(difference: Difference, settings: Settings) -> Iterator[str]:
+    """Yield what is known of a difference from the nearest record, beyond the difference itself."""
     place, recorded, asked = difference.place, difference.recorded, difference.asked
     value = getattr(settings, place, None) if place.isidentifier() else None
     if place == "model" and recorded in settings.aliases:

@@ -2,7 +2,7 @@
 
 A template's text is kept as it is, but for the blank lines around it and the indentation that all its lines share. A
 variable that is missing is an error, never an empty string; a variable's own text is never rendered as a template. An
-error names template and line, and no variable's value.
+error names template and line, and of the values at most one by which a template looks another up.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache, partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -220,14 +219,9 @@ class _Sources:
             trace = trace.tb_next
         return found
 
-    def shown(self, name: Any) -> str:
-        """Return a name that stands in the template; one that was computed may be a value, and is not told."""
-        is_written = isinstance(name, str) and any(name in source for source in self.texts.values())
-        return repr(name) if is_written else "of a computed name"
-
 
 def _environment(sources: _Sources) -> jinja2.Environment:
-    from jinja2 import FunctionLoader
+    from jinja2 import FunctionLoader, StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def loaded(name: str) -> tuple[str, str, None] | None:
@@ -240,7 +234,7 @@ def _environment(sources: _Sources) -> jinja2.Environment:
 
     # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
     environment = ImmutableSandboxedEnvironment(
-        undefined=_undefined_type(), loader=FunctionLoader(loaded), finalize=_printable, keep_trailing_newline=True
+        undefined=StrictUndefined, loader=FunctionLoader(loaded), finalize=_printable, keep_trailing_newline=True
     )
     del environment.filters["random"], environment.globals["lipsum"]  # the same variables give the same prompt
     return environment
@@ -258,30 +252,6 @@ def _printable(value: Any) -> Any:
     if isinstance(value, (BuiltinFunctionType, FunctionType, MethodType)):
         raise _UnprintableError("it prints a function; was a call meant?")
     return value
-
-
-@lru_cache(maxsize=1)
-def _undefined_type() -> type[jinja2.StrictUndefined]:
-    from jinja2 import StrictUndefined, UndefinedError
-    from jinja2.utils import missing
-
-    class Failure(UndefinedError):
-        """Carry the name that is undefined and the type it was sought in, and no value."""
-
-        def __init__(self, hint: str | None, owner: str | None, name: Any, message: str) -> None:
-            super().__init__(hint or "undefined")
-            self.hint, self.owner, self.name = hint, owner, name
-
-    class Undefined(StrictUndefined):
-        """Say of a missing variable where it is missing."""
-
-        __slots__ = ()
-
-        def __init__(self, hint: Any = None, obj: Any = missing, name: Any = None, exc: Any = UndefinedError) -> None:
-            owner = None if obj is missing else type(obj).__name__
-            super().__init__(hint, obj, name, partial(Failure, hint, owner, name) if exc is UndefinedError else exc)  # type: ignore[arg-type]
-
-    return Undefined
 
 
 def _jinja_variables(
@@ -324,29 +294,20 @@ def _explained(error: Exception, sources: _Sources, given: Iterable[str]) -> Tem
     return TemplateError(f"{sources.line_of(error)}: {_problem(sources, error, given)}")
 
 
-def _problem(sources: _Sources, error: Any, given: Iterable[str]) -> str:
+def _problem(sources: _Sources, error: Exception, given: Iterable[str]) -> str:
     import jinja2
 
     if isinstance(error, jinja2.TemplateNotFound):
-        return _not_found(sources, error)
-    if isinstance(error, jinja2.UndefinedError):
-        undefined: Any = error
-        if undefined.owner is None:
-            return undefined.hint or _missing(str(undefined.name), given)
-        return undefined.hint or f"the {undefined.owner} has no attribute or item {sources.shown(undefined.name)}"
-    if isinstance(error, jinja2.TemplateError):  # the sandbox's and the filters' own
-        return "the sandbox forbids this" if type(error).__name__ == "SecurityError" else "it cannot be rendered"
-    return str(error) if isinstance(error, _UnprintableError) else f"an expression raises {type(error).__name__}"
-
-
-def _not_found(sources: _Sources, error: jinja2.TemplateNotFound) -> str:
-    shown = sources.shown(error.name)
-    if shown == repr(error.name):
         try:
             sources.load(str(error.name))
         except TemplateError as reason:
             return str(reason)
-    return f"there is no template {shown}"
+    if isinstance(error, jinja2.UndefinedError):
+        missing = re.fullmatch(r"'(.*)' is undefined", str(error))
+        return _missing(missing[1], given) if missing else str(error)
+    if isinstance(error, jinja2.TemplateError):  # the sandbox's and the filters' own
+        return "the sandbox forbids this" if type(error).__name__ == "SecurityError" else "it cannot be rendered"
+    return str(error) if isinstance(error, _UnprintableError) else f"an expression raises {type(error).__name__}"
 
 
 # Mustache

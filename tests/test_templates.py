@@ -79,7 +79,7 @@ def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
     ("text", "message"),
     [
         ("a\n{{ nmae }}", "line 2: the variable 'nmae' is missing; given: age, name; did you mean 'name'?"),
-        ("{{ name.first }}", "line 1: the str has no attribute or item 'first'"),
+        ("{{ name.first }}", "line 1: 'str object' has no attribute 'first'"),
         ("\n\n{{ name }}\n{% if %}", "line 2: Expected an expression, got 'end of statement block'"),
         ("{{ name | random }}", "line 1: No filter named 'random'."),
         ("{{ name + 1 }}", "line 1: an expression raises TypeError"),
@@ -190,7 +190,7 @@ def test_included_parts_use_variables_too(folder: Path, name: str, used: str) ->
     ("name", "variables", "message"),
     [
         ("buyer", {"name": "Lisa"}, "mood.txt, line 1: the variable 'mood' is missing; given: name"),
-        ("child", {"who": {}}, "child.j2, line 1: the dict has no attribute or item 'first'"),
+        ("child", {"who": {}}, "child.j2, line 1: 'dict object' has no attribute 'first'"),
         (
             "letter",
             {"nam": SECRET},

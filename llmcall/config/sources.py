@@ -1,8 +1,7 @@
 """What defaults, config.ini, ``.env`` and the environment say of the settings.
 
-A line of config.ini is ``KEY = value`` or ``KEY: value``; `` #`` and `` ;`` begin a comment; an indented line goes on
-with the value above it. Sections that are none of ours are not even parsed. TinyTroupe's keys in ``[OpenAI]`` are read
-as ours.
+A line of config.ini is ``KEY = value``; `` #`` and `` ;`` begin a comment; an indented line goes on with the value
+above it. Sections that are none of ours are not even parsed. TinyTroupe's keys in ``[OpenAI]`` are read as ours.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from .settings import (
 from .values import UNSET, KeyReference, expand, nearest
 
 if TYPE_CHECKING:
-    import configparser
+    pass
 
 __all__ = ["Sources", "read_sources"]
 
@@ -264,7 +263,11 @@ def read_config(path: str) -> Sections:
     import configparser
 
     where = _where(path)
-    parser = _parser()
+    # Only "=" ends a key: names of models hold colons and capitals.
+    parser = configparser.RawConfigParser(
+        delimiters=("=",), inline_comment_prefixes=("#", ";"), default_section="\0", interpolation=None
+    )
+    parser.optionxform = str  # type: ignore[method-assign, assignment]
     try:
         parser.read_string(_own_lines(_read(path, where), where))
     # The messages never repeat a line, which may hold a key.
@@ -286,25 +289,6 @@ def read_config(path: str) -> Sections:
                 raise ConfigError(f"{where}: [{name}] {written} is there twice")
             section[written] = value
     return sections
-
-
-def _parser() -> configparser.RawConfigParser:
-    import configparser
-
-    class Parser(configparser.RawConfigParser):
-        """Read keys that are names of models, with their colons and capitals."""
-
-        # A colon ends a key only before a space or where no "=" follows: names of models hold colons (gemma3:1b).
-        # Whether one follows is found out once, so that no line takes long.
-        OPTCRE = re.compile(
-            r"(?:(?=[^=]*(?P<equals>=)))?(?P<option>(?(equals)(?:[^=:]|:(?!\s))*|[^:]*))(?P<vi>[=:])\s*(?P<value>.*)$"
-        )
-
-        def optionxform(self, optionstr: str) -> str:
-            """Return a key as it is."""
-            return optionstr
-
-    return Parser(inline_comment_prefixes=("#", ";"), default_section="\0", interpolation=None)
 
 
 def _own_lines(text: str, where: str) -> str:

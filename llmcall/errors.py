@@ -13,7 +13,7 @@
     │  ├─ ContentFilterError      the provider filtered the prompt or the answer
     │  └─ EmptyAnswerError        neither text nor a tool call
     ├─ CacheError
-    │  ├─ CacheMissError          nothing recorded, and no leave to call
+    │  ├─ CacheMissError          nothing recorded, and no call allowed
     │  └─ CacheCorruptError       stored data is damaged
     ├─ ScopeError                 a call from a thread that has no scope while one is open elsewhere
     ├─ BudgetExceededError

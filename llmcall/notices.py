@@ -75,7 +75,7 @@ def logger() -> logging.Logger:
 
 FAILED = "failed for good"
 LEFT = "ended before the whole answer had come"
-REFUSED = "had no leave to ask, or no scope"
+REFUSED = "had no permission to ask, or no scope"
 SENTENCES = {
     FAILED: "A failure is not recorded, so a {replay} will not go as this run did: mend the cause and {again}, and "
     "only what is missing is asked",

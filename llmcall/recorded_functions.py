@@ -62,7 +62,7 @@ def recorded(function: Any = None, /, *, name: str | None = None, version: str |
         gets the other's results.
     :param version: tells its results from those of an earlier version.
     :returns: the function, recorded; it raises TypeError for an argument or a result that is not plain data, and
-        CacheMissError where nothing is recorded and there is no leave to run it.
+        CacheMissError where nothing is recorded and it may not run.
     :raises TypeError: where it is no function, or a generator function, or has no name of its own.
 
     >>> import random

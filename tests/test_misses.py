@@ -352,7 +352,7 @@ def test_names_of_models_and_scopes_are_printed_harmlessly(caplog: pytest.LogCap
 
 @llmcall.recorded(name="market.price")
 def price_of(item: str) -> int:
-    """Answer what a market does, which no test has leave to ask."""
+    """Answer what a market does, which no test may ask."""
     raise NotImplementedError
 
 
@@ -419,5 +419,5 @@ def test_swallowed_refusals_are_told(process: str, kind: str, tmp_path: Path) ->
     )
     assert done.stdout.split() == ["3"]
     assert done.stderr.count("refused: ScopeError") == 3
-    assert done.stderr.count("3 calls had no leave to ask, or no scope") == 1
+    assert done.stderr.count("3 calls had no permission to ask, or no scope") == 1
     assert done.stderr.count("1 call failed for good") == (process == "forked")

@@ -515,7 +515,7 @@ def texts_of(text: Any) -> list[str]:
 
 
 def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
-    """Return a call with its recorded answer, or with ``None`` where there is leave to ask.
+    """Return a call with its recorded answer, or with ``None`` where a call is allowed.
 
     Past answers that it refuses, the call is the draw that its own one is recorded as.
 

@@ -42,8 +42,8 @@ class Usage(NamedTuple):
     :param output_tokens: completion tokens that were billed, likewise.
     :param cost: USD of the billed tokens; ``None`` where a price is unknown.
     :param saved: USD that the cached calls cost when they were made, likewise.
-    :param by_model: the same for each model; a recorded function that had no leave to run counts under its name, a map
-        that had none under ``"llmcall.map"``.
+    :param by_model: the same for each model; a recorded function that was not allowed to run counts under its name, a
+        map that was not under ``"llmcall.map"``.
     :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any); the items of a map
         without a key count in the scope around them.
     :param priced_by: the price source: ``"[Prices]"``, or the package, its version, and the day whose price it is.

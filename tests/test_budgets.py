@@ -148,13 +148,21 @@ def test_a_server_that_counts_more_tokens_than_are_counted_here(limit: dict[str,
 
 
 def test_usd_is_exact() -> None:
-    """Three calls of 0.1 USD fit in 0.3 USD, though the sum of the floats is more, and a fourth does not."""
+    """Three calls of 0.1 USD fit in 0.3 USD, though the sum of the floats is more, and a fourth does not.
+
+    Calls of less than a millionth add up as well.
+    """
     asking = metered(1, 50_000, prices={"m": (0.0, 2.0)})
     with llmcall.budget(usd=0.3) as budget:
         for _ in range(3):
             asking.send_message("Hello", max_tokens=50_000)
         refused(asking, r"^\$0\.0000 left; the next call may cost up to \$0\.1000: set max_tok", max_tokens=50_000)
     assert (budget.spent.usd, budget.left.usd) == (0.3, 0.0)
+    tiny = metered(1, 1, prices={"m": (0.15, 0.3)})
+    with llmcall.budget(usd=1) as budget:
+        for _ in range(10):
+            tiny.send_message("Hello", max_tokens=1)
+    assert budget.spent.usd == pytest.approx(4.5e-6)
     with llmcall.budget(usd=0.0003):
         refused(asking, r"^\$0\.0003 left; the next call may cost up to \$0\.0\d+: set max_", max_tokens=500)
 

@@ -47,6 +47,15 @@ def play(
     return path
 
 
+def replicated() -> ScriptedClient:
+    """Return a client whose cache has two replicates of a run."""
+    client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")
+    for name in ("rep-1", "rep-2"):
+        with llmcall.scope(name), llmcall.scope("lisa"):
+            client.send_message("Bread?", temperature=1, on_error="raise")
+    return client
+
+
 def counts(found: llmcall.Comparison) -> tuple[int, int, int, int]:
     """Return the counts of a comparison."""
     return found.same, found.changed, found.added, found.missing
@@ -192,10 +201,7 @@ def test_the_spread_of_runs_of_different_names() -> None:
 
 def test_what_a_run_may_be(tmp_path: Path) -> None:
     """A cassette, an export, a cache, its directory, and a scope of it are runs."""
-    client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")
-    for name in ("rep-1", "rep-2"):
-        with llmcall.scope(name), llmcall.scope("lisa"):
-            client.send_message("Bread?", temperature=1, on_error="raise")
+    client = replicated()
     cache = client.cache
     cache.export("all.jsonl")
     cache.export(tmp_path / "all.jsonl")
@@ -267,10 +273,7 @@ def test_diff() -> None:
 
 def test_diff_of_scopes() -> None:
     """Two scopes of the configured cache, of a file or of a directory are compared by their names or patterns."""
-    client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")
-    for name in ("rep-1", "rep-2"):
-        with llmcall.scope(name), llmcall.scope("lisa"):
-            client.send_message("Bread?", temperature=1, on_error="raise")
+    client = replicated()
     done = run("diff", "--scope", "rep-1", "--with", "rep-2")
     assert done.exit_code == 0 and done.output.startswith("1 call: 1 the same")
     client.cache.export("all.jsonl")

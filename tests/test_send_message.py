@@ -209,10 +209,9 @@ LONG = "apples and pears " * 100  # some 300 tokens
 class Servers(ScriptedClient):
     """Be models by their windows, in characters: ``refusing`` refuses, ``cutting`` cuts the answer."""
 
-    def __init__(self, behaviour: str = "refusing", windows: Any = WINDOWS, **settings: Any) -> None:
+    def __init__(self, behaviour: str = "refusing", **settings: Any) -> None:
         self.behaviour = behaviour
-        models = {name: {"context_window": tokens or ""} for name, tokens in windows.items()}
-        defaults = {"model": SMALL, "fallbacks": CHAIN, "cache_mode": "auto", "models": models}
+        defaults = {"model": SMALL, "fallbacks": CHAIN, "cache_mode": "auto"}
         super().__init__(lambda messages: "fits", **{**defaults, **settings})
 
     def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
@@ -297,33 +296,12 @@ def test_a_pointer_to_nothing_is_a_miss() -> None:
     assert asked_of(client).cached
 
 
-@pytest.mark.parametrize(
-    ("settings", "asked"),
-    [
-        ({"windows": {SMALL: 100, MIDDLE: 100, LARGE: None}}, [SMALL, LARGE]),
-        ({"fallbacks": {SMALL: ("big",)}, "aliases": {"big": LARGE}}, [SMALL, LARGE]),
-    ],
-    ids=["no larger window", "an alias"],
-)
-def test_which_models_are_asked(settings: dict[str, Any], asked: list[str]) -> None:
-    """A model of no larger window is passed over, one of an unknown window is not; names may be aliases."""
-    client = Servers(**settings)
+def test_fallbacks_may_be_aliases() -> None:
+    """An alias in the list means its model; each draw of a scope takes the same way."""
+    client = Servers(fallbacks={SMALL: ("big",)}, aliases={"big": LARGE})
     with llmcall.scope("trial"):
         assert [asked_of(client).sample for _ in range(2)] == ["trial#0", "trial#1"]
-    assert client.asked_models() == asked * 2 and len(client.cache) == 4
-
-
-@pytest.mark.parametrize("last", [LARGE, MIDDLE])
-def test_what_is_known_not_to_fit_is_not_sent(last: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the count is exact only models with room are asked; whether the last one's is enough, its server tells."""
-    monkeypatch.setattr("llmcall.models.tokens.counter", lambda encoding: len)
-    client = Servers(fallbacks={SMALL: (MIDDLE, LARGE)[: 1 + (last == LARGE)]})
-    if last == LARGE:
-        assert asked_of(client).content == "fits"
-    else:
-        with pytest.raises(ContextLengthError, match=MIDDLE):
-            asked_of(client)
-    assert client.asked_models() == [last]
+    assert client.asked_models() == [SMALL, LARGE] * 2 and len(client.cache) == 4
 
 
 def test_an_answer_that_the_next_model_gave_before() -> None:

@@ -86,15 +86,13 @@ def answer(
     :param cut: the recorded answer, which the context window cut; it is not asked for again.
     """
     policy = RetryPolicy.of(call.options, call.resolved.settings)
-    named = call.resolved.settings.fallbacks.get(call.request.model) if fallback else None
-    models = _larger(call.client, call.request.model, named) if named else []
+    named = call.resolved.settings.fallbacks.get(call.request.model, ()) if fallback else ()
+    models = [call.client.model_named(name) for name in named]
     current, found, left = call, cut, models
     while True:
         wants_room = bool(left) or whole
         try:
             if found is None:
-                if left:
-                    _check_room(current)
                 # What a stream has told its reader cannot be told again by another model.
                 outcome = yield from _asked(current, policy, stream, wants_room and not stream)
             elif wants_room and is_cut(found.response, current.request):
@@ -132,32 +130,9 @@ def _asked_of(request: Request, model: str) -> Request:
     return request._replace(model=model, asked=asked, body={**request.body, "model": model}, cache_key=key)
 
 
-def _larger(client: Any, model: str, named: Sequence[str]) -> list[str]:
-    """Return those models whose context window may be larger than a model's; an unknown one may."""
-    names = [client.model_named(name) for name in named]
-    window = client.capabilities(model).context_window
-    if not window:
-        return names
-    return [name for name in names if (client.capabilities(name).context_window or window + 1) > window]
-
-
 def is_cut(response: Mapping[str, Any], request: Request) -> bool:
     """Return whether an answer ended at a limit that is not the caller's own."""
     return responses.cut_by_context(response, request.asked.get("max_tokens"))
-
-
-def _check_room(call: PreparedCall) -> None:
-    """Refuse a prompt that is known not to fit, before it is sent, where a larger window is left to try."""
-    request, known = call.request, call.client.capabilities(call.request.model)
-    if known.context_window is None:
-        return
-    counted = count_tokens(request.messages, request.model, encoding=known.encoding)
-    if not counted.estimated and counted > known.context_window:
-        raise ContextLengthError(
-            f"the prompt has {counted} tokens, and {request.model} takes {known.context_window}",
-            prompt_tokens=int(counted),
-            context_window=known.context_window,
-        )
 
 
 def _asked(call: PreparedCall, policy: RetryPolicy, stream: bool, wants_room: bool) -> Flow[Outcome]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["RedisServer", "RedisStorage", "Storage"]
+__all__ = ["RedisStorage", "Storage"]
 
 SCHEMES = ("redis", "rediss", "unix")
 # Of redis.ConnectionPool; the address may say otherwise, as in redis://host/0?socket_timeout=60. One connection is for
@@ -72,30 +72,33 @@ redis.call('HSET', KEYS[1], ARGV[2], time .. ARGV[3])
 redis.call('ZADD', KEYS[2], place, ARGV[2])
 """
 
-_servers: weakref.WeakSet[RedisServer] = weakref.WeakSet()
+_storages: weakref.WeakSet[RedisStorage] = weakref.WeakSet()
 _of_the_parent: list[Any] = []
 
 
-class RedisServer:
-    """Speak to a Redis server, from any thread and after a fork; nothing is sent before the first command.
+class RedisStorage:
+    """Keep bytes under keys in a database of a Redis server. Opens nothing until used.
 
-    :param address: as redis-py reads it: ``redis://…``, ``rediss://…`` or ``unix://…``.
-    :raises ConfigError: where it is none of these, or redis-py is not installed.
+    :param address: ``redis://…``, ``rediss://…`` or ``unix://…``.
+    :raises ConfigError: where it cannot be read, or redis-py is not installed.
     """
 
+    is_near = False
+
     def __init__(self, address: str) -> None:
-        self.address = address
-        self.name: str = without_password(address)
+        self._address = address
+        self.place: str = without_password(address)
         self._client: Any = None
+        self._checked = False
         if address.partition("://")[0].casefold() not in SCHEMES:
             raise ConfigError(
-                f"[Cache] PATH = {self.name} is neither a directory nor the address of a Redis server: {FORM}"
+                f"[Cache] PATH = {self.place} is neither a directory nor the address of a Redis server: {FORM}"
             )
         self._connected()  # to nothing yet, but an address that is wrong is known before any call is paid for
-        _servers.add(self)
+        _storages.add(self)
 
     @contextmanager
-    def client(self) -> Iterator[Any]:
+    def _connection(self) -> Iterator[Any]:
         """Give a ``redis.Redis`` for a block; its answers are bytes.
 
         :raises CacheError: where the server does not answer or refuses, naming it and the remedy, without the password.
@@ -115,9 +118,10 @@ class RedisServer:
             from redis.retry import Retry
         except ImportError as error:
             raise ConfigError(
-                f"[Cache] PATH = {self.name} needs the Python package redis (5.3.0 or later): install the extra 'redis'"
+                f"[Cache] PATH = {self.place} needs the Python package redis (5.3.0 or later): "
+                "install the extra 'redis'"
             ) from error
-        scheme, _, rest = self.address.partition("://")
+        scheme, _, rest = self._address.partition("://")
         # One further attempt is for a connection that was open when the server was started again. By default, redis-py
         # tries ten times for some seconds.
         again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
@@ -127,7 +131,7 @@ class RedisServer:
             pool = redis.ConnectionPool(**{**OPTIONS, **given, **always})
             pool.connection_class(**pool.connection_kwargs)
         except (ValueError, TypeError, redis.RedisError):  # whose words may repeat the password
-            raise ConfigError(f"[Cache] PATH = {self.name} cannot be read as an address: {FORM}") from None
+            raise ConfigError(f"[Cache] PATH = {self.place} cannot be read as an address: {FORM}") from None
         self._client = redis.Redis(connection_pool=pool)
         return self._client
 
@@ -137,16 +141,16 @@ class RedisServer:
         words = self._without_secrets(str(error))
         if isinstance(error, (redis.AuthenticationError, redis.exceptions.NoPermissionError)):
             return CacheError(
-                f"the Redis server {self.name} refuses access ({words}): "
+                f"the Redis server {self.place} refuses access ({words}): "
                 "user and password stand in [Cache] PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
             )
         if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError, UnicodeError)):
             return CacheError(
-                f"the Redis server {self.name} cannot be reached ({words}): start it, "
+                f"the Redis server {self.place} cannot be reached ({words}): start it, "
                 "or name another server or a directory in [Cache] PATH"
             )
         # Of a pipeline, redis-py puts the whole command before the server's words: the record's bytes.
-        return CacheError(f"the Redis server {self.name} refuses a command ({words.rpartition('caused error: ')[2]})")
+        return CacheError(f"the Redis server {self.place} refuses a command ({words.rpartition('caused error: ')[2]})")
 
     def _without_secrets(self, text: str) -> str:
         options = self._client.connection_pool.connection_kwargs if self._client else {}
@@ -154,50 +158,14 @@ class RedisServer:
             text = text.replace(secret, MASK)
         return text
 
-    def close(self) -> None:
-        """Close the connections that nobody is using; the next command opens them again."""
-        if self._client is not None:
-            self._client.connection_pool.disconnect(inuse_connections=False)
-
-    def leave(self) -> None:
-        """Leave the connections to the process that this one was forked from."""
-        if self._client is not None:
-            _of_the_parent.append(self._client)
-            self._client = None
-
-
-@after_fork_in_child
-def _leave_connections() -> None:
-    for server in list(_servers):
-        server.leave()
-
-
-class RedisStorage:
-    """Keep bytes under keys in a database of a Redis server. Opens nothing until used.
-
-    :param address: ``redis://…``, ``rediss://…`` or ``unix://…``.
-    :raises ConfigError: where it cannot be read, or redis-py is not installed.
-    """
-
-    is_near = False
-
-    def __init__(self, address: str) -> None:
-        self._server = RedisServer(address)
-        self._checked = False
-
-    @property
-    def place(self) -> str:
-        """Return the server's address without its password."""
-        return self._server.name
-
     def exists(self) -> bool:
         """Return whether anything was ever stored in the database."""
-        with self._server.client() as redis:
+        with self._connection() as redis:
             return bool(redis.exists(STORED))
 
     def get(self, key: str) -> tuple[bytes | None, float] | None:
         """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``."""
-        with self._server.client() as redis:
+        with self._connection() as redis:
             row = redis.hget(ROWS, key)
         return None if row is None else _read(row)
 
@@ -213,13 +181,13 @@ class RedisStorage:
         if not self._checked:
             self._warn_of_eviction()
         given = [key, TIME.pack(time.time()) + value, int(replace)]
-        with self._server.client() as redis:
+        with self._connection() as redis:
             return bool(redis.register_script(STORE)(KEYS, given))
 
     def add_all(self, rows: Iterable[NewRow]) -> int:
         """Store many rows, all or none; return how many were stored."""
         now = time.time()
-        with self._server.client() as redis, redis.pipeline() as pipeline:
+        with self._connection() as redis, redis.pipeline() as pipeline:
             script = redis.register_script(STORE)
             for key, value, replaces, at in rows:
                 script(KEYS, [key, TIME.pack(now if at is None else at) + value, int(replaces)], client=pipeline)
@@ -228,7 +196,7 @@ class RedisStorage:
     def delete(self, keys: Iterable[str]) -> int:
         """Delete keys, all or none; return how many were there."""
         deleted = list(keys)
-        with self._server.client() as redis, redis.pipeline() as pipeline:
+        with self._connection() as redis, redis.pipeline() as pipeline:
             for begin in range(0, len(deleted), PAGE):
                 pipeline.hdel(ROWS, *deleted[begin : begin + PAGE])
                 pipeline.zrem(ORDER, *deleted[begin : begin + PAGE])
@@ -236,7 +204,7 @@ class RedisStorage:
 
     def clear(self) -> int:
         """Delete all rows; return how many there were."""
-        with self._server.client() as redis, redis.pipeline() as pipeline:
+        with self._connection() as redis, redis.pipeline() as pipeline:
             pipeline.hlen(ROWS).unlink(ROWS, ORDER)
             return int(pipeline.execute()[0])
 
@@ -247,7 +215,7 @@ class RedisStorage:
         """
         from redis import WatchError
 
-        with self._server.client() as redis, redis.pipeline() as pipeline:
+        with self._connection() as redis, redis.pipeline() as pipeline:
             move = redis.register_script(MOVE)
             pipeline.watch(ROWS)
             changed = list(changes())
@@ -275,13 +243,13 @@ class RedisStorage:
                 pipe.set(key, text)
             return result
 
-        with self._server.client() as redis:
+        with self._connection() as redis:
             result: T = redis.transaction(once, key, value_from_callable=True)
         return result
 
     def page(self, after: int, size: int) -> list[Row]:
         """Return the next rows after a place in the order, at most ``size``."""
-        with self._server.client() as redis:
+        with self._connection() as redis:
             found = redis.register_script(READ)(KEYS, [after, size])
         return [(int(place), _text(key), *(_read(row) if row else (None, 0.0))) for key, place, row in found]
 
@@ -291,29 +259,29 @@ class RedisStorage:
 
     def last(self) -> int:
         """Return the last place that is taken, or 0."""
-        with self._server.client() as redis:
+        with self._connection() as redis:
             found = redis.zrange(ORDER, -1, -1, withscores=True)
         return int(found[0][1]) if found else 0
 
     def starting(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; searched for by the server."""
         pattern = re.sub(r"([][*?\\^-])", r"\\\1", prefix) + "*"
-        with self._server.client() as redis:
+        with self._connection() as redis:
             found = {key for key, _ in redis.hscan_iter(ROWS, pattern, SCANNED)}
         return sorted(map(_text, found))[:limit]
 
     def __len__(self) -> int:
-        with self._server.client() as redis:
+        with self._connection() as redis:
             return int(redis.hlen(ROWS))
 
     def size(self) -> int:
         """Return about how many bytes all rows take in the server's memory, judged by a few of them."""
-        with self._server.client() as redis:
+        with self._connection() as redis:
             return sum(redis.memory_usage(key) or 0 for key in KEYS)
 
     def risks(self) -> list[str]:
         """Return what may lose answers on this server as it is configured, each with its remedy."""
-        with self._server.client() as redis:
+        with self._connection() as redis:
             info = redis.info()
         found = _eviction(info)
         if info.get("role") == "slave":
@@ -325,7 +293,7 @@ class RedisStorage:
     def _warn_of_eviction(self) -> None:
         """Say once, before the first answer is stored, that the server may drop it."""
         try:
-            with self._server.client() as redis:
+            with self._connection() as redis:
                 info = redis.info()
         except CacheError:  # a user who may not ask for it; whatever else it is, storing says so
             return
@@ -334,8 +302,21 @@ class RedisStorage:
             warn_once(f"the Redis server {self.place}: {risk}")
 
     def close(self) -> None:
-        """Close the connections; the next use opens them again."""
-        self._server.close()
+        """Close the connections that nobody is using; the next command opens them again."""
+        if self._client is not None:
+            self._client.connection_pool.disconnect(inuse_connections=False)
+
+    def leave(self) -> None:
+        """Leave the connections to the process that this one was forked from."""
+        if self._client is not None:
+            _of_the_parent.append(self._client)
+            self._client = None
+
+
+@after_fork_in_child
+def _leave_connections() -> None:
+    for storage in list(_storages):
+        storage.leave()
 
 
 def _read(row: bytes) -> tuple[bytes, float]:

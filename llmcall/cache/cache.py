@@ -190,7 +190,7 @@ class ResponseCache:
     def records(self, *, where: Where | None = None) -> Iterator[Record]:
         """Yield the records in the order in which they were stored, read a page at a time.
 
-        :param where: which ones.
+        :param where: a function of a record that says whether it is meant; ``None`` means all.
         :raises CacheCorruptError: at a damaged one.
         """
         for key, packed, stored_at in each_row(self.storage):
@@ -203,7 +203,7 @@ class ResponseCache:
     def to_frame(self, where: Where | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record.
 
-        :param where: which ones.
+        :param where: a function of a record that says whether it is meant; ``None`` means all.
         :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens, cost (USD), cache_key.
         """
         return frame(self.records(where=where))
@@ -215,7 +215,7 @@ class ResponseCache:
     def delete(self, *, where: Where | None = None, keys: Iterable[str] | None = None) -> int:
         """Delete the records that ``where`` is true of, or those of some keys; return how many.
 
-        :param where: which ones; every record is read for it.
+        :param where: a function of a record that says whether it is meant; every record is read for it.
         :param keys: whole keys; at a cost that does not grow with the cache. A damaged record goes as well.
         :raises TypeError: where both are given, or neither.
         """
@@ -234,7 +234,7 @@ class ResponseCache:
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
         """Write the records as JSON Lines, the form of a cassette; return how many.
 
-        :param where: which ones.
+        :param where: a function of a record that says whether it is meant; ``None`` means all.
         :raises CacheError: where a text looks like a credential, naming its place.
         """
         from .maintenance import export

@@ -263,9 +263,11 @@ class LLMClient:
 
         :param current_messages: a list of ``{"role", "content"}`` dicts, or one string, which means one user message;
             never changed.
-        :param model: the model's name; this and every parameter of the chat completions API (``temperature`` …
-            ``extra_body``, and ``params``): ``None`` means the configured default, and where there is none it is not
-            sent.
+        :param model: the model's name; ``None`` means the configured one.
+        :param temperature: this, ``max_tokens``, ``top_p``, ``frequency_penalty``, ``presence_penalty``, ``stop``,
+            ``seed``, ``n``, ``response_format`` (also a pydantic class), ``tools`` (also functions), ``tool_choice``,
+            ``reasoning_effort`` and ``extra_body`` are parameters of the chat completions API; ``params`` are its
+            others. ``None`` means the configured default; what has none is not sent.
         :param timeout: seconds for one attempt.
         :param deadline: seconds for the whole call with its retries, waits and the reading of the answer.
         :param max_attempts: attempts in all; ``waiting_time`` (seconds) is the first wait between them, and

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import sys
+import time
 from datetime import datetime
+from typing import Any
 
 from market import BUYERS, shuffled
 
@@ -12,23 +14,34 @@ with contextlib.redirect_stdout(sys.stderr):  # it prints as it goes
     from tinytroupe.environment import TinyWorld
 
 
-def person(name: str) -> TinyPerson:
-    """Return a buyer."""
-    made = TinyPerson(name)
-    made.define("occupation", BUYERS[name])
-    return made
+DELAY = 0.02  # seconds between one thread and the next
+
+
+class Buyer(TinyPerson):
+    """Be a person who takes a while before acting."""
+
+    late = 0.0
+
+    def act(self, *args: Any, **kwargs: Any) -> Any:
+        """Act, late."""
+        time.sleep(self.late)
+        return super().act(*args, **kwargs)
 
 
 def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer does; they come in the order of the seed."""
-    names = shuffled(seed)
+    """Return what each buyer does in two rounds; the seed decides in which order their threads ask."""
+    places = shuffled(seed)
     with contextlib.redirect_stdout(sys.stderr):
         TinyPerson.clear_agents()
         TinyWorld.clear_environments()
-        world = TinyWorld("Market", [person(name) for name in names], initial_datetime=datetime(2026, 1, 1))
+        people = [Buyer(name) for name in BUYERS]
+        for person in people:
+            person.define("occupation", BUYERS[person.name])
+            person.late = DELAY * places.index(person.name)
+        world = TinyWorld("Market", people, initial_datetime=datetime(2026, 1, 1))
         world.broadcast("Bread costs 3 coins today. Say in one sentence whether you buy it.")
-        (acted,) = world.run(1, return_actions=True)
-    return {name: [json.dumps(each["action"]) for each in acted[name]] for name in sorted(names)}
+        rounds = world.run(2, return_actions=True)
+    return {name: [json.dumps(each["action"]) for acted in rounds for each in acted[name]] for name in BUYERS}
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from .types import text_of
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from .engine.prepare import Resolved
     from .types import Request
 
 __all__ = ["ProgramRequest", "async_http_client", "http_client", "patched"]
@@ -60,6 +61,7 @@ ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatus
 NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 EVENTS = "text/event-stream"
+LIMIT = "max_completion_tokens"  # is sent by this name where the program calls it so
 PHASES = ("connect", "read", "write", "pool")  # each of which has a timeout
 NAME_CHARACTERS = 40  # of a system message in an actor's name
 UNSAFE = re.compile(r"[^\w .-]+")
@@ -159,6 +161,8 @@ class ProgramCall:
         """Return the HTTP request of an attempt: the program's own where it asks for the same, within the same time."""
         original = self.request
         body = {**request.body, **({"stream": True} if stream else {})}
+        if LIMIT in self.asked.body and "max_tokens" in body:
+            body[LIMIT] = body.pop("max_tokens")
         seconds = original.extensions.get("timeout") or {}
         if body == self.asked.body and timeout == seconds.get("read"):
             return original
@@ -193,6 +197,12 @@ class ProgramClient(LLMClient):
         self._address = address
         self._host_name = host
         super().__init__(**overrides)
+
+    def _resolve(self) -> Resolved:
+        """Return what the settings come to; a program asks for what it asks for, and what code adds here."""
+        resolved = super()._resolve()
+        added = {name: value for name, value in resolved.defaults.items() if name in self._overrides}
+        return resolved._replace(defaults=added)
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return the program's own address."""
@@ -677,7 +687,8 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     :param actor: says who is asking: a function of a :class:`ProgramRequest` that returns a scope's name or ``None``,
         ``"system"`` (each system message is an actor) or ``"header:NAME"`` (the header's value is the actor's name).
     :param transport: sends what is not recorded; by default the HTTP library's own.
-    :param overrides: settings by name, as of a client: ``cache_path=``, ``cache_mode=``, ….
+    :param overrides: settings by name, as of a client: ``cache_path=``, ``cache_mode=``, …. Sampling parameters among
+        them are added to requests that have none; those of files and environment are not.
     :returns: an ``httpx.Client``, or an ``httpx2.Client`` where the installed SDK uses that.
 
     >>> import openai

@@ -628,8 +628,10 @@ def test_a_script_of_its_form(httpserver: HTTPServer, monkeypatch: pytest.Monkey
     Path("templates").mkdir()
     Path("templates/teller.system.mustache").write_text("# {{title}}\n\n{{#goods}}\n  - {{{.}}}\n{{/goods}}\n")
     Path("templates/teller.user.mustache").write_text("{{^goods}}Nothing.{{/goods}}What do they cost?")
-    assert run("load", saved({key("gpt-5-mini", LATEST): completion()})).startswith("1 record loaded into ")
+    assert run("load", saved({key("gpt-5-mini", LATEST): completion()})).startswith("2 records loaded into ")
     assert llmcall.client().send_message(MESSAGES).cached  # type: ignore[union-attr]
+    with openai.OpenAI(http_client=llmcall.http_client()) as itself:  # it does not send REASONING_EFFORT to this model
+        itself.chat.completions.create(model="gpt-5-mini", messages=MESSAGES, max_completion_tokens=128000)  # type: ignore[arg-type]
     llmcall.force_api_type("openai")
     llmcall.force_api_cache(True, "openai_api_cache.pickle")
     messages = [{"role": "user", "content": "What do apples cost?"}]

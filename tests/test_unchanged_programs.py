@@ -133,6 +133,16 @@ def test_a_recorded_answer_is_replayed(server: Server) -> None:
     assert KEY.encode() not in b"".join(path.read_bytes() for path in Path(".llmcall").rglob("*") if path.is_file())
 
 
+def test_what_is_sent_is_what_the_program_asks(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither defaults of llmcall's settings nor its own name of the limit get into it; what code adds here does."""
+    monkeypatch.setenv("LLMCALL_REASONING_EFFORT", "high")
+    llmcall.configure(top_p=0.5)
+    asked: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION, "n": 1, "max_completion_tokens": 9}
+    for overrides in ({}, {"temperature": 0.5}):
+        program(server, **overrides).chat.completions.create(**asked)  # type: ignore[arg-type]
+        assert json.loads(server.requests[-1].content) == {**asked, **overrides}
+
+
 def test_an_answer_of_a_cassette_is_whole(server: Server, tmp_path: Path) -> None:
     """What a cassette leaves out of a response is there when a program reads it: some check each field."""
     answers = []

@@ -78,8 +78,8 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
 
     Nothing in the file is run. ``REASONING_EFFORT``, which TinyTroupe did not write down, is taken from the settings,
     as are aliases, namespace and normalizers: a script that repeats a call with these settings finds its answer. An
-    entry with ``top_p=0`` becomes a second record, for calls without ``top_p``; one whose ``response_format`` is a
-    class becomes a second one for TinyTroupe itself, which asks by the SDK.
+    entry with ``top_p=0`` becomes a second record, for calls without ``top_p``. Where TinyTroupe itself asks otherwise,
+    without ``REASONING_EFFORT`` and with the SDK's schema of a class, that becomes one more.
 
     :param classes: those that were a ``response_format``, found by the module and name in a key, else by the name.
     :raises CacheCorruptError: where the file is no such cache.
@@ -144,22 +144,22 @@ def _fields(state: Any) -> dict[Any, Any]:
 
 
 def _requests(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> list[dict[str, Any]]:
-    """Return the requests that an entry answers: that of its parameters, and others that mean the same."""
+    """Return the requests that an entry answers: that of a script on llmcall, and others that mean the same."""
     model, params = _asked(key, classes)
-    request = _request(model, params, settings)
+    effort = params.get("reasoning_effort") or settings.reasoning_effort
+    request = _request(model, {**params, "reasoning_effort": effort}, settings)
     found = [request]
     if request.get("top_p") == 0:  # TinyTroupe sent it up to 0.4 where its user had said nothing
         found.append({name: value for name, value in request.items() if name != "top_p"})
-    if isinstance(given := params.get("response_format"), type) and hasattr(given, "model_json_schema"):
-        found.append(_request(model, {**params, "response_format": _sent_by_sdk(given)}, settings))
-    return found
+    if hasattr(given := params.get("response_format"), "model_json_schema"):
+        params = {**params, "response_format": _sent_by_sdk(given)}
+    return [*found, _request(model, params, settings)]
 
 
 def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str, Any]:
     options = params.get("options")
     found = {**params, **(options if isinstance(options, dict) else {})}
     given = {name: value for name, value in found.items() if name not in UNASKED and value not in (None, [])}
-    given.setdefault("reasoning_effort", settings.reasoning_effort)
     check_names(given)
     model = resolve(model, settings.aliases)
     messages = asked_messages(check_messages(params.get("messages")), normalizer(settings.cache_normalize))

@@ -35,6 +35,8 @@ PROGRAMS = {
     "openai_agents_market": ["openai-agents==0.24.0", "openai==3.52.0"],
     "langchain_market": ["langchain-openai==1.7.3", "openai==3.52.0"],
     "camel_market": ["camel-ai==0.2.90", "openai==3.52.0", "mcp<2"],
+    "autogen_market": ["autogen-agentchat==0.7.5", "autogen-ext[openai]==0.7.5", "openai==3.52.0"],
+    "smolagents_market": ["smolagents[openai]==1.26.0", "openai==3.52.0"],
 }
 
 

@@ -1,0 +1,32 @@
+"""Buyers at a market, each an agent of smolagents in a thread of its own: words, a stream, an answer after steps."""
+
+import json
+import sys
+
+from market import BUYERS, in_threads
+from smolagents import LogLevel, OpenAIServerModel, ToolCallingAgent
+
+QUESTION = "Bread costs 3 coins. What do you say?"
+
+
+def visit(name: str) -> list[str]:
+    """Return what a buyer says by its model, and as an agent whose steps the model may not find its way out of."""
+    model = OpenAIServerModel("gpt-4o-mini", temperature=1.0, max_tokens=30)
+    persona = f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence."
+    messages = [
+        {"role": role, "content": [{"type": "text", "text": text}]}
+        for role, text in (("system", persona), ("user", QUESTION))
+    ]
+    said = [model.generate(messages).content for _ in range(2)]
+    said.append("".join(piece.content or "" for piece in model.generate_stream(messages)))
+    agent = ToolCallingAgent([], model, instructions=persona, max_steps=2, verbosity_level=LogLevel.OFF)
+    return [*said, str(agent.run(QUESTION))]
+
+
+def main(seed: int) -> dict[str, list[str]]:
+    """Return what each buyer said."""
+    return in_threads(visit, seed)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(int(sys.argv[1]))))

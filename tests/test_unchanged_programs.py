@@ -408,7 +408,7 @@ def test_an_address_that_cannot_be_is_refused(host: str, server: Server) -> None
         lambda: streamed(client),
         lambda: client.responses.create(model="m", input="Bread for 3 coins?"),
     ):
-        with pytest.raises(openai.ConflictError, match=f"base_url.*{host.rpartition(':')[2]}") as caught:
+        with pytest.raises(openai.ConflictError, match=r"program's base_url: .* is not an address") as caught:
             asking()
         assert caught.value.code == "ConfigError"
     assert server.requests == []

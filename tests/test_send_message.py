@@ -131,9 +131,14 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_waits_grow(slept: list[float]) -> None:
-    """Between attempts it waits one second, two, four, each with at most a quarter more, and never over the limit."""
-    client = ScriptedClient([ServiceError("busy")] * 6, retry_waiting_time=1, retry_max_waiting_time=4)
-    error = client.send_message("Hello", max_attempts=6, exponential_backoff_factor=2, on_error="return")
+    """Between attempts it waits one second, two, four, each with at most a quarter more, and never over the limit.
+
+    What the call says of it goes before the settings.
+    """
+    settings = {"retry_waiting_time": 3600, "retry_max_attempts": 1, "retry_exponential_backoff_factor": 1}
+    client = ScriptedClient([ServiceError("busy")] * 6, retry_max_waiting_time=4, **settings)
+    given: dict[str, Any] = {"waiting_time": 1, "max_attempts": 6, "exponential_backoff_factor": 2}
+    error = client.send_message("Hello", on_error="return", **given)
     assert all(base <= seconds <= base * 1.25 for base, seconds in zip((1, 2, 4, 4, 4), slept, strict=True))
     assert (error.attempts, error.endpoint) == (6, "scripted")
     assert (client.usage.errors, client.usage.retries) == (1, 5)

@@ -22,8 +22,6 @@ __all__ = ["correction", "describe", "number", "read"]
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
-_END_OF_THOUGHTS = re.compile("</think>")
-_QUOTES = re.compile(r'\\.|"')  # with what is escaped, which is no quote
 _MAX_PROBLEMS = 5  # that a correction lists; a model mends those, and the next answer shows the rest
 
 
@@ -86,16 +84,8 @@ def _read(text: str, output_type: Any) -> Any:
 
 def _without_thoughts(text: str) -> str:
     """Drop what a reasoning model thought aloud, where its server left it in the answer."""
-    marks = [mark for mark in _END_OF_THOUGHTS.finditer(text) if not _is_quoted(text, mark.start())]
-    if not marks:
-        return text
-    thoughts, answer = text[: marks[-1].start()], text[marks[-1].end() :]
-    return answer if "<think>" not in thoughts or thoughts.lstrip().startswith("<think>") else text
-
-
-def _is_quoted(text: str, position: int) -> bool:
-    """Tell whether a place lies in a JSON string: it ends on the line on which it began."""
-    return _QUOTES.findall(text[text.rfind("\n", 0, position) + 1 : position]).count('"') % 2 == 1
+    thoughts, end, answer = text.rpartition("</think>")
+    return answer if end and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")) else text
 
 
 def _read_optional(text: str, inner: Any) -> Any:

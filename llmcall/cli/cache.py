@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from fnmatch import fnmatchcase
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,7 @@ from ..errors import CacheError
 from ..text import brief, columns, counted, money, printable, visible_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..cache.cache import ResponseCache
     from ..types import Record
@@ -111,24 +111,15 @@ def _moment(text: str) -> float:
         raise click.BadParameter(f"{text!r} is neither a date (2026-11-30) nor an age (90m, 12h, 7d)") from None
 
 
-class Totals(NamedTuple):
-    """Hold what records come to: how many, their tokens and costs; ``None`` where those of all are unknown."""
-
-    records: int
-    input_tokens: int | None
-    output_tokens: int | None
-    cost: float | None
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> Totals:
-        """Add up records."""
-        usages = [record.usage for record in records]
-        return cls(
-            len(records),
-            _sum(usage.input_tokens for usage in usages),
-            _sum(usage.output_tokens for usage in usages),
-            _sum(record.cost for record in records),
-        )
+def _totals(records: Sequence[Record]) -> dict[str, Any]:
+    """Return what records come to: how many, their tokens and costs; ``None`` where those of all are unknown."""
+    usages = [record.usage for record in records]
+    return {
+        "records": len(records),
+        "input_tokens": _sum(usage.input_tokens for usage in usages),
+        "output_tokens": _sum(usage.output_tokens for usage in usages),
+        "cost": _sum(record.cost for record in records),
+    }
 
 
 def _sum(values: Iterable[Any]) -> Any:
@@ -151,24 +142,24 @@ def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
     scopes: dict[str, list[Record]] = {}
     for record in records:
         scopes.setdefault(record.scope.partition("/")[0], []).append(record)
-    by_scope = {name: Totals.of(group) for name, group in sorted(scopes.items())}
+    by_scope = {name: _totals(group) for name, group in sorted(scopes.items())}
     since_when = min((record.stored_at or 0 for record in records), default=None)
-    total = Totals.of(records)
+    total = _totals(records)
     if as_json:
         data = {
             "path": str(found.path),
-            **total._asdict(),
+            **total,
             "size": size,
             "models": dict(models),
             "since": since_when,
-            "by_scope": {name: each._asdict() for name, each in by_scope.items()},
+            "by_scope": by_scope,
         }
         click.echo(visible_json(data))
         return
-    click.echo(f"{found.path}: {counted(total.records, 'record')}, {size / 1e6:,.1f} MB")
+    click.echo(f"{found.path}: {counted(len(records), 'record')}, {size / 1e6:,.1f} MB")
     if not records:
         return
-    named = [name for name, value in total._asdict().items() if value]  # what is zero, or unknown, is left out
+    named = [name for name, value in total.items() if value]  # what is zero, or unknown, is left out
     heads, cells = [name.replace("_", " ") for name in named], _cells(total, named)
     click.echo(f"since {_date(since_when)}")
     if heads[1:]:
@@ -182,10 +173,10 @@ def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
             click.echo(f"… {len(by_scope) - SCOPES:,} scopes more; --json shows all", err=True)
 
 
-def _cells(totals: Totals, named: Iterable[str]) -> list[str]:
+def _cells(totals: Mapping[str, Any], named: Iterable[str]) -> list[str]:
     """Return some of the totals as they are shown."""
-    found = {name: getattr(totals, name) for name in named}
-    return ["?" if value is None else money(value) if name == "cost" else f"{value:,}" for name, value in found.items()]
+    found = ((name, totals[name]) for name in named)
+    return ["?" if value is None else money(value) if name == "cost" else f"{value:,}" for name, value in found]
 
 
 def _date(stored_at: float | None) -> str:

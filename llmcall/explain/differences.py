@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import secrets as credentials
-from ..text import printable
+from ..text import printable, shortened
 from .nearest import said
 
 if TYPE_CHECKING:
@@ -242,18 +242,6 @@ def _line(text: str, begin: int, end: int, marks: tuple[str, str], width: int) -
     room = width - len(piece) - sum(map(len, marks))
     before, after = printable(text[max(0, begin - width) : begin]), printable(text[end : end + width])
     left = max(room // 2, room - len(after))
-    before = _end_of(before, left, cut=begin > width)
-    after = _beginning_of(after, room - len(before), cut=end + width < len(text))
-    return before + (marks[0] + piece + marks[1] if piece else "") + after
-
-
-def _end_of(text: str, width: int, *, cut: bool) -> str:
-    if len(text) <= width and not cut:
-        return text
-    return "…" + text[max(0, len(text) - width + 1) :]
-
-
-def _beginning_of(text: str, width: int, *, cut: bool) -> str:
-    if len(text) <= width and not cut:
-        return text
-    return text[: max(0, width - 1)] + "…"
+    if len(before) > left:
+        before = "…" + before[len(before) - left + 1 :]
+    return before + (marks[0] + piece + marks[1] if piece else "") + shortened(after, room - len(before))

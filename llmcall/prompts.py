@@ -353,8 +353,6 @@ def _parsed(name: str, source: str) -> Any:
         info = error.info
         line = source.count("\n", 0, info.position) + 1
         raise TemplateError(f"{name}, line {line}: {{{{{info.tag_type}{info.tag_key}}}}} has no match") from error
-    except IndexError as error:
-        raise TemplateError(f"{name}: a change of delimiters needs two of them, as in {{{{=<% %>=}}}}") from error
 
 
 def _mustache_names(key: str, parts: dict[str, tuple[str, str]], load: Load) -> Iterator[str]:

@@ -83,15 +83,10 @@ class Places:
 
     The root is the nearest folder upward with config.ini, .llmcall, pyproject.toml or .git, or the working directory
     where there is no project; ``.env`` is the nearest one up to it.
-
-    :raises ConfigError: if the working directory no longer exists.
     """
 
     def __init__(self) -> None:
-        try:
-            self.folder = os.getcwd()
-        except FileNotFoundError:
-            raise ConfigError("the working directory no longer exists: change to another one") from None
+        self.folder = os.getcwd()
         folders = [self.folder]
         while os.path.dirname(folders[-1]) != folders[-1]:
             folders.append(os.path.dirname(folders[-1]))

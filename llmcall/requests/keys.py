@@ -73,8 +73,6 @@ def canonical(value: Any, place: str = "request") -> bytes:
             if isinstance(leaf, str):
                 check_unicode(leaf, name)
         raise
-    except RecursionError:
-        raise ValueError(f"{place} is nested too deeply") from None
 
 
 def identity(kind: str, asked: Mapping[str, Any]) -> Any:
@@ -119,7 +117,7 @@ DEPTH = 100  # levels; a response of the API has about ten
 INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number of more than 4,300
 
 
-def plain(value: Any, place: str, *, exact: bool = False) -> Any:
+def plain(value: Any, place: str, exact: bool = False) -> Any:
     """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
 
     :param value: plain data, in which mappings, tuples and other kinds of numbers may stand for its own.
@@ -127,15 +125,8 @@ def plain(value: Any, place: str, *, exact: bool = False) -> Any:
     :param exact: copy what will be recorded: 1.0 stays what it is, bytes are plain data, and what no file can hold
         (a lone surrogate, a number of too many digits) is refused.
     :raises TypeError: for anything else, naming its place.
-    :raises ValueError: for NaN and the infinities, or where the nesting is too deep.
+    :raises ValueError: for NaN and the infinities.
     """
-    try:
-        return _plain(value, place, exact)
-    except RecursionError:
-        raise ValueError(f"{place} is nested too deeply") from None
-
-
-def _plain(value: Any, place: str, exact: bool) -> Any:
     kind = type(value)
     if value is None or kind is bool or ((kind is str or kind is int) and not exact):
         return value
@@ -143,9 +134,9 @@ def _plain(value: Any, place: str, exact: bool) -> Any:
         for name in value:
             if not isinstance(name, str):
                 raise TypeError(f"{place} has the key {name!r}; keys must be strings")
-        return {_text(name, place, exact): _plain(item, f"{place}.{name}", exact) for name, item in value.items()}
+        return {_text(name, place, exact): plain(item, f"{place}.{name}", exact) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{place}[{index}]", exact) for index, item in enumerate(value)]
+        return [plain(item, f"{place}[{index}]", exact) for index, item in enumerate(value)]
     if isinstance(value, str):
         return _text(value, place, exact)
     return bytes(value) if exact and isinstance(value, bytes) else _number(value, place, exact)

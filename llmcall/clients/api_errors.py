@@ -244,8 +244,6 @@ def mapped_error(error: BaseException, url: str) -> APIError:
 
     if isinstance(error, APIError):
         return error
-    if isinstance(error.__cause__, APIError):  # one of ours, raised while the SDK sent a request
-        return error.__cause__
     if isinstance(error, openai.APIError):
         error.body = None if is_deep(error.body) else error.body
         _mask_error(error)

@@ -185,12 +185,7 @@ class SDKTransport:
             raise
 
     def _made(self, asynchronous: bool) -> Any:
-        import openai  # noqa: F401
-
-        try:
-            made = self._make(asynchronous)
-        except http_errors("InvalidURL") as error:
-            raise ConfigError(f"{self._url} is no address of a server: {error}") from None
+        made = self._make(asynchronous)
         project = getattr(made, "project", None)  # the SDK takes it from the environment and sends it in a header
         if isinstance(project, str):
             check_credential(project, "environment variable OPENAI_PROJECT_ID", "a project: one word of text")

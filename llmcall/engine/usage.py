@@ -25,7 +25,6 @@ COLUMNS = (
 USD = ("cost", "saved")
 PLACES = {name: place for place, name in enumerate(COLUMNS)}
 MOST_SCOPES = 10  # with a row of their own: as many as are taken in at a glance
-MOST_SOURCES = 3  # of prices: a package has one for each day
 OUTSIDE = "(no scope)"
 
 
@@ -110,10 +109,7 @@ def _shown(name: str, value: float | None) -> str:
 
 
 def _notes(usage: Usage) -> list[str]:
-    sources = usage.priced_by
-    if len(sources) > MOST_SOURCES:
-        sources = sources[0], "…", sources[-1]
-    return [f"priced by {', '.join(sources)}"] if sources else []
+    return [f"priced by {', '.join(usage.priced_by)}"] if usage.priced_by else []
 
 
 def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
@@ -129,8 +125,6 @@ def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
         rows += [(scope, part) for scope, part in by_scope.items() if scope.count("/") == 1]
     largest = sorted(rows, key=lambda row: (-_size(row[1]), _natural(row[0])))
     shown, others = largest[:MOST_SCOPES], largest[MOST_SCOPES:]
-    if len(others) == 1:  # is as long as the row that would hide it
-        shown, others = largest, []
     shown = [(scope or OUTSIDE, part) for scope, part in sorted(shown, key=lambda row: _natural(row[0]))]
     return shown + ([(f"({len(others):,} more)", _sum(part for _, part in others))] if others else [])
 

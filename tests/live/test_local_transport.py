@@ -112,9 +112,9 @@ def test_a_timeout_ends_the_work_too(model: LocalTransport, asked: Request) -> N
     """A timeout is kept while reading the prompt and while writing, and the model is soon free for the next."""
     with pytest.raises(RequestTimeoutError):
         model.send(asked, 0.2)
-    begun = time.monotonic()
-    assert model.send(chat(), 60)
-    assert time.monotonic() - begun < 25  # the left answers would take longer
+    begun = time.process_time()  # of all threads here, the model's among them: it does not depend on other processes
+    assert model.send(chat(), None)
+    assert time.process_time() - begun < 15  # the left answers would take more
 
 
 def test_a_stream_left_early_ends_the_work(model: LocalTransport) -> None:
@@ -122,7 +122,9 @@ def test_a_stream_left_early_ends_the_work(model: LocalTransport) -> None:
     pieces = model.stream(chat("Tell a long story.", max_tokens=3000), None)
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]
-    assert model.send(chat(), 25)
+    begun = time.process_time()
+    assert model.send(chat(), None)
+    assert time.process_time() - begun < 15
 
 
 def test_a_file_that_is_no_model(tmp_path: Any) -> None:

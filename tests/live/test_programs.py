@@ -37,6 +37,7 @@ PROGRAMS = {
     "camel_market": ["camel-ai==0.2.90", "openai==3.52.0", "mcp<2"],
     "autogen_market": ["autogen-agentchat==0.7.5", "autogen-ext[openai]==0.7.5", "openai==3.52.0"],
     "smolagents_market": ["smolagents[openai]==1.26.0", "openai==3.52.0"],
+    "litellm_market": ["litellm==1.106.2", "openai==2.54.0"],
 }
 
 

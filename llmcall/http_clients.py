@@ -25,6 +25,7 @@ from . import scopes
 from .clients.api_errors import failure, http_library
 from .clients.base import LLMClient
 from .clients.sdk_transport import ChunkReader, is_own_request
+from .config import resolve as config
 from .config.settings import Endpoint
 from .config.values import check_address
 from .engine.drivers import END
@@ -503,11 +504,16 @@ class ProgramCalls:
     :param actor: says who is asking: a function, ``"system"`` or ``"header:NAME"``.
     :param overrides: settings by name.
     :param hosts: whose JSON requests are recorded as kind "http", besides the SDKs' own; ``None`` means all.
+    :param caller: the function that was given them, for messages.
+    :raises ConfigError, TypeError: as of a client, for settings that are wrong.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
     """
 
-    def __init__(self, actor: Actor | None, overrides: Mapping[str, Any], hosts: Collection[str] | None = None) -> None:
+    def __init__(
+        self, actor: Actor | None, overrides: Mapping[str, Any], hosts: Collection[str] | None = None, *, caller: str
+    ) -> None:
         self._name_of = _naming(actor)
+        config.settings_for(None, overrides, caller)  # a wrong one fails here, and not in the program's first request
         self._overrides = dict(overrides)
         self._hosts = None if hosts is None else frozenset(hosts)
         self._clients: dict[str, ProgramClient] = {}
@@ -695,7 +701,7 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())
     """
     http = http_library()
-    return http.Client(transport=_recording(http, actor, overrides, transport or http.HTTPTransport()))
+    return http.Client(transport=_recording(http, actor, overrides, transport or http.HTTPTransport(), "http_client()"))
 
 
 def async_http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
@@ -705,18 +711,19 @@ def async_http_client(*, actor: Actor | None = None, transport: Any = None, **ov
     >>> client = openai.AsyncOpenAI(api_key="none", http_client=llmcall.async_http_client())
     """
     http = http_library()
-    return http.AsyncClient(transport=_recording(http, actor, overrides, transport or http.AsyncHTTPTransport()))
+    below = transport or http.AsyncHTTPTransport()
+    return http.AsyncClient(transport=_recording(http, actor, overrides, below, "async_http_client()"))
 
 
-def _recording(http: ModuleType, actor: Actor | None, overrides: Mapping[str, Any], below: Any) -> Any:
-    return _derived(http, ProgramTransport)(http, ProgramCalls(actor, overrides), below)
+def _recording(http: ModuleType, actor: Actor | None, overrides: Mapping[str, Any], below: Any, caller: str) -> Any:
+    return _derived(http, ProgramTransport)(http, ProgramCalls(actor, overrides, caller=caller), below)
 
 
 _patch_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def patched(*, actor: Actor | None = None, hosts: Collection[str] = (), **overrides: Any) -> Iterator[None]:
+def patched(actor: Actor | None = None, hosts: Collection[str] = (), **overrides: Any) -> Iterator[None]:
     """Record and replay the requests of every HTTP client of the process, for a block.
 
     It holds for httpx and httpx2, for clients made before and inside the block, in any library. An error of llmcall's
@@ -726,6 +733,7 @@ def patched(*, actor: Actor | None = None, hosts: Collection[str] = (), **overri
     :param hosts: whose JSON requests are recorded too, besides those of the openai and anthropic SDKs.
     :param overrides: settings by name, as of a client.
     :raises RuntimeError: inside another such block, in whatever thread.
+    :raises ConfigError, TypeError: as of a client, for settings that are wrong.
 
     >>> def main():
     ...     "Stand for a program that calls models by the OpenAI SDK."
@@ -736,7 +744,7 @@ def patched(*, actor: Actor | None = None, hosts: Collection[str] = (), **overri
         raise RuntimeError("llmcall.patched() holds already; leave the other block first: one at a time can")
     with contextlib.ExitStack() as undo:
         undo.callback(_patch_lock.release)
-        calls = ProgramCalls(actor, overrides, hosts)
+        calls = ProgramCalls(actor, overrides, hosts, caller="patched()")
         for name in ("httpx", "httpx2"):
             with contextlib.suppress(ModuleNotFoundError):
                 _patch(importlib.import_module(name), calls, undo)

@@ -52,6 +52,14 @@ def test_what_is_an_answer(response: dict[str, Any]) -> None:
     assert client.send_message("Hello", on_error="raise").cached
 
 
+def test_an_answer_at_its_token_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """It is complete, and ``finish_reason`` says so; the log does once for each model."""
+    client = Responding(completion("A long st", finish_reason="length"))
+    for text in ("One", "Two"):
+        assert client.send_message(text, max_tokens=7, on_error="raise").finish_reason == "length"
+    assert ["max_tokens" in line for line in caplog.messages if "ended at its token limit" in line] == [True]
+
+
 NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
     ([completion()], ServiceError, "malformed"),
     ({}, ServiceError, "without choices"),

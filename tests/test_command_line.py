@@ -192,7 +192,9 @@ def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines["[Cache] MODE"].endswith("environment variable LLMCALL_CACHE_MODE")
     assert lines["[Retry] MAX_ATTEMPTS"].endswith("default") and "30.0, 60.0" in lines["[Prices] gpt-4"]
     assert "***" in lines["[Endpoint east] API_KEY"] and "no" in lines["[Model my-*] STRUCTURED_OUTPUT"]
-    values = {(row["section"], row["key"]): row["value"] for row in json.loads(as_json)}
+    rows = json.loads(as_json)
+    assert len({row["name"] for row in rows}) == len(rows)
+    values = {(row["section"], row["key"]): row["value"] for row in rows}
     assert values["Retry", "MAX_ATTEMPTS"] == 5 and values["OpenAI", "TEMPERATURE"] is None
     assert values["Prices", ""] == {"gpt-4": [30, 60]} and values["Endpoint", ""][0]["models"] == ["gpt-4"]
     assert not [text for text in (shown, everything, as_json) if SECRET in text or "password" in text]

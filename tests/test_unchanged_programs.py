@@ -522,6 +522,18 @@ def test_patched(reached: Server) -> None:
     assert ask(before) != first and len(reached.requests) == 2
 
 
+def test_wrong_settings(reached: Server) -> None:
+    """They are refused where they are given, under the name of what was called, and not in the program's request."""
+    for make in (llmcall.http_client, llmcall.async_http_client, lambda **wrong: llmcall.patched(**wrong).__enter__()):
+        with pytest.raises(TypeError, match=r"(client|patched)\(\) has no setting 'modl'; did you mean 'model'\?"):
+            make(modl="x")
+        with pytest.raises(llmcall.ConfigError, match="cache_mode: 'never' is not one of auto"):
+            make(cache_mode="never")
+    with llmcall.patched(None, ["example.com"]):
+        ask(openai.OpenAI(api_key=KEY))
+    assert len(reached.requests) == 1
+
+
 def test_patched_raises_the_first_error_again(reached: Server) -> None:
     """A miss that the program swallowed is raised at the end of the block."""
     with pytest.raises(llmcall.CacheMissError, match="is not recorded"), llmcall.patched(cache_mode="replay"):

@@ -70,6 +70,7 @@ class Cassette(ContextDecorator):
     :ivar records: how many records it holds now.
     :ivar replayed: how many calls it answered.
     :ivar recorded: how many records it gained.
+    :ivar anew: whether all that it does not hold is asked of the model, past the disk cache.
     :ivar write_at_end: whether what it gained is written when it closes.
     :ivar command: the command whose options opened it, for messages; empty where code did.
 
@@ -87,6 +88,7 @@ class Cassette(ContextDecorator):
 
         self.path = Path(path)
         self.mode = mode
+        self.anew = mode == "rewrite"
         self.write_at_end = write
         self.command = ""
         self.failures = Failures()
@@ -262,7 +264,7 @@ class Cassette(ContextDecorator):
     @property
     def reads_cache(self) -> bool:
         """Return whether the disk cache may supply an answer."""
-        return self.asks and self.mode != "rewrite"
+        return self.asks and not self.anew
 
     @property
     def records(self) -> int:

@@ -139,7 +139,10 @@ def show_config(everything: bool, as_json: bool) -> None:
 
     found = [(row, _data(value), origin.text) for row, value, origin in settings().items()]
     if as_json:
-        rows = [{"section": row.section, "key": row.key, "value": value, "origin": text} for row, value, text in found]
+        rows = [
+            {"section": row.section, "key": row.key, "name": row.name, "value": value, "origin": text}
+            for row, value, text in found
+        ]
         click.echo(visible_json(rows, default=str))
         return
     changed = [line for row, value, origin in found if origin != "default" for line in _lines(row, value, origin)]

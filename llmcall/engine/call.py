@@ -179,7 +179,7 @@ def _count(call: PreparedCall, tokens: TokenUsage, endpoint: str | None, **amoun
 
 
 def _check_counts(call: PreparedCall, response: Any, reported: int | None) -> None:
-    """Say so where a server may have cut the prompt, or gave fewer answers than it was asked for.
+    """Say so where an answer was cut, a server may have cut the prompt, or gave fewer answers than it was asked for.
 
     :param reported: how many tokens the prompt has by the server.
     """
@@ -190,6 +190,13 @@ def _check_counts(call: PreparedCall, response: Any, reported: int | None) -> No
             f"{request.model} gives {given} of the {wanted} answers that n={wanted} asks for: its server ignores n",
             about=("n", request.model),
         )
+    for choice in response["choices"]:
+        if choice.get("finish_reason") == "length":
+            warn_once(
+                f"{request.model}: an answer ended at its token limit (finish_reason 'length') and is kept as it is; "
+                "where it is to be longer, set max_tokens higher",
+                about=("length", request.model),
+            )
     if not reported:
         return
     texts = [message["content"] for message in request.messages if isinstance(message.get("content"), str)]

@@ -315,6 +315,7 @@ class Replay:
         """Open a cassette; one that this run has begun is added to."""
         lock = None if self.mode == "none" else CassetteLock(path, self._folder())
         cassette = Cassette(path, "new" if lock and lock.recorded else self.mode, write=False)
+        cassette.anew = self.mode == "rewrite"  # what is added to one that this run rewrites is asked anew, too
         try:
             cassette.start()
         except BaseException:

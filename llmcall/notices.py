@@ -136,7 +136,7 @@ class Failures:
 
     def leave_all(self) -> None:
         """Take in whatever has not ended."""
-        for begun in tuple(self._begun):
+        for begun in list(self._begun):
             self.leave(begun)
 
     def take(self) -> list[tuple[str, dict[str, int], str]]:

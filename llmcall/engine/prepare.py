@@ -266,8 +266,8 @@ class PreparedCall(NamedTuple):
         if "fallback" in record.response:
             record = followed(record, functools.partial(resolved.cache.get, mode=mode))
         if record is not None and record.host is not None:
-            hosts = resolved.hosts.get(request.model)
-            if hosts is None or record.host not in hosts:
+            hosts = resolved.hosts
+            if request.model not in hosts or record.host not in hosts[request.model]:
                 self._check_host(record)
         return record
 
@@ -373,7 +373,10 @@ def prepare_chat(
     if resolved.memo is not None:
         try:
             packed = dumps((messages, values, arguments), PLAIN)  # type: ignore[arg-type]
-            undrawn = resolved.memo.calls.get(packed) or _remembered(client, resolved, resolved.memo, packed)
+            try:  # not get(): see usage.count
+                undrawn = resolved.memo.calls[packed]
+            except KeyError:
+                undrawn = _remembered(client, resolved, resolved.memo, packed)
         except (ValueError, RecursionError):  # not plain data
             pass
     request, identified, form = undrawn or _undrawn(client, resolved, messages, values, arguments)

@@ -221,7 +221,10 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
     place = model, scope
     with _lock:
         for meter in (own, *_meters):
-            found = meter.sums.get(place) or meter.sums.setdefault(place, _Sums())
+            try:  # get() of a dict that threads share waits for itself in free-threaded Python 3.13
+                found = meter.sums[place]
+            except KeyError:
+                found = meter.sums.setdefault(place, _Sums())  # unless a collector counted meanwhile
             for name, amount in amounts.items():
                 if amount is None:
                     found.unknown.add(name)

@@ -172,6 +172,7 @@ KINDS = ("kept", "kept", "fresh", "gone")
 def contend(journal: Journal, folder: str, writer: str, seconds: float, threads: int, seed: int) -> None:
     """Use a cache in many threads until the time is over, and fork in the middle of it.
 
+    Without the interpreter lock it does not fork: the lock of a dict that a thread uses stays closed in the child.
     Written to the journal: each kept question with its answer's digest, once a thread, and how often each one asked.
     """
     ends = time.monotonic() + seconds
@@ -185,13 +186,15 @@ def contend(journal: Journal, folder: str, writer: str, seconds: float, threads:
     for thread in started:
         thread.start()
     threading.Event().wait(max(0.0, ends - time.monotonic()) / 2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
-        child = os.fork()
-    if not child:
-        use(journal, folder, f"{writer}.child", ends, seed - 1, errors)
-        os._exit(1 if errors else 0)
-    status = os.waitpid(child, 0)[1]
+    status = 0
+    if getattr(sys, "_is_gil_enabled", lambda: True)():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
+            child = os.fork()
+        if not child:
+            use(journal, folder, f"{writer}.child", ends, seed - 1, errors)
+            os._exit(1 if errors else 0)
+        status = os.waitpid(child, 0)[1]
     for thread in started:
         thread.join()
     for error in errors:

@@ -115,7 +115,7 @@ CONFIG = "[OpenAI]\nMODEL=gpt-4o-mini\nMAX_COMPLETION_TOKENS=1000\nMAX_ATTEMPTS=
 
 
 class Actions(BaseHTTPRequestHandler):
-    """Answer each chat with an action of its own; prompts of 5,000 tokens are too slow for a model on one core."""
+    """Answer each chat with an action of its own: a prompt of 5,000 tokens takes a model on one core a minute."""
 
     numbers = itertools.count()
 
@@ -153,7 +153,17 @@ def actions() -> Iterator[str]:
     server.server_close()
 
 
+def tinytroupe(folder: Path) -> str:
+    """Return the interpreter of an environment with TinyTroupe, and configure it for a folder."""
+    (folder / "config.ini").write_text(CONFIG)
+    return python_with(*NEEDED, alone=TINYTROUPE, otherwise=UNREACHABLE)
+
+
 def test_tinytroupe(actions: str, tmp_path: Path) -> None:
     """A world of TinyTroupe's agents, which act in its threads, replays with their actions."""
-    (tmp_path / "config.ini").write_text(CONFIG)
-    check_replays("tinytroupe_market", python_with(*NEEDED, alone=TINYTROUPE, otherwise=UNREACHABLE), actions, tmp_path)
+    check_replays("tinytroupe_market", tinytroupe(tmp_path), actions, tmp_path)
+
+
+def test_tinytroupe_with_short_prompts(model_server: Any, tmp_path: Path) -> None:
+    """What is asked by its client in its threads, of a real model, replays."""
+    check_replays("tinytroupe_talk", tinytroupe(tmp_path), model_server.base_url, tmp_path)

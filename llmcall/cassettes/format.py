@@ -53,13 +53,13 @@ __all__ = [
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
 # By the field that tells what a line is: the types of its fields, and those that must be there.
-LINES: dict[str, tuple[dict[str, tuple[type, ...]], tuple[str, ...]]] = {
+LINES: dict[str, tuple[dict[str, tuple[type, ...]], frozenset[str]]] = {
     "kind": (
         {"kind": (str,), "sample": (str,), "request": (dict,), "response": (dict,), "cost": (int, float)},
-        ("request", "response"),
+        frozenset(("request", "response")),
     ),
-    "text": ({"text": (str,), "lines": (list,)}, ("lines",)),
-    "llmcall": ({"llmcall": (int,), "complete": (bool,), "settings": (dict,)}, ("settings",)),
+    "text": ({"text": (str,), "lines": (list,)}, frozenset(("lines",))),
+    "llmcall": ({"llmcall": (int,), "complete": (bool,), "settings": (dict,)}, frozenset(("settings",))),
 }
 RESTORE = "take the line from version control, or remove it and record again"
 
@@ -134,9 +134,18 @@ def entry_of(line: bytes) -> dict[str, Any]:
     :raises CacheError: for the header of a newer version.
     """
     entry = _parsed(line)
-    what = next((name for name in LINES if isinstance(entry, dict) and name in entry), None)
-    if what is None:
-        raise _damaged("the line is neither a record nor a text nor the header")
+    for what in LINES:
+        if isinstance(entry, dict) and what in entry:
+            _check(entry, what)
+            return entry
+    raise _damaged("the line is neither a record nor a text nor the header")
+
+
+def _check(entry: dict[str, Any], what: str) -> None:
+    """Refuse a line whose fields are not those of version 1.
+
+    :param what: the field that tells what the line is.
+    """
     if what == "llmcall" and type(entry[what]) is int and entry[what] > VERSION:
         raise CacheError(
             f"the file is written in version {entry[what]} of the format, and this llmcall reads up to version "
@@ -148,14 +157,12 @@ def entry_of(line: bytes) -> dict[str, Any]:
             raise CacheCorruptError(f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall")
         if type(value) not in types[name]:
             raise _damaged(f"the line's {name!r} is of another type than {types[name][-1].__name__}")
-    for name in needed:
-        if name not in entry:
-            raise _damaged(f"the line has no {name!r}")
+    if not entry.keys() >= needed:
+        raise _damaged(f"the line has no {min(needed - entry.keys())!r}")
     if what == "kind" and entry[what] not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
     if what == "text" and not all(isinstance(each, str) for each in entry["lines"]):
         raise _damaged("the lines of a text must be texts")
-    return entry  # type: ignore[no-any-return]
 
 
 def _damaged(what: str) -> CacheCorruptError:

@@ -424,7 +424,8 @@ class _Run:
         """Yield the number of each item that is complete; whatever exception leaves, :meth:`end` must follow it."""
         for task in self._todo:
             self._submit(task)
-            while self._done or len(self._running) >= self._window:
+            # One is kept back until it is known whether another item follows: whoever has the last result has all.
+            while (self._done and len(self._running) > 1) or len(self._running) >= self._window:
                 yield from self._next()
         self._has_begun_all = True
         while self._running:

@@ -161,18 +161,20 @@ def test_added_and_missing_calls() -> None:
 
 
 def test_renamed_actors() -> None:
-    """An actor under another name is matched where the caller says so."""
+    """An actor under another name is matched by its first prompt, or by what the caller says."""
 
-    def record(path: str, scope: str) -> str:
-        with llmcall.cassette(path), llmcall.scope("day"), llmcall.scope(scope):
-            ScriptedClient(["Yes"]).send_message("Bread?", on_error="raise")
+    def record(path: str, scope: str, question: str = "Bread?") -> str:
+        with llmcall.cassette(path, mode="rewrite"), llmcall.scope("day"), llmcall.scope(scope):
+            ScriptedClient(["Yes"]).send_message(question, on_error="raise")
         return path
 
     one, other = record("a.jsonl", "lisa"), record("b.jsonl", "elisabeth")
-    assert counts(llmcall.compare(one, other)) == (0, 0, 1, 1)
-    assert "no actor in common" in str(llmcall.compare(one, other))
-    assert llmcall.compare(one, other, align={"day/elisabeth": "day/lisa"}).same == 1
-    assert llmcall.compare(one, other, align=lambda scope: scope.replace("elisabeth", "lisa")).same == 1
+    found = llmcall.compare(one, other)
+    assert counts(found) == (1, 0, 0, 0) and set(found.renamed) and "elisabeth" in str(found)
+    changed = record("b.jsonl", "elisabeth", "Cheese?")
+    assert llmcall.compare(one, changed).changed == 0
+    assert "no actor in common" in str(llmcall.compare(one, changed))
+    assert llmcall.compare(one, changed, align={"day/elisabeth": "day/lisa"}).changed == 1
 
 
 def test_the_spread_of_several_runs() -> None:

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
 from itertools import islice
@@ -139,6 +139,7 @@ class Comparison:
     :ivar parted: one :class:`.Parting` for each actor whose runs part.
     :ivar later: for each actor whose runs part by a draw, its first call after that in which the prompt, the
         parameters or the model changed, beyond what repeats an earlier answer; also as a :class:`.Parting`.
+    :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the first one's.
     :ivar pairs: the records of each row.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
@@ -152,6 +153,7 @@ class Comparison:
         self.pairs: list[Pair] = []
         self.parted: list[Parting] = []
         self.later: list[Parting] = []
+        self.renamed: dict[str, str] = {}
         self._names = [each.name for each in (run, *others)]
         for each in (run, *others):
             if not each.records:
@@ -164,6 +166,10 @@ class Comparison:
 
     def _add(self, number: int, ours: dict[str, list[Record]], theirs: dict[str, list[Record]]) -> None:
         """Add the calls of one of the other runs."""
+        renamed = _renamed(ours, theirs)
+        for before, after in renamed.items():
+            theirs[after] = theirs.pop(before)
+        self.renamed.update(renamed)
         actors = [
             list(_paired(scope, number, ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}
         ]
@@ -206,7 +212,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data, for JSON."""
-        counts = {name: getattr(self, name) for name in ("same", "changed", "added", "missing")}
+        counts = {name: getattr(self, name) for name in ("same", "changed", "added", "missing", "renamed")}
         lists: dict[str, list[Any]] = {"parted": self.parted, "later": self.later, "rows": self.rows}
         return counts | {name: [each._asdict() for each in values] for name, values in lists.items()}
 
@@ -230,8 +236,10 @@ class Comparison:
             f"{self.added:,} added, {self.missing:,} missing"
         )
         if not self.same and not self.changed:
-            yield "The runs have no actor in common; compare(…, align=…) says which scopes belong together."
+            yield "The runs have no actor in common: their scopes and their prompts differ."
             return
+        for other, one in sorted(self.renamed.items()):
+            yield f"{_named(one)} is called {_named(other)} in the other run (matched by its first prompt)"
         if not self.parted:
             yield "No actor's runs part."
             return
@@ -319,6 +327,21 @@ def _called(actors: Mapping[str, list[Record]], names: Mapping[str, str]) -> dic
     for scope, records in actors.items():
         found.setdefault(names[scope], []).extend(records)
     return found
+
+
+def _renamed(ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]]) -> dict[str, str]:
+    """Return the actors of the other run that begin with the prompt of one actor of the first that it lacks."""
+    left, new = _by_first_prompt(ours, theirs), _by_first_prompt(theirs, ours)
+    return {new[prompt]: left[prompt] for prompt in new if prompt in left}
+
+
+def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> dict[str, str]:
+    """Return the actors that another run lacks, by the first prompts that no two of them share."""
+    found: dict[str, list[str]] = {}
+    for scope, records in run.items():
+        if scope not in other:
+            found.setdefault(_asked(records[0]), []).append(scope)
+    return {prompt: scopes[0] for prompt, scopes in found.items() if len(scopes) == 1}
 
 
 # Calls

@@ -7,6 +7,7 @@ import gc
 import importlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -589,6 +590,65 @@ def test_requests_of_others_pass(reached: Server) -> None:
         with llmcall.patched(hosts=hosts), http.Client() as client:
             ids = {client.post("http://api.example/moderations", **asked).json()["id"] for _ in range(2)}
         assert len(ids) == sent
+
+
+# A server of others
+
+FIXTURES = [
+    *({"match": {"userMessage": "Bread", "sequenceIndex": i}, "response": {"content": f"loaf {i}"}} for i in range(4)),
+    {"match": {"userMessage": "Salt"}, "response": {"content": "A pinch of salt."}},
+    {"match": {"userMessage": "Tools"}, "response": {"toolCalls": [{"name": "price_of", "arguments": "{}"}]}},
+    {"match": {"inputText": "Pepper"}, "response": {"embedding": [0.5, 0.25]}},
+]  # fmt: skip
+
+
+@pytest.fixture
+def aimock(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run aimock, a server of fixed answers on Node.js, of which llmock is the command."""
+    command = shutil.which("llmock")
+    if command is None:
+        pytest.skip("no aimock: npm install -g @copilotkit/aimock")
+    (tmp_path / "fixtures.json").write_text(json.dumps({"fixtures": FIXTURES}), encoding="utf-8")
+    options = ["--port", "0", "--fixtures", str(tmp_path / "fixtures.json")]
+    with subprocess.Popen([command, *options], stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.terminate()
+
+
+def test_aimock(aimock: subprocess.Popen[str]) -> None:
+    """What aimock answers is recorded, and replayed in another order of the actors when it is gone."""
+    assert aimock.stdout is not None
+    address = next(line.split()[-1] for line in aimock.stdout if "listening on" in line)
+    tool = {"type": "function", "function": {"name": "price_of", "parameters": {"type": "object"}}}
+
+    def answers(client: openai.OpenAI, order: Callable[[Any], Iterator[Any]]) -> dict[str, Any]:
+        def said(text: str, **params: Any) -> Any:
+            messages: Any = [{"role": "user", "content": text}]
+            return client.chat.completions.create(model="gpt-4o-mini", messages=messages, **params)
+
+        found: dict[str, Any] = {}
+        for name in order(["lisa", "bart"]):
+            with llmcall.scope(name):
+                found[name] = [said("Bread?", temperature=1).choices[0].message.content for _ in range(2)]
+        found["streamed"] = "".join(c.choices[0].delta.content or "" for c in said("Salt?", stream=True) if c.choices)
+        call = said("Tools?", tools=[tool]).choices[0].message.tool_calls[0]
+        found["called"] = call.function.name, call.function.arguments
+        found["response"] = client.responses.create(model="gpt-4o-mini", input="Salt?").output_text
+        found["vector"] = client.embeddings.create(model="text-embedding-3-small", input="Pepper?").data[0].embedding
+        return found
+
+    def run(mode: str, order: Callable[[Any], Iterator[Any]] = iter) -> dict[str, Any]:
+        http_client = llmcall.http_client(cache_mode=mode)
+        with openai.OpenAI(api_key=KEY, base_url=f"{address}/v1", http_client=http_client) as client:
+            return answers(client, order)
+
+    live = run("auto")
+    assert (live["lisa"], live["bart"]) == (["loaf 0", "loaf 1"], ["loaf 2", "loaf 3"])
+    assert live["streamed"] == live["response"] == "A pinch of salt." and live["vector"] == [0.5, 0.25]
+    assert live["called"] == ("price_of", "{}")
+    aimock.terminate()
+    aimock.wait()
+    assert run("replay", reversed) == live
 
 
 # The command line

@@ -228,7 +228,7 @@ class FunctionCall(NamedTuple):
     @property
     def storing_mode(self) -> str:
         """Return how the disk cache stores."""
-        again = self.is_live or (self.tape is not None and self.tape.cassette.mode == "rewrite")
+        again = self.is_live or (self.tape is not None and self.tape.cassette.anew)
         return "rewrite" if again and self.mode != "off" else self.mode
 
     def stored(self) -> Record | None:

@@ -547,6 +547,19 @@ def test_several_tests_share_a_named_cassette(
     assert project.calls() == []
 
 
+def test_new_answers_stand_in_a_shared_cassette_that_is_rewritten(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every test that names it, the new answer counts there, and not the one that the disk cache held."""
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
+    project.write(SHARED)
+    for answer in ("Yes", "No"):
+        project.pytester.makepyfile(market=MARKET.replace("Yes", answer))
+        project.run("--llm-record=rewrite", passed=3)
+    written = (project.path / "cassettes/test_market/shared.jsonl").read_text(encoding="utf-8")
+    assert (written.count('"No, '), written.count('"Yes, ')) == (3, 0)
+
+
 def test_places_of_cassettes(project: Project) -> None:
     """A name may be made of the usual one; the marker's counts above it; llm_cassette_dir moves all."""
     project.write("@pytest.fixture\ndef llm_cassette_name(llm_cassette_name):\n    return f'v2/{llm_cassette_name}'\n",

@@ -225,7 +225,7 @@ class PreparedCall(NamedTuple):
         if self.options.cache is False:
             return record
         mode = self.resolved.settings.cache_mode
-        if self.cassette is not None and self.cassette.cassette.mode == "rewrite" and mode != "off":
+        if self.cassette is not None and self.cassette.cassette.anew and mode != "off":
             mode = "rewrite"  # a cassette that is written anew does so to the disk cache too
         return self.resolved.cache.store(record, mode=mode)
 

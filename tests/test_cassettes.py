@@ -120,6 +120,29 @@ def test_new_adds_what_is_missing() -> None:
     assert (asked_in(), tape.replayed, tape.recorded, tape.records) == (["a", "b", "c"], 1, 1, 3)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "asked", "found"),
+    [
+        ({"logprobs": True}, {"logprobs": True}, True),
+        ({"top_p": 1}, {"top_p": 1.0}, True),
+        ({"extra_body": {"a": [1], "b": "x"}}, {"extra_body": {"b": "x", "a": [1]}}, True),
+        ({"extra_body": {"a": True}}, {"extra_body": {"a": 1}}, False),
+        ({"extra_body": {"a": [1]}}, {"extra_body": {"a": [1, 2]}}, False),
+        ({"extra_body": {"a": {"b": None}}}, {"extra_body": {"a": {"c": None}}}, False),
+        ({"sample": "1"}, {"sample": "2"}, False),
+    ],
+)
+def test_a_request_finds_what_has_its_key(recorded: dict[str, Any], asked: dict[str, Any], found: bool) -> None:
+    """A record answers a request with the same canonical JSON, and no other that Python takes for equal."""
+    with cassette(PATH):
+        said(counting(), **recorded)
+    with cassette(PATH, mode="none"):
+        try:
+            assert (said(counting(), **asked), found) == ("answer 1", True)
+        except CacheMissError:
+            assert not found
+
+
 def test_rewrite_starts_empty() -> None:
     """``rewrite`` asks anew even what the disk cache has; a run that asks nothing rewrites to nothing."""
     with cassette(PATH, mode="rewrite"):

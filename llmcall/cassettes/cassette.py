@@ -40,7 +40,7 @@ __all__ = [
 ]  # fmt: skip
 
 Place = tuple[int, ...]  # in the order of the calls
-UNUSED: tuple[tuple[str, ...], Place] = (("\U0010ffff",), ())  # comes after all calls
+UNUSED: tuple[list[str], Place] = (["\U0010ffff"], ())  # comes after all calls
 MODES = ("none", "once", "new", "rewrite")
 LISTED = 20  # records that a notebook shows
 CELL = 80  # characters of a prompt or an answer there
@@ -105,7 +105,7 @@ class Cassette(ContextDecorator):
         self._gained: dict[str, bytes] = {}  # as bytes, so that nobody shares a record
         # The first of the calls that each record answered: by the callers' scope paths, then by their places, no matter
         # which thread came first.
-        self._first: dict[str, tuple[tuple[str, ...], Place]] = {}
+        self._first: dict[str, tuple[list[str], Place]] = {}
         self._skipped: set[str] = set()  # the scopes of recorded functions that did not run, since they were replayed
         self._header: dict[str, Any] = {}
         self._layer: object = None
@@ -335,8 +335,11 @@ class Cassette(ContextDecorator):
             return found
 
     def _note_use(self, key: str, place: Place) -> None:
-        now = tuple(filter(None, scopes.standing().split("/"))), place
-        self._first[key] = min(self._first.get(key, now), now)
+        path = scopes.standing()
+        now = path.split("/") if path else [], place
+        first = self._first.setdefault(key, now)
+        if now < first:
+            self._first[key] = now
 
     def count_replay(self) -> None:
         """Count a call that it answered."""

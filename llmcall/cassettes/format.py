@@ -34,7 +34,7 @@ from .. import secrets
 from ..config import resolve as config
 from ..config.settings import CONFIGURED
 from ..errors import CacheCorruptError, CacheError
-from ..requests.keys import key_of, ordered, ordered_names
+from ..requests.keys import is_same, key_of, ordered, ordered_names
 from ..system import atomic_write
 from ..text import check_unicode
 from ..types import Data, Record
@@ -477,6 +477,12 @@ class Lines:
         found = None
         for position in self._unkeyed.pop(_telling(request.kind, request.sample, request.asked), ()):
             record = self.record(position)
+            if (
+                record.kind == request.kind
+                and record.sample == request.sample
+                and is_same(record.request, request.asked)
+            ):
+                record.cache_key = request.cache_key  # which need not be made of it once more
             if self._first(record, position) == position and record.cache_key == request.cache_key:
                 found = record
         return found or self._at_key(request.cache_key)

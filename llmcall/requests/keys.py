@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 __all__ = [
-    "ANEW", "DEPTH", "KEY_VERSION", "a", "canonical", "identity", "is_deep", "key_of", "leaves", "map_leaves",
-    "normalizer", "ordered", "ordered_names", "plain", "sampled_key",
+    "ANEW", "DEPTH", "KEY_VERSION", "a", "canonical", "identity", "is_deep", "is_same", "key_of", "leaves",
+    "map_leaves", "normalizer", "ordered", "ordered_names", "plain", "sampled_key",
 ]  # fmt: skip
 
 
@@ -184,6 +184,18 @@ def ordered_names(data: Mapping[str, Any]) -> list[str]:
     if "role" not in data:
         return names
     return [name for name in SPEAKER if name in data] + [name for name in names if name not in SPEAKER]
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Return whether two pieces of plain data have the same canonical JSON: unlike for Python, True is not 1."""
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind is dict:
+        return one.keys() == other.keys() and all(map(is_same, one.values(), map(other.__getitem__, one)))
+    if kind is list:
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return bool(one == other)
 
 
 def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

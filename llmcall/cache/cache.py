@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import CacheCorruptError, CacheError, short_traceback
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from ..explain.nearest import Source
     from ..explain.report import Miss
     from ..types import Record, Request
     from .redis import Storage
 
     Where = Callable[[Record], bool]
 
-__all__ = ["MODES", "CacheSource", "CacheStats", "ResponseCache", "forget_shared", "shared_cache"]
+__all__ = ["MODES", "CacheStats", "ResponseCache", "forget_shared", "searched_cache", "shared_cache"]
 
 MODES = ("auto", "replay", "refresh", "off")
 
@@ -312,7 +314,7 @@ class ResponseCache:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a report."""
         from ..explain.report import explain
 
-        return explain(request, CacheSource(self.storage))
+        return explain(request, searched_cache(self.storage))
 
     def close(self) -> None:
         """Store what could not be stored before, and close the handles; the next use opens them again."""
@@ -331,43 +333,12 @@ class ResponseCache:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
 
 
-class CacheSource:
-    """Be the records of a cache.
+def searched_cache(storage: Storage) -> Source:
+    """Return the records of a cache, to be searched for the nearest to a request."""
+    from ..explain.nearest import Source
 
-    :param store: where the cache keeps them.
-    """
-
-    def __init__(self, store: Storage) -> None:
-        self._store = store
-
-    def name(self) -> str:
-        """Return what messages call it."""
-        return f"the cache {_from_here(self._store.place)}"
-
-    def count(self) -> int:
-        """Return how many records it has."""
-        return len(self._store)
-
-    def last(self) -> int:
-        """Return the last place."""
-        return self._store.last()
-
-    def holding(self, probes: list[bytes], after: int, size: int) -> list[tuple[int, int]]:
-        """Return the next rows, and which probes they hold as they are stored."""
-        from ..explain.nearest import holding
-
-        rows = self._store.page(after, size)
-        masks = holding([data or b"" for _, _, data, _ in rows], probes)
-        return [(row[0], mask) for row, mask in zip(rows, masks, strict=True)]
-
-    def record(self, place: int) -> Record | None:
-        """Return the record of a row, or ``None`` where it cannot be read."""
-        for found, key, packed, stored_at in self._store.page(place - 1, 1):
-            try:
-                return unpack(key, packed, stored_at) if found == place else None
-            except CacheCorruptError:
-                return None
-        return None
+    rows = ((packed or b"", partial(unpack, key, packed, at)) for key, packed, at in each_row(storage))
+    return Source(f"the cache {_from_here(storage.place)}", rows)
 
 
 def _from_here(place: Path | str) -> Path | str:

@@ -257,12 +257,6 @@ class RedisStorage:
         """Yield key, bytes and time of every row."""
         return each_row(self)
 
-    def last(self) -> int:
-        """Return the last place that is taken, or 0."""
-        with self._connection() as redis:
-            found = redis.zrange(ORDER, -1, -1, withscores=True)
-        return int(found[0][1]) if found else 0
-
     def starting(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; searched for by the server."""
         pattern = re.sub(r"([][*?\\^-])", r"\\\1", prefix) + "*"

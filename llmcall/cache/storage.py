@@ -272,11 +272,6 @@ class SqliteStorage:
         finally:
             reader.close()
 
-    def last(self) -> int:
-        """Return the place of the last row, or 0."""
-        found = self._read(LAST)
-        return (found[0][0] if found else None) or 0
-
     def starting(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the index."""
         return [str(key) for (key,) in self._read(STARTING, prefix, prefix + "\U0010ffff", limit)]

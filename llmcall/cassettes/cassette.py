@@ -13,13 +13,14 @@ import threading
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
-from ..cache.cache import CacheSource, ResponseCache
+from ..cache.cache import ResponseCache, searched_cache
 from ..cache.storage import pack, unpack
 from ..config import resolve as config
-from ..errors import CacheCorruptError, CacheError, CacheMissError, ConfigError, short_traceback
+from ..errors import CacheError, CacheMissError, ConfigError, short_traceback
 from ..notices import LEFT, Failures, warn_once
 from ..system import after_fork_in_child, at_exit
 from ..text import brief, bubble, counted, frame, html_table
@@ -633,9 +634,9 @@ def missed(
     """
     from ..explain import report
 
-    source: Source | None = None if past_cache else CacheSource(cache.storage)
+    source = None if past_cache else searched_cache(cache.storage)
     if cassette is not None:
-        source = CassetteSource(cassette)
+        source = _searched(cassette)
     if cassette is not None and not cassette.asks:
         remedy = cassette.remedy()
     else:
@@ -644,7 +645,7 @@ def missed(
     def aside() -> str:
         """Say that the disk cache has the answer, where it was not asked."""
         try:
-            has_it = not isinstance(source, CacheSource) and cache.get(request, mode="replay") is not None
+            has_it = (past_cache or cassette is not None) and cache.get(request, mode="replay") is not None
         except CacheError:
             return ""
         return f"the cache {cache.path} has the answer, but was not asked" if has_it else ""
@@ -652,55 +653,28 @@ def missed(
     return report.missed(request, source, settings, remedy, aside)
 
 
-class CassetteSource:
-    """Be the records of a cassette's file, among which the nearest is sought."""
+def _searched(cassette: Cassette) -> Source:
+    """Return the records of a cassette's file, to be searched for the nearest to a request."""
+    from ..explain.nearest import Source
 
-    def __init__(self, cassette: Cassette) -> None:
-        self._lines = cassette.stored
-        self._path = cassette.path
-        self._texts: dict[bytes, int] = {}  # by their digests, which probes they hold
+    lines = cassette.stored
+    if lines is None:
+        state = "which is empty" if cassette.path.exists() else "which does not exist"
+    else:
+        state = "" if lines.is_complete else "whose recording broke off"
+    rows = () if lines is None else ((_bytes_of(lines, at), partial(lines.record, at)) for at in range(len(lines)))
+    return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows)
 
-    def name(self) -> str:
-        """Return what messages call it."""
-        if self._lines is None:
-            return f"the cassette {self._path}, which {'is empty' if self._path.exists() else 'does not exist'}"
-        return f"the cassette {self._path}{'' if self._lines.is_complete else ', whose recording broke off'}"
 
-    def count(self) -> int:
-        """Return how many records it has."""
-        return 0 if self._lines is None else len(self._lines)
+def _bytes_of(lines: Lines, position: int) -> bytes:
+    """Return the line of a request, and those of the texts that it refers to.
 
-    def last(self) -> int:
-        """Return the last place."""
-        return self.count() - 1
+    What stands behind a reference to messages is left out: it is the history, and each request ends in its own.
+    """
+    from .format import RESPONSE
 
-    def holding(self, probes: list[bytes], after: int, size: int) -> list[tuple[int, int]]:
-        """Return the next lines, and which probes they hold, or the texts that they refer to.
-
-        What stands behind a reference to messages is left out: it is the history, and each request ends in its own.
-        """
-        from ..explain.nearest import holding
-        from .format import RESPONSE
-
-        if self._lines is None:
-            return []
-        places = range(after + 1, min(after + 1 + size, self.count()))
-        lines = [self._lines.line(place).partition(RESPONSE)[0] for place in places]
-        masks = holding(lines, probes)
-        for index, line in enumerate(lines):
-            for digest in TEXT.findall(line):
-                if digest not in self._texts:
-                    self._texts[digest] = holding([self._lines.text_line(digest.decode())], probes)[0]
-                masks[index] |= self._texts[digest]
-        return list(zip(places, masks, strict=True))
-
-    def record(self, place: int) -> Record | None:
-        """Return the record in a place, or ``None`` where it cannot be read."""
-        assert self._lines is not None
-        try:
-            return self._lines.record(place)
-        except CacheCorruptError:
-            return None
+    line = lines.line(position).partition(RESPONSE)[0]
+    return b"".join([line, *(lines.text_line(digest.decode()) for digest in TEXT.findall(line))])
 
 
 guards: list[Callable[[object, ActiveCassette | None], None]] = []

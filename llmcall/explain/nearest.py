@@ -1,75 +1,46 @@
-"""The records nearest to a request that has none, found among a hundred thousand within a second.
+"""The records nearest to a request that has none, found among a hundred thousand within a second or two.
 
-A record is not unpickled to be judged. Pieces of the request's texts, its probes, are sought in the bytes of many
-records at once. Only the records that hold the most of them are read and compared.
+Not every record is unpickled to be judged. Pieces of the request's texts, its probes, are sought in the bytes of all of
+them, and only the records that hold the most are read and compared.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections import Counter
-from heapq import nsmallest
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from contextlib import suppress
+from heapq import nlargest
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import CacheError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..types import Data, Record
 
-__all__ = ["Found", "Nearest", "Source", "conversation", "holding", "nearest", "said", "split_sample"]
+__all__ = ["Nearest", "Source", "conversation", "nearest", "said", "split_sample"]
 
 PIECE = re.compile(r"[^\x00-\x1f'\"\\]{4,}")  # what JSON, Python's repr and pickles write alike
 PROBE_CHARACTERS = 32
-SHORT_CHARACTERS = 200  # of a text that is searched by pairs of words as well
+SHORT_CHARACTERS = 200  # of a text that is searched by its words as well
 PROBES = 12
-TELLING = 0.6  # a probe that more of the first records hold tells nothing
-PAGE = 500  # records
 READ = 300  # records that are read and compared
-SCANNED = 200_000  # records that are searched through in one source: the last ones
 FIELD = 1.0  # a parameter that differs
 MESSAGE, MESSAGES = 0.8, 1.6  # a message more or less, and however many
 LAST_MESSAGE = 2.5  # times what another message counts: it is the question
 OTHER_SCOPE, OTHER_DRAW = 0.6, 0.2
 
 
-# What is searched
+class Source(NamedTuple):
+    """Be a collection of records that is searched.
 
+    :param name: what messages call it.
+    :param rows: of each record, the bytes that are searched, and what reads it.
+    """
 
-class Source(Protocol):
-    """Be a collection of records, each in its place, a whole number."""
-
-    def name(self) -> str:
-        """Return what messages call it."""
-
-    def count(self) -> int:
-        """Return how many records it has."""
-
-    def last(self) -> int:
-        """Return the last place."""
-
-    def holding(self, probes: list[bytes], after: int, size: int) -> list[tuple[int, int]]:
-        """Return the next places after one, at most ``size``, and which probes each holds, as the bits of a number."""
-
-    def record(self, place: int) -> Record | None:
-        """Return the record in a place, or ``None`` where it cannot be read."""
-
-
-def holding(data: list[bytes], probes: list[bytes]) -> list[int]:
-    """Search many pieces of data at once: a search costs a call, and skips the faster the more there is to skip."""
-    joined, ends = b"".join(data), list(accumulate(map(len, data)))
-    masks = [0] * len(data)
-    for bit, probe in enumerate(probes):
-        at = joined.find(probe)
-        while at >= 0:
-            index = bisect_right(ends, at)
-            if at + len(probe) <= ends[index]:
-                masks[index] |= 1 << bit
-                at = joined.find(probe, ends[index])
-            else:
-                at = joined.find(probe, at + 1)
-    return masks
+    name: str
+    rows: Iterable[tuple[bytes, Callable[[], Record]]]
 
 
 # How near it is
@@ -117,19 +88,9 @@ def distance(asked: dict[str, Data], sample: str | None, record: Record) -> floa
     recorded = record.request
     names = (asked.keys() | recorded.keys()) - {"messages", "input", "arguments"}
     fields = FIELD * len([name for name in names if asked.get(name) != recorded.get(name)])
-    return fields + _of_samples(sample, record.sample) + _of_messages(conversation(asked), conversation(recorded))
-
-
-def _of_samples(one: str | None, other: str | None) -> float:
-    if one == other:
-        return 0.0
-    path, draw = split_sample(one)
-    other_path, other_draw = split_sample(other)
-    if path != other_path:
-        same = len(set((path or "").split("/")) & set((other_path or "").split("/")))
-        return OTHER_SCOPE - min(same, 3) / 10 + (0.05 if draw != other_draw else 0.0)
-    far = abs(int(draw) - int(other_draw)) if draw.isdecimal() and other_draw.isdecimal() else 100
-    return OTHER_DRAW + min(far, 100) / 1000
+    is_near = split_sample(sample)[0] == split_sample(record.sample)[0]
+    draw = 0.0 if sample == record.sample else OTHER_DRAW if is_near else OTHER_SCOPE
+    return fields + draw + _of_messages(conversation(asked), conversation(recorded))
 
 
 def _of_messages(one: list[Data], other: list[Data]) -> float:
@@ -161,30 +122,44 @@ def _words(data: Data) -> Counter[str]:
 # The search
 
 
-class Found(NamedTuple):
-    """Be a record and how far it is from the request; 0 is the request itself."""
-
-    distance: float
-    record: Record
-
-
 class Nearest(NamedTuple):
     """Be what a search found.
 
-    :param found: the nearest records, the nearest first.
+    :param records: the nearest records, the nearest first.
+    :param distance: how far the nearest one is from the request.
+    :param searched: how many records there are.
     :param in_scope: whether anything at all is recorded in the request's scope path.
     """
 
-    found: list[Found]
-    in_scope: bool
+    records: Sequence[Record] = ()
+    distance: float = 0.0
+    searched: int = 0
+    in_scope: bool = False
 
 
 def nearest(kind: str, asked: dict[str, Data], sample: str | None, source: Source) -> Nearest:
     """Return the records nearest to a request."""
-    places, in_scope = _places(source, _probes(asked), sample)
-    records = [record for place in places if (record := source.record(place)) is not None and record.kind == kind]
-    found = [Found(distance(asked, sample, record), record) for record in records]
-    return Nearest(sorted(found, key=lambda each: each.distance), in_scope)
+    probes = _probes(asked)
+    scope = _bytes((sample or "").partition("#")[0] + "#")
+    if sample:
+        probes += [scope, _bytes(sample)]
+    searched, in_scope = 0, False
+
+    def held(row: tuple[bytes, object]) -> int:
+        """Return how many probes a record holds."""
+        nonlocal searched, in_scope
+        searched += 1
+        in_scope = in_scope or scope in row[0]
+        return sum([probe in row[0] for probe in probes])
+
+    found = []
+    for _, read in nlargest(READ, source.rows, key=held):
+        with suppress(CacheError):
+            record = read()
+            if record.kind == kind:
+                found.append((distance(asked, sample, record), record))
+    found.sort(key=lambda each: each[0])
+    return Nearest([record for _, record in found], found[0][0] if found else 0.0, searched, in_scope)
 
 
 def _probes(asked: dict[str, Data]) -> list[bytes]:
@@ -200,35 +175,12 @@ def _probes(asked: dict[str, Data]) -> list[bytes]:
 
 def _pieces(text: str) -> list[str]:
     pieces = []
-    for match in PIECE.finditer(text):
-        run = match[0]
+    for run in PIECE.findall(text):
         pieces += [run[at : at + PROBE_CHARACTERS] for at in range(0, len(run), PROBE_CHARACTERS)]
         if len(text) <= SHORT_CHARACTERS:
-            words = run.split(" ")
-            pieces += [" ".join(pair) for pair in pairwise(words)] + words
+            pieces += run.split(" ")
     return [piece for piece in pieces if len(piece) > 3]
-
-
-def _places(source: Source, probes: list[bytes], sample: str | None) -> tuple[list[int], bool]:
-    """Return the places of the records that hold the most probes, and whether any is of the scope."""
-    after = source.last() - SCANNED if source.count() > SCANNED else -1
-    first = [mask for _, mask in source.holding(probes, after, PAGE)]
-    held = [sum(mask >> bit & 1 for mask in first) for bit in range(len(probes))]
-    probes = [probe for probe, count in zip(probes, held, strict=True) if count <= TELLING * len(first)]
-    of_scope = 1 << len(probes)
-    if sample:
-        probes += [_bytes(sample.partition("#")[0] + "#"), _bytes(sample)]
-    found = list(_pages(source, probes, after))
-    best = nsmallest(READ, ((-mask.bit_count(), place) for place, mask in found))
-    return [place for _, place in best], any(mask & of_scope for _, mask in found)
 
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "replace")
-
-
-def _pages(source: Source, probes: list[bytes], after: int) -> Iterator[tuple[int, int]]:
-    """Yield places of records, each with the probes that it holds."""
-    while (found := source.holding(probes, after, PAGE)) and found[-1][0] > after:  # rows of a damaged tree may not be
-        after = found[-1][0]
-        yield from found

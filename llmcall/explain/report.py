@@ -163,7 +163,7 @@ def explain(request: Request, source: Source) -> Miss:
 def _explained(request: Request, source: Source | None, settings: Settings, remedy: str, aside: str) -> Miss:
     asked = dict(request.asked)
     search, looked_in, unread = _searched(request, asked, source)
-    first = search.found[0].record if search.found else None
+    first = search.records[0] if search.records else None
     found = () if first is None else differences(first.request, asked)
     if first is not None and first.sample != request.sample:
         found = (Difference("sample", first.sample, request.sample), *found)
@@ -184,29 +184,28 @@ def _explained(request: Request, source: Source | None, settings: Settings, reme
 
 def _searched(request: Request, asked: dict[str, Any], source: Source | None) -> tuple[Nearest, str, str]:
     """Return what was found, where it was sought, and why nothing could be read, if that was so."""
-    nothing = Nearest([], False)
     if source is None:
-        return nothing, "nothing", "cache=False goes past the disk cache, and no cassette is open: nothing may answer"
+        why = "cache=False goes past the disk cache, and no cassette is open: nothing may answer"
+        return Nearest(), "nothing", why
     try:
-        where = f"{source.name()}: {counted(source.count(), 'record')}"
-        return nearest(request.kind, asked, request.sample, source), where, ""
+        found = nearest(request.kind, asked, request.sample, source)
     except (CacheError, OSError) as error:
-        return nothing, source.name(), str(error)
+        return Nearest(), source.name, str(error)
+    return found, f"{source.name}: {counted(found.searched, 'record')}", ""
 
 
 def _causes(request: Request, search: Nearest, found: Sequence[Difference], settings: Settings) -> list[str]:
-    records = [each.record for each in search.found]
-    if not records:
+    if not search.records:
         return [f"no {request.kind} request is recorded there at all"]
-    same = [record for record in records if record.request == request.asked]
+    same = [record for record in search.records if record.request == request.asked]
     if same and request.sample and request.sample.endswith(ANEW):
         return ["the recorded answer is none to this call, since it does not fit the call's own response_format"]
     if same:
         return [_cause_of_sample(request.sample, same)]
     causes = []
     if request.sample and split_sample(request.sample)[0] and not search.in_scope:
-        causes.append(_cause_of_scope(request.sample, records))
-    if search.found[0].distance >= UNLIKE:
+        causes.append(_cause_of_scope(request.sample, search.records))
+    if search.distance >= UNLIKE:
         return [*causes, "no record is much like it"]
     return [*causes, *dict.fromkeys(cause for each in found for cause in _of_field(each, settings))]
 

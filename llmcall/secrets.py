@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import CacheError, ConfigError
+from .errors import CacheError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,8 +48,8 @@ class Match(NamedTuple):
 
 class _Form(NamedTuple):
     kind: str
-    marks: tuple[str, ...]
-    pattern: str  # begins at a mark; its group is the secret; compiled when the mark is met
+    marks: tuple[str, ...]  # in lower case; a text without any of them, in lower case, is not searched
+    pattern: str  # its group is the secret; compiled when a mark is met
     fewest: int
     mixed: bool  # the secret has a letter and a digit
 
@@ -66,12 +66,12 @@ _FORMS = (
         _TOKEN + r"sk-(?:proj|svcacct|admin)-(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})",
     ),
     _form("an API key", "sk-", _TOKEN + r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})", mixed=True),
-    _form("an AWS access key", "AKIA", _TOKEN + r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
-    _form("an AWS access key", "ASIA", _TOKEN + r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),
+    _form("an AWS access key", "akia", _TOKEN + r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
+    _form("an AWS access key", "asia", _TOKEN + r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),
     _form("a GitHub token", "ghp_|gho_|ghu_|ghs_|ghr_", _TOKEN + r"gh[pousr]_([A-Za-z0-9]{30,})"),
     _form("a GitHub token", "github_pat_", _TOKEN + r"github_pat_([A-Za-z0-9_]{22,})"),
     _form("a GitLab token", "glpat-", _TOKEN + r"glpat-([A-Za-z0-9_-]{20,})", mixed=True),
-    _form("a Google API key", "AIza", _TOKEN + r"(?<!/)AIza([A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"),
+    _form("a Google API key", "aiza", _TOKEN + r"(?<!/)AIza([A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"),
     _form("a Google access token", "ya29.", _TOKEN + r"ya29\.([A-Za-z0-9_-]{20,})"),
     _form("a Slack token", "xox", _TOKEN + r"xox[abeprs]-([A-Za-z0-9-]{10,})", mixed=True),
     _form("a Stripe key", "sk_live_|rk_live_", _TOKEN + r"[sr]k_live_([A-Za-z0-9]{16,})"),
@@ -79,11 +79,11 @@ _FORMS = (
     _form("a Groq API key", "gsk_", _TOKEN + r"gsk_([A-Za-z0-9]{32,})"),
     _form("an xAI API key", "xai-", _TOKEN + r"xai-([A-Za-z0-9]{32,})"),
     _form("an npm token", "npm_", _TOKEN + r"npm_([A-Za-z0-9]{36,})"),
-    _form("a PyPI token", "pypi-AgE", _TOKEN + r"pypi-AgE([A-Za-z0-9_-]{20,})"),
-    _form("a JSON Web Token", "eyJ", _TOKEN + r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})"),
+    _form("a PyPI token", "pypi-age", _TOKEN + r"pypi-AgE([A-Za-z0-9_-]{20,})"),
+    _form("a JSON Web Token", "eyj", _TOKEN + r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})"),
     _form(
         "a private key",
-        "-----BEGIN ",
+        "-----begin ",
         r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----[\s\\nr]{1,8}"
         r"(Proc-Type|Version|Comment|[A-Za-z0-9+/=]{16})",
         fewest=1,
@@ -94,11 +94,8 @@ _FORMS = (
         r"://[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>,;()\\]{1,200})@[A-Za-z0-9\[]",
         fewest=2,
     ),
-    _form("an Azure key", "AccountKey=|SharedAccessKey=", r"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,})"),
+    _form("an Azure key", "accountkey=|sharedaccesskey=", r"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,})"),
     _form("an Azure signature", "?sig=|&sig=| sig=|=sig=", r".sig=([A-Za-z0-9+/%]{40,})"),
-)
-# Their marks are in lower case and sought in any; the patterns likewise.
-_NAMED_FORMS = (
     _form("a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True),
     _form("a password", "authorization", r"(?i)authorization" + _IS + r"basic {1,3}([a-z0-9+/]{8,})", fewest=6),
     _form(
@@ -114,29 +111,21 @@ _NAMED_FORMS = (
         mixed=True,
     ),
 )
-_NAMES = tuple(mark for form in _NAMED_FORMS for mark in form.marks)
-
-
-def _by_last_character() -> dict[str, tuple[str, ...]]:
-    """Group the marks by their last character, which most texts lack; those that end in a letter by none."""
-    marks = dict.fromkeys(mark for form in _FORMS for mark in form.marks)
-    gates = {mark: "" if mark[-1].isalnum() else mark[-1] for mark in marks}
-    return {gate: tuple(mark for mark in marks if gates[mark] == gate) for gate in sorted(set(gates.values()))}
-
-
-_MARKS = _by_last_character()
+# In a field's name, these make one text of the name and the value, which by itself means nothing.
+_NAMES = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", "api key")
 
 
 def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     """Return the first match of a form of credential in a text, or ``None``.
 
     :param allow: regular expressions; what one of them matches from its first to its last character passes.
-    :raises ConfigError: where an expression is none.
     """
-    allowed = _compiled(allow)
-    for match in _matches(text) if _has_marks(text) else ():
-        if not any(_covers(pattern, text, match) for pattern in allowed):
-            return match
+    lowered = text.lower()
+    for form in _FORMS:
+        if any(mark in lowered for mark in form.marks):
+            for match in re.finditer(form.pattern, text):
+                if _is_secret(form, match[1]) and not any(_covers(each, match) for each in allow):
+                    return Match(form.kind, match.start(), match.end(), match[0][:SHOWN_CHARACTERS])
     return None
 
 
@@ -147,70 +136,19 @@ def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | No
     :param where: what the error calls the data, e.g. ``record 3``.
     :param searched: texts that are known to hold none; those of the data are added.
     :raises CacheError: where there is one, naming its place, such as ``request.messages[2].content``.
-    :raises ConfigError: as of :func:`find`.
     """
-    found = _located(data, allow, set() if searched is None else searched)
-    if found is not None:
-        place, match = found
-        raise CacheError(
-            f"{where}: {place} holds what looks like {match.kind} ({match.shown}…), which is not written down; "
-            "keep it out of what is sent or, if it is no secret, set [Cassette] ALLOW = <regular expression> "
-            "to one that matches the whole of it"
-        )
-
-
-def _located(data: Data, allow: Sequence[str], searched: set[str]) -> tuple[str, Match] | None:
-    _compiled(allow)
-    new = _texts(data) - searched
-    if _has_marks("\n".join(new)):
-        for place, text in _places(data):
-            match = find(text, allow)
-            if match is not None:
-                return place, match
-    searched |= new
-    return None
-
-
-def _texts(data: Data) -> set[str]:
-    """Return the different texts and keys in plain data."""
-    texts = set()
-    pending = [data]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, str):
-            texts.add(item)
-        elif isinstance(item, dict):
-            texts.update(item)
-            texts.update(_named(item).values())
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-    return texts
-
-
-def _has_marks(text: str) -> bool:
-    for gate, marks in _MARKS.items():
-        if gate in text and any(mark in text for mark in marks):
-            return True
-    lowered = text.lower()
-    return any(name in lowered for name in _NAMES)
-
-
-def _matches(text: str) -> Iterator[Match]:
-    for form in _FORMS:
-        for mark in form.marks:
-            start = text.find(mark)
-            while start >= 0:
-                match = re.compile(form.pattern).match(text, start)
-                if match and _is_secret(form, match[1]):
-                    yield _shown(form, match)
-                start = text.find(mark, start + 1)
-    lowered = text.lower()
-    for form in _NAMED_FORMS:
-        if any(mark in lowered for mark in form.marks):
-            for match in re.compile(form.pattern).finditer(text):
-                if _is_secret(form, match[1]):
-                    yield _shown(form, match)
+    searched = set() if searched is None else searched
+    for place, text in _places(data, ""):
+        if text in searched:
+            continue
+        match = find(text, allow)
+        if match is not None:
+            raise CacheError(
+                f"{where}: {place} holds what looks like {match.kind} ({match.shown}…), which is not written down; "
+                "keep it out of what is sent or, if it is no secret, set [Cassette] ALLOW = <regular expression> "
+                "to one that matches the whole of it"
+            )
+        searched.add(text)
 
 
 def _is_secret(form: _Form, secret: str) -> bool:
@@ -219,42 +157,22 @@ def _is_secret(form: _Form, secret: str) -> bool:
     return not form.mixed or (any(map(str.isdigit, secret)) and any(map(str.isalpha, secret)))
 
 
-def _shown(form: _Form, match: re.Match[str]) -> Match:
-    return Match(form.kind, match.start(), match.end(), match[0][:SHOWN_CHARACTERS])
+def _covers(expression: str, match: re.Match[str]) -> bool:
+    found = re.finditer(expression, match.string)
+    return any(each.start() <= match.start() and each.end() >= match.end() for each in found)
 
 
-def _covers(pattern: re.Pattern[str], text: str, match: Match) -> bool:
-    return any(found.start() <= match.start and found.end() >= match.end for found in pattern.finditer(text))
-
-
-def _compiled(allow: Sequence[str]) -> list[re.Pattern[str]]:
-    patterns = []
-    for expression in allow:
-        try:
-            patterns.append(re.compile(expression))
-        except re.error as error:
-            raise ConfigError(f"[Cassette] ALLOW: {expression!r} is not a regular expression: {error}") from error
-    return patterns
-
-
-def _named(item: dict[str, Data]) -> dict[str, str]:
-    """Return the texts of an object that mean something only after their names, with them."""
-    telling = [name for name in item if any(mark in name.lower() for mark in _NAMES)]
-    return {name: f"{name}: {item[name]}" for name in telling if isinstance(item[name], str)}
-
-
-def _places(data: Data) -> Iterator[tuple[str, str]]:
+def _places(data: Data, place: str) -> Iterator[tuple[str, str]]:
     """Yield each text with its place: keys, values, and a value behind a telling name together with it."""
-    pending: list[tuple[str, Data]] = [("", data)]
-    while pending:
-        place, item = pending.pop()
-        if isinstance(item, str):
-            yield place, item
-        elif isinstance(item, dict):
-            for name in item:
-                yield f"a key of {place or 'the data'}", name
-            for name, text in _named(item).items():
-                yield f"{place}.{name}".lstrip("."), text
-            pending.extend((f"{place}.{name}".lstrip("."), item[name]) for name in reversed(item))
-        elif isinstance(item, list):
-            pending.extend((f"{place}[{index}]", item[index]) for index in reversed(range(len(item))))
+    if isinstance(data, str):
+        yield place, data
+    elif isinstance(data, dict):
+        for name, item in data.items():
+            yield f"a key of {place or 'the data'}", name
+            inner = f"{place}.{name}".lstrip(".")
+            if isinstance(item, str) and any(mark in name.lower() for mark in _NAMES):
+                yield inner, f"{name}: {item}"
+            yield from _places(item, inner)
+    elif isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _places(item, f"{place}[{index}]")

@@ -429,7 +429,7 @@ def test_broken_files(text: str | bytes, message: str) -> None:
         ("max_tokens", "1.5", "is not a whole number of at least 1"),
         ("cache_mode", False, "is not one of auto, replay, refresh, off"),
         ("cache_normalize", "(", "is not a regular expression"),
-        ("cassette_allow", 3, "is not a list of texts"),
+        ("cassette_allow", 3, "is not a list of texts"), ("cassette_allow", "(a", "is not a regular expression"),
         ("azure_ad_token_provider", "token", "is not a function"),
         ("prices", [1], "is not a mapping"),
         ("models", {"a": {"window": 1}}, "[Model a]: unknown key 'window'"),

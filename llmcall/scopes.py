@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from heapq import heapify, heappop, heappush
@@ -303,7 +303,9 @@ class Scope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        found = next((each for each in _outwards(_current.get()) if each.scope is self), None)
+        found = _current.get()
+        while found is not None and found.scope is not self:
+            found = found.outer
         active = found or self._entered[-1]  # entered by a generator that another context brings to its end
         self._entered.remove(active)
         if active in _process:
@@ -365,12 +367,6 @@ def is_made_name(name: str) -> bool:
     if name[:1] != "~" or not digits or digits.strip("0123456789abcdef"):
         return False
     return occurrence.isdecimal() if divider else True
-
-
-def _outwards(active: Active | None) -> Iterator[Active]:
-    while active is not None:
-        yield active
-        active = active.outer
 
 
 def _enter_process(active: Active) -> None:

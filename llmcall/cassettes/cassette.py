@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import os
 import re
-import shlex
 import sys
 import threading
 from collections.abc import Callable
@@ -412,6 +411,8 @@ class Cassette(ContextDecorator):
 
     def remedy(self) -> str:
         """Say how to record what it lacks: a command in one line, and what that does in the next."""
+        import shlex
+
         mode = "once" if self.stored is None else "new"
         if not self.write_at_end:
             running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]

@@ -277,11 +277,11 @@ def check_address(value: Any, where: str = "base_url") -> str:
     """
     found = text(value.strip() if isinstance(value, str) else value, where)
     parts = _ADDRESS.fullmatch(found)
-    try:
-        is_one = parts is not None and parts[1].encode("idna") and int(parts[2] or 1) in range(1, 65536)
-    except ValueError:  # a part of the host's name is empty, or has over 63 characters
-        is_one = False
-    return found if is_one and found.isprintable() else refuse(where, value, "an address like https://host/v1")
+    if parts is not None and found.isprintable() and int(parts[2] or 1) in range(1, 65536):
+        labels = parts[1].removesuffix(".").split(".")
+        if all(0 < len(label) < 64 for label in labels):  # RFC 1035, 2.3.4
+            return found
+    return refuse(where, value, "an address like https://host/v1")
 
 
 def host_of(url: str) -> str:

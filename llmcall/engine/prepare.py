@@ -393,7 +393,8 @@ def prepare_chat(
         sample = drawn.sample
     else:
         return PreparedCall(client, resolved, request, form.options, "", None, cassette, form.parse)
-    request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
+    kind, model, asked, body, headers, _, _, expected = request
+    request = Request(kind, model, asked, body, headers, sample, sampled_key(identified, sample), expected)
     return PreparedCall(client, resolved, request, form.options, scope, drawn, cassette, form.parse)
 
 

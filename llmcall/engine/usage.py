@@ -23,7 +23,6 @@ COLUMNS = (
     "saved",
 )  # fmt: skip
 USD = ("cost", "saved")
-PLACES = {name: place for place, name in enumerate(COLUMNS)}
 MOST_SCOPES = 10  # with a row of their own: as many as are taken in at a glance
 OUTSIDE = "(no scope)"
 
@@ -155,18 +154,17 @@ _lock = process_lock(__name__)  # one for all meters: it is never held for long
 
 
 class _Sums:
-    """Be the sums of one model and scope: of each column, whether a summand was unknown, and whose prices they are."""
+    """Be the sums of one model and scope: by column, whether a summand was unknown, and whose prices they are."""
 
     def __init__(self) -> None:
-        self.sums: list[Any] = list(Usage()[: len(COLUMNS)])
+        self.by_column: dict[str, Any] = dict(zip(COLUMNS, Usage(), strict=False))
         self.unknown: set[str] = set()
         self.priced_by: set[str] = set()
 
     def usage(self) -> Usage:
         """Return them."""
-        pairs = zip(COLUMNS, self.sums, strict=True)
-        sums: list[Any] = [None if name in self.unknown else each for name, each in pairs]
-        return Usage(*sums)._replace(priced_by=tuple(sorted(self.priced_by)))
+        sums = {**self.by_column, **dict.fromkeys(self.unknown)}
+        return Usage(**sums, priced_by=tuple(sorted(self.priced_by)))
 
 
 class Meter:
@@ -231,7 +229,7 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
                 elif isinstance(amount, str):
                     found.priced_by.add(amount)
                 else:
-                    found.sums[PLACES[name]] += amount
+                    found.by_column[name] += amount
     for watcher in tuple(_watchers):
         watcher.add(model, scope, amounts)
 

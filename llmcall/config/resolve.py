@@ -129,25 +129,18 @@ def settings() -> Settings:
 
 
 def refresh(interval: float = 0.0) -> None:
-    """Read environment and files again if the environment, the working directory or a file changed.
-
-    Where nothing did, ``settings()`` goes on returning the same object; before its first call there is nothing to do.
+    """Read environment and files again; where they say the same, ``settings()`` goes on returning the same object.
 
     :param interval: seconds; whoever looked less long ago need not look again.
     :raises ConfigError: if a file is broken or a value is of the wrong type; the settings stay as they were.
     """
-    if interval and time.monotonic() - layers.looked_at < interval:
+    if layers.sources is None or time.monotonic() - layers.looked_at < interval:
         return
     with layers.lock:
-        sources = layers.sources
-        if sources is None:
-            return
-        now = time.monotonic()
-        if sources.changed():
-            layers.sources = read_sources()
-            if layers.sources.values != sources.values:
-                layers.changed()
-        layers.looked_at = now
+        found = read_sources()
+        if layers.sources is None or found.values != layers.sources.values:
+            layers.changed()
+        layers.sources, layers.looked_at = found, time.monotonic()
 
 
 def searched() -> str:
@@ -373,6 +366,7 @@ def unpack(packed: tuple[Any, ...]) -> None:
     with layers.lock:
         values, layers.pushed, layers.configured, layers.forced = packed
         layers.sources = Sources(values)
+        layers.looked_at = float("inf")
         layers.changed()
 
 

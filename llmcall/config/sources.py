@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 from ..notices import inform_once, warn_once
@@ -31,9 +31,6 @@ from .settings import (
     check_setting,
 )
 from .values import UNSET, KeyReference, expand, nearest
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Sources", "read_sources"]
 
@@ -78,22 +75,47 @@ SECTIONS = {row.section.casefold(): row.section for row in SETTINGS.values()}
 Sections = dict[str, dict[str, str]]
 
 
-class Places:
-    """Hold the working directory, the project's root, and where config.ini and ``.env`` are, or ``None``.
+class Sources(NamedTuple):
+    """Hold what defaults, files and environment said when they were read.
 
-    The root is the nearest folder upward with config.ini, .llmcall, pyproject.toml or .git, or the working directory
-    where there is no project; ``.env`` is the nearest one up to it.
+    :param values: each setting's value and origin, all layers merged.
+    :param files: the paths of the config.ini and the ``.env`` that were read.
+    :param searched: where a config.ini was sought, in words.
     """
 
-    def __init__(self) -> None:
-        self.folder = os.getcwd()
-        folders = [self.folder]
-        while os.path.dirname(folders[-1]) != folders[-1]:
-            folders.append(os.path.dirname(folders[-1]))
-        marked = next((number for number, folder in enumerate(folders) if _is_root(folder)), 0)
-        self.root = folders[marked]
-        self.config = _file_in([self.root], "config.ini")
-        self.dotenv = _file_in(folders[: marked + 1], ".env")
+    values: Layer
+    files: tuple[str, ...] = ()
+    searched: str = ""
+
+
+def read_sources() -> Sources:
+    """Read environment, ``.env`` and config.ini, and put them above the defaults.
+
+    Both files are sought upward to the project's root: the nearest folder with config.ini, .llmcall, pyproject.toml or
+    .git, or the working directory where there is no project.
+
+    :raises ConfigError: if a file is broken or a value is of the wrong type.
+    """
+    folder = os.getcwd()
+    folders = [folder]
+    while os.path.dirname(folders[-1]) != folders[-1]:
+        folders.append(os.path.dirname(folders[-1]))
+    above = next((number for number, each in enumerate(folders) if _is_root(each)), 0)
+    root = folders[above]
+    dotenv_file = _file_in(folders[: above + 1], ".env")
+    environment = {name: value.strip() for name, value in os.environ.items() if value.strip()}
+    dotenv = {} if dotenv_file is None else _read_dotenv(dotenv_file)
+    named = _named_config(folder, environment, dotenv_file, dotenv)
+    config = named or _file_in([root], "config.ini")
+    layer = _defaults(root)
+    if config is not None:
+        layer.update(_FileReader(config, NAMED_FILE if named else FOUND_FILE, environment, dotenv).layer)
+    if dotenv_file is not None:
+        layer.update(_variables_layer(dotenv, DOTENV, f".env ({dotenv_file}), ", os.path.dirname(dotenv_file)))
+    layer.update(_variables_layer(environment, ENVIRONMENT, "environment variable ", folder))
+    upward = f" or above it, up to the project's root {root}" if above else ""
+    searched = f"{_where(config)} was read" if config else f"no config.ini in {folder}{upward}"
+    return Sources(layer, tuple(filter(None, (config, dotenv_file))), searched)
 
 
 def _is_root(folder: str) -> bool:
@@ -107,61 +129,6 @@ def _file_in(folders: Iterable[str], name: str) -> str | None:
     return next((path for path in paths if os.path.isfile(path)), None)
 
 
-class Sources(NamedTuple):
-    """Hold what defaults, files and environment said when they were read.
-
-    :param values: each setting's value and origin, all layers merged.
-    :param files: the paths of the config.ini and the ``.env`` that were read.
-    :param searched: where a config.ini was sought, in words.
-    :param seen: what was looked at: folders, files' stamps, variables.
-    """
-
-    values: Layer
-    files: tuple[str, ...] = ()
-    searched: str = ""
-    seen: object = None
-
-    def changed(self) -> bool:
-        """Tell whether environment, working directory or files are no longer what they were."""
-        return self.seen is not None and self.seen != _look(Places(), self.files, os.environ)
-
-
-def _look(places: Places, files: tuple[str, ...], environment: Mapping[str, str]) -> tuple[object, ...]:
-    return vars(places), [_stamp(path) for path in files], dict(environment)
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    """Return what changes with a file's content: time of change (ns), size and inode; ``None`` if it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def read_sources() -> Sources:
-    """Read environment, ``.env`` and config.ini, and put them above the defaults.
-
-    :raises ConfigError: if a file is broken or a value is of the wrong type.
-    """
-    places, snapshot = Places(), dict(os.environ)
-    environment = {name: value.strip() for name, value in snapshot.items() if value.strip()}
-    dotenv = {} if places.dotenv is None else _read_dotenv(places.dotenv)
-    config, rank = _named_config(places, environment, dotenv) or (places.config, FOUND_FILE)
-    files = tuple(path for path in (config, places.dotenv) if path is not None)
-    seen = _look(places, files, snapshot)  # before config.ini is read: a change meanwhile is seen the next time
-    layer = _defaults(places.root)
-    if config is not None:
-        layer.update(_FileReader(config, rank, environment, dotenv).layer)
-    if places.dotenv is not None:
-        prefix = f".env ({places.dotenv}), "
-        layer.update(_variables_layer(dotenv, DOTENV, prefix, os.path.dirname(places.dotenv)))
-    layer.update(_variables_layer(environment, ENVIRONMENT, "environment variable ", places.folder))
-    above = "" if places.folder == places.root else f" or above it, up to the project's root {places.root}"
-    searched = f"{_where(config)} was read" if config else f"no config.ini in {places.folder}{above}"
-    return Sources(layer, files, searched, seen)
-
-
 def _defaults(root: str) -> Layer:
     layer: Layer = {}
     for name, row in {**SETTINGS, **SDK_KEYS}.items():
@@ -170,18 +137,21 @@ def _defaults(root: str) -> Layer:
     return layer
 
 
-def _named_config(places: Places, environment: Mapping[str, str], dotenv: Mapping[str, str]) -> tuple[str, int] | None:
-    """Return the path of the file that LLMCALL_CONFIG names, and its rank."""
-    if name := environment.get("LLMCALL_CONFIG"):
-        folder, where = places.folder, "environment variable LLMCALL_CONFIG"
-    elif name := dotenv.get("LLMCALL_CONFIG"):
-        folder, where = os.path.dirname(places.dotenv or ""), f".env ({places.dotenv}), LLMCALL_CONFIG"
-    else:
+def _named_config(
+    folder: str, environment: Mapping[str, str], dotenv_file: str | None, dotenv: Mapping[str, str]
+) -> str | None:
+    """Return the path of the file that LLMCALL_CONFIG names."""
+    where = "environment variable LLMCALL_CONFIG"
+    name = environment.get("LLMCALL_CONFIG")
+    if name is None and "LLMCALL_CONFIG" in dotenv:
+        name, folder = dotenv["LLMCALL_CONFIG"], os.path.dirname(dotenv_file or "")
+        where = f".env ({dotenv_file}), LLMCALL_CONFIG"
+    if name is None:
         return None
-    path = os.path.normpath(os.path.join(folder, os.path.expanduser(name)))
+    path = values.path(name, where, folder)
     if not os.path.isfile(path):
         raise ConfigError(f"{where}: there is no file {path}")
-    return path, NAMED_FILE
+    return path
 
 
 # Variables, of the environment and of .env.
@@ -252,8 +222,8 @@ def _where(path: str) -> str:
 def read_config(path: str) -> Sections:
     """Return the sections of ours in a config.ini, as text; keys in capitals, unless they are names of models.
 
-    :raises ConfigError: if it cannot be read, is not UTF-8, or has a broken line, a section or a key twice; the line is
-        named.
+    :raises ConfigError: if it cannot be read, is not UTF-8, or has a broken line, a section or a key twice; the line
+        is named.
     """
     import configparser
 
@@ -266,24 +236,18 @@ def read_config(path: str) -> Sections:
     try:
         parser.read_string(_own_lines(_read(path, where), where))
     # The messages never repeat a line, which may hold a key.
-    except configparser.DuplicateSectionError as error:
-        raise ConfigError(f"{where}, line {error.lineno}: the section [{error.section}] is there twice") from None
-    except configparser.DuplicateOptionError as error:
-        place = f"{where}, line {error.lineno}"
-        raise ConfigError(f"{place}: [{error.section}] {error.option} is there twice") from None
+    except (configparser.DuplicateSectionError, configparser.DuplicateOptionError) as error:
+        option = getattr(error, "option", "")
+        what = f"[{error.section}] {option}" if option else f"the section [{error.section}]"
+        raise ConfigError(f"{where}, line {error.lineno}: {what} is there twice") from None
     except configparser.MissingSectionHeaderError as error:
         raise ConfigError(f"{where}, line {error.lineno}: a line above the first [Section]") from None
     except configparser.ParsingError as error:
         raise ConfigError(f"{where}, line {error.errors[0][0]}: neither [Section] nor KEY = value") from None
-    sections: Sections = {}
-    for name in parser.sections():
-        section = sections[name] = {}
-        for key, value in parser.items(name):
-            written = key if name in TABLES else key.upper()
-            if written in section:
-                raise ConfigError(f"{where}: [{name}] {written} is there twice")
-            section[written] = value
-    return sections
+    return {
+        name: {key if name in TABLES else key.upper(): value for key, value in parser.items(name)}
+        for name in parser.sections()
+    }
 
 
 def _own_lines(text: str, where: str) -> str:

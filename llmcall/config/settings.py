@@ -375,10 +375,14 @@ class Settings:
     def origin(self, name: str) -> str:
         """Say where a value came from, e.g. ``"environment variable LLMCALL_MODEL"``.
 
-        :param name: ``"model"``, ``"MODEL"``, ``"[Cache] MODE"`` or ``"LLMCALL_CACHE_MODE"``.
+        :param name: its name in code or of its environment variable: ``"cache_mode"``, ``"CACHE_MODE"`` or
+            ``"LLMCALL_CACHE_MODE"``.
         :raises ValueError: if there is no such setting; the nearest is suggested.
         """
-        return self.origin_of(_find(name).name).text
+        plain = name.lower().removeprefix("llmcall_")
+        if plain not in SETTINGS:
+            raise ValueError(f"there is no setting {name!r}{nearest(plain, SETTINGS)}")
+        return self.origin_of(plain).text
 
     def origin_of(self, name: str) -> Origin:
         """Return where a value came from, with its layer's rank."""
@@ -478,18 +482,3 @@ def setting_named(name: str, *, caller: str) -> Setting:
     if name not in SETTINGS:
         raise TypeError(f"{caller} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")
     return SETTINGS[name]
-
-
-def _find(name: str) -> Setting:
-    """Return the row of a name in any of its forms."""
-    plain = name.strip()
-    attribute = VARIABLES.get(plain.upper(), plain.lower())
-    if attribute in SETTINGS:
-        return SETTINGS[attribute]
-    section, _, key = plain.upper().removeprefix("[").rpartition("]")
-    rows = [row for row in SETTINGS.values() if row.key == key.strip() and section in ("", row.section.upper())]
-    if len(rows) == 1:
-        return rows[0]
-    if rows:
-        raise ValueError(f"{name!r} is one of {', '.join(row.name for row in rows)}: name it in full")
-    raise ValueError(f"there is no setting {name!r}{nearest(plain.lower(), SETTINGS)}")

@@ -50,7 +50,7 @@ SDK_VARIABLES = {
 }
 OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE", "LLMCALL_TRACEBACK"}
 
-# TinyTroupe's keys in [OpenAI] that are ours under another name, and those that mean nothing here.
+# TinyTroupe's keys in [OpenAI] that are ours under another name, or that mean nothing here.
 ANCESTOR_KEYS = {
     "CACHE_API_CALLS": "cache_mode",
     "CACHE_FILE_NAME": "cache_path",
@@ -60,17 +60,18 @@ ANCESTOR_KEYS = {
     "MAX_COMPLETION_TOKENS": "max_tokens",
     "FREQ_PENALTY": "frequency_penalty",
     "MAX_CONCURRENT_MODEL_CALLS": "limits_max_concurrent_calls",
-}
-IGNORED_ANCESTOR_KEYS = {
-    "AZURE_EMBEDDING_MODEL_API_VERSION",
-    "MAX_CONTENT_DISPLAY_LENGTH",
-    "NUM_CTX",
-    "REASONING_MODEL",
+    "AZURE_EMBEDDING_MODEL_API_VERSION": "",
+    "MAX_CONTENT_DISPLAY_LENGTH": "",
+    "NUM_CTX": "",
+    "REASONING_MODEL": "",
 }
 
 TABLES = {"Prices": "prices", "Aliases": "aliases", "Fallbacks": "fallbacks"}  # their keys are names of the user's
 NAMED = {"Endpoint": ENDPOINT_KEYS, "Model": MODEL_KEYS}  # sections [Endpoint NAME], [Model NAME]
-SECTIONS = {row.section.casefold(): row.section for row in SETTINGS.values()}
+KEYS: dict[str, dict[str, Setting]] = {}
+for _row in [*SETTINGS.values(), *ENDPOINT_KEYS.values(), *MODEL_KEYS.values()]:
+    KEYS.setdefault(_row.section, {})[_row.key] = _row
+SECTIONS = {section.casefold(): section for section in KEYS}
 
 Sections = dict[str, dict[str, str]]
 
@@ -109,7 +110,7 @@ def read_sources() -> Sources:
     config = named or _file_in([root], "config.ini")
     layer = _defaults(root)
     if config is not None:
-        layer.update(_FileReader(config, NAMED_FILE if named else FOUND_FILE, environment, dotenv).layer)
+        layer.update(_file_layer(config, NAMED_FILE if named else FOUND_FILE, environment, dotenv))
     if dotenv_file is not None:
         layer.update(_variables_layer(dotenv, DOTENV, f".env ({dotenv_file}), ", os.path.dirname(dotenv_file)))
     layer.update(_variables_layer(environment, ENVIRONMENT, "environment variable ", folder))
@@ -281,92 +282,66 @@ def _warn_of_similar(section: str, where: str) -> None:
         warn_once(f"{where}: the section [{section}] is ignored{name}")
 
 
-class _FileReader:
-    """Read the settings of one config.ini into ``layer``.
+def _file_layer(path: str, rank: int, environment: Mapping[str, str], dotenv: Mapping[str, str]) -> Layer:
+    """Return what a config.ini says.
 
-    :param path: the file.
-    :param rank: the layer's rank.
     :param environment: the variables that ``${NAME}`` refers to, before those of ``.env``.
     """
+    where, folder = _where(path), os.path.dirname(path)
+    layer: Layer = {}
 
-    def __init__(self, path: str, rank: int, environment: Mapping[str, str], dotenv: Mapping[str, str]) -> None:
-        self.where = _where(path)
-        self.folder = os.path.dirname(path)
-        self.rank = rank
-        self.environment = environment
-        self.dotenv = dotenv
-        self.layer: Layer = {}
-        sections = read_config(path)
-        for key, text in sections.get("OpenAI", {}).items():
-            self.put_ancestor(key, text)  # first: our own keys go before them
-        named: dict[str, dict[str, Any]] = {}
-        for section, pairs in sections.items():
-            kind, _, name = section.partition(" ")
-            if kind in NAMED:
-                named.setdefault(kind, {})[name] = self.fields(kind, name, pairs)
-            elif section in TABLES:
-                place, row = f"{self.where}, [{section}]", SETTINGS[TABLES[section]]
-                self.put(
-                    row, {name: self.expanded(row, text, f"{place} {name}") for name, text in pairs.items()}, place
-                )
-            else:
-                self.put_section(section, pairs)
-        if "Model" in named:
-            self.put(SETTINGS["models"], named["Model"], self.where)
-        if "Endpoint" in named:
-            endpoints = [{"name": name, **fields} for name, fields in named["Endpoint"].items()]
-            self.put(SETTINGS["endpoints"], endpoints, self.where)
-
-    def put(self, row: Setting, value: Any, place: str) -> None:
+    def put(name: str, value: Any, place: str) -> None:
         """Check a value and put it into the layer."""
-        _put(self.layer, row, value, Origin(self.rank, place), self.folder)
+        _put(layer, SETTINGS[name], value, Origin(rank, place), folder)
 
-    def expanded(self, row: Setting, text: str, place: str) -> Any:
+    def expanded(row: Setting, text: str, place: str) -> Any:
         """Return a value with its variables; a key's are looked up when it is used."""
         _warn_of_quotes(row, text, place)
         if row.parse is values.credential and "${" in text:
-            return KeyReference(text, place, self.dotenv)
-        return expand(text, place, lambda name: self.environment.get(name) or self.dotenv.get(name))
+            return KeyReference(text, place, dotenv)
+        return expand(text, place, lambda name: environment.get(name) or dotenv.get(name))
 
-    def put_section(self, section: str, pairs: Mapping[str, str]) -> None:
-        """Put what a section says, key by key."""
-        rows = {row.key: row for row in SETTINGS.values() if row.section == section and row.key}
-        for key, text in pairs.items():
-            place = f"{self.where}, [{section}] {key}"
-            if key in rows:
-                value = self.expanded(rows[key], text, place)
-                if value:
-                    self.put(rows[key], value, place)
-            elif section != "OpenAI" or key not in {*ANCESTOR_KEYS, *IGNORED_ANCESTOR_KEYS}:
-                warn_once(f"{place}: there is no such key{nearest(key, rows)}")
-
-    def fields(self, kind: str, name: str, pairs: Mapping[str, str]) -> dict[str, Any]:
-        """Return a named section's values by their names in code."""
-        found = {}
-        for key, text in pairs.items():
-            place, row = f"{self.where}, [{kind} {name}] {key}", NAMED[kind].get(key.lower())
-            if row is None:
-                warn_once(f"{place}: there is no such key{nearest(key, map(str.upper, NAMED[kind]))}")
-            elif text.strip():
-                found[row.name] = self.expanded(row, text, place)
-        if kind == "Endpoint" and "models" not in found:
-            warn_once(f"{self.where}, [Endpoint {name}]: without MODELS this endpoint is never used")
-        return found
-
-    def put_ancestor(self, key: str, text: str) -> None:
-        """Read one of TinyTroupe's keys as ours, and say so once."""
-        place = f"{self.where}, [OpenAI] {key}"
-        if key in IGNORED_ANCESTOR_KEYS:
+    sections = read_config(path)
+    own = sections.get("OpenAI", {})
+    for key in sorted(own.keys() & ANCESTOR_KEYS.keys()):  # first: our own keys go before them
+        place, name = f"{where}, [OpenAI] {key}", ANCESTOR_KEYS[key]
+        text = own.pop(key)
+        if not name:
             inform_once(f"{place}: a key of TinyTroupe's that means nothing to llmcall")
-        if key not in ANCESTOR_KEYS:
-            return
-        row = SETTINGS[ANCESTOR_KEYS[key]]
-        value = self.expanded(row, text, place).strip()
-        if key == "CACHE_API_CALLS" and value:
-            value = "auto" if values.boolean(value, place) else "off"
-        elif key == "CACHE_FILE_NAME":
-            value = values.directory_named(value)
-        elif key == "MAX_CONCURRENT_MODEL_CALLS" and values.as_number(value) == 0:
-            value = "none"
-        self.put(row, value, place)
+            continue
+        row = SETTINGS[name]
+        put(name, _of_ancestor(key, expanded(row, text, place).strip(), place), place)
         inform_once(f"{place}: a key of TinyTroupe's, read as [{row.section}] {row.key}")
+    named: dict[str, dict[str, dict[str, Any]]] = {}
+    for section, pairs in sections.items():
+        kind, _, name = section.partition(" ")
+        if section in TABLES:
+            row, place = SETTINGS[TABLES[section]], f"{where}, [{section}]"
+            put(row.name, {key: expanded(row, text, f"{place} {key}") for key, text in pairs.items()}, place)
+            continue
+        rows = KEYS[kind]
+        fields = named.setdefault(kind, {}).setdefault(name, {})
+        for key, text in pairs.items():
+            place = f"{where}, [{section}] {key}"
+            if key not in rows:
+                warn_once(f"{place}: there is no such key{nearest(key, rows)}")
+            elif value := expanded(rows[key], text, place):
+                fields[rows[key].name] = value
+                if not name:
+                    put(rows[key].name, value, place)
+        if kind == "Endpoint" and "models" not in fields:
+            warn_once(f"{where}, [{section}]: without MODELS this endpoint is never used")
+    if "Model" in named:
+        put("models", named["Model"], where)
+    if "Endpoint" in named:
+        put("endpoints", [{"name": name, **fields} for name, fields in named["Endpoint"].items()], where)
+    return layer
+
+
+def _of_ancestor(key: str, value: str, place: str) -> str:
+    """Return the value of one of TinyTroupe's keys as ours has it."""
+    if key == "CACHE_API_CALLS" and value:
+        return "auto" if values.boolean(value, place) else "off"
+    if key == "CACHE_FILE_NAME":
+        return values.directory_named(value)
+    return "none" if key == "MAX_CONCURRENT_MODEL_CALLS" and values.as_number(value) == 0 else value

@@ -241,14 +241,13 @@ def normalizers(value: Any, where: str) -> tuple[str, ...]:
     found: list[str] = []
     for line in _items(value, where, r"\n"):
         words = [word.strip().casefold() for word in line.split(",")]
-        if all(word in NORMALIZERS for word in words):
-            found += words
-            continue
-        found.append(_pattern(line, where))
-        for word in words:
-            guess = "" if word in NORMALIZERS else nearest(word, NORMALIZERS, cutoff=0.7)
-            if guess and re.fullmatch(r"[a-z_, ]+", line.casefold()):
-                warn_once(f"{where}: {word!r} is read as a regular expression{guess}")
+        unknown = [word for word in words if word not in NORMALIZERS]
+        if unknown:
+            words = [_pattern(line, where)]
+            guess = nearest(unknown[0], NORMALIZERS, cutoff=0.7)
+            if guess:
+                warn_once(f"{where}: {unknown[0]!r} is read as a regular expression{guess}")
+        found += words
     return tuple(found)
 
 

@@ -135,15 +135,15 @@ def test_aliases(start: str, aliases: dict[str, str], found: str) -> None:
 @pytest.mark.parametrize(
     ("path", "kind", "own"),
     [
-        ("chat.completions", "CHAT_PARAMETERS", {"self", "model", "messages", "stream", "stream_options", "timeout"}),
-        ("embeddings", "EMBEDDING_PARAMETERS", {"self", "model", "input", "timeout"}),
+        ("chat.completions", "chat", {"self", "model", "messages", "stream", "stream_options", "timeout"}),
+        ("embeddings", "embedding", {"self", "model", "input", "timeout"}),
     ],
 )
 def test_parameters_are_those_of_the_sdk(path: str, kind: str, own: set[str]) -> None:
     """The installed SDK has no parameter that the table lacks; an older SDK may lack the newest ones."""
     module = pytest.importorskip(f"openai.resources.{path}")
-    create = (module.Completions if kind == "CHAT_PARAMETERS" else module.Embeddings).create
-    known, table = set(inspect.signature(create).parameters) - own, getattr(models, kind)
+    create = (module.Completions if kind == "chat" else module.Embeddings).create
+    known, table = set(inspect.signature(create).parameters) - own, models.parameters_of(kind)
     assert known <= table and table - known <= {"moderation", "prompt_cache_options", "prompt_cache_retention"}
 
 
@@ -153,7 +153,7 @@ def test_models_are_those_of_the_sdk_and_tiktoken() -> None:
     unknown = {name for name in names if capabilities(name).context_window is None}
     assert unknown <= {"gpt-5.1-mini"}  # documented nowhere
     encoding_of = pytest.importorskip("tiktoken.model").encoding_name_for_model
-    every = models.CHAT_PARAMETERS | models.EMBEDDING_PARAMETERS
+    every = models.parameters_of("chat") | models.parameters_of("embedding")
     for name in set(names) - unknown:
         known = capabilities(name)
         assert known.refused("high") <= every

@@ -38,12 +38,7 @@ if TYPE_CHECKING:
 
     from ..types import TokenUsage
 
-    CHAT_PARAMETERS: frozenset[str]
-    EMBEDDING_PARAMETERS: frozenset[str]
-
-__all__ = [
-    "CHAT_PARAMETERS", "EMBEDDING_PARAMETERS", "Capabilities", "Price", "capabilities", "price_of", "resolve",
-]  # fmt: skip
+__all__ = ["Capabilities", "Price", "capabilities", "parameters_of", "price_of", "resolve"]
 
 
 class Capabilities(NamedTuple):
@@ -126,12 +121,10 @@ def resolve(model: str, aliases: Mapping[str, str]) -> str:
     return path[-1]
 
 
-def __getattr__(name: str) -> frozenset[str]:
-    if name not in ("CHAT_PARAMETERS", "EMBEDDING_PARAMETERS"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    names: frozenset[str] = frozenset(_data()[name.lower()])
-    globals()[name] = names
-    return names
+@cache
+def parameters_of(kind: str) -> frozenset[str]:
+    """Return the names of the parameters that an API takes, ``"chat"`` or ``"embedding"``."""
+    return frozenset(_data()[f"{kind}_parameters"])
 
 
 @cache

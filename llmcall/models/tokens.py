@@ -8,7 +8,7 @@ the ordinary text that they are in a message. A vocabulary is looked for
    (tiktoken would remove another and download; here it is left alone);
 2. in ``bpe_openai`` (the extra ``offline``), which counts as tiktoken does.
 
-Nothing is written, and nothing waits for the network. The names, digests and patterns of the encodings are those of
+Nothing is written, and nothing waits for the network. The names and digests of the files are those of
 ``tiktoken_ext.openai_public`` in tiktoken 0.14.
 
 *Messages* add what OpenAI's cookbook says ("How to count tokens with tiktoken", as of 2025): 3 tokens each, 1 for a
@@ -36,7 +36,8 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
 
 from ..system import process_lock
 from .catalog import capabilities
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["TokenCount", "count_tokens", "forget", "shares"]
+__all__ = ["TokenCount", "count_tokens", "shares"]
 
 
 class TokenCount(int):
@@ -56,12 +57,11 @@ class TokenCount(int):
     :param estimated: whether it is an estimate; then its ``repr`` begins with ``~``.
     """
 
-    __slots__ = ()
-    estimated = False
+    estimated: bool
 
     def __new__(cls, value: int, estimated: bool = False) -> Self:
-        kind: Any = _EstimatedCount if estimated else cls
-        made: Self = int.__new__(kind, value)
+        made = super().__new__(cls, value)
+        made.estimated = estimated
         return made
 
     def __repr__(self) -> str:
@@ -70,19 +70,9 @@ class TokenCount(int):
     def __str__(self) -> str:
         return int.__repr__(self)
 
-    def __reduce__(self) -> tuple[type[TokenCount], tuple[int, bool]]:
-        return TokenCount, (int(self), self.estimated)
-
-
-class _EstimatedCount(TokenCount):
-    """Carry ``estimated`` in the class, as a subclass of ``int`` has no slots of its own."""
-
-    __slots__ = ()
-    estimated = True
-
 
 def count_tokens(
-    messages_or_text: str | Sequence[Mapping[str, Any]],
+    messages_or_text: Any,
     model: str,
     *,
     encoding: str | None = None,
@@ -95,17 +85,19 @@ def count_tokens(
     :param encoding: tiktoken's name of the encoding, where the caller knows better than the table of models.
     :param tools: the tools that are sent along, as the API takes them.
     :returns: the number; ``.estimated`` says whether it is an estimate.
-    :raises TypeError: where it is neither a text nor messages, or a message is no mapping.
+    :raises TypeError: where it is neither a text nor a list of messages.
     """
     known = capabilities(model)
     count = counter(encoding or known.encoding)
     if isinstance(messages_or_text, str):
         return TokenCount((count or _estimate)(messages_or_text), count is None)
+    if not (isinstance(messages_or_text, Sequence) and all(isinstance(each, Mapping) for each in messages_or_text)):
+        raise TypeError(f"what is counted is a text or a list of messages, not {messages_or_text!r:.60}")
     per_message, per_name = (4, -1) if model == "gpt-3.5-turbo-0301" else (3, 1)
     total, guessed = 3, count is None or known.encoding is None or known.reasoning
     pieces: list[str | int] = []
-    for message in _messages(messages_or_text):
-        total += per_message + per_name * bool(_mapping(message).get("name"))
+    for message in messages_or_text:
+        total += per_message + per_name * bool(message.get("name"))
         pieces += _message(message, "gpt-4o-mini" in model)
     if tools:
         pieces += (0, json.dumps(list(tools), ensure_ascii=False, sort_keys=True, default=str))
@@ -114,37 +106,17 @@ def count_tokens(
 
 
 def shares(total: int, texts: Sequence[str]) -> list[int]:
-    """Split the tokens reported for a batch among its texts in proportion to their lengths, by largest remainder.
+    """Split the tokens reported for a batch among its texts in proportion to their lengths.
 
     :param total: the tokens of the whole batch.
     :param texts: the batch; where all are empty, each gets an equal part.
     :returns: a share for each text, in order; their sum is exactly ``total``.
-    :raises ValueError: for a negative total, or tokens without a text.
     """
-    if total < 0 or (total and not texts):
-        raise ValueError(f"cannot share {total} tokens among {len(texts)} texts")
-    lengths = [len(text) for text in texts] if any(texts) else [1] * len(texts)
-    whole = sum(lengths)
-    parts = [total * length // whole for length in lengths]
-    remainders = sorted(range(len(texts)), key=lambda i: (-(total * lengths[i] % whole), i))
-    for i in remainders[: total - sum(parts)]:
-        parts[i] += 1
-    return parts
+    ends = list(accumulate(len(text) if any(texts) else 1 for text in texts))
+    return [total * end // ends[-1] - total * start // ends[-1] for start, end in pairwise([0, *ends])]
 
 
 # What a message consists of: texts to be counted, and numbers, each of which is a guess.
-
-
-def _messages(value: object) -> Sequence[Mapping[str, Any]]:
-    if isinstance(value, bytes) or not isinstance(value, Sequence):
-        raise TypeError(f"what is counted is a text or a list of messages, not of the type {type(value).__name__}")
-    return value
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"expected a dictionary as the chat completions API takes it, not {type(value).__name__}")
-    return value
 
 
 def _message(message: Mapping[str, Any], small: bool) -> Iterator[str | int]:
@@ -155,7 +127,7 @@ def _message(message: Mapping[str, Any], small: bool) -> Iterator[str | int]:
         yield content
     else:
         for part in content:
-            yield from _part(_mapping(part), small)
+            yield from _part(part, small)
     calls = [call.get("function") or call.get("custom") or {} for call in message.get("tool_calls") or ()]
     for call in [*calls, message.get("function_call")]:
         if call:
@@ -211,37 +183,19 @@ def _estimate(text: str) -> int:
 # Vocabularies.
 
 
-class _Vocabulary(NamedTuple):
-    file: str  # the SHA-1 of tiktoken's address, which is the name of its file
-    digest: str  # the SHA-256 of its content
-    pattern: str  # how a text is cut before its pieces are encoded
-
-
-_CL100K = (
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
-    r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
-)
-_UPPER, _LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
-_O200K = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]*[{_LOWER}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    rf"|[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]+[{_LOWER}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_VOCABULARIES = {
-    "o200k_base": _Vocabulary(
+# Of each encoding, the name of tiktoken's file, which is the SHA-1 of its address, and the SHA-256 of its content.
+_FILES = {
+    "o200k_base": (
         "fb374d419588a4632f3f557e76b4b70aebbca790",
         "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
-        _O200K,
     ),
-    "cl100k_base": _Vocabulary(
+    "cl100k_base": (
         "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
         "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
-        _CL100K,
     ),
 }
 _SAME_TEXTS = {"o200k_harmony": "o200k_base"}  # they differ in their special tokens only
 
-_counters: dict[str, Callable[[str], int] | None] = {}
 _lock = process_lock(__name__)
 
 
@@ -252,18 +206,33 @@ def counter(encoding: str | None) -> Callable[[str], int] | None:
     :returns: a function of a text; special tokens are ordinary text to it. ``None`` where no vocabulary is at hand.
     """
     name = _SAME_TEXTS.get(encoding or "", encoding or "")
-    if name not in _VOCABULARIES:
+    if name not in _FILES:
         return None
     with _lock:
-        if name not in _counters:
-            _counters[name] = _tiktoken(name, _cache_folder()) or _bpe_openai(name)
-        return _counters[name]
+        return found_counter(name)
 
 
-def forget() -> None:
-    """Forget the vocabularies that were loaded or not found, so that the next count looks again."""
-    with _lock:
-        _counters.clear()
+@cache
+def found_counter(name: str) -> Callable[[str], int] | None:
+    """Return what counts in an encoding, from the first source that has its vocabulary."""
+    return _tiktoken(name) or _bpe_openai(name)
+
+
+def _tiktoken(name: str) -> Callable[[str], int] | None:
+    import hashlib
+
+    file, digest = _FILES[name]
+    try:
+        with open(os.path.join(_cache_folder(), file), "rb") as opened:
+            found = hashlib.sha256(opened.read()).hexdigest()
+    except OSError:  # none here, or not for us: the next source is asked
+        return None
+    if found != digest:  # tiktoken would remove it and download another
+        return None
+    import tiktoken
+
+    encoding = tiktoken.get_encoding(name)
+    return lambda text: len(encoding.encode_ordinary(text))
 
 
 def _cache_folder() -> str:
@@ -275,62 +244,16 @@ def _cache_folder() -> str:
     return os.path.join(tempfile.gettempdir(), "data-gym-cache")
 
 
-def _tiktoken(name: str, folder: str) -> Callable[[str], int] | None:
-    """Count with tiktoken and the file in this folder; tiktoken's own loader is not asked, as it may download."""
-    ranks = _ranks(os.path.join(folder, _VOCABULARIES[name].file), _VOCABULARIES[name].digest)
-    if ranks is None or not _is_installed("tiktoken"):
-        return None
-    import tiktoken
-
-    pattern = _VOCABULARIES[name].pattern
-    encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
-    return lambda text: len(encoding.encode_ordinary(text))
-
-
-def _ranks(path: str, digest: str) -> dict[bytes, int] | None:
-    import base64
-    import hashlib
-
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError:  # none here, or not for us: the next source is asked
-        return None
-    if hashlib.sha256(data).hexdigest() != digest:
-        import logging
-
-        logging.getLogger("llmcall").warning("%s is not the vocabulary that it should be: not used", path)
-        return None
-    return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in data.splitlines())}
-
-
 def _bpe_openai(name: str) -> Callable[[str], int] | None:
-    if not _is_installed("bpe_openai"):
-        return None
     import warnings
     from importlib import import_module
 
-    # The package's own Encoding refuses texts over 200,000 tokens.
     with warnings.catch_warnings():
         # It reads its data by importlib.resources.open_binary, which Python 3.11 and 3.12 call deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
-        count: Callable[[str], int] = import_module("bpe_openai._bindings").tokenizer_for_encoding(name).count
-
-    def count_any(text: str) -> int:
-        """Count also texts with lone surrogates."""
         try:
-            return count(text)
-        except UnicodeEncodeError:  # lone surrogates: as tiktoken does
-            return count(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-
-    return count_any
-
-
-def _is_installed(package: str) -> bool:
-    """Return whether there is a package, without importing it."""
-    from importlib.util import find_spec
-
-    try:
-        return find_spec(package) is not None
-    except ValueError:  # a stand-in without a spec was put into sys.modules
-        return False
+            bindings = import_module("bpe_openai._bindings")  # the package's own Encoding refuses over 200,000 tokens
+        except ImportError:
+            return None
+        count: Callable[[str], int] = bindings.tokenizer_for_encoding(name).count
+    return count

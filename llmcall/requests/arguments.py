@@ -229,9 +229,9 @@ def check_names(params: Mapping[str, Any], *, embedding: bool = False) -> None:
     """
     if params.keys() <= KNOWN and not embedding:
         return
-    from ..models import catalog as models
+    from ..models.catalog import parameters_of
 
-    table = models.EMBEDDING_PARAMETERS | {"model"} if embedding else models.CHAT_PARAMETERS | KNOWN
+    table = parameters_of("embedding") | {"model"} if embedding else parameters_of("chat") | KNOWN
     for name in params.keys() - table - ACCEPTED:
         raise TypeError(_unknown(name, table))
 

@@ -18,7 +18,7 @@ from .errors import OutputError
 from .requests import schemas
 from .requests.schemas import is_choice, label_of, labels
 
-__all__ = ["correction", "describe", "number", "read"]
+__all__ = ["correction", "describe", "read"]
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
@@ -42,7 +42,8 @@ def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
     try:
         return (_read_structured if structured else _read)(text, output_type)
     except OutputError as error:
-        raise OutputError(f"{error}", text=text, expected=describe(output_type)) from error.__cause__
+        error.text, error.expected = text, describe(output_type)
+        raise
     except RecursionError:
         raise OutputError("its JSON is nested too deeply", text=text, expected=describe(output_type)) from None
 
@@ -76,8 +77,11 @@ def _read(text: str, output_type: Any) -> Any:
         return _read_optional(text, inner)
     if get_origin(output_type) is Annotated and schemas.simple_schema(get_args(output_type)[0]) is not None:
         return _checked(schemas.adapter(output_type).validate_python, _read(text, get_args(output_type)[0]))
-    values = containers(text, _brackets(output_type))
-    if not values and _brackets(output_type) == "{[":
+    kind = _json_kind(output_type)
+    values = containers(text, {"object": "{", "array": "["}.get(kind, "{["))
+    if not values:
+        if kind != "value":
+            raise OutputError(f"it holds no JSON {kind}")
         return _read_scalar(text, output_type)
     return _only_fit(values, output_type)
 
@@ -105,47 +109,44 @@ def _read_structured(text: str, output_type: Any) -> Any:
     return _read(text, output_type)
 
 
-def _brackets(output_type: Any) -> str:
-    """Tell with which bracket the JSON of a type can begin."""
-    fields = getattr(output_type, "model_fields", None)
-    kind = get_origin(output_type) or output_type
-    is_record = hasattr(output_type, "__dataclass_fields__") or hasattr(output_type, "__total__")
-    if kind is dict or is_record or (fields is not None and "root" not in fields):
-        return "{"
-    return "[" if kind is list else "{["
+def _json_kind(output_type: Any) -> str:
+    """Tell what the JSON of a type is: an ``object``, an ``array``, or any ``value``."""
+    kind = schemas.rooted(schemas.full_schema(output_type)).get("type")
+    return kind if kind in ("object", "array") else "value"
 
 
 def _only_fit(values: list[Any], output_type: Any) -> Any:
     """Return the one of several JSON values that fits the type; the same value twice is one."""
     fits: dict[str, Any] = {}
-    problem: OutputError | None = None
+    problems: list[OutputError] = []
     for value in values:
         try:
             fits[json.dumps(value, sort_keys=True)] = _converted(value, output_type)
         except OutputError as error:
-            problem = problem or error
+            problems.append(error)
     if len(fits) > 1:
         raise OutputError(f"it holds {len(fits)} different JSON values that fit")
     if not fits:
-        raise problem or OutputError(f"it holds no JSON {'object' if _brackets(output_type) == '{' else 'array'}")
+        raise problems[0]
     return next(iter(fits.values()))
 
 
 def _read_scalar(text: str, output_type: Any) -> Any:
-    """Read what is no object or array: the text as a JSON scalar, as it stands, or without the marks around it."""
-    value = scalar(text)
+    """Read what is no object or array: the text as a JSON scalar or a string, or without the marks around it."""
+    try:
+        value = _decoder.decode(_NAMES.get(text.strip(), text.strip()))
+    except ValueError:
+        value = text.strip()
     try:
         return _validated(value, output_type)
     except OutputError:
-        if not isinstance(value, str) or bare(value) == value:
-            raise
-    return _validated(bare(value), output_type)
+        return _validated(bare(text), output_type)
 
 
 def _converted(value: Any, output_type: Any) -> Any:
     """Turn a JSON value into the type; a string is read as an answer of its own."""
     if isinstance(output_type, type) and output_type in _READERS:
-        return _READERS[output_type](value)
+        return _simple(value, output_type)
     inner = schemas.optional_type(output_type)
     if inner is not None:
         return None if value is None else _converted(value, inner)
@@ -156,6 +157,15 @@ def _converted(value: Any, output_type: Any) -> Any:
     if is_choice(output_type):
         return choice(value if isinstance(value, str) else json.dumps(value), output_type)
     return _validated(value, output_type)
+
+
+def _simple(value: Any, kind: type) -> Any:
+    reader, misfit = _READERS[kind]
+    if not isinstance(value, str):
+        if not isinstance(value, (int, float)) or kind is str or isinstance(value, bool) != (kind is bool):
+            raise OutputError(misfit)
+        value = json.dumps(value)
+    return reader(value)
 
 
 def _instance(value: Any, wanted: type) -> Any:
@@ -172,38 +182,6 @@ def _elements(values: list[Any], element_type: Any) -> list[Any]:
         except OutputError as error:
             raise OutputError(f"element {index}: {error}") from error.__cause__
     return converted
-
-
-def _as_string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise OutputError("it is no string")
-    return value
-
-
-def _as_bool(value: Any) -> bool:
-    if not isinstance(value, (str, bool)):
-        raise OutputError("it is neither true nor false")
-    return verdict(value) if isinstance(value, str) else value
-
-
-def _as_int(value: Any) -> int:
-    return whole_number(_number_text(value))
-
-
-def _as_float(value: Any) -> float:
-    try:
-        return float(number(_number_text(value)))
-    except OverflowError:
-        raise OutputError("it holds a number too large to read") from None
-
-
-_READERS: dict[Any, Callable[[Any], Any]] = {str: _as_string, bool: _as_bool, int: _as_int, float: _as_float}
-
-
-def _number_text(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise OutputError("it is no number")
-    return value if isinstance(value, str) else repr(value)
 
 
 def _validated(value: Any, output_type: Any) -> Any:
@@ -245,13 +223,8 @@ def _expected(output_type: Any) -> str:
         return f"null, or with {_expected(inner)}"
     if get_origin(output_type) is list and (named := _ELEMENTS.get(get_args(output_type)[0])):
         return f"only a JSON array of {named}"
-    return _fitting_schema(output_type)
-
-
-def _fitting_schema(output_type: Any) -> str:
-    found = schemas.full_schema(output_type)
-    kind = {"object": "object", "array": "array"}.get(schemas.rooted(found).get("type", ""), "value")
-    return f"only a JSON {kind} that fits this JSON schema: {json.dumps(found, ensure_ascii=False)}"
+    schema = json.dumps(schemas.full_schema(output_type), ensure_ascii=False)
+    return f"only a JSON {_json_kind(output_type)} that fits this JSON schema: {schema}"
 
 
 def _options(output_type: Any) -> str:
@@ -280,20 +253,13 @@ def _phrases(text: str) -> list[str]:
     return [phrase for phrase in found if phrase]
 
 
-def verdict(text: str) -> bool:
-    """Read yes or no, also true or false.
-
-    :raises OutputError: for an answer that gives neither, or both.
-    """
-    return _VERDICTS[_only(text, {word: [word] for word in _VERDICTS}, _VERDICTS)]
-
-
 def choice(text: str, output_type: Any) -> Any:
     """Read the one option that an answer names, in any case; an ``Enum``'s member also by its name or value.
 
+    :param output_type: a ``Literal``, an ``Enum``, or ``bool``, whose options are yes and no, true and false.
     :raises OutputError: for an answer that names none, or several.
     """
-    options = labels(output_type)
+    options = _VERDICTS if output_type is bool else labels(output_type)
     spellings = _spellings(options, output_type)
     for whole in (text.strip(), bare(text)):
         named = [whole] if whole in options else spellings.get(_normal(whole), [])
@@ -349,7 +315,6 @@ def _word(spelling: str) -> str:
 
 
 _PLAIN = str.maketrans({"−": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " "})
-_MAX_DIGITS = 4000  # Python refuses to convert more than 4,300 (sys.int_info.default_max_str_digits)
 _NUMBER = re.compile(
     r"""
     (?P<sign>[-+]?) (?:[$€£¥₹]\ ?)? (?P<second_sign>[-+]?)
@@ -393,19 +358,22 @@ def _value(phrase: str) -> int | float:
     if match is None or (match["sign"] and match["second_sign"]):
         raise OutputError(f"{phrase[:40]!r} is not a number by itself")
     digits = re.sub("[,_ ]", "", match["digits"])
-    if len(digits) > _MAX_DIGITS:
-        raise OutputError(f"it holds a number of {len(digits)} digits")
-    signed = (match["sign"] or match["second_sign"]) + digits
-    if not match["fraction"] and not match["exponent"]:
-        return int(signed)
-    value = float(signed + (match["fraction"] or "") + (match["exponent"] or ""))
-    if value in (float("inf"), float("-inf")):
+    written = "".join((match["sign"] or match["second_sign"], digits, match["fraction"] or "", match["exponent"] or ""))
+    value = float(written)
+    if abs(value) == float("inf"):
         raise OutputError("it holds a number too large to read")
-    return value
+    return value if match["fraction"] or match["exponent"] else int(written)
 
 
-_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,}(?!~))([^`]*)$")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_READERS: dict[type, tuple[Callable[[str], Any], str]] = {
+    str: (str, "it is no string"),
+    bool: (lambda text: choice(text, bool), "it is neither true nor false"),
+    int: (whole_number, "it is no number"),
+    float: (lambda text: float(number(text)), "it is no number"),
+}
+
+
+_FENCED = re.compile(r"^[ \t>]*(`{3,}|~{3,}(?!~))[^`\n]*\n(.*?)(?:^[ \t>]*\1[`~]*\s*?$|\Z)", re.MULTILINE | re.DOTALL)
 _OPENING = re.compile(r"[\[{]")
 _TOKEN = re.compile(
     # each alternative matches where it begins, closed or not: no part of a text is looked through twice
@@ -415,7 +383,6 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NAMES = {"True": "true", "False": "false", "None": "null"}
-_POSSIBLE = re.compile(r"""\{\s*["}]|\[\s*["\[{\]\-\dtfn]""")  # the beginning of strict JSON
 _MEANT = re.compile(r"""\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*[\[{]""")  # and no bracket of the prose
 _MEANT_ARRAY = re.compile(r"""\[\s*(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
 
@@ -430,82 +397,39 @@ def containers(text: str, wanted: str = "{[") -> list[Any]:
     :returns: the values that begin with a wanted bracket, in the order of the text.
     :raises OutputError: for JSON that is broken or cut off, with the line and column.
     """
-    inside = [value for block in fenced_blocks(text) for value in _values_in(block, wanted)]
-    return inside or _values_in(text, wanted)
-
-
-def scalar(text: str) -> Any:
-    """Read a text that is one JSON scalar; any other text is a string as it stands."""
-    text = text.strip()
     try:
-        value = _decoder.decode(_NAMES.get(text, text))
+        inside = [value for block in _FENCED.finditer(text) for value in _values_in(block[2], wanted)]
+        found = inside or _values_in(text, wanted)
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
-        return text
-    return text if isinstance(value, (dict, list)) else value
-
-
-def fenced_blocks(text: str) -> list[str]:
-    """Return the contents of the Markdown code fences in a text; one that is never closed goes to the end."""
-    blocks: list[list[str]] = []
-    fence = ""
-    for line in text.split("\n"):
-        mark = _FENCE.match(line.rstrip("\r"))
-        if fence and mark and mark[1].startswith(fence) and not mark[2].strip():
-            fence = ""
-        elif fence:
-            blocks[-1].append(line)
-        elif mark:
-            fence = mark[1]
-            blocks.append([])
-    return ["\n".join(lines) for lines in blocks]
+        raise OutputError("its JSON holds NaN, a number too large to read, or half of a surrogate pair") from None
+    return found
 
 
 def _values_in(text: str, wanted: str) -> list[Any]:
     values, position = [], 0
     while match := _OPENING.search(text, position):
         start = match.start()
-        is_meant = _MEANT.match(text, start) or ("[" in wanted and _MEANT_ARRAY.match(text, start))
-        if not is_meant and not _POSSIBLE.match(text, start):
-            position = match.end()
-            continue
         try:
-            value, position = _value_at(text, start, lenient=bool(is_meant))
+            value, position = _decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
-            if is_meant:
-                raise OutputError(_described(text, error)) from None
-            position = max(error.pos, match.end())
-            continue
+            if _MEANT.match(text, start) or ("[" in wanted and _MEANT_ARRAY.match(text, start)):
+                value, position = _lenient_value_at(text, start, error)
+            else:
+                position = max(error.pos, match.end())
+                continue
         if match[0] in wanted:
             values.append(value)
     return values
 
 
-def _value_at(text: str, start: int, *, lenient: bool) -> tuple[Any, int]:
-    """Return the value that begins at a place, and where it ends.
+def _lenient_value_at(text: str, start: int, problem: json.JSONDecodeError) -> tuple[Any, int]:
+    """Read a value without its comments and trailing commas, and with Python's quotes and names; tell where it ends.
 
-    :raises json.JSONDecodeError: with the place in the text.
-    :raises OutputError: for what no reading can mend.
+    :param problem: why it is no JSON.
+    :raises OutputError: where that is not all; it tells the place of the problem.
     """
-    try:
-        try:
-            value, end = _decoder.raw_decode(text, start)
-        except json.JSONDecodeError:
-            if not lenient:
-                raise
-            value, end = _lenient_value_at(text, start)
-    except json.JSONDecodeError:
-        raise
-    except ValueError as error:
-        raise OutputError(f"its JSON holds {error}") from None
-    if _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-        raise OutputError("its JSON holds half of a surrogate pair")
-    return value, end
-
-
-def _lenient_value_at(text: str, start: int) -> tuple[Any, int]:
-    """Read a value without its comments and trailing commas, and with Python's quotes and names."""
     pieces: list[str] = []
-    places: list[int] = []  # in the text, of each piece
     depth = 0
     for token in _TOKEN.finditer(text, start):
         kind, piece = token.lastgroup, token[0]
@@ -516,57 +440,30 @@ def _lenient_value_at(text: str, start: int) -> tuple[Any, int]:
         elif kind == "bracket":
             depth += 1 if piece in "{[" else -1
             if piece in "}]" and pieces[-1] == "," and pieces[-2] not in ("[", "{", ","):
-                pieces[-1] = " "
-        pieces.append(_NAMES.get(piece, piece) if kind == "other" else piece)
-        places.append(token.start())
+                pieces.pop()
+        pieces.append(_NAMES.get(piece, piece))
         if depth == 0:
             break
     try:
-        return _decoder.decode("".join(pieces)), token.end()
-    except json.JSONDecodeError as error:
-        at = 0
-        for piece, place in zip(pieces, places, strict=True):
-            if at <= error.pos < at + len(piece):
-                raise json.JSONDecodeError(error.msg, text, place + error.pos - at) from None
-            at += len(piece)
-        raise json.JSONDecodeError(error.msg, text, len(text)) from None
+        return _decoder.decode(" ".join(pieces)), token.end()
+    except json.JSONDecodeError:
+        if not text[problem.pos :].strip() or "Unterminated" in problem.msg:
+            raise OutputError("its JSON is cut off before its end") from None
+        place = f"line {problem.lineno}, column {problem.colno}"  # the rest differs between Pythons
+        raise OutputError(f"its JSON is broken at {place}") from None
 
 
 def _requoted(inside: str) -> str:
     return '"' + re.sub(r"\\'|\"", lambda found: "'" if found[0] != '"' else r"\"", inside) + '"'
 
 
-def _described(text: str, error: json.JSONDecodeError) -> str:
-    if not text[error.pos :].strip() or "Unterminated" in error.msg:
-        return "its JSON is cut off before its end"
-    return f"its JSON is broken at line {error.lineno}, column {error.colno}"  # the rest differs between Pythons
-
-
 def _checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
-        if found.setdefault(name, value) != value:
-            raise ValueError(f"two values of the key {name!r}")
+        if name in found and found[name] != value:
+            raise OutputError(f"its JSON holds two values of the key {name!r}")
+        found[name] = value
     return found
 
 
-def _real(text: str) -> float:
-    if abs(float(text)) == float("inf"):
-        raise ValueError("a number too large")
-    return float(text)
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:  # more digits than Python converts
-        raise ValueError("a number of too many digits") from None
-
-
-def _refused(name: str) -> Any:
-    raise ValueError(f"{name}, which is no JSON")
-
-
-_decoder = json.JSONDecoder(
-    strict=False, object_pairs_hook=_checked_object, parse_float=_real, parse_int=_whole, parse_constant=_refused
-)
+_decoder = json.JSONDecoder(strict=False, object_pairs_hook=_checked_object)

@@ -209,22 +209,21 @@ REFUSED = [
     (datetime.date, "soon", "valid date"),
     (Annotated[int, Field(ge=1, le=5)], "7", "less than or equal to 5"),
     # broken JSON is refused with its place
-    (dict, 'So:\n{"a": NaN}', "holds NaN"),
-    (dict, '{"a": -Infinity, "b": {"c": 1}}', "holds -Infinity"),
-    (dict, "{'a': 1e999,}", "too large"),
+    *((kind, text, "holds NaN, a number too large to read, or half of a surrogate") for kind, text in (
+        (dict, 'So:\n{"a": NaN}'), (dict, '{"a": -Infinity, "b": {"c": 1}}'), (dict, "{'a': 1e999,}"),
+        (list, "[" + "9" * 5000 + "]"), (list, '["\\ud83d"]'))),
     (dict, 'So:\n{"a": 01}', "line 2, column 8"),
     (dict, '{"a": 1 "b": 2}', "line 1, column 9"),
     (dict, '{"a": 1, "b": {"c": 2}, ...}', "line 1, column 25"),
     (dict, "{a: 1}", "line 1, column 2"),
-    (dict, "{'a': 'it's fine'}", "line 1, column 11"),
+    (dict, "{'a': 'it's fine'}", "line 1, column 2"),
+    (list, "[1 2]", "line 1, column 4"),
     (dict, '{"a": "say "hi""}', "line 1, column 13"),
-    (list, '["\\ud83d"]', "surrogate"),
     (dict, '{"a": 1, "a": 2}', "two values"),
     (dict, '{"a": {"b": 1}', "cut off"),
-    (dict, '{"a": /* b', "cut off"),
+    (dict, '{"a": /* b', "line 1, column 7"),
     (list, "[[1], [2, x]]", "line 1, column 11"),
     (list, "[" * 100_000 + "]" * 100_000, "nested too deeply"),
-    (list, "[" + "9" * 5000 + "]", "digits"),
 ]  # fmt: skip
 TYPES = list(dict.fromkeys(output_type for output_type, *_ in ACCEPTED))
 

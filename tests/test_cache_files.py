@@ -26,7 +26,7 @@ from servers import OK, ScriptedServer, completion
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, LLMCall, Record, ResponseCache
-from llmcall.cache.maintenance import pack  # to be interrupted in the middle of it
+from llmcall.cache.cache import pack  # to be interrupted in the middle of it
 from llmcall.testing import ScriptedClient
 
 PAGE = 4096
@@ -349,7 +349,7 @@ def test_an_interrupt_and_damage_change_nothing(tmp_path: Path, monkeypatch: Any
         before = list(cache.records())
         llmcall.configure(cache_namespace="here")
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("llmcall.cache.maintenance.pack", interrupted)
+            patch.setattr("llmcall.cache.cache.pack", interrupted)
             cache.rekey()
         assert list(cache.records()) == before
         rewritten(cache, before[0].cache_key, lambda packed: b"\0")

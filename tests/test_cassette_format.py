@@ -127,7 +127,7 @@ def test_any_plain_data_comes_back(request: Any, response: Any, kind: str, sampl
     """Whatever plain data is written is read as it was, its types included; no character of a text breaks a line."""
     file = written([Record("", kind, sample, request, response)])
     [record] = lines.Lines(file.encode(), "f")
-    kept = {name: value for name, value in response.items() if "value" in response or name not in lines.VOLATILE}
+    kept = lines.lasting(response)
     assert repr(lines.ordered([record.request, record.response])) == repr(lines.ordered([request, kept]))
     assert (record.kind, record.sample, record.cost) == (kind, sample, None)
     assert len(file.splitlines()) == file.count("\n")

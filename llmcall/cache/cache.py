@@ -6,29 +6,36 @@ import os
 import threading
 import weakref
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..config import resolve as config
 from ..errors import CacheCorruptError, CacheError, short_traceback
 from ..notices import logger, warn_once
+from ..requests.keys import key_of
 from ..system import after_fork_in_child, at_exit, process_lock
 from ..text import counted, frame
 from ..types import record_of
-from .storage import REMEDY, SqliteStorage, each_row, pack, unpack
+from .storage import REMEDY, SqliteStorage, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from ..config.settings import Settings
     from ..explain.nearest import Source
     from ..explain.report import Miss
     from ..types import Record, Request
     from .redis import Storage
+    from .storage import Change, NewRow
 
     Where = Callable[[Record], bool]
 
 __all__ = ["MODES", "CacheStats", "ResponseCache", "forget_shared", "searched_cache", "shared_cache"]
 
 MODES = ("auto", "replay", "refresh", "off")
+CONFLICTS = ("keep", "replace", "raise")
+SHORT, NAMED = 12, 5  # digits of a key that a message shows, and how many keys it lists
 
 
 class CacheStats(NamedTuple):
@@ -120,11 +127,10 @@ class ResponseCache:
             packed = first
         counting = None
         try:
-            if replaces:
-                self.storage.set(key, packed)
-                self._unstored.pop(key, None)
-            elif not self.storage.add(key, packed):
+            if not self.storage.put(key, packed, replace=replaces):
                 counting = self._first(key, packed)
+            elif replaces:
+                self._unstored.pop(key, None)
         except (OSError, CacheError) as error:
             counting = self._keep_in_memory(key, packed, error, replaces=replaces)
         else:
@@ -141,7 +147,7 @@ class ResponseCache:
         except CacheCorruptError:
             found = None
         if found is None:
-            self.storage.set(key, packed)
+            self.storage.put(key, packed, replace=True)
             self.get(key, mode="replay")  # these may not be read either, where the index is damaged
         return found
 
@@ -150,10 +156,7 @@ class ResponseCache:
         failure: Exception | None = None
         for key, packed in list(self._unstored.items()):
             try:
-                if key in self._refreshed:
-                    self.storage.set(key, packed)
-                else:
-                    self.storage.add(key, packed)
+                self.storage.put(key, packed, replace=key in self._refreshed)
             except (OSError, CacheError) as error:
                 failure = error
                 continue
@@ -195,7 +198,7 @@ class ResponseCache:
         :param where: a function of a record that says whether it is meant; ``None`` means all.
         :raises CacheCorruptError: at a damaged one.
         """
-        for key, packed, stored_at in each_row(self.storage):
+        for key, packed, stored_at in self.storage.rows():
             if packed is None:
                 raise CacheCorruptError(f"{self.path}: the row {key[:12]!r} is none that llmcall stores; {REMEDY}")
             record = unpack(key, packed, stored_at)
@@ -239,9 +242,11 @@ class ResponseCache:
         :param where: a function of a record that says whether it is meant; ``None`` means all.
         :raises CacheError: where a text looks like a credential, naming its place.
         """
-        from .maintenance import export
+        from ..cassettes import format as lines
 
-        return export(path, self.records(where=where))
+        records = list(self.records(where=where))
+        lines.write(path, lines.header_of(), records, allow=config.settings().cassette_allow)
+        return len(records)
 
     @short_traceback
     def load(
@@ -261,21 +266,26 @@ class ResponseCache:
         :raises CacheCorruptError: where a line is broken, or a file has two answers to one request.
         :raises CacheError: where another answer is here under ``raise``, or ``path`` holds no cache.
         """
-        from .maintenance import load, records_in_file
+        if on_conflict not in CONFLICTS:
+            raise ValueError(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}")
+        source, records = _loaded(path, tuple(classes))
+        conflicts = [record.cache_key for record in records if self._conflicts(record)]
+        if conflicts:
+            listed = ", ".join([*(key[:SHORT] for key in conflicts[:NAMED]), *["…"][: len(conflicts) - NAMED]])
+            differ = f"{source} and {self.path} answer {counted(len(conflicts), 'request')} ({listed}) differently"
+            if on_conflict == "raise":
+                raise CacheError(f"{differ}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'")
+            logger().warning("%s: %s", differ, on_conflict)
+        replaced = set(conflicts if on_conflict == "replace" else ())
+        return self.storage.add_all(
+            (record.cache_key, pack(record), record.cache_key in replaced, None) for record in records
+        )
 
-        if isinstance(path, ResponseCache):
-            return load(self.storage, str(path.path), path._existing(), on_conflict)
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(f"load takes a path or a ResponseCache, not {path!r}")
-        from ..config.values import without_password
+    def _conflicts(self, record: Record) -> bool:
+        from ..cassettes.format import same_answer
 
-        source = os.fspath(path)
-        if "://" in source or os.path.isdir(source):
-            with ResponseCache(source) as other:
-                records = other._existing()
-        else:
-            records = records_in_file(source, tuple(classes))
-        return load(self.storage, without_password(source), records, on_conflict)
+        found = self.storage.get(record.cache_key)
+        return found is not None and not same_answer(unpack(record.cache_key, *found), record)
 
     def _existing(self) -> list[Record]:
         if not self.exists():
@@ -284,9 +294,7 @@ class ResponseCache:
 
     def verify(self) -> list[str]:
         """Return the keys of the damaged records, those whose stored request does not fit their key included."""
-        from .maintenance import damaged_keys
-
-        return damaged_keys(self.storage)
+        return [key for key, packed, _ in self.storage.rows() if not _is_sound(key, packed)]
 
     def salvage(self, to: str | os.PathLike[str]) -> int:
         """Write every record that can still be read to a cache in another directory; return how many there were.
@@ -296,9 +304,36 @@ class ResponseCache:
         :raises CacheError: where there is no database, or ``to`` is this cache's own directory.
         :raises CacheCorruptError: where not even the beginning of the database can be read.
         """
-        from .maintenance import salvage
+        target = _storage_at(os.fspath(to))
+        if not self.exists():
+            raise CacheError(f"{self.path} holds no cache; name the damaged one's place")
+        if os.path.realpath(target.place) == os.path.realpath(self.path):
+            raise CacheError(f"{self.path} cannot be salvaged into itself; name a new directory")
+        sound: set[str] = set()
+        count = 0
 
-        return salvage(self.storage, _storage_at(os.fspath(to)))
+        def sound_rows() -> Iterator[NewRow]:
+            """Yield what can be read, and count it."""
+            nonlocal count
+            for key, packed, stored_at in self.storage.readable_rows():
+                count += 1
+                if packed is not None and _is_sound(key, packed):
+                    sound.add(key)
+                    yield key, packed, False, stored_at
+
+        rows = sound_rows()
+        first = next(rows, None)  # where there is none, no cache is made
+        if first is not None:
+            target.add_all(chain([first], rows))
+            target.close()
+        try:
+            count = max(len(self), count)
+        except CacheError:
+            logger().warning("%s: besides the %d records that were read, others may be lost", self.path, len(sound))
+        else:
+            if lost := count - len(sound):
+                logger().warning("%s: %d of %d records cannot be read and are lost", self.path, lost, count)
+        return len(sound)
 
     def rekey(self) -> int:
         """Recompute every key after a change of aliases, namespace or key version; return how many records changed.
@@ -306,9 +341,41 @@ class ResponseCache:
         The model is looked up in the present aliases, and the present namespace stands in place of the stored one.
         Of records that come to the same key the first gets it; the others stay as they are.
         """
-        from .maintenance import rekey
+        return self.storage.rewrite(self._changes) if self.exists() else 0
 
-        return rekey(self.storage)
+    def _changes(self) -> Iterator[Change]:
+        """Yield what new keys change, while the storage shows its rows as they were."""
+        settings = config.settings()
+        wanted: dict[str, str] = {}
+        pointers: dict[str, str] = {}
+        unread = 0
+        for key, packed, _ in self.storage.rows():
+            try:
+                record = unpack(key, packed)
+                wanted[key] = key_of(record.kind, _asked_now(record.request, settings), record.sample)
+            except CacheCorruptError:
+                unread += 1
+                wanted[key] = key
+                continue
+            if "fallback" in record.response and record.kind == "chat":
+                pointers[key] = str(record.response["fallback"])
+        moves = _moves(wanted)
+        kept = sum(key != new for key, new in wanted.items()) - len(moves)
+        if unread:
+            found = counted(unread, "damaged row")
+            logger().warning("%s: %s left as found; 'llmcall cache verify' lists all", self.path, found)
+        if kept:
+            found = counted(kept, "record")
+            logger().warning("%s: %s left under old keys, since others have the new ones", self.path, found)
+        for key in sorted(moves.keys() | {key for key, target in pointers.items() if target in moves}):
+            row = self.storage.get(key)
+            assert row is not None
+            record = unpack(key, *row)
+            if pointers.get(key) in moves:
+                record = record.replace(response={"fallback": moves[pointers[key]]})
+            if key in moves:
+                record = record.replace(cache_key=moves[key], request=_asked_now(record.request, settings))
+            yield key, record.cache_key, pack(record)
 
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a report."""
@@ -333,11 +400,62 @@ class ResponseCache:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
 
 
+def _loaded(path: str | os.PathLike[str] | ResponseCache, classes: tuple[type[Any], ...]) -> tuple[str, list[Record]]:
+    """Return what messages call the source of records, and the records."""
+    if isinstance(path, ResponseCache):
+        return str(path.path), path._existing()
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"load takes a path or a ResponseCache, not {path!r}")
+    source = os.fspath(path)
+    if "://" in source or os.path.isdir(source):
+        with ResponseCache(source) as other:
+            return str(other.path), other._existing()
+    from ..cassettes import format as lines
+    from . import tinytroupe
+
+    found = tinytroupe.read(source, classes) if tinytroupe.recognized(source) else lines.read(source).records()
+    return source, found
+
+
+def _is_sound(key: str, packed: bytes | None) -> bool:
+    try:
+        record = unpack(key, packed)
+        return key_of(record.kind, record.request, record.sample) == key or "fallback" in record.response
+    except (CacheCorruptError, ValueError, TypeError):
+        return False
+
+
+def _asked_now(asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return a stored request as it would be asked now: the model after aliases, and the namespace."""
+    from ..models.catalog import resolve
+    from .tinytroupe import namespace_of
+
+    now = {name: value for name, value in asked.items() if name != "namespace"}
+    namespace = settings.cache_namespace
+    if "model" in asked:
+        now["model"] = resolve(str(asked.get("model", "")), settings.aliases)
+        namespace = namespace_of(now["model"], settings)
+    if namespace:
+        now["namespace"] = namespace
+    return now
+
+
+def _moves(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return which keys change to which: of several that come to one, that which has it already, else the first."""
+    taken = set(wanted)
+    moves = {}
+    for key, new in wanted.items():
+        if new not in taken:
+            taken.add(new)
+            moves[key] = new
+    return moves
+
+
 def searched_cache(storage: Storage) -> Source:
     """Return the records of a cache, to be searched for the nearest to a request."""
     from ..explain.nearest import Source
 
-    rows = ((packed or b"", partial(unpack, key, packed, at)) for key, packed, at in each_row(storage))
+    rows = ((packed or b"", partial(unpack, key, packed, at)) for key, packed, at in storage.rows())
     return Source(f"the cache {_from_here(storage.place)}", rows)
 
 

@@ -7,7 +7,6 @@ bytes. Whatever changes more than one of the three does so in one script or tran
 
 from __future__ import annotations
 
-import re
 import struct
 import time
 import weakref
@@ -18,7 +17,7 @@ from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
 from ..notices import warn_once
 from ..system import after_fork_in_child
-from .storage import SqliteStorage, each_row
+from .storage import PAGE, SqliteStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,8 +38,6 @@ FORM = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… (TLS), or
 
 ROWS, ORDER, STORED = KEYS = ("llmcall:rows", "llmcall:order", "llmcall:stored")
 TIME = struct.Struct("<d")  # seconds since the epoch
-PAGE = 500  # rows read, or keys deleted, at a time
-SCANNED = 1000  # keys that one step of a search looks at
 # key, row, whether it replaces what is there
 STORE = """
 if ARGV[3] == '1' then
@@ -52,15 +49,6 @@ if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
   redis.call('ZADD', KEYS[2], redis.call('INCR', KEYS[3]), ARGV[1])
 end
 return 1
-"""
-# the place after which to read, how many rows; in one script, so that no row is deleted between its key and its bytes
-READ = """
-local found = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])
-local rows = {}
-for each = 1, #found, 2 do
-  rows[#rows + 1] = {found[each], found[each + 1], redis.call('HGET', KEYS[1], found[each])}
-end
-return rows
 """
 # key, new key, new bytes
 MOVE = f"""
@@ -169,20 +157,12 @@ class RedisStorage:
             row = redis.hget(ROWS, key)
         return None if row is None else _read(row)
 
-    def add(self, key: str, value: bytes) -> bool:
-        """Store bytes under a key that has none; return whether they were stored."""
-        return self._store(key, value, replace=False)
-
-    def set(self, key: str, value: bytes) -> None:
-        """Store bytes under a key, in place of what is there."""
-        self._store(key, value, replace=True)
-
-    def _store(self, key: str, value: bytes, *, replace: bool) -> bool:
+    def put(self, key: str, value: bytes, *, replace: bool) -> bool:
+        """Store bytes under a key that has none, or in place of what is there; return whether they were stored."""
         if not self._checked:
             self._warn_of_eviction()
-        given = [key, TIME.pack(time.time()) + value, int(replace)]
         with self._connection() as redis:
-            return bool(redis.register_script(STORE)(KEYS, given))
+            return bool(redis.register_script(STORE)(KEYS, [key, TIME.pack(time.time()) + value, int(replace)]))
 
     def add_all(self, rows: Iterable[NewRow]) -> int:
         """Store many rows, all or none; return how many were stored."""
@@ -247,22 +227,27 @@ class RedisStorage:
             result: T = redis.transaction(once, key, value_from_callable=True)
         return result
 
-    def page(self, after: int, size: int) -> list[Row]:
-        """Return the next rows after a place in the order, at most ``size``."""
-        with self._connection() as redis:
-            found = redis.register_script(READ)(KEYS, [after, size])
-        return [(int(place), _text(key), *(_read(row) if row else (None, 0.0))) for key, place, row in found]
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows in the order of storing."""
+        last = 0
+        while True:
+            with self._connection() as redis:
+                places = redis.zrangebyscore(ORDER, f"({last}", "+inf", 0, PAGE, withscores=True)
+                rows = redis.hmget(ROWS, [key for key, _ in places]) if places else []
+            if not places:
+                return
+            for (key, _), row in zip(places, rows, strict=True):
+                if row is not None:  # else it was deleted meanwhile
+                    yield _text(key), *_read(row)
+            last = int(places[-1][1])
 
-    def readable_rows(self) -> Iterator[tuple[str, bytes | None, float]]:
-        """Yield key, bytes and time of every row."""
-        return each_row(self)
+    readable_rows = rows
 
     def starting(self, prefix: str, limit: int) -> list[str]:
-        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; searched for by the server."""
-        pattern = re.sub(r"([][*?\\^-])", r"\\\1", prefix) + "*"
+        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them."""
         with self._connection() as redis:
-            found = {key for key, _ in redis.hscan_iter(ROWS, pattern, SCANNED)}
-        return sorted(map(_text, found))[:limit]
+            keys = map(_text, redis.hkeys(ROWS))
+        return sorted(key for key in keys if key.startswith(prefix))[:limit]
 
     def __len__(self) -> int:
         with self._connection() as redis:

@@ -23,7 +23,7 @@ from functools import partial
 from io import BytesIO
 from itertools import product
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from zlib import crc32
 
 from ..errors import CacheCorruptError, CacheError
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    # Of a row: its place in the order of storing, its key, its bytes (None where unreadable), and when it was stored.
-    Row = tuple[int, str, bytes | None, float]
+    Row = tuple[str, bytes | None, float]  # its key, its bytes (None where unreadable), and when it was stored
     # Of a row to be stored: its key, its bytes, whether it replaces what is there, and when it was stored (None: now).
     NewRow = tuple[str, bytes, bool, float | None]
     # Of a row that changes: its key, its key from now on, and its bytes from now on.
@@ -45,8 +44,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 __all__ = [
-    "DATABASE", "REMEDY", "UNREADABLE", "Change", "NewRow", "Row", "SqliteStorage", "each_row", "make_directory",
-    "pack", "unpack",
+    "DATABASE", "PAGE", "REMEDY", "UNREADABLE", "Change", "NewRow", "Row", "SqliteStorage", "make_directory", "pack",
+    "unpack",
 ]  # fmt: skip
 
 # Records as bytes
@@ -153,7 +152,7 @@ LAST_MADE = "Settings_size_delete"  # the last thing that diskcache makes in a n
 IGNORED = ".gitignore"
 QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})  # what means something in SQLite's addresses
 BUSY_SECONDS = 60.0
-PAGE = 500  # rows that salvage tries to read at a time
+PAGE = 500  # rows that are read at a time
 
 # Values are cast, since those of others may be texts that cannot be decoded. raw = 1 is a key that is not pickled, and
 # mode = 1 bytes as they are (diskcache.core.MODE_RAW, 5.6.3).
@@ -184,22 +183,6 @@ _storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
 # open or in use while the process is forked.
 _reading = threading.RLock()  # the garbage collector may end a stream, which asks for a price, during a look-up
 _writing = threading.RLock()  # spares the threads of one process SQLite's busy sleeps; a stream may end here as well
-
-
-class Pages(Protocol):
-    """Give rows by the page."""
-
-    def page(self, after: int, size: int) -> list[Row]:
-        """Return the next rows after a place in the order, at most ``size``; the first place is above 0."""
-
-
-def each_row(storage: Pages) -> Iterator[tuple[str, bytes | None, float]]:
-    """Yield key, bytes and time of every row of a storage, a page after the other."""
-    last = 0
-    while page := storage.page(last, PAGE):
-        for _, key, value, stored_at in page:
-            yield key, value, stored_at
-        last = page[-1][0]
 
 
 class SqliteStorage:
@@ -244,15 +227,18 @@ class SqliteStorage:
         found = self._read(FIND, key)
         return found[0] if found else None
 
-    def page(self, after: int, size: int) -> list[Row]:
-        """Return the next rows after a place, which is SQLite's number of a row; at most ``size``."""
-        rows = [(place, str(key), value, at) for place, key, value, at in self._read(PAGE_OF_ROWS, after, size)]
-        if rows and rows[-1][0] <= after:  # a damaged tree would be read in circles
-            raise self._damaged("its rows are out of order")
-        return rows
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows in the order of storing, by SQLite's numbers of them."""
+        last = 0
+        while page := self._read(PAGE_OF_ROWS, last, PAGE):
+            for _, key, value, stored_at in page:
+                yield str(key), value, stored_at
+            if page[-1][0] <= last:  # a damaged tree would be read in circles
+                raise self._damaged("its rows are out of order")
+            last = page[-1][0]
 
-    def readable_rows(self) -> Iterator[tuple[str, bytes | None, float]]:
-        """Yield key, bytes and time of every row that SQLite can give, whatever became of the others.
+    def readable_rows(self) -> Iterator[Row]:
+        """Yield the rows that SQLite can give, whatever became of the others.
 
         :raises CacheCorruptError: where not even the beginning of the database can be read.
         """
@@ -285,21 +271,13 @@ class SqliteStorage:
         files = (self._database + suffix for suffix in ("", "-wal"))
         return sum(os.path.getsize(file) for file in files if os.path.exists(file))
 
-    def add(self, key: str, value: bytes) -> bool:
-        """Store bytes under a key that has none; return whether they were stored.
+    def put(self, key: str, value: bytes, *, replace: bool) -> bool:
+        """Store bytes under a key that has none, or in place of what is there; return whether they were stored.
 
         :raises OSError: where the directory cannot be written, or the disk is full.
         """
         with self._writer() as writer:
-            return writer.execute(ADD, (key, time.time(), value)).rowcount > 0
-
-    def set(self, key: str, value: bytes) -> None:
-        """Store bytes under a key, in place of what is there.
-
-        :raises OSError: where the directory cannot be written, or the disk is full.
-        """
-        with self._writer() as writer:
-            writer.execute(SET, (key, time.time(), value))
+            return writer.execute(SET if replace else ADD, (key, time.time(), value)).rowcount > 0
 
     def add_all(self, rows: Iterable[NewRow]) -> int:
         """Store many rows, all or none; return how many were stored."""

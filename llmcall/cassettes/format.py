@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from ..types import Request
 
 __all__ = [
-    "INLINE_CHARACTERS", "NAMESPACES", "VOLATILE", "Lines", "Writer", "encode", "header_differences", "header_of",
-    "layer_of", "ordered", "read", "sort_key", "without_collection", "write",
+    "INLINE_CHARACTERS", "NAMESPACES", "Lines", "Writer", "encode", "header_differences", "header_of",
+    "lasting", "layer_of", "ordered", "read", "same_answer", "without_collection", "write",
 ]  # fmt: skip
 
 VERSION = 1
@@ -672,7 +672,17 @@ def _telling(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:
 VOLATILE = ("id", "created", "system_fingerprint", "timings")
 
 
-def sort_key(record: Record) -> tuple[str, ...]:
+def lasting(response: dict[str, Data]) -> dict[str, Data]:
+    """Return what of a response is not new in each; the result of a function is its own."""
+    return response if "value" in response else {name: response[name] for name in response if name not in VOLATILE}
+
+
+def same_answer(one: Record, other: Record) -> bool:
+    """Tell whether two records hold the same answer, apart from what is new in each response."""
+    return one.response == other.response or lasting(one.response) == lasting(other.response)
+
+
+def _sort_key(record: Record) -> tuple[str, ...]:
     """Return what records are sorted by: the names of their scope path; those without a sample come first."""
     return () if record.sample is None else tuple(record.scope.split("/"))
 
@@ -723,21 +733,19 @@ def encode(
     """
     writer = Writer(allow)
     yield writer.header(settings, complete=complete)
-    for record in sorted(records, key=sort_key):
+    for record in sorted(records, key=_sort_key):
         yield from writer.lines(record)
 
 
 def _encoded(encoder: Encoder, record: Record, where: str) -> dict[str, Any]:
-    request, response = record.request, record.response
-    if "value" not in response:
-        response = {name: value for name, value in response.items() if name not in VOLATILE}
+    request = record.request
     try:
         check_unicode(record.sample or "", "sample")
         entry = {
             "kind": record.kind,
             "sample": record.sample,
             "request": encoder.request(request) if record.kind == "chat" else encoder.data(request, "request"),
-            "response": encoder.data(response, "response"),
+            "response": encoder.data(lasting(record.response), "response"),
             "cost": encoder.data(record.cost, "cost"),
         }
     except (TypeError, ValueError) as error:

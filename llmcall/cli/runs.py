@@ -208,7 +208,7 @@ def merged(one: Iterable[Record], other: Iterable[Record], choice: str = "keep")
         there, so that the calls of a scope stay in order.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """
-    from ..review.conversations import same_answer
+    from ..cassettes.format import same_answer
 
     found = {record.cache_key: record for record in one}
     followers: dict[str | None, list[Record]] = {}

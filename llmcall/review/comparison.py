@@ -12,13 +12,13 @@ from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.format import without_collection
+from ..cassettes.format import same_answer, without_collection
 from ..errors import CacheError, short_traceback
 from ..explain.differences import passages, pieces
 from ..requests.keys import key_of
 from ..text import OUTSIDE, brief, counted, imported_pandas, printable
 from ..types import Record, message_text
-from .conversations import Run, first_level, load, same_answer
+from .conversations import Run, first_level, load
 
 if TYPE_CHECKING:
     import pandas

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.cache import ResponseCache, shared_cache
 from ..cassettes.cassette import Cassette
-from ..cassettes.format import INLINE_CHARACTERS, VOLATILE
+from ..cassettes.format import INLINE_CHARACTERS
 from ..cassettes.format import read as read_records
 from ..text import OUTSIDE, brief, counted, printable, visible
 from ..types import Record, TokenUsage
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ORDINARY_ENDS", "Block", "Call", "Group", "Line", "Run", "Said", "first_level", "grouped", "load", "message_key",
-    "messages_of", "named", "round_lines", "said_of", "same_answer", "shown_data", "text_lines",
+    "messages_of", "named", "round_lines", "said_of", "shown_data", "text_lines",
 ]  # fmt: skip
 
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
@@ -96,18 +96,6 @@ def first_level(scopes: Collection[str]) -> str | None:
     """Return the name with which all scope paths begin, or ``None`` where they begin with several."""
     names = {scope.partition("/")[0] for scope in scopes}
     return names.pop() if len(names) == 1 and "" not in names else None
-
-
-def same_answer(one: Record, other: Record) -> bool:
-    """Tell whether two records hold the same answer, apart from what is new in each response."""
-    if one.response == other.response:
-        return True
-    if one.kind == "function":
-        return False
-    lasting = [
-        {name: value for name, value in record.response.items() if name not in VOLATILE} for record in (one, other)
-    ]
-    return lasting[0] == lasting[1]
 
 
 # Conversations

@@ -44,7 +44,7 @@ def model_schema(model_or_function: Any) -> dict[str, Any]:
 
     :param model_or_function: a pydantic model, dataclass, ``TypedDict``, ``Enum``, any other type that pydantic
         knows, or a function.
-    :raises TypeError: for what pydantic has no JSON schema of, and for a function with positional-only parameters.
+    :raises TypeError: for what pydantic has no JSON schema of.
     """
     if inspect.isroutine(model_or_function) or isinstance(model_or_function, partial):
         return _arguments_schema(model_or_function)
@@ -77,7 +77,6 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
         return None
 
 
-@_once_per_type
 def format_of(model: Any) -> dict[str, Any]:
     """Return the ``response_format`` parameter for a class that a caller gave as one.
 
@@ -95,7 +94,7 @@ def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
 
     :param function: a function, a method, or a class (pydantic model, dataclass, ``TypedDict``) whose fields are the
         parameters.
-    :raises TypeError: for parameters that have no JSON schema or no name.
+    :raises TypeError: for parameters that have no JSON schema.
     """
     name = getattr(function, "__name__", type(function).__name__)
     parameters = rooted(model_schema(function))
@@ -118,22 +117,17 @@ def adapter(output_type: Any) -> TypeAdapter[Any]:
 
     :raises TypeError: for a type that pydantic cannot read.
     """
-    from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
+    from pydantic import PydanticUserError, TypeAdapter
 
-    if inspect.isroutine(output_type):  # pydantic would read arguments and call it
-        raise _no_schema(output_type, "it is a function")
     try:
-        return TypeAdapter(readable(output_type))
-    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
-        raise _no_schema(output_type, error.message) from error
-    except NameError as error:
-        raise _no_schema(output_type, str(error)) from error
+        return TypeAdapter(readable(output_type, {}))
+    except (PydanticUserError, NameError) as error:
+        raise _no_schema(output_type, error) from error
 
 
-def _no_schema(output_type: Any, problem: str) -> TypeError:
-    return TypeError(
-        f"{getattr(output_type, '__qualname__', output_type)} has no JSON schema: {problem.splitlines()[0]}"
-    )
+def _no_schema(output_type: Any, problem: Exception) -> TypeError:
+    name = getattr(output_type, "__qualname__", output_type)
+    return TypeError(f"{name} has no JSON schema: {str(problem).splitlines()[0]}")
 
 
 def _pydantic_schema(output_type: Any) -> dict[str, Any]:
@@ -142,7 +136,7 @@ def _pydantic_schema(output_type: Any) -> dict[str, Any]:
     try:
         return adapter(output_type).json_schema(schema_generator=_generator())  # type: ignore[no-any-return]
     except PydanticUserError as error:
-        raise _no_schema(output_type, error.message) from error
+        raise _no_schema(output_type, error) from error
 
 
 @lru_cache(maxsize=1)
@@ -175,35 +169,27 @@ def _generator() -> Any:
 
 
 def _arguments_schema(function: Any) -> dict[str, Any]:
+    """Return the schema of the parameters that can be given by name; ``*args`` and ``**kwargs`` have none."""
     from typing_extensions import NotRequired, TypedDict
 
+    try:
+        parameters = inspect.signature(function, eval_str=True).parameters
+    except NameError as error:
+        raise _no_schema(function, error) from error
     fields: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
     made: dict[Any, Any] = {}
-    for name, parameter in _parameters(function):
-        annotation = Any if parameter.annotation is inspect.Parameter.empty else readable(parameter.annotation, made)
-        if parameter.default is inspect.Parameter.empty:
-            fields[name] = annotation
-        else:
-            fields[name] = NotRequired[annotation]
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        fields[name] = Any if parameter.annotation is parameter.empty else readable(parameter.annotation, made)
+        if parameter.default is not parameter.empty:
+            fields[name] = NotRequired[fields[name]]
             defaults |= _plain_default(name, parameter.default)
     found = _pydantic_schema(TypedDict("Arguments", fields))  # type: ignore[operator]
     for name, default in defaults.items():
         found["properties"][name]["default"] = default
     return canonical({**found, "additionalProperties": False})
-
-
-def _parameters(function: Any) -> list[tuple[str, Any]]:
-    """List the parameters that can be given by name; ``*args`` and ``**kwargs`` have none."""
-    try:
-        parameters = inspect.signature(function, eval_str=True).parameters
-    except NameError as error:
-        raise _no_schema(function, str(error)) from error
-    for name, found in parameters.items():
-        if found.kind is found.POSITIONAL_ONLY:
-            raise _no_schema(function, f"the parameter {name} is positional-only, and a model gives arguments by name")
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [(name, found) for name, found in parameters.items() if found.kind not in variable]
 
 
 def _plain_default(name: str, default: Any) -> dict[str, Any]:
@@ -228,22 +214,15 @@ def simple_schema(output_type: Any) -> dict[str, Any] | None:
     if isinstance(output_type, type) and output_type in names:
         return {"type": names[output_type]}
     if is_choice(output_type):
-        return _choice_schema(output_type)
+        choices = labels(output_type).items()
+        # a string, and an enum's member, by its label
+        return _stable({"enum": [each if type(each) in (int, bool, type(None)) else label for label, each in choices]})
     if output_type is list or get_origin(output_type) is list:
         items = simple_schema(get_args(output_type)[0]) if get_args(output_type) else {}
         return None if items is None else {"items": items, "type": "array"}
     if (inner := optional_type(output_type)) is not None and (found := simple_schema(inner)) is not None:
         return {"anyOf": [found, {"type": "null"}]}
     return None
-
-
-def _choice_schema(output_type: Any) -> dict[str, Any]:
-    is_literal = get_origin(output_type) is Literal
-    values = [
-        option if is_literal and type(option) in (int, bool, type(None)) else label
-        for label, option in labels(output_type).items()
-    ]
-    return _stable({"enum": values})
 
 
 def _is_object(full: dict[str, Any]) -> bool:
@@ -271,7 +250,6 @@ def labels(output_type: Any) -> dict[str, Any]:
 
     :param output_type: a ``Literal`` (an option's JSON text, a string's own), or an ``Enum`` (a member's value
         where it is a string, else its name).
-    :raises TypeError: for a ``Literal`` of bytes.
     """
     if get_origin(output_type) is Literal:
         return {label_of(option): option for option in get_args(output_type)}
@@ -282,26 +260,18 @@ def label_of(option: Any) -> str:
     """Return the text by which a model names an option."""
     if isinstance(option, Enum):
         return option.value if isinstance(option.value, str) else option.name
-    if isinstance(option, bytes):
-        raise TypeError("a Literal of bytes cannot be an output type: a model answers in text")
     return option if isinstance(option, str) else json.dumps(option)
 
 
-def readable(output_type: Any, made: dict[Any, Any] | None = None) -> Any:
+def readable(given: Any, made: dict[Any, Any]) -> Any:
     """Return a type in which every ``typing.TypedDict`` is one that pydantic reads; on Python 3.12 the type itself.
 
-    :param output_type: a type, or one made of several, such as ``list[T]``; what classes have inside is left alone.
-    :param made: what each ``TypedDict`` of other types that belong together has become already; grows.
+    :param given: a type, or one made of several, such as ``list[T]``; what classes have inside is left alone.
+    :param made: what each ``TypedDict`` has become already, since one may have fields of its own type; grows.
     :raises NameError: for a field's type that is not found by its name.
     """
-    return output_type if sys.version_info >= (3, 12) else _readable(output_type, {} if made is None else made)
-
-
-def _readable(given: Any, made: dict[Any, Any]) -> Any:
-    """Return a readable type.
-
-    :param made: what each ``TypedDict`` has become already, since one may have fields of its own type.
-    """
+    if sys.version_info >= (3, 12):
+        return given
     if type(given).__module__ == "typing" and hasattr(given, "__required_keys__"):
         return made[given] if given in made else _remade(given, made)
     origin: Any = get_origin(given)
@@ -309,8 +279,8 @@ def _readable(given: Any, made: dict[Any, Any]) -> Any:
     if not arguments or origin is Literal:
         return given
     if origin is Annotated:
-        return Annotated[(_readable(arguments[0], made), *arguments[1:])]
-    changed = tuple(_readable(each, made) for each in arguments)
+        return Annotated[(readable(arguments[0], made), *arguments[1:])]
+    changed = tuple(readable(each, made) for each in arguments)
     if all(new is old for new, old in zip(changed, arguments, strict=True)):
         return given
     if hasattr(given, "copy_with"):
@@ -332,7 +302,7 @@ def _remade(given: Any, made: dict[Any, Any]) -> Any:
         is_marked = mark in (Required, NotRequired)
         if mark is Required or (not is_marked and name in given.__required_keys__):
             required.add(name)
-        copied.__annotations__[name] = _readable(get_args(hint)[0] if is_marked else hint, made)
+        copied.__annotations__[name] = readable(get_args(hint)[0] if is_marked else hint, made)
     copied.__required_keys__ = frozenset(required)
     copied.__optional_keys__ = frozenset(copied.__annotations__.keys() - required)
     return copied
@@ -378,46 +348,39 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
 
     :param schema: a schema as pydantic writes it, its definitions under ``$defs``.
     """
-    normalizer = _Normalizer()
-    root = normalizer.schema({keyword: value for keyword, value in schema.items() if keyword != "$defs"})
-    definitions: dict[str, Any] = {}
-    while waiting := [name for name in normalizer.names if normalizer.names[name] not in definitions]:
-        for name in waiting:
-            definitions[normalizer.names[name]] = normalizer.schema(schema["$defs"][name])
-    return {"$defs": dict(sorted(definitions.items())), **root} if definitions else root
+    names: dict[str, str] = {}  # pydantic's names of definitions, in the order of use, and ours
 
-
-class _Normalizer:
-    """Rewrite one schema after another; ``names`` maps pydantic's names of definitions to ours, in the order of use."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, str] = {}
-
-    def schema(self, node: Any) -> Any:
+    def schema_of(node: Any) -> Any:
         """Return the form of a schema."""
         if not isinstance(node, Mapping):
             return node
-        return {keyword: self.keyword(keyword, value) for keyword, value in sorted(_stable(node).items())}
+        return {keyword: value_of(keyword, value) for keyword, value in sorted(_stable(node).items())}
 
-    def keyword(self, keyword: str, value: Any) -> Any:
+    def value_of(keyword: str, value: Any) -> Any:
         """Return the form of a keyword's value."""
         if keyword in _NAMED_SCHEMAS:
-            return {name: self.schema(item) for name, item in value.items()}
+            return {name: schema_of(item) for name, item in value.items()}
         if keyword in _SCHEMA_LISTS:
-            return [self.schema(item) for item in value]
+            return [schema_of(item) for item in value]
         if keyword in _ONE_SCHEMA:
-            return self.schema(value)
-        return f"#/$defs/{self.name(value)}" if keyword == "$ref" else plain(value, keyword)
+            return schema_of(value)
+        return f"#/$defs/{own_name(value)}" if keyword == "$ref" else plain(value, keyword)
 
-    def name(self, reference: str) -> str:
+    def own_name(reference: str) -> str:
         """Name a definition by its class; pydantic puts the module before the names of classes that share one."""
         key = reference.removeprefix("#/$defs/")
-        if key not in self.names:
+        if key not in names:
             own = re.sub(r"-(?:Input|Output)(?=__|$)|__\d+$", "", key).rpartition("__")[2] or key
-            used = set(self.names.values())
-            numbered = (f"{own}_{count}" for count in range(2, len(used) + 3))
-            self.names[key] = next(name for name in (own, *numbered) if name not in used)
-        return self.names[key]
+            numbered = (f"{own}_{count}" for count in range(2, len(names) + 3))
+            names[key] = next(name for name in (own, *numbered) if name not in names.values())
+        return names[key]
+
+    root = schema_of({keyword: value for keyword, value in schema.items() if keyword != "$defs"})
+    definitions: dict[str, Any] = {}
+    while waiting := [name for name in names if names[name] not in definitions]:
+        for name in waiting:
+            definitions[names[name]] = schema_of(schema["$defs"][name])
+    return {"$defs": dict(sorted(definitions.items())), **root} if definitions else root
 
 
 def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -473,10 +436,6 @@ def _strict(schema: Any, definitions: Mapping[str, Any], place: str) -> dict[str
         node["type"] = _types_of(node["enum"])
     if not {"type", "anyOf", "$ref"}.intersection(node):
         raise ValueError(f"{place} allows any value")
-    return _strict_inside(node, definitions, place)
-
-
-def _strict_inside(node: dict[str, Any], definitions: Mapping[str, Any], place: str) -> dict[str, Any]:
     if node.get("type") == "object":
         if "properties" not in node or isinstance(node.get("additionalProperties"), Mapping):
             raise ValueError(f"{place} is an open dict")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from traceback import walk_tb
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +92,6 @@ class Template:
         """
         return self._render(variables)
 
-    def __repr__(self) -> str:
-        return f"Template({self.name!r})"
-
 
 def dedented(text: str) -> str:
     """Return a text without the blank lines around it and without the indentation that all its lines share."""
@@ -119,23 +118,11 @@ def _find(name: str, folder: str | os.PathLike[str], suffixes: tuple[str, ...]) 
         path = "/".join(steps) + suffix
         if os.path.isfile(os.path.join(folder, path)):
             return path
-    hint = _nearest_files("/".join(steps), folder)
-    raise TemplateError(f"there is no template {name!r} in {os.fspath(folder)}{hint}")
-
-
-def _nearest_files(name: str, folder: str | os.PathLike[str]) -> str:
-    from difflib import get_close_matches
-
     if not os.path.isdir(folder):
-        return ", which is no folder (template_path= and [Templates] PATH name it)"
-    files = sorted(
-        os.path.relpath(os.path.join(place, file), folder).replace(os.sep, "/")
-        for place, _, found in os.walk(folder)
-        for file in found
-    )
-    names = {os.path.splitext(file)[0]: file for file in files} | {file: file for file in files}
-    found = list(dict.fromkeys(names[close] for close in get_close_matches(name, names, 6)))[:3]
-    return f"; the nearest: {', '.join(found)}" if found else f", nor one of a like name among its {len(files)}"
+        place = f"{os.fspath(folder)}, which is no folder (template_path= and [Templates] PATH name it)"
+        raise TemplateError(f"there is no template {name!r} in {place}")
+    files = sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+    raise TemplateError(f"there is no template {name!r} in {os.fspath(folder)}{nearest('/'.join(steps), files)}")
 
 
 def _read(path: str, folder: str | os.PathLike[str]) -> str:
@@ -212,24 +199,21 @@ class _Sources:
 
     def line_of(self, error: BaseException) -> str:
         """Return the template and line where an exception arose: the innermost of its traceback."""
-        found, trace = self.name, error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename in self.texts:
-                found = f"{trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
-            trace = trace.tb_next
-        return found
+        places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+        found = [f"{file}, line {line}" for file, line in places if file in self.texts]
+        return found[-1] if found else self.name
 
 
 def _environment(sources: _Sources) -> jinja2.Environment:
-    from jinja2 import FunctionLoader, StrictUndefined
+    from jinja2 import FunctionLoader, StrictUndefined, TemplateNotFound
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    def loaded(name: str) -> tuple[str, str, None] | None:
+    def loaded(name: str) -> tuple[str, str, None]:
         """Return another template's source as Jinja2 takes it."""
         try:
             path, source = sources.load(name)
-        except TemplateError:
-            return None  # Jinja2 then tries the next name, ignores it as told, or raises TemplateNotFound
+        except TemplateError as error:  # Jinja2 then tries the next name, or ignores it, as told
+            raise TemplateNotFound(name, str(error)) from error
         return source, path, None
 
     # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
@@ -289,25 +273,18 @@ def _explained(error: Exception, sources: _Sources, given: Iterable[str]) -> Tem
     """Return what went wrong in a template, naming its line."""
     import jinja2
 
+    missing = re.fullmatch(r"'(.*)' is undefined", str(error)) if isinstance(error, jinja2.UndefinedError) else None
     if isinstance(error, jinja2.TemplateSyntaxError):
         return TemplateError(f"{error.name or sources.name}, line {error.lineno}: {error.message}")
-    return TemplateError(f"{sources.line_of(error)}: {_problem(sources, error, given)}")
-
-
-def _problem(sources: _Sources, error: Exception, given: Iterable[str]) -> str:
-    import jinja2
-
-    if isinstance(error, jinja2.TemplateNotFound):
-        try:
-            sources.load(str(error.name))
-        except TemplateError as reason:
-            return str(reason)
-    if isinstance(error, jinja2.UndefinedError):
-        missing = re.fullmatch(r"'(.*)' is undefined", str(error))
-        return _missing(missing[1], given) if missing else str(error)
-    if isinstance(error, jinja2.TemplateError):  # the sandbox's and the filters' own
-        return "the sandbox forbids this" if type(error).__name__ == "SecurityError" else "it cannot be rendered"
-    return str(error) if isinstance(error, _UnprintableError) else f"an expression raises {type(error).__name__}"
+    if missing:
+        problem = _missing(missing[1], given)
+    elif isinstance(error, (jinja2.UndefinedError, jinja2.TemplateNotFound, _UnprintableError)):
+        problem = str(error)
+    elif isinstance(error, jinja2.TemplateError):  # the sandbox's and the filters' own
+        problem = "the sandbox forbids this" if type(error).__name__ == "SecurityError" else "it cannot be rendered"
+    else:
+        problem = f"an expression raises {type(error).__name__}"
+    return TemplateError(f"{sources.line_of(error)}: {problem}")
 
 
 # Mustache
@@ -322,7 +299,7 @@ def _mustache(name: str, source: str, load: Load) -> tuple[Variables, Render]:
     """
     parts = {name: (name, source)}
     tree = _parsed(name, source)
-    variables: Variables = dict.fromkeys(_mustache_names(name, parts, load))
+    variables: Variables = dict.fromkeys(_mustache_names(tree, name, parts, load))
     partials = {key: text for key, (_, text) in parts.items()}
 
     def render(given: Mapping[str, Any]) -> str:
@@ -355,30 +332,25 @@ def _parsed(name: str, source: str) -> Any:
         raise TemplateError(f"{name}, line {line}: {{{{{info.tag_type}{info.tag_key}}}}} has no match") from error
 
 
-def _mustache_names(key: str, parts: dict[str, tuple[str, str]], load: Load) -> Iterator[str]:
+def _mustache_names(tree: Any, key: str, parts: dict[str, tuple[str, str]], load: Load) -> Iterator[str]:
     """Yield the first steps of all names in a template and in its partials, which are loaded into ``parts``.
 
+    :param key: the name of the part that the tree is of.
     :param parts: the path and the text of each part, by the name in its tag.
     """
-    for node in _nodes(_parsed(*parts[key])):
+    for node in tree._parse_tree:  # pystache shows its tree nowhere else; a test pins these names
         name = getattr(node, "key", ".")
         if type(node).__name__ == "_PartialNode":
             if name not in parts:
                 parts[name] = load(name)
-                yield from _mustache_names(name, parts, load)
+                yield from _mustache_names(_parsed(*parts[name]), name, parts, load)
         elif any(step.startswith("_") for step in name.split(".")):
             raise TemplateError(f"{_line_of_tag({key: parts[key]}, name)}: {name!r} is private")
         elif name != ".":
             yield name.partition(".")[0]
-
-
-def _nodes(tree: Any) -> Iterator[Any]:
-    # pystache shows its tree nowhere else; a test pins these names
-    for node in tree._parse_tree:
-        yield node
         inside = getattr(node, "parsed", getattr(node, "parsed_section", None))
         if inside is not None:
-            yield from _nodes(inside)
+            yield from _mustache_names(inside, key, parts, load)
 
 
 def _line_of_tag(parts: Mapping[str, tuple[str, str]], name: str) -> str:

@@ -84,49 +84,38 @@ FRAME = (
     "scope", "draw", "kind", "model", "prompt", "answer", "input_tokens", "output_tokens", "cost", "cache_key",
 )  # fmt: skip
 BUBBLE = "border:1px solid #8886;border-radius:8px;padding:.4em .8em;max-width:60em;white-space:pre-wrap"
-READABLE = 14  # characters of a text that is cut, for which other columns are left out
-LEAST = 6  # to which a column is narrowed at most
+LEAST = 6  # characters to which a column is narrowed at most
 
 
-def columns(
-    rows: Sequence[Sequence[str]],
-    right: Collection[int] = (),
-    cut: Collection[int] = (),
-    drop: Sequence[int] = (),
-) -> str:
+def columns(rows: Sequence[Sequence[str]], right: Collection[int] = (), cut: Collection[int] = ()) -> str:
     """Return rows of cells as lines, each column as wide as its widest cell, or less where the terminal is narrower.
 
     :param rows: the rows, all of one length, at least one.
     :param right: the positions of the columns of numbers: they are aligned to the right, and their heads may be broken
         at a space or underscore.
     :param cut: the positions of the columns of text whose cells may be cut; without any, all text may be wrapped.
-    :param drop: the positions of the columns that are left out, the first ones first, before others are cut to a few
-        characters.
     """
     from shutil import get_terminal_size
 
     from tabulate import tabulate
 
-    found = dict(enumerate(zip(*rows, strict=True)))
-    widths = {at: _width_of(cells) for at, cells in found.items()}
+    found = list(zip(*rows, strict=True))
+    widths = [_width_of(cells) for cells in found]
     on_terminal = sys.stdout is not None and sys.stdout.isatty()  # a program without a console has none
     room = get_terminal_size().columns if on_terminal else sys.maxsize
     wrapped = None
-    if _total(widths.values()) > room:
-        for at in drop:
-            if _total([min(width, READABLE) if at in cut else width for at, width in widths.items()]) > room:
-                del found[at], widths[at]
-        for at in found.keys() & set(right):
+    if _total(widths) > room:
+        for at in right:
             found[at] = tuple(re.sub("[ _]", "\n", cell) for cell in found[at])
             widths[at] = _width_of(found[at])
-        texts = [at for at in found if (at in cut if cut else at not in right)]
-        while _total(widths.values()) > room and widths[widest := max(texts, key=widths.__getitem__)] > LEAST:
+        texts = list(cut) or [at for at in range(len(found)) if at not in right]
+        while _total(widths) > room and widths[widest := max(texts, key=widths.__getitem__)] > LEAST:
             widths[widest] -= 1
-        for at in found.keys() & set(cut):
+        for at in cut:
             found[at] = tuple(_cut(cell, widths[at]) for cell in found[at])
-        wrapped = None if cut else [widths[at] if at in texts else None for at in found]
-    sides = ["right" if at in right else "left" for at in found]
-    cells = list(zip(*found.values(), strict=True))
+        wrapped = None if cut else [None if at in right else width for at, width in enumerate(widths)]
+    sides = ["right" if at in right else "left" for at in range(len(found))]
+    cells = list(zip(*found, strict=True))
     return str(tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=sides, maxcolwidths=wrapped))
 
 

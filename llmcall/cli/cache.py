@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Where = Callable[[Record], bool]
 
-__all__ = ["as_json", "cache", "conflict_option"]
+__all__ = ["Source", "as_json", "cache", "conflict_option"]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SHORT = 12  # digits of a key that a table shows
@@ -191,7 +191,7 @@ def _date(stored_at: float | None) -> str:
 def list_records(found: ResponseCache, where: Where | None, limit: int | None, as_json: bool) -> None:
     """List records, oldest first.
 
-    A narrow terminal shows fewer columns; --json shows all.
+    --json shows more of each, and cuts nothing.
     """
     from itertools import islice
 
@@ -206,21 +206,12 @@ def list_records(found: ResponseCache, where: Where | None, limit: int | None, a
         nothing = f"no such record among the {count:,} in {found.path}" if count else f"the cache {found.path} is empty"
         click.echo(nothing, err=True)
         return
-    rows = [HEADS, *map(_row, shown)]
-    if all(record.kind == "chat" for record in shown):
-        rows = [(row[0], *row[2:]) for row in rows]
-
-    def places(*heads: str) -> list[int]:
-        """Return where the columns are that have these heads."""
-        return [rows[0].index(head) for head in heads if head in rows[0]]
-
-    cut, drop = places("model", "sample", "asked", "answered"), places("cost", "age", "kind", "model")
-    click.echo(columns(rows, right=places("age", "cost"), cut=cut, drop=drop))
+    click.echo(columns([HEADS, *map(_row, shown)], right=(3, 4), cut=(1, 2, 5, 6)))
     if limit and len(shown) == limit and len(found) > limit:
         click.echo(f"… the first {limit} of up to {len(found):,}; --limit 0 shows all", err=True)
 
 
-HEADS = ("key", "kind", "model", "sample", "age", "cost", "asked", "answered")
+HEADS = ("key", "model", "sample", "age", "cost", "asked", "answered")
 
 
 def _listed(record: Record) -> dict[str, Any]:
@@ -241,7 +232,7 @@ def _row(record: Record) -> tuple[str, ...]:
     cost = "?" if record.cost is None else money(record.cost)
     sample = printable(record.sample or "-")
     asked, answered = (printable(brief(text, WORDS)) for text in (record.prompt, record.answer))
-    return record.cache_key[:SHORT], record.kind, model, sample, _age(record.stored_at), cost, asked, answered
+    return record.cache_key[:SHORT], model, sample, _age(record.stored_at), cost, asked, answered
 
 
 def _age(stored_at: float | None) -> str:

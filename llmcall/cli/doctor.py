@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.storage import DATABASE
+from ..config.values import without_password
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError
 from ..text import counted, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..cache.cache import ResponseCache
     from ..clients.base import LLMClient
     from ..config.settings import Endpoint
 
@@ -137,34 +136,20 @@ def _one_line(error: APIError) -> str:
 
 
 def _cache(asked: LLMClient) -> Check:
-    try:
-        found = asked.cache
-    except ConfigError as error:
-        return Check("cache", False, str(error), "'llmcall config' shows where [Cache] PATH comes from")
-    return _directory(found, found.path) if isinstance(found.path, Path) else _server(found)
-
-
-def _server(found: ResponseCache) -> Check:
     from ..cache.redis import RedisStorage
 
-    assert isinstance(found.storage, RedisStorage)
     try:
-        return Check("cache", True, f"{found.path}: {counted(len(found), 'record')}", "; ".join(found.storage.risks()))
-    except CacheError as error:
-        return Check("cache", False, str(error), "no answer is found or kept until then")
-
-
-def _directory(found: ResponseCache, directory: Path) -> Check:
-    try:
-        count = len(found)
+        found = asked.cache
+        count = counted(len(found), "record")
+        if isinstance(found.storage, RedisStorage):
+            return Check("cache", True, f"{found.path}: {count}", "; ".join(found.storage.risks()))
+        directory = Path(found.path)
         _try_to_write(directory)
-    except (CacheError, sqlite3.Error) as error:
-        return Check("cache", False, str(error), f"'llmcall cache verify', or another [Cache] PATH than {directory}")
-    except OSError as error:
-        remedy = "mend its rights, or name another [Cache] PATH: answers are not kept there"
-        return Check("cache", False, f"{directory} cannot be written: {error}", remedy)
-    state = counted(count, "record") if directory.exists() else "made at the first call"
-    return Check("cache", True, f"{directory}: {state}")
+    except (ConfigError, CacheError, OSError) as error:
+        place = without_password(asked.settings.cache_path)
+        remedy = f"no answer is kept there: 'llmcall cache verify', or another [Cache] PATH than {place}"
+        return Check("cache", False, str(error), remedy)
+    return Check("cache", True, f"{directory}: {count if directory.exists() else 'made at the first call'}")
 
 
 def _try_to_write(directory: Path) -> None:

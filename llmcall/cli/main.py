@@ -7,7 +7,7 @@ import runpy
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,9 +17,6 @@ from ..notices import process_failures
 from ..text import columns, visible_json
 from .cache import as_json, cache
 from .runs import cassette, diff, report, show
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["main"]
 
@@ -31,11 +28,6 @@ LOCAL_SYSTEM = "You are a helpful assistant."  # without a system message it wan
 
 class Commands(click.Group):
     """Turn llmcall's errors into a message on standard error and the exit code 1."""
-
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands, each with a whole sentence."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, self.commands[name].get_short_help_str(200)) for name in sorted(self.commands)])
 
     def invoke(self, context: click.Context) -> Any:
         """Run a command."""
@@ -143,11 +135,11 @@ def show_config(everything: bool, as_json: bool) -> None:
             {"section": row.section, "key": row.key, "name": row.name, "value": value, "origin": text}
             for row, value, text in found
         ]
-        click.echo(visible_json(rows, default=str))
+        click.echo(visible_json(rows))
         return
-    changed = [line for row, value, origin in found if origin != "default" for line in _lines(row, value, origin)]
-    rest = [line for row, value, origin in found if origin == "default" for line in _lines(row, value, origin)]
-    shown = changed + rest * everything
+    lines = [(place, _shown(item), text) for row, value, text in found for place, item in _lines(row, value)]
+    changed = [line for line in lines if line[2] != "default"]
+    shown = changed + [line for line in lines if line not in changed] * everything
     if shown:
         click.echo(columns(shown))
     if not everything:
@@ -156,39 +148,34 @@ def show_config(everything: bool, as_json: bool) -> None:
 
 
 def _data(value: Any) -> Any:
-    """Return a setting's value as JSON has it."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, tuple):
-        return [_data(item) for item in value]
-    return {name: _data(item) for name, item in value.items()} if isinstance(value, dict) else value
+    """Return a setting's value as JSON has it: endpoints are dicts by their fields."""
+    if not isinstance(value, tuple):
+        return value
+    return [item._asdict() if hasattr(item, "_asdict") else item for item in value]
 
 
-def _lines(row: Any, value: Any, origin: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the lines of config.ini that would give a setting, each with where it came from."""
-    if row.key:
-        yield f"[{row.section}] {row.key}", _shown(value), origin
-        return
-    named = {each["name"]: each for each in value} if isinstance(value, list) else value
-    if not isinstance(named, dict):  # a function, or its absence
-        if value is not None:
-            yield f"[{row.section}] {row.name}", _shown(value), origin
-        return
-    if not named:
-        yield f"[{row.section}]", "-", origin
-    for name, fields in named.items():
-        if isinstance(fields, dict):
-            for field, item in fields.items():
-                if item is not None and field != "name":
-                    yield f"[{row.section} {name}] {field.upper()}", _shown(item), origin
-        else:
-            yield f"[{row.section}] {name}", _shown(fields), origin
+def _lines(row: Any, value: Any) -> list[tuple[str, Any]]:
+    """Return the keys of config.ini that would give a setting, each with its value."""
+    if row.name == "endpoints":
+        value = {each["name"]: each for each in value}
+    if not isinstance(value, dict):
+        return [(f"[{row.section}] {row.key or row.name}", value)]
+    if not value:
+        return [(f"[{row.section}]", None)]
+    if row.name not in ("endpoints", "models"):
+        return [(f"[{row.section}] {model}", item) for model, item in value.items()]
+    return [
+        (f"[{row.section} {name}] {field.upper()}", item)
+        for name, fields in value.items()
+        for field, item in fields.items()
+        if item is not None and field != "name"
+    ]
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None or value == "" else str(value)
 

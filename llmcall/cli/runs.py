@@ -12,7 +12,7 @@ import click
 
 from ..errors import CacheError
 from ..text import counted, visible, visible_json
-from .cache import as_json, conflict_option
+from .cache import Source, as_json, conflict_option
 
 if TYPE_CHECKING:
     from ..review.conversations import Line, Run
@@ -31,6 +31,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "settings": {"dim": True},
 }
 
+SOURCE = Source(exists=True)
+
 in_scope = click.option(
     "--scope",
     metavar="GLOB",
@@ -46,8 +48,6 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
 
     if run is None and scope is None:
         raise click.UsageError("name a run: a cassette, an exported file, or --scope NAME of the cache")
-    if run is not None and "://" not in run and not Path(run).exists():
-        raise click.UsageError(f"{run} does not exist")
     whole = shared_cache(settings().cache_path) if run is None else run
     found = load(whole if scope is None else (whole, scope))
     if not found.records and not may_be_empty:
@@ -56,7 +56,7 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, type=SOURCE)
 @in_scope
 @click.option(
     "--by",
@@ -101,8 +101,8 @@ def _write(lines: Iterable[Line]) -> None:
 
 
 @click.command()
-@click.argument("run", required=False)
-@click.argument("other", required=False)
+@click.argument("run", required=False, type=SOURCE)
+@click.argument("other", required=False, type=SOURCE)
 @in_scope
 @click.option("--with", "other_scope", metavar="GLOB", help="The same of OTHER; without OTHER, where RUN is.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 where the two differ.")
@@ -129,8 +129,8 @@ def diff(
 
 
 @click.command()
-@click.argument("run", required=False)
-@click.option("--against", help="Another run, beside which this one is shown.")
+@click.argument("run", required=False, type=SOURCE)
+@click.option("--against", type=SOURCE, help="Another run, beside which this one is shown.")
 @in_scope
 @click.option("--with", "other_scope", metavar="GLOB", help="The same of the other run; without --against, of RUN.")
 @click.option("--sample", type=click.IntRange(min=1), help="Show at most so many calls: those of actors taken evenly.")

@@ -96,9 +96,9 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "quotes": (ask("Say 'yes'."), ask("Say ’yes’."), r"\[-'yes'-\].*\{\+’yes’\+\}"),
     "a word": (ask(), ask(QUESTION.replace("loaf", "lot")), r"\[-loaf-\].*\{\+lot\+\}"),
     "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in its white space"),
-    "at the end": (ask(), ask(QUESTION + "\n"), "differs only in the white space at its end"),
-    "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "line endings"),
-    "indentation": (ask("Buy:\n  bread"), ask("  Buy:\n    bread"), "indentation: dedent_messages=True"),
+    "at the end": (ask(), ask(QUESTION + "\n"), "differs only at the ends of its lines"),
+    "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "at the ends of its lines"),
+    "indentation": (ask("Buy:\n  bread"), ask("  Buy:\n    bread"), "dedent_messages=True removes"),
     "an earlier answer": (ask(told("Yes.")), ask(told("No!")), "this run parted from the recorded one before"),
     "no scope": (
         ask(scope="trial/lisa"), ask(), r"made outside any scope.*llmcall\.scope\('trial'\), llmcall\.scope\('lisa'\)",
@@ -115,10 +115,10 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "one draw more": (
         ask(scope="trial", times=2), ask(scope="trial", times=3), r"draw 2 .* and 2 are recorded \(draws 0 to 1\)",
     ),
-    "a sample": (ask(), ask(sample=1), "sample='1' is given, and the same request is recorded without"),
-    "no sample": (ask(sample=1), ask(), "no sample is given, .*recorded with sample='1'"),
+    "a sample": (ask(), ask(sample=1), "outside any scope with sample='1', and .* recorded with no sample"),
+    "no sample": (ask(sample=1), ask(), "with no sample, .* recorded with sample='1'"),
     "a sample in a scope": (
-        ask(scope="lisa"), ask(scope="lisa", sample="a#2"), "draw 'a#2' of this .* is asked for, and recorded is '0'",
+        ask(scope="lisa"), ask(scope="lisa", sample="a#2"), "scope 'lisa' with sample='a#2', .* recorded with sample='0'",
     ),
 }  # fmt: skip
 
@@ -249,8 +249,7 @@ def test_a_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parameter that a setting says is told with where that stands; a namespace or alias with what mends it."""
     ask(temperature=0.5)(recorder())
     with llmcall.configured(cache_namespace="new"):
-        assert 'NAMESPACE is "new" here' in flat(explained(temperature=0.5).causes)
-        assert "llmcall cache rekey" in flat(explained(temperature=0.5).causes)
+        assert "NAMESPACE is another here (configured()): 'llmcall cache rekey'" in flat(explained(temperature=0.5))
     with llmcall.configured(aliases={"gpt-4o-mini": "gpt-6"}):
         assert "gpt-4o-mini is an alias now: 'llmcall cache rekey' moves" in flat(explained(temperature=0.5).causes)
     monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.9")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +14,7 @@ from .differences import Difference, brief, differences, masked
 from .nearest import Nearest, conversation, nearest, said, split_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from ..config.settings import Settings
     from ..types import Record, Request
@@ -207,7 +206,7 @@ def _causes(request: Request, search: Nearest, found: Sequence[Difference], sett
         causes.append(_cause_of_scope(request.sample, search.records))
     if search.distance >= UNLIKE:
         return [*causes, "no record is much like it"]
-    return [*causes, *dict.fromkeys(cause for each in found for cause in _of_field(each, settings))]
+    return [*causes, *dict.fromkeys(cause for each in found if (cause := _of_field(each, settings)))]
 
 
 def cache_remedy(settings: Settings, *, past_cache: bool = False) -> str:
@@ -245,41 +244,33 @@ def _cause_of_sample(sample: str | None, same: Sequence[Record]) -> str:
     :param same: the records of the request, whatever their sample.
     """
     path, draw = split_sample(sample)
-    samples = [split_sample(record.sample) for record in same]
-    here = sorted((found for other, found in samples if other == path), key=lambda each: (len(each), each))
+    samples = [(other or "", found) for other, found in (split_sample(record.sample) for record in same)]
+    here = sorted((found for other, found in samples if other == (path or "")), key=lambda each: (len(each), each))
     if here:
-        return _of_draws(path or "", draw, here)
+        return _of_draws(f"in the scope {path!r}" if path else "outside any scope", draw, here)
     paths = sorted({other for other, _ in samples if other})
     if path:
         where = f"in {_named(paths)}" if paths else "outside any scope: what is asked in a scope is a draw of its own"
         return f"the call is made in the scope {path!r}, and the same request is recorded {where}"
-    if paths:
-        opened = ", ".join(f"llmcall.scope({name!r})" for name in paths[0].split("/"))
-        return (
-            f"the call is made outside any scope, and the same request is recorded in {_named(paths)}: "
-            f"a scope is missing; open it by 'with {opened}:'"
-        )
-    if path is None:
-        return f"no sample is given, and the same request is recorded with sample={samples[0][1]!r}"
-    return f"sample={draw!r} is given, and the same request is recorded without: leave it out"
-
-
-def _of_draws(path: str, draw: str, recorded: list[str]) -> str:
-    where = f"in the scope {path!r}" if path else "outside any scope"
-    if not draw:
-        return "the request is recorded under another key: 'llmcall cache rekey' makes the keys anew"
-    if not (draw.isdecimal() and all(map(str.isdecimal, recorded))):
-        shown = ", ".join(map(repr, recorded[:SCOPES]))
-        return f"draw {draw!r} of this request {where} is asked for, and recorded {_are(recorded)} {shown}"
-    numbers = f"draw {recorded[0]}" if len(recorded) == 1 else f"draws {recorded[0]} to {recorded[-1]}"
+    opened = ", ".join(f"llmcall.scope({name!r})" for name in paths[0].split("/"))
     return (
-        f"draw {draw} of this request {where} is asked for, and {len(recorded)} {_are(recorded)} recorded ({numbers}): "
-        "the same request is made more often than when it was recorded"
+        f"the call is made outside any scope, and the same request is recorded in {_named(paths)}: "
+        f"a scope is missing; open it by 'with {opened}:'"
     )
 
 
-def _are(items: Sequence[str]) -> str:
-    return "is" if len(items) == 1 else "are"
+def _of_draws(where: str, draw: str, recorded: list[str]) -> str:
+    if draw in recorded:
+        return "the request is recorded under another key: 'llmcall cache rekey' makes the keys anew"
+    if not (draw.isdecimal() and all(map(str.isdecimal, recorded))):
+        asked, *others = (f"sample={each!r}" if each else "no sample" for each in (draw, *recorded[:SCOPES]))
+        return f"the call is made {where} with {asked}, and the same request is recorded with {', '.join(others)}"
+    are = "is" if len(recorded) == 1 else "are"
+    numbers = f"draw {recorded[0]}" if len(recorded) == 1 else f"draws {recorded[0]} to {recorded[-1]}"
+    return (
+        f"draw {draw} of this request {where} is asked for, and {len(recorded)} {are} recorded ({numbers}): "
+        "the same request is made more often than when it was recorded"
+    )
 
 
 def _named(paths: Sequence[str]) -> str:
@@ -294,43 +285,28 @@ def _cause_of_scope(sample: str | None, records: Sequence[Record]) -> str:
     return f"nothing at all is recorded in the scope {path!r}{recorded}"
 
 
-def _of_field(difference: Difference, settings: Settings) -> Iterator[str]:
-    """Yield what is known of a difference from the nearest record, beyond the difference itself."""
+def _of_field(difference: Difference, settings: Settings) -> str:
+    """Return what is known of a difference from the nearest record, beyond the difference itself; empty for nothing."""
     place, recorded, asked = difference.place, difference.recorded, difference.asked
     value = getattr(settings, place, None) if place.isidentifier() else None
     if place == "model" and recorded in settings.aliases:
-        yield f"{recorded} is an alias now: 'llmcall cache rekey' moves what was recorded before it was"
-    elif place == "namespace":
+        return f"{recorded} is an alias now: 'llmcall cache rekey' moves what was recorded before it was"
+    if place == "namespace":
         origin = settings.origin("cache_namespace")
-        yield (
-            f"[Cache] NAMESPACE is {_value(asked or '')} here ({origin}), and {_value(recorded or '')} in the record: "
-            "'llmcall cache rekey' moves a cache's records to the present one"
-        )
-    elif place == "function" and str(recorded).rpartition(".")[2] == str(asked).rpartition(".")[2]:
-        yield f"the function has another name: @llmcall.recorded(name={recorded!r}) finds what it recorded"
-    elif value is not None and value == asked:
+        return f"[Cache] NAMESPACE is another here ({origin}): 'llmcall cache rekey' moves a cache's records to it"
+    if place == "function" and str(recorded).rpartition(".")[2] == str(asked).rpartition(".")[2]:
+        return f"the function has another name: @llmcall.recorded(name={recorded!r}) finds what it recorded"
+    if value is not None and value == asked:
         origin = settings.origin(place)
         own = place == "model" and origin.startswith("cassette ")
         why = "; the record's was named in code, or by a client of its own such as API_TYPE = local" if own else ""
-        yield f"the setting {place.upper()} says {_value(asked)}: {origin}{why}"
-    elif difference.role == "assistant":
-        yield "an earlier answer is another: this run parted from the recorded one before this call"
-    elif difference.role == "tool":
-        yield "a tool's result is another: with the tool under @llmcall.recorded it is replayed as well"
-    elif difference.passages and (outward := _outward(str(recorded), str(asked))):
-        yield f"{place} differs only in {outward}"
-
-
-def _value(value: Any) -> str:
-    return brief(value, VALUE)
-
-
-def _outward(recorded: str, asked: str) -> str:
-    """Return what two texts of the same words differ in, or nothing where the words differ."""
-    if re.sub(r"\r\n?", "\n", recorded) == re.sub(r"\r\n?", "\n", asked):
-        return "its line endings (CRLF and LF)"
-    if recorded.rstrip() == asked.rstrip():
-        return "the white space at its end"
-    if [line.lstrip() for line in recorded.split("\n")] == [line.lstrip() for line in asked.split("\n")]:
-        return "its indentation: dedent_messages=True removes what is common to all lines"
-    return "its white space" if "".join(recorded.split()) == "".join(asked.split()) else ""
+        return f"the setting {place.upper()} says {brief(asked, VALUE)}: {origin}{why}"
+    if difference.role == "assistant":
+        return "an earlier answer is another: this run parted from the recorded one before this call"
+    if difference.role == "tool":
+        return "a tool's result is another: with the tool under @llmcall.recorded it is replayed as well"
+    if not difference.passages or str(recorded).split() != str(asked).split():
+        return ""
+    if [line.strip() for line in str(recorded).splitlines()] == [line.strip() for line in str(asked).splitlines()]:
+        return f"{place} differs only at the ends of its lines: dedent_messages=True removes a common indentation"
+    return f"{place} differs only in its white space"

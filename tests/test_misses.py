@@ -118,7 +118,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "a sample": (ask(), ask(sample=1), "outside any scope with sample='1', and .* recorded with no sample"),
     "no sample": (ask(sample=1), ask(), "with no sample, .* recorded with sample='1'"),
     "a sample in a scope": (
-        ask(scope="lisa"), ask(scope="lisa", sample="a#2"), "scope 'lisa' with sample='a#2', .* recorded with sample='0'",
+        ask(scope="lisa"), ask(scope="lisa", sample="a#2"), "'lisa' with sample='a#2', .* recorded with sample='0'",
     ),
 }  # fmt: skip
 

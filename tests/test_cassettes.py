@@ -826,6 +826,19 @@ def test_credentials_are_refused() -> None:
     assert secret in Path(PATH).read_text() and len(client.requests) == 2
 
 
+def test_what_was_refused_is_not_written_later() -> None:
+    """A notebook's cassette, which is written as it goes, holds no credential when another answer follows."""
+    secret = "sk-" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7"
+    tape = cassette(PATH).open()
+    said(echoing(), "a")
+    with pytest.raises(CacheError, match="looks like an API key"):
+        said(echoing(), f"{secret} {'and so on ' * 60}")
+    said(echoing(), "b")
+    assert asked_in() == ["a", "b"] and secret not in Path(PATH).read_text()
+    with pytest.raises(CacheError, match="looks like an API key"):
+        tape.close()
+
+
 # Replaying on another machine
 
 

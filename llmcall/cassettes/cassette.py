@@ -6,7 +6,6 @@ import functools
 import hashlib
 import itertools
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable
@@ -620,8 +619,6 @@ def close_named(error: BaseException | None = None) -> None:
 
 # What neither the cassette nor the cache answers
 
-TEXT = re.compile(rb'"\$text": "([0-9a-f]{32})"')
-
 
 def missed(
     request: Request, *, settings: Settings, cache: ResponseCache, cassette: Cassette | None, past_cache: bool = False
@@ -663,19 +660,8 @@ def _searched(cassette: Cassette) -> Source:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     else:
         state = "" if lines.is_complete else "whose recording broke off"
-    rows = () if lines is None else ((_bytes_of(lines, at), partial(lines.record, at)) for at in range(len(lines)))
+    rows = () if lines is None else ((lines.searched(at), partial(lines.record, at)) for at in range(len(lines)))
     return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows)
-
-
-def _bytes_of(lines: Lines, position: int) -> bytes:
-    """Return the line of a request, and those of the texts that it refers to.
-
-    What stands behind a reference to messages is left out: it is the history, and each request ends in its own.
-    """
-    from .format import RESPONSE
-
-    line = lines.line(position).partition(RESPONSE)[0]
-    return b"".join([line, *(lines.text_line(digest.decode()) for digest in TEXT.findall(line))])
 
 
 guards: list[Callable[[object, ActiveCassette | None], None]] = []

@@ -21,9 +21,8 @@ import json
 import os
 import re
 import stat
-import threading
 from array import array
-from binascii import a2b_base64, b2a_base64
+from base64 import b64decode, b64encode
 from contextlib import contextmanager
 from hashlib import sha256
 from io import BytesIO
@@ -40,7 +39,7 @@ from ..text import check_unicode
 from ..types import Data, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..config.settings import Settings
     from ..types import Request
@@ -203,6 +202,7 @@ _read_json = json.JSONDecoder(parse_constant=_no_number).decode
 
 INLINE_CHARACTERS = 500
 FEWEST_MESSAGES = 4
+TEXT = re.compile(r'"\$text": "([0-9a-f]{32})"')
 CHANGED = "a line was changed by hand or removed: take it from version control, or record again"
 NESTED = (dict, list)
 SYSTEM_ROLES = ("system", "developer")
@@ -225,14 +225,9 @@ def _reference(item: Any) -> str | None:
     return digest if isinstance(digest, str) and digest else None
 
 
-def is_inline(messages: Any) -> bool:
-    """Tell whether a request's messages neither hold references nor are referred to: they are few, or no list."""
-    return not _has_many(messages) and not (isinstance(messages, list) and any(map(_reference, messages)))
-
-
-def _has_many(messages: Any) -> bool:
-    """Tell whether messages are so many that others may refer to them."""
-    return isinstance(messages, list) and len(messages) >= FEWEST_MESSAGES
+def _has_runs(messages: Any) -> bool:
+    """Tell whether a request's messages are so many that others may refer to them, or refer to others."""
+    return isinstance(messages, list) and (len(messages) >= FEWEST_MESSAGES or any(map(_reference, messages)))
 
 
 def _after_system(messages: list[Any]) -> int:
@@ -242,7 +237,7 @@ def _after_system(messages: list[Any]) -> int:
     return 0
 
 
-def _chains(messages: list[Any]) -> Iterator[tuple[str, int, int, str]]:
+def _runs(messages: list[Any]) -> Iterator[tuple[str, int, int, str]]:
     """Yield the runs that others may refer to: digest, begin and end here, and the digest of what it goes on from."""
     begin = _after_system(messages)
     reference = _reference(messages[begin])
@@ -252,170 +247,6 @@ def _chains(messages: list[Any]) -> Iterator[tuple[str, int, int, str]]:
         for end in range(first, len(messages)):
             digest = digest_of(digest + _canonical(messages[end]))
             yield digest, first, end + 1, before
-
-
-class Encoder:
-    """Encode the data of one file; ``new_texts`` gathers the digest and text of each text when it is first used."""
-
-    def __init__(self) -> None:
-        self.new_texts: list[tuple[str, str]] = []
-        self._digests: dict[str, str] = {}
-        self._runs: set[str] = set()
-
-    def request(self, request: dict[str, Data]) -> dict[str, Any]:
-        """Encode the request of a chat, referring to the messages that it has in common with an earlier one."""
-        encoded = self._object(request, "request")
-        messages: Any = encoded.get("messages")
-        if not is_inline(messages):
-            encoded["messages"] = shared = self._shared(messages)
-            self._runs.update(digest for digest, *_ in _chains(shared))
-        return encoded
-
-    def data(self, data: Data, place: str) -> Any:
-        """Encode plain data.
-
-        :param data: dict with text keys, list, str, int, float, bool, None or bytes.
-        :param place: where it stands, for the errors.
-        :raises TypeError: for anything else.
-        :raises ValueError: for NaN, an infinity or a lone surrogate.
-        """
-        if isinstance(data, str):
-            return self._text(data, place)
-        if isinstance(data, dict):
-            return self._object(data, place)
-        if isinstance(data, list):
-            return [self.data(item, f"{place}[{index}]") for index, item in enumerate(data)]
-        if isinstance(data, bytes):
-            return {"$bytes": b2a_base64(data, newline=False).decode("ascii")}
-        if isinstance(data, float) and not isfinite(data):
-            raise ValueError(f"{place} is {data}, which JSON cannot hold; use None or a text")
-        if data is None or isinstance(data, (int, float)):
-            return data
-        raise TypeError(
-            f"{place} is of type {type(data).__name__}; "
-            "only dict, list, str, int, float, bool, None and bytes can be recorded"
-        )
-
-    def _object(self, data: dict[str, Data], place: str) -> dict[str, Any]:
-        for name in data:
-            if not isinstance(name, str):
-                raise TypeError(f"{place} has a key of type {type(name).__name__}; only text keys can be recorded")
-            check_unicode(name, f"a key of {place}")
-        encoded = {name: self.data(data[name], f"{place}.{name}") for name in ordered_names(data)}
-        return {"$data": encoded} if _stands_for_another(data) else encoded
-
-    def _text(self, text: str, place: str) -> Any:
-        check_unicode(text, place)
-        if len(text) <= INLINE_CHARACTERS:
-            return text
-        if text not in self._digests:
-            self._digests[text] = digest_of(text)
-            self.new_texts.append((self._digests[text], text))
-        return {"$text": self._digests[text]}
-
-    def _shared(self, messages: list[Any]) -> list[Any]:
-        """Put a reference in the place of the longest known run, the last message apart."""
-        longest, begin, end = "", 0, 1
-        for digest, first, after, _ in _chains(messages[:-1]):
-            if digest in self._runs and after - first > end - begin:
-                longest, begin, end = digest, first, after
-        return [*messages[:begin], {"$messages": longest}, *messages[end:]] if longest else messages
-
-
-class Decoder:
-    """Decode the data of one file.
-
-    What it is given to decode is never changed. Messages that requests have in common are decoded once, and shared.
-
-    :param text_of: returns the text of a digest, or ``None``.
-    :param requests: yields the encoded requests of the chats that others may refer to; read as far as needed.
-    """
-
-    def __init__(self, text_of: Callable[[str], str | None], requests: Iterator[dict[str, Any]]) -> None:
-        self._text_of = text_of
-        self._requests = requests
-        self._reading = threading.Lock()
-        self._runs: dict[str, tuple[list[Any], int, int, str]] = {}
-
-    def request(self, encoded: dict[str, Any]) -> Data:
-        """Decode the request of a chat with all its messages.
-
-        :raises CacheCorruptError: for a reference to what the file does not hold, or that is none of version 1.
-        """
-        messages = encoded.get("messages")
-        if is_inline(messages):
-            return self.data(encoded)
-        return {**self.data({**encoded, "messages": None}), "messages": self._messages(messages)}
-
-    def _messages(self, encoded: Any) -> list[Any]:
-        """Decode messages, the first after the system's may stand for those of other requests."""
-        place = _after_system(encoded)
-        own, reference = self._own(encoded, place), _reference(encoded[place])
-        return own if reference is None else [*own[:place], *self._run(reference), *own[place + 1 :]]
-
-    def _own(self, encoded: list[Any], place: int) -> list[Any]:
-        """Decode the messages that a request does not refer to, and let others refer to them."""
-        refers = _reference(encoded[place]) is not None
-        own: list[Any] = self.data([*encoded[:place], None, *encoded[place + 1 :]] if refers else encoded)
-        for run, begin, end, before in _chains(encoded):
-            self._runs.setdefault(run, (own, begin, end, before))
-        return own
-
-    def data(self, encoded: Any) -> Data:
-        """Decode data other than a chat's request; see :meth:`request`."""
-        if isinstance(encoded, dict):
-            if _stands_for_another(encoded):
-                return self._meant(*next(iter(encoded.items())))
-            return {name: self.data(item) if type(item) in NESTED else item for name, item in encoded.items()}
-        if isinstance(encoded, list):
-            return [self.data(item) if type(item) in NESTED else item for item in encoded]
-        return encoded
-
-    def _meant(self, sign: str, value: Any) -> Data:
-        """Return what an object stands for."""
-        if sign == "$text" and isinstance(value, str):
-            text = self._text_of(value)
-            if text is None:
-                raise CacheCorruptError(f"it refers to the text {value[:64]}, which no line holds; {CHANGED}")
-            return text
-        if sign == "$bytes" and isinstance(value, str):
-            return _bytes(value)
-        if sign == "$data" and isinstance(value, dict) and _stands_for_another(value):
-            return {name: self.data(item) for name, item in value.items()}
-        raise CacheCorruptError(f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}')
-
-    def _run(self, digest: str) -> list[Any]:
-        """Collect the messages of a run, which may go on from another one, and that from a third."""
-        pieces = []
-        while digest:
-            messages, begin, end, digest = self._known(digest)
-            pieces.append(messages[begin:end])
-        return [message for piece in reversed(pieces) for message in piece]
-
-    def _known(self, digest: str) -> tuple[list[Any], int, int, str]:
-        if digest not in self._runs:
-            with self._reading:
-                self._read_to(digest)
-        return self._runs[digest]
-
-    def _read_to(self, digest: str) -> None:
-        while digest not in self._runs:
-            encoded = next(self._requests, None)
-            if encoded is None:
-                raise CacheCorruptError(f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}")
-            messages: Any = encoded.get("messages")
-            if not is_inline(messages):
-                self._own(messages, _after_system(messages))
-
-
-def _bytes(base64: str) -> bytes:
-    try:
-        decoded = a2b_base64(base64)
-    except ValueError:
-        decoded = b""
-    if b2a_base64(decoded, newline=False) != base64.encode():
-        raise CacheCorruptError(f"it holds bytes that are not Base64; {CHANGED}")
-    return decoded
 
 
 RESPONSE = b', "response": '  # what stands between a record's request and its response, as it is written here
@@ -445,13 +276,15 @@ class Lines:
     def __init__(self, data: bytes, name: str) -> None:
         self._data = data
         self._name = name
-        self._decoder = Decoder(self._text, self._requests())
         self.settings: dict[str, Data] = {}
         self._headed_at: int | None = None  # the number of the header's line
         self._begins = array("Q")  # of the records' lines, by position
         self._texts: dict[str, int] = {}  # by their digests, where their lines begin
         self._parsed: dict[int, dict[str, Any]] = {}  # by where they begin: the first lines, until records are built
-        self._decoded: set[int] = set()  # by where they begin: what others refer to in them is known
+        # By their digests, the runs of messages that others may refer to: the position of the request that holds them,
+        # where they begin and end there, and the digest of the run that they go on from.
+        self._runs: dict[str, tuple[int, int, int, str]] = {}
+        self._messages: dict[int, list[Any]] = {}  # by position: a request's own messages, decoded once, and shared
         self._heads: dict[int, int] = {}  # hash of all before the response -> first position
         self._unkeyed: dict[int, list[int]] = {}  # by what :func:`_telling` says: positions without keys yet
         self._positions: dict[str, int] = {}
@@ -568,6 +401,9 @@ class Lines:
                 if same["response"] != entry["response"]:
                     raise self._two_answers(position)
                 return
+        if entry["kind"] == "chat" and _has_runs(messages := entry["request"].get("messages")):
+            for digest, first, end, before in _runs(messages):
+                self._runs.setdefault(digest, (place, first, end, before))
         self._unkeyed.setdefault(_telling(entry["kind"], entry.get("sample"), entry["request"]), []).append(place)
         self._begins.append(begin)
 
@@ -577,45 +413,84 @@ class Lines:
     def _line(self, begin: int) -> bytes:
         return self._data[begin : self._data.find(b"\n", begin) + 1 or None]
 
-    def _text(self, digest: str) -> str | None:
-        begin = self._texts.get(digest)
-        return None if begin is None else "\n".join(self._entry(begin)["lines"])
+    def searched(self, position: int) -> bytes:
+        """Return the line of a request, by its position in the file, and those of the texts that it refers to.
 
-    def _requests(self) -> Iterator[dict[str, Any]]:
-        """Yield the requests of the chats, for those that refer to them."""
-        for begin in self._begins:
-            if begin not in self._decoded:
-                entry = self._entry(begin)
-                if entry["kind"] == "chat":
-                    yield entry["request"]
-
-    def line(self, position: int) -> bytes:
-        """Return the line of a record, by its position in the file."""
-        return self._line(self._begins[position])
-
-    def text_line(self, digest: str) -> bytes:
-        """Return the line of a text, by its digest; empty where there is none."""
-        begin = self._texts.get(digest)
-        return b"" if begin is None else self._line(begin)
+        What stands behind a reference to messages is left out: it is the history, and each request ends in its own.
+        """
+        line = self._line(self._begins[position]).partition(RESPONSE)[0]
+        digests = [digest for digest in TEXT.findall(line.decode()) if digest in self._texts]
+        return b"".join([line, *(self._line(self._texts[digest]) for digest in digests)])
 
     def record(self, position: int) -> Record:
         """Return a record, by its position in the file."""
         begin = self._begins[position]
         line, entry = self._line(begin), self._entry(begin)
-        refers = _refers(line)
         self._parsed.pop(begin, None)
-        kind, sample, request, response = entry["kind"], entry.get("sample"), entry["request"], entry["response"]
-        try:
-            if kind == "chat" and (refers or _has_many(request.get("messages"))):
-                request = self._decoder.request(request)
-                self._decoded.add(begin)
-            elif refers:
-                request = self._decoder.data(request)
-            if refers and _refers(line.partition(RESPONSE)[2] or line):
-                response = self._decoder.data(response)
-        except CacheError as error:
-            raise self._at(self._number(position), error) from None
-        return _Unkeyed(kind, sample, request, response, entry.get("cost"))
+        kind, request, response = entry["kind"], entry["request"], entry["response"]
+        if _refers(line):
+            try:
+                request = self._request(position, request) if kind == "chat" else self._resolved(request)
+                response = self._resolved(response)
+            except CacheError as error:
+                raise self._at(self._number(position), error) from None
+        return _Unkeyed(kind, entry.get("sample"), request, response, entry.get("cost"))
+
+    def _request(self, position: int, encoded: dict[str, Any]) -> Data:
+        """Resolve the request of a chat; its first message after the system's may stand for those of other requests."""
+        messages: Any = encoded.get("messages")
+        if not _has_runs(messages):
+            return self._resolved(encoded)
+        place = _after_system(messages)
+        own, reference = self._own_messages(position, messages), _reference(messages[place])
+        if reference is not None:
+            own = [*own[:place], *self._run(reference), *own[place + 1 :]]
+        return {**self._resolved({**encoded, "messages": None}), "messages": own}
+
+    def _own_messages(self, position: int, encoded: list[Any]) -> list[Any]:
+        """Resolve the messages of a request, with nothing in the place of those of others."""
+        if position not in self._messages:
+            place = _after_system(encoded)
+            if _reference(encoded[place]) is not None:
+                encoded = [*encoded[:place], None, *encoded[place + 1 :]]
+            self._messages[position] = self._resolved(encoded)
+        return self._messages[position]
+
+    def _run(self, digest: str) -> list[Any]:
+        """Collect the messages of a run, which may go on from another one, and that from a third."""
+        pieces = []
+        while digest:
+            if digest not in self._runs:
+                raise CacheCorruptError(f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}")
+            position, begin, end, digest = self._runs[digest]
+            encoded = self._entry(self._begins[position])["request"]["messages"]
+            pieces.append(self._own_messages(position, encoded)[begin:end])
+        return [message for piece in reversed(pieces) for message in piece]
+
+    def _resolved(self, encoded: Any) -> Any:
+        """Return data with what its references stand for; what it is given is never changed."""
+        if isinstance(encoded, dict):
+            if _stands_for_another(encoded):
+                return self._meant(*next(iter(encoded.items())))
+            return {name: self._resolved(item) if type(item) in NESTED else item for name, item in encoded.items()}
+        if isinstance(encoded, list):
+            return [self._resolved(item) if type(item) in NESTED else item for item in encoded]
+        return encoded
+
+    def _meant(self, sign: str, value: Any) -> Data:
+        """Return what an object stands for."""
+        if sign == "$text" and isinstance(value, str):
+            if value not in self._texts:
+                raise CacheCorruptError(f"it refers to the text {value[:64]}, which no line holds; {CHANGED}")
+            return "\n".join(self._entry(self._texts[value])["lines"])
+        if sign == "$bytes" and isinstance(value, str):
+            try:
+                return b64decode(value, validate=True)
+            except ValueError:
+                raise CacheCorruptError(f"it holds bytes that are not Base64; {CHANGED}") from None
+        if sign == "$data" and isinstance(value, dict) and _stands_for_another(value):
+            return {name: self._resolved(item) for name, item in value.items()}
+        raise CacheCorruptError(f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}')
 
 
 class _Unkeyed(Record):
@@ -695,9 +570,11 @@ class Writer:
 
     def __init__(self, allow: tuple[str, ...] = ()) -> None:
         self._allow = allow
-        self._encoder = Encoder()
         self._searched: set[str] = set()
         self._number = 0
+        self._digests: dict[str, str] = {}  # of the texts that were written
+        self._new: dict[str, str] = {}  # of those that the present record is the first to use
+        self._runs: set[str] = set()
 
     def header(self, settings: Mapping[str, Data], *, complete: bool = True) -> str:
         """Return the first line; see :func:`encode`."""
@@ -708,14 +585,81 @@ class Writer:
         return line
 
     def lines(self, record: Record) -> list[str]:
-        """Return the lines of a record; see :func:`encode`."""
+        """Return the lines of a record; see :func:`encode`. After an error, it is as if there were no such record."""
         self._number += 1
         where = f"record {self._number}" + ("" if record.sample is None else f" (sample {record.sample!r})")
-        encoded = _encoded(self._encoder, record, where)
-        shown = {"sample": record.sample, "request": record.request, "response": record.response}
-        secrets.refuse(shown, self._allow, where, self._searched)
-        texts, self._encoder.new_texts = self._encoder.new_texts, []
-        return [*(line_of({"text": digest, "lines": text.split("\n")}) for digest, text in texts), line_of(encoded)]
+        self._new = {}
+        try:
+            check_unicode(record.sample or "", "sample")
+            entry = {
+                "kind": record.kind,
+                "sample": record.sample,
+                "request": self._data(record.request, "request"),
+                "response": self._data(lasting(record.response), "response"),
+                "cost": self._data(record.cost, "cost"),
+            }
+            shown = {"sample": record.sample, "request": record.request, "response": record.response}
+            secrets.refuse(shown, self._allow, where, self._searched)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{where}: {error}") from None
+        except RecursionError:
+            raise ValueError(f"{where}: its request or response is nested too deeply to be recorded") from None
+        messages = entry["request"].get("messages")
+        if record.kind == "chat" and _has_runs(messages):
+            entry["request"]["messages"] = shared = self._shared(messages)
+            self._runs.update(digest for digest, *_ in _runs(shared))
+        self._digests |= self._new
+        entry = {name: value for name, value in entry.items() if value is not None}
+        texts = [line_of({"text": digest, "lines": text.split("\n")}) for text, digest in self._new.items()]
+        return [*texts, line_of(entry)]
+
+    def _data(self, data: Data, place: str) -> Any:
+        """Encode plain data.
+
+        :param data: dict with text keys, list, str, int, float, bool, None or bytes.
+        :param place: where it stands, for the errors.
+        :raises TypeError: for anything else.
+        :raises ValueError: for NaN, an infinity or a lone surrogate.
+        """
+        if isinstance(data, str):
+            return self._text(data, place)
+        if isinstance(data, dict):
+            return self._object(data, place)
+        if isinstance(data, list):
+            return [self._data(item, f"{place}[{index}]") for index, item in enumerate(data)]
+        if isinstance(data, bytes):
+            return {"$bytes": b64encode(data).decode()}
+        if isinstance(data, float) and not isfinite(data):
+            raise ValueError(f"{place} is {data}, which JSON cannot hold; use None or a text")
+        if data is None or isinstance(data, (int, float)):
+            return data
+        raise TypeError(
+            f"{place} is of type {type(data).__name__}; "
+            "only dict, list, str, int, float, bool, None and bytes can be recorded"
+        )
+
+    def _object(self, data: dict[str, Data], place: str) -> dict[str, Any]:
+        for name in data:
+            if not isinstance(name, str):
+                raise TypeError(f"{place} has a key of type {type(name).__name__}; only text keys can be recorded")
+            check_unicode(name, f"a key of {place}")
+        encoded = {name: self._data(data[name], f"{place}.{name}") for name in ordered_names(data)}
+        return {"$data": encoded} if _stands_for_another(data) else encoded
+
+    def _text(self, text: str, place: str) -> Any:
+        check_unicode(text, place)
+        if len(text) <= INLINE_CHARACTERS:
+            return text
+        digest = self._digests.get(text) or self._new.setdefault(text, digest_of(text))
+        return {"$text": digest}
+
+    def _shared(self, messages: list[Any]) -> list[Any]:
+        """Put a reference in the place of the longest known run, the last message apart."""
+        longest, begin, end = "", 0, 1
+        for digest, first, after, _ in _runs(messages[:-1]):
+            if digest in self._runs and after - first > end - begin:
+                longest, begin, end = digest, first, after
+        return [*messages[:begin], {"$messages": longest}, *messages[end:]] if longest else messages
 
 
 def encode(
@@ -735,24 +679,6 @@ def encode(
     yield writer.header(settings, complete=complete)
     for record in sorted(records, key=_sort_key):
         yield from writer.lines(record)
-
-
-def _encoded(encoder: Encoder, record: Record, where: str) -> dict[str, Any]:
-    request = record.request
-    try:
-        check_unicode(record.sample or "", "sample")
-        entry = {
-            "kind": record.kind,
-            "sample": record.sample,
-            "request": encoder.request(request) if record.kind == "chat" else encoder.data(request, "request"),
-            "response": encoder.data(lasting(record.response), "response"),
-            "cost": encoder.data(record.cost, "cost"),
-        }
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{where}: {error}") from None
-    except RecursionError:
-        raise ValueError(f"{where}: its request or response is nested too deeply to be recorded") from None
-    return {name: value for name, value in entry.items() if value is not None}
 
 
 def write(

@@ -16,7 +16,7 @@ from .engine.prepare import Options, RetryPolicy, missed, note_refused
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
 from .notices import LEFT, is_left, process_failures
-from .requests.keys import identity, map_leaves, normalizer, ordered, plain, sampled_key
+from .requests.keys import identity, map_texts, normalizer, ordered, plain, sampled_key
 from .scopes import Scope, here
 from .text import printable
 from .types import Outcome, Request, record_of
@@ -193,9 +193,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _replaced(value: Any, replace: Callable[[str], str] | None) -> Any:
-    if replace is None:
-        return value
-    return map_leaves(value, lambda leaf: replace(leaf) if isinstance(leaf, str) else leaf)
+    return value if replace is None else map_texts(value, replace)
 
 
 class FunctionCall(NamedTuple):

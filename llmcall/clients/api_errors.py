@@ -20,7 +20,6 @@ from ..errors import (
     RequestTimeoutError,
     ServiceError,
 )
-from ..requests.keys import is_deep
 from ..responses import read_object
 
 if TYPE_CHECKING:
@@ -245,7 +244,6 @@ def mapped_error(error: BaseException, url: str) -> APIError:
     if isinstance(error, APIError):
         return error
     if isinstance(error, openai.APIError):
-        error.body = None if is_deep(error.body) else error.body
         _mask_error(error)
     if isinstance(error, openai.APIStatusError):
         body = error.body if error.body is not None else error.response.text

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config.values import nearest
-from .keys import a, map_leaves, plain
+from .keys import a, map_texts, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,22 +62,14 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
 def _checked_message(message: Any, place: str) -> dict[str, Any]:
     if not isinstance(message, Mapping):
         raise TypeError(f"{place} is {a(message)}; it must be a dict with role and content")
-    _check_role(message.get("role"), place)
+    role = message.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise ValueError(f"{place}.role is {role!r}; it must be one of {', '.join(sorted(ROLES))}")
     _check_content(message, place)
     name = message.get("name")
     if name is not None and not isinstance(name, str):
         raise TypeError(f"{place}.name is {a(name)}; it must be a string")
     return plain(message, place)  # type: ignore[no-any-return]
-
-
-def _check_role(role: Any, place: str) -> None:
-    known = f"it must be one of {', '.join(sorted(ROLES))}"
-    if role is None:
-        raise ValueError(f"{place} has no role; {known}")
-    if not isinstance(role, str):
-        raise TypeError(f"{place}.role is {a(role)}; it must be a string")
-    if role not in ROLES:
-        raise ValueError(f"{place}.role is {role!r}; {known}")
 
 
 def _check_content(message: Mapping[str, Any], place: str) -> None:
@@ -124,19 +117,13 @@ def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], st
             if isinstance(parts, list):
                 message["content"] = [part if part["type"] == "text" else _digested(part) for part in parts]
             if normalize is not None:
-                message = _normalized(message, normalize)
+                message = map_texts(message, partial(_normalized, normalize), kept=("role", "type"))
         asked.append(message)
     return asked
 
 
-def _normalized(value: Any, normalize: Callable[[str], str]) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: item if name in ("role", "type") else _normalized(item, normalize) for name, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_normalized(item, normalize) for item in value]
-    return normalize(value) if isinstance(value, str) and not DIGEST.match(value) else value
+def _normalized(normalize: Callable[[str], str], text: str) -> str:
+    return text if DIGEST.match(text) else normalize(text)
 
 
 def _digested(part: dict[str, Any]) -> Any:
@@ -144,13 +131,13 @@ def _digested(part: dict[str, Any]) -> Any:
     audio = part.get("input_audio")
     if isinstance(audio, dict) and isinstance(audio.get("data"), str):
         part = {**part, "input_audio": {**audio, "data": _digest_of(audio["data"]) or audio["data"]}}
-    return map_leaves(part, _digested_url)
+    return map_texts(part, _digested_url)
 
 
-def _digested_url(leaf: Any) -> Any:
-    head = DATA_URL.match(leaf) if isinstance(leaf, str) else None
-    digest = head and _digest_of(leaf[head.end() :])
-    return f"data:{head[1].lower()}{head[2]};{digest}" if head and digest else leaf
+def _digested_url(text: str) -> str:
+    head = DATA_URL.match(text)
+    digest = head and _digest_of(text[head.end() :])
+    return f"data:{head[1].lower()}{head[2]};{digest}" if head and digest else text
 
 
 def _digest_of(text: str) -> str | None:

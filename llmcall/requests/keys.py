@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Any
 from ..text import check_unicode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection
 
 __all__ = [
-    "ANEW", "DEPTH", "KEY_VERSION", "a", "canonical", "identity", "is_deep", "is_same", "key_of", "leaves",
-    "map_leaves", "normalizer", "ordered", "ordered_names", "plain", "sampled_key",
+    "ANEW", "KEY_VERSION", "a", "canonical", "identity", "is_same", "key_of", "map_texts", "normalizer", "ordered",
+    "ordered_names", "plain", "sampled_key",
 ]  # fmt: skip
 
 
 KEY_VERSION = 1
-NESTED = (dict, list)
 SPEAKER = ("role", "content")  # of a message: first in the file
 ANEW = ".anew"  # ends the sample of what is asked since the recorded answer does not fit its response_format
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -69,9 +68,7 @@ def canonical(value: Any, place: str = "request") -> bytes:
     try:
         return _encode(value).encode()
     except UnicodeEncodeError:
-        for name, leaf in leaves(value, place):
-            if isinstance(leaf, str):
-                check_unicode(leaf, name)
+        plain(value, place, exact=True)  # refuses it, naming its place
         raise
 
 
@@ -113,7 +110,6 @@ def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
 
 # Plain data.
 
-DEPTH = 100  # levels; a response of the API has about ten
 INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number of more than 4,300
 
 
@@ -174,7 +170,7 @@ def a(value: Any) -> str:
 def ordered(data: Any) -> Any:
     """Copy plain data, each object's names in the order of a cassette: sorted, a message's role and content first."""
     if isinstance(data, dict):
-        return {name: ordered(part) if isinstance(part := data[name], NESTED) else part for name in ordered_names(data)}
+        return {name: ordered(data[name]) for name in ordered_names(data)}
     return [ordered(item) for item in data] if isinstance(data, list) else data
 
 
@@ -198,41 +194,10 @@ def is_same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each string, number, boolean and ``None`` in plain data with its place, such as ``messages[2].content``.
-
-    The names of a dict come as strings too, at the place of the dict.
-    """
+def map_texts(value: Any, change: Callable[[str], str], kept: Collection[str] = ()) -> Any:
+    """Return a copy of plain data in which each text has been changed; no names, nor what has a name of ``kept``."""
     if isinstance(value, dict):
-        for name, item in value.items():
-            yield place, name
-            yield from leaves(item, f"{place}.{name}" if place else name)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from leaves(item, f"{place}[{index}]")
-    else:
-        yield place, value
-
-
-def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a copy of plain data in which each string, number, boolean and ``None`` has been changed; no names.
-
-    :param change: takes and returns one of these.
-    """
-    if isinstance(value, dict):
-        return {name: map_leaves(item, change) for name, item in value.items()}
-    return [map_leaves(item, change) for item in value] if isinstance(value, list) else change(value)
-
-
-def is_deep(value: Any) -> bool:
-    """Return whether plain data is nested more than ``DEPTH`` levels deep: it can neither be copied nor recorded."""
-    level = _nested([value])
-    for _ in range(DEPTH):
-        if not level:
-            return False
-        level = [inner for each in level for inner in _nested(each.values() if isinstance(each, dict) else each)]
-    return bool(level)
-
-
-def _nested(values: Iterable[Any]) -> list[Any]:
-    return [value for value in values if isinstance(value, (dict, list))]
+        return {name: item if name in kept else map_texts(item, change, kept) for name, item in value.items()}
+    if isinstance(value, list):
+        return [map_texts(item, change, kept) for item in value]
+    return change(value) if isinstance(value, str) else value

@@ -20,14 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["after_fork_in_child", "alone", "around_fork", "at_exit", "atomic_write", "process_lock"]
 
-_before: list[Callable[[], object]] = []
-_after: list[Callable[[], object]] = []
-_in_child: list[Callable[[], object]] = []
-
 
 def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     """Call a function in every process that is forked from this one, in the order of registration."""
-    _in_child.append(function)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
     return function
 
 
@@ -42,8 +39,8 @@ def process_lock(module: str, name: str = "_lock") -> AbstractContextManager[boo
 
 def around_fork(before: Callable[[], object], after: Callable[[], object]) -> None:
     """Call one function before the process is forked, and one after it, in the parent and in the child."""
-    _before.append(before)
-    _after.append(after)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
 
 
 def at_exit(function: Callable[[], object]) -> None:
@@ -60,26 +57,6 @@ def at_exit(function: Callable[[], object]) -> None:
         from multiprocessing.util import Finalize
 
         Finalize(None, function, exitpriority=0)
-
-
-def _call_before() -> None:
-    for function in _before:
-        function()
-
-
-def _call_after() -> None:
-    for function in _after:
-        function()
-
-
-def _call_in_child() -> None:
-    _call_after()
-    for function in _in_child:
-        function()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_call_before, after_in_parent=_call_after, after_in_child=_call_in_child)
 
 
 @contextmanager

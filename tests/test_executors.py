@@ -126,7 +126,7 @@ def test_a_failed_draw_is_given_back(pool: Executor) -> None:
 
 def test_settings_travel(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     """What code, a block, the environment and a change since the last map say holds in the workers too."""
-    llmcall.configure(model="gpt-4o")
+    llmcall.configure(model="gpt-4o", timeout=None)
     with llmcall.configured(temperature=0.5):
         assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", 0.5)}
     assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", None)}

@@ -24,12 +24,12 @@ from .settings import (
     FORCED,
     FOUND_FILE,
     PUSHED,
+    SETTINGS,
     Endpoint,
     Layer,
     Origin,
     Settings,
-    check_setting,
-    setting_named,
+    checked_layer,
 )
 from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
@@ -41,10 +41,6 @@ __all__ = [
 ]  # fmt: skip
 
 INTERVAL = 1.0  # seconds for which calls trust that environment and files are what they were
-
-
-# A layer that code put up: the values and their origins, or None where an earlier configure() no longer decides.
-Entry = dict[str, "tuple[Any, Origin] | None"]
 
 
 class _Layers:
@@ -60,8 +56,8 @@ class _Layers:
         self.sources: Sources | None = None
         self.looked_at = 0.0
         self.pushed: list[Layer] = []
-        self.configured: list[Entry] = [{}]
-        self.forced: Entry = {}
+        self.configured: list[Layer] = [{}]  # UNSET in one means that an earlier configure() no longer decides
+        self.forced: Layer = {}
 
     def changed(self) -> None:
         """Let the settings be made anew, and the generation tell so."""
@@ -79,13 +75,17 @@ class _Layers:
         """Return the settings of now."""
         if self.current is None:
             values = {**self.read().values, **self.pushed_layer()}
-            values.update(_decided(dict(ChainMap(*reversed(self.configured)))))
+            values.update(self.configured_layer())
             self.current = Settings({**values, **self.forced_layer(values)})
         return self.current
 
     def pushed_layer(self) -> Layer:
         """Return what open cassettes recorded; the innermost counts."""
         return dict(ChainMap(*reversed(self.pushed)))
+
+    def configured_layer(self) -> Layer:
+        """Return what ``configure`` and ``configured`` set; the latest counts."""
+        return _decided(dict(ChainMap(*reversed(self.configured))))
 
     def forced_layer(self, below: Mapping[str, tuple[Any, Origin]]) -> Layer:
         """Return what is forced; a cache that is forced on goes on replaying or refreshing where it was told to.
@@ -100,8 +100,8 @@ class _Layers:
         return forced
 
 
-def _decided(entry: Entry) -> Layer:
-    return {name: value for name, value in entry.items() if value is not None}
+def _decided(layer: Layer) -> Layer:
+    return {name: value for name, value in layer.items() if value[0] is not UNSET}
 
 
 layers = _Layers()
@@ -181,7 +181,7 @@ def configure(**overrides: Any) -> None:
     'gpt-4o-mini'
     >>> llmcall.configure(model=None, temperature=None)
     """
-    entry = _checked(overrides, "configure()", CONFIGURED)
+    entry = checked_layer(overrides, "configure()", Origin(CONFIGURED, "configure()"))
     refresh()
     with layers.lock:
         layers.configured[-1].update(entry)
@@ -200,7 +200,7 @@ def configured(**overrides: Any) -> Iterator[None]:
     ...     llmcall.settings().temperature
     0.5
     """
-    entry = _checked(overrides, "configured()", CONFIGURED)
+    entry = checked_layer(overrides, "configured()", Origin(CONFIGURED, "configured()"))
     with layers.lock:
         layers.configured.append(entry)
         layers.changed()
@@ -250,18 +250,8 @@ def force_api_cache(cache_api_calls: bool | None, cache_file_name: str | os.Path
 
 def _force(caller: str, overrides: Mapping[str, Any]) -> None:
     with layers.lock:
-        layers.forced.update(_checked(overrides, caller, FORCED))
+        layers.forced.update(checked_layer(overrides, caller, Origin(FORCED, caller)))
         layers.changed()
-
-
-def _checked(overrides: Mapping[str, Any], caller: str, rank: int) -> Entry:
-    """Return checked values; what is ``None`` or empty is withdrawn."""
-    entry: Entry = {}
-    for name, value in overrides.items():
-        row = setting_named(name, caller=caller)
-        checked = UNSET if value is None else check_setting(row, value, f"{caller}, {name}")
-        entry[name] = None if checked is UNSET else (checked, Origin(rank, caller))
-    return entry
 
 
 def reset() -> None:
@@ -333,12 +323,11 @@ def push_layer(values: Mapping[str, Any], origin: str) -> object:
     :raises TypeError: if there is no such setting.
     """
     layer: Layer = {}
-    for name, value in values.items():
-        row = setting_named(name, caller=origin)
-        checked = None if value is None else check_setting(row, value, f"{origin}, {name}")
-        if checked is UNSET or (checked is None and row.default is not None):
-            raise ConfigError(f"{origin}, {name}: a value is missing")
-        layer[name] = (checked, Origin(PUSHED, origin))
+    for name, (value, place) in checked_layer(values, origin, Origin(PUSHED, origin)).items():
+        if value is not UNSET:
+            layer[name] = (value, place)
+        elif SETTINGS[name].default is None:
+            layer[name] = (None, place)
     with layers.lock:
         layers.pushed.append(layer)
         layers.changed()
@@ -358,7 +347,7 @@ def pop_layer(token: object) -> None:
 def pack() -> tuple[Any, ...]:
     """Return all that the settings of this process are made of, keys included, to be pickled for :func:`unpack`."""
     with layers.lock:
-        return layers.read().values, list(layers.pushed), list(layers.configured), layers.forced
+        return layers.read().values, list(layers.pushed), [layers.configured_layer()], _decided(layers.forced)
 
 
 def unpack(packed: tuple[Any, ...]) -> None:

@@ -15,7 +15,7 @@ from . import values
 from .values import MASK, UNSET, FrozenDict, KeyReference, Parser, nearest, refuse, without_password
 
 __all__ = [
-    "CONFIGURED", "SETTINGS", "Endpoint", "Layer", "Origin", "Setting", "Settings", "check_setting", "setting_named",
+    "CONFIGURED", "SETTINGS", "Endpoint", "Layer", "Origin", "Setting", "Settings", "check_setting", "checked_layer",
 ]  # fmt: skip
 
 # The ranks of the layers; a higher one wins.
@@ -402,13 +402,8 @@ class Settings:
 
         :param caller: the function that was given them, for the message.
         """
-        changes: Layer = {}
-        for name, value in overrides.items():
-            row = setting_named(name, caller=caller)
-            checked = UNSET if value is None else check_setting(row, value, f"argument {name}")
-            if checked is not UNSET:
-                changes[name] = (checked, Origin(ARGUMENT, "argument"))
-        return self.overlaid(changes)
+        changes = checked_layer(overrides, caller, Origin(ARGUMENT, "argument"))
+        return self.overlaid({name: value for name, value in changes.items() if value[0] is not UNSET})
 
     def overlaid(self, layer: Mapping[str, tuple[Any, Origin]]) -> Settings:
         """Return settings in which a layer's values stand, save where a higher layer decided."""
@@ -473,12 +468,17 @@ def _shown(row: Setting, value: Any) -> Any:
     return "a function" if callable(value) else without_password(value)
 
 
-def setting_named(name: str, *, caller: str) -> Setting:
-    """Return the row of a keyword argument.
+def checked_layer(overrides: Mapping[str, Any], caller: str, origin: Origin) -> Layer:
+    """Return the checked values of keyword arguments; those that are ``None`` or empty are ``UNSET``.
 
     :param caller: the function that was called, for the message.
+    :raises ConfigError: if a value is of the wrong type.
     :raises TypeError: if there is no such setting; the nearest is suggested.
     """
-    if name not in SETTINGS:
-        raise TypeError(f"{caller} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")
-    return SETTINGS[name]
+    layer: Layer = {}
+    for name, value in overrides.items():
+        if name not in SETTINGS:
+            raise TypeError(f"{caller} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")
+        checked = UNSET if value is None else check_setting(SETTINGS[name], value, f"{caller}, {name}")
+        layer[name] = (checked, origin)
+    return layer

@@ -426,7 +426,6 @@ class Lines:
         """Return a record, by its position in the file."""
         begin = self._begins[position]
         line, entry = self._line(begin), self._entry(begin)
-        self._parsed.pop(begin, None)
         kind, request, response = entry["kind"], entry["request"], entry["response"]
         if _refers(line):
             try:
@@ -434,6 +433,7 @@ class Lines:
                 response = self._resolved(response)
             except CacheError as error:
                 raise self._at(self._number(position), error) from None
+        self._parsed.pop(begin, None)
         return _Unkeyed(kind, entry.get("sample"), request, response, entry.get("cost"))
 
     def _request(self, position: int, encoded: dict[str, Any]) -> Data:
@@ -447,9 +447,10 @@ class Lines:
             own = [*own[:place], *self._run(reference), *own[place + 1 :]]
         return {**self._resolved({**encoded, "messages": None}), "messages": own}
 
-    def _own_messages(self, position: int, encoded: list[Any]) -> list[Any]:
+    def _own_messages(self, position: int, encoded: list[Any] | None = None) -> list[Any]:
         """Resolve the messages of a request, with nothing in the place of those of others."""
         if position not in self._messages:
+            encoded = encoded or self._entry(self._begins[position])["request"]["messages"]
             place = _after_system(encoded)
             if _reference(encoded[place]) is not None:
                 encoded = [*encoded[:place], None, *encoded[place + 1 :]]
@@ -463,8 +464,7 @@ class Lines:
             if digest not in self._runs:
                 raise CacheCorruptError(f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}")
             position, begin, end, digest = self._runs[digest]
-            encoded = self._entry(self._begins[position])["request"]["messages"]
-            pieces.append(self._own_messages(position, encoded)[begin:end])
+            pieces.append(self._own_messages(position)[begin:end])
         return [message for piece in reversed(pieces) for message in piece]
 
     def _resolved(self, encoded: Any) -> Any:

@@ -118,6 +118,7 @@ def test_new_adds_what_is_missing() -> None:
         assert [said(counting(), "b"), said(counting(), "c")] == ["recorded b", "answer 1"]
         assert [record.request["messages"][0]["content"] for record in tape.unused()] == ["a"]
     assert (asked_in(), tape.replayed, tape.recorded, tape.records) == (["a", "b", "c"], 1, 1, 3)
+    assert llmcall.compare(cassette(PATH), tape).same == 3  # one that was never opened is its file
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ..cache.storage import pack, unpack
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError, ConfigError, short_traceback
 from ..notices import LEFT, Failures, warn_once
-from ..system import after_fork_in_child, at_exit
+from ..system import after_fork_in_child, at_exit, process_lock
 from ..text import brief, bubble, counted, frame, html_table
 from ..types import Request
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "cassette", "close_named", "current_cassette",
-    "function_scope", "guards", "header_namespaces", "innermost", "missed", "open_cassettes", "pop", "position",
-    "push", "set_named", "set_position",
+    "forget_inherited", "function_scope", "guards", "header_namespaces", "innermost", "missed", "open_cassettes", "pop",
+    "position", "push",
 ]  # fmt: skip
 
 Place = tuple[int, ...]  # in the order of the calls
@@ -98,7 +98,6 @@ class Cassette(ContextDecorator):
     def _begin(self, file: str) -> None:
         """Stand at the beginning of a file."""
         self.replayed = 0
-        self.namespaces: dict[str, str] | None = None
         self.file = file
         self.stored: Lines | None = None
         self._gained: dict[str, bytes] = {}  # as bytes, so that nobody shares a record
@@ -164,14 +163,13 @@ class Cassette(ContextDecorator):
     def _start(self, file: str) -> None:
         if any(each.file == file and each.is_mine() for each in tuple(open_cassettes)):
             raise CacheError(f"{self.path} is open already in this process; use one cassette for both, or two files")
-        from .format import NAMESPACES, Lines, header_of, layer_of
+        from .format import Lines, header_of, layer_of
 
         self._begin(file)
         content = _content(file)
         if content and self.mode != "rewrite":
             self.stored = Lines(content, file)
             self._header = self.stored.settings
-            self.namespaces = self._header.get(NAMESPACES, {})
             self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
         else:
             self._header = header_of(namespaces=header_namespaces())
@@ -302,7 +300,7 @@ class Cassette(ContextDecorator):
 
     def place(self) -> Place:
         """Return the next call's place in the order of the calls."""
-        return (*position(), next(self._orders))
+        return (*position.get(), next(self._orders))
 
     def find(self, asked: Request | str, place: Place) -> Record | None:
         """Return the recorded answer of a request, or the record of a key; ``None`` where there is none.
@@ -324,7 +322,7 @@ class Cassette(ContextDecorator):
         with self._lock:
             found = None
             if self.stored is not None:
-                found = self.stored.find(asked) if isinstance(asked, str) else self.stored.get(asked)
+                found = self.stored.get(asked)
             if found is None and key in self._gained:
                 found = unpack(key, self._gained[key])
             if found is not None:
@@ -365,7 +363,11 @@ class Cassette(ContextDecorator):
             return record
 
     def all_records(self) -> list[Record]:
-        """Return the records that it holds now."""
+        """Return the records that it holds; where it was never opened, those of the file."""
+        if not self.file and self.path.exists():
+            from .format import read
+
+            return read(self.path).records()
         return [*(self.stored or ()), *(record for record, _ in self.gained())]
 
     def gained(self) -> list[tuple[Record, Place]]:
@@ -398,15 +400,7 @@ class Cassette(ContextDecorator):
         :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens, cost (USD), cache_key.
         :raises CacheCorruptError: where the file is damaged.
         """
-        return frame(self._read())
-
-    def _read(self) -> list[Record]:
-        """Return its records; where it was not opened, those of the file."""
-        from .format import read
-
-        if self._depth or self.recorded:
-            return self.all_records()
-        return read(self.path).records() if self.path.exists() else []
+        return frame(self.all_records())
 
     def remedy(self) -> str:
         """Say how to record what it lacks: a command in one line, and what that does in the next."""
@@ -446,7 +440,7 @@ class Cassette(ContextDecorator):
         return f"cassette({str(self.path)!r}, mode={self.mode!r})"
 
     def _repr_html_(self) -> str:
-        records = self._read()
+        records = self.all_records()
         more = [f"… and {len(records) - LISTED:,} more"] if len(records) > LISTED else []
         rows = [(each.sample or "", brief(each.prompt, CELL), brief(each.answer, CELL)) for each in records[:LISTED]]
         notes = (counted(len(records), "record"), f"{self.replayed:,} replayed", f"{self.recorded:,} recorded", *more)
@@ -485,8 +479,9 @@ def _content(path: str) -> bytes:
 # The innermost last; one that began several times stands there as often, and the one that the settings name is first.
 open_cassettes: list[Cassette] = []
 _named: Cassette | None = None  # the one that the settings name
-_lock = threading.RLock()
-_position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default=())
+_lock = process_lock(__name__)
+# Where in the order of the calls the present context stands: empty, or an item of a ``map``.
+position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default=())
 
 
 def push(opened: Cassette) -> None:
@@ -502,15 +497,12 @@ def pop(closed: Cassette) -> None:
         del open_cassettes[last]
 
 
-def set_named(cassette: Cassette | None) -> None:
-    """Let a cassette count wherever code opens none; ``None`` lets none."""
+def forget_inherited() -> None:
+    """Let no cassette count that a forked process has from its parent."""
     global _named
     with _lock:
-        if _named is not None:
-            open_cassettes.remove(_named)
-        if cassette is not None:
-            open_cassettes.insert(0, cassette)
-        _named = cassette
+        open_cassettes.clear()
+        _named = None
 
 
 def innermost() -> Cassette | None:
@@ -522,22 +514,9 @@ def innermost() -> Cassette | None:
 def header_namespaces() -> dict[str, str] | None:
     """Return the namespaces of models that an open cassette's header holds, or ``None`` where no header was read."""
     for each in reversed(tuple(open_cassettes)):
-        if each.namespaces is not None:
-            return each.namespaces
+        if each.stored is not None:
+            return each.stored.namespaces
     return None
-
-
-def position() -> Place:
-    """Return where in the order of the calls the present context stands: empty, or an item of a ``map``."""
-    return _position.get()
-
-
-def set_position(place: Place) -> None:
-    """Let all further calls of the present context stand at a place in the order of the calls.
-
-    :param place: the place of the whole, from :meth:`Cassette.place`, and in it the item's.
-    """
-    _position.set(place)
 
 
 class ActiveCassette(NamedTuple):
@@ -573,29 +552,24 @@ def active_cassette(base: Settings | None = None) -> ActiveCassette | None:
 
 def current_cassette() -> Cassette | None:
     """Return the cassette that counts, or ``None`` where none is open and ``[Cassette] PATH`` names none."""
+    global _named
     opened = innermost()
     if opened is not None:
         return opened
     settings = config.settings()
-    if settings.cassette_path is None and _named is None:
-        return None
-    return _renamed(settings)
-
-
-def _renamed(settings: Settings) -> Cassette | None:
-    """Open what the settings name, in place of what they named before."""
     path, mode = settings.cassette_path, settings.cassette_mode
+    if path is None and _named is None:
+        return None
     with _lock:
-        if _named is not None and path is not None and (str(_named.path), _named.mode) == (path, mode):
-            return _named
-        close_named()
-        if path is None:
-            return None
-        made = Cassette(path, mode)
-        made.start()
-        set_named(made)
-        _close_at_exit()
-        return made
+        if _named is None or (str(_named.path), _named.mode) != (path, mode):
+            close_named()  # what the settings named before
+            if path is not None:
+                made = Cassette(path, mode)
+                made.start()
+                open_cassettes.insert(0, made)
+                _named = made
+                _close_at_exit()
+        return _named
 
 
 @functools.cache
@@ -610,10 +584,11 @@ def close_named(error: BaseException | None = None) -> None:
 
     :param error: what ended the run, or ``None``.
     """
+    global _named
     with _lock:
-        named = _named
+        named, _named = _named, None
         if named is not None:
-            set_named(None)
+            open_cassettes.remove(named)
             named.stop(error)
 
 
@@ -670,8 +645,6 @@ guards: list[Callable[[object, ActiveCassette | None], None]] = []
 
 def _leave_parent() -> None:
     """Begin anew in a forked process: other threads may have held the locks, and the files are the parent's."""
-    global _lock
-    _lock = threading.RLock()
     _close_at_exit.cache_clear()
     for each in open_cassettes:
         each.leave_parent()

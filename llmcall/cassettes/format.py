@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ..types import Request
 
 __all__ = [
-    "INLINE_CHARACTERS", "NAMESPACES", "Lines", "Writer", "encode", "header_differences", "header_of",
+    "INLINE_CHARACTERS", "Lines", "Writer", "encode", "header_differences", "header_of",
     "lasting", "layer_of", "ordered", "read", "same_answer", "without_collection", "write",
 ]  # fmt: skip
 
@@ -290,6 +290,12 @@ class Lines:
         self._positions: dict[str, int] = {}
         self._load()
 
+    @property
+    def namespaces(self) -> dict[str, str]:
+        """Return the namespaces of models that the header holds."""
+        found: dict[str, str] = self.settings.get(NAMESPACES, {})
+        return found
+
     def __len__(self) -> int:
         return len(self._begins)
 
@@ -305,27 +311,24 @@ class Lines:
         with without_collection():
             return list(self)
 
-    def get(self, request: Request) -> Record | None:
-        """Return the record with a request's key, or ``None`` where there is none."""
-        found = None
-        for position in self._unkeyed.pop(_telling(request.kind, request.sample, request.asked), ()):
-            record = self.record(position)
-            if (
-                record.kind == request.kind
-                and record.sample == request.sample
-                and is_same(record.request, request.asked)
-            ):
-                record.cache_key = request.cache_key  # which need not be made of it once more
-            if self._first(record, position) == position and record.cache_key == request.cache_key:
-                found = record
-        return found or self._at_key(request.cache_key)
+    def get(self, asked: Request | str) -> Record | None:
+        """Return the record with a request's key, or with a key, or ``None`` where there is none.
 
-    def find(self, cache_key: str) -> Record | None:
-        """Return the record of a key, or ``None`` where there is none; it reads all requests through, once."""
-        unkeyed, self._unkeyed = self._unkeyed, {}
-        for position in sorted(position for positions in unkeyed.values() for position in positions):
-            self._first(self.record(position), position)
-        return self._at_key(cache_key)
+        For a key alone all requests are read through, once.
+        """
+        if isinstance(asked, str):
+            unkeyed, self._unkeyed = self._unkeyed, {}
+            for position in sorted(position for positions in unkeyed.values() for position in positions):
+                self._first(self.record(position), position)
+            return self._at_key(asked)
+        found = None
+        for position in self._unkeyed.pop(_telling(asked.kind, asked.sample, asked.asked), ()):
+            record = self.record(position)
+            if record.kind == asked.kind and record.sample == asked.sample and is_same(record.request, asked.asked):
+                record.cache_key = asked.cache_key  # which need not be made of it once more
+            if self._first(record, position) == position and record.cache_key == asked.cache_key:
+                found = record
+        return found or self._at_key(asked.cache_key)
 
     def _at_key(self, key: str) -> Record | None:
         found = self._positions.get(key)

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
-from ..cassettes.cassette import current_cassette, set_position
+from ..cassettes.cassette import current_cassette, position
 from ..engine.limits import estimate
 from ..engine.prepare import followed
 from ..requests.keys import canonical
@@ -177,7 +177,7 @@ class TaskPosition(NamedTuple):
 
         :param draws: count the draws of its scopes.
         """
-        set_position(self.place)
+        position.set(self.place)
         path = f"{self.path}/{self.name}" if self.path else ""  # empty: none is meant, whatever is open elsewhere
         if self.repeat:
             path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
@@ -507,7 +507,7 @@ class Planner:
         if cassette is not None:
             stored = cassette.stored
             found = (stored and stored.get(request)) or self._gained.get(request.cache_key)
-            found = followed(found, lambda key: (stored and stored.find(key)) or self._gained.get(key))
+            found = followed(found, lambda key: (stored and stored.get(key)) or self._gained.get(key))
             if found is not None:
                 return found
         if past_cache or (cassette is not None and not cassette.reads_cache):

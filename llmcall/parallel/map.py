@@ -264,7 +264,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
         check_picklable(job)
     if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
         group.state()  # what cannot travel is said now: an executor would wrap it in an error of its own
-    place = cassette.place() if cassette is not None else cassettes.position()
+    place = cassette.place() if cassette is not None else cassettes.position.get()
     count = length_of(items)
     total = None if count is None else count * options.repeats
     with _progress_bar(options.progress, total) as bar:

@@ -399,7 +399,7 @@ class WorkerSession:
         self.users = 0
         self._usage = _UsageLog()
         self.cassette: WorkerCassette | None = None
-        _close_inherited_cassettes()
+        cassettes.forget_inherited()
         config.unpack(settings)
         with ExitStack() as opened:
             opened.enter_context(budgets.opened(travelling))
@@ -426,13 +426,6 @@ class WorkerSession:
             failures = process_failures if cassette is None else cassette.failures
             events = _taken(cassette.events) if cassette is not None else []
             return WorkerReport(draws, _taken(self._usage.kept), events, failures.take())
-
-
-def _close_inherited_cassettes() -> None:
-    """Let no cassette count that a forked process has from its parent."""
-    cassettes.set_named(None)
-    while (opened := cassettes.innermost()) is not None:
-        cassettes.pop(opened)
 
 
 def _taken(kept: deque[Any]) -> list[Any]:

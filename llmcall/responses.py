@@ -12,8 +12,6 @@ import json
 import math
 import re
 from array import array
-from functools import partial
-from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
@@ -24,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from .types import Request
+
+    Grow = Callable[[Any, Any, str], Any]  # of what is known, or None, the next piece, and its name for errors
+    Growing = Mapping[str, Grow]  # by the names of fields
 
 __all__ = [
     "Assembler", "EventStreamDecoder", "append", "check_chat", "check_embeddings", "check_fits", "cut_by_context",
@@ -341,63 +342,52 @@ class Assembler:
     """
 
     def __init__(self) -> None:
-        self._fields = _Object({})
-        self._choices: dict[int, _Object] = {}
+        self._fields: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
         self._chunks = 0
 
     def add(self, chunk: Any) -> str:
         """Take the next chunk in; return the new text of choice 0, ``""`` where there is none.
 
         :param chunk: a ``chat.completion.chunk`` as the API sends it.
-        :raises ServiceError: where the chunk is malformed, or an error event.
+        :raises ServiceError: where the chunk is malformed, or tells of an error.
         """
-        _expect(dict, chunk, "chunk")
-        error = _error_in(chunk)
+        error = _expect(dict, chunk, "chunk").get("error")
         if error:
-            raise _service_error(error)
+            told = error if isinstance(error, dict) else {"message": error}
+            made = ServiceError(f"the server sent an error inside the stream: {told.get('message') or error}")
+            made.code = told.get("code")
+            raise made
         self._chunks += 1
-        self._fields.add({name: value for name, value in chunk.items() if self._counts(name)}, "chunk")
+        named = [name for name in FIRST if self._fields.get(name)]
+        counted = {name: value for name, value in chunk.items() if name not in (*STREAMED_ONLY, *named)}
+        _merge(self._fields, counted, {}, "chunk")
         choices = chunk.get("choices")
         numbered = enumerate(_expect(list, [] if choices is None else choices, "choices"))
         return "".join([self._add_choice(choice, position) for position, choice in numbered])
 
-    def _counts(self, name: str) -> bool:
-        return name not in STREAMED_ONLY and not (name in FIRST and self._fields.get(name))
-
     def _add_choice(self, choice: Any, position: int) -> str:
-        _expect(dict, choice, "choice")
-        index = _expect(int, choice.get("index", position), "index")
-        if index not in self._choices:
-            self._choices[index] = _Object(CHOICE)
-        self._choices[index].add(choice, "choice")
+        index = _expect(int, _expect(dict, choice, "choice").get("index", position), "index")
+        _merge(self._choices.setdefault(index, {}), choice, CHOICE, "choice")
         return text_of((choice.get("delta") or {}).get("content")) or "" if index == 0 else ""
-
-    @property
-    def complete(self) -> bool:
-        """Return whether there is a choice 0 and every choice has its ``finish_reason``."""
-        return 0 in self._choices and not self._unfinished()
-
-    def _unfinished(self) -> list[int]:
-        return sorted(index for index, choice in self._choices.items() if not choice.get("finish_reason"))
 
     def response(self) -> dict[str, Any]:
         """Return the response: ``{"id", "object": "chat.completion", "created", "model", "choices", "usage", …}``.
 
         :raises ServiceError: where the stream broke off.
         """
-        if not self.complete:
-            raise ServiceError(f"the stream broke off after {self._chunks} chunks: {self._what_is_missing()}")
+        unfinished = sorted(index for index, choice in self._choices.items() if not choice.get("finish_reason"))
+        if unfinished or 0 not in self._choices:
+            names = ", ".join(map(str, unfinished))
+            missing = f"no finish_reason for choice {names}" if unfinished else "no choice 0 in any of them"
+            raise ServiceError(f"the stream broke off after {self._chunks} chunks: {missing}")
         return self.begun()
 
     def begun(self) -> dict[str, Any]:
         """Return as much of the response as has come."""
         choices = [_whole_choice(index, choice) for index, choice in sorted(self._choices.items())]
-        fields = {**self._fields.whole(), "object": "chat.completion", "choices": choices}
+        fields = {**self._fields, "object": "chat.completion", "choices": choices}
         return {name: fields.pop(name) for name in ORDER if name in fields} | fields
-
-    def _what_is_missing(self) -> str:
-        unfinished = ", ".join(map(str, self._unfinished()))
-        return f"no finish_reason for choice {unfinished}" if unfinished else "no choice 0 in any of them"
 
 
 def text_pieces(response: Mapping[str, Any]) -> list[str]:
@@ -408,32 +398,24 @@ def text_pieces(response: Mapping[str, Any]) -> list[str]:
     return WORDS.findall(text_of(response["choices"][0]["message"].get("content")) or "")
 
 
-def _whole_choice(index: int, choice: _Object) -> dict[str, Any]:
-    fields = choice.whole()
-    given = fields.pop("delta", None) or {}
+def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
+    given = choice.get("delta") or {}
     message = {name: value for name, value in given.items() if value or name not in OPTIONAL}
     message = {"role": message.pop("role", None) or "assistant", "content": message.pop("content", None), **message}
     if message["content"] == "" and any(message.get(name) for name in ("refusal", *OPTIONAL)):
         message["content"] = None  # a stream opens with "" before it is known that no text will come
-    return {**fields, "index": index, "message": message}
+    if "tool_calls" in message:
+        message["tool_calls"] = [*map(_whole_call, sorted(message["tool_calls"], key=lambda call: call["index"]))]
+    return {**{name: value for name, value in choice.items() if name != "delta"}, "index": index, "message": message}
 
 
-def _error_in(chunk: dict[str, Any]) -> Any:
-    """Return what a chunk says of an error: OpenAI's ``error``, vLLM's ``object: error``, DB-GPT's ``error_code``."""
-    if chunk.get("error"):
-        return chunk["error"]
-    if chunk.get("object") == "error":
-        return chunk
-    if chunk.get("error_code"):
-        return {"message": chunk.get("text"), "code": chunk["error_code"]}
-    return None
-
-
-def _service_error(error: Any) -> ServiceError:
-    message = error.get("message") if isinstance(error, dict) else error
-    made = ServiceError(f"the server sent an error inside the stream: {message or error}")
-    made.code = error.get("code") if isinstance(error, dict) else None
-    return made
+def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
+    whole = {name: value for name, value in call.items() if name != "index"}
+    function = whole.get("function")
+    if function is not None:
+        whole["function"] = {**function, "arguments": function.get("arguments") or ""}
+        whole["type"] = whole.get("type") or "function"
+    return whole
 
 
 def _expect(kind: type, value: Any, place: str) -> Any:
@@ -442,180 +424,103 @@ def _expect(kind: type, value: Any, place: str) -> Any:
     return value
 
 
-class _Growing:
-    """Be a value that arrives in pieces.
-
-    :param kind: what each piece must be.
-    :param join: makes the whole of them.
-    """
-
-    def __init__(self, kind: type, join: Callable[[list[Any]], Any]) -> None:
-        self._kind, self._join = kind, join
-        self._pieces: list[Any] = []
-
-    def add(self, piece: Any, place: str) -> None:
-        """Take the next piece in; ``place`` names it in errors."""
-        self._pieces.append(_expect(self._kind, piece, place))
-
-    def whole(self) -> Any:
-        """Return the value so far."""
-        return self._join(self._pieces)
+def _merge(known: dict[str, Any], piece: Any, growing: Growing, place: str) -> dict[str, Any]:
+    """Take the next fields of an object in: some grow, of the others the last that is not empty counts."""
+    for name, value in _expect(dict, piece, place).items():
+        if value is None:
+            known.setdefault(name)
+        elif name in growing:
+            known[name] = growing[name](known.get(name), value, name)
+        elif value or not known.get(name):
+            known[name] = value
+    return known
 
 
-def _joined_base64(pieces: list[str]) -> str:
-    """Return pieces, each of which was encoded by itself, as one."""
+def _object(growing: Growing) -> Grow:
+    return lambda known, piece, place: _merge(known or {}, piece, growing, place)
+
+
+def _text(known: str | None, piece: Any, place: str) -> str:
+    return (known or "") + str(_expect(str, piece, place))
+
+
+def _list(known: list[Any] | None, piece: Any, place: str) -> list[Any]:
+    return [*(known or ()), *_expect(list, piece, place)]
+
+
+def _base64(known: str | None, piece: Any, place: str) -> str:
+    """Join pieces, each of which was encoded by itself."""
     try:
-        return base64.b64encode(b"".join([base64.b64decode(piece, validate=True) for piece in pieces])).decode()
+        data = base64.b64decode(known or "") + base64.b64decode(_expect(str, piece, place), validate=True)
     except ValueError as error:
         raise ServiceError(f"a malformed chunk in the stream: audio data is not base64 ({error})") from error
+    return base64.b64encode(data).decode()
 
 
-_Text = partial(_Growing, str, "".join)
-_List = partial(_Growing, list, lambda lists: [*chain.from_iterable(lists)])
-_Base64 = partial(_Growing, str, _joined_base64)
-
-
-class _Content:
+def _content(known: Any, piece: Any, place: str) -> str | list[dict[str, Any]]:
     """Join texts, or, where a server sends lists of parts, the parts; texts that follow one another are one part."""
-
-    def __init__(self) -> None:
-        self._pieces: list[Any] = []  # texts, and parts that are no plain text
-        self._has_parts = False
-
-    def add(self, piece: Any, place: str) -> None:
-        """Take the next text or parts in."""
-        if isinstance(piece, list) and is_content(piece):
-            self._has_parts = True
-            self._pieces += [part["text"] if part.keys() == {"type", "text"} else part for part in piece]
-        else:
-            self._pieces.append(_expect(str, piece, place))
-
-    def whole(self) -> str | list[dict[str, Any]]:
-        """Return the text, or the parts, so far."""
-        if not self._has_parts:
-            return "".join(self._pieces)
-        parts: list[dict[str, Any]] = []
-        for is_text, pieces in groupby(self._pieces, lambda piece: isinstance(piece, str)):
-            if not is_text:
-                parts += pieces
-            elif text := "".join(pieces):
-                parts.append({"type": "text", "text": text})
-        return parts
+    if not (isinstance(piece, list) and is_content(piece)):
+        _expect(str, piece, place)
+        if not isinstance(known, list):
+            return _text(known, piece, place)
+    parts: list[dict[str, Any]] = []
+    for part in (*_parts(known), *_parts(piece)):
+        last = parts[-1] if parts else {}
+        if part.keys() == last.keys() == {"type", "text"} and part["type"] == last["type"]:
+            parts[-1] = {**part, "text": last["text"] + part["text"]}
+        elif part.get("text") != "":
+            parts.append(part)
+    return parts
 
 
-class _Object:
-    """Merge the pieces of an object.
-
-    :param parts: the fields that grow, and what each grows in.
-    """
-
-    def __init__(self, parts: Mapping[str, Callable[[], Any]]) -> None:
-        self._parts = parts
-        self._fields: dict[str, Any] = {}
-
-    def get(self, name: str) -> Any:
-        """Return a field as it was put together so far, or ``None``."""
-        return self._fields.get(name)
-
-    def add(self, piece: Any, place: str) -> None:
-        """Take the next fields in: some grow, of the others the last counts."""
-        for name, value in _expect(dict, piece, place).items():
-            known = self._fields.get(name)
-            if value is not None and name in self._parts:
-                if known is None:
-                    known = self._fields[name] = self._parts[name]()
-                known.add(value, name)
-            elif value or not known:
-                self._fields[name] = value
-
-    def whole(self) -> dict[str, Any]:
-        """Return the fields so far."""
-        fields = self._fields.items()
-        return {name: value.whole() if name in self._parts and value is not None else value for name, value in fields}
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
 
 
-class _ToolCalls:
-    """Merge the pieces of tool calls, whose order in the message is that of their indexes.
-
-    A piece belongs to the call of its index, unless it brings another id and a name: some servers give the index 0 to
-    every call (and others a fresh id to every piece, of which the first stays). A piece without an index belongs to the
-    call of its id; without a known id, a name begins a call, and anything else goes on with the last one.
-    """
-
-    def __init__(self) -> None:
-        self._calls: list[tuple[int, _Object]] = []
-        self._at: dict[int, _Object] = {}  # the last call of each index
-        self._of: dict[Any, _Object] = {}  # the first call of each id
-        self._next_index = 0
-
-    def add(self, pieces: Any, place: str) -> None:
-        """Take pieces of calls in."""
-        for piece in _expect(list, pieces, place):
-            self._add_piece(_expect(dict, piece, "tool call"))
-
-    def _add_piece(self, piece: dict[str, Any]) -> None:
-        index, identifier = piece.get("index"), piece.get("id")
-        if identifier is not None:
-            _expect(str, identifier, "id")
-        call = self._begun(piece) if index is None else self._begun_at(_expect(int, index, "index"), piece)
+def _tool_calls(known: list[dict[str, Any]] | None, pieces: Any, place: str) -> list[dict[str, Any]]:
+    calls = known or []
+    for piece in _expect(list, pieces, place):
+        call = _call_of(_expect(dict, piece, "tool call"), calls)
         if call is None:
-            call = self._begin(self._next_index if index is None else index)
+            index = piece.get("index")
+            call = {"index": max((each["index"] for each in calls), default=-1) + 1 if index is None else index}
+            calls.append(call)
         dropped = ("index", "id") if call.get("id") else ("index",)
-        call.add({name: value for name, value in piece.items() if name not in dropped}, "tool call")
-        if identifier and call.get("id") == identifier:
-            self._of.setdefault(identifier, call)
-
-    def _begin(self, index: int) -> _Object:
-        call = self._at[index] = _Object(TOOL_CALL)
-        self._calls.append((index, call))
-        self._next_index = max(self._next_index, index + 1)
-        return call
-
-    def _begun_at(self, index: int, piece: dict[str, Any]) -> _Object | None:
-        call = self._at.get(index)
-        known = call.get("id") if call else None
-        another = known and piece.get("id") and piece["id"] != known and _is_named(piece)
-        return None if another else call
-
-    def _begun(self, piece: dict[str, Any]) -> _Object | None:
-        known = self._of.get(piece.get("id"))
-        if known is not None:
-            return known
-        return None if _is_named(piece) or not self._calls else self._calls[-1][1]
-
-    def whole(self) -> list[dict[str, Any]]:
-        """Return the calls so far, by their index."""
-        return [_whole_call(call.whole()) for _, call in sorted(self._calls, key=lambda numbered: numbered[0])]
+        _merge(call, {name: value for name, value in piece.items() if name not in dropped}, TOOL_CALL, "tool call")
+    return calls
 
 
-def _is_named(piece: dict[str, Any]) -> bool:
-    return any(isinstance(piece.get(kind), dict) and piece[kind].get("name") for kind in ("function", "custom"))
+def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the call that a piece goes on with, or ``None`` where it begins one.
 
-
-def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
-    if call.get("function") is not None:
-        call["function"].setdefault("arguments", "")
-        call["type"] = call.get("type") or "function"
-    return call
+    It is that of its index, unless the piece brings another id and a name: some servers give the index 0 to every call
+    (and others a fresh id to every piece, of which the first stays). Without an index it is the call of its id; without
+    a known id, a name begins a call, and anything else goes on with the last one.
+    """
+    index, identifier = piece.get("index"), piece.get("id")
+    if identifier is not None:
+        _expect(str, identifier, "id")
+    is_named = any(isinstance(piece.get(kind), dict) and piece[kind].get("name") for kind in ("function", "custom"))
+    if index is None:
+        last = None if is_named or not calls else calls[-1]
+        return next((call for call in calls if identifier and call.get("id") == identifier), last)
+    _expect(int, index, "index")
+    call = next((call for call in reversed(calls) if call["index"] == index), None)
+    is_another = call is not None and is_named and identifier and call.get("id") and identifier != call["id"]
+    return None if is_another else call
 
 
 # What grows in a chunk's choice (openai 3.51, ChatCompletionChunk; the reasoning is DeepSeek's and OpenRouter's).
-TOOL_CALL: dict[str, Callable[[], Any]] = {
-    "function": partial(_Object, {"arguments": _Text}),
-    "custom": partial(_Object, {"input": _Text}),
+TOOL_CALL: Growing = {"function": _object({"arguments": _text}), "custom": _object({"input": _text})}
+DELTA: Growing = {
+    "content": _content,
+    "refusal": _text,
+    "reasoning_content": _text,
+    "reasoning": _text,
+    "reasoning_details": _list,
+    "annotations": _list,
+    "tool_calls": _tool_calls,
+    "function_call": _object({"arguments": _text}),
+    "audio": _object({"transcript": _text, "data": _base64}),
 }
-DELTA: dict[str, Callable[[], Any]] = {
-    "content": _Content,
-    "refusal": _Text,
-    "reasoning_content": _Text,
-    "reasoning": _Text,
-    "reasoning_details": _List,
-    "annotations": _List,
-    "tool_calls": _ToolCalls,
-    "function_call": partial(_Object, {"arguments": _Text}),
-    "audio": partial(_Object, {"transcript": _Text, "data": _Base64}),
-}
-CHOICE: dict[str, Callable[[], Any]] = {
-    "delta": partial(_Object, DELTA),
-    "logprobs": partial(_Object, {"content": _List, "refusal": _List}),
-}
+CHOICE: Growing = {"delta": _object(DELTA), "logprobs": _object({"content": _list, "refusal": _list})}

@@ -6,7 +6,6 @@ import re
 import threading
 import time
 import weakref
-from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -64,9 +63,8 @@ class SDKTransport:
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response; the timeout bounds each read, and between two of them the attempt as a whole."""
-        headers, expiry = self._headers(), _expiry(timeout)
-        with self._errors() as came, _sent(self._sync_client(), request, timeout, headers) as answer:
-            came.append(answer)
+        expiry = _expiry(timeout)
+        with self._opened(_sent(self._sync_client(), request, timeout, self._headers())) as answer:
             return _response(answer, read_answer(self._body(answer, expiry)))
 
     def _body(self, answer: Any, expiry: float | None) -> bytearray:
@@ -86,20 +84,16 @@ class SDKTransport:
             raise self._timeout() from None
 
     async def _asend(self, request: Request, timeout: float | None) -> Response:
-        opened = await self._aopen(request, timeout)
-        with self._errors() as came:
-            async with opened as answer:
-                came.append(answer)
-                body = bytearray()
-                async for data in answer.iter_bytes():
-                    append(body, data)
-                return _response(answer, read_answer(body))
+        headers = await self._aheaders()
+        async with self._opened(_sent(await self._async_client(), request, timeout, headers)) as answer:
+            body = bytearray()
+            async for data in answer.iter_bytes():
+                append(body, data)
+            return _response(answer, read_answer(body))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield what the head says and the chunks of a streamed answer; the timeout bounds the wait for each chunk."""
-        headers = self._headers()
-        with self._errors() as came, _sent(self._sync_client(), request, timeout, headers, stream=True) as answer:
-            came.append(answer)
+        with self._opened(_sent(self._sync_client(), request, timeout, self._headers(), stream=True)) as answer:
             yield _response(answer)
             chunks, expiry = ChunkReader(), _expiry(timeout)
             for data in answer.iter_bytes():
@@ -113,37 +107,29 @@ class SDKTransport:
 
     async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer, as :meth:`stream`."""
-        opened = await self._aopen(request, timeout, stream=True)
-        with self._errors() as came:
-            async with opened as answer:
-                came.append(answer)
-                yield _response(answer)
-                chunks = ChunkReader()
-                async for data in answer.iter_bytes():
-                    for chunk in chunks.feed(data):
-                        yield chunk
-                    if chunks.done:
-                        return
-                for chunk in chunks.close():
+        headers = await self._aheaders()
+        async with self._opened(_sent(await self._async_client(), request, timeout, headers, stream=True)) as answer:
+            yield _response(answer)
+            chunks = ChunkReader()
+            async for data in answer.iter_bytes():
+                for chunk in chunks.feed(data):
                     yield chunk
+                if chunks.done:
+                    return
+            for chunk in chunks.close():
+                yield chunk
 
     def models(self, timeout: float) -> list[str]:
         """Return the names of the models that the endpoint lists.
 
         :param timeout: seconds.
         """
-        models = self._sync_client().models.with_streaming_response
-        headers, expiry = self._headers(), _expiry(timeout)
-        with self._errors() as came, models.list(timeout=timeout, extra_headers=headers) as answer:
-            came.append(answer)
+        models, expiry = self._sync_client().models.with_streaming_response, _expiry(timeout)
+        with self._opened(models.list(timeout=timeout, extra_headers=self._headers())) as answer:
             listed = refuse_reported(read_object(self._body(answer, expiry), "list of models")).get("data")
             if not isinstance(listed, list) or not all(isinstance(model, dict) and "id" in model for model in listed):
                 raise ServiceError("a malformed list of models")
             return [str(model["id"]) for model in listed]
-
-    async def _aopen(self, request: Request, timeout: float | None, stream: bool = False) -> Any:
-        headers = await self._aheaders()
-        return _sent(await self._async_client(), request, timeout, headers, stream)
 
     def _headers(self) -> dict[str, str]:
         """Return the header with a fresh token, where a function gives it."""
@@ -166,23 +152,8 @@ class SDKTransport:
     def _timeout(self) -> RequestTimeoutError:
         return RequestTimeoutError(f"no complete answer from {self._url} within the timeout", endpoint=self._name)
 
-    @contextmanager
-    def _errors(self) -> Iterator[list[Any]]:
-        """Raise what the SDK and its HTTP library raise as errors of the tree; give a list for the response."""
-        came: list[Any] = []
-        try:
-            yield came
-        except _failures() as error:
-            mapped = mapped_error(error, self._url)
-            mapped.endpoint = self._name
-            if came:
-                mapped.status_code, mapped.request_id = came[0].status_code, _response(came[0]).request_id
-                secrets = secrets_of(came[0].http_response.request)
-                mapped.args = tuple(masked(argument, secrets) for argument in mapped.args)
-                mapped.code, mapped.param = masked(mapped.code, secrets), masked(mapped.param, secrets)
-            if mapped is not error:
-                raise mapped from error
-            raise
+    def _opened(self, sent: Any) -> _Opened:
+        return _Opened(sent, self._url, self._name)
 
     def _made(self, asynchronous: bool) -> Any:
         made = self._make(asynchronous)
@@ -267,40 +238,67 @@ def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, 
     options["timeout"] = None if timeout is None else min(timeout, LONGEST_TIMEOUT)
     if request.kind == "embedding":
         body.setdefault("encoding_format", "float")
-        return _OwnRequest(sdk.embeddings.with_streaming_response.create(model=body["model"], input=[], **options))
+        return sdk.embeddings.with_streaming_response.create(model=body["model"], input=[], **options)
     if stream:
         body["stream"] = True
-    return _OwnRequest(sdk.chat.completions.with_streaming_response.create(model=body["model"], messages=[], **options))
+    return sdk.chat.completions.with_streaming_response.create(model=body["model"], messages=[], **options)
 
 
-class _OwnRequest:
-    """Send a request as one of llmcall's own, which :func:`llmcall.patched` lets pass.
+class _Opened:
+    """Send a request as one of llmcall's own, which :func:`llmcall.patched` lets pass, and give the response.
 
-    :param response: the SDK's context manager, which sends the request when it is entered.
+    What the SDK and its HTTP library raise meanwhile is raised as an error of the tree.
+
+    :param sent: the SDK's context manager, which sends the request when it is entered.
+    :param url: where to, for errors.
+    :param name: the endpoint's name, for errors.
     """
 
-    def __init__(self, response: Any) -> None:
-        self._response = response
+    def __init__(self, sent: Any, url: str, name: str) -> None:
+        self._sent, self._url, self._name = sent, url, name
+        self._answer: Any = None
 
     def __enter__(self) -> Any:
         token = is_own_request.set(True)
         try:
-            return self._response.__enter__()
+            self._answer = self._sent.__enter__()
+        except _failures() as error:
+            self._map(error)
         finally:
             is_own_request.reset(token)
+        return self._answer
 
     async def __aenter__(self) -> Any:
         token = is_own_request.set(True)
         try:
-            return await self._response.__aenter__()
+            self._answer = await self._sent.__aenter__()
+        except _failures() as error:
+            self._map(error)
         finally:
             is_own_request.reset(token)
+        return self._answer
 
-    def __exit__(self, *error: Any) -> Any:
-        return self._response.__exit__(*error)
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._sent.__exit__(kind, error, trace)
+        self._map(error)
 
-    async def __aexit__(self, *error: Any) -> Any:
-        return await self._response.__aexit__(*error)
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        await self._sent.__aexit__(kind, error, trace)
+        self._map(error)
+
+    def _map(self, error: BaseException | None) -> None:
+        """Raise what an exception means, where it is one of those of a failed call."""
+        if not isinstance(error, _failures()):
+            return
+        mapped, answer = mapped_error(error, self._url), self._answer
+        mapped.endpoint = self._name
+        if answer is not None:
+            mapped.status_code, mapped.request_id = answer.status_code, _response(answer).request_id
+            secrets = secrets_of(answer.http_response.request)
+            mapped.args = tuple(masked(argument, secrets) for argument in mapped.args)
+            mapped.code, mapped.param = masked(mapped.code, secrets), masked(mapped.param, secrets)
+        if mapped is not error:
+            raise mapped from error
 
 
 is_own_request: ContextVar[bool] = ContextVar("llmcall sends a request of its own", default=False)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Stop", "Wait", "adrive",
-    "adrive_stream", "check_stop", "current_stop", "drive", "drive_stream", "look", "set_stop",
+    "adrive_stream", "check_stop", "current_stop", "drive", "drive_stream", "look",
 ]  # fmt: skip
 
 END = object()
@@ -79,22 +79,13 @@ class Stop:
             wait_for_futures([future], min(POLL, left))
 
 
-_stop: ContextVar[Stop | None] = ContextVar("llmcall stop", default=None)
-
-
-def current_stop() -> Stop | None:
-    """Return what stops the calls of the present context, or ``None``."""
-    return _stop.get()
-
-
-def set_stop(stop: Stop | None) -> None:
-    """Let a stop hold for all further calls of the present context; ``None`` means that nothing stops them."""
-    _stop.set(stop)
+# What stops the calls of the present context, or ``None``.
+current_stop: ContextVar[Stop | None] = ContextVar("llmcall stop", default=None)
 
 
 def check_stop() -> None:
     """Raise where the calls of the present context are to end: see :meth:`Stop.check`."""
-    stop = _stop.get()
+    stop = current_stop.get()
     if stop is not None:
         stop.check()
 
@@ -116,7 +107,7 @@ class Wait(NamedTuple):
         """Wait in this thread."""
         if self.thread == threading.get_ident() and not self.future.done():
             return False
-        stop = _stop.get()
+        stop = current_stop.get()
         if stop is None:
             wait_for_futures([self.future], self.seconds)
         else:
@@ -148,7 +139,7 @@ class Sleep(NamedTuple):
 
     def perform(self) -> None:
         """Sleep, unless the calls are to end."""
-        stop = _stop.get()
+        stop = current_stop.get()
         if stop is None:
             time.sleep(self.seconds)
         else:
@@ -318,49 +309,51 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[str, N
 
     :param finish: takes the flow's result at the end. A reader who leaves early never gets there.
     """
-    step: Callable[[], Any] = partial(next, flow)
+    given: Any = None  # to the flow: what its effect came to
+    failure: BaseException | None = None
     try:
         while True:
-            effect = step()
+            effect = flow.send(given) if failure is None else flow.throw(failure)
+            given = failure = None
             try:
                 if isinstance(effect, Emit):
-                    yield effect.text
-                    step = partial(next, flow)
+                    given = yield effect.text
                 else:
-                    step = partial(flow.send, effect.perform())
+                    given = effect.perform()
             except GeneratorExit:
-                step = partial(flow.throw, _AbandonedError())
+                failure = _AbandonedError()
             except BaseException as error:  # noqa: BLE001 - the flow gets it thrown in, and raises it
-                step = partial(flow.throw, error)
+                failure = error
     except StopIteration as stop:
         finish(stop.value)
     except _AbandonedError:
         return
     finally:
-        del step  # else an error would refer to itself by this frame
+        del failure  # else an error would refer to itself by this frame
         flow.close()  # which Ctrl-C between two effects has left where it was
 
 
 async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[str, None]:
     """Perform a flow's effects in the running event loop and yield its pieces of text, as :func:`drive_stream`."""
-    step: Callable[[], Any] = partial(next, flow)
+    given: Any = None  # to the flow: what its effect came to
+    failure: BaseException | None = None
     try:
         while True:
-            effect = step()
+            effect = flow.send(given) if failure is None else flow.throw(failure)
+            given = failure = None
             try:
                 if isinstance(effect, Emit):
-                    yield effect.text
-                    step = partial(next, flow)
+                    given = yield effect.text
                 else:
-                    step = partial(flow.send, await effect.aperform())
+                    given = await effect.aperform()
             except GeneratorExit:
-                step = partial(flow.throw, _AbandonedError())
+                failure = _AbandonedError()
             except BaseException as error:  # noqa: BLE001 - the flow gets it thrown in, and raises it
-                step = partial(flow.throw, error)
+                failure = error
     except StopIteration as stop:
         finish(stop.value)
     except _AbandonedError:
         return
     finally:
-        del step  # else an error would refer to itself by this frame
+        del failure  # else an error would refer to itself by this frame
         flow.close()

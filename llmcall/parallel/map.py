@@ -255,7 +255,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
         note_refused("a map", "llmcall.map", metering.Meter(), error)
         raise
     cassette = context.run(cassettes.current_cassette)
-    stop = Stop(context.run(current_stop))
+    stop = Stop(context.get(current_stop))
     is_own = options.scope_is_new and active is not None and "/" not in active.path  # nobody comes back to it
     draws = None if active is None or is_own else active.draws
     group = TaskGroup(job, context, active, stop, cassette, draws)

@@ -23,7 +23,7 @@ from ..cassettes.cassette import Cassette
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
-from ..engine.drivers import set_stop
+from ..engine.drivers import current_stop
 from ..errors import LLMCallError
 from ..notices import process_failures
 from ..scopes import Draws
@@ -297,7 +297,7 @@ def _arrived(*fields: Any) -> Task | RemoteTask:
 def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, stop: Stop | None) -> Outcome:
     """Run a task in a context of its own."""
     try:
-        set_stop(stop)
+        current_stop.set(stop)
         with position.stand(draws) as active:
             if stop is not None:
                 stop.check()

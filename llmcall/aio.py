@@ -5,10 +5,13 @@ from __future__ import annotations
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from .clients.api_errors import masked, secrets_of
 from .clients.registry import client as shared_client
 from .engine.drivers import adrive
 from .errors import APIError, InvalidRequestError, ServiceError, short_traceback
-from .legacy import answering, asking, dumped, is_stand_in, sdk_error
+from .legacy import answered, sdk_error
+from .notices import logger
+from .responses import EventStreamDecoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -16,8 +19,6 @@ if TYPE_CHECKING:
     import httpx
 
 __all__ = ["chat_completion", "chat_completion_stream", "chatcompletion_request", "embedding_request"]
-
-LOGGED = 2**20  # bytes of a refusal; FastAPI's servers repeat the request in theirs, and the message comes first
 
 
 @short_traceback
@@ -31,12 +32,8 @@ async def chatcompletion_request(
     >>> response["choices"][0]["message"]["content"]
     'Good morning!'
     """
-    client = answering("AsyncOpenAI", "AsyncAzureOpenAI")
-    flow = asking(client, max_lenght_fallback, request_timeout, prompt, kwargs)
-    try:
-        return dumped((await adrive(flow)).record.response, as_it_is=is_stand_in(client))
-    except APIError as error:
-        raise sdk_error(error) from error
+    names = ("AsyncOpenAI", "AsyncAzureOpenAI")
+    return await adrive(answered(names, max_lenght_fallback, request_timeout, prompt, kwargs))
 
 
 @short_traceback
@@ -98,7 +95,9 @@ async def chat_completion_stream(
         opened.stream("POST", url, headers=dict(headers), json=chat_data, timeout=timeout) as response,
     ):
         if response.status_code != 200:
-            await _log_refusal(response)
+            await response.aread()
+            text = masked(response.text, secrets_of(response.request))
+            logger().error("Request failed with status %d. Error: %s", response.status_code, text)
             raise httpx.RequestError(f"Request failed with status {response.status_code}", request=response.request)
         async with aclosing(_pieces(response)) as pieces:
             async for piece in pieces:
@@ -138,20 +137,16 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
     """Yield the texts of a body that are not empty."""
     import httpx
 
-    from .responses import EventStreamDecoder
-
     decoder = EventStreamDecoder()
     try:
         async with aclosing(response.aiter_bytes()) as received:  # type: ignore[type-var]
             async for data in received:
-                for event in decoder.feed(data):
-                    if text := _text_in(event):
-                        yield text
+                for text in filter(None, map(_text_in, decoder.feed(data))):
+                    yield text
                 if decoder.done:
                     return
-        for event in decoder.close():
-            if text := _text_in(event):
-                yield text
+        for text in filter(None, map(_text_in, decoder.close())):
+            yield text
     except ServiceError as error:
         raise httpx.RequestError(str(error), request=response.request) from error
 
@@ -178,18 +173,3 @@ def _text_in(event: dict[str, Any] | str) -> str:
     if not isinstance(text, str):
         raise ServiceError(f"a malformed event in the stream: choices is {choices!r:.200}")
     return text
-
-
-async def _log_refusal(response: httpx.Response) -> None:
-    import logging
-
-    from .clients.api_errors import masked, secrets_of
-
-    body = bytearray()
-    async with aclosing(response.aiter_bytes()) as received:  # type: ignore[type-var]
-        async for data in received:
-            body += data
-            if len(body) > LOGGED:
-                break
-    text = masked(body[:LOGGED].decode("utf-8", "replace"), secrets_of(response.request))
-    logging.getLogger("llmcall").error("Request failed with status %d. Error: %s", response.status_code, text)

@@ -16,12 +16,11 @@ from .errors import APIError, ContextLengthError, InvalidRequestError, RequestTi
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .clients.base import LLMClient
     from .config.settings import Endpoint
     from .engine.drivers import Flow
-    from .types import Outcome, Request
+    from .types import Request
 
-__all__ = ["answering", "asking", "chatcompletion_request", "dumped", "is_stand_in", "sdk_error"]
+__all__ = ["answered", "chatcompletion_request", "sdk_error"]
 
 NOWHERE = "http://localhost/chat/completions"  # the address in an SDK error that no response of a server stands behind
 ACCEPTED = ("schema_error_retry",)  # XAgent passes it along; it says nothing to a model
@@ -54,38 +53,17 @@ def chatcompletion_request(
     >>> response["choices"][0]["message"]["content"]
     'Good morning!'
     """
-    client = answering("OpenAI", "AzureOpenAI")
-    flow = asking(client, max_lenght_fallback, request_timeout, prompt, kwargs)
-    try:
-        return dumped(drive(flow).record.response, as_it_is=is_stand_in(client))
-    except APIError as error:
-        raise sdk_error(error) from error
+    return drive(answered(("OpenAI", "AzureOpenAI"), max_lenght_fallback, request_timeout, prompt, kwargs))
 
 
-def answering(*names: str) -> LLMClient:
-    """Return the shared client; where a test has replaced the SDK, one that sends through what stands in its place.
+def answered(
+    names: tuple[str, ...], fallback: bool, timeout: float | None, prompt: str | None, arguments: dict[str, Any]
+) -> Flow[dict[str, Any]]:
+    """Answer a request, or raise the SDK's error; the same for both drivers.
+
+    Where a test has replaced the SDK, it is sent through what stands in its place, whose answers are no records.
 
     :param names: the SDK's classes that the function is known to use.
-    """
-    client = shared_client()
-    if not isinstance(client, OpenAIClient) or client.api_type == "local" or not is_patched(*names):
-        return client
-    # The same settings, pools and meter, so not copy.copy(), which makes a client that begins anew.
-    stand_in: Any = object.__new__(type(client))
-    stand_in.__dict__.update(client.__dict__, _transports={}, make_transport=patched_transport)
-    return stand_in  # type: ignore[no-any-return]
-
-
-def is_stand_in(client: LLMClient) -> bool:
-    """Return whether a client sends through what stands in the SDK's place: its answers are no records."""
-    return getattr(client, "make_transport", None) is patched_transport
-
-
-def asking(
-    client: LLMClient, fallback: bool, timeout: float | None, prompt: str | None, arguments: dict[str, Any]
-) -> Flow[Outcome]:
-    """Return the flow that answers a request; the same for both drivers.
-
     :raises TypeError: where both ``prompt`` and ``messages`` are given, or neither.
     """
     given = {name: value for name, value in arguments.items() if name not in ACCEPTED}
@@ -93,7 +71,19 @@ def asking(
     if (messages is None) == (prompt is None):
         raise TypeError("give either messages= or prompt=, which is one user message")
     asked = prompt if messages is None else messages
-    return client.respond(asked, fallback, {"timeout": timeout, **given}, fresh=is_stand_in(client))
+    client = shared_client()
+    is_sent_by_the_sdk = isinstance(client, OpenAIClient) and client.api_type != "local"
+    is_replaced = is_sent_by_the_sdk and is_patched(*names)
+    if is_replaced:
+        # The same settings, pools and meter, so not copy.copy(), which makes a client that begins anew.
+        shared, client = client, object.__new__(type(client))
+        client.__dict__.update(shared.__dict__, _transports={}, make_transport=patched_transport)
+    try:
+        outcome = yield from client.respond(asked, fallback, {"timeout": timeout, **given}, fresh=is_replaced)
+    except APIError as error:
+        raise sdk_error(error) from error
+    response = outcome.record.response
+    return response if is_replaced else dumped(response)
 
 
 def patched_transport(endpoint: Endpoint) -> PatchedTransport:
@@ -109,10 +99,8 @@ def patched_transport(endpoint: Endpoint) -> PatchedTransport:
     return PatchedTransport("AzureOpenAI" if azure else "OpenAI", arguments, endpoint.name)
 
 
-def dumped(response: dict[str, Any], *, as_it_is: bool = False) -> dict[str, Any]:
+def dumped(response: dict[str, Any]) -> dict[str, Any]:
     """Return a response in the shape of ``model_dump()``: fields that the API left out are ``None``."""
-    if as_it_is:
-        return response
     choices = [_filled(CHOICE, choice, message=MESSAGE, logprobs=LOGPROBS) for choice in response["choices"]]
     return {**_filled(RESPONSE, response, usage=USAGE), "choices": choices}
 

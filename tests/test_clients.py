@@ -53,15 +53,6 @@ class ByAttribute(llmcall.LLMClient):
     transport = EchoTransport()
 
 
-class ByMethod(llmcall.LLMClient):
-    """Make the transport when it is needed."""
-
-    api_type = "by-method"
-
-    def transport(self) -> EchoTransport:  # type: ignore[override]
-        return EchoTransport()
-
-
 def text(client: Any, message: str = "hello") -> str:
     """Ask and return the answer's text."""
     reply = client.send_message(message, on_error="raise")
@@ -79,8 +70,8 @@ def test_built_in_clients() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [EchoClient, lambda: llmcall.LLMClient(transport=EchoTransport()), ByAttribute, ByMethod],
-    ids=["send on the subclass", "transport=", "transport attribute", "transport method"],
+    [EchoClient, lambda: llmcall.LLMClient(transport=EchoTransport()), ByAttribute],
+    ids=["send on the subclass", "transport=", "transport attribute"],
 )
 def test_a_client_of_one_s_own(make: Any) -> None:
     """However it gives its transport, the base does all the rest: cache, scopes, usage."""

@@ -28,18 +28,6 @@ def read(client: Any, **arguments: Any) -> tuple[list[str], Any]:
     return pieces, stream.reply
 
 
-def test_the_repr_is_short() -> None:
-    """A stream says how far it is."""
-    client = ScriptedClient(["Two coins."])
-    with client.stream_message("Hello") as stream:
-        assert repr(stream) == "Stream(not begun)"
-        next(stream)
-        assert repr(stream) == "Stream(begun)"
-        list(stream)
-        assert repr(stream) == "Stream(ended)"
-    assert repr(client.astream_message("Hello")) == "AsyncStream(not begun)"
-
-
 def test_pieces_come_as_they_are_sent() -> None:
     """The first piece is there before the last is sent, and the reply only at the end."""
     server = Paused(*TWO_COINS, after=2)

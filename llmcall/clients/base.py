@@ -159,11 +159,7 @@ class LLMClient:
 
         :raises ConfigError: where neither a subclass nor ``transport=`` gives it.
         """
-        given = self.transport
-        if given is None:
-            given = self
-        elif not hasattr(given, "send") and callable(given):
-            given = given()
+        given = self if self.transport is None else self.transport
         if not hasattr(given, "send"):
             raise ConfigError(
                 f"{type(self).__name__} gives no transport: define send(request, timeout), or pass transport="
@@ -576,10 +572,6 @@ class _Streamed:
         self.reply: Reply | None = None
         self._call = call
         self._begun = False
-
-    def __repr__(self) -> str:
-        state = "ended" if self.reply is not None else "begun" if self._begun else "not begun"
-        return f"{type(self).__name__}({state})"
 
 
 class Stream(_Streamed):

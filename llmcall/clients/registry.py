@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["client", "count_tokens", "known_api_types", "register_client", "reset", "settings", "usage"]
 
 ENTRY_POINTS = "llmcall.clients"
-BUILT_IN = ("azure", "local", "ollama", "openai")
+BUILT_IN = {
+    "azure": "openai:AzureClient", "local": "local:LocalClient", "ollama": "openai:OllamaClient",
+    "openai": "openai:OpenAIClient",
+}  # fmt: skip
 
 _lock = process_lock(__name__)
 _registered: dict[str, LLMClient | Callable[[Settings], LLMClient]] = {}
@@ -39,18 +43,11 @@ def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMC
 
     :param api_type: the name, as in ``[OpenAI] API_TYPE``.
     :param client: a client, or a function of the settings that returns one.
-    :raises TypeError: where it is neither, or the name is no string.
 
     >>> llmcall.register_client("parrot", lambda settings: llmcall.testing.ScriptedClient(["Pieces of eight!"]))
     >>> llmcall.client("parrot").send_message("Good morning!").content
     'Pieces of eight!'
     """
-    if not isinstance(api_type, str) or not api_type:
-        raise TypeError(f"api_type is {api_type!r}; it must be a name")
-    if not isinstance(client, LLMClient) and not callable(client):
-        raise TypeError(
-            f"the client for {api_type!r} is {client!r}; it must be an LLMClient or a function that returns one"
-        )
     with _lock:
         _registered[api_type] = client
         _shared.pop(api_type, None)
@@ -78,9 +75,7 @@ def client(api_type: str | None = None) -> LLMClient:
 def _made(name: str) -> LLMClient:
     given = _registered.get(name)
     if given is None:  # a client may be false, as one with a length is
-        if name in BUILT_IN:
-            return _built_in(name)
-        given = _plugin(name)
+        given = _built_in(name) if name in BUILT_IN else _plugin(name)
     made = given if isinstance(given, LLMClient) else given(config.settings())
     if not isinstance(made, LLMClient):
         raise ConfigError(
@@ -89,14 +84,9 @@ def _made(name: str) -> LLMClient:
     return made
 
 
-def _built_in(name: str) -> LLMClient:
-    if name == "local":
-        from .local import LocalClient
-
-        return LocalClient()
-    from .openai import AzureClient, OllamaClient, OpenAIClient
-
-    return {"azure": AzureClient, "ollama": OllamaClient, "openai": OpenAIClient}[name]()
+def _built_in(name: str) -> Any:
+    module, _, kind = BUILT_IN[name].partition(":")
+    return getattr(import_module(f".{module}", __package__), kind)()
 
 
 def _plugin(name: str) -> Any:

@@ -402,34 +402,26 @@ class Pool:
 
 # Called by HTTP clients when the request of the present context was sent. A generator has no context of its own, so
 # that what an admission sets here holds where its driver sends.
-_when_sent: ContextVar[Callable[[], None] | None] = ContextVar("llmcall request sent", default=None)
+_when_sent: ContextVar[Callable[[], None]] = ContextVar("llmcall request sent", default=lambda: None)
 SENT = "send_request_body.complete"  # the end of a step's name in httpcore's extension "trace"
 
 
 def note_sent(request: Any) -> None:
     """Let it be noted when a request was sent, as an event hook of an HTTP client of httpx's kind, for the limits."""
     when_sent = _when_sent.get()
-    if when_sent is not None:
-
-        def trace(step: str, info: Any) -> None:
-            """Be told of each step."""
-            if step.endswith(SENT):
-                when_sent()
-
-        request.extensions["trace"] = trace
+    request.extensions["trace"] = lambda step, info: when_sent() if step.endswith(SENT) else None
 
 
 async def note_sent_async(request: Any) -> None:
     """Let it be noted when a request was sent, as :func:`note_sent`, of an asynchronous HTTP client."""
-    when_sent = _when_sent.get()
-    if when_sent is not None:
+    note_sent(request)
+    trace = request.extensions["trace"]
 
-        async def trace(step: str, info: Any) -> None:
-            """Be told of each step."""
-            if step.endswith(SENT):
-                when_sent()
+    async def atrace(step: str, info: Any) -> None:
+        """Be told of each step."""
+        trace(step, info)
 
-        request.extensions["trace"] = trace
+    request.extensions["trace"] = atrace
 
 
 class Admission:
@@ -476,7 +468,7 @@ class Admission:
         if has_budget:
             yield from self._reserve()
         while True:
-            needed = self._needed() if self._estimate is not None else None
+            needed = self._needed()
             endpoint, seconds, least = pool.admit(self, needed, time.monotonic())
             if endpoint is not None:
                 break
@@ -490,7 +482,7 @@ class Admission:
             first = False
             yield self._until(self.wakeup, seconds, "an endpoint has a place for another call")
         self._endpoint = endpoint
-        _when_sent.set(None if limits.requests is None and limits.tokens is None else self.note_sent)
+        _when_sent.set(self.note_sent)
         return endpoint
 
     def _needed(self) -> Estimate | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from .clients.registry import client as shared_client
 from .errors import OutputError, TemplateError, short_traceback
@@ -22,6 +22,7 @@ from .text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from weakref import ReferenceType
 
     from .clients.base import LLMClient
     from .types import Reply
@@ -60,8 +61,15 @@ class _Asking(NamedTuple):
     params: dict[str, Any]
 
 
+class _Templates(NamedTuple):
+    """Hold the compiled templates by their role, and the names that they use."""
+
+    by_role: dict[str, Template]
+    variables: Variables
+
+
 # What each LLMCall gave last in a context; a new dict at each change, since tasks share what they inherit.
-_last: ContextVar[WeakKeyDictionary[LLMCall, Answer]] = ContextVar("llmcall last answers")
+_last: ContextVar[dict[ReferenceType[LLMCall], Answer]] = ContextVar("llmcall last answers")
 
 
 class _Mapped:
@@ -220,16 +228,19 @@ class LLMCall(_Mapped):
             raise ValueError(f"output_retries is {output_retries!r}; it must be a whole number from 0 on")
         if model_params.get("enable_pydantic_model_return"):
             raise TypeError("enable_pydantic_model_return belongs to send_message; here output_type= is the class")
+        self._is_of_files = any(name is not None for name, _ in self._sources.values())
         self.output_type = output_type
         self.output_retries = output_retries
         self.template_path = template_path
         self.model_params = {**model_params, "on_error": model_params.get("on_error") or "raise"}
         self.parameters: frozenset[str] = frozenset()  # of the function that it answers for
         self._client = client
-        self._compiled: dict[str, dict[str, Template]] = {}  # by their folder and role
+        self._compiled: dict[str, _Templates] = {}  # by their folder
+        # The response_format of the calls, at a generation of the settings, for a model and an output type.
+        self._format_at: tuple[Any, dict[str, Any] | None] = None, None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": {}}  # made anew in another process
+        return {**self.__dict__, "_compiled": {}, "_format_at": (None, None)}  # made anew in another process
 
     def __repr__(self) -> str:
         given = [f"{role}={_shown(name or text)}" for role, (name, text) in self._sources.items() if name or text]
@@ -302,16 +313,17 @@ class LLMCall(_Mapped):
 
         :raises TemplateError: where a template or a variable is missing.
         """
-        templates = self._templates().items()
-        return [{"role": role, "content": template.render(**variables)} for role, template in templates]
+        templates = self._templates().by_role
+        return [{"role": role, "content": template.render(**variables)} for role, template in templates.items()]
 
     def variables(self) -> Variables:
         """Return the names that the templates use, each with the fields that are used of it, or ``None`` for all."""
-        return all_variables(template.variables for template in self._templates().values())
+        return self._templates().variables
 
-    def _templates(self) -> dict[str, Template]:
-        folder = str(self.template_path or self.client.settings.templates_path)
-        if folder not in self._compiled:
+    def _templates(self) -> _Templates:
+        folder = str(self.template_path or self.client.settings.templates_path) if self._is_of_files else ""
+        found = self._compiled.get(folder)
+        if found is None:
             templates = {
                 role: Template.from_text(text or "", name=f"<{role}>")
                 if name is None
@@ -321,8 +333,8 @@ class LLMCall(_Mapped):
             }
             used = all_variables(template.variables for template in templates.values())
             _check_braces(templates.values(), self.parameters - used.keys())
-            self._compiled[folder] = templates
-        return self._compiled[folder]
+            found = self._compiled.setdefault(folder, _Templates(templates, used))
+        return found
 
     def asking(self, client: LLMClient, variables: dict[str, Any]) -> Generator[_Asking, Any, Answer]:
         """Ask until an answer fits; the same for every driver."""
@@ -358,10 +370,15 @@ class LLMCall(_Mapped):
         if "response_format" in self.model_params:
             return self.model_params, False
         model = client.model_named(self.model_params.get("model"))
-        wanted = response_format(self.output_type) if client.capabilities(model).structured_output else None
+        place = client.resolved.generation, model, self.output_type
+        known, wanted = self._format_at
+        if known != place:
+            wanted = response_format(self.output_type) if client.capabilities(model).structured_output else None
+            wanted = None if wanted is None else {**wanted, UNCHECKED: True}
+            self._format_at = place, wanted
         if wanted is None:
             return self.model_params, False
-        return {**self.model_params, "response_format": {**wanted, UNCHECKED: True}}, True
+        return {**self.model_params, "response_format": wanted}, True
 
     def _failed(self, error: OutputError, cause: BaseException | None, answer: Answer) -> Answer:
         """Raise, log or return an error, as ``on_error`` says."""
@@ -376,13 +393,13 @@ class LLMCall(_Mapped):
         return self._remember(answer._replace(value=None if wanted == "none" else error))
 
     def _remember(self, answer: Answer) -> Answer:
-        known = WeakKeyDictionary(_last.get({}))
-        known[self] = answer
+        known = {call: last for call, last in _last.get({}).items() if call() is not None}
+        known[ref(self)] = answer
         _last.set(known)
         return answer
 
     def _last_answer(self) -> Answer | None:
-        return _last.get(WeakKeyDictionary()).get(self)
+        return _last.get({}).get(ref(self))
 
 
 def _check_braces(templates: Iterable[Template], unused: frozenset[str]) -> None:

@@ -160,6 +160,8 @@ def _converted(value: Any, output_type: Any) -> Any:
 
 
 def _simple(value: Any, kind: type) -> Any:
+    if type(value) is kind:
+        return value
     reader, misfit = _READERS[kind]
     if not isinstance(value, str):
         if not isinstance(value, (int, float)) or kind is str or isinstance(value, bool) != (kind is bool):

@@ -49,14 +49,6 @@ def written(name: str, text: str) -> str:
     return name
 
 
-def scripted(*answers: Any, api_type: str = "scripted") -> ScriptedClient:
-    """Make a client with these answers the configured one."""
-    client = ScriptedClient(answers)
-    llmcall.register_client(api_type, client)
-    llmcall.configure(api_type=api_type)
-    return client
-
-
 @pytest.fixture
 def serve(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> Serve:
     """Start a server that gives one answer again and again, and name it and a key in the environment."""
@@ -87,7 +79,7 @@ def test_help(group: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     ["nothing", "ask", "tokens", "ask a b", "config --yaml", "cache show", "run", "run missing.py", "show", "diff a",
-     "run --mode new x.py", "report a", "cassette merge a"],
+     "run --mode new x.py", "report a", "cassette merge a", "cache ls --since yesterday"],
 )  # fmt: skip
 def test_wrong_usage(arguments: str) -> None:
     """Wrong usage ends with 2."""
@@ -130,21 +122,19 @@ def test_ask_of_a_refusing_server(serve: Serve) -> None:
     assert "Error: 401: Incorrect API key" in told and "Check the key; 'llmcall doctor'" in told
 
 
-def test_ask_from_standard_input() -> None:
-    """A minus sign stands for standard input; nothing is no question; where the model refuses, its words are shown."""
-    client = scripted("Gut.", {"role": "assistant", "content": None, "refusal": "I will not."})
+def test_what_is_asked() -> None:
+    """A minus sign stands for standard input; nothing is no question; where the model refuses, its words are shown.
+
+    The local model, being so small, gets a system message where none is given.
+    """
+    client = ScriptedClient(["Gut.", {"role": "assistant", "content": None, "refusal": "I will not."}, "Yes.", "No."])
+    llmcall.register_client("local", client)
+    llmcall.configure(api_type="local")
     assert "no question" in done("ask", "-", text=" \n", code=2)
     assert [done("ask", "-", text="Wie geht’s?\n"), done("ask", "Tell me!")] == ["Gut.\n", "I will not.\n"]
-    assert [request.messages[0]["content"] for request in client.requests] == ["Wie geht’s?\n", "Tell me!"]
-
-
-def test_ask_the_local_model() -> None:
-    """So small a model gets a system message where none is given."""
-    client = scripted(*["Paris."] * 3, api_type="local")
-    for options in ([], ["-s", "Be rude."], ["-s", ""]):
-        assert done("ask", "--local", "The capital of France?", *options) == "Paris.\n"
-    systems = [[m["content"] for m in request.messages if m["role"] == "system"] for request in client.requests]
-    assert systems == [["You are a helpful assistant."], ["Be rude."], []]
+    assert [done("ask", "--local", "Hello?", *options) for options in ([], ["-s", ""])] == ["Yes.\n", "No.\n"]
+    asked = [[message["content"] for message in request.messages] for request in client.requests]
+    assert asked == [["Wie geht’s?\n"], ["Tell me!"], ["You are a helpful assistant.", "Hello?"], ["Hello?"]]
 
 
 def test_tokens() -> None:
@@ -152,12 +142,10 @@ def test_tokens() -> None:
     written("a.txt", "Hello world")
     count = llmcall.count_tokens("Hello world")
     assert done("tokens", "a.txt").split() == [repr(count), "a.txt"]
-    assert done("tokens", "-", text="Hello world").split()[0] == repr(count)
-    lines = done("tokens", "a.txt", "a.txt", "-m", "no-such-model").splitlines()
-    assert [line.split()[1] for line in lines] == ["a.txt", "a.txt", "all"]
-    assert all(line.lstrip().startswith("~") for line in lines)
+    lines = [line.split() for line in done("tokens", "a.txt", "-", "-m", "no-such-model", text="").splitlines()]
+    assert [name for _, name in lines] == ["a.txt", "<stdin>", "all"] and lines[0][0] == lines[2][0] != "~0"
     (row,) = json.loads(done("tokens", "a.txt", "-m", "no-such-model", "--json"))
-    assert row == {"file": "a.txt", "tokens": int(lines[0].split()[0][1:]), "estimated": True}
+    assert row == {"file": "a.txt", "tokens": int(lines[0][0].removeprefix("~")), "estimated": True}
     Path("image.png").write_bytes(b"\x89PNG")
     for name in ("image.png", "missing.txt"):
         assert name in done("tokens", name, code=2)
@@ -345,29 +333,18 @@ def test_tables_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) 
     ("options", "expected"),
     [
         ("--model gpt-4o", [0, 1]),
-        ("--model gpt", []),
         ("--scope trial-3/*", [1]),
-        ("--scope trial-?/lisa", [1]),
-        ("--scope *", [0, 1, 2, 3]),
         ("--since 1h", [0, 1, 2, 3]),
         ("--since 2000-01-01", [0, 1, 2, 3]),
         ("--since 2999-12-31T23:59", []),
         ("--model gpt-4o --scope trial* --since 3d", [1]),
         ("-n 2", [0, 1]),
-        ("--limit 0", [0, 1, 2, 3]),
     ],
 )
 def test_selecting(keys: list[str], options: str, expected: list[int]) -> None:
     """--model, --scope, --since and --limit select, and together select what all do."""
     rows = json.loads(cache("ls", "--json", *options.split()).partition("]\n")[0] + "]")
     assert [row["key"] for row in rows] == [keys[index] for index in expected]
-
-
-@pytest.mark.parametrize("since", ["yesterday", "5 parsecs", "2026-13-01", "-1h"])
-def test_an_unreadable_moment(since: str) -> None:
-    """A --since that is neither date nor age is wrong usage that shows both."""
-    told = cache("ls", f"--since={since}", code=2)
-    assert "2026-11-30" in told and "90m" in told
 
 
 def test_show_a_record(keys: list[str]) -> None:
@@ -473,30 +450,25 @@ def test_keys(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     ("answer", "ok", "words", "remedy"),
     [
         (refusal(401, f"Incorrect API key provided: {SECRET}"), False, "401", "key is refused"),
-        (refusal(403, "no access"), False, "403", "key is refused"),
-        (refusal(500, "broken"), False, "500", "status page"),
         (refusal(429, "slow down"), False, "429", "status page"),
         (refusal(404, "no such route"), True, "no list of models", "/v1"),
-        (Answer(501, "<html>Unsupported method ('GET')</html>"), True, "no list of models (HTTP 501)", "/v1"),
         (Answer(502, "<html>Bad gateway</html>"), False, "127.0.0.1: HTTP 502", "status page"),
         (Answer(200, "<html>It works!</html>"), True, "no list of models (something else", "BASE_URL"),
-        (Answer(200, {"data": ["gpt-4o"]}), True, "no list of models (something else", "BASE_URL"),
         (None, False, "Does the server at", "llmcall config"),
     ],
-    ids=["401", "403", "500", "429", "404", "501", "502", "HTML", "texts", "nobody"],
+    ids=["401", "429", "404", "502", "HTML", "nobody"],
 )
 def test_what_the_endpoint_answers(
     answer: Answer | None, ok: bool, words: str, remedy: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the endpoint answers is told without the key, with what to do about it."""
-    if answer is not None:
-        serve(answer)
+    with contextlib.ExitStack() as around:
+        if answer is not None:
+            serve(answer)
+        else:
+            monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+            monkeypatch.setenv("OPENAI_BASE_URL", around.enter_context(refusing()))
         check = checks(code=0 if ok else 1)["endpoint"]
-    else:
-        monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-        with refusing() as address:
-            monkeypatch.setenv("OPENAI_BASE_URL", address)
-            check = checks(code=1)["endpoint"]
     assert check["ok"] is ok and words in check["found"] and remedy in check["remedy"]
     assert SECRET not in str(check) and "<html>" not in check["found"]
 
@@ -533,19 +505,13 @@ def test_azure(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.requests[0].headers["api-key"] == SECRET
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ("[OpenAI]\nAPI_TYPE = opnai\n", "did you mean 'openai'"),
-        ("[OpenAI]\nTIMEOUT = soon\n", "TIMEOUT"),
-        ("[Aliases]\ngpt-4o-mini = gpt-4o-mini\n", "circle"),
-    ],
-)
-def test_wrong_settings(config: str, words: str) -> None:
+@pytest.mark.parametrize("config", ["[OpenAI]\nAPI_TYPE = opnai\n", "[Aliases]\ngpt-4o-mini = gpt-4o-mini\n"])
+def test_wrong_settings(config: str) -> None:
     """Settings that cannot be used are the first thing that is told, and the last."""
     written("config.ini", config)
     *_, check = checks(code=1).values()
-    assert check["name"] == "settings" and not check["ok"] and words in check["found"]
+    assert check["name"] == "settings" and not check["ok"]
+    assert "did you mean 'openai'" in check["found"] or "circle" in check["found"]
 
 
 @pytest.mark.parametrize("place", ["somewhere", "somewhere/cache.db", "locked", "/proc/llmcall"])

@@ -8,8 +8,6 @@ import logging
 import os
 import pickle
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 from commands import done
 from disks import in_database
+from programs import start
 
 import llmcall
 from llmcall import Miss, ResponseCache
@@ -235,16 +234,6 @@ def test_how_to_record_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "LLMCALL_CASSETTE_MODE=new\n" in str(missed(QUESTION))
 
 
-def test_a_model_that_no_setting_named() -> None:
-    """Where a cassette's header names another model than its record, the record's came from code or from its client."""
-    with llmcall.cassette("tape.jsonl"):
-        ask()(recorder(model="my-model"))
-    with llmcall.cassette("tape.jsonl", mode="none"):
-        told = flat(missed(QUESTION))
-    assert 'recorded "my-model", asked "gpt-4o-mini"' in told
-    assert "tape.jsonl; the record's was named in code, or by a client of its own such as API_TYPE = local" in told
-
-
 def test_a_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parameter that a setting says is told with where that stands; a namespace or alias with what mends it."""
     ask(temperature=0.5)(recorder())
@@ -255,6 +244,11 @@ def test_a_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.9")
     llmcall.reset()
     assert explained().causes == ("the setting TEMPERATURE says 0.9: environment variable LLMCALL_TEMPERATURE",)
+    with llmcall.cassette("tape.jsonl"):
+        ask()(recorder(model="my-model"))
+    with llmcall.cassette("tape.jsonl", mode="none"):
+        told = flat(missed(QUESTION))
+    assert "tape.jsonl; the record's was named in code, or by a client of its own such as API_TYPE = local" in told
 
 
 def test_a_recorded_function_and_an_embedding() -> None:
@@ -298,16 +292,18 @@ def test_what_is_damaged_is_passed_over() -> None:
     assert miss.nearest is None and "damaged or cannot be read" in flat(miss) and "salvage" in str(miss)
 
 
-def test_nothing_secret_or_unseen_is_shown() -> None:
+def test_nothing_secret_or_unseen_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     """What looks like a credential is masked everywhere, and control and invisible characters are escapes."""
     ask(f"Use {KEY}. {QUESTION}")(recorder())
     miss = explained(f"Use {KEY.lower()}1. {QUESTION} Now?")
     shown = f"{miss} {miss!r} {miss.differences!r} {miss.differences[0]} {miss.causes} {miss.opening}"
     assert "*****" in shown and KEY[8:20].lower() not in shown.lower()
-    ask("Say \x1b[31mred\nnow")(recorder())
-    said = str(explained("Say \x1b[32mred\n\u200bnow"))
-    assert "\x1b" not in said and "\u200b" not in said
-    assert "\\x1b" in said and "\\u200b" in said and "\\n" in said
+    model, scope = "m\x1b[2Jodel", "s\x1b[1m"
+    ask("Say \x1b[31mred\nnow", scope)(recorder(model=model))
+    replay = ScriptedClient(cache_mode="replay", model=model)
+    said = str(missed(ask("Say \x1b[32mred\n\u200bnow", scope), replay))
+    assert "\x1b" not in said + caplog.text and "\u200b" not in said
+    assert {each for each in ("\\x1b[32m", "\\u200b", "\\n", "m\\x1b[2Jodel", "s\\x1b[1m") if each not in said} == set()
 
 
 def test_the_right_one_of_many(tmp_path: Path) -> None:
@@ -339,16 +335,6 @@ def test_explain_on_the_command_line() -> None:
         assert "Error" in done("cache", "explain", "-", code=2, text=text)
 
 
-def test_names_of_models_and_scopes_are_printed_harmlessly(caplog: pytest.LogCaptureFixture) -> None:
-    """What a terminal would obey in the name of a model or a scope is escaped in a miss and in the log."""
-    client = ScriptedClient(["yes"], cache_mode="auto", model="m\x1b[2Jodel")
-    with llmcall.scope("s\x1b[1m"):
-        client.send_message("hello", on_error="raise")
-    with llmcall.scope("s\x1b[1m"), pytest.raises(llmcall.CacheMissError) as missed:
-        ScriptedClient(cache_mode="replay", model="m\x1b[2Jodel").send_message("bye")
-    assert "\x1b" not in str(missed.value) + caplog.text and "\\x1b[2Jodel" in str(missed.value)
-
-
 @llmcall.recorded(name="market.price")
 def price_of(item: str) -> int:
     """Answer what a market does, which no test may ask."""
@@ -367,16 +353,14 @@ def test_the_first_miss_is_named(kind: str, caplog: pytest.LogCaptureFixture) ->
         for question in ("the first one?", "another?"):
             with pytest.raises(llmcall.CacheMissError) as caught:
                 ask_for(question)
-    assert [record.levelno for record in caplog.records if "CacheMissError" in record.getMessage()] == [
-        logging.ERROR
-    ] * 2
+    errors = [record.levelno for record in caplog.records if "CacheMissError" in record.getMessage()]
+    assert errors == [logging.ERROR, logging.ERROR]
     assert "first miss of this process" in str(caught.value)
     assert usage.errors == 2
 
 
 HOLLOW = """
-import multiprocessing, sys, threading, llmcall
-from llmcall.testing import ScriptedClient
+import multiprocessing
 client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
 @llmcall.recorded
 def price_of(item): return 3
@@ -411,12 +395,11 @@ else:
     ["own", pytest.param("forked", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"))],
 )
 @pytest.mark.parametrize("kind", ["chat", "function", "map"])
-def test_swallowed_refusals_are_told(process: str, kind: str, tmp_path: Path) -> None:
+def test_swallowed_refusals_are_told(process: str, kind: str) -> None:
     """A program that catches the errors of its threads is told at its end how many calls were refused."""
-    done = subprocess.run(
-        [sys.executable, "-c", HOLLOW, process, kind], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["3"]
-    assert done.stderr.count("refused: ScopeError") == 3
-    assert done.stderr.count("3 calls had no permission to ask, or no scope") == 1
-    assert done.stderr.count("1 call failed for good") == (process == "forked")
+    with start(HOLLOW, process, kind) as program:
+        printed, complaints = program.communicate()
+    assert printed.split() == ["3"]
+    assert complaints.count("refused: ScopeError") == 3
+    assert complaints.count("3 calls had no permission to ask, or no scope") == 1
+    assert complaints.count("1 call failed for good") == (process == "forked")

@@ -12,13 +12,16 @@ import os
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from array import array
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from heapq import heapify, heappop, heappush
+from itertools import chain
 from types import CoroutineType, FrameType, TracebackType
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from .errors import ScopeError
 from .notices import warn_once
@@ -26,8 +29,8 @@ from .system import after_fork_in_child, at_exit
 from .types import Record, Request
 
 __all__ = [
-    "Active", "Draw", "Draws", "Scope", "bind", "current", "forget", "here", "is_made_name", "made_name",
-    "note_served", "path_of", "scope", "standing", "within",
+    "Active", "Counter64", "Draw", "Draws", "Scope", "bind", "current", "forget", "group_of", "here", "is_made_name",
+    "made_name", "note_served", "scope", "standing", "within",
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -49,25 +52,58 @@ IN_A_GENERATOR = (
 
 # Draws
 
-DIGEST_BYTES = 8  # of a request's SHA-256; among a million requests in one scope, two share them once in 40 million
+GROUP_BITS = 56  # of a key, below those that its group is of
 
 _lock = threading.RLock()  # of what is counted here; held for microseconds, and never while code of others runs
 
-Counts = Mapping[bytes, tuple[int, list[int]]]  # by key: the next number, and the free ones below it
+Counts = Mapping[int, tuple[int, list[int]]]  # by key: the next number, and the free ones below it
 
 
-def draw_key(path: str, identified: Any) -> bytes:
-    """Return what a request's draws in a scope are counted by, as small as can be: it stays as long as the scope.
+def group_of(path: str) -> int:
+    """Return in which of 256 groups the keys of a scope's draws are: all those below the outermost scope's child."""
+    return crc32("".join(path.split("/", 2)[1:2]).encode("utf-8", "surrogatepass")) & 0xFF
+
+
+def draw_key(path: str, identified: Any) -> int:
+    """Return what a request's draws in a scope are counted by: 64 bits, of which the first 8 are its group.
+
+    Among a million draws of an outermost scope, two share a key with a chance of 1 in 100,000 at most.
 
     :param path: the scope's.
     :param identified: what :func:`llmcall.requests.keys.identity` returned.
     """
-    return path.encode("utf-8", "surrogatepass") + identified.digest()[:DIGEST_BYTES]  # type: ignore[no-any-return]
+    hashed = identified.copy()
+    hashed.update(path.encode("utf-8", "surrogatepass"))
+    return group_of(path) << GROUP_BITS | int.from_bytes(hashed.digest()[: GROUP_BITS // 8], "big")
 
 
-def path_of(key: bytes) -> str:
-    """Return the scope path of a key."""
-    return key[:-DIGEST_BYTES].decode("utf-8", "surrogatepass")
+class Counter64:
+    """Count numbers of 64 random bits, most of which come once: some 15 bytes for each, where a dict takes 84.
+
+    A look at a million of them takes some microseconds.
+    """
+
+    __slots__ = ("_more", "_once")
+
+    def __init__(self) -> None:
+        self._once: dict[int, array[int]] = defaultdict(lambda: array("Q"))  # all numbers, by their last bits
+        self._more: dict[int, int] = {}  # how often a number came, if more than once
+
+    def add(self, number: int) -> int:
+        """Count a number once more; return how often it came before."""
+        numbers = self._once[number & 0xFFF]
+        if number not in numbers:
+            numbers.append(number)
+            return 0
+        count = self._more.get(number, 1)
+        self._more[number] = count + 1
+        return count
+
+    def __getitem__(self, number: int) -> int:
+        return self._more.get(number) or int(number in self._once.get(number & 0xFFF, ()))
+
+    def __iter__(self) -> Iterator[int]:
+        return chain.from_iterable(self._once.values())
 
 
 class Draws:
@@ -82,27 +118,31 @@ class Draws:
     def __init__(self, counts: Counts | None = None, since: float | None = None) -> None:
         self._process = _this_process if since is None else None
         self.since = time.time() if since is None else since
-        self._next = {key: number for key, (number, _) in (counts or {}).items()}
-        self._free = {key: list(free) for key, (_, free) in (counts or {}).items() if free}
-        self._returned: deque[tuple[bytes, int]] = deque()  # given back, and not yet among the free ones
-        self._under_way: dict[bytes, tuple[int, int]] = {}  # the thread and task of the last draw, until its call ends
+        self._next = Counter64()
+        self._free: dict[int, list[int]] = {}
+        for key, (number, free) in (counts or {}).items():
+            for _ in range(number):
+                self._next.add(key)
+            self._free[key] = list(free)
+        self._returned: deque[tuple[int, int]] = deque()  # given back, and not yet among the free ones
+        self._under_way: dict[int, tuple[int, int]] = {}  # the thread and task of the last draw, until its call ends
 
-    def take(self, key: bytes) -> int:
-        """Return the lowest free number; warn where a call for the same is under way in another thread or task."""
+    def take(self, key: int, path: str) -> int:
+        """Return the lowest free number; warn where a call for the same is under way in another thread or task.
+
+        :param path: the scope's, for the warning.
+        """
         caller = threading.get_ident(), id(_task())
         with _lock:
             other = self._under_way.get(key, caller)
             self._under_way[key] = caller
             self._accept_returned()
-            if free := self._free.get(key):
-                number = heappop(free)
-            else:
-                number = self._next.get(key, 0)
-                self._next[key] = number + 1
+            free = self._free.get(key)
+            number = heappop(free) if free else self._next.add(key)
         if other != caller:
             who = "threads" if other[0] != caller[0] else "tasks"
             warn_once(
-                f"the same request is under way from two {who} in the scope {path_of(key)!r}: "
+                f"the same request is under way from two {who} in the scope {path!r}: "
                 "which of them gets which draw is left to chance, and a replay may exchange their answers. "
                 f"Give each {who[:-1]} a scope of its own"
             )
@@ -113,23 +153,22 @@ class Draws:
             key, number = self._returned.popleft()
             heappush(self._free.setdefault(key, []), number)
 
-    def claim(self, key: bytes, number: int) -> None:
+    def claim(self, key: int, number: int) -> None:
         """Count a number that was taken elsewhere, as in a worker process."""
         with _lock:
             self._accept_returned()
-            following = self._next.get(key, 0)
-            if number >= following:
-                self._next[key] = number + 1
-                self._returned.extend((key, skipped) for skipped in range(following, number))
+            if number >= self._next[key]:
+                while (skipped := self._next.add(key)) < number:
+                    self._returned.append((key, skipped))
             elif number in (free := self._free.get(key, [])):
                 free.remove(number)
                 heapify(free)
 
-    def end(self, key: bytes) -> None:
+    def end(self, key: int) -> None:
         """Note that the call of the last draw has ended."""
         self._under_way.pop(key, None)
 
-    def give_back(self, key: bytes, number: int) -> None:
+    def give_back(self, key: int, number: int) -> None:
         """Make a number free again, once for each time that it was taken."""
         self._under_way.pop(key, None)
         self._returned.append((key, number))
@@ -143,11 +182,11 @@ class Draws:
                 "which counts them together, or give each task a scope of its own"
             )
 
-    def counts(self) -> dict[bytes, tuple[int, list[int]]]:
+    def counts(self) -> dict[int, tuple[int, list[int]]]:
         """Return what is counted, for another process to go on from."""
         with _lock:
             self._accept_returned()
-            return {key: (number, list(self._free.get(key, ()))) for key, number in self._next.items()}
+            return {key: (self._next[key], list(self._free.get(key, ()))) for key in self._next}
 
 
 class Draw:
@@ -160,7 +199,7 @@ class Draw:
 
     __slots__ = ("_draws", "_key", "_number", "_pending", "sample")
 
-    def __init__(self, path: str, draws: Draws, key: bytes, number: int) -> None:
+    def __init__(self, path: str, draws: Draws, key: int, number: int) -> None:
         self.sample = f"{path}#{number}"
         self._draws, self._key, self._number = draws, key, number
         self._pending = [True]  # emptied by whoever settles it, which is atomic
@@ -231,7 +270,7 @@ class Active:
         :param identified: what :func:`llmcall.requests.keys.identity` says of it.
         """
         key = draw_key(self.path, identified)
-        return Draw(self.path, self.draws, key, self.draws.take(key))
+        return Draw(self.path, self.draws, key, self.draws.take(key, self.path))
 
     def check_is_inmost(self) -> None:
         """Refuse to end before a scope that was opened after this one.

@@ -272,7 +272,7 @@ def _map(folder: str, count: int) -> list[str]:
         results = llmcall.map(ask, range(count), progress=False)
     if len(asked) not in (0, count):
         raise RuntimeError(f"{len(asked)} recorded questions were asked again")
-    return list(results)
+    return results
 
 
 def record_cassette(subject: Any, folder: str, count: int) -> Iterator[float | None]:

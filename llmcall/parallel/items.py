@@ -13,7 +13,7 @@ from ..cassettes.cassette import current_cassette, position
 from ..engine.limits import estimate
 from ..engine.prepare import followed
 from ..requests.keys import canonical
-from ..scopes import made_name
+from ..scopes import Counter64, made_name
 from ..text import brief, counted, imported_pandas, money, printable
 from ..types import Reply, TokenUsage
 
@@ -199,7 +199,7 @@ class ItemNames:
     def __init__(self, key: Callable[[Any], Any] | None = None, identity: Callable[[Any], Any] | None = None) -> None:
         self._key = key
         self._identity = identity
-        self._seen: dict[str | bytes, int] = {}  # how often each key or digest came
+        self._seen = Counter64()  # digests of names
 
     def name(self, item: Any, index: int) -> str:
         """Return the name of the next item's scope.
@@ -208,14 +208,12 @@ class ItemNames:
         :raises TypeError: where a key is neither a text nor a whole number, or an item is not plain data.
         :raises ValueError: where a key is empty or holds ``/`` or ``#``.
         """
-        known: str | bytes
         if self._key is None:
-            known = digest(item if self._identity is None else self._identity(item), index)
-            name = made_name(known.hex())
+            name = made_name(digest(item if self._identity is None else self._identity(item), index).hex())
         else:
-            known = name = _checked(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
-        count = self._seen.get(known, 0)
-        self._seen[known] = count + 1
+            name = _checked(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
+        hashed = sha256(name.encode("utf-8", "surrogatepass"))
+        count = self._seen.add(int.from_bytes(hashed.digest()[:DIGEST_BYTES], "big"))
         return f"{name}{OCCURRENCE}{count}" if count else name
 
 

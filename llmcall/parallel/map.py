@@ -182,12 +182,11 @@ def imap(
     """Run a function over items, and yield index and result of each as it finishes; arguments and errors as of ``map``.
 
     Items are taken as results are asked for, a few ahead, so that a million of them need not be in memory. (Inside a
-    scope, some 100 bytes stay of each item and of each draw.) With ``repeats``, a result is a list, yielded when all of
-    it is there. A failed item's exception is raised after the results of all that had begun; that of Ctrl-C has those
-    not yielded yet in ``.results``, a list of index and result. Whoever leaves the iterator early ends it: no further
-    item begins, and the draws of what was begun and not yielded are given back. With several
-    workers, which items those are depends on timing; a warning at the end of the run says so, also of an iterator that
-    has not ended by then.
+    scope, some 50 bytes stay of each item with its draw.) With ``repeats``, a result is a list, yielded when all of it
+    is there. A failed item's exception is raised after the results of all that had begun; that of Ctrl-C has those not
+    yielded yet in ``.results``, a list of index and result. Whoever leaves the iterator early ends it: no further item
+    begins, and the draws of what was begun and not yielded are given back. With several workers, which items those are
+    depends on timing; a warning at the end of the run says so, also of an iterator that has not ended by then.
 
     >>> sorted(llmcall.imap(str.upper, ["ann", "ben"]))
     [(0, 'ANN'), (1, 'BEN')]
@@ -326,9 +325,12 @@ class _Results:
 
         :param length: how many items there are; ``None`` means up to the last one that has a result.
         """
-        found = [self._nothing() if value is _MISSING else value for value in self._items]
-        found.extend(self._nothing() for _ in range(len(found), length or 0))
-        return found
+        items = self._items  # itself: a copy of a million results would be another 8 MB
+        items.extend([_MISSING] * ((length or 0) - len(items)))
+        for number, value in enumerate(items):
+            if value is _MISSING:
+                items[number] = self._nothing()
+        return items
 
     def _nothing(self) -> Any:
         return None if self._repeats == 1 else [None] * self._repeats
@@ -413,7 +415,7 @@ class _Run:
         self._done_count = 0
         self._failed: Task | None = None
         # Item, key and number of each draw that a finished task took; apart, which takes least memory.
-        self._draws: tuple[array[int], list[bytes], array[int]] = array("q"), [], array("q")
+        self._draws: tuple[array[int], array[int], array[int]] = array("I"), array("Q"), array("I")
         self._add_usage = _add_usage(group.job)
         self._executor, workers = options.executor, _workers(options)
         self._threads = _Threads(workers, self._done, self._told) if options.executor is None else None

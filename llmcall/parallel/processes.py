@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..types import Record, Request
     from .items import Job, TaskPosition
 
-    Counts = dict[bytes, tuple[int, list[int]]]
+    Counts = dict[int, tuple[int, list[int]]]
     Gained = list[tuple[Record, Place]]
 
 __all__ = [
@@ -61,7 +61,7 @@ class WorkerReport(NamedTuple):
     :param failures: why calls left no record, how many in each scope, and the first of them in words.
     """
 
-    draws: list[tuple[bytes, int]]
+    draws: list[tuple[int, int]]
     usage: list[tuple[str, str, UsageDelta]]
     events: list[CassetteEvent]
     failures: list[tuple[str, dict[str, int], str]]
@@ -100,30 +100,30 @@ class TaskDraws(Draws):
     def __init__(self, around: Draws) -> None:  # counts nothing itself
         self._around = around
         self._is_over = False
-        self.taken: list[tuple[bytes, int]] = []
+        self.taken: list[tuple[int, int]] = []
 
-    def take(self, key: bytes) -> int:
-        """Return the lowest number not taken yet.
+    def take(self, key: int, path: str) -> int:
+        """Return the lowest number not taken yet; see :meth:`Draws.take`.
 
         :raises KeyboardInterrupt: once the draws were given back: the task's map is over.
         """
-        number = self._around.take(key)
+        number = self._around.take(key, path)
         self.taken.append((key, number))
         if self._is_over:
             self.give_back(key, number)
             raise KeyboardInterrupt("the map that this call belongs to is over")
         return number
 
-    def claim(self, key: bytes, number: int) -> None:
+    def claim(self, key: int, number: int) -> None:
         """Count a number that another process took."""
         self._around.claim(key, number)
         self.taken.append((key, number))
 
-    def end(self, key: bytes) -> None:
+    def end(self, key: int) -> None:
         """Note that the call of the last draw has ended."""
         self._around.end(key)
 
-    def give_back(self, key: bytes, number: int) -> None:
+    def give_back(self, key: int, number: int) -> None:
         """Make a number free again, unless it is already."""
         try:
             self.taken.remove((key, number))
@@ -155,8 +155,9 @@ class TaskGroup:
     :param cassette: the one that is open.
     :param draws: those of the scope, where somebody can come back to it after the map, else ``None``.
     :ivar is_over: whether no task may begin any more.
-    :ivar counts: the draws that were made in each item's scopes before the map began, once :meth:`state` was called.
-    :ivar gained: likewise what the cassette gained there.
+    :ivar counts: the draws that were made before the map began, by the groups of their keys, once :meth:`state` was
+        called.
+    :ivar gained: likewise what the cassette gained in each item's scopes.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class TaskGroup:
         self.token = os.urandom(8).hex()
         self._lock = threading.Lock()
         self._state: bytes | None = None
-        self.counts: dict[str, Counts] = {}
+        self.counts: dict[int, Counts] = {}
         self.gained: dict[str, Gained] = {}
         _groups[self.token] = self
 
@@ -197,24 +198,15 @@ class TaskGroup:
     def _packed(self) -> bytes:
         gained = self.cassette.gained() if self.cassette is not None else []
         if self.active is not None:
-            self.counts, self.gained = _by_item(self.active, gained)
+            before = f"{self.active.path}/"
+            for key, counted in self.active.draws.counts().items():
+                self.counts.setdefault(key >> scopes.GROUP_BITS, {})[key] = counted
+            for record, place in gained:
+                if record.scope.startswith(before):
+                    name = record.scope[len(before) :].partition("/")[0]
+                    self.gained.setdefault(name, []).append((record, place))
             gained = [(record, place) for record, place in gained if not record.scope]
         return pack_state(self.cassette, gained)
-
-
-def _by_item(active: Active, gained: Gained) -> tuple[dict[str, Counts], dict[str, Gained]]:
-    """Sort draws and records into those of each item's scopes."""
-    before = f"{active.path}/"
-    counts: dict[str, Counts] = {}
-    records: dict[str, Gained] = {}
-    for key, counted in active.draws.counts().items():
-        path = scopes.path_of(key)
-        if path.startswith(before):
-            counts.setdefault(path[len(before) :].partition("/")[0], {})[key] = counted
-    for record, place in gained:
-        if record.scope.startswith(before):
-            records.setdefault(record.scope[len(before) :].partition("/")[0], []).append((record, place))
-    return counts, records
 
 
 _groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()  # of this process, by their tokens
@@ -243,7 +235,8 @@ class Task:
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
         state = group.state()
-        counts, gained = group.counts.get(name, {}), group.gained.get(name, [])
+        counts = group.counts.get(scopes.group_of(f"{group.path}/{name}"), {})
+        gained = group.gained.get(name, [])
         return _arrived, (group.token, state, group.job, self.item, self.position, counts, gained)
 
 
@@ -252,7 +245,7 @@ class RemoteTask(NamedTuple):
 
     :param token: tells the map from others.
     :param state: what is to hold, as :func:`pack_state` returns it.
-    :param counts: the draws that were made in the item's scopes before the map began.
+    :param counts: the draws that were made in the item's scopes before the map began, and in some others.
     :param gained: what the cassette gained there.
     """
 
@@ -419,7 +412,7 @@ class WorkerSession:
         """Let the state hold no longer."""
         self._closing.close()
 
-    def report(self, draws: list[tuple[bytes, int]]) -> WorkerReport:
+    def report(self, draws: list[tuple[int, int]]) -> WorkerReport:
         """Return what was not sent home yet."""
         cassette = self.cassette
         with _changed:

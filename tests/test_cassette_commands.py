@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from commands import done, run
 from conversations import HOSTILE, chat, conversation, embedding, function, read, record_of, written
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llmcall.types import Record
 
@@ -109,18 +107,13 @@ def test_a_conversation_as_text() -> None:
     )
 
 
-def test_a_history_that_stands_elsewhere() -> None:
+def test_a_history_is_not_repeated() -> None:
     """A call goes on from whichever earlier call held most of its messages, which is named where it is far above."""
     one = conversation("s#0", TURNS)
     other = chat([*one[1].request["messages"][:3], {"role": "user", "content": "Why?"}], "Because.", "s#0")
     shown = text_of([*one, chat("Else?", "No.", "s#0"), other])
     assert '… 3 messages as in the call that asked "Bread for 3?"' in shown
-
-
-def test_a_history_that_stands_above() -> None:
-    """Of draws after one history, each is said to go on from what stands above it."""
-    messages = [*conversation("s#0", TURNS)[1].request["messages"]]
-    shown = text_of([chat(messages, answer, f"s#{draw}") for draw, answer in enumerate("abc")])
+    shown = text_of([chat(one[1].request["messages"], answer, f"s#{draw}") for draw, answer in enumerate("abc")])
     assert shown.count("… 3 messages as above") == 2 and shown.count(TURNS[0][0]) == 1
 
 
@@ -256,14 +249,6 @@ def test_git_merges_two_branches(repository: Path) -> None:
     assert {each.cache_key for each in read(repository)} == {each.cache_key for each in read(Path("both.jsonl"))}
 
 
-answers = st.dictionaries(st.tuples(st.sampled_from("ab"), st.sampled_from("xyzw")), st.sampled_from("12"))
-
-
-def recorded(made: dict[tuple[str, str], str]) -> list[Record]:
-    """Return records of scopes, questions and answers."""
-    return [chat(question, answer, f"{scope}#0") for (scope, question), answer in made.items()]
-
-
 # merge
 
 
@@ -289,17 +274,3 @@ def test_merge_of_conflicts(choice: str, answer: str) -> None:
     done = run("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl", "--on-conflict", choice)
     assert done.exit_code == 0 and "conflict: " in done.output
     assert [each.response["choices"][0]["message"]["content"] for each in read(Path("one.jsonl"))] == [answer, "0"]
-
-
-@given(answers, answers)
-def test_a_merge_holds_all(one: dict[Any, str], other: dict[Any, str]) -> None:
-    """A merge holds every request of both once, keeps both orders' scopes, and lists every conflict."""
-    written("one.jsonl", recorded(one))
-    written("other.jsonl", recorded(other))
-    done = run("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl", "--on-conflict", "keep")
-    records = read(Path("both.jsonl"))
-    asked = {(each.sample.partition("#")[0], each.request["messages"][0]["content"]): each for each in records}  # type: ignore[union-attr]
-    assert len(asked) == len(records) and asked.keys() == one.keys() | other.keys()
-    said = {key: each.response["choices"][0]["message"]["content"] for key, each in asked.items()}
-    assert said == {**other, **one}
-    assert done.output.count("conflict: ") == sum(one[key] != other[key] for key in one.keys() & other.keys())

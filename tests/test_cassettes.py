@@ -398,25 +398,6 @@ def test_two_cassettes_of_one_file() -> None:
         said(counting())
 
 
-def test_every_thread_and_task_of_the_process() -> None:
-    """An open cassette answers threads and tasks that were there before it, too."""
-    taped("Hi")
-    client, go_on = counting(), threading.Event()
-
-    def wait_and_ask() -> Any:
-        assert go_on.wait(60)
-        return said(client)
-
-    async def ask() -> Any:
-        return (await client.asend_message("Hi", on_error="raise")).content
-
-    with ThreadPoolExecutor(1) as executor:
-        waiting = executor.submit(wait_and_ask)
-        with cassette(PATH, mode="none"):
-            go_on.set()
-            assert (waiting.result(), asyncio.run(ask())) == ("recorded Hi", "recorded Hi")
-
-
 def test_identical_calls_at_once_get_what_is_recorded() -> None:
     """Of two calls that ask the same at once past the disk cache, both get the answer that the file holds."""
     both = threading.Barrier(2, timeout=60)

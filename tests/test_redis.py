@@ -30,7 +30,6 @@ def server(redis_process: RedisProcess) -> Iterator[RedisProcess]:
     """The server without data; afterwards it is as it was configured at first."""
     with redis_process.client() as client:
         client.flushall()
-        client.config_resetstat()
         yield redis_process
         client.config_set("maxmemory", "0")
         client.config_set("maxmemory-policy", "noeviction")
@@ -128,33 +127,6 @@ def test_what_is_not_ours(server: RedisProcess) -> None:
         assert (len(caches[0]), redis.get("theirs")) == (0, b"1")
     for cache in caches:
         cache.close()
-
-
-def calls_of(server: RedisProcess) -> dict[str, int]:
-    """Count what the server was asked to do since it was last asked."""
-    with server.client() as client:
-        found = {name: each["calls"] for name, each in client.info("commandstats").items()}
-        client.config_resetstat()
-    return {name: calls for name, calls in found.items() if name not in ("cmdstat_info", "cmdstat_config|resetstat")}
-
-
-def test_no_call_grows_with_the_cache(server: RedisProcess, tmp_path: Path) -> None:
-    """One record among two thousand costs the commands of one among three."""
-    costs, source = [], ResponseCache(tmp_path / "source")
-    cache = ResponseCache(server.url)
-    cache.put(asked("first"), YES)
-    for size in (3, 2000):
-        for number in range(size):
-            source.put(asked(f"{size} {number}"), YES)
-        cache.load(source)
-        calls_of(server)
-        cache.put(asked(f"put {size}"), YES)
-        cache.get(asked(f"put {size}"))
-        len(cache)
-        costs.append(calls_of(server))
-    assert costs[0] == costs[1]
-    assert costs[0]["cmdstat_hget"] == costs[0]["cmdstat_hlen"] == 1
-    cache.close()
 
 
 @pytest.mark.parametrize("mode", ["auto", "replay"])

@@ -18,7 +18,6 @@ from array import array
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import scopes
@@ -63,7 +62,6 @@ NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 EVENTS = "text/event-stream"
 LIMIT = "max_completion_tokens"  # is sent by this name where the program calls it so
-PHASES = ("connect", "read", "write", "pool")  # each of which has a timeout
 NAME_CHARACTERS = 40  # of a system message in an actor's name
 UNSAFE = re.compile(r"[^\w .-]+")
 
@@ -87,20 +85,6 @@ class ProgramRequest(NamedTuple):
     body: Any
 
 
-class Asked(NamedTuple):
-    """Hold what a request of the program asks for.
-
-    :param method: of the client: ``"send_message"``, ``"stream_message"``, ``"get_embedding"`` or ``"exchange"``.
-    :param body: the parsed JSON body, or ``None``.
-    :param arguments: of the method, and ``options``, by name.
-    """
-
-    method: str
-    body: Any
-    arguments: tuple[Any, ...]
-    options: Mapping[str, Any] = {}
-
-
 @dataclass
 class ProgramCall:
     """Hold a request of the program on its way: what it asks for, and what it is sent with.
@@ -110,36 +94,47 @@ class ProgramCall:
 
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
-    :param asked: what it asks for.
+    :param send: sends a request, and returns its response, or a coroutine that does.
     :param client: makes the call.
-    :param transport: the transport below.
+    :param method: of the client: ``"send_message"``, ``"stream_message"``, ``"get_embedding"`` or ``"exchange"``.
+    :param body: the parsed JSON body, or ``None``.
+    :param arguments: of the method, by name.
     :ivar came: the last response, where the last attempt got one.
     """
 
     http: ModuleType
     request: Any
-    asked: Asked
+    send: Callable[[Any], Any]
     client: ProgramClient
-    transport: Any
+    method: str
+    body: Any
+    arguments: Mapping[str, Any]
     came: Any = None
 
-    def receive(self, request: Any) -> Any:
-        """Send a request, and return its response, read to the end."""
-        with self.api_errors():
-            response = self.transport.handle_request(request)
-            with contextlib.closing(response):
-                response.read()
-        self.came = response
-        return response
+    def ask(self) -> Any:
+        """Return what is answered; of a stream, it and its first piece: a failure before that is told as one."""
+        found = getattr(self.client, self.method)(**self.arguments)
+        return (found, next(found, END)) if self.method == "stream_message" else found
 
-    async def areceive(self, request: Any) -> Any:
-        """Send a request, and return its response, as :meth:`receive`."""
+    async def aask(self) -> Any:
+        """Return what is answered, as :meth:`ask`."""
+        found = getattr(self.client, f"a{self.method}")(**self.arguments)
+        return (found, await anext(found, END)) if self.method == "stream_message" else await found
+
+    def receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Send a request, and return what is read of its response."""
+        with self.api_errors(), contextlib.closing(self.send(request)) as response:
+            response.read()
+        self.came = response
+        return read(response)
+
+    async def areceive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Send a request, and return what is read of its response, as :meth:`receive`."""
         with self.api_errors():
-            response = await self.transport.handle_async_request(request)
-            async with contextlib.aclosing(response):
+            async with contextlib.aclosing(await self.send(request)) as response:
                 await response.aread()
         self.came = response
-        return response
+        return read(response)
 
     @contextlib.contextmanager
     def api_errors(self) -> Iterator[None]:
@@ -162,14 +157,14 @@ class ProgramCall:
         """Return the HTTP request of an attempt: the program's own where it asks for the same, within the same time."""
         original = self.request
         body = {**request.body, **({"stream": True} if stream else {})}
-        if LIMIT in self.asked.body and "max_tokens" in body:
+        if LIMIT in self.body and "max_tokens" in body:
             body[LIMIT] = body.pop("max_tokens")
         seconds = original.extensions.get("timeout") or {}
-        if body == self.asked.body and timeout == seconds.get("read"):
+        if body == self.body and timeout == seconds.get("read"):
             return original
         headers = [(name, value) for name, value in original.headers.raw if name.decode().lower() not in OF_THE_BODY]
         limits = {name: timeout if given is None else min(given, timeout or given) for name, given in seconds.items()}
-        extensions = {**original.extensions, "timeout": limits or dict.fromkeys(PHASES, timeout)}
+        extensions = {**original.extensions, "timeout": limits}
         content = json.dumps(body).encode()
         return self.http.Request(original.method, original.url, headers=headers, content=content, extensions=extensions)
 
@@ -195,8 +190,7 @@ class ProgramClient(LLMClient):
     api_type = "openai"
 
     def __init__(self, address: str, host: str, **overrides: Any) -> None:
-        self._address = address
-        self._host_name = host
+        self._endpoint = Endpoint(name=host, api_type=self.api_type, base_url=address)
         super().__init__(**overrides)
 
     def _resolve(self) -> Resolved:
@@ -207,35 +201,22 @@ class ProgramClient(LLMClient):
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return the program's own address."""
-        return [Endpoint(name=self._host_name, models=(model,), api_type=self.api_type, base_url=self._address)]
+        return [self._endpoint]
 
     def host(self, endpoint: Endpoint) -> str:
         """Return the host of the program's own address."""
-        return self._host_name
-
-    def ask(self, asked: Asked) -> Any:
-        """Return what is answered; of a stream, it and its first piece: a failure before that is told as one."""
-        found = getattr(self, asked.method)(*asked.arguments, **asked.options)
-        return (found, next(found, END)) if asked.method == "stream_message" else found
-
-    async def aask(self, asked: Asked) -> Any:
-        """Return what is answered, as :meth:`ask`."""
-        found = getattr(self, f"a{asked.method}")(*asked.arguments, **asked.options)
-        return (found, await anext(found, END)) if asked.method == "stream_message" else await found
+        return endpoint.name
 
     def exchange(self, method: str, path: str, body: Any) -> Any:
         """Return what is recorded of another request, or its response."""
         call = _in_hand.get()
-        return http_call(method, path, body, lambda: _recordable(call.receive(call.request)), self.settings).result()
+        send = functools.partial(call.receive, call.request, _recordable)
+        return http_call(method, path, body, send, self.settings).result()
 
     async def aexchange(self, method: str, path: str, body: Any) -> Any:
         """Return what is recorded of another request, or its response."""
         call = _in_hand.get()
-
-        async def send() -> dict[str, Any]:
-            """Send it."""
-            return _recordable(await call.areceive(call.request))
-
+        send = functools.partial(call.areceive, call.request, _recordable)
         return await http_call(method, path, body, send, self.settings).aresult()
 
     # It is the transport of its calls
@@ -243,18 +224,18 @@ class ProgramClient(LLMClient):
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
         call = _in_hand.get()
-        return _parsed(call.receive(call.attempt(request, timeout)))
+        return call.receive(call.attempt(request, timeout), _parsed)
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
         call = _in_hand.get()
-        return _parsed(await call.areceive(call.attempt(request, timeout)))
+        return await call.areceive(call.attempt(request, timeout), _parsed)
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
         call, chunks = _in_hand.get(), ChunkReader()
         attempt = call.attempt(request, timeout, stream=True)
-        with call.api_errors(), contextlib.closing(call.transport.handle_request(attempt)) as response:
+        with call.api_errors(), contextlib.closing(call.send(attempt)) as response:
             if response.status_code != 200:
                 response.read()
                 raise _refused(response)
@@ -267,7 +248,7 @@ class ProgramClient(LLMClient):
         call, chunks = _in_hand.get(), ChunkReader()
         attempt = call.attempt(request, timeout, stream=True)
         with call.api_errors():
-            async with contextlib.aclosing(await call.transport.handle_async_request(attempt)) as response:
+            async with contextlib.aclosing(await call.send(attempt)) as response:
                 if response.status_code != 200:
                     await response.aread()
                     raise _refused(response)
@@ -310,14 +291,17 @@ def _recordable(response: Any) -> dict[str, Any]:
 # What a request of the program asks for
 
 
-def _asked(request: Any, content: bytes, hosts: Collection[str] | None) -> Asked | None:
-    """Return what a request asks for, or ``None`` where it is none of ours; without ``hosts``, those of all are."""
+def _asked(request: Any, content: bytes, hosts: Collection[str] | None) -> tuple[str, Any, dict[str, Any]] | None:
+    """Return the method, the body and the arguments of the call that a request asks for; ``None`` where it passes.
+
+    :param hosts: whose requests are recorded besides the known ones; without it, those of all are.
+    """
     url, headers = request.url, request.headers
     path = url.path.rstrip("/")
     if not (path.endswith(KNOWN_PATHS) or SDK_HEADER in headers or hosts is None or url.host in hosts):
         return None
     if request.method == "GET":
-        return Asked("exchange", None, (request.method, url.raw_path.decode(), None))
+        return "exchange", None, {"method": request.method, "path": url.raw_path.decode(), "body": None}
     body = None
     if request.method == "POST" and "json" in headers.get("content-type", ""):
         with contextlib.suppress(ValueError):
@@ -330,19 +314,19 @@ def _asked(request: Any, content: bytes, hosts: Collection[str] | None) -> Asked
         return None
     if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
         method = "stream_message" if body.get("stream") else "send_message"
-        return Asked(method, body, (body["messages"],), _options(request, path, _chat_parameters(body)))
+        return method, body, _arguments(request, path, _chat_parameters(body), current_messages=body["messages"])
     if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
         parameters = {name: value for name, value in body.items() if name not in ("input", "encoding_format")}
-        return Asked("get_embedding", body, (body["input"],), _options(request, path, parameters))
-    return Asked("exchange", body, (request.method, url.path, body))
+        return "get_embedding", body, _arguments(request, path, parameters, text=body["input"])
+    return "exchange", body, {"method": request.method, "path": url.path, "body": body}
 
 
-def _options(request: Any, path: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call: the parameters, the model that the address names, and the client's own time."""
+def _arguments(request: Any, path: str, parameters: dict[str, Any], **asked: Any) -> dict[str, Any]:
+    """Return the arguments of a call: also the model that the address names, and the client's own time."""
     deployment = DEPLOYMENT.search(path)
     named = {"model": deployment[1]} if deployment else {}
     seconds = (request.extensions.get("timeout") or {}).get("read")
-    return {**named, **parameters, **({"timeout": seconds} if seconds else {}), "on_error": "raise"}
+    return {**named, **parameters, **({"timeout": seconds} if seconds else {}), "on_error": "raise", **asked}
 
 
 def _is_text(value: Any) -> bool:
@@ -477,13 +461,11 @@ def _embeddings(client: LLMClient, body: Mapping[str, Any], found: Any) -> dict[
     }
 
 
-def _made(http: ModuleType, status: int, media_type: str, content: bytes) -> Any:
+def _made(http: ModuleType, status: int, data: Any, media_type: str = "application/json") -> Any:
+    """Return a response with a text, or with data as JSON."""
+    content = data if isinstance(data, str) else json.dumps(data)
     headers = [(b"content-type", media_type.encode()), *NOT_REPEATED]
-    return http.Response(status, headers=headers, stream=http.ByteStream(content))
-
-
-def _json_response(http: ModuleType, status: int, data: Any) -> Any:
-    return _made(http, status, "application/json", json.dumps(data).encode())
+    return http.Response(status, headers=headers, content=content.encode())
 
 
 def _as_it_came(http: ModuleType, response: Any) -> Any:
@@ -518,39 +500,38 @@ class ProgramCalls:
         self._hosts = None if hosts is None else frozenset(hosts)
         self._clients: dict[str, ProgramClient] = {}
         self._actors: dict[str, scopes.Scope] = {}
-        self._lock = threading.Lock()
         self._around = scopes.current()
         self.first_error: Exception | None = None
 
-    def handle(self, http: ModuleType, request: Any, transport: Any) -> Any:
+    def handle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
         """Return the response to a request of the program.
 
         :param http: the module ``httpx`` or ``httpx2``, whose request it is.
-        :param transport: sends what is not recorded; it has ``handle_request``.
+        :param send: sends what is not recorded.
         """
-        call = self._call(http, request, request.read(), transport)
+        call = self._call(http, send, request, request.read())
         if call is None:
-            return transport.handle_request(request)
+            return send(request)
         try:
             with self._standing(call):
-                return self._response(call, call.client.ask(call.asked))
+                return self._response(call, call.ask())
         except ERRORS as error:
             return self._refusal(call, error)
 
-    async def ahandle(self, http: ModuleType, request: Any, transport: Any) -> Any:
+    async def ahandle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
         """Return the response to a request of the program, as :meth:`handle`."""
-        call = self._call(http, request, await request.aread(), transport)
+        call = self._call(http, send, request, await request.aread())
         if call is None:
-            return await transport.handle_async_request(request)
+            return await send(request)
         try:
             with self._standing(call):
-                return self._response(call, await call.client.aask(call.asked))
+                return self._response(call, await call.aask())
         except ERRORS as error:
             return self._refusal(call, error)
 
-    def _call(self, http: ModuleType, request: Any, content: bytes, transport: Any) -> ProgramCall | None:
+    def _call(self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes) -> ProgramCall | None:
         asked = _asked(request, content, self._hosts)
-        return None if asked is None else ProgramCall(http, request, asked, self._client(request), transport)
+        return None if asked is None else ProgramCall(http, request, send, self._client(request), *asked)
 
     @contextlib.contextmanager
     def _standing(self, call: ProgramCall) -> Iterator[None]:
@@ -563,40 +544,35 @@ class ProgramCalls:
             _in_hand.reset(token)
 
     def _response(self, call: ProgramCall, found: Any) -> Any:
-        http, asked = call.http, call.asked
-        if asked.method == "exchange":
-            return _made(http, 200, found["content_type"], found["body"].encode())
-        if asked.method == "stream_message":
-            headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
-            stream = _derived(http, ChatEvents)(self, asked.body, *found)
-            return http.Response(200, headers=headers, stream=stream)
-        is_chat = asked.method == "send_message"
-        return _json_response(http, 200, _whole(found) if is_chat else _embeddings(call.client, asked.body, found))
+        if call.method == "exchange":
+            return _made(call.http, 200, found["body"], found["content_type"])
+        if call.method == "get_embedding":
+            return _made(call.http, 200, _embeddings(call.client, call.body, found))
+        if call.method == "send_message":
+            return _made(call.http, 200, _whole(found))
+        headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
+        return call.http.Response(200, headers=headers, stream=_derived(call.http, ChatEvents)(self, call.body, *found))
 
     def _refusal(self, call: ProgramCall, error: Exception) -> Any:
         """Return what the program gets: what the API sent as it came, an error of ours as the SDK's own."""
         self.note(error)
-        came = getattr(error, "http_response", call.came)
         if not isinstance(error, APIError):
-            return _json_response(call.http, ERROR_STATUS, _about_error(error))
+            return _made(call.http, ERROR_STATUS, _about_error(error))
+        came = getattr(error, "http_response", call.came)
         if came is not None:
             return _as_it_came(call.http, came)
         status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
-        return _json_response(call.http, status, _about_error(error))
+        return _made(call.http, status, _about_error(error))
 
     def note(self, error: Exception) -> None:
         """Keep an error that the program gets, if it is the first of llmcall's own."""
         if not isinstance(error, APIError):
-            with self._lock:
-                self.first_error = self.first_error or error
+            self.first_error = self.first_error or error
 
     def _client(self, request: Any) -> ProgramClient:
         address = BELOW.sub("", _address(request.url))
-        with self._lock:
-            found = self._clients.get(address)
-            if found is None:
-                found = self._clients[address] = ProgramClient(address, request.url.host, **self._overrides)
-        return found
+        found = self._clients.get(address) or ProgramClient(address, request.url.host, **self._overrides)
+        return self._clients.setdefault(address, found)
 
     # Who is asking
 
@@ -604,11 +580,8 @@ class ProgramCalls:
         if self._name_of is None:
             return contextlib.nullcontext()
         request, headers = call.request, dict(call.request.headers.items())
-        name = self._name_of(ProgramRequest(request.method, str(request.url), headers, call.asked.body))
-        if name is None:
-            return contextlib.nullcontext()
-        with self._lock:
-            return self._actors.setdefault(name, scopes.scope(name))
+        name = self._name_of(ProgramRequest(request.method, str(request.url), headers, call.body))
+        return contextlib.nullcontext() if name is None else self._actors.setdefault(name, scopes.scope(name))
 
 
 def _naming(actor: Any) -> Callable[[ProgramRequest], str | None] | None:
@@ -662,11 +635,11 @@ class ProgramTransport:
 
     def handle_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
-        return self._calls.handle(self._http, request, self._below)
+        return self._calls.handle(self._http, self._below.handle_request, request)
 
     async def handle_async_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""
-        return await self._calls.ahandle(self._http, request, self._below)
+        return await self._calls.ahandle(self._http, self._below.handle_async_request, request)
 
     def close(self) -> None:
         """Close the transport below."""
@@ -760,11 +733,11 @@ def _patch(http: ModuleType, calls: ProgramCalls, undo: contextlib.ExitStack) ->
         (http.AsyncHTTPTransport, "handle_async_request", calls.ahandle),
     ):
         send = getattr(kind, name)
-        setattr(kind, name, functools.partialmethod(_handled, http, handle, name, send))
+        setattr(kind, name, functools.partialmethod(_handled, functools.partial(handle, http), send))
         undo.callback(setattr, kind, name, send)
 
 
-def _handled(transport: Any, http: ModuleType, handle: Any, name: str, send: Any, request: Any) -> Any:
+def _handled(transport: Any, handle: Callable[..., Any], send: Callable[..., Any], request: Any) -> Any:
     if _in_hand.get(None) is not None or is_own_request.get():
         return send(transport, request)
-    return handle(http, request, SimpleNamespace(**{name: functools.partial(send, transport)}))
+    return handle(functools.partial(send, transport), request)

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["llm_cassette", "llm_cassette_name"]
 
 NAME = "llmcall-replay"
-HEADER = b'{"llmcall":'  # how a cassette's file begins
 USED = pytest.StashKey[bool]()
-DESELECTED = pytest.StashKey[bool]()  # tests that replay
-SEEN = pytest.StashKey[set["Path"]]()  # the folders that were looked at
 MODES = {"none": "none", "once": "once", "new": "new", "rewrite": "rewrite", "all": "rewrite", "new_episodes": "new"}
 MARKER = (
     "llm(name, *, live=False): replay the test's calls of language models from its cassette (or from the one named); "
@@ -66,9 +63,8 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Take note where a test uses the marker or the fixture, also where only others are to run."""
     report = yield
-    stash = collector.config.stash
-    if not stash.get(USED, False):
-        stash[USED] = any(map(_uses, report.result)) or _is_recorded(collector)
+    if any(map(_uses, report.result)):
+        collector.config.stash[USED] = True
     return report
 
 
@@ -76,33 +72,23 @@ def _uses(node: pytest.Item | pytest.Collector) -> bool:
     return "llm_cassette" in getattr(node, "fixturenames", ()) or node.get_closest_marker("llm") is not None
 
 
-def _is_recorded(collector: pytest.Collector) -> bool:
-    """Tell whether tests beside a module have cassettes: then they use the marker, though they are not collected."""
-    if not isinstance(collector, pytest.Module):
-        return False
-    folder = collector.path.parent
-    if folder in collector.config.stash.setdefault(SEEN, set()):
-        return False
-    collector.config.stash[SEEN].add(folder)
-    return any(
-        (folder / f"{file.parent.name}.py").is_file() and file.read_bytes()[: len(HEADER)] == HEADER
-        for file in (folder / "cassettes").glob("*/*.jsonl")
-    )
+def _has_cassettes(folder: Path) -> bool:
+    """Tell whether modules in a folder have cassettes: then they use the marker, though they may not be collected."""
+    cassettes = (folder / "cassettes").glob("*/*.jsonl")
+    return any((folder / f"{cassette.parent.name}.py").is_file() for cassette in cassettes)
 
 
-def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Take note that not all tests run that may share a cassette."""
-    if any(map(_uses, items)):
-        items[0].config.stash[DESELECTED] = True
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin where the project replays; last, since a ``conftest.py`` may add marks in this hook."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
+    """Begin where the project replays; after the others, since a ``conftest.py`` may add marks in this hook."""
+    collected = len(items)
+    result = yield
     begun = config.pluginmanager.has_plugin(NAME)
     used = config.stash.get(USED, False) or any(map(_uses, items))
+    used = used or any(map(_has_cassettes, {item.path.parent for item in items}))
     if begun or (used and not config.getoption("collectonly")):
-        _replay(config).prepare(items, complete=not config.stash.get(DESELECTED, False))
+        _replay(config).prepare(items, complete=len(items) == collected)
+    return result
 
 
 @pytest.hookimpl(optionalhook=True)

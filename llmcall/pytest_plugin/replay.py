@@ -8,21 +8,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pickle
 import re
 import shlex
-import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from .. import scopes
 from ..cassettes import cassette as cassettes
 from ..cassettes.cassette import Cassette, guards
-from ..errors import CacheError, CacheMissError
+from ..errors import CacheMissError
+from ..system import alone
 from ..text import counted
 
 if TYPE_CHECKING:
@@ -114,52 +116,21 @@ def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
 
 # One run of a test, or of a wider fixture, with its cassette
 
-LONGEST_WAIT = 3600.0  # seconds: another worker's test may take long
-
-
-class CassetteLock:
-    """Let one worker at a time record a cassette; the next one records on top.
-
-    :param folder: where the workers of the run meet.
-    :ivar recorded: whether a test of this run has recorded the cassette already, so that another one adds to it.
-    :raises CacheError: where this process holds it, which would wait for itself.
-    """
-
-    _held: ClassVar[set[str]] = set()
-
-    def __init__(self, path: Path, folder: str) -> None:
-        self._file = os.path.join(folder, hashlib.sha256(os.path.realpath(path).encode()).hexdigest())
-        if self._file in self._held:
-            raise CacheError(f"{path} is open already in this process; use two files")
-        # SQLite's lock ends with its process, on every system, however the process ends.
-        self._connection = sqlite3.connect(
-            self._file, timeout=LONGEST_WAIT, isolation_level=None, check_same_thread=False
-        )
-        self._connection.execute("BEGIN EXCLUSIVE")
-        self._held.add(self._file)
-        self.recorded = bool(self._connection.execute("PRAGMA user_version").fetchone()[0])
-
-    def release(self, *, recorded: bool) -> None:
-        """Let the next worker record it.
-
-        :param recorded: whether it was recorded here.
-        """
-        self._held.discard(self._file)
-        if recorded:
-            self._connection.execute("PRAGMA user_version = 1")
-        self._connection.execute("COMMIT")
-        self._connection.close()
+RECORDED = "recorded"  # a file: a test of this run has recorded the cassette
 
 
 class CassetteRun(NamedTuple):
     """Be one run of a test or wider fixture with its cassette.
 
+    :param lock: keeps other workers of the run from recording it; the next one records on top.
+    :param meeting: the folder that says whether it was recorded in this run, or ``None`` where nothing is recorded.
     :param name: what the summary calls the cassette's file.
     :param shared: whether other tests may use it.
     """
 
     cassette: Cassette
-    lock: CassetteLock | None
+    lock: contextlib.ExitStack
+    meeting: Path | None
     report: RunReport
     name: str
     shared: bool
@@ -172,17 +143,14 @@ class CassetteRun(NamedTuple):
         cassette, report = self.cassette, self.report
         cassette.write_at_end = passed
         unrecorded = cassette.failures.counts() if passed else {}
-        written = False
-        try:
+        report.replayed += cassette.replayed
+        report.judge(self.name, unused_in(cassette) if passed else None, shared=self.shared)
+        report.miss(self.name, unrecorded)
+        with self.lock:
             cassette.stop()
-            written = passed and cassette.recorded > 0
-        finally:
-            if self.lock:
-                self.lock.release(recorded=written)
-            report.replayed += cassette.replayed
-            report.recorded += cassette.recorded if written else 0
-            report.judge(self.name, unused_in(cassette) if passed else None, shared=self.shared)
-            report.miss(self.name, unrecorded)
+            if passed and cassette.recorded and self.meeting:
+                report.recorded += cassette.recorded
+                (self.meeting / RECORDED).touch()
 
 
 # The plugin
@@ -312,17 +280,23 @@ class Replay:
         return run.cassette
 
     def _opened(self, path: Path, *, shared: bool = False) -> CassetteRun:
-        """Open a cassette; one that this run has begun is added to."""
-        lock = None if self.mode == "none" else CassetteLock(path, self._folder())
-        cassette = Cassette(path, "new" if lock and lock.recorded else self.mode, write=False)
-        cassette.anew = self.mode == "rewrite"  # what is added to one that this run rewrites is asked anew, too
-        try:
+        """Open a cassette; one that this run has recorded is added to."""
+        is_open = any(each.path == path for each in cassettes.open_cassettes)  # then it would wait for itself
+        meeting = None if self.mode == "none" or is_open else self._meeting(path)
+        with contextlib.ExitStack() as lock:
+            if meeting:
+                lock.enter_context(alone(meeting))
+            mode = "new" if meeting and (meeting / RECORDED).exists() else self.mode
+            cassette = Cassette(path, mode, write=False)
+            cassette.anew = self.mode == "rewrite"  # what is added to one that this run rewrites is asked anew, too
             cassette.start()
-        except BaseException:
-            if lock:
-                lock.release(recorded=False)
-            raise
-        return CassetteRun(cassette, lock, self.report, self._shown(path), shared)
+            return CassetteRun(cassette, lock.pop_all(), meeting, self.report, self._shown(path), shared)
+
+    def _meeting(self, path: Path) -> Path:
+        """Return the folder where the workers of this run meet that record a cassette."""
+        folder = Path(self._folder(), hashlib.sha256(os.path.realpath(path).encode()).hexdigest())
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def _shown(self, path: Path) -> str:
         """Return what the summary calls a file."""
@@ -356,36 +330,27 @@ class Replay:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Take note of what became of each part of a test; beside a miss, say how to record it."""
+        """Take note of what became of each part of a test."""
         report = yield
         item.stash[OUTCOMES].append((report.when, report.outcome))
-        missed = call.excinfo is not None and _is_miss(call.excinfo.value)
-        if report.failed and missed and OPTION not in report.longreprtext:
-            run = item.stash.get(RUN, None)
-            mode = "new" if run is None or run.cassette.path.exists() else "once"
-            report.sections.append(("llmcall", f"To record what is missing: {self._command(mode)}"))
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """Write the test's cassette where all of it passed, this too."""
+        passed = False
         try:
             result = yield
-        except BaseException:
-            self._close(item, passed=False)
-            raise
-        outcomes = item.stash[OUTCOMES]
-        passed = "call" in dict(outcomes) and all(outcome == "passed" for _, outcome in outcomes)
-        self._close(item, passed)
-        return result
-
-    def _close(self, item: pytest.Item, passed: bool) -> None:
-        if not passed and _replays(item):
-            self.report.complete = False
-        run = item.stash.get(RUN, None)
-        if run is not None:
-            del item.stash[RUN]
-            run.close(passed)
+            outcomes = item.stash[OUTCOMES]
+            passed = "call" in dict(outcomes) and all(outcome == "passed" for _, outcome in outcomes)
+            return result
+        finally:
+            if not passed and FIXTURE in getattr(item, "fixturenames", ()):
+                self.report.complete = False
+            run = item.stash.get(RUN, None)
+            if run is not None:
+                del item.stash[RUN]
+                run.close(passed)
 
     # Wider fixtures
 
@@ -453,7 +418,7 @@ class Replay:
             self.report.complete = False
         output = getattr(self.config, "workeroutput", None)
         if output is not None:
-            output[self.name] = vars(self.report)
+            output[self.name] = pickle.dumps(self.report)
             return
         fails = self.config.getoption("llm_unused") == "fail" and exitstatus == pytest.ExitCode.OK
         if fails and self.report.unused():
@@ -472,19 +437,6 @@ def _stays_inside(client: object) -> bool:
     return isinstance(client, (LocalClient, ScriptedClient))
 
 
-def _replays(item: pytest.Item) -> bool:
-    return FIXTURE in getattr(item, "fixturenames", ())
-
-
-def _is_miss(error: BaseException | None) -> bool:
-    """Tell whether an error is a miss, or has one as its reason."""
-    seen = set()  # "raise first from second" may close a circle
-    while error is not None and id(error) not in seen and not isinstance(error, CacheMissError):
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return isinstance(error, CacheMissError)
-
-
 SHOWN = 3  # unused records that the summary names for each cassette
 
 
@@ -498,26 +450,22 @@ class RunReport:
     def __init__(self) -> None:
         self.replayed = 0
         self.recorded = 0
-        self.unrecorded: dict[str, dict[str, int]] = {}
         self.complete = True  # no test was left out, skipped or failed
-        self.unused_records: dict[str, dict[str, str]] = {}
-        self.unjudged: set[str] = set()
+        self.unrecorded: dict[str, Counter[str]] = {}  # calls of passed tests, by the reason
+        self.unused_records: dict[str, dict[str, str] | None] = {}  # by their keys; ``None`` where none can be judged
         self.shared: set[str] = set()
 
-    def miss(self, name: str, unrecorded: dict[str, int]) -> None:
+    def miss(self, name: str, unrecorded: Mapping[str, int]) -> None:
         """Take in how many calls of a passed test left no record, by the reason.
 
         :param name: the cassette's file, as the summary calls it.
         """
-        counts = self.unrecorded.setdefault(name, {})
-        for why, count in unrecorded.items():
-            counts[why] = counts.get(why, 0) + count
+        self.unrecorded.setdefault(name, Counter()).update(unrecorded)
 
     def forget(self, name: str) -> None:
         """Forget what was judged of a cassette: its test runs again."""
         self.unused_records.pop(name, None)
         self.unrecorded.pop(name, None)
-        self.unjudged.discard(name)
 
     def judge(self, name: str, unused: dict[str, str] | None, *, shared: bool) -> None:
         """Take in which records a test did not use.
@@ -528,31 +476,30 @@ class RunReport:
         """
         if shared:
             self.shared.add(name)
-        if unused is None:
-            self.unjudged.add(name)
-            return
-        before = self.unused_records.get(name)
-        self.unused_records[name] = unused if before is None else {key: unused[key] for key in before if key in unused}
+        before = self.unused_records.get(name, unused)
+        both = None
+        if unused is not None and before is not None:
+            both = {key: unused[key] for key in before if key in unused}
+        self.unused_records[name] = both
 
     def unused(self) -> dict[str, list[str]]:
         """Return what the unused records of each cassette are called, of those that can be judged."""
         return {
             name: list(unused.values())
             for name, unused in sorted(self.unused_records.items())
-            if unused and name not in self.unjudged and (self.complete or name not in self.shared)
+            if unused and (self.complete or name not in self.shared)
         }
 
-    def merge(self, other: Mapping[str, Any]) -> None:
-        """Add what another process counted: the attributes of its report, which are plain data."""
-        self.replayed += other["replayed"]
-        self.recorded += other["recorded"]
-        self.complete = self.complete and other["complete"]
-        self.unjudged |= other["unjudged"]
-        self.shared |= other["shared"]
-        for name, unrecorded in other["unrecorded"].items():
+    def merge(self, pickled: bytes) -> None:
+        """Add what another process counted: its report."""
+        other: RunReport = pickle.loads(pickled)
+        self.replayed += other.replayed
+        self.recorded += other.recorded
+        self.complete = self.complete and other.complete
+        for name, unrecorded in other.unrecorded.items():
             self.miss(name, unrecorded)
-        for name, unused in other["unused_records"].items():
-            self.judge(name, unused, shared=False)
+        for name, unused in other.unused_records.items():
+            self.judge(name, unused, shared=name in other.shared)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the summary."""

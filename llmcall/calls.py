@@ -427,12 +427,10 @@ def _report(error: OutputError, replies: list[Reply], variables: Mapping[str, An
         lines.append(f"scope: {last.sample}")
     if variables:
         lines.append("item: " + ", ".join(f"{name}={_shown(value)}" for name, value in variables.items()))
-    one = len(replies) == 1
-    tries = f"after {len(replies)} {'try' if one else 'tries'}"
+    tries = "after 1 try" if len(replies) == 1 else f"after {len(replies)} tries"
     if is_kept or last.cached:
         keys = " ".join(reply.cache_key[:12] for reply in replies)
-        which, them = ("which is", "it") if one else ("which are", "them")
-        tries += f", {which} recorded; to ask anew, delete {them}: llmcall cache delete {keys}"
+        tries += f", recorded; to ask anew, delete what is recorded: llmcall cache delete {keys}"
     lines.append(tries)
     return "\n  ".join(lines)
 

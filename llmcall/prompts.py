@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config.values import nearest
 from .errors import ConfigError, TemplateError
+from .text import shortened
 
 if TYPE_CHECKING:
     import jinja2
@@ -25,7 +26,6 @@ __all__ = ["Template", "dedented"]
 
 SUFFIXES = ("", ".md", ".txt", ".j2", ".jinja", ".jinja2", ".mustache")  # tried in this order
 MUSTACHE_SUFFIXES = ("", ".mustache", *SUFFIXES[1:-1])  # of a partial
-SHOWN_NAMES = 20  # in an error message; a table may have hundreds of columns
 # What an expression in a template raises by itself.
 RUNTIME_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -136,9 +136,8 @@ def _read(path: str, folder: str | os.PathLike[str]) -> str:
 def _missing(name: str, given: Iterable[str]) -> str:
     """Say that a variable is missing, which given one is nearest to it, and which are given."""
     names = sorted(given)
-    more = f" and {len(names) - SHOWN_NAMES} more" if names[SHOWN_NAMES:] else ""
-    shown = ", ".join(names[:SHOWN_NAMES]) or "none"
-    return f"the variable {name!r} is missing; given: {shown}{more}{nearest(name, names)}"
+    shown = shortened(", ".join(names) or "none", 300)  # a table may have hundreds of columns
+    return f"the variable {name!r} is missing; given: {shown}{nearest(name, names)}"
 
 
 # Jinja2
@@ -246,18 +245,11 @@ def _jinja_variables(
 
     tree = environment.parse(source, name, name)
     # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
+    names = meta.find_undeclared_variables(tree) | environment.globals.keys()
     called = {id(call.node) for call in tree.find_all(nodes.Call)}
-    loaded = [node for node in tree.find_all(nodes.Name) if node.ctx == "load" and id(node) not in called]
-    names = meta.find_undeclared_variables(tree) | {node.name for node in loaded if node.name in environment.globals}
-    fields = {
-        id(node.node): node.attr
-        for node in tree.find_all(nodes.Getattr)
-        if isinstance(node.node, nodes.Name) and id(node) not in called
-    }
-    used = [(node.name, fields.get(id(node))) for node in tree.find_all(nodes.Name)]
-    found: list[Variables] = [
-        {name: None if field is None else frozenset((field,))} for name, field in used if name in names
-    ]
+    fields = {id(each.node): each.attr for each in tree.find_all(nodes.Getattr) if id(each) not in called}
+    used = [(node.name, fields.get(id(node))) for node in tree.find_all(nodes.Name) if node.name in names]
+    found: list[Variables] = [{name: None if field is None else frozenset((field,))} for name, field in used]
     for other in meta.find_referenced_templates(tree):
         if other is None or other in seen:
             continue

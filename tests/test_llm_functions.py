@@ -167,7 +167,7 @@ def test_an_output_error_says_all() -> None:
     text = str(failed.value)
     assert text.partition("; to ask anew")[0].split("\n  ") == [
         "it gives none of the options by itself", "answer: 'Perhaps.'", "expected: Answer with yes or no.",
-        "scope: trial#0", "item: name='Lisa'", "after 3 tries, which are recorded",
+        "scope: trial#0", "item: name='Lisa'", "after 3 tries, recorded",
     ]  # fmt: skip
     assert (failed.value.text, failed.value.expected) == ("Perhaps.", "Answer with yes or no.")
     assert str(pickle.loads(pickle.dumps(failed.value))) == text

@@ -76,12 +76,11 @@ def test_what_models_refuse(names: str, effort: str | None, refused: set[str], r
 
 
 def test_structured_output_and_embeddings() -> None:
-    """Structured output came with gpt-4o-2024-08-06 and o1; an embedding model has the length of its vectors."""
+    """Structured output came with gpt-4o-2024-08-06 and o1; embedding models are known as such."""
     names = ["gpt-4o-2024-08-06", "o1", "gpt-5-chat-latest"]
     older = ["gpt-4o-2024-05-13", "gpt-4-turbo", "o1-mini-2024-09-12", "gpt-4o-audio-preview-2024-12-17"]
     assert [name for name in names + older if capabilities(name).structured_output] == names
-    for name, dimensions in (("text-embedding-3-small", 1536), ("openai/text-embedding-3-large", 3072)):
-        assert (capabilities(name).embedding, capabilities(name).dimensions) == (True, dimensions)
+    assert capabilities("openai/text-embedding-3-large").embedding
 
 
 def test_overrides_from_general_to_exact() -> None:
@@ -90,12 +89,11 @@ def test_overrides_from_general_to_exact() -> None:
         "gpt-4o": {"context_window": 9},
         "gpt-4*": {"context_window": 7, "encoding": CL100K, "reasoning": True},
         "gpt*": {"max_output_tokens": 5, "refused_parameters": ("seed", "stop"), "reasoning": False},
-        "*": {"dimensions": 1024},
         "other": {"context_window": 1},
     }
     known = capabilities("gpt-4o", overrides)
     refused = frozenset({"seed", "stop"})
-    assert known == Capabilities(9, 5, CL100K, True, refused, structured_output=True, dimensions=1024)
+    assert known == Capabilities(9, 5, CL100K, True, refused, structured_output=True)
     assert capabilities("gpt-3.5-turbo", overrides).context_window == 16385
     for effort in (None, "none", "high"):
         assert capabilities("gpt-5.2", overrides).refused(effort) == refused

@@ -278,7 +278,7 @@ def test_the_shown_file_has_every_setting(monkeypatch: pytest.MonkeyPatch, caplo
     monkeypatch.setenv("AZURE_EAST_KEY", "x")
     used = read(re.sub(r"(?m)^# (?=\[|\S+ = )", "", shown))
     assert used.prices["gpt-4o-mini"] == (0.15, 0.6, 0.075) and len(used.endpoints) == len(used.models) == 1
-    assert all(used.endpoints[0]) and len(used.models["my-model*"]) == 10
+    assert all(used.endpoints[0]) and len(used.models["my-model*"]) == 9
     assert caplog.text == ""
 
 

@@ -128,7 +128,7 @@ def test_an_error_of_the_callers_object_passes() -> None:
 def test_many_given_names_are_not_all_listed() -> None:
     """A table with hundreds of columns does not fill the message."""
     columns = {f"column_{index:03}": index for index in range(300)}
-    with pytest.raises(TemplateError, match=r"given: .*column_019 and 280 more; did you mean .column_0\d\d.\?$"):
+    with pytest.raises(TemplateError, match=r"given: .{300}; did you mean .column_0\d\d.\?$"):
         rendered("{{ colum_010 }}", columns)
 
 

@@ -141,7 +141,6 @@ MODEL_KEYS = {
         ("max_completion_tokens", values.boolean, "Whether it wants max_completion_tokens for max_tokens", "no"),
         ("structured_output", values.boolean, "Whether it understands a JSON schema as response_format", "yes"),
         ("embedding", values.boolean, "Whether it is an embedding model", "no"),
-        ("dimensions", values.integer(1), "The length of its vectors", "768"),
     )
 }
 

@@ -52,7 +52,6 @@ class Capabilities(NamedTuple):
     :param max_completion_tokens: whether the limit must be sent as ``max_completion_tokens``, not ``max_tokens``.
     :param structured_output: whether a ``response_format`` of type ``json_schema`` is understood.
     :param embedding: whether it is an embedding model.
-    :param dimensions: the length of its vectors, unless fewer are asked for.
     :param refused_when_reasoning: of the parameters, those that are refused exactly while the model reasons.
     """
 
@@ -64,7 +63,6 @@ class Capabilities(NamedTuple):
     max_completion_tokens: bool = False
     structured_output: bool = False
     embedding: bool = False
-    dimensions: int | None = None
     refused_when_reasoning: frozenset[str] = frozenset()
 
     def refused(self, reasoning_effort: str | None = None) -> frozenset[str]:
@@ -138,13 +136,12 @@ def _data() -> dict[str, Any]:
 def _known(model: str) -> Capabilities:
     data, names = _data(), list(_names(model.lower()))
     window, output = next((data["windows"][name] for name in names if name in data["windows"]), (None, None))
-    dimensions = next((data["dimensions"][name] for name in names if name in data["dimensions"]), None)
     family = _family(names[1], data["families"])
     if family is None:
-        return Capabilities(window, output, dimensions=dimensions)
+        return Capabilities(window, output)
     kind, encoding = data["families"][family]
     fields: dict[str, Any] = {name: _expanded(value) for name, value in data["family_kinds"][kind].items()}
-    return Capabilities(window, output, encoding, dimensions=dimensions, **fields)
+    return Capabilities(window, output, encoding, **fields)
 
 
 def _names(model: str) -> Iterator[str]:
@@ -232,6 +229,7 @@ def price_of(
 @lru_cache(maxsize=4096)
 def _packaged(model: str, address: str | None, input_tokens: int, day: str) -> Price | None:
     from datetime import datetime, timezone
+    from importlib.metadata import version
 
     import genai_prices
 
@@ -249,7 +247,7 @@ def _packaged(model: str, address: str | None, input_tokens: int, day: str) -> P
             whole, cached = (round(usd("input_price", count) / tokens * MILLION, 9) for count in (0, tokens))
         except LookupError:
             continue
-        return Price(whole, usd("output_price", 0), cached, f"genai-prices {_version()} for {day}")
+        return Price(whole, usd("output_price", 0), cached, f"genai-prices {version('genai-prices')} for {day}")
     return None
 
 
@@ -267,10 +265,3 @@ def _is_installed() -> bool:
     from importlib.util import find_spec
 
     return find_spec("genai_prices") is not None
-
-
-@lru_cache(maxsize=1)
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("genai-prices")

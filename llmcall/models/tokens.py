@@ -12,7 +12,7 @@ Nothing is written, and nothing waits for the network. The names and digests of 
 ``tiktoken_ext.openai_public`` in tiktoken 0.14.
 
 *Messages* add what OpenAI's cookbook says ("How to count tokens with tiktoken", as of 2025): 3 tokens each, 1 for a
-name, 3 for the reply; for gpt-3.5-turbo-0301 4 and -1. The API confirmed it for gpt-3.5, gpt-4 and gpt-4o. A reasoning
+name, 3 for the reply. The API confirmed it for gpt-3.5, gpt-4 and gpt-4o. A reasoning
 model's framing is unpublished (the recipe was seen to be 1 off for gpt-5) and that of other makers differs, so
 there the count is an estimate; so are tools, which are counted as their JSON, somewhat more than they take, and tool
 calls.
@@ -93,11 +93,10 @@ def count_tokens(
         return TokenCount((count or _estimate)(messages_or_text), count is None)
     if not (isinstance(messages_or_text, Sequence) and all(isinstance(each, Mapping) for each in messages_or_text)):
         raise TypeError(f"what is counted is a text or a list of messages, not {messages_or_text!r:.60}")
-    per_message, per_name = (4, -1) if model == "gpt-3.5-turbo-0301" else (3, 1)
     total, guessed = 3, count is None or known.encoding is None or known.reasoning
     pieces: list[str | int] = []
     for message in messages_or_text:
-        total += per_message + per_name * bool(message.get("name"))
+        total += 3 + bool(message.get("name"))
         pieces += _message(message, "gpt-4o-mini" in model)
     if tools:
         pieces += (0, json.dumps(list(tools), ensure_ascii=False, sort_keys=True, default=str))

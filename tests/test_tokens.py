@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.util
 import json
 import os
 import pickle
@@ -22,15 +21,13 @@ from typing import Any
 import pytest
 import tiktoken
 import tiktoken_ext.openai_public
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall import count_tokens
 from llmcall.models import tokens
 from llmcall.models.tokens import TokenCount
 from llmcall.testing import ScriptedClient
-
-O200K, CL100K = "fb374d419588a4632f3f557e76b4b70aebbca790", "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 
 # Messages and tools of OpenAI's cookbook, "How to count tokens with tiktoken", whose counts by the API stand there; and
 # texts in several languages with how many tokens they are in each encoding.
@@ -57,20 +54,6 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 def bpe() -> None:
     """Skip where the extra ``offline`` is not installed."""
     pytest.importorskip("bpe_openai", reason="needs the extra `offline`")
-
-
-@pytest.fixture(scope="module")
-def real_vocabularies() -> Path:
-    """Find the true files of o200k_base and cl100k_base under the names that tiktoken gives them."""
-    spec = importlib.util.find_spec("llama_index")
-    shipped = [
-        Path(folder, "core/_static/tiktoken_cache") for folder in (spec and spec.submodule_search_locations) or ()
-    ]
-    named = os.environ.get("LLMCALL_TEST_VOCABULARIES")
-    for folder in [Path(named)] if named else shipped:
-        if (folder / O200K).exists() and (folder / CL100K).exists():
-            return folder
-    pytest.skip("needs LLMCALL_TEST_VOCABULARIES, a folder with tiktoken's files, or an installed llama-index-core")
 
 
 @pytest.fixture
@@ -228,17 +211,6 @@ def test_names_and_digests_are_those_of_tiktoken() -> None:
         address = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
         assert file == hashlib.sha1(address.encode()).hexdigest()
         assert address in source and digest in source
-
-
-@given(text=st.text(max_size=80) | st.text(alphabet="aB'sé ß\n\t\r 0123/!.,中あ한й🙂\u200d\u0301", max_size=60))
-@settings(max_examples=400)
-@pytest.mark.parametrize("name", ["o200k_base", "cl100k_base"])
-def test_both_sources_agree(name: str, text: str, real_vocabularies: Path, bpe: None) -> None:
-    """On any Unicode text the extra agrees with tiktoken, and so it does not matter which one is at hand."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TIKTOKEN_CACHE_DIR", str(real_vocabularies))
-        ours, extra = tokens._tiktoken(name), tokens._bpe_openai(name)
-    assert ours is not None and extra is not None and ours(text) == extra(text)
 
 
 def test_counting_is_light() -> None:

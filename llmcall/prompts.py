@@ -246,8 +246,7 @@ def _jinja_variables(
     tree = environment.parse(source, name, name)
     # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
     names = meta.find_undeclared_variables(tree) | environment.globals.keys()
-    called = {id(call.node) for call in tree.find_all(nodes.Call)}
-    fields = {id(each.node): each.attr for each in tree.find_all(nodes.Getattr) if id(each) not in called}
+    fields = {id(each.node): each.attr for each in tree.find_all(nodes.Getattr)}
     used = [(node.name, fields.get(id(node))) for node in tree.find_all(nodes.Name) if node.name in names]
     found: list[Variables] = [{name: None if field is None else frozenset((field,))} for name, field in used]
     for other in meta.find_referenced_templates(tree):

@@ -31,6 +31,7 @@ def folder(tmp_path: Path) -> Path:
         "base.jinja": "Hello. {% block body %}{% endblock %}",
         "child.j2": "{% extends 'base' %}{% block body %}Bye, {{ who.first }}.{% endblock %}",
         "market/day.md": "Day {{ day }}",
+        "market/range.md": "{{ range }}",
         "market/spy.md": "{% include whom %}",
         "twice.md": "md",
         "twice.txt": "txt",
@@ -148,10 +149,20 @@ def test_files(folder: Path, name: str, variables: dict[str, Any], expected: str
         assert rendered(None, variables, name) == expected
 
 
-@pytest.mark.parametrize(("name", "used"), [("buyer", "mood"), ("child", "who"), ("letter", "me")])
+@pytest.mark.parametrize(
+    ("name", "used"), [("buyer", "mood"), ("child", "who"), ("letter", "me"), ("market/range", "range")]
+)
 def test_included_parts_use_variables_too(folder: Path, name: str, used: str) -> None:
     """In a map, a column that only an included, extended or partial template uses tells items apart; no other does."""
-    base = {"name": "A", "title": "T", "items": [], "mood": "x", "who": {"first": "x"}, "me": {"first": "x"}}
+    base = {
+        "name": "A",
+        "title": "T",
+        "items": [],
+        "mood": "x",
+        "who": {"first": "x"},
+        "me": {"first": "x"},
+        "range": 1,
+    }
     rows = [base, {**base, "age": 3}, {**base, used: {"first": "y"}}]
     client = ScriptedClient(lambda messages: messages[0]["content"], cache_mode="auto")
     call = LLMCall(None, name, template_path=folder, client=client)

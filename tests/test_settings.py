@@ -487,49 +487,42 @@ AZURE = "[OpenAI]\nAPI_TYPE = azure\nAZURE_ENDPOINT = https://strange.example\nA
 
 @pytest.mark.parametrize("dotenv", [False, True])
 @pytest.mark.parametrize(
-    ("text", "variable"),
+    ("text", "variable", "overrides", "is_said"),
     [
-        (URL, "OPENAI_API_KEY"),
-        (URL, "LLMCALL_API_KEY"),
-        (URL + "API_KEY = ${MY_KEY}\n", "MY_KEY"),
-        (EAST, "OPENAI_API_KEY"),
-        (EAST + "API_KEY = ${MY_KEY}\n", "MY_KEY"),
-        (AZURE, "AZURE_OPENAI_API_KEY"),
+        (URL, "OPENAI_API_KEY", {}, True),
+        (URL, "LLMCALL_API_KEY", {}, True),
+        (URL + "API_KEY = ${MY_KEY}\n", "MY_KEY", {}, True),
+        (EAST, "OPENAI_API_KEY", {}, True),
+        (EAST + "API_KEY = ${MY_KEY}\n", "MY_KEY", {}, True),
+        (AZURE, "AZURE_OPENAI_API_KEY", {}, True),
+        (URL.replace("Strange.example", "127.0.0.1"), "OPENAI_API_KEY", {}, False),
+        (EAST + "API_KEY = sk-other\n", "OPENAI_API_KEY", {}, False),
+        (URL, "OPENAI_API_KEY", {"api_key": "sk-other"}, False),
+        (URL, "OPENAI_API_KEY", {"base_url": "https://chosen.example/v1"}, False),
+        (URL, "OPENAI_API_KEY LLMCALL_CONFIG", {}, False),
     ],
 )
 def test_a_strange_host_is_announced_once(
-    text: str, variable: str, dotenv: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A key of the environment or .env for a host that a found config.ini names is one warning, without the key."""
-    written("config.ini", text)
+    text: str, variable: str, overrides: dict[str, str], is_said: bool, dotenv: bool,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """A key of the environment or .env for a host that a found config.ini names is one warning, without the key.
+
+    Nothing is said where the user named the host, the key or the file, or the key stays on this machine.
+    """
+    path = written("config.ini", text)
+    name, *others = variable.split()
     if dotenv:
-        written(".env", f"{variable}={SECRET}\n")
+        written(".env", f"{name}={SECRET}\n")
     else:
-        monkeypatch.setenv(variable, SECRET)
+        monkeypatch.setenv(name, SECRET)
+    if others:
+        monkeypatch.setenv(others[0], path)
     for _ in range(2):
-        answered()
-    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert variable in said
-    assert f"goes to the host strange.example, which config.ini ({Path.cwd() / 'config.ini'})" in said
-    assert SECRET not in caplog.text
-
-
-@pytest.mark.parametrize(
-    "case", ["loopback", "key in the file", "key in code", "host in the environment", "host in code", "named file"]
-)
-def test_what_is_not_announced(case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is said where the user named the host or the key, or the key stays on this machine."""
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    text = URL.replace("Strange.example", "127.0.0.1") if case == "loopback" else URL
-    written("config.ini", EAST + "API_KEY = sk-other\n" if case == "key in the file" else text)
-    if case == "named file":
-        written("mine.ini", text)
-        monkeypatch.setenv("LLMCALL_CONFIG", "mine.ini")
-    if case == "host in the environment":
-        monkeypatch.setenv("OPENAI_BASE_URL", "https://strange.example/v1")
-    overrides = {"key in code": {"api_key": "sk-other"}, "host in code": {"base_url": "https://chosen.example/v1"}}
-    answered(**overrides.get(case, {}))
-    assert caplog.text == ""
+        answered(**overrides)
+    said = [record.getMessage() for record in caplog.records]
+    place = f"goes to the host strange.example, which config.ini ({path})"
+    assert [name in each and place in each for each in said] == [True] * is_said and SECRET not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_included_parts_use_variables_too(folder: Path, name: str, used: str) ->
         "me": {"first": "x"},
         "range": 1,
     }
-    rows = [base, {**base, "age": 3}, {**base, used: {"first": "y"}}]
+    rows = [base, {**base, used: {"first": "y"}}, {**base, "age": 3}]
     client = ScriptedClient(lambda messages: messages[0]["content"], cache_mode="auto")
     call = LLMCall(None, name, template_path=folder, client=client)
     with llmcall.scope("survey"):

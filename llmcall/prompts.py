@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from traceback import walk_tb
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -72,15 +73,9 @@ class Template:
         :raises TemplateError: for a missing file, naming the folder and the nearest files, and for a syntax error.
         :raises ConfigError: where the library for Mustache is missing.
         """
-        path = _find(name, folder, SUFFIXES)
-        text = _read(path, folder)
+        path, text = _found(name, folder, SUFFIXES)
         is_mustache = path.endswith(".mustache")
-
-        def load(other: str) -> tuple[str, str]:
-            """Return another file's path and text."""
-            found = _find(other, folder, MUSTACHE_SUFFIXES if is_mustache else SUFFIXES)
-            return found, _read(found, folder)
-
+        load = partial(_found, folder=folder, suffixes=MUSTACHE_SUFFIXES if is_mustache else SUFFIXES)
         return cls(path, text, (_mustache if is_mustache else _jinja)(path, text, load))
 
     def render(self, /, **variables: Any) -> str:
@@ -106,8 +101,8 @@ def _no_file(name: str) -> tuple[str, str]:
     raise TemplateError(f"a template given as text has no folder to take {name!r} from; put it into a file")
 
 
-def _find(name: str, folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> str:
-    """Return the path under a folder, suffix included, of the file that a template's name means.
+def _found(name: str, folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> tuple[str, str]:
+    """Return the path under a folder, suffix included, and the text of the file that a template's name means.
 
     :raises TemplateError: for a name that leads out of the folder, and for a missing file, naming the nearest.
     """
@@ -117,7 +112,7 @@ def _find(name: str, folder: str | os.PathLike[str], suffixes: tuple[str, ...]) 
     for suffix in suffixes:
         path = "/".join(steps) + suffix
         if os.path.isfile(os.path.join(folder, path)):
-            return path
+            return path, _read(path, folder)
     if not os.path.isdir(folder):
         place = f"{os.fspath(folder)}, which is no folder (template_path= and [Templates] PATH name it)"
         raise TemplateError(f"there is no template {name!r} in {place}")

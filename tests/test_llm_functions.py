@@ -100,6 +100,19 @@ def test_an_answer_that_does_not_fit_is_asked_again() -> None:
     assert len(client.requests) == len(client.cache) == 3
 
 
+def test_a_call_that_is_changed() -> None:
+    """What is set on a call holds from its next answer on, whether or not the answers have a schema."""
+    client = ScriptedClient(['{"item": "a", "price": 1}', "3", "yes"], model="gpt-4o-mini")
+    call = LLMCall(user="Sell!", output_type=Deal, client=client)
+    assert call() == Deal(item="a", price=1)
+    call.output_type, call.model_params["temperature"] = int, 0.5
+    assert call() == 3
+    call.output_type = str
+    assert call() == "yes"
+    assert [request.body.get("temperature") for request in client.requests] == [None, 0.5, 0.5]
+    assert ["response_format" in request.body for request in client.requests] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("settings", "params", "has_schema"),
     [

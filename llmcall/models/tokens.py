@@ -193,7 +193,6 @@ _FILES = {
         "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
     ),
 }
-_SAME_TEXTS = {"o200k_harmony": "o200k_base"}  # they differ in their special tokens only
 
 _lock = process_lock(__name__)
 
@@ -204,11 +203,10 @@ def counter(encoding: str | None) -> Callable[[str], int] | None:
     :param encoding: tiktoken's name of the encoding.
     :returns: a function of a text; special tokens are ordinary text to it. ``None`` where no vocabulary is at hand.
     """
-    name = _SAME_TEXTS.get(encoding or "", encoding or "")
-    if name not in _FILES:
+    if encoding not in _FILES:
         return None
     with _lock:
-        return found_counter(name)
+        return found_counter(encoding)
 
 
 @cache

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import Enum
 from functools import lru_cache, partial, reduce, wraps
 from operator import or_
@@ -170,6 +171,7 @@ def _generator() -> Any:
 
 def _arguments_schema(function: Any) -> dict[str, Any]:
     """Return the schema of the parameters that can be given by name; ``*args`` and ``**kwargs`` have none."""
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
     from typing_extensions import NotRequired, TypedDict
 
     try:
@@ -185,20 +187,12 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
         fields[name] = Any if parameter.annotation is parameter.empty else readable(parameter.annotation, made)
         if parameter.default is not parameter.empty:
             fields[name] = NotRequired[fields[name]]
-            defaults |= _plain_default(name, parameter.default)
+            with suppress(PydanticSerializationError):  # what is no JSON stays out, as in pydantic's own
+                defaults[name] = to_jsonable_python(parameter.default)
     found = _pydantic_schema(TypedDict("Arguments", fields))  # type: ignore[operator]
     for name, default in defaults.items():
         found["properties"][name]["default"] = default
     return canonical({**found, "additionalProperties": False})
-
-
-def _plain_default(name: str, default: Any) -> dict[str, Any]:
-    from pydantic_core import PydanticSerializationError, to_jsonable_python
-
-    try:
-        return {name: to_jsonable_python(default)}
-    except PydanticSerializationError:  # a default that is no JSON stays out of the schema, as in pydantic's own
-        return {}
 
 
 @_once_per_type

@@ -29,16 +29,17 @@ def read(client: Any, **arguments: Any) -> tuple[list[str], Any]:
 
 
 def test_pieces_come_as_they_are_sent() -> None:
-    """The first piece is there before the last is sent, and the reply only at the end."""
+    """The first piece is there before the last is sent, and the reply only at the end, as the repr says."""
     server = Paused(*TWO_COINS, after=2)
     with RawServer(server) as raw, client_for(raw.base_url).stream_message(QUESTION) as stream:
-        assert next(stream) == "Two"
+        assert repr(stream) == "Stream(not begun)"
+        assert (next(stream), repr(stream)) == ("Two", "Stream(begun)")
         assert server.paused.wait(60)
         assert stream.reply is None
         server.go_on.set()
         assert list(stream) == [" coins", "."]
         assert stream.reply == {"role": "assistant", "content": "Two coins."}
-        assert list(stream) == []
+        assert (list(stream), repr(stream)) == ([], "Stream(ended)")
     reply = stream.reply
     assert reply is not None
     assert (reply.cached, reply.finish_reason, reply.usage.output_tokens) == (False, "stop", 3)

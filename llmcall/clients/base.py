@@ -573,6 +573,10 @@ class _Streamed:
         self._call = call
         self._begun = False
 
+    def __repr__(self) -> str:
+        state = "ended" if self.reply is not None else "begun" if self._begun else "not begun"
+        return f"{type(self).__name__}({state})"
+
 
 class Stream(_Streamed):
     """Yield a streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.

@@ -229,10 +229,8 @@ def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, 
     if extra:
         body = {**body, **extra, **{name: body[name] for name in OWN if name in body}}
     for name, value in request.headers.items():
-        if not HEADER_NAME.fullmatch(name):
-            raise ConfigError(f"extra_headers: {name!r} is no name of a header")
-        if not (str(value).isascii() and str(value).isprintable()):
-            raise ConfigError(f"extra_headers[{name!r}] has control characters, or others than ASCII, in it")
+        if not (HEADER_NAME.fullmatch(name) and str(value).isascii() and str(value).isprintable()):
+            raise ConfigError(f"extra_headers[{name!r}]: its name or its value is none that an HTTP header can have")
         headers[name] = str(value)
     options: dict[str, Any] = {"extra_headers": headers, "extra_query": query, "extra_body": body}
     options["timeout"] = None if timeout is None else min(timeout, LONGEST_TIMEOUT)

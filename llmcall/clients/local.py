@@ -135,9 +135,6 @@ class LocalTransport:
         self._path = path
         self._context_window = context_window
 
-    def __repr__(self) -> str:
-        return f"LocalTransport({self.name!r})"
-
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the model's answer in the API's form.
 

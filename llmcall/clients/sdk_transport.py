@@ -314,26 +314,21 @@ def _response(answer: Any, data: Mapping[str, Any] = {}) -> Response:
     return Response(data, request_id(headers), headers)
 
 
-class ChunkReader:
+class ChunkReader(EventStreamDecoder):
     """Read the chunks out of a streamed body; a server that does not stream sends its answer, or error, as a whole."""
 
     def __init__(self) -> None:
-        self._events = EventStreamDecoder()
+        super().__init__()
         self._begun = False
         self._whole: list[str] = []
 
-    @property
-    def done(self) -> bool:
-        """Return whether the last chunk has come."""
-        return self._events.done
-
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
         """Yield the chunks that are complete with this data."""
-        return self._checked(self._events.feed(data))
+        return self._checked(super().feed(data))
 
     def close(self) -> Iterator[dict[str, Any]]:
         """Yield what the end of the body completes."""
-        yield from self._checked(self._events.close())
+        yield from self._checked(super().close())
         if self._whole and not self._begun:
             yield _as_chunk(read_answer("\n".join(self._whole).encode()))
 

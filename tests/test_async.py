@@ -148,20 +148,6 @@ def test_a_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
     assert found == [found[0]] * 4
 
 
-@pytest.mark.parametrize("recorder", WAYS)
-@pytest.mark.parametrize("player", WAYS)
-def test_what_one_records_another_plays(recorder: str, player: str) -> None:
-    """Whichever way an answer was recorded, every way finds it, in a scope too."""
-    replies = []
-    for way, mode in ((recorder, "auto"), (player, "replay")):
-        client = ScriptedClient(["one", "two"] if mode == "auto" else [], cache_mode=mode)
-        with llmcall.scope("a"):
-            replies.append([WAYS[way](client, QUESTION) for _ in range(2)])
-    assert replies[0] == replies[1]
-    assert [reply.sample for reply in replies[1] if reply] == ["a#0", "a#1"]
-    assert all(reply is not None and reply.cached for reply in replies[1])
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_on_error_return(way: str) -> None:
     """The error in the reply's place where there is one; a stream, which has none, raises it."""

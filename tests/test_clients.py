@@ -14,6 +14,7 @@ import pytest
 from programs import ran
 from pytest_httpserver import HTTPServer
 from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, client_for, completion, embeddings, refusal
+from streaming import WAYS
 
 import llmcall
 from llmcall import AzureClient, ConfigError, LLMClient, OpenAIClient
@@ -86,24 +87,14 @@ def test_a_client_of_one_s_own(make: Any) -> None:
     assert (record.api_type, record.host) == (client.api_type, client.api_type)
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_transport_that_does_not_stream(asynchronous: bool) -> None:
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_a_transport_that_does_not_stream(way: str) -> None:
     """Without ``stream`` the whole answer is sent for and comes in one piece; it is recorded as any other."""
     transport = EchoTransport()
     client = llmcall.LLMClient(transport=transport)
 
-    async def acollected() -> tuple[list[str], Any]:
-        async with client.astream_message("hello") as stream:
-            pieces = [piece async for piece in stream]
-        return pieces, stream.reply
-
-    def collected() -> tuple[list[str], Any]:
-        with client.stream_message("hello") as stream:
-            pieces = list(stream)
-        return pieces, stream.reply
-
-    pieces, reply = asyncio.run(acollected()) if asynchronous else collected()
-    assert (pieces, reply.content, reply.cached) == (["HELLO"], "HELLO", False)
+    reply = WAYS[way](client, "hello")
+    assert (reply.content, reply.cached) == ("HELLO", False)
     assert [request.body.keys() for request in transport.sent] == [{"model", "messages"}]
     again = client.send_message("hello")
     assert again is not None and (again.content, again.cached) == ("HELLO", True)
@@ -296,15 +287,6 @@ def test_azure_embeds(httpserver: HTTPServer) -> None:
     client = AzureClient(api_key=SECRET, **azure_at(server))
     assert client.get_embedding("text", "text-embedding-3-large") == [0.5, 0.25]
     assert server.requests[0].path == "/openai/deployments/text-embedding-3-large/embeddings?api-version=2024-10-21"
-
-
-def test_closed_clients_open_again(server: ScriptedServer) -> None:
-    """A client is a context manager; a closed one connects again at its next call."""
-    with llmcall.OpenAIClient(base_url=server.base_url, cache_mode="off") as client:
-        assert client.send_message(QUESTION) is not None
-    assert client.send_message(QUESTION) is not None
-    client.close()
-    client.close()
 
 
 @pytest.mark.parametrize("section", ["OpenAI", "Endpoint east"])

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import base64
 import copy
-import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llmcall import ServiceError
 from llmcall.responses import Assembler, EventStreamDecoder
@@ -96,18 +92,6 @@ def test_what_is_no_event(data: bytes) -> None:
     """Data that is no JSON object is a failure of the service."""
     with pytest.raises(ServiceError, match="a malformed chunk in the stream"):
         decoded(b"data: " + data + b"\n\n")
-
-
-texts = st.text(max_size=12)
-
-
-@given(st.lists(st.dictionaries(texts, texts), max_size=4), st.sampled_from(["\n", "\r\n", "\r"]), st.data())
-def test_any_cut_gives_the_same_events(events: list[dict[str, str]], end: str, data: st.DataObject) -> None:
-    """Whatever the events hold, the end of the lines and the cuts, the events come out."""
-    body = "".join(f"data: {json.dumps(each)}{end}{end}" for each in events).encode("utf-8", "surrogatepass")
-    places = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=4)))
-    parts = [body[start:stop] for start, stop in zip([0, *places], [*places, len(body)], strict=True)]
-    assert decoded(*parts) == events
 
 
 def test_openai_text() -> None:
@@ -304,61 +288,24 @@ def test_audio() -> None:
     assert message["audio"] == {"id": "audio_1", "transcript": "Good day", "data": data, "expires_at": 9}
 
 
-LOGPROBS = {"content": [{"token": "a"}, {"token": "b"}, {"token": "c"}], "refusal": None}
-CALLING = [call("one", '{"x": "é"}', "call_0"), call("two", "", "call_1"), call("one", "[1]", "call_2")]
-WHOLE = response(
-    choice({"content": "Hellö, you two", "reasoning": "", "refusal": None}, logprobs=LOGPROBS),
-    choice({"content": None, "tool_calls": CALLING, "reasoning_content": "Let me"}, "tool_calls", 1, logprobs=None),
-    choice({"content": ""}, "length", 2, logprobs=None),
-    usage=USAGE, service_tier="default",
-)  # fmt: skip
-
-
-def cut(draw: Any, whole: Any) -> list[Any]:
-    """Return a text or a list in pieces."""
-    places = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=3)))
-    return [whole[start:end] for start, end in zip([0, *places], [*places, len(whole)], strict=True)]
-
-
-def mixed(draw: Any, rows: list[list[Any]]) -> Iterator[Any]:
-    """Yield the items of all rows, each row in its order."""
-    rows = [list(row) for row in rows if row]
-    while rows:
-        row = draw(st.sampled_from(rows))
-        yield row.pop(0)
-        rows = [row for row in rows if row]
-
-
-def call_pieces(draw: Any, index: int, whole: dict[str, Any]) -> list[dict[str, Any]]:
-    first, *others = cut(draw, whole["function"]["arguments"])
-    begin = {**whole, "index": index, "function": {**whole["function"], "arguments": first}}
-    rest = [{"index": index, "function": {"arguments": other}} for other in others]
-    return [{"tool_calls": [each]} for each in [begin, *rest]]
-
-
-def choice_pieces(draw: Any, whole: dict[str, Any]) -> list[dict[str, Any]]:
-    message, index = whole["message"], whole["index"]
-    rows = [call_pieces(draw, at, each) for at, each in enumerate(message.get("tool_calls", []))]
-    for name in ("content", "reasoning_content", "reasoning"):
-        if isinstance(message.get(name), str):
-            rows.append([{name: text} for text in cut(draw, message[name])])
-    opening = {"role": "assistant", "content": draw(st.sampled_from(["", None]))}
-    if "refusal" in message:
-        opening["refusal"] = None
-    made = [piece(delta, index, logprobs=None) for delta in [opening, *mixed(draw, rows)]]
-    if whole["logprobs"]:
-        parts = cut(draw, whole["logprobs"]["content"])
-        made += [piece({}, index, logprobs={"content": part, "refusal": None}) for part in parts]
-    return [*made, piece({}, index, whole["finish_reason"], logprobs=None)]
-
-
-@given(st.data())
-def test_any_chopping_gives_the_same_response(data: st.DataObject) -> None:
-    """However a response is cut into chunks, and its choices and calls are mixed, it comes together as it was."""
-    pieces = mixed(data.draw, [choice_pieces(data.draw, each) for each in WHOLE["choices"]])
-    chunks = [*(chunk(each) for each in pieces), chunk(usage=USAGE, service_tier="default")]
-    assembler, given_chunks = Assembler(), copy.deepcopy(chunks)
-    text = "".join([assembler.add(each) for each in chunks])
-    assert assembler.response() == assembler.response() == WHOLE
-    assert text == WHOLE["choices"][0]["message"]["content"]
+def test_several_choices() -> None:
+    """Choices and calls whose pieces are mixed come together, each in its order; the chunks stay as they were."""
+    words = [{"token": "a"}, {"token": "b"}]
+    chunks = [
+        chunk(piece({"role": "assistant", "content": ""}), piece({"content": None}, 1)),
+        chunk(piece({"tool_calls": [part(1, "b", name="two")]}, 1), piece({"content": "Hellö"})),
+        chunk(piece({"tool_calls": [part(0, "a", name="one", arguments="{")]}, 1), piece({}, 2, "length")),
+        chunk(piece({}, logprobs={"content": words[:1], "refusal": None}), piece({"content": ", you"})),
+        chunk(piece({"tool_calls": [part(0, arguments="}")]}, 1, "tool_calls")),
+        chunk(piece({}, 0, "stop", logprobs={"content": words[1:]}), usage=USAGE),
+    ]
+    given_chunks, assembler = copy.deepcopy(chunks), Assembler()
+    assert "".join([assembler.add(each) for each in chunks]) == "Hellö, you"
+    expected = response(
+        choice({"content": "Hellö, you"}, logprobs={"content": words, "refusal": None}),
+        choice({"content": None, "tool_calls": [call("one", "{}", "a"), call("two", "", "b")]}, "tool_calls", 1),
+        choice({"content": None}, "length", 2),
+        usage=USAGE,
+    )
+    assert assembler.response() == assembler.response() == expected
     assert chunks == given_chunks

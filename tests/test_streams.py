@@ -56,16 +56,6 @@ def test_what_is_asked() -> None:
     assert body == {"model": "gpt-4o-mini", "messages": QUESTION, "temperature": 0.5}
 
 
-def test_an_answer_in_parts_streams_its_text() -> None:
-    """Some servers send lists of parts: a stream yields their text, and its reply is the one of the unstreamed call."""
-    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Two coins."}]
-    first, last = [parts[0], {"type": "text", "text": "Two "}], [{"type": "text", "text": "coins."}]
-    with RawServer(streams(chunk(content=first), chunk(content=last, finish_reason="stop"))) as raw:
-        pieces, reply = read(client_for(raw.base_url))
-    assert pieces == ["Two ", "coins."]
-    assert reply.content == "Two coins." and reply.raw["choices"][0]["message"]["content"] == parts
-
-
 def test_replay_is_word_by_word() -> None:
     """A recorded answer comes word by word, whichever way it was recorded, and makes no call."""
     with RawServer(streams(*TWO_COINS), answers(OK)) as raw:

@@ -46,7 +46,6 @@ from servers import (
     refusal,
     resets,
     sends,
-    stays_silent,
     stays_silent_after,
 )
 from storms import FAULTS, Storm, flooding
@@ -79,10 +78,10 @@ def sockets() -> int:
     return found
 
 
-def asked(client: OpenAIClient, way: str, item: str) -> Any:
+def asked(client: OpenAIClient, way: str, item: str = "x", **arguments: Any) -> Any:
     """Ask, and return the answer's text or the error; a stream raises its error."""
     try:
-        return WAYS[way](client, item, on_error="raise").content  # type: ignore[union-attr]
+        return WAYS[way](client, item, on_error="raise", **arguments).content  # type: ignore[union-attr]
     except APIError as error:
         return error
 
@@ -143,6 +142,7 @@ SLOW_SERVERS = {
     "silence": FAULTS["silence"],
     "head": dripping(OPEN_HEAD, b"X-More: 1\r\n"),
     "first line": dripping(b"", b"H"),
+    "half a body": stays_silent_after(http(b"{", length=500)),
     "body": dripping(OPEN_HEAD + OPEN_BODY, b" "),
     "body of an error": dripping(b"HTTP/1.1 400 X\r\n" + OPEN_BODY, b" "),
     "comments": dripping(HEAD, b": still thinking\n\n"),
@@ -166,7 +166,7 @@ def test_drips(name: str, way: str) -> None:
     if name in BESIDE_THE_BODY and way in ("sync", "stream"):
         pytest.skip("a server that drips its head byte by byte is bounded in event loops alone")
     with RawServer(SLOW_SERVERS[name]) as server, client_for(server.base_url, deadline=SOON, timeout=NO_MORE) as client:
-        error = asked(client, way, "x")
+        error = asked(client, way)
     assert type(error) is RequestTimeoutError, repr(error)
     assert len(server.requests) <= 1
 
@@ -176,33 +176,25 @@ def test_a_deadline_counts_through_a_stream(way: str) -> None:
     """What the first chunks took of the deadline is missing to the last ones; the reader has what came."""
     drip = dripping(HEAD + event(chunk("Two")), event(chunk(" coins")))
     with RawServer(drip) as server, client_for(server.base_url, deadline=2 * SOON, timeout=NO_MORE) as client:
-        error = asked(client, way, "x")
+        error = asked(client, way)
     assert type(error) is RequestTimeoutError
     assert len(server.requests) <= 1
 
 
-@pytest.mark.parametrize("way", ["stream", "astream"])
-def test_the_timeout_bounds_the_wait_for_a_chunk(way: str) -> None:
-    """Comments do not count as an answer; a stream whose chunks come in time may take longer than the timeout."""
-    with RawServer(SLOW_SERVERS["comments"]) as server, client_for(server.base_url, retry_max_attempts=2) as client:
-        error = WAYS_RAISING[way](client, timeout=SOON)
-    assert type(error) is RequestTimeoutError
-    assert error.attempts == 2
-    assert len(server.requests) <= 2
-
-
-def raised(way: str) -> Callable[..., Any]:
-    """Return what asks in a way, and returns the error."""
-
-    def ask(client: OpenAIClient, **arguments: Any) -> Any:
-        with pytest.raises(APIError) as caught:
-            WAYS[way](client, QUESTION, on_error="raise", **arguments)
-        return caught.value
-
-    return ask
-
-
-WAYS_RAISING = {way: raised(way) for way in WAYS}
+@pytest.mark.parametrize(
+    ("way", "name"),
+    [
+        *((way, name) for way in ("sync", "async") for name in ("silence", "half a body", "body")),
+        *((way, "comments") for way in ("stream", "astream")),
+    ],
+)
+def test_a_timeout_bounds_an_attempt(name: str, way: str) -> None:
+    """Silence, half a body, one that drips for ever, and comments, which are no answer: each attempt ends in time."""
+    with RawServer(SLOW_SERVERS[name]) as server, client_for(server.base_url, retry_max_attempts=2) as client:
+        error = asked(client, way, timeout=SOON)
+    assert type(error) is RequestTimeoutError and "within the timeout" in str(error)
+    assert (error.endpoint, error.attempts) == ("127.0.0.1", 2)
+    assert len(server.requests) <= 2  # the time may be over before a request is sent
 
 
 FLOODS = {
@@ -221,7 +213,7 @@ def test_floods(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What never ends is read no further than the largest answer, and not asked for again."""
     monkeypatch.setattr("llmcall.responses.LARGEST", 2**20)
     with RawServer(FLOODS[name]) as server, client_for(server.base_url) as client:
-        error = asked(client, way, "x")
+        error = asked(client, way)
     assert isinstance(error, ServiceError), repr(error)
     assert len(server.requests) == error.attempts
     if name in ("a body", "comments") and (name == "a body") == (way in ("sync", "async")):
@@ -244,7 +236,7 @@ def test_a_redirect_on_the_same_server(way: str) -> None:
     """It is followed, with prompt and key."""
     good = streams(*chunks_of("Two coins.")) if "stream" in way else answers()
     with RawServer(redirecting("/v2/chat/completions"), good) as server, plain(server.base_url) as client:
-        assert asked(client, way, "x") == "Two coins."
+        assert asked(client, way) == "Two coins."
     assert [seen.path for seen in server.requests] == ["/v1/chat/completions", "/v2/chat/completions"]
     assert server.requests[1].headers["authorization"] == "Bearer the-key-1234"
     assert server.requests[1].body["messages"] == [{"role": "user", "content": "x"}]
@@ -280,14 +272,12 @@ def test_a_certificate_that_nobody_vouches_for(way: str) -> None:
     """A server that cannot show who it is gets neither key nor prompt."""
     made_certificate(Path.cwd())
     with TLSServer(self_signed) as server, plain(server.base_url, retry_max_attempts=1) as client:
-        error = WAYS_RAISING[way](client)
+        error = asked(client, way)
     assert type(error) is ServiceError and "certificate" in str(error).lower()
     assert not any(server.received)
 
 
 # What happens on the wire becomes an error of the tree, within the time that there is
-
-DRIPS = dripping(OPEN_HEAD + OPEN_BODY, b" ")
 
 # What a server does on the wire, the words of the error, its status, and the exception below it.
 BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
@@ -303,11 +293,6 @@ BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
     "no UTF-8": (sends(http(b'{"choices": "\xff\xfe"}', stays=False)), "not JSON", 200, "UnicodeDecodeError"),
     "deeper than Python goes": (answers(Answer(200, "[" * 100_000)), "not JSON", 200, "RecursionError"),
     "a JSON list": (answers(Answer(200, [completion()])), "no JSON object", 200, "NoneType"),
-    "a JSON text": (answers(Answer(200, '"Two coins."')), "no JSON object", 200, "NoneType"),
-    "null": (answers(Answer(200, "null")), "no JSON object", 200, "NoneType"),
-    "an empty object": (answers(Answer(200, {})), "without choices", 200, "NoneType"),
-    "an error with status 200": (answers(Answer(200, {"error": {"message": "busy"}})), "busy", 200, "NoneType"),
-    "a text as the error": (answers(Answer(200, {"error": "busy"})), "busy", 200, "NoneType"),
     "a refusal cut short": (sends(http(b"{", length=9, status="503 X")), "failed", None, "RemoteProtocolError"),
     "no gzip": (
         sends(http(b"plain", stays=False).replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1)),
@@ -343,24 +328,11 @@ def test_a_server_that_recovers(behaviour: Behaviour) -> None:
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
-@pytest.mark.parametrize("behaviour", [stays_silent, stays_silent_after(http(b"{", length=500)), DRIPS])
-def test_a_timeout_bounds_an_attempt(behaviour: Behaviour, way: str) -> None:
-    """Silence, half a body and a body that drips for ever end with the attempt's timeout, and are tried again."""
-    with RawServer(behaviour) as server, client_for(server.base_url, retry_max_attempts=2) as client:
-        error = WAYS[way](client, "Hello", on_error="return", timeout=SOON)
-    assert type(error) is RequestTimeoutError
-    assert "within the timeout" in str(error)
-    assert (error.endpoint, error.attempts) == ("127.0.0.1", 2)
-    assert len(server.requests) <= 2  # the time may be over before a request is sent
-
-
-@pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("name", ["timeout", "deadline"])
 def test_a_time_that_no_socket_takes(name: str, way: str) -> None:
     """A call may take as long as its caller likes, also longer than a socket can be told to wait."""
     with RawServer(answers()) as server, client_for(server.base_url) as client:
-        reply = WAYS[way](client, "Hello", on_error="raise", **{name: 1e12})
-    assert reply is not None and reply.content == "Two coins."
+        assert asked(client, way, **{name: 1e12}) == "Two coins."
 
 
 def test_a_deadline_bounds_the_retries(httpserver: HTTPServer) -> None:
@@ -389,21 +361,25 @@ def test_a_request_hook_sees_each_request(asynchronous: bool, httpserver: HTTPSe
     async def aidentify(request: Any) -> None:
         identify(request)
 
+    kind, hook = (LIBRARY.AsyncClient, aidentify) if asynchronous else (LIBRARY.Client, identify)
+    http_client = kind(event_hooks={"request": [hook]})
+    client = OpenAIClient(base_url=server.base_url, http_client=http_client)
+
     async def ask_all() -> None:
-        async with LIBRARY.AsyncClient(event_hooks={"request": [aidentify]}) as http_client:
-            client = OpenAIClient(base_url=server.base_url, http_client=http_client)
-            for question in "abcd":
-                await client.asend_message(question, on_error="raise")
+        for question in "abcd":
+            await client.asend_message(question, on_error="raise")
+        await client.aclose()
+        assert not http_client.is_closed
+        await http_client.aclose()
 
     if asynchronous:
         asyncio.run(ask_all())
     else:
-        with LIBRARY.Client(event_hooks={"request": [identify]}) as http_client:
-            client = OpenAIClient(base_url=server.base_url, http_client=http_client)
-            for question in "abcd":
-                client.send_message(question, on_error="raise")
-            client.close()
-            assert not http_client.is_closed
+        for question in "abcd":
+            client.send_message(question, on_error="raise")
+        client.close()
+        assert not http_client.is_closed
+        http_client.close()
     assert [seen.headers["x-correlation-id"] for seen in server.requests] == ["1", "2", "3", "4"]
 
 
@@ -461,15 +437,8 @@ def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
     assert len(notes) == (sys.version_info >= (3, 11))
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("x-colour", value) for value in ("grün", "a\nb", "a\x00b")),
-        *((name, "green") for name in ("x colour", "x-colour\n", "x:colour", "farbtön", "")),
-    ],
-    ids=repr,
-)
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize(("name", "value"), [("x-colour", "grün"), ("x-colour", "a\nb"), ("x colour", "green")])
 def test_a_header_that_cannot_be_sent(name: str, value: str, way: str, httpserver: HTTPServer) -> None:
     """It is an error of the tree that names the header, and nothing is sent."""
     server = ScriptedServer(httpserver, OK)

@@ -76,23 +76,17 @@ def content(response: dict[str, Any]) -> Any:
 
 
 def test_the_whole_response(ask: Ask, serve: Serve) -> None:
-    """The response is the SDK's model_dump(), with None for what the API left out, and is recorded."""
+    """The response is the SDK's model_dump(), with None for what the API left out; what no model needs is not sent."""
     server = serve(OK, model="gpt-4")
-    responses = [ask(messages=QUESTION, temperature=0.5), ask(prompt=QUESTION[0]["content"], temperature=0.5)]
+    given: dict[str, Any] = {"temperature": 0.5, "schema_error_retry": 3, "request_timeout": None}
+    responses = [ask(messages=QUESTION, **given), ask(prompt=QUESTION[0]["content"], **given)]
     dumped = ChatCompletion.model_validate(completion()).model_dump()
     assert responses[0] == responses[1] and dumped.items() <= responses[0].items()
     (seen,) = server.requests
     assert seen.body == {"model": "gpt-4", "messages": QUESTION, "temperature": 0.5}
-
-
-def test_the_same_records_as_send_message(ask: Ask, serve: Serve) -> None:
-    """What send_message recorded is found, and what is recorded here, send_message finds."""
-    server = serve(OK)
-    assert llmcall.client().send_message("Hello", max_tokens=5) is not None
-    assert content(ask(prompt="Hello", max_tokens=5)) == "Two coins."
-    ask(prompt="Hello", temperature=0)
-    reply = llmcall.client().send_message("Hello", temperature=0)
-    assert reply is not None and reply.cached and len(server.requests) == 2
+    reply = llmcall.client().send_message(QUESTION, temperature=0.5)  # which finds what is recorded here
+    assert reply is not None and reply.cached and llmcall.client().send_message("Hello", max_tokens=5) is not None
+    assert content(ask(prompt="Hello", max_tokens=5)) == "Two coins." and len(server.requests) == 2
 
 
 def test_the_response_is_the_callers_own(ask: Ask, serve: Serve) -> None:
@@ -105,13 +99,6 @@ def test_the_response_is_the_callers_own(ask: Ask, serve: Serve) -> None:
         response = ask(messages=QUESTION, functions=functions, function_call={"name": "sell"})
         assert response["choices"][0]["message"]["function_call"] == call
         response["choices"][0]["message"]["function_call"]["arguments"] = "changed"
-
-
-def test_accepted_arguments(ask: Ask, serve: Serve) -> None:
-    """What the ancestor's callers pass along and no model needs is not sent."""
-    server = serve(OK)
-    ask(prompt="Hello", schema_error_retry=3, request_timeout=None)
-    assert server.requests[0].body.keys() == {"model", "messages"}
 
 
 @pytest.mark.parametrize("arguments", [{}, {"prompt": "a", "messages": QUESTION}, {"prompt": "a", "temprature": 1}])
@@ -133,23 +120,17 @@ def test_a_fallback(ask: Ask, serve: Serve, answer: Answer, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("answer", [CUT, OVERFLOW], ids=["cut", "refused"])
-@pytest.mark.parametrize("fallbacks", [FALLBACK, {}], ids=["unwanted", "none"])
-def test_without_fallback(ask: Ask, serve: Serve, answer: Answer, fallbacks: Any, caplog: Any) -> None:
-    """Without one, or where it is not wanted, the SDK's BadRequestError is logged and raised; nothing is stored."""
+@pytest.mark.parametrize(("fallbacks", "wanted", "asked"), [(FALLBACK, False, 1), ({}, True, 1), (FALLBACK, True, 2)])
+def test_without_room(
+    ask: Ask, serve: Serve, answer: Answer, fallbacks: Any, wanted: bool, asked: int, caplog: Any
+) -> None:
+    """Without a fallback that is wanted and has room, the SDK's BadRequestError is logged and raised."""
     server = serve(answer, model="gpt-4", fallbacks=fallbacks)
     with pytest.raises(openai.BadRequestError, match="maximum context length") as raised:
-        ask(messages=QUESTION, max_lenght_fallback=not fallbacks)
+        ask(messages=QUESTION, max_lenght_fallback=wanted)
     assert raised.value.status_code == 400 and raised.value.code == "context_length_exceeded"
-    assert len(server.requests) == 1 and "bad request" in caplog.text
+    assert len(server.requests) == asked and "bad request" in caplog.text
     assert len(llmcall.client().cache) == 0
-
-
-def test_the_last_fallback_fails(ask: Ask, serve: Serve) -> None:
-    """Where the last model's context is too long as well, its error is raised."""
-    server = serve(OVERFLOW, model="gpt-4", fallbacks=FALLBACK)
-    with pytest.raises(openai.BadRequestError):
-        ask(messages=QUESTION)
-    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("mode", ["auto", "replay"])
@@ -206,14 +187,6 @@ def test_a_client_of_ones_own(ask: Ask) -> None:
     assert content(ask(prompt="Hello")) == "Hello yourself."
 
 
-def test_embedding_request(serve: Serve) -> None:
-    """A text's embedding is asked for once, from the configured model."""
-    server = serve(Answer(200, embeddings([0.5, 0.25])), embedding_model="my-embedder")
-    assert [asyncio.run(aio.embedding_request("Hello")) for _ in range(2)] == [[0.5, 0.25]] * 2
-    (seen,) = server.requests
-    assert seen.path == "/v1/embeddings" and seen.body["model"] == "my-embedder"
-
-
 def test_embedding_request_after_a_bad_request(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """A bad request is logged and gives None; another failure raises."""
     serve(refusal(400, "too long a text"), refusal(401, "no"))
@@ -223,16 +196,18 @@ def test_embedding_request_after_a_bad_request(serve: Serve, caplog: pytest.LogC
         asyncio.run(aio.embedding_request("Hello"))
 
 
-def test_embedding_request_by_the_endpoint_that_lists_its_model(httpserver: HTTPServer) -> None:
-    """The endpoint of the embedding model is asked, not that of the chat model."""
-    server = ScriptedServer(httpserver, Answer(200, embeddings([1.0])))
+def test_embedding_request(httpserver: HTTPServer) -> None:
+    """A text's embedding is asked for once, of the endpoint of the embedding model, not of that of the chat model."""
+    server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
     with refusing() as address:
         endpoints = [
             llmcall.Endpoint("chat", models=("gpt-4o-mini",), base_url=address),
-            llmcall.Endpoint("embed", models=("text-embedding-3-small",), base_url=server.base_url),
+            llmcall.Endpoint("embed", models=("my-embedder",), base_url=server.base_url),
         ]
-        llmcall.configure(endpoints=endpoints)
-        assert asyncio.run(aio.embedding_request("Hello")) == [1.0]
+        llmcall.configure(endpoints=endpoints, embedding_model="my-embedder")
+        assert [asyncio.run(aio.embedding_request("Hello")) for _ in range(2)] == [[0.5, 0.25]] * 2
+    (seen,) = server.requests
+    assert seen.path == "/v1/embeddings" and seen.body["model"] == "my-embedder"
 
 
 def test_request_timeout(ask: Ask) -> None:

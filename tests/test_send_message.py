@@ -62,19 +62,6 @@ def test_the_request_is_the_caller_s_own() -> None:
     assert (client.requests[0].headers, client.requests[0].body["stop"]) == (headers, ["END"])
 
 
-def test_a_failure_is_logged_and_none(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
-    """By default a failure that remains is one error in the log and None, and the next call asks again."""
-    server = ScriptedServer(httpserver, refusal(400, "no such thing"), OK)
-    with client_for(server.base_url) as client:
-        assert client.send_message(QUESTION) is None
-        assert len(client.cache) == 0
-        (level, line), *others = lines(caplog)
-        assert (level, others) == (logging.ERROR, [])
-        assert "400: no such thing" in line
-        assert client.send_message(QUESTION) == {"role": "assistant", "content": "Two coins."}
-    assert (client.usage.errors, client.usage.calls) == (1, 1)
-
-
 def test_an_unsupported_parameter(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
     """What a model does not support is dropped, said once, and the record is that of the request as asked."""
     answers = [unsupported("temperature"), unsupported("max_tokens"), OK, unsupported("temperature"), OK]

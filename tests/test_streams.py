@@ -87,30 +87,6 @@ def test_the_head_of_a_stream_is_heard(way: Any) -> None:
         assert len(raw.requests) == 1
 
 
-@pytest.mark.parametrize("how", ["exception", "close", "drop"])
-def test_ways_of_leaving(how: str) -> None:
-    """However a reader leaves, the connection is closed at once, nothing is stored, and the draw is free again."""
-    server = Paused(*TWO_COINS, after=2)
-    with RawServer(server, streams(*TWO_COINS)) as raw, llmcall.scope("a"):
-        client = client_for(raw.base_url)
-        stream = client.stream_message(QUESTION)
-        if how == "exception":
-            with pytest.raises(ZeroDivisionError), stream:
-                next(stream)
-                raise ZeroDivisionError
-        else:
-            assert next(stream) == "Two"
-            if how != "drop":
-                stream.close()
-                stream.close()
-                assert (stream.reply, list(stream)) == (None, [])
-        del stream
-        assert server.left.wait(60)
-        assert len(client.cache) == 0
-        assert read(client)[1].sample == "a#0"
-    assert len(client.cache) == 1
-
-
 def test_a_stream_that_is_never_read_asks_nothing() -> None:
     """Without a first step no call is made, and the draw is given back when it is closed."""
     with RawServer(streams(*TWO_COINS)) as raw:
@@ -177,109 +153,6 @@ def test_an_older_server_that_knows_no_stream_options() -> None:
     assert "stream_options" not in raw.requests[1].body
 
 
-@pytest.mark.parametrize("how", ["leave", "cancel", "exception"])
-def test_leaving_a_stream_early(how: str) -> None:
-    """A reader who leaves, is cancelled or fails closes the connection; nothing is stored, the draw is free."""
-    server = Paused(*TWO_COINS, after=2)
-
-    async def read(client: llmcall.LLMClient, begun: asyncio.Event) -> None:
-        async with client.astream_message(QUESTION) as stream:
-            assert await anext(stream) == "Two"
-            begun.set()
-            if how == "exception":
-                raise ZeroDivisionError
-            if how == "cancel":
-                await anext(stream)
-
-    async def main() -> Any:
-        with RawServer(server, streams(*TWO_COINS)) as raw, llmcall.scope("a"):
-            client, begun = client_for(raw.base_url), asyncio.Event()
-            reading = asyncio.create_task(read(client, begun))
-            await begun.wait()
-            if how == "cancel":
-                reading.cancel()
-            outcome = (await asyncio.gather(reading, return_exceptions=True))[0]
-            assert await asyncio.to_thread(server.left.wait, 60)
-            assert len(client.cache) == 0
-            assert client.build_request(QUESTION).sample == "a#0"
-            await client.aclose()
-            return outcome
-
-    outcome = asyncio.run(main())
-    expected = {"leave": "NoneType", "cancel": "CancelledError", "exception": "ZeroDivisionError"}
-    assert type(outcome).__name__ == expected[how]
-
-
-class Closing(llmcall.LLMClient):
-    """Stream two coins, and note when the stream is closed, which takes a step of the event loop or none."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.steps, self.closed = steps, 0
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        raise AssertionError("send() was called")
-
-    async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[Any]:
-        try:
-            for each in TWO_COINS:
-                yield each
-        finally:
-            for _ in range(self.steps):
-                await asyncio.sleep(0)
-            self.closed += 1
-
-
-def test_a_stream_left_in_a_cancelled_scope_of_anyio() -> None:
-    """Such a scope, as web frameworks use, cancels each wait in it, again and again: it is closed all the same."""
-    import anyio
-
-    async def main() -> int:
-        client = Closing(steps=0)
-        with anyio.CancelScope() as scope:
-            async with client.astream_message(QUESTION) as stream:
-                async for _ in stream:
-                    scope.cancel()
-                    await anyio.sleep_forever()
-        return client.closed
-
-    assert asyncio.run(main()) == 1
-
-
-def test_a_stream_left_in_the_last_step_of_an_event_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """The event loop closes the transport's generator at its end, and the stream is not in its way."""
-    client = Closing(steps=1)
-
-    async def main() -> None:
-        async for _ in client.astream_message(QUESTION):
-            break
-
-    asyncio.run(main())
-    assert (client.closed, [record for record in caplog.records if record.name == "asyncio"]) == (1, [])
-
-
-def test_a_transport_that_streams_in_threads() -> None:
-    """Chunks of a transport without an asynchronous way come one by one, and its generator is closed at the end."""
-    closed = []
-
-    class Blocking(ScriptedClient):
-        def stream(self, request: Any, timeout: float | None) -> Iterator[dict[str, Any]]:
-            try:
-                yield from super().stream(request, timeout)
-            finally:
-                closed.append(True)
-
-    async def main() -> None:
-        client = Blocking(["one two three"] * 2)
-        async with client.astream_message("x") as stream:
-            assert [piece async for piece in stream] == ["one", " two", " three"]
-        async with client.astream_message("x") as stream:
-            assert await anext(stream) == "one"
-
-    asyncio.run(main())
-    assert closed == [True, True]
-
-
 # Readers who leave: what was used until then is billed, as in a budget
 
 PIECES = ("one", " two", " three")
@@ -292,7 +165,7 @@ class Streamed(llmcall.LLMClient):
     api_type = "streamed"
 
     def __init__(self, *chunks: Any, **settings: Any) -> None:
-        self.chunks = chunks
+        self.chunks, self.closed = chunks, 0
         super().__init__(**{"model": "gpt-4o-mini", "prices": PRICES, "retry_waiting_time": 0, **settings})
 
     def send(self, request: Any, timeout: float | None) -> Any:
@@ -301,25 +174,37 @@ class Streamed(llmcall.LLMClient):
 
     def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
         """Yield the chunks."""
-        for each in self.chunks:
-            if isinstance(each, BaseException):
-                raise each
-            yield each
+        try:
+            for each in self.chunks:
+                if isinstance(each, BaseException):
+                    raise each
+                yield each
+        finally:
+            self.closed += 1
 
 
 class AStreamed(Streamed):
-    """Stream chunks to a task, too."""
+    """Stream chunks to a task, too; closing that takes some steps of the event loop, or none."""
+
+    steps = 0
 
     async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[Any]:
         """Yield the chunks."""
-        for each in self.stream(request, timeout):
-            yield each
+        chunks = self.stream(request, timeout)
+        try:
+            for each in chunks:
+                yield each
+        finally:
+            for _ in range(self.steps):
+                await asyncio.sleep(0)
+            chunks.close()  # type: ignore[attr-defined]
 
 
 def leave(client: llmcall.LLMClient, **arguments: Any) -> None:
     """Read one piece and close the stream."""
     with client.stream_message("Hello", **arguments) as stream:
         next(stream)
+    assert (stream.reply, list(stream)) == (None, [])
 
 
 def drop(client: llmcall.LLMClient, **arguments: Any) -> None:
@@ -350,6 +235,78 @@ def adrop(client: llmcall.LLMClient, **arguments: Any) -> None:
             await asyncio.sleep(0)
 
     asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def acancel(client: llmcall.LLMClient, **arguments: Any) -> None:
+    """Read one piece in a task that is cancelled while it waits for the next."""
+
+    async def read(begun: asyncio.Event) -> None:
+        async with client.astream_message("Hello", **arguments) as stream:
+            await anext(stream)
+            begun.set()
+            await anext(stream)
+
+    async def main() -> None:
+        begun = asyncio.Event()
+        task = asyncio.create_task(read(begun))
+        await begun.wait()
+        task.cancel()
+        assert [type(each) for each in await asyncio.gather(task, return_exceptions=True)] == [asyncio.CancelledError]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("leaving", [leave, drop, aleave, adrop, acancel])
+def test_who_leaves_closes_the_connection(leaving: Leave) -> None:
+    """However a reader leaves, the connection is closed at once, and nothing is stored."""
+    server = Paused(*TWO_COINS, after=2)
+    with RawServer(server) as raw:
+        client = client_for(raw.base_url)
+        leaving(client)
+        assert server.left.wait(60)
+    assert len(client.cache) == 0
+
+
+def test_a_stream_left_in_a_cancelled_scope_of_anyio() -> None:
+    """Such a scope, as web frameworks use, cancels each wait in it, again and again: it is closed all the same."""
+    import anyio
+
+    async def main() -> int:
+        client = AStreamed(*TWO_COINS)
+        with anyio.CancelScope() as scope:
+            async with client.astream_message(QUESTION) as stream:
+                async for _ in stream:
+                    scope.cancel()
+                    await anyio.sleep_forever()
+        return client.closed
+
+    assert asyncio.run(main()) == 1
+
+
+def test_a_stream_left_in_the_last_step_of_an_event_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """The event loop closes the transport's generator at its end, and the stream is not in its way."""
+    client = AStreamed(*TWO_COINS)
+    client.steps = 1
+
+    async def main() -> None:
+        async for _ in client.astream_message(QUESTION):
+            break
+
+    asyncio.run(main())
+    assert (client.closed, [record for record in caplog.records if record.name == "asyncio"]) == (1, [])
+
+
+def test_a_transport_that_streams_in_threads() -> None:
+    """Chunks of a transport without an asynchronous way come one by one, and its generator is closed at the end."""
+    client = Streamed(*chunks_of(*PIECES), cache_mode="off")
+
+    async def main() -> None:
+        async with client.astream_message("x") as stream:
+            assert [piece async for piece in stream] == [*PIECES]
+
+    asyncio.run(main())
+    aleave(client)
+    assert client.closed == 2
 
 
 def test_a_stream_may_be_collected_during_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:

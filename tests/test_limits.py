@@ -343,6 +343,16 @@ def test_all_rest(ask: Any, serve: Serve) -> None:
 
 
 @ASK
+def test_the_first_to_come_back_decides_the_wait(ask: Any, serve: Serve) -> None:
+    """Where all refuse, the error says when the first of them is free again, whatever the last one asked for."""
+    long, short = (refusal(429, headers={"retry-after": seconds}) for seconds in ("400", "1"))
+    serve(east=(BRIEFLY_BUSY, long), west=short)
+    with pytest.raises(RateLimitError) as caught:
+        ask(client(), "Hello")
+    assert caught.value.endpoint == "east" and (caught.value.retry_after or 400) <= 1
+
+
+@ASK
 def test_all_stay_busy(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Where each endpoint answers 429 again and again, the attempts end, and each endpoint that rests is told once."""
     servers = serve(east=(BRIEFLY_BUSY,) * 30 + (OK,), west=(BRIEFLY_BUSY,) * 30 + (OK,))

@@ -27,7 +27,7 @@ from .clients.sdk_transport import ChunkReader, is_own_request
 from .config import resolve as config
 from .config.settings import Endpoint
 from .config.values import check_address
-from .engine.drivers import END
+from .engine.drivers import END, adrive, drive
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.catalog import parameters_of
 from .notices import warn_once
@@ -211,13 +211,13 @@ class ProgramClient(LLMClient):
         """Return what is recorded of another request, or its response."""
         call = _in_hand.get()
         send = functools.partial(call.receive, call.request, _recordable)
-        return http_call(method, path, body, send, self.settings).result()
+        return drive(http_call(method, path, body, send, self.settings))
 
     async def aexchange(self, method: str, path: str, body: Any) -> Any:
         """Return what is recorded of another request, or its response."""
         call = _in_hand.get()
         send = functools.partial(call.areceive, call.request, _recordable)
-        return await http_call(method, path, body, send, self.settings).aresult()
+        return await adrive(http_call(method, path, body, send, self.settings))
 
     # It is the transport of its calls
 

@@ -12,10 +12,17 @@ from .cassettes.cassette import active_cassette, function_scope, guards
 from .config import resolve as config
 from .engine.call import repeated, share
 from .engine.drivers import Do, Send, adrive, drive, look
-from .engine.prepare import Options, RetryPolicy, missed, note_refused
+from .engine.prepare import (
+    DEFAULT_OPTIONS,
+    PreparedCall,
+    Resolved,
+    RetryPolicy,
+    lookup,
+    note_refused,
+)
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
-from .notices import LEFT, is_left, process_failures
+from .notices import LEFT, is_left
 from .requests.keys import identity, map_texts, normalizer, ordered, plain, sampled_key
 from .scopes import Scope, here
 from .text import printable
@@ -24,11 +31,8 @@ from .types import Outcome, Request, record_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .cache.cache import ResponseCache
-    from .cassettes.cassette import ActiveCassette
     from .config.settings import Settings
     from .engine.drivers import Flow
-    from .scopes import Draw
     from .types import Record
 
 __all__ = ["recorded"]
@@ -110,14 +114,14 @@ def _decorated(function: _Function) -> Any:
         @short_traceback
         @functools.wraps(function.function)
         async def arun(*args: Any, **kwargs: Any) -> Any:
-            return await function.call(args, kwargs).aresult()
+            return await adrive(function.call(args, kwargs))
 
         return arun
 
     @short_traceback
     @functools.wraps(function.function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        return function.call(args, kwargs).result()
+        return drive(function.call(args, kwargs))
 
     return run
 
@@ -136,13 +140,14 @@ class _Function:
 
         return signature(self.function).bind
 
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall:
-        """Return a call as it is looked up; it takes its draw."""
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Any]:
+        """Take the draw of a call, and return the way to its result."""
         settings = config.settings()
         asked = {"function": self.name, "arguments": self._arguments(args, kwargs, settings.cache_normalize)}
         if self.version is not None:
             asked["version"] = self.version
-        return _prepared(self.name, "function", asked, functools.partial(self.function, *args, **kwargs), settings)
+        source = _Source(self.name, functools.partial(self.function, *args, **kwargs))
+        return _prepared(source, "function", asked, settings)
 
     def _arguments(self, args: Any, kwargs: Any, normalize: tuple[str, ...]) -> dict[str, Any]:
         try:
@@ -158,34 +163,33 @@ class _Function:
         return {name: _replaced(plain(value, f"{self.name}: {name}"), replace) for name, value in given.items()}
 
 
-def _prepared(
-    name: str, kind: str, asked: dict[str, Any], run: Callable[[], Any], settings: Settings, *, live: bool = False
-) -> FunctionCall:
-    tape = active_cassette()
+def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Settings) -> Flow[Any]:
+    cassette = active_cassette()
     if settings.cache_namespace:
         asked["namespace"] = settings.cache_namespace
     identified = identity(kind, asked)
     try:
         active = here()
     except ScopeError as error:
-        note_refused(f"{kind} call of {printable(name)}", name, Meter(), error)
+        note_refused(f"{kind} call of {printable(source.name)}", source.name, source.meter, error)
         raise
-    drawn = None if active is None else active.draw(identified)
-    sample = None if drawn is None else drawn.sample
+    scope, draw = ("", None) if active is None else (active.path, active.draw(identified))
+    sample = None if draw is None else draw.sample
     request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
-    return FunctionCall(name, run, request, drawn, tape, shared_cache(settings.cache_path), settings, live)
+    resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, {}, {}, None)
+    return _answered(PreparedCall(source, resolved, request, DEFAULT_OPTIONS, scope, draw, cassette))
 
 
-def http_call(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> FunctionCall:
-    """Return the call of an HTTP request as it is looked up; a GET is sent wherever it may be.
+def http_call(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> Flow[Any]:
+    """Return the way to the response of an HTTP request; a GET is sent wherever it may be.
 
     :param method: with ``path`` and ``body`` (plain data, or ``None``) what identifies the request.
-    :param send: sends it and returns plain data; for :meth:`FunctionCall.aresult` it is asynchronous.
+    :param send: sends it and returns plain data; in an event loop it is asynchronous.
     :param settings: say where it is recorded, and in what mode.
     """
     replace = normalizer(settings.cache_normalize)
     asked = {"method": method, "path": path, "body": _replaced(plain(body, "the body"), replace)}
-    return _prepared(f"{method} {path}", "http", asked, send, settings, live=method == "GET")
+    return _prepared(_Source(f"{method} {path}", send, is_live=method == "GET"), "http", asked, settings)
 
 
 def _is_plain(value: Any) -> bool:
@@ -196,82 +200,36 @@ def _replaced(value: Any, replace: Callable[[str], str] | None) -> Any:
     return value if replace is None else map_texts(value, replace)
 
 
-class FunctionCall(NamedTuple):
-    """Hold one call of a recorded function; it is the transport that its own request is sent through."""
+class _Source(NamedTuple):
+    """Stand for the client of a call: it runs what is recorded.
+
+    :param name: what is recorded, in messages.
+    :param is_live: whether it is run wherever it may be, and what is recorded answers only elsewhere.
+    """
 
     name: str
     run: Callable[[], Any]
-    request: Request
-    drawn: Draw | None
-    tape: ActiveCassette | None
-    cache: ResponseCache
-    settings: Settings
     is_live: bool = False
-
-    @property
-    def mode(self) -> str:
-        """Return the mode of the disk cache."""
-        return self.settings.cache_mode
-
-    @property
-    def reads_cache(self) -> bool:
-        """Return whether the disk cache may supply the result."""
-        return self.tape is None or self.tape.cassette.reads_cache
-
-    @property
-    def may_run(self) -> bool:
-        """Return whether the function may be run where nothing is recorded."""
-        return self.tape.cassette.asks if self.tape else self.mode != "replay"
-
-    @property
-    def storing_mode(self) -> str:
-        """Return how the disk cache stores."""
-        again = self.is_live or (self.tape is not None and self.tape.cassette.anew)
-        return "rewrite" if again and self.mode != "off" else self.mode
-
-    def stored(self) -> Record | None:
-        """Return the result that the disk cache holds by now, where it may supply it."""
-        return self.cache.get(self.request, mode=self.mode) if self.reads_cache else None
-
-    @property
-    def scope(self) -> str:
-        """Return the scope path of the call, empty outside any scope."""
-        return self.request.sample.partition("#")[0] if self.request.sample else ""
-
-    def failed(self, error: BaseException) -> None:
-        """Make the draw's number free again; a call that was cancelled is told at the end of the run."""
-        if is_left(error) and (self.tape or self.mode != "off"):
-            failures = self.tape.cassette.failures if self.tape else process_failures
-            failures.add(self.scope, f"{self.request.kind} call of {self.name}", LEFT)
-        if self.drawn is not None:
-            self.drawn.give_back()
-
-    def result(self) -> Any:
-        """Return what is recorded, or run the function and record its result."""
-        return drive(_answered(self))
-
-    async def aresult(self) -> Any:
-        """Return what is recorded, or run the asynchronous function and record its result."""
-        return await adrive(_answered(self))
+    meter: Meter = Meter()  # usage counts models
 
     def send(self, request: Request, timeout: float | None) -> Any:
         """Run the function."""
-        with self._inside():
+        with self._inside(request):
             return self.run()
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
         """Run the asynchronous function."""
-        with self._inside():
+        with self._inside(request):
             return await self.run()
 
     @contextmanager
-    def _inside(self) -> Iterator[None]:
+    def _inside(self, request: Request) -> Iterator[None]:
         """Stand in a scope of this call alone, so that a replay, which skips it, moves no draw outside."""
-        if self.drawn is not None:
-            with Scope(function_scope(self.name, self.request.cache_key)):
+        if request.sample is not None:
+            with Scope(function_scope(self.name, request.cache_key)):
                 yield
             return
-        token = _running.set(_running.get() | {self.request.cache_key})
+        token = _running.set(_running.get() | {request.cache_key})
         try:
             yield
         finally:
@@ -281,42 +239,29 @@ class FunctionCall(NamedTuple):
 _running: ContextVar[frozenset[str]] = ContextVar("llmcall functions that run here", default=frozenset())
 
 
-def _answered(call: FunctionCall) -> Flow[Any]:
-    """Return what is recorded, or the result of the function; a call that fails gives its draw back."""
+def _answered(call: PreparedCall) -> Flow[Any]:
+    """Return what is recorded, or the result of the function; a call that fails gives its draw back.
+
+    :raises CacheMissError: where nothing is recorded, and there is no leave to run it.
+    """
     try:
-        found = yield from _found(call)
+        if call.client.is_live and call.may_ask:
+            for guard in guards:
+                guard(call.client, call.cassette)
+            found = yield from _run(call)
+        else:
+            _, record = yield from look(call.resolved.cache, lookup, call)
+            found = record or (yield from _joined(call))
     except BaseException as error:
-        call.failed(error)
+        if is_left(error):
+            call.failures.add(call.scope, f"{call.request.kind} call of {call.client.name}", LEFT)
+        call.give_back()
         raise
-    if call.drawn is not None:
-        call.drawn.end(found)
+    call.end(found)
     return found.response["value"]
 
 
-def _found(call: FunctionCall) -> Flow[Record]:
-    """Return what is recorded, or run the function where there is leave.
-
-    :raises CacheMissError: where there is none and no leave.
-    """
-    if call.is_live and call.may_run:
-        return (yield from _run(call))
-    found = call.tape.find(call.request) if call.tape else None
-    if call.tape and found is not None:
-        call.tape.cassette.count_replay()
-        return found
-    found = yield from look(call.cache, call.stored)
-    if found is not None:
-        return _kept(call, found)
-    if not call.may_run:
-        raise missed(call.request, call.name, Meter(), settings=call.settings, cache=call.cache, cassette=call.tape)
-    return (yield from _joined(call))
-
-
-def _kept(call: FunctionCall, record: Record) -> Record:
-    return call.tape.keep(record) if call.tape else record
-
-
-def _joined(call: FunctionCall) -> Flow[Record]:
+def _joined(call: PreparedCall) -> Flow[Record]:
     """Run the function, or share the result of an identical call that is under way."""
     key, ran = call.request.cache_key, []
 
@@ -327,34 +272,31 @@ def _joined(call: FunctionCall) -> Flow[Record]:
 
     if key in _running.get():  # whoever calls itself would wait for itself
         return (yield from _run(call))
-    outcomes = yield from share([call], ask, RetryPolicy(), None if call.mode == "off" else call.cache)
-    return ran[0] if ran else _kept(call, outcomes[key].record)
+    outcomes = yield from share([call], ask, RetryPolicy(), call.shared_by)
+    return ran[0] if ran else call.keep(outcomes[key].record)
 
 
-def _result(call: FunctionCall) -> Flow[Any]:
+def _result(call: PreparedCall) -> Flow[Any]:
     """Run the function; send an HTTP request again where that may help."""
 
     def send(number: int) -> Flow[Any]:
         """Do so once."""
-        return (yield Send(call, call.request, None))
+        return (yield Send(call.client, call.request, None))
 
     if call.request.kind != "http":
         return (yield from send(1))
-    result, _ = yield from repeated(RetryPolicy.of(Options(), call.settings), call.name, send)
+    result, _ = yield from repeated(RetryPolicy.of(call.options, call.resolved.settings), call.client.name, send)
     return result
 
 
-def _run(call: FunctionCall) -> Flow[Record]:
-    for guard in guards if call.request.kind == "http" else ():
-        guard(None, call.tape)
+def _run(call: PreparedCall) -> Flow[Record]:
+    name = call.client.name
     try:
         result = yield from _result(call)
     except Exception as error:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
-            failures = call.tape.cassette.failures if call.tape else process_failures
-            failures.add(call.scope, f"{call.name}: {type(error).__name__}")
+            call.failures.add(call.scope, f"{name}: {type(error).__name__}")
         raise
-    record = record_of(call.request, {"value": ordered(plain(result, f"{call.name}: the result", exact=True))})
-    if call.mode != "off":
-        record = yield Do(functools.partial(call.cache.store, record, mode=call.storing_mode))
-    return _kept(call, record)
+    record = record_of(call.request, {"value": ordered(plain(result, f"{name}: the result", exact=True))})
+    record = yield Do(functools.partial(call.store, record, anew=call.client.is_live))
+    return call.keep(record)

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from .usage import Meter
 
 __all__ = [
-    "Options", "PreparedCall", "Resolved", "RetryPolicy", "followed", "lookup", "missed", "note_refused",
-    "prepare_chat", "prepare_embeddings",
+    "DEFAULT_OPTIONS", "Options", "PreparedCall", "Resolved", "RetryPolicy", "followed", "lookup",
+    "note_refused", "prepare_chat", "prepare_embeddings",
 ]  # fmt: skip
 
 ON_ERROR = ("raise", "none", "return")
@@ -220,12 +220,23 @@ class PreparedCall(NamedTuple):
         goes_past = self.options.cache is False or self.resolved.settings.cache_mode == "off"
         return None if goes_past else self.resolved.cache
 
-    def store(self, record: Record) -> Record:
-        """Store a record in the disk cache, unless the call goes past it; return the one that counts."""
+    @property
+    def may_ask(self) -> bool:
+        """Return whether it may be asked where no record answers."""
+        if self.cassette is not None:
+            return self.cassette.cassette.asks
+        return self.resolved.settings.cache_mode != "replay"
+
+    def store(self, record: Record, *, anew: bool = False) -> Record:
+        """Store a record in the disk cache, unless the call goes past it; return the one that counts.
+
+        :param anew: whether it is put in the place of what is there.
+        """
         if self.options.cache is False:
             return record
         mode = self.resolved.settings.cache_mode
-        if self.cassette is not None and self.cassette.cassette.anew and mode != "off":
+        anew = anew or (self.cassette is not None and self.cassette.cassette.anew)
+        if anew and mode != "off":
             mode = "rewrite"  # a cassette that is written anew does so to the disk cache too
         return self.resolved.cache.store(record, mode=mode)
 
@@ -535,17 +546,9 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
             return call, record
     record = call.stored()
     if record is None:
-        if not cassette.cassette.asks if cassette else call.resolved.settings.cache_mode == "replay":
-            raise missed(
-                call.request,
-                call.request.model,
-                call.client.meter,
-                settings=call.resolved.settings,
-                cache=call.resolved.cache,
-                cassette=cassette,
-                past_cache=call.options.cache is False,
-            )
-        for guard in guards:
+        if not call.may_ask:
+            raise _missed(call)
+        for guard in guards if call.request.kind != "function" else ():  # what a function asks of models is guarded
             guard(call.client, cassette)
         return call, None
     if cassette is not None:
@@ -556,29 +559,24 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
 _first_miss: list[str] = []
 
 
-def missed(
-    request: Request,
-    name: str,
-    meter: Meter,
-    *,
-    settings: Settings,
-    cache: ResponseCache,
-    cassette: ActiveCassette | None,
-    past_cache: bool = False,
-) -> CacheMissError:
+def _missed(call: PreparedCall) -> CacheMissError:
     """Return the error of a request that is not recorded and may not be asked, noted as :func:`note_refused` does.
 
     Where another was missed before in this process, it says so: what a program swallowed may have led to this one.
-
-    :param name: the model's or the function's.
     """
-    tape = cassette.cassette if cassette else None
-    error = cassettes.missed(request, settings=settings, cache=cache, cassette=tape, past_cache=past_cache)
+    resolved, name = call.resolved, call.request.model or call.client.name
+    error = cassettes.missed(
+        call.request,
+        settings=resolved.settings,
+        cache=resolved.cache,
+        cassette=call.cassette.cassette if call.cassette else None,
+        past_cache=call.options.cache is False,
+    )
     if _first_miss:
         error.first = _first_miss[0]
     else:
         _first_miss.append(error.args[0])
-    note_refused(_words(request, name), name, meter, error)
+    note_refused(_words(call.request, name), name, call.client.meter, error)
     return error
 
 

@@ -55,7 +55,6 @@ class MapOptions(NamedTuple):
     on_error: str
     executor: Executor | None
     scope: Scope | None
-    scope_is_new: bool  # made for this map, by its name
 
 
 def check_options(
@@ -76,7 +75,6 @@ def check_options(
     if executor is not None and not isinstance(executor, Executor):
         hint = ": pass client.get_executor()" if hasattr(executor, "get_executor") else ""
         raise TypeError(f"executor is {type(executor).__name__}; it must be a concurrent.futures.Executor{hint}")
-    is_new = scope is not None and not isinstance(scope, scopes.Scope)
     return MapOptions(
         key_function(key),
         _count("repeats", repeats),
@@ -84,8 +82,7 @@ def check_options(
         progress,
         on_error,
         executor,
-        scopes.scope(scope) if is_new else scope,
-        is_new,
+        scope if scope is None or isinstance(scope, scopes.Scope) else scopes.scope(scope),
     )
 
 

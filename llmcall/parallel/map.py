@@ -255,9 +255,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
         raise
     cassette = context.run(cassettes.current_cassette)
     stop = Stop(context.get(current_stop))
-    is_own = options.scope_is_new and active is not None and "/" not in active.path  # nobody comes back to it
-    draws = None if active is None or is_own else active.draws
-    group = TaskGroup(job, context, active, stop, cassette, draws)
+    group = TaskGroup(job, context, active, stop, cassette)
     kinds = {kind.__name__ for kind in type(options.executor).__mro__}
     if "ProcessPoolExecutor" in kinds:
         check_picklable(job)
@@ -477,7 +475,7 @@ class _Run:
         del self._running[task]
         take_report(task, outcome, self._add_usage)
         items, keys, numbers = self._draws
-        for key, number in task.draws.taken if task.draws is not None else ():
+        for key, number in task.draws.taken:
             items.append(task.position.number)
             keys.append(key)
             numbers.append(number)
@@ -556,11 +554,10 @@ class _Run:
         :param is_kept: returns of an item that has finished whether its draws stay taken.
         """
         for task in [*self._running]:
-            if task.draws is not None:
-                task.draws.give_all_back()
+            task.draws.give_all_back()
         for item, key, number in zip(*self._draws, strict=True):
-            if not is_kept(item) and self._group.draws is not None:
-                self._group.draws.give_back(key, number)
+            if not is_kept(item) and self._group.active is not None:
+                self._group.active.draws.give_back(key, number)
 
     def _say(self, error: BaseException) -> None:
         """Say how many results are kept, and, of a failed item, which it is."""

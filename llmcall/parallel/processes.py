@@ -30,7 +30,7 @@ from ..scopes import Draws
 from ..system import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextvars import Context
 
     from ..cassettes.cassette import Place
@@ -45,39 +45,30 @@ if TYPE_CHECKING:
     Gained = list[tuple[Record, Place]]
 
 __all__ = [
-    "NotBegunError", "Outcome", "RemoteTask", "Task", "TaskDraws", "TaskGroup", "WorkerError", "WorkerReport",
+    "NotBegunError", "Outcome", "RemoteTask", "Task", "TaskDraws", "TaskGroup", "WorkerError",
     "check_picklable", "run_task", "take_report",
 ]  # fmt: skip
 
 KNOWN_JOBS = 8  # maps of which a worker keeps the function, with the clients and connections in it
 
 
-class WorkerReport(NamedTuple):
-    """Hold what a task did in a worker.
+class Outcome(NamedTuple):
+    """Hold what a task came to: a value, or an error; and, of one that ran in a worker, what it did there.
 
+    :param traceback: the error's, there.
     :param draws: key and number of each draw that it took.
     :param usage: model, scope and amounts of each addition to the usage.
     :param events: what was done with the cassette.
     :param failures: why calls left no record, how many in each scope, and the first of them in words.
     """
 
-    draws: list[tuple[int, int]]
-    usage: list[tuple[str, str, UsageDelta]]
-    events: list[CassetteEvent]
-    failures: list[tuple[str, dict[str, int], str]]
-
-
-class Outcome(NamedTuple):
-    """Hold what a task came to: a value, or an error.
-
-    :param report: what comes home with it from another process.
-    :param traceback: the error's, there.
-    """
-
     value: Any = None
     error: BaseException | None = None
-    report: WorkerReport | None = None
     traceback: str = ""
+    draws: Sequence[tuple[int, int]] = ()
+    usage: Sequence[tuple[str, str, UsageDelta]] = ()
+    events: Sequence[CassetteEvent] = ()
+    failures: Sequence[tuple[str, dict[str, int], str]] = ()
 
 
 class NotBegunError(CancelledError):
@@ -98,6 +89,8 @@ class TaskDraws(Draws):
     __slots__ = ("_around", "_is_over", "taken")
 
     def __init__(self, around: Draws) -> None:  # counts nothing itself
+        for name in Draws.__slots__:
+            setattr(self, name, getattr(around, name))
         self._around = around
         self._is_over = False
         self.taken: list[tuple[int, int]] = []
@@ -119,10 +112,6 @@ class TaskDraws(Draws):
         self._around.claim(key, number)
         self.taken.append((key, number))
 
-    def end(self, key: int) -> None:
-        """Note that the call of the last draw has ended."""
-        self._around.end(key)
-
     def give_back(self, key: int, number: int) -> None:
         """Make a number free again, unless it is already."""
         try:
@@ -137,14 +126,6 @@ class TaskDraws(Draws):
         for taken in self.taken.copy():
             self.give_back(*taken)
 
-    def check_answer(self, path: str, stored_at: float) -> None:
-        """Check an answer against the scope's draws; see :meth:`Draws.check_answer`."""
-        self._around.check_answer(path, stored_at)
-
-    def counts(self) -> Counts:
-        """Return what is counted in the scope."""
-        return self._around.counts()
-
 
 class TaskGroup:
     """Hold what all tasks of one map share.
@@ -153,7 +134,6 @@ class TaskGroup:
     :param context: the caller's; each task runs in a copy of it.
     :param active: the scope in which the map runs, or ``None`` outside any.
     :param cassette: the one that is open.
-    :param draws: those of the scope, where somebody can come back to it after the map, else ``None``.
     :ivar is_over: whether no task may begin any more.
     :ivar counts: the draws that were made before the map began, by the groups of their keys, once :meth:`state` was
         called.
@@ -161,16 +141,9 @@ class TaskGroup:
     """
 
     def __init__(
-        self,
-        job: Job,
-        context: Context,
-        active: Active | None,
-        stop: Stop,
-        cassette: Cassette | None,
-        draws: Draws | None,
+        self, job: Job, context: Context, active: Active | None, stop: Stop, cassette: Cassette | None
     ) -> None:
-        self.job, self.context, self.active, self.stop = job, context, active, stop
-        self.cassette, self.draws = cassette, draws
+        self.job, self.context, self.active, self.stop, self.cassette = job, context, active, stop, cassette
         self.is_over = False
         self.token = os.urandom(8).hex()
         self._lock = threading.Lock()
@@ -215,22 +188,21 @@ _groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()  # of this 
 class Task:
     """Be one draw of one item; pickled, it becomes one that runs in another process.
 
-    :ivar draws: count its draws where somebody can come back to its scope after the map, else ``None``.
+    :ivar draws: count its draws.
     """
 
     __slots__ = ("draws", "group", "item", "position")
 
     def __init__(self, group: TaskGroup, item: Any, position: TaskPosition) -> None:
         self.group, self.item, self.position = group, item, position
-        self.draws = None if group.draws is None else TaskDraws(group.draws)
+        self.draws = TaskDraws(Draws() if group.active is None else group.active.draws)
 
     def run(self) -> Outcome:
         """Run it in this process."""
         group = self.group
         if group.is_over:
             return Outcome(error=NotBegunError())
-        draws = Draws() if self.draws is None else self.draws
-        return group.context.copy().run(_outcome, group.job, self.item, self.position, draws, group.stop)
+        return group.context.copy().run(_outcome, group.job, self.item, self.position, self.draws, group.stop)
 
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
@@ -265,11 +237,9 @@ class RemoteTask(NamedTuple):
             draws = TaskDraws(Draws(self.counts))
             job = _known(self.token, self.job)
             outcome = copy_context().run(_outcome, job, self.item, self.position, draws, None)
-            report = session.report(list(draws.taken))
+            outcome = session.report(outcome._replace(draws=draws.taken))
         error = outcome.error
-        if error is None:
-            return Outcome(outcome.value, report=report)
-        return Outcome(None, _picklable(error), report, _traceback(error))
+        return outcome if error is None else outcome._replace(error=_picklable(error), traceback=_traceback(error))
 
     def __repr__(self) -> str:
         return f"RemoteTask({self.position})"
@@ -412,13 +382,13 @@ class WorkerSession:
         """Let the state hold no longer."""
         self._closing.close()
 
-    def report(self, draws: list[tuple[int, int]]) -> WorkerReport:
-        """Return what was not sent home yet."""
+    def report(self, outcome: Outcome) -> Outcome:
+        """Return what a task came to, with what was not sent home yet."""
         cassette = self.cassette
         with _changed:
             failures = process_failures if cassette is None else cassette.failures
             events = _taken(cassette.events) if cassette is not None else []
-            return WorkerReport(draws, _taken(self._usage.kept), events, failures.take())
+            return outcome._replace(usage=_taken(self._usage.kept), events=events, failures=failures.take())
 
 
 def _taken(kept: deque[Any]) -> list[Any]:
@@ -524,19 +494,16 @@ def take_report(task: Task, outcome: Outcome, add_usage: Callable[[str, str, Any
 
     :param add_usage: adds to the usage.
     """
-    report, cassette = outcome.report, task.group.cassette
-    if report is None:
-        return
-    if task.draws is not None:
-        for key, number in report.draws:
-            task.draws.claim(key, number)
-    for model, scope, amounts in report.usage:
+    cassette = task.group.cassette
+    for key, number in outcome.draws:
+        task.draws.claim(key, number)
+    for model, scope, amounts in outcome.usage:
         add_usage(model, scope, amounts)
-    for event in report.events if cassette is not None else ():
+    for event in outcome.events if cassette is not None else ():
         with scopes.Active(event.scope, Draws()):
             getattr(cassette, event.method)(*event.arguments)
     failures = process_failures if cassette is None else cassette.failures
-    for why, counted, first in report.failures:
+    for why, counted, first in outcome.failures:
         for scope, count in counted.items():
             for _ in range(count):
                 failures.add(scope, first, why)

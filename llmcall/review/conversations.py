@@ -10,6 +10,7 @@ import json
 import os
 from array import array
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,14 +19,14 @@ from ..cassettes.cassette import Cassette
 from ..cassettes.format import INLINE_CHARACTERS
 from ..cassettes.format import read as read_records
 from ..text import OUTSIDE, brief, counted, printable, visible
-from ..types import Record, TokenUsage
+from ..types import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
-    "ORDINARY_ENDS", "Block", "Call", "Group", "Line", "Run", "Said", "first_level", "grouped", "load", "message_key",
-    "messages_of", "named", "round_lines", "said_of", "shown_data", "text_lines",
+    "ORDINARY_ENDS", "Block", "Call", "Group", "History", "Line", "Run", "Said", "first_level", "grouped", "load",
+    "named", "round_lines", "shown_data", "text_lines",
 ]  # fmt: skip
 
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
@@ -121,35 +122,53 @@ class Said(NamedTuple):
     blocks: tuple[Block, ...]
 
 
+@dataclass(eq=False)
+class History:
+    """Hold the messages with which some calls of a scope begin: those before, and one more.
+
+    :ivar before: without the last message; ``None`` of the history that is empty.
+    :ivar said: the last message.
+    :ivar first: the first call that asked or answered it.
+    :ivar last: the last such call.
+    :ivar further: the histories with one more message.
+    """
+
+    before: History | None
+    said: Said
+    first: Call | None = None
+    last: Call | None = None
+    further: dict[str, History] = field(default_factory=dict)
+
+    def with_message(self, message: Mapping[str, Any]) -> History:
+        """Return the history with one more message."""
+        key = _message_key(message)
+        return self.further.get(key) or self.further.setdefault(key, History(self, _said_of(message)))
+
+
 class Call(NamedTuple):
     """Be one recorded call.
 
-    :param number: its place in the file, from 1.
     :param draw: which draw it is: what stands after ``#`` in its sample, or empty.
     :param title: the model's or the function's name.
     :param parameters: what else was asked for, as name and JSON.
-    :param after: the call that its messages go on from, or ``None``: the first that held them.
-    :param nearest: the last call before that holds them too, or ``None``.
-    :param known: how many of its messages they are.
+    :param history: all its messages.
+    :param known: how many of them a call before it held.
+    :param after: the first call that held them, or ``None``.
+    :param nearest: the last one.
     :param asked: the other messages.
     :param answers: the answers; several where ``n`` is above 1.
     """
 
-    number: int
     record: Record
     draw: str
     title: str
     parameters: tuple[tuple[str, str], ...]
+    history: History
+    known: int
     after: Call | None
     nearest: Call | None
-    known: int
     asked: tuple[Said, ...]
     answers: tuple[Said, ...]
-
-    @property
-    def usage(self) -> TokenUsage:
-        """Return the tokens that the server reported."""
-        return TokenUsage.of(self.record.response)
 
 
 class Group(NamedTuple):
@@ -165,70 +184,41 @@ class Group(NamedTuple):
 def grouped(records: Iterable[Record]) -> list[Group]:
     """Return the calls of records by scope, both in the order of the records."""
     groups: dict[str, Group] = {}
-    histories: dict[str, _Known] = {}
-    for number, record in enumerate(records, 1):
-        scope = record.scope
-        group = groups.setdefault(scope, Group(scope, []))
-        group.calls.append(_call(number, record, histories.setdefault(scope, _Known(None))))
+    beginnings: dict[str, History] = {}
+    for record in records:
+        group = groups.setdefault(record.scope, Group(record.scope, []))
+        group.calls.append(_call(record, beginnings.setdefault(record.scope, History(None, Said("", ())))))
     return list(groups.values())
 
 
-class _Known:
-    """Be the messages that some calls of a scope began with: the first of these calls and the last, and what went on.
-
-    :ivar further: the longer runs of messages, by the message that follows.
-    """
-
-    def __init__(self, first: Call | None) -> None:
-        self.first = self.last = first
-        self.further: dict[str, _Known] = {}
-
-    def longest(self, keys: list[str]) -> tuple[int, _Known]:
-        """Return how many messages are known from the first on, the last one apart, and what is known of them."""
-        known = self
-        for count, key in enumerate(keys[:-1]):
-            longer = known.further.get(key)
-            if longer is None:
-                return count, known
-            known = longer
-        return max(len(keys) - 1, 0), known
-
-    def add(self, keys: list[str], call: Call) -> _Known:
-        """Let the messages of a call be known."""
-        known = self
-        for key in keys:
-            known = known.further.get(key) or known.further.setdefault(key, _Known(call))
-            known.last = call
-        return known
-
-
-def _call(number: int, record: Record, histories: _Known) -> Call:
-    messages = messages_of(record)
-    keys = [message_key(message) for message in messages]
-    count, known = histories.longest(keys)
+def _call(record: Record, beginning: History) -> Call:
+    histories = [beginning]
+    for message in _messages_of(record):
+        histories.append(histories[-1].with_message(message))
+    known = sum(each.last is not None for each in histories[1:-1])
     call = Call(
-        number,
         record,
         (record.sample or "").partition("#")[2],
         _title(record),
         tuple((name, shown_data(value)) for name, value in sorted(record.request.items()) if name not in ASKED),
-        known.first,
-        known.last,
-        count,
-        tuple(said_of(message) for message in messages[count:]),
-        tuple(_answers(record)),
+        histories[-1],
+        known,
+        histories[known].first,
+        histories[known].last,
+        tuple(each.said for each in histories[known + 1 :]),
+        tuple(_answers(record.response)),
     )
-    asked = histories.add(keys, call)
-    for answer in _answer_messages(record.response):
-        asked.add([message_key(answer)], call)
+    answered = map(histories[-1].with_message, _answer_messages(record.response))
+    for each in (*histories[1:], *answered):
+        each.first, each.last = each.first or call, call
     return call
 
 
-def messages_of(record: Record) -> list[Mapping[str, Any]]:
+def _messages_of(record: Record) -> Sequence[Mapping[str, Any]]:
     """Return the messages of a chat; what was asked of anything else as one message."""
     request = record.request
     if record.kind == "chat":
-        return [message for message in request.get("messages", ()) if isinstance(message, dict)]
+        return request["messages"]  # type: ignore[no-any-return]
     role, name = {"embedding": ("text", "input"), "http": ("body", "body")}.get(record.kind, ("arguments", "arguments"))
     return [{"role": role, "content": request.get(name)}]
 
@@ -240,7 +230,7 @@ def _title(record: Record) -> str:
     return str(record.request.get("function" if record.kind == "function" else "model", ""))
 
 
-def message_key(message: Mapping[str, Any]) -> str:
+def _message_key(message: Mapping[str, Any]) -> str:
     """Return a text that is the same for equal messages only."""
     content = message.get("content")
     if isinstance(content, str) and len(message) == len(("role", "content")):
@@ -248,16 +238,12 @@ def message_key(message: Mapping[str, Any]) -> str:
     return json.dumps(message, sort_keys=True, ensure_ascii=False, default=repr)
 
 
-def _answer_messages(response: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the answers as a following request repeats them: without what is empty."""
-    choices = response.get("choices")
-    messages = [choice.get("message") for choice in choices if isinstance(choice, dict)] if choices else []
-    kept = ("content", "tool_calls", "refusal")
-    return [
-        {"role": message.get("role") or "assistant", **{name: message[name] for name in kept if message.get(name)}}
-        for message in messages
-        if isinstance(message, dict)
-    ]
+def _answer_messages(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the answers as a following request repeats them: without what is empty."""
+    for choice in response.get("choices") or ():
+        message = choice["message"]
+        kept = {name: message[name] for name in ("content", "tool_calls", "refusal") if message.get(name)}
+        yield {"role": message.get("role") or "assistant", **kept}
 
 
 def shown_data(value: Any) -> str:
@@ -265,72 +251,53 @@ def shown_data(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
 
 
-def said_of(message: Mapping[str, Any]) -> Said:
+def _said_of(message: Mapping[str, Any]) -> Said:
     """Return a message as it is shown."""
     role = str(message.get("role", "?"))
     about = message.get("name") or message.get("tool_call_id")
-    blocks = [*_content(message.get("content")), *_tool_calls(message)]
+    content, calls = message.get("content"), message.get("tool_calls") or ()
+    parts = content if isinstance(content, list) else [] if content is None else [content]
+    blocks = [*map(_block, parts), *(Block("call", _tool_call(call)) for call in calls)]
+    if message.get("function_call"):  # of an older API
+        blocks.append(Block("call", _tool_call({"function": message["function_call"]})))
     if message.get("refusal"):
         blocks.append(Block("refusal", str(message["refusal"])))
     return Said(f"{role} ({about})" if about else role, tuple(blocks))
 
 
-def _content(content: Any) -> list[Block]:
-    if isinstance(content, list):
-        return [_part(part) for part in content]
-    return [_block(content)] if content is not None else []
-
-
-def _block(value: Any) -> Block:
-    return Block("text", value) if isinstance(value, str) else Block("data", shown_data(value))
-
-
-def _part(part: Any) -> Block:
-    if not isinstance(part, dict):
-        return _block(part)
-    kind = part.get("type")
-    if kind == "text" and isinstance(part.get("text"), str):
-        return Block("text", part["text"])
-    if kind == "image_url" and isinstance(part.get("image_url"), dict):
-        more = {name: value for name, value in part["image_url"].items() if name != "url"}
-        return Block("media", f"image {part['image_url'].get('url')}{f' {shown_data(more)}' if more else ''}")
-    if kind == "input_audio" and isinstance(part.get("input_audio"), dict):
-        return Block("media", f"audio {part['input_audio'].get('format')} {part['input_audio'].get('data')}")
+def _block(part: Any) -> Block:
+    """Return a part of a content as it is shown."""
+    match part:
+        case str(text) | {"type": "text", "text": str(text)}:
+            return Block("text", text)
+        case {"type": "image_url", "image_url": {"url": url, **more}}:
+            return Block("media", f"image {url}{f' {shown_data(more)}' if more else ''}")
+        case {"type": "input_audio", "input_audio": {"format": kind, "data": data}}:
+            return Block("media", f"audio {kind} {data}")
     return Block("data", shown_data(part))
 
 
-def _tool_calls(message: Mapping[str, Any]) -> list[Block]:
-    calls = message.get("tool_calls") or ()
-    old = message.get("function_call")
-    found = [call for call in calls if isinstance(call, dict)] + ([{"function": old}] if old else [])
-    return [Block("call", _tool_call(call)) for call in found]
+def _tool_call(call: Any) -> str:
+    match call:
+        case {"function": {"name": name, "arguments": arguments}}:
+            return f"{name}({arguments})" + (f"  [{call['id']}]" if call.get("id") else "")
+    return shown_data(call)
 
 
-def _tool_call(call: Mapping[str, Any]) -> str:
-    function = call.get("function")
-    if not isinstance(function, dict):
-        return shown_data(call)
-    identifier = f"  [{call['id']}]" if call.get("id") else ""
-    return f"{function.get('name')}({function.get('arguments', '')}){identifier}"
-
-
-def _answers(record: Record) -> list[Said]:
+def _answers(response: Mapping[str, Any]) -> list[Said]:
     """Return the answers of a call; several where ``n`` is above 1."""
-    response = record.response
-    choices = response.get("choices")
-    if isinstance(choices, list) and choices:
-        return [_choice(choice, len(choices)) for choice in choices if isinstance(choice, dict)]
-    embedding = response.get("embedding")
-    if isinstance(embedding, bytes):
-        return [Said("embedding", (Block("data", _numbers(embedding)),))]
-    if "fallback" in response:
-        return [Said("fallback", (Block("data", f"answered by the record {str(response['fallback'])[:12]}"),))]
+    match response:
+        case {"choices": [_, *_] as choices}:
+            return [_choice(choice, len(choices)) for choice in choices]
+        case {"embedding": bytes(embedding)}:
+            return [Said("embedding", (Block("data", _numbers(embedding)),))]
+        case {"fallback": key}:
+            return [Said("fallback", (Block("data", f"answered by the record {str(key)[:12]}"),))]
     return [Said("result", (Block("data", shown_data(response.get("value", response))),))]
 
 
 def _choice(choice: Mapping[str, Any], count: int) -> Said:
-    message = choice.get("message")
-    said = said_of(message if isinstance(message, dict) else {})
+    said = _said_of(choice["message"])
     role = said.role if count == 1 else f"{said.role}, choice {choice.get('index', 0) + 1} of {count}"
     end = choice.get("finish_reason")
     return said._replace(role=role if end in ORDINARY_ENDS else f"{role}, ended by {end}")

@@ -9,19 +9,19 @@ import base64
 import hashlib
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from ..text import OUTSIDE, counted, money, visible
 from .comparison import WHY, Pair, counted_value
-from .conversations import ORDINARY_ENDS, grouped, message_key, messages_of, said_of, shown_data
+from .conversations import ORDINARY_ENDS, grouped, shown_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ..types import Record
     from .comparison import Comparison
-    from .conversations import Call, Run, Said
+    from .conversations import Call, History, Run
 
 __all__ = ["page"]
 
@@ -122,7 +122,7 @@ def _facts(runs: list[Run], calls: list[list[Call]]) -> list[tuple[str, list[str
 
 def _facts_of(run: Run, calls: list[Call]) -> list[tuple[str, str]]:
     asked = [call for call in calls if call.record.kind in ("chat", "embedding")]
-    usages = [call.usage for call in asked]
+    usages = [call.record.usage for call in asked]
     costs = [call.record.cost for call in asked if call.record.cost is not None]
     unknown = f", {len(asked) - len(costs):,} unknown" if len(costs) < len(asked) else ""
     kinds = Counter(call.record.kind for call in calls)
@@ -144,8 +144,7 @@ def _facts_of(run: Run, calls: list[Call]) -> list[tuple[str, str]]:
 def _failures(run: Run, calls: Iterable[Call]) -> Iterator[str]:
     """Yield what went wrong, as far as records tell: a call that failed for good leaves none."""
     choices = (choice for call in calls for choice in call.record.response.get("choices") or ())
-    reasons = (choice.get("finish_reason") for choice in choices if isinstance(choice, dict))
-    ends = Counter(str(reason) for reason in reasons if reason is not None)
+    ends = Counter(choice.get("finish_reason") or "stop" for choice in choices)
     yield from (f"{counted(count, 'answer')} ended by {end}" for end, count in ends.items() if end not in ORDINARY_ENDS)
     if not run.is_complete:
         yield "the recording broke off"
@@ -162,93 +161,94 @@ def _sum(counts: Iterable[int | None]) -> str:
 CALL = ("title", "parameters", "draw", "node", "new", "answers", "input", "output", "cost", "key")
 
 
+def _table() -> dict[Any, int]:
+    """Return a table that gives each key that is looked up in it the next place."""
+    table: defaultdict[Any, int] = defaultdict()
+    table.default_factory = table.__len__
+    return table
+
+
 class _Data:
     """Gather what the page's script is given: tables whose entries refer to one another by their places."""
 
     def __init__(self, runs: list[list[Call]], actors: Mapping[str, list[Pair]], comparison: Comparison | None) -> None:
-        self._texts: dict[str, int] = {}
-        self._messages: dict[Said, int] = {}
-        self._message_of: dict[str, int] = {}  # by the key of the message
-        self._nodes: dict[tuple[int, int], int] = {}  # a history: the history before its last message, and that message
+        self._texts = _table()
+        self._messages = _table()
+        self._nodes = _table()  # histories: the history before the last message, and that message
+        self._node_of: dict[History, int] = {}
         self._calls: dict[str, list[Any]] = {name: [] for name in CALL}
         self._place: dict[int, int] = {}  # of a record: its place among the calls
-        shown = [cell for cells in actors.values() for cell in cells]
-        kept = {id(record) for cell in shown for record in (cell.one, cell.other)}
+        self._actors = actors
+        self._shown = [cell for cells in actors.values() for cell in cells]
+        self._parted = _parted(self._shown, comparison)
+        kept = {id(record) for cell in self._shown for record in (cell.one, cell.other)}
         for calls in runs:
             for call in calls:
                 if id(call.record) in kept:
                     self._add(call)
-        self._cells = {
-            "actor": [number for number, cells in enumerate(actors.values()) for _ in cells],
-            "one": [self._place.get(id(cell.one), -1) for cell in shown],
-            "other": [self._place.get(id(cell.other), -1) for cell in shown],
-            "status": [cell.status for cell in shown],
-        }
-        self._actors = [visible(name) or OUTSIDE for name in actors]
-        self._parted = _parted(shown, comparison)
-        self._spread = self._drawn_again(cell.one for cell in shown)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the data."""
+        messages = [
+            [visible(said.role), [[block.kind, self._text(block.text)] for block in said.blocks]]
+            for said in self._messages
+        ]
+        spread = list(self._drawn_again())
         return {
-            "actors": self._actors,
+            "actors": [visible(name) or OUTSIDE for name in self._actors],
             "texts": list(self._texts),
-            "messages": [
-                [visible(said.role), [[block.kind, self._texts[visible(block.text)]] for block in said.blocks]]
-                for said in self._messages
-            ],
-            "nodes": [list(node) for node in self._nodes],
+            "messages": messages,
+            "nodes": list(self._nodes),
             "calls": self._calls,
-            "cells": self._cells,
+            "cells": {
+                "actor": [number for number, cells in enumerate(self._actors.values()) for _ in cells],
+                "one": [self._place.get(id(cell.one), -1) for cell in self._shown],
+                "other": [self._place.get(id(cell.other), -1) for cell in self._shown],
+                "status": [cell.status for cell in self._shown],
+            },
             "parted": self._parted,
-            "spread": self._spread,
+            "spread": spread,
         }
 
     def _text(self, text: str) -> int:
-        return self._texts.setdefault(visible(text), len(self._texts))
+        return self._texts[visible(text)]
 
-    def _message(self, said: Said) -> int:
-        found = self._messages.get(said)
-        if found is None:
-            found = self._messages[said] = len(self._messages)
-            for block in said.blocks:
-                self._text(block.text)
-        return found
+    def _node(self, history: History) -> int:
+        """Return the place of a history, -1 of the empty one."""
+        longer = []
+        while history.before is not None and history not in self._node_of:
+            longer.append(history)
+            history = history.before
+        node = self._node_of.get(history, -1)
+        for each in reversed(longer):
+            node = self._node_of[each] = self._nodes[node, self._messages[each.said]]
+        return node
 
     def _add(self, call: Call) -> None:
-        record, node = call.record, -1
-        messages = messages_of(record)
-        for message in messages:
-            key = message_key(message)
-            said = self._message_of.get(key)
-            if said is None:
-                said = self._message_of[key] = self._message(said_of(message))
-            node = self._nodes.setdefault((node, said), len(self._nodes))
-        usage = call.usage
+        record, usage = call.record, call.record.usage
+        parameters = "  ".join(f"{name}={value}" for name, value in call.parameters)
+        answers = [self._messages[said] for said in call.answers]
         values = (
-            self._text(call.title), self._text("  ".join(f"{name}={value}" for name, value in call.parameters)),
-            visible(call.draw), node, len(messages) - call.known, [self._message(said) for said in call.answers],
-            usage.input_tokens, usage.output_tokens, record.cost, record.cache_key[:12],
+            self._text(call.title), self._text(parameters), visible(call.draw), self._node(call.history),
+            len(call.asked), answers, usage.input_tokens, usage.output_tokens, record.cost, record.cache_key[:12],
         )  # fmt: skip
         self._place[id(record)] = len(self._calls["node"])
         for name, value in zip(CALL, values, strict=True):
             self._calls[name].append(value)
 
-    def _drawn_again(self, records: Iterable[Record | None]) -> list[Any]:
-        """Return, for each request that was drawn several times, its calls, and how often each answer came."""
+    def _drawn_again(self) -> Iterator[list[Any]]:
+        """Yield, for each request that was drawn several times, its calls, and how often each answer came."""
         drawn: dict[Any, list[Record]] = {}
-        for record in records:
-            if record is not None:
-                place = self._place[id(record)]
-                request = (record.kind, *(self._calls[name][place] for name in ("title", "parameters", "node")))
-                drawn.setdefault(request, []).append(record)
-        found = []
+        for cell in self._shown:
+            if cell.one is not None:
+                place = self._place[id(cell.one)]
+                request = (cell.one.kind, *(self._calls[name][place] for name in ("title", "parameters", "node")))
+                drawn.setdefault(request, []).append(cell.one)
         for same in drawn.values():
             if len(same) > 1:
                 answers = Counter(counted_value(record.answer) for record in same)
                 counts = [[self._text(answer), count] for answer, count in answers.most_common()]
-                found.append([[self._place[id(record)] for record in same], counts])
-        return found
+                yield [[self._place[id(record)] for record in same], counts]
 
 
 def _parted(shown: Iterable[Pair], comparison: Comparison | None) -> dict[int, tuple[str, str]]:

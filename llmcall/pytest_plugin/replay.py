@@ -114,49 +114,11 @@ def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
     return f"{name}[{given if plain else request.param_index}]"
 
 
-# One run of a test, or of a wider fixture, with its cassette
-
-RECORDED = "recorded"  # a file: a test of this run has recorded the cassette
-
-
-class CassetteRun(NamedTuple):
-    """Be one run of a test or wider fixture with its cassette.
-
-    :param lock: keeps other workers of the run from recording it; the next one records on top.
-    :param meeting: the folder that says whether it was recorded in this run, or ``None`` where nothing is recorded.
-    :param name: what the summary calls the cassette's file.
-    :param shared: whether other tests may use it.
-    """
-
-    cassette: Cassette
-    lock: contextlib.ExitStack
-    meeting: Path | None
-    report: RunReport
-    name: str
-    shared: bool
-
-    def close(self, passed: bool) -> None:
-        """Write the cassette where all passed, and only then.
-
-        :raises CacheError: where it cannot be written; see :meth:`Cassette.write`.
-        """
-        cassette, report = self.cassette, self.report
-        cassette.write_at_end = passed
-        unrecorded = cassette.failures.counts() if passed else {}
-        report.replayed += cassette.replayed
-        report.judge(self.name, unused_in(cassette) if passed else None, shared=self.shared)
-        report.miss(self.name, unrecorded)
-        with self.lock:
-            cassette.stop()
-            if passed and cassette.recorded and self.meeting:
-                report.recorded += cassette.recorded
-                (self.meeting / RECORDED).touch()
-
-
 # The plugin
 
 FIXTURE = "llm_cassette"
-RUN = pytest.StashKey[CassetteRun]()
+RECORDED = "recorded"  # a file: a test of this run has recorded the cassette
+OPENED = pytest.StashKey[tuple[Cassette, contextlib.ExitStack]]()
 OUTCOMES = pytest.StashKey[list[tuple[str, str]]]()  # when, and what became of it
 
 
@@ -272,25 +234,37 @@ class Replay:
         is_own = path == item_path(item, item_name(item))
         if is_own:  # the last run of a test that runs again is the one that counts
             self.report.forget(self._shown(path))
-        run = self._opened(path, shared=not is_own)
-        item.stash[RUN] = run
         scopes.forget()  # the draws of LLMCALL_SCOPE must not depend on the tests before
-        cassettes.push(run.cassette)
-        item.addfinalizer(lambda: cassettes.pop(run.cassette))
-        return run.cassette
+        stack = contextlib.ExitStack()
+        cassette = stack.enter_context(self._opened(path, shared=not is_own))
+        item.stash[OPENED] = cassette, stack
+        return cassette
 
-    def _opened(self, path: Path, *, shared: bool = False) -> CassetteRun:
-        """Open a cassette; one that this run has recorded is added to."""
+    @contextlib.contextmanager
+    def _opened(self, path: Path, *, shared: bool = False) -> Iterator[Cassette]:
+        """Let a cassette count for a block, which sets ``write_at_end`` where all passed.
+
+        One worker at a time records it; one that this run has recorded is added to.
+
+        :param shared: whether other tests may use it.
+        """
         is_open = any(each.path == path for each in cassettes.open_cassettes)  # then it would wait for itself
         meeting = None if self.mode == "none" or is_open else self._meeting(path)
-        with contextlib.ExitStack() as lock:
-            if meeting:
-                lock.enter_context(alone(meeting))
+        with alone(meeting) if meeting else contextlib.nullcontext():
             mode = "new" if meeting and (meeting / RECORDED).exists() else self.mode
             cassette = Cassette(path, mode, write=False)
             cassette.anew = self.mode == "rewrite"  # what is added to one that this run rewrites is asked anew, too
             cassette.start()
-            return CassetteRun(cassette, lock.pop_all(), meeting, self.report, self._shown(path), shared)
+            cassettes.push(cassette)
+            try:
+                yield cassette
+            finally:
+                cassettes.pop(cassette)
+                self.report.judge(self._shown(path), cassette, shared=shared)
+                cassette.stop()
+                if meeting and cassette.write_at_end and cassette.recorded:
+                    self.report.recorded += cassette.recorded
+                    (meeting / RECORDED).touch()
 
     def _meeting(self, path: Path) -> Path:
         """Return the folder where the workers of this run meet that record a cassette."""
@@ -347,10 +321,11 @@ class Replay:
         finally:
             if not passed and FIXTURE in getattr(item, "fixturenames", ()):
                 self.report.complete = False
-            run = item.stash.get(RUN, None)
-            if run is not None:
-                del item.stash[RUN]
-                run.close(passed)
+            if OPENED in item.stash:
+                cassette, stack = item.stash[OPENED]
+                del item.stash[OPENED]
+                cassette.write_at_end = passed
+                stack.close()
 
     # Wider fixtures
 
@@ -378,15 +353,9 @@ class Replay:
     @contextlib.contextmanager
     def _replayed(self, path: Path) -> Iterator[None]:
         """Replay the calls of a block from a cassette of its own."""
-        run = self._opened(path)
-        cassettes.push(run.cassette)
-        passed = False
-        try:
+        with self._opened(path) as cassette:
             yield
-            passed = True
-        finally:
-            cassettes.pop(run.cassette)
-            run.close(passed)
+            cassette.write_at_end = True
 
     @contextlib.contextmanager
     def _on_the_network(self) -> Iterator[None]:
@@ -455,27 +424,25 @@ class RunReport:
         self.unused_records: dict[str, dict[str, str] | None] = {}  # by their keys; ``None`` where none can be judged
         self.shared: set[str] = set()
 
-    def miss(self, name: str, unrecorded: Mapping[str, int]) -> None:
-        """Take in how many calls of a passed test left no record, by the reason.
-
-        :param name: the cassette's file, as the summary calls it.
-        """
-        self.unrecorded.setdefault(name, Counter()).update(unrecorded)
-
     def forget(self, name: str) -> None:
         """Forget what was judged of a cassette: its test runs again."""
         self.unused_records.pop(name, None)
         self.unrecorded.pop(name, None)
 
-    def judge(self, name: str, unused: dict[str, str] | None, *, shared: bool) -> None:
-        """Take in which records a test did not use.
+    def judge(self, name: str, cassette: Cassette, *, shared: bool) -> None:
+        """Take in what a cassette did for a test, and which records and calls left nothing if that passed.
 
         :param name: the cassette's file, as the summary calls it.
-        :param unused: what each is called, by its key; ``None`` where the test did not come to its end.
         :param shared: whether other tests may use the cassette: it is judged where all of them ran and passed.
         """
+        passed = cassette.write_at_end
+        self.replayed += cassette.replayed
+        self._add(name, cassette.failures.counts() if passed else {}, unused_in(cassette) if passed else None)
         if shared:
             self.shared.add(name)
+
+    def _add(self, name: str, unrecorded: Mapping[str, int], unused: dict[str, str] | None) -> None:
+        self.unrecorded.setdefault(name, Counter()).update(unrecorded)
         before = self.unused_records.get(name, unused)
         both = None
         if unused is not None and before is not None:
@@ -496,10 +463,9 @@ class RunReport:
         self.replayed += other.replayed
         self.recorded += other.recorded
         self.complete = self.complete and other.complete
-        for name, unrecorded in other.unrecorded.items():
-            self.miss(name, unrecorded)
+        self.shared |= other.shared
         for name, unused in other.unused_records.items():
-            self.judge(name, unused, shared=name in other.shared)
+            self._add(name, other.unrecorded[name], unused)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the summary."""

@@ -349,23 +349,18 @@ def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> 
 
 def _paired(scope: str, run: int, ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[Pair]:
     """Yield the calls of one actor in pairs."""
-    begin = 0
-    for one, other in zip(ours, theirs, strict=False):
-        if not _same_request(one, other):
-            break
-        yield Pair(scope, begin, one, other, "same" if same_answer(one, other) else "changed", run)
-        begin += 1
-    ours, theirs = ours[begin:], theirs[begin:]
-    if not ours and not theirs:
-        return
-    matcher = difflib.SequenceMatcher(None, list(map(_asked, ours)), list(map(_asked, theirs)), autojunk=False)
-    for kind, i, i_end, j, j_end in matcher.get_opcodes():
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    begin = next((place for place, pair in pairs if not _same_request(*pair)), min(len(ours), len(theirs)))
+    one, other = (list(map(_asked, records[begin:])) for records in (ours, theirs))
+    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
+    for kind, *places in (("equal", -begin, 0, -begin, 0), *matcher.get_opcodes()):
+        i, i_end, j, j_end = (begin + place for place in places)
         while i < i_end and j < j_end and (kind == "equal" or _alike(ours[i], theirs[j])):
             is_same = kind == "equal" and same_answer(ours[i], theirs[j])
-            yield Pair(scope, begin + i, ours[i], theirs[j], "same" if is_same else "changed", run)
+            yield Pair(scope, i, ours[i], theirs[j], "same" if is_same else "changed", run)
             i, j = i + 1, j + 1
-        yield from (Pair(scope, begin + place, ours[place], None, "missing", run) for place in range(i, i_end))
-        yield from (Pair(scope, begin + place, None, theirs[place], "added", run) for place in range(j, j_end))
+        yield from (Pair(scope, place, ours[place], None, "missing", run) for place in range(i, i_end))
+        yield from (Pair(scope, place, None, theirs[place], "added", run) for place in range(j, j_end))
 
 
 def _asked(record: Record) -> str:

@@ -17,7 +17,7 @@ from .comparison import WHY, Pair, counted_value
 from .conversations import ORDINARY_ENDS, grouped, shown_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from ..types import Record
     from .comparison import Comparison
@@ -42,8 +42,8 @@ def page(run: Run, other: Run | None = None, comparison: Comparison | None = Non
     template, style, script = (
         folder.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
     )
-    actors = _cells(run, comparison)
-    shown = actors if sample is None else _sampled(actors, sample)
+    cells = comparison.pairs if comparison else _cells(run)
+    shown = cells if sample is None else _sampled(cells, sample)
     runs = [run] if other is None else [run, other]
     calls = [[call for group in grouped(each.records) for call in group.calls] for each in runs]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -51,7 +51,7 @@ def page(run: Run, other: Run | None = None, comparison: Comparison | None = Non
         names=[visible(_name(each)) for each in runs],
         facts=_facts(runs, calls),
         lines=[] if comparison is None else visible(str(comparison)).split("\n"),
-        sampled=_how_sampled(actors, shown) if shown != actors else "",
+        sampled=_how_sampled(cells, shown) if len(shown) < len(cells) else "",
         data=json.dumps(_Data(calls, shown, comparison).as_dict(), ensure_ascii=False).replace("<", "\\u003c"),
         style=style,
         script=script,
@@ -73,38 +73,27 @@ def _name(run: Run) -> str:
 # What is shown
 
 
-def _cells(run: Run, comparison: Comparison | None) -> dict[str, list[Pair]]:
-    """Return the calls of each actor."""
-    if comparison is None:
-        return {scope: [Pair(scope, 0, record) for record in records] for scope, records in run.by_actor().items()}
-    found: dict[str, list[Pair]] = {}
-    for pair in comparison.pairs:
-        found.setdefault(pair.scope, []).append(pair)
-    return found
+def _cells(run: Run) -> list[Pair]:
+    """Return the calls of a run that is not compared, actor by actor."""
+    return [Pair(scope, 0, record) for scope, records in run.by_actor().items() for record in records]
 
 
-def _sampled(actors: Mapping[str, list[Pair]], most: int) -> dict[str, list[Pair]]:
+def _sampled(cells: list[Pair], most: int) -> list[Pair]:
     """Return the calls of actors that stand evenly among all, so many that they have at most so many calls."""
-    names, total = list(actors), sum(map(len, actors.values()))
-    if total <= most:
-        return dict(actors)
-    count = min(len(names), max(1, most * len(names) // total))
-    shown: dict[str, list[Pair]] = {}
-    left = most
-    for number in range(count):
-        name = names[number * len(names) // count]
-        cells = actors[name][:left]
-        if cells:
-            shown[name] = cells
-        left -= len(cells)
-    return shown
+    actors = _actors(cells)
+    count = min(len(actors), max(1, most * len(actors) // len(cells)))
+    chosen = {actors[number * len(actors) // count] for number in range(count)}
+    return [cell for cell in cells if cell.scope in chosen][:most]
 
 
-def _how_sampled(actors: Mapping[str, list[Pair]], shown: Mapping[str, list[Pair]]) -> str:
-    calls, all_calls = (sum(map(len, each.values())) for each in (shown, actors))
+def _actors(cells: Iterable[Pair]) -> list[str]:
+    return list(dict.fromkeys(cell.scope for cell in cells))
+
+
+def _how_sampled(cells: list[Pair], shown: list[Pair]) -> str:
     return (
-        f"A sample: {calls:,} of {all_calls:,} calls, of {len(shown):,} of {len(actors):,} actors, "
-        "taken evenly from the first to the last. The sums above are those of the whole run."
+        f"A sample: {len(shown):,} of {len(cells):,} calls, of {len(_actors(shown)):,} of {len(_actors(cells)):,} "
+        "actors, taken evenly from the first to the last. The sums above are those of the whole run."
     )
 
 
@@ -171,17 +160,16 @@ def _table() -> dict[Any, int]:
 class _Data:
     """Gather what the page's script is given: tables whose entries refer to one another by their places."""
 
-    def __init__(self, runs: list[list[Call]], actors: Mapping[str, list[Pair]], comparison: Comparison | None) -> None:
+    def __init__(self, runs: list[list[Call]], shown: list[Pair], comparison: Comparison | None) -> None:
         self._texts = _table()
         self._messages = _table()
         self._nodes = _table()  # histories: the history before the last message, and that message
         self._node_of: dict[History, int] = {}
         self._calls: dict[str, list[Any]] = {name: [] for name in CALL}
         self._place: dict[int, int] = {}  # of a record: its place among the calls
-        self._actors = actors
-        self._shown = [cell for cells in actors.values() for cell in cells]
-        self._parted = _parted(self._shown, comparison)
-        kept = {id(record) for cell in self._shown for record in (cell.one, cell.other)}
+        self._shown = shown
+        self._parted = _parted(shown, comparison)
+        kept = {id(record) for cell in shown for record in (cell.one, cell.other)}
         for calls in runs:
             for call in calls:
                 if id(call.record) in kept:
@@ -194,14 +182,16 @@ class _Data:
             for said in self._messages
         ]
         spread = list(self._drawn_again())
+        actors = _table()
+        actor_of = [actors[cell.scope] for cell in self._shown]
         return {
-            "actors": [visible(name) or OUTSIDE for name in self._actors],
+            "actors": [visible(name) or OUTSIDE for name in actors],
             "texts": list(self._texts),
             "messages": messages,
             "nodes": list(self._nodes),
             "calls": self._calls,
             "cells": {
-                "actor": [number for number, cells in enumerate(self._actors.values()) for _ in cells],
+                "actor": actor_of,
                 "one": [self._place.get(id(cell.one), -1) for cell in self._shown],
                 "other": [self._place.get(id(cell.other), -1) for cell in self._shown],
                 "status": [cell.status for cell in self._shown],

@@ -87,7 +87,6 @@ def picture(content: bytes) -> list[dict[str, Any]]:
 # What is recorded, what is asked with a mistake, and what the message says.
 MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "temperature": (ask(temperature=0.7), ask(temperature=1), r"temperature: recorded 0\.7, asked 1"),
-    "left out": (ask(max_tokens=100), ask(), r"max_tokens: recorded 100, not asked"),
     "model": (ask(), ask(model="gpt-4o"), r'model: recorded "gpt-4o-mini", asked "gpt-4o"'),
     "tool": (ask(tools=[tool("number")]), ask(), r"tools: recorded \[.*not asked"),
     "a tool's type": (ask(tools=[tool("number")]), ask(tools=[tool("integer")]), r"price\.type: recorded \"number\""),
@@ -95,7 +94,6 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "quotes": (ask("Say 'yes'."), ask("Say ’yes’."), r"\[-'yes'-\].*\{\+’yes’\+\}"),
     "a word": (ask(), ask(QUESTION.replace("loaf", "lot")), r"\[-loaf-\].*\{\+lot\+\}"),
     "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in its white space"),
-    "at the end": (ask(), ask(QUESTION + "\n"), "differs only at the ends of its lines"),
     "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "at the ends of its lines"),
     "indentation": (ask("Buy:\n  bread"), ask("  Buy:\n    bread"), "dedent_messages=True removes"),
     "an earlier answer": (ask(told("Yes.")), ask(told("No!")), "this run parted from the recorded one before"),

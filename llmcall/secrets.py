@@ -48,63 +48,59 @@ class Match(NamedTuple):
 
 class _Form(NamedTuple):
     kind: str
-    marks: tuple[str, ...]  # in lower case; a text without any of them, in lower case, is not searched
+    marks: str  # with "|" between; a text without any of them, in lower case, is not searched
     pattern: str  # its group is the secret; compiled when a mark is met
-    fewest: int
-    mixed: bool  # the secret has a letter and a digit
-
-
-def _form(kind: str, marks: str, pattern: str, *, fewest: int = FEWEST_CHARACTERS, mixed: bool = False) -> _Form:
-    return _Form(kind, tuple(marks.split("|")), pattern, fewest, mixed)
+    fewest: int = FEWEST_CHARACTERS
+    mixed: bool = False  # the secret has a letter and a digit
 
 
 _FORMS = (
-    _form("an Anthropic API key", "sk-", _TOKEN + r"sk-ant-(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"),
-    _form(
+    _Form("an Anthropic API key", "sk-", _TOKEN + r"sk-ant-(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"),
+    _Form(
         "an OpenAI API key",
         "sk-",
         _TOKEN + r"sk-(?:proj|svcacct|admin)-(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})",
     ),
-    _form("an API key", "sk-", _TOKEN + r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})", mixed=True),
-    _form("an AWS access key", "akia", _TOKEN + r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
-    _form("an AWS access key", "asia", _TOKEN + r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),
-    _form("a GitHub token", "ghp_|gho_|ghu_|ghs_|ghr_", _TOKEN + r"gh[pousr]_([A-Za-z0-9]{30,})"),
-    _form("a GitHub token", "github_pat_", _TOKEN + r"github_pat_([A-Za-z0-9_]{22,})"),
-    _form("a GitLab token", "glpat-", _TOKEN + r"glpat-([A-Za-z0-9_-]{20,})", mixed=True),
-    _form("a Google API key", "aiza", _TOKEN + r"(?<!/)AIza([A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"),
-    _form("a Google access token", "ya29.", _TOKEN + r"ya29\.([A-Za-z0-9_-]{20,})"),
-    _form("a Slack token", "xox", _TOKEN + r"xox[abeprs]-([A-Za-z0-9-]{10,})", mixed=True),
-    _form("a Stripe key", "sk_live_|rk_live_", _TOKEN + r"[sr]k_live_([A-Za-z0-9]{16,})"),
-    _form("a Hugging Face token", "hf_", _TOKEN + r"hf_([A-Za-z0-9]{30,})"),
-    _form("a Groq API key", "gsk_", _TOKEN + r"gsk_([A-Za-z0-9]{32,})"),
-    _form("an xAI API key", "xai-", _TOKEN + r"xai-([A-Za-z0-9]{32,})"),
-    _form("an npm token", "npm_", _TOKEN + r"npm_([A-Za-z0-9]{36,})"),
-    _form("a PyPI token", "pypi-age", _TOKEN + r"pypi-AgE([A-Za-z0-9_-]{20,})"),
-    _form("a JSON Web Token", "eyj", _TOKEN + r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})"),
-    _form(
+    _Form("an API key", "sk-", _TOKEN + r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})", mixed=True),
+    _Form("an AWS access key", "akia", _TOKEN + r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
+    _Form("an AWS access key", "asia", _TOKEN + r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),
+    _Form("a GitHub token", "ghp_|gho_|ghu_|ghs_|ghr_", _TOKEN + r"gh[pousr]_([A-Za-z0-9]{30,})"),
+    _Form("a GitHub token", "github_pat_", _TOKEN + r"github_pat_([A-Za-z0-9_]{22,})"),
+    _Form("a GitLab token", "glpat-", _TOKEN + r"glpat-([A-Za-z0-9_-]{20,})", mixed=True),
+    _Form("a Google API key", "aiza", _TOKEN + r"(?<!/)AIza([A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"),
+    _Form("a Google access token", "ya29.", _TOKEN + r"ya29\.([A-Za-z0-9_-]{20,})"),
+    _Form("a Slack token", "xox", _TOKEN + r"xox[abeprs]-([A-Za-z0-9-]{10,})", mixed=True),
+    _Form("a Stripe key", "sk_live_|rk_live_", _TOKEN + r"[sr]k_live_([A-Za-z0-9]{16,})"),
+    _Form("a Hugging Face token", "hf_", _TOKEN + r"hf_([A-Za-z0-9]{30,})"),
+    _Form("a Groq API key", "gsk_", _TOKEN + r"gsk_([A-Za-z0-9]{32,})"),
+    _Form("an xAI API key", "xai-", _TOKEN + r"xai-([A-Za-z0-9]{32,})"),
+    _Form("an npm token", "npm_", _TOKEN + r"npm_([A-Za-z0-9]{36,})"),
+    _Form("a PyPI token", "pypi-age", _TOKEN + r"pypi-AgE([A-Za-z0-9_-]{20,})"),
+    _Form("a JSON Web Token", "eyj", _TOKEN + r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})"),
+    _Form(
         "a private key",
         "-----begin ",
         r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----[\s\\nr]{1,8}"
         r"(Proc-Type|Version|Comment|[A-Za-z0-9+/=]{16})",
         fewest=1,
     ),
-    _form(
+    _Form(
         "a password in a URL",
         "://",
         r"://[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>,;()\\]{1,200})@[A-Za-z0-9\[]",
         fewest=2,
     ),
-    _form("an Azure key", "accountkey=|sharedaccesskey=", r"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,})"),
-    _form("an Azure signature", "?sig=|&sig=| sig=|=sig=", r".sig=([A-Za-z0-9+/%]{40,})"),
-    _form("a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True),
-    _form("a password", "authorization", r"(?i)authorization" + _IS + r"basic {1,3}([a-z0-9+/]{8,})", fewest=6),
-    _form(
+    _Form("an Azure key", "accountkey=|sharedaccesskey=", r"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,})"),
+    _Form("an Azure signature", "?sig=|&sig=| sig=|=sig=", r".sig=([A-Za-z0-9+/%]{40,})"),
+    _Form("a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True),
+    _Form("a password", "authorization", r"(?i)authorization" + _IS + r"basic {1,3}([a-z0-9+/]{8,})", fewest=6),
+    _Form(
         "an AWS secret key",
         "secret",
         r"(?i)secret_?(?:access_?)?key" + _IS + r"([a-z0-9/+]{40})(?![a-z0-9/+=])",
         mixed=True,
     ),
-    _form(
+    _Form(
         "an API key",
         "api-key|api_key|apikey|api key",
         r"(?i)api[-_ ]?key" + _IS + r"([a-z0-9]{32,})(?![a-z0-9_(-]|\.[a-z])",
@@ -122,7 +118,7 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     """
     lowered = text.lower()
     for form in _FORMS:
-        if any(mark in lowered for mark in form.marks):
+        if any(mark in lowered for mark in form.marks.split("|")):
             for match in re.finditer(form.pattern, text):
                 if _is_secret(form, match[1]) and not any(_covers(each, match) for each in allow):
                     return Match(form.kind, match.start(), match.end(), match[0][:SHOWN_CHARACTERS])

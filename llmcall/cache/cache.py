@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import weakref
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +11,7 @@ from ..config import resolve as config
 from ..errors import CacheCorruptError, CacheError, short_traceback
 from ..notices import logger, warn_once
 from ..requests.keys import key_of
-from ..system import after_fork_in_child, at_exit, process_lock
+from ..system import at_exit, process_lock
 from ..text import counted, frame
 from ..types import record_of
 from .storage import REMEDY, SqliteStorage, pack, unpack
@@ -73,9 +71,7 @@ class ResponseCache:
         self.mode = mode
         self._unstored: dict[str, bytes] = {}  # paid answers that the storage did not take
         self._refreshed: set[str] = set()
-        self._warned = False
-        self._lock = threading.RLock()  # the garbage collector may end a stream at any moment
-        _caches.add(self)
+        self._warned_in: int | None = None  # the process that was told that answers are kept in memory
 
     @property
     def path(self) -> Path | str:
@@ -160,17 +156,17 @@ class ResponseCache:
             except (OSError, CacheError) as error:
                 failure = error
                 continue
-            with self._lock:
+            with _lock:
                 if self._unstored.get(key) is packed:
                     del self._unstored[key]
         return failure
 
     def _keep_in_memory(self, key: str, packed: bytes, error: Exception, *, replaces: bool) -> Record:
-        with self._lock:
+        with _lock:
             if replaces:
                 self._unstored[key] = packed
             packed = self._unstored.setdefault(key, packed)
-            first_time, self._warned = not self._warned, True
+            first_time, self._warned_in = self._warned_in != os.getpid(), os.getpid()
         if first_time:
             at_exit(self._store_at_exit)
             logger().warning("the cache cannot store answers, which are kept in memory until it can: %s", error)
@@ -467,16 +463,8 @@ def _from_here(place: Path | str) -> Path | str:
     return place.relative_to(here) if place.is_relative_to(here) else place
 
 
-_caches: weakref.WeakSet[ResponseCache] = weakref.WeakSet()
 _shared: dict[str, ResponseCache] = {}
-_shared_lock = process_lock(__name__, "_shared_lock")
-
-
-@after_fork_in_child
-def _renew() -> None:
-    """Forget, in a forked process, what the threads that stayed behind were doing, and what the parent was told."""
-    for cache in list(_caches):
-        cache._lock, cache._warned = threading.RLock(), False
+_lock = process_lock(__name__)
 
 
 def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
@@ -484,14 +472,14 @@ def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
     name = os.fspath(path)
     found = _shared.get(name)
     if found is None:
-        with _shared_lock:
+        with _lock:
             found = _shared.setdefault(name, ResponseCache(name))
     return found
 
 
 def forget_shared() -> None:
     """Close and forget the shared cache objects."""
-    with _shared_lock:
+    with _lock:
         caches = list(_shared.values())
         _shared.clear()
     for cache in caches:

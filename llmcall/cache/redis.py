@@ -7,16 +7,15 @@ bytes. Whatever changes more than one of the three does so in one script or tran
 
 from __future__ import annotations
 
+import os
 import struct
 import time
-import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
 from ..notices import warn_once
-from ..system import after_fork_in_child
 from .storage import PAGE, SqliteStorage
 
 if TYPE_CHECKING:
@@ -60,9 +59,6 @@ redis.call('HSET', KEYS[1], ARGV[2], time .. ARGV[3])
 redis.call('ZADD', KEYS[2], place, ARGV[2])
 """
 
-_storages: weakref.WeakSet[RedisStorage] = weakref.WeakSet()
-_of_the_parent: list[Any] = []
-
 
 class RedisStorage:
     """Keep bytes under keys in a database of a Redis server. Opens nothing until used.
@@ -76,14 +72,13 @@ class RedisStorage:
     def __init__(self, address: str) -> None:
         self._address = address
         self.place: str = without_password(address)
-        self._client: Any = None
+        self._clients: dict[int, Any] = {}  # by process: a forked one leaves the connections to its parent
         self._checked = False
         if address.partition("://")[0].casefold() not in SCHEMES:
             raise ConfigError(
                 f"[Cache] PATH = {self.place} is neither a directory nor the address of a Redis server: {FORM}"
             )
         self._connected()  # to nothing yet, but an address that is wrong is known before any call is paid for
-        _storages.add(self)
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -94,7 +89,7 @@ class RedisStorage:
         import redis
 
         try:
-            yield self._connected() if self._client is None else self._client
+            yield self._clients.get(os.getpid()) or self._connected()
         except (redis.RedisError, OSError, UnicodeError) as error:  # UnicodeError: a host's name that can be none
             raise self._failure(error) from (None if self._without_secrets(str(error)) != str(error) else error)
 
@@ -120,8 +115,8 @@ class RedisStorage:
             pool.connection_class(**pool.connection_kwargs)
         except (ValueError, TypeError, redis.RedisError):  # whose words may repeat the password
             raise ConfigError(f"[Cache] PATH = {self.place} cannot be read as an address: {FORM}") from None
-        self._client = redis.Redis(connection_pool=pool)
-        return self._client
+        made = self._clients[os.getpid()] = redis.Redis(connection_pool=pool)
+        return made
 
     def _failure(self, error: Exception) -> CacheError:
         import redis
@@ -141,7 +136,8 @@ class RedisStorage:
         return CacheError(f"the Redis server {self.place} refuses a command ({words.rpartition('caused error: ')[2]})")
 
     def _without_secrets(self, text: str) -> str:
-        options = self._client.connection_pool.connection_kwargs if self._client else {}
+        client = self._clients.get(os.getpid())
+        options = {} if client is None else client.connection_pool.connection_kwargs
         for secret in filter(None, map(options.get, SECRETS)):
             text = text.replace(secret, MASK)
         return text
@@ -282,20 +278,8 @@ class RedisStorage:
 
     def close(self) -> None:
         """Close the connections that nobody is using; the next command opens them again."""
-        if self._client is not None:
-            self._client.connection_pool.disconnect(inuse_connections=False)
-
-    def leave(self) -> None:
-        """Leave the connections to the process that this one was forked from."""
-        if self._client is not None:
-            _of_the_parent.append(self._client)
-            self._client = None
-
-
-@after_fork_in_child
-def _leave_connections() -> None:
-    for storage in list(_storages):
-        storage.leave()
+        if client := self._clients.get(os.getpid()):
+            client.connection_pool.disconnect(inuse_connections=False)
 
 
 def _read(row: bytes) -> tuple[bytes, float]:

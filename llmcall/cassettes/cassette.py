@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import os
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from contextvars import ContextVar
@@ -91,7 +90,6 @@ class Cassette(ContextDecorator):
         self.write_at_end = write
         self.command = ""
         self.failures = Failures()
-        self._lock = threading.RLock()
         self._depth = 0
         self._begin("")
 
@@ -155,7 +153,7 @@ class Cassette(ContextDecorator):
         :raises CacheCorruptError: where the file is damaged.
         :raises CacheError: where it is of a newer version, or another cassette of this process has it open.
         """
-        with self._lock:
+        with _lock:
             if not self._depth:
                 self._start(os.path.realpath(self.path))
             self._depth += 1
@@ -182,7 +180,7 @@ class Cassette(ContextDecorator):
         :param error: what ended the block, or ``None``.
         :raises CacheError: where another process wrote it meanwhile, or a text looks like a credential.
         """
-        with self._lock:
+        with _lock:
             if not (isinstance(error, SystemExit) and not error.code):
                 self._error = self._error or error
             self._depth -= 1
@@ -224,7 +222,7 @@ class Cassette(ContextDecorator):
 
     def _write_on(self, record: Record) -> None:
         """Add a record at the end of the file; whole and in order it is written when the cassette closes."""
-        with self._lock:
+        with _lock:
             if self._writer is None:
                 self._write(complete=False)
                 from .format import Writer
@@ -239,10 +237,6 @@ class Cassette(ContextDecorator):
     def is_mine(self) -> bool:
         """Return whether this process opened it: a forked one leaves the file to its parent."""
         return self._process == os.getpid()
-
-    def leave_parent(self) -> None:
-        """Stand in a forked process, where the threads that may have held the locks are gone."""
-        self._lock = threading.RLock()
 
     # What may answer
 
@@ -285,7 +279,7 @@ class Cassette(ContextDecorator):
         from .format import header_differences, header_of
 
         header = header_of(base, namespaces=header_namespaces())
-        with self._lock:
+        with _lock:
             if not self._agreed and self.stored is None:
                 self._header = header
             different = header_differences(self._header, header)
@@ -319,7 +313,7 @@ class Cassette(ContextDecorator):
 
     def _found(self, asked: Request | str, place: Place) -> Record | None:
         key = asked if isinstance(asked, str) else asked.cache_key
-        with self._lock:
+        with _lock:
             found = None
             if self.stored is not None:
                 found = self.stored.get(asked)
@@ -340,7 +334,7 @@ class Cassette(ContextDecorator):
 
     def count_replay(self) -> None:
         """Count a call that it answered."""
-        with self._lock:
+        with _lock:
             self.replayed += 1
 
     def add(self, record: Record, place: Place) -> Record:
@@ -352,7 +346,7 @@ class Cassette(ContextDecorator):
             warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
             return record
         request = Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
-        with self._lock:
+        with _lock:
             found = self._found(request, place)
             if found is not None:
                 return found
@@ -372,7 +366,7 @@ class Cassette(ContextDecorator):
 
     def gained(self) -> list[tuple[Record, Place]]:
         """Return the records that it gained, each with its place, in the order of the calls."""
-        with self._lock:
+        with _lock:
             ordered = sorted((self._first[key], key) for key in self._gained)
             return [(unpack(key, self._gained[key]), place) for (_, place), key in ordered]
 
@@ -643,11 +637,4 @@ guards: list[Callable[[object, ActiveCassette | None], None]] = []
 """Each is given the client and the active cassette of a call that no record answers, and raises what forbids it."""
 
 
-def _leave_parent() -> None:
-    """Begin anew in a forked process: other threads may have held the locks, and the files are the parent's."""
-    _close_at_exit.cache_clear()
-    for each in open_cassettes:
-        each.leave_parent()
-
-
-after_fork_in_child(_leave_parent)
+after_fork_in_child(_close_at_exit.cache_clear)

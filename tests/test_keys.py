@@ -7,7 +7,6 @@ import enum
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -186,21 +185,19 @@ def test_a_key_can_be_made_by_hand() -> None:
     assert asked("Hellö", model="m", temperature=1.0) == hashlib.sha256(unsampled.encode()).hexdigest()
 
 
-def respelt(value: Any, chance: random.Random) -> Any:
-    """Copy data with every dict in another order, and every whole number written the other way."""
+def respelt(value: Any) -> Any:
+    """Copy data with every dict in the opposite order, and every whole number written the other way."""
     if isinstance(value, dict):
-        items = list(value.items())
-        chance.shuffle(items)
-        return {name: respelt(item, chance) for name, item in items}
+        return {name: respelt(value[name]) for name in reversed(value)}
     if isinstance(value, list):
-        return [respelt(item, chance) for item in value]
+        return [respelt(item) for item in value]
     if type(value) is int:
         return float(value)
     return int(value) if type(value) is float and value.is_integer() else value
 
 
-@given(st.dictionaries(TEXTS, DATA, min_size=1, max_size=4), st.randoms(use_true_random=False))
-def test_order_and_spelling_do_not_matter(data: dict[str, Any], chance: random.Random) -> None:
+@given(st.dictionaries(TEXTS, DATA, min_size=1, max_size=4))
+def test_order_and_spelling_do_not_matter(data: dict[str, Any]) -> None:
     """Neither the order of keys nor 1 or 1.0 matters, however deep, wherever data may stand."""
     for arguments in (
         {"tools": [{**TOOL, "function": {**TOOL["function"], "parameters": data}}]},
@@ -209,7 +206,7 @@ def test_order_and_spelling_do_not_matter(data: dict[str, Any], chance: random.R
         {"logit_bias": data},
         {"messages": [{"role": "user", "content": "Hello", "extra": data}]},
     ):
-        assert asked(**respelt(arguments, chance)) == asked(**arguments)
+        assert asked(**respelt(arguments)) == asked(**arguments)
 
 
 USER = {"role": "user", "content": "Hello"}
@@ -220,11 +217,9 @@ USER = {"role": "user", "content": "Hello"}
     [
         (dict.fromkeys(SAMPLING), {}),
         ({"n": 1}, {}),
-        ({"n": 1.0}, {}),
         ({"stop": []}, {}),
         ({"temperature": 0}, {"temperature": -0.0}),
         ({"stop": "x"}, {"stop": ["x"]}),
-        ({"stop": ("x", "y")}, {"stop": ["x", "y"]}),
         ({"max_tokens": 5}, {"max_completion_tokens": 5}),
         ({"max_tokens": 5, "max_completion_tokens": 5.0}, {"max_tokens": 5}),
         ({"sample": 1}, {"sample": "1"}),
@@ -373,10 +368,9 @@ def normalized(text: Any, *names: str) -> str:
 @pytest.mark.parametrize(("name", "one", "other"), [(name, *pair) for name in SAME for pair in SAME[name]])
 def test_what_a_normalizer_names_makes_no_difference(name: str, one: str, other: str) -> None:
     """Two texts that differ only in what is named share a key, but not without the normalizer or with the others."""
-    assert normalized(one, name) == normalized(other, name)
     others = [known for known in SAME if known != name]
-    assert len({asked(one), asked(other), normalized(one, *others), normalized(other, *others)}) >= 2
-    assert normalized(one, *others) != normalized(other, *others)
+    assert normalized(one, name) == normalized(other, name)
+    assert asked(one) != asked(other) and normalized(one, *others) != normalized(other, *others)
 
 
 @pytest.mark.parametrize(("name", "one", "other"), [(name, *pair) for name in DIFFERENT for pair in DIFFERENT[name]])

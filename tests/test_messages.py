@@ -174,8 +174,6 @@ class Word(str):
         ("extra_body", types.MappingProxyType({"top_k": [5]}), {"top_k": [5]}),
         ("response_format", {"type": "json_object"}, {"type": "json_object"}),
         ("logit_bias", {"5": 1}, {"5": 1}),
-        ("parallel_tool_calls", True, True),
-        ("user", "u1", "u1"),
         ("metadata", {"run": "3"}, {"run": "3"}),
     ],
 )

@@ -9,10 +9,8 @@ import inspect
 import re
 import sys
 import typing
-from typing import Any
 
 import pytest
-from servers import Responding, completion
 
 import llmcall
 from llmcall.models import catalog as models
@@ -170,28 +168,9 @@ NOWHERE = "http://127.0.0.1:8000/v1"
     ],
 )
 def test_packaged_prices(model: str, address: str | None, tokens: int, expected: tuple[float, ...] | None) -> None:
-    """OpenAI's models have a price wherever they are served, others only at their provider; a long prompt its own."""
+    """OpenAI's models have a price wherever they are served, others only at their provider; [Prices] goes first."""
     pytest.importorskip("genai_prices")
     found = price_of(model, {}, address=address, input_tokens=tokens)
     assert (found and found[: len(expected or ())]) == expected
     assert found is None or re.fullmatch(r"genai-prices [\d.]+ for \d{4}-\d\d-\d\d", found.source)
-
-
-@pytest.mark.parametrize(
-    ("configured", "installed", "cost", "shown"),
-    [
-        ({"gpt-4o-mini": (5.0, 7.0)}, True, 5.0, r"priced by \[Prices\]"),
-        ({}, False, None, r"gpt-4o-mini .* \?.*"),
-        ({}, True, 0.15, r"priced by genai-prices [\d.]+ for \d{4}-\d\d-\d\d"),
-    ],
-)
-def test_what_a_call_costs(
-    configured: dict[str, Any], installed: bool, cost: float | None, shown: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """[Prices] goes first, then the package, whose day a usage names; without it the cost is unknown, never 0."""
-    if installed:
-        pytest.importorskip("genai_prices")
-    monkeypatch.setattr(models, "_is_installed", lambda: installed)
-    client = Responding(completion(usage={"prompt_tokens": 1_000_000, "completion_tokens": 0}), prices=configured)
-    assert client.send_message("Hello", on_error="raise").cost == (cost and pytest.approx(cost))
-    assert re.fullmatch(shown, str(client.usage).splitlines()[-1])
+    assert price_of(model, {model: (5.0, 7.0)}, address=address) == (5, 7, 5, "[Prices]")

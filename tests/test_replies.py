@@ -68,18 +68,6 @@ def test_attributes() -> None:
         assert reply.cache_key == client.build_request("Hello", n=2).cache_key
 
 
-@pytest.mark.parametrize(
-    ("usage", "expected"),
-    [
-        (None, (None, None)), ({}, (None, None)), ({"prompt_tokens": 0, "completion_tokens": 0}, (0, 0)),
-        ({"prompt_tokens": 7, "prompt_tokens_details": None, "completion_tokens_details": {}}, (7, None)),
-    ],
-)  # fmt: skip
-def test_unreported_usage(usage: Any, expected: tuple[int | None, int | None]) -> None:
-    """What a server did not report is None."""
-    assert reply_of({"content": "a"}, usage=usage).usage == (*expected, None, None)
-
-
 class Decision(pydantic.BaseModel):
     """Be a decision."""
 

@@ -203,14 +203,12 @@ def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _problems(error: Any) -> OutputError:
-    problems = sorted(_problem(found) for found in error.errors(include_url=False))  # their order differs by version
+    problems = []
+    for found in error.errors(include_url=False):
+        place = ".".join(map(str, found["loc"]))
+        problems.append(f"{place}: {found['msg']}" if place else found["msg"])
     more = f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
-    return OutputError("; ".join(problems[:_MAX_PROBLEMS]) + more)
-
-
-def _problem(found: Any) -> str:
-    place = ".".join(str(step) for step in found["loc"])
-    return f"{place}: {found['msg']}" if place else str(found["msg"])
+    return OutputError("; ".join(sorted(problems)[:_MAX_PROBLEMS]) + more)  # their order differs by version
 
 
 def _expected(output_type: Any) -> str:

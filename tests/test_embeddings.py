@@ -143,7 +143,6 @@ def test_the_model() -> None:
     ("text", "place"),
     [
         (None, "text is NoneType"),
-        (3, "text is int"),
         (b"a", "text is bytes"),
         (["a", 3], r"text\[1\] is int"),
         ([["a"]], r"text\[0\] is list"),

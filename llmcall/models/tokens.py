@@ -170,13 +170,8 @@ _WEIGHTS = (
 )
 
 
-@cache
-def _kinds() -> list[tuple[re.Pattern[str], float]]:
-    return [(re.compile(pattern), weight) for pattern, weight in _WEIGHTS]
-
-
 def _estimate(text: str) -> int:
-    return max(round(sum(weight * len(kind.findall(text)) for kind, weight in _kinds())), bool(text))
+    return max(round(sum(weight * len(re.findall(pattern, text)) for pattern, weight in _WEIGHTS)), bool(text))
 
 
 # Vocabularies.

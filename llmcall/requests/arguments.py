@@ -53,9 +53,12 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
                 checked.append({"role": role, "content": content})
                 continue
         checked.append(_checked_message(message, f"messages[{index}]"))
-    for message in checked if dedent else ():
-        if message.get("content"):
-            message["content"] = _dedented(message["content"])
+    if dedent:
+        import textwrap
+
+        for message in checked:
+            if "content" in message:
+                message["content"] = map_texts(message["content"], textwrap.dedent)
     return checked
 
 
@@ -93,14 +96,6 @@ def _check_part(part: Any, place: str) -> None:
         raise ValueError(f"{place} has no type, such as 'text' or 'image_url'")
     if part["type"] == "text" and not isinstance(part.get("text"), str):
         raise TypeError(f"{place}.text is {a(part.get('text'))}; it must be a string")
-
-
-def _dedented(content: Any) -> Any:
-    from textwrap import dedent
-
-    if isinstance(content, list):
-        return [{**part, "text": dedent(part["text"])} if part["type"] == "text" else part for part in content]
-    return dedent(content) if isinstance(content, str) else content
 
 
 def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], str] | None) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
 from .text import shortened
-from .types import Response, text_of
+from .types import Response, TokenUsage, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,8 +33,6 @@ __all__ = [
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
 ANSWERS = ("tool_calls", "refusal", "function_call", "audio")
-COUNTS = ("prompt_tokens", "completion_tokens")
-DETAILS = ("prompt_tokens_details", "completion_tokens_details")  # both of its usage
 REMEMBERED = 10_000  # recorded answers that are known to fit
 SHOWN = 200  # characters of an answer in a message
 OK = 200  # the SDK raises for any status from 300 on
@@ -82,7 +80,7 @@ def is_content(content: Any) -> bool:
 
 def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
     reason = choice.get("finish_reason")
-    spent = ((response.get("usage") or {}).get("completion_tokens_details") or {}).get("reasoning_tokens")
+    spent = TokenUsage.of(response).reasoning_tokens
     if reason == "length":
         thought = f" ({spent} of them on reasoning)" if spent else ""
         return f"the answer is empty: the token limit was used up{thought} before any text; raise max_tokens"
@@ -189,25 +187,18 @@ def cut_by_context(response: Mapping[str, Any], max_tokens: int | None) -> bool:
     """
     if all(choice.get("finish_reason") != "length" for choice in response["choices"]):
         return False
-    written = (response.get("usage") or {}).get("completion_tokens")
-    return max_tokens is None or (isinstance(written, int) and written < max_tokens)
+    written = TokenUsage.of(response).output_tokens
+    return max_tokens is None or (written is not None and written < max_tokens)
 
 
 def _list_in(response: Any, name: str) -> list[Any]:
-    """Return the list of that name in a response; refuse one that has none, or a malformed usage."""
+    """Return the list of that name in a response; refuse one that has none."""
     if not isinstance(response, dict):
         _refuse(ServiceError, f"a malformed answer: {_brief(response)}", response)
     found = response.get(name)
     if not isinstance(found, list) or not found:
         message = f"a malformed answer without {name}: {_brief(response.get('error') or response)}"
         _refuse(ServiceError, message, response)
-    usage = response.get("usage") or {}
-    if (
-        not isinstance(usage, dict)
-        or not all(isinstance(usage.get(name), (int, float, type(None))) for name in COUNTS)
-        or not all(isinstance(usage.get(name) or {}, dict) for name in DETAILS)
-    ):
-        _refuse(ServiceError, f"a malformed answer: its usage is {_brief(usage)}", response)
     return found
 
 

@@ -14,7 +14,6 @@ import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..cache.cache import shared_cache
@@ -296,7 +295,6 @@ class Ledger:
             self._text = state.text()
 
 
-@lru_cache(maxsize=1)
 def machine() -> str:
     """Return this machine's name."""
     import socket

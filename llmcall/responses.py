@@ -266,10 +266,10 @@ def _without_surrogates(value: Any) -> Any:
 
 
 class EventStreamDecoder:
-    """Decode server-sent events (HTML standard, section 9.2) whose data are JSON objects.
+    """Decode server-sent events (HTML standard, section 9.2) whose data are JSON objects, one to a line.
 
-    Beyond the standard, a ``data:`` line that is JSON counts at once, without the blank line that ends an event, and a
-    line that belongs to no event is handed on as it is: some servers send an answer, or an error, as a whole.
+    A ``data:`` line counts at once, without the blank line that ends an event, which some servers leave out. A line
+    that belongs to no event is handed on as it is: some send an answer, or an error, as a whole.
 
     :ivar done: whether ``[DONE]`` has come; whatever follows it is ignored.
     """
@@ -278,7 +278,6 @@ class EventStreamDecoder:
         self.done = False
         self._newlines = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")("replace"), True)
         self._line: list[str] = []  # the pieces of the last line, which has not ended
-        self._data: list[str] = []  # the data lines of an event that is not complete
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
@@ -292,35 +291,21 @@ class EventStreamDecoder:
 
     def close(self) -> Iterator[dict[str, Any] | str]:
         """Yield what the end of the stream completes, as :meth:`feed`."""
-        return self._events(self._newlines.decode(b"", final=True) + "\n\n")
+        return self._events(self._newlines.decode(b"", final=True) + "\n")
 
     def _events(self, text: str) -> Iterator[dict[str, Any] | str]:
         first, *others = text.split("\n")
         self._line.append(first)
         for following in others:
             line, self._line = "".join(self._line), [following]
-            if self.done or line.startswith(NOT_DATA):
+            if self.done or not line or line.startswith(NOT_DATA):
                 continue
-            if line.startswith("data:"):
-                yield from self._data_line(line[5:])
-            elif line:
+            data = line.removeprefix("data:")
+            self.done = data != line and data.strip().lower() == "[done]"
+            if data == line:
                 yield line
-            elif self._data:
-                lines, self._data = self._data, []
-                yield read_object("\n".join(lines), "chunk in the stream")
-
-    def _data_line(self, data: str) -> Iterator[dict[str, Any]]:
-        self.done = not self._data and data.strip().lower() == "[done]"
-        if self.done or not (self._data or data.strip()):
-            return
-        self._data.append(data)
-        if len(self._data) == 1:
-            try:
-                event = read_object(data, "chunk in the stream")
-            except ServiceError:
-                return  # an event may go over several data lines
-            self._data = []
-            yield event
+            elif data.strip() and not self.done:
+                yield read_object(data, "chunk in the stream")
 
 
 class Assembler:

@@ -63,7 +63,6 @@ EVENTS: dict[str, tuple[bytes, list[Any]]] = {
     "events": (b'data: {"a": 1}\n\ndata:{"a": 2}\n\n', [{"a": 1}, {"a": 2}]),
     "no blank line between": (b'data: {"a": 1}\ndata: {"a": 2}\n', [{"a": 1}, {"a": 2}]),
     "no end": (b'data: {"a": 1}', [{"a": 1}]),
-    "several data lines": (b'data: {"a":\ndata: 1}\n\n', [{"a": 1}]),
     "other ends of lines": (b'data: {"a": 1}\r\n\r\ndata: {"a": 2}\r\r', [{"a": 1}, {"a": 2}]),
     "other fields": (b': ping\nevent: x\nid: 1\nretry: 5\ndata: {"a": 1}\n\n', [{"a": 1}]),
     "a byte order mark": (b'\xef\xbb\xbfdata: {"a": 1}\n\n', [{"a": 1}]),

@@ -14,8 +14,6 @@ from .engine.drivers import drive
 from .errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError, short_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .config.settings import Endpoint
     from .engine.drivers import Flow
     from .types import Request
@@ -77,26 +75,13 @@ def answered(
     if is_replaced:
         # The same settings, pools and meter, so not copy.copy(), which makes a client that begins anew.
         shared, client = client, object.__new__(type(client))
-        client.__dict__.update(shared.__dict__, _transports={}, make_transport=patched_transport)
+        client.__dict__.update(shared.__dict__, _transports={}, make_transport=PatchedTransport)
     try:
         outcome = yield from client.respond(asked, fallback, {"timeout": timeout, **given}, fresh=is_replaced)
     except APIError as error:
         raise sdk_error(error) from error
     response = outcome.record.response
     return response if is_replaced else dumped(response)
-
-
-def patched_transport(endpoint: Endpoint) -> PatchedTransport:
-    """Return the transport through the class that is there at the time; an endpoint with an API version is Azure."""
-    azure = endpoint.api_type == "azure" or endpoint.azure_api_version is not None
-    arguments: dict[str, Any] = {"api_key": endpoint.key() or NO_KEY, "organization": endpoint.organization}
-    if azure:
-        address = endpoint.address
-        arguments |= {"azure_endpoint": address, "api_version": endpoint.azure_api_version}
-        arguments |= {"azure_deployment": endpoint.deployment} if endpoint.deployment else {}
-    else:
-        arguments |= {"base_url": endpoint.base_url}
-    return PatchedTransport("AzureOpenAI" if azure else "OpenAI", arguments, endpoint.name)
 
 
 def dumped(response: dict[str, Any]) -> dict[str, Any]:
@@ -160,15 +145,19 @@ def _own(value: Any, kind: type) -> bool:
 class PatchedTransport:
     """Call ``chat.completions.create`` of the class that is there at the time, and take its ``model_dump()``.
 
-    :param name: of the class, such as ``"OpenAI"``; its asynchronous twin is ``Async…``.
-    :param arguments: of its constructor.
-    :param endpoint: the endpoint's name.
+    :param endpoint: where to; one with an API version is Azure.
     """
 
-    def __init__(self, name: str, arguments: Mapping[str, Any], endpoint: str) -> None:
-        self._name = name
-        self._arguments = arguments
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint.name
+        self._arguments: dict[str, Any] = {"api_key": endpoint.key() or NO_KEY, "organization": endpoint.organization}
+        if endpoint.api_type == "azure" or endpoint.azure_api_version is not None:
+            self._name = "AzureOpenAI"
+            self._arguments |= {"azure_endpoint": endpoint.address, "api_version": endpoint.azure_api_version}
+            self._arguments |= {"azure_deployment": endpoint.deployment} if endpoint.deployment else {}
+        else:
+            self._name = "OpenAI"
+            self._arguments |= {"base_url": endpoint.base_url}
 
     def send(self, request: Request, timeout: float | None) -> Any:
         """Return what stands for the response."""

@@ -526,25 +526,23 @@ class LLMClient:
 
     def close(self) -> None:
         """Close the connections, and store what the disk did not take before; the next call opens them again."""
-        self._store_unstored()
-        transports, self._transports = self._transports, {}
-        for transport in transports.values():
+        for transport in self._given_back():
             if transport is not self and hasattr(transport, "close"):
                 transport.close()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop too. ``asyncio.run`` does so by itself when it ends."""
-        self._store_unstored()
-        transports, self._transports = self._transports, {}
-        for transport in transports.values():
+        for transport in self._given_back():
             if hasattr(transport, "aclose"):
                 await transport.aclose()
             elif transport is not self and hasattr(transport, "close"):
                 transport.close()
 
-    def _store_unstored(self) -> None:
+    def _given_back(self) -> list[Any]:
         if self._resolved is not None:
             self._resolved.cache.store_unstored()
+        transports, self._transports = self._transports, {}
+        return [*transports.values()]
 
     def __enter__(self) -> Self:
         return self

@@ -392,16 +392,6 @@ def test_what_is_no_token(ask: Any, value: Any, asynchronous: bool, httpserver: 
 
 
 @pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
-def test_what_is_no_project(ask: Any, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the SDK reads from the environment by itself is checked as well, before any call."""
-    monkeypatch.setenv("OPENAI_PROJECT_ID", "pr\u00f6j")
-    server = ScriptedServer(httpserver, OK)
-    with pytest.raises(llmcall.ConfigError, match="environment variable OPENAI_PROJECT_ID: not a project"):
-        ask(OpenAIClient(base_url=server.base_url))
-    assert not server.requests
-
-
-@pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
 def test_a_token_from_a_file(ask: Any, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
     """The line end behind a token, as files have it, is no part of it."""
     server = ScriptedServer(httpserver, OK)

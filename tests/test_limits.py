@@ -533,29 +533,6 @@ def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
     assert door.ask(late)[0] == "a"
 
 
-def test_a_place_given_back_while_another_one_is_asked_for() -> None:
-    """The garbage collector may end a stream at any moment: whoever asks when to begin does not notice."""
-    door = Door(Limits(tokens=10))
-
-    class Collected(Admission):
-        """Be one in whose use another one ends."""
-
-        @property
-        def tokens(self) -> int:
-            door.end(unsent)
-            return 5
-
-        @tokens.setter
-        def tokens(self, tokens: int) -> None:
-            pass
-
-    first, unsent = door.place(Collected), door.place()
-    door.ask(first, 5)
-    first.note_sent(door.now)
-    door.ask(unsent, 5)
-    assert door.ask(door.place(), 10) == (None, WINDOW)
-
-
 def test_a_call_that_ends_while_another_one_queues() -> None:
     """The garbage collector may end a stream between the look at an endpoint and the wait for it: nobody waits on."""
     door = Door(Limits(calls=1))

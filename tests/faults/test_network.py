@@ -49,7 +49,7 @@ from servers import (
     stays_silent_after,
 )
 from storms import FAULTS, Storm, flooding
-from streaming import HEAD, WAYS, chunk, chunks_of, event, streams
+from streaming import HEAD, WAYS, chunk, event
 
 import llmcall
 from llmcall import APIError, ConfigError, OpenAIClient, RequestTimeoutError, ServiceError
@@ -220,26 +220,10 @@ def test_floods(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "larger than 1 MiB" in str(error)
 
 
-def redirecting(target: str, status: int = 307) -> Any:
-    """Answer with a redirect."""
-    return answers(Answer(status, "", {"Location": target}))
-
-
 def plain(base_url: str, http_client: Any = None, **settings: Any) -> OpenAIClient:
     """Return a client of OpenAI's API at a server, with the SDK's own HTTP client or one that the test closes."""
     given = {"api_key": "the-key-1234", "retry_max_attempts": 3, "base_url": base_url, **settings}
     return OpenAIClient(http_client=http_client, **given)
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_a_redirect_on_the_same_server(way: str) -> None:
-    """It is followed, with prompt and key."""
-    good = streams(*chunks_of("Two coins.")) if "stream" in way else answers()
-    with RawServer(redirecting("/v2/chat/completions"), good) as server, plain(server.base_url) as client:
-        assert asked(client, way) == "Two coins."
-    assert [seen.path for seen in server.requests] == ["/v1/chat/completions", "/v2/chat/completions"]
-    assert server.requests[1].headers["authorization"] == "Bearer the-key-1234"
-    assert server.requests[1].body["messages"] == [{"role": "user", "content": "x"}]
 
 
 class TLSServer(RawServer):

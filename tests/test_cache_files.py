@@ -90,14 +90,13 @@ def test_an_export_is_a_cassette(tmp_path: Path) -> None:
         assert (cache.export(tmp_path / "empty.jsonl"), cache.load(tmp_path / "empty.jsonl")) == (0, 0)
 
 
-@pytest.mark.parametrize("kind", ["file", "directory"])
 @pytest.mark.parametrize("on_conflict", ["keep", "replace", "raise"])
-def test_conflicts(on_conflict: str, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_conflicts(on_conflict: str, tmp_path: Path) -> None:
     """Another answer to a key is kept out, put in place of ours, or refused before anything is stored."""
-    recorded(tmp_path / "theirs", {"a": "theirs", "new": "theirs"}).export(tmp_path / "theirs.jsonl")
+    place = tmp_path / "theirs.jsonl"
+    recorded(tmp_path / "theirs", {"a": "theirs", "new": "theirs"}).export(place)
     ours = recorded(tmp_path / "ours", {"a": "ours"})
     before = contents(ours)
-    place = tmp_path / ("theirs.jsonl" if kind == "file" else "theirs")
     if on_conflict == "raise":
         with pytest.raises(CacheError, match=r"answer 1 request .* 'replace'") as caught:
             ours.load(place, on_conflict="raise")
@@ -139,14 +138,6 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
             target.load(tmp_path / "export.jsonl", on_conflict="ask")
         assert len(target) == 0
     assert not (tmp_path / "folder" / DATABASE).exists()
-
-
-def test_a_credential_does_not_leave(tmp_path: Path) -> None:
-    """An answer that looks like a key is refused with its place, and no file is written."""
-    cache = recorded(tmp_path / "source", {"a": "the key is sk-proj-" + "aB3dE5gH7jK9" * 4})
-    with pytest.raises(CacheError, match="response"):
-        cache.export(tmp_path / "export.jsonl")
-    assert not (tmp_path / "export.jsonl").exists()
 
 
 # The bytes of a record
@@ -386,19 +377,6 @@ def leaf_pages(path: Path) -> Iterator[int]:
     return (at for at in range(PAGE, len(data), PAGE) if data[at] == 13)
 
 
-def test_lost_pages(sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The rows of a page that SQLite cannot read are lost, all others come back, and the log says how many."""
-    path, records = sound
-    for number, at in enumerate(leaf_pages(path)):
-        caplog.clear()
-        bad = damaged(path, tmp_path / f"bad {number}", at, b"\xff" * PAGE)
-        found = salvaged(bad, tmp_path / f"new {number}")
-        assert found.items() <= records.items() and len(found) > len(records) / 2
-        lost = len(records) - len(found)
-        assert not lost or f"{lost} of {len(records)} records cannot be read and are lost" in caplog.text
-    assert number > 3
-
-
 def test_nothing_to_save(sound: Any, tmp_path: Path) -> None:
     """Where no record can be read, that is an error of the command, and no new cache is made."""
     bad = damaged(sound[0], tmp_path / "bad", 0, b"no database")
@@ -414,16 +392,17 @@ def test_nothing_to_save(sound: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_the_error_names_the_command_that_mends(sound: Any, tmp_path: Path) -> None:
-    """From the error of a damaged database to a cache that works, as a user would go."""
+def test_the_error_names_the_command_that_mends(sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """From the error of a damaged database to a cache that works, as a user would go; the log says what is lost."""
     bad = damaged(sound[0], tmp_path / "bad", list(leaf_pages(sound[0]))[-1], b"\xff" * PAGE)
     with ResponseCache(bad, mode="replay") as cache, pytest.raises(CacheCorruptError) as caught:
         list(cache.records())
     assert f"'llmcall cache salvage NEW_FOLDER --path {bad}'" in str(caught.value)
-    said = run("--path", bad, "salvage", tmp_path / "new")
-    assert 1 < int(said.split(" ")[0]) < len(sound[1]) and "records read from " in said
+    count = int(run("--path", bad, "salvage", tmp_path / "new").split(" ")[0])
+    assert len(sound[1]) / 2 < count < len(sound[1])
+    assert f"{len(sound[1]) - count} of {len(sound[1])} records cannot be read and are lost" in caplog.text
     with ResponseCache(tmp_path / "new", mode="replay") as cache:
-        assert cache.get(asked("question 0")).response == {"answer": 0}  # type: ignore[union-attr]
+        assert cache.verify() == [] and {each.cache_key: each for each in cache.records()}.items() <= sound[1].items()
 
 
 # TinyTroupe's pickle cache

@@ -241,14 +241,11 @@ def test_any_damage_gives_records_or_an_error_with_its_line(data: st.DataObject)
         assert re.match(r"f\.jsonl:\d+: ", str(error))
 
 
-def test_other_lines_that_are_refused() -> None:
-    """A newer version is no damage; a dangling reference says what to do."""
+def test_a_newer_version_is_no_damage() -> None:
+    """The file is refused with what to do."""
     with pytest.raises(CacheError, match=r"^f\.jsonl:1: .* version 2 .* up to version 1; upgrade") as caught:
         decoded('{"llmcall": 2, "settings": {}}')
     assert not isinstance(caught.value, CacheCorruptError)
-    file = written(history(4, 600)).splitlines(keepends=True)
-    with pytest.raises(CacheCorruptError, match="take it from version control"):
-        list(decoded("".join(line for line in file if '"$messages"' in line or '"kind"' not in line)))
 
 
 DEEP: list[Any] = []
@@ -386,19 +383,13 @@ def test_ordinary_text_passes(text: str) -> None:
     assert credentials.find(text) is None
 
 
-@pytest.mark.parametrize(
-    ("allow", "passes"),
-    [
-        ((), False),
-        ((r"sk-proj-\w+",), True),
-        (("nothing", r"key=sk-\S*"), True),
-        ((r"sk-proj-",), False),
-        ((r"",), False),
-    ],
-)
-def test_allow_must_match_the_whole(allow: tuple[str, ...], passes: bool) -> None:
+def test_allow_must_match_the_whole() -> None:
     """An expression lets a credential pass only if it matches all of it."""
-    assert (credentials.find("key=sk-" + "proj-" + fake(60), allow) is None) is passes
+    text = "key=sk-" + "proj-" + fake(60)
+    for allow in ((), (r"sk-proj-",), (r"",)):
+        assert credentials.find(text, allow) is not None
+    for allow in ((r"sk-proj-\w+",), ("nothing", r"key=sk-\S*")):
+        assert credentials.find(text, allow) is None
 
 
 SECRET = "gh" + "p_" + fake(36)

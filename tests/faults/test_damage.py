@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import in_database
 from processes import seeded
 from workers import client_at, fill
 
@@ -55,18 +54,7 @@ def truncate(data: bytearray, chance: random.Random) -> None:
     del data[end // PAGE * PAGE if chance.random() < 0.5 else end :]
 
 
-def remove_middle(data: bytearray, chance: random.Random) -> None:
-    """Take out some bytes, so that all behind them is out of place."""
-    begin = chance.randrange(len(data))
-    del data[begin : begin + chance.choice((1, 7, PAGE))]
-
-
-def damage_header(data: bytearray, chance: random.Random) -> None:
-    """Damage the first bytes, which say how all others are to be read."""
-    data[chance.randrange(min(100, len(data)))] ^= chance.randrange(1, 256)
-
-
-DAMAGES: tuple[Damage, ...] = (flip, flip, overwrite, overwrite, swap_pages, truncate, remove_middle, damage_header)
+DAMAGES: tuple[Damage, ...] = (flip, flip, overwrite, overwrite, swap_pages, truncate)
 
 
 def damage(folder: Path, chance: random.Random) -> None:
@@ -181,20 +169,6 @@ def ask(folder: Path, answers: dict[str, str], questions: list[str], counts: Cou
         assert first.content == second.content and second.cached
         assert first.content == (answers[question] if first.cached else NEW)
         counts["right" if first.cached else "anew"] += 1
-
-
-def test_each_byte_of_a_record(tmp_path: Path) -> None:
-    """A flipped bit in whatever byte of a record is noticed."""
-    fill(tmp_path / "cache", 1)
-    [(key, packed)] = in_database(tmp_path / "cache", "SELECT key, value FROM Cache")
-    with ResponseCache(tmp_path / "cache") as cache:
-        for place in range(0, len(packed), 7):
-            flipped = bytearray(packed)
-            flipped[place] ^= 1 << place % 8
-            in_database(tmp_path / "cache", "UPDATE Cache SET value = ?", bytes(flipped))
-            assert cache.verify() == [key]
-        in_database(tmp_path / "cache", "UPDATE Cache SET value = ?", packed)
-        assert cache.verify() == []
 
 
 CUT_SHORT = """

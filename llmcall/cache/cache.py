@@ -451,7 +451,7 @@ def searched_cache(storage: Storage) -> Source:
     """Return the records of a cache, to be searched for the nearest to a request."""
     from ..explain.nearest import Source
 
-    rows = ((packed or b"", partial(unpack, key, packed, at)) for key, packed, at in storage.rows())
+    rows = (([packed or b""], partial(unpack, key, packed, at)) for key, packed, at in storage.rows())
     return Source(f"the cache {_from_here(storage.place)}", rows)
 
 

@@ -416,14 +416,14 @@ class Lines:
     def _line(self, begin: int) -> bytes:
         return self._data[begin : self._data.find(b"\n", begin) + 1 or None]
 
-    def searched(self, position: int) -> bytes:
+    def searched(self, position: int) -> list[bytes]:
         """Return the line of a request, by its position in the file, and those of the texts that it refers to.
 
         What stands behind a reference to messages is left out: it is the history, and each request ends in its own.
         """
         line = self._line(self._begins[position]).partition(RESPONSE)[0]
         digests = [digest for digest in TEXT.findall(line.decode()) if digest in self._texts]
-        return b"".join([line, *(self._line(self._texts[digest]) for digest in digests)])
+        return [line, *(self._line(self._texts[digest]) for digest in digests)]
 
     def record(self, position: int) -> Record:
         """Return a record, by its position in the file."""

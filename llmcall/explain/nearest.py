@@ -7,8 +7,9 @@ them, and only the records that hold the most are read and compared.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from contextlib import suppress
+from difflib import SequenceMatcher
+from functools import lru_cache
 from heapq import nlargest
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,11 +37,11 @@ class Source(NamedTuple):
     """Be a collection of records that is searched.
 
     :param name: what messages call it.
-    :param rows: of each record, the bytes that are searched, and what reads it.
+    :param rows: of each record, the parts that are searched, and what reads it.
     """
 
     name: str
-    rows: Iterable[tuple[bytes, Callable[[], Record]]]
+    rows: Iterable[tuple[Sequence[bytes], Callable[[], Record]]]
 
 
 # How near it is
@@ -110,13 +111,8 @@ def _of_texts(one: Data, other: Data) -> float:
     """Return 0 for equal data and up to 1 for texts without a common word."""
     if one == other:
         return 0.0
-    words, other_words = _words(one), _words(other)
-    common = sum((words & other_words).values())
-    return 0.02 + 0.98 * (1 - 2 * common / max(1, words.total() + other_words.total()))
-
-
-def _words(data: Data) -> Counter[str]:
-    return Counter(word for text in strings_in(data) for word in text.split())
+    words, other_words = ([word for text in strings_in(data) for word in text.split()] for data in (one, other))
+    return 0.02 + 0.98 * (1 - SequenceMatcher(None, words, other_words, autojunk=False).quick_ratio())
 
 
 # The search
@@ -145,12 +141,16 @@ def nearest(kind: str, asked: dict[str, Data], sample: str | None, source: Sourc
         probes += [scope, _bytes(sample)]
     searched, in_scope = 0, False
 
-    def held(row: tuple[bytes, object]) -> int:
+    @lru_cache(4096)  # a text to which many records refer is searched once
+    def found_in(part: bytes) -> set[bytes]:
+        return {probe for probe in probes if probe in part}
+
+    def held(row: tuple[Sequence[bytes], object]) -> int:
         """Return how many probes a record holds."""
         nonlocal searched, in_scope
-        searched += 1
-        in_scope = in_scope or scope in row[0]
-        return sum([probe in row[0] for probe in probes])
+        there = set[bytes]().union(*map(found_in, row[0]))
+        searched, in_scope = searched + 1, in_scope or scope in there
+        return len(there)
 
     found = []
     for _, read in nlargest(READ, source.rows, key=held):

@@ -88,14 +88,10 @@ def test_records_are_bytes_of_float32() -> None:
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [None, None, None], [0, 0, 0]])
 def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
     """Vectors in any order are put right; those without an index, or all with 0, are in order."""
-    vectors = [[1.0], [2.0], [3.0]]
-    items = [
-        {"index": index, "embedding": vectors[place if not any(order) else index]} for place, index in enumerate(order)
-    ]
-    for item in items:
-        if item["index"] is None:
-            del item["index"]
-    assert Responding({"data": items}).get_embedding(["a", "b", "c"]) == vectors
+    items = [{"embedding": [float(index if any(order) else place)]} for place, index in enumerate(order)]
+    for item, index in zip(items, order, strict=True):
+        item |= {} if index is None else {"index": index}
+    assert Responding({"data": items}).get_embedding(["a", "b", "c"]) == [[0.0], [1.0], [2.0]]
 
 
 @pytest.mark.parametrize(

@@ -93,22 +93,13 @@ def test_overrides_from_general_to_exact() -> None:
         assert capabilities("gpt-5.2", overrides).refused(effort) == refused
 
 
-@pytest.mark.parametrize(
-    ("start", "aliases", "found"),
-    [
-        ("best", {"best": "gpt-4-turbo", "gpt-4-turbo": "gpt-4-1106-preview"}, "gpt-4-1106-preview"),
-        ("a", {"a": "a"}, "a → a"),
-        ("x", {"x": "a", "a": "b", "b": "a"}, ": a → b → a."),
-    ],
-)
-def test_aliases(start: str, aliases: dict[str, str], found: str) -> None:
+def test_aliases() -> None:
     """Requests name the model at the aliases' end; a circle is shown."""
+    aliases = {"best": "gpt-4-turbo", "gpt-4-turbo": "gpt-4-1106-preview", "x": "a", "a": "b", "b": "a"}
     client = ScriptedClient(aliases=aliases)
-    if "→" not in found:
-        assert client.build_request("Hello", model=start).model == found
-    else:
-        with pytest.raises(llmcall.ConfigError, match=found):
-            client.build_request("Hello", model=start)
+    assert client.build_request("Hello", model="best").model == "gpt-4-1106-preview"
+    with pytest.raises(llmcall.ConfigError, match=r": a → b → a\."):
+        client.build_request("Hello", model="x")
 
 
 # The tables, against those of others

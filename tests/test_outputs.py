@@ -175,7 +175,8 @@ REFUSED = [
         "1,234,56", "1.2.3", "1'234", "GPT-4", "GPT4", "0x1F", "Rs.500", "well...7", "٣", "7 or ٣", "- 5",
         "Answer: - 5", "–5", "+-5", "-$-5", "minus 5", "not 7", "I wouldn't pay 7", "1. I pay 7", "9" * 5000)),
     *((int, text, "no whole number") for text in ("3.5", "1e300", "9007199254740993.0")),
-    (int, '{"price": 12', "cut off"),
+    *((int, text, "cut off") for text in ('{"price": 12', '{"value": [1')),
+    *((int, f'{{"value": {value}}}', "no") for value in ('"many"', "true", "1.5")),
     (Action, "Buy. I will not sell.", "more than one option: buy, sell"),
     *((Action, text, "none of the options") for text in (
         "buy or sell", "I don't buy", "I refuse to buy", "buy or not", "Should I buy? Yes.", "Buy? Not at all.",
@@ -220,10 +221,20 @@ def named(value: Any) -> str:
     return str(getattr(value, "__name__", value))[:40]
 
 
-@pytest.mark.parametrize(("output_type", "text", "value"), ACCEPTED, ids=named)
+# What structured output wraps is unwrapped, and read as strictly as any other.
+WRAPPED: list[Any] = [
+    (bool, '{"value": true}', True), (Action, '{"value": "sell"}', "sell"), (Level, '{"value": "HIGH"}', Level.HIGH),
+    (list[Offer], '{"value": [{"price": 1}]}', [Offer(price=1)]), (MaybeInt, '{"value": null}', None),
+    (str | None, '{"value": "null"}', "null"), (int | str, '{"value": "5"}', "5"),
+    (datetime.date, '{"value": "2026-11-20"}', datetime.date(2026, 11, 20)),
+    (dict, '{"value": 3}', {"value": 3}), (str, '{"value": 1}', '{"value": 1}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("output_type", "text", "value"), ACCEPTED + WRAPPED, ids=named)
 def test_what_has_one_meaning_is_read(output_type: Any, text: str, value: Any) -> None:
     """An answer with one meaning is read, whatever is around it, also where structured output was asked for."""
-    for client in (CLIENT, STRUCTURED):
+    for client in [STRUCTURED] if (output_type, text, value) in WRAPPED else [CLIENT, STRUCTURED]:
         found = read(text, output_type, client)
         assert found == value
         assert type(found) is type(value)
@@ -232,10 +243,10 @@ def test_what_has_one_meaning_is_read(output_type: Any, text: str, value: Any) -
 @pytest.mark.parametrize(("output_type", "text", "reason"), REFUSED, ids=named)
 def test_what_has_no_one_meaning_is_refused(output_type: Any, text: str, reason: str) -> None:
     """An answer with two meanings, or none, is refused with the reason, the text and what is expected."""
-    with pytest.raises(OutputError, match=reason) as caught:
-        read(text, output_type)
-    assert caught.value.text == text
-    assert caught.value.expected == prompt_for(output_type)
+    for client in (CLIENT, STRUCTURED):
+        with pytest.raises(OutputError, match=reason) as caught:
+            read(text, output_type, client)
+        assert (caught.value.text, caught.value.expected) == (text, prompt_for(output_type))
 
 
 @pytest.mark.parametrize(
@@ -252,28 +263,6 @@ def test_what_has_no_one_meaning_is_refused(output_type: Any, text: str, reason:
 def test_what_the_model_is_told(output_type: Any, sentence: str) -> None:
     """The sentence in the prompt is fixed, since it is part of the request's key."""
     assert prompt_for(output_type) == f"Answer with {sentence}"
-
-
-@pytest.mark.parametrize(
-    ("output_type", "text", "value"),
-    [
-        (bool, '{"value": true}', True), (float, '{"value": 7}', 7.0), (Action, '{"value": "sell"}', "sell"),
-        (Mood, '{"value": "very good"}', Mood.VERY_GOOD), (Level, '{"value": "HIGH"}', Level.HIGH),
-        (list[Offer], '{"value": [{"price": 1}]}', [Offer(price=1)]), (MaybeInt, '{"value": null}', None),
-        (str | None, '{"value": "null"}', "null"), (int | str, '{"value": "5"}', "5"),
-        (datetime.date, '{"value": "2026-11-20"}', datetime.date(2026, 11, 20)),
-        (dict, '{"value": 3}', {"value": 3}), (str, '{"value": 1}', '{"value": 1}'),
-    ],
-    ids=named,
-)  # fmt: skip
-def test_structured_answers(output_type: Any, text: str, value: Any) -> None:
-    """What structured output wraps is unwrapped, and read as strictly as any other."""
-    found = read(text, output_type, STRUCTURED)
-    assert found == value
-    assert type(found) is type(value)
-    for wrong in ('{"value": "many"}', '{"value": [1', '{"value": true}', '{"value": 1.5}'):
-        with pytest.raises(OutputError):
-            read(wrong, int, STRUCTURED)
 
 
 @settings(max_examples=20)

@@ -187,21 +187,16 @@ def test_numbers_of_numpy() -> None:
         built(temperature=numpy.bool_(True))
 
 
-def test_both_names_of_the_token_limit() -> None:
-    """They are one parameter, and may be given together where they agree."""
-    assert sent(max_completion_tokens=5) == sent(max_tokens=5, max_completion_tokens=5) == {"max_tokens": 5}
-    with pytest.raises(ValueError, match=r"^max_tokens and max_completion_tokens are one parameter"):
-        built(max_tokens=5, max_completion_tokens=6)
-
-
 def test_configured_defaults() -> None:
-    """What is configured holds where nothing is given, and nothing is sent that was not asked for."""
+    """What is configured holds where nothing is given; the token limit has two names and one value."""
     settings = {"temperature": 0.5, "max_tokens": 100, "top_p": 1.0}
     assert sent() == sent(stop=[], temperature=None) == sent(echo=True, enable_pydantic_model_return=False) == {}
     assert sent(settings=settings) == {"temperature": 0.5, "max_tokens": 100, "top_p": 1}
     assert sent(settings=settings, top_p=0.25, max_completion_tokens=7) == {
         "temperature": 0.5, "max_tokens": 7, "top_p": 0.25,
     }  # fmt: skip
+    with pytest.raises(ValueError, match=r"^max_tokens and max_completion_tokens are one parameter"):
+        built(max_tokens=5, max_completion_tokens=6)
 
 
 @pytest.mark.parametrize(

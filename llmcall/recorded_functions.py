@@ -79,7 +79,24 @@ def recorded(function: Any = None, /, *, name: str | None = None, version: str |
     """
     if function is None:
         return lambda decorated: recorded(decorated, name=name, version=version)  # type: ignore[call-overload]
-    return _decorated(_Function(function, _name_of(function, name), _version(version)))
+    from inspect import iscoroutinefunction, signature
+
+    named = {"function": _name_of(function, name)}
+    if version is not None:
+        named["version"] = _checked_version(version)
+    bind = signature(function).bind
+    run: Any
+    if iscoroutinefunction(function):
+
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            return await adrive(_called(function, named, bind, args, kwargs))
+
+    else:
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return drive(_called(function, named, bind, args, kwargs))
+
+    return short_traceback(functools.wraps(function)(run))
 
 
 def _name_of(function: Any, name: str | None) -> str:
@@ -100,67 +117,32 @@ def _name_of(function: Any, name: str | None) -> str:
     return name
 
 
-def _version(version: Any) -> Any:
-    if isinstance(version, bool) or not isinstance(version, (str, int, type(None))):
+def _checked_version(version: Any) -> Any:
+    if isinstance(version, bool) or not isinstance(version, (str, int)):
         raise TypeError(f"version is {version!r}; it must be a text or a whole number")
     return version
 
 
-def _decorated(function: _Function) -> Any:
-    from inspect import iscoroutinefunction
+def _called(function: Any, named: dict[str, Any], bind: Callable[..., Any], args: Any, kwargs: Any) -> Flow[Any]:
+    """Take the draw of a call, and return the way to its result.
 
-    if iscoroutinefunction(function.function):
-
-        @short_traceback
-        @functools.wraps(function.function)
-        async def arun(*args: Any, **kwargs: Any) -> Any:
-            return await adrive(function.call(args, kwargs))
-
-        return arun
-
-    @short_traceback
-    @functools.wraps(function.function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return drive(function.call(args, kwargs))
-
-    return run
-
-
-class _Function:
-    """Hold a function and what it is recorded under."""
-
-    def __init__(self, function: Callable[..., Any], name: str, version: Any) -> None:
-        self.function = function
-        self.name = name
-        self.version = version
-
-    @functools.cached_property
-    def _bind(self) -> Callable[..., Any]:
-        from inspect import signature
-
-        return signature(self.function).bind
-
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Any]:
-        """Take the draw of a call, and return the way to its result."""
-        settings = config.settings()
-        asked = {"function": self.name, "arguments": self._arguments(args, kwargs, settings.cache_normalize)}
-        if self.version is not None:
-            asked["version"] = self.version
-        source = _Source(self.name, functools.partial(self.function, *args, **kwargs))
-        return _prepared(source, "function", asked, settings)
-
-    def _arguments(self, args: Any, kwargs: Any, normalize: tuple[str, ...]) -> dict[str, Any]:
-        try:
-            bound = self._bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.name}: {error}") from None
-        bound.apply_defaults()
-        given = dict(bound.arguments)
-        first = next(iter(given), None)
-        if first in OBJECTS and not _is_plain(given[first]):
-            del given[first]
-        replace = normalizer(normalize)
-        return {name: _replaced(plain(value, f"{self.name}: {name}"), replace) for name, value in given.items()}
+    :param named: the function's name and version.
+    :param bind: binds the arguments to the parameters' names.
+    """
+    name, settings = named["function"], config.settings()
+    try:
+        bound = bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+    bound.apply_defaults()
+    given = dict(bound.arguments)
+    first = next(iter(given), None)
+    if first in OBJECTS and not _is_plain(given[first]):
+        del given[first]
+    replace = normalizer(settings.cache_normalize)
+    given = {parameter: _replaced(plain(value, f"{name}: {parameter}"), replace) for parameter, value in given.items()}
+    source = _Source(name, functools.partial(function, *args, **kwargs))
+    return _prepared(source, "function", {**named, "arguments": given}, settings)
 
 
 def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Settings) -> Flow[Any]:
@@ -245,9 +227,10 @@ def _answered(call: PreparedCall) -> Flow[Any]:
     :raises CacheMissError: where nothing is recorded, and there is no leave to run it.
     """
     try:
-        if call.client.is_live and call.may_ask:
+        cassette, mode = call.cassette, call.resolved.settings.cache_mode
+        if call.client.is_live and (cassette.cassette.asks if cassette else mode != "replay"):
             for guard in guards:
-                guard(call.client, call.cassette)
+                guard(call.client, cassette)
             found = yield from _run(call)
         else:
             _, record = yield from look(call.resolved.cache, lookup, call)

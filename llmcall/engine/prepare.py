@@ -220,13 +220,6 @@ class PreparedCall(NamedTuple):
         goes_past = self.options.cache is False or self.resolved.settings.cache_mode == "off"
         return None if goes_past else self.resolved.cache
 
-    @property
-    def may_ask(self) -> bool:
-        """Return whether it may be asked where no record answers."""
-        if self.cassette is not None:
-            return self.cassette.cassette.asks
-        return self.resolved.settings.cache_mode != "replay"
-
     def store(self, record: Record, *, anew: bool = False) -> Record:
         """Store a record in the disk cache, unless the call goes past it; return the one that counts.
 
@@ -546,7 +539,7 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
             return call, record
     record = call.stored()
     if record is None:
-        if not call.may_ask:
+        if not cassette.cassette.asks if cassette else call.resolved.settings.cache_mode == "replay":
             raise _missed(call)
         for guard in guards if call.request.kind != "function" else ():  # what a function asks of models is guarded
             guard(call.client, cassette)

@@ -760,13 +760,9 @@ def _logs_above() -> AbstractContextManager[None]:
 
 
 def _tqdm() -> Any:
-    if not in_notebook():
-        from tqdm import tqdm
-
-        return tqdm
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # without ipywidgets tqdm warns, and shows a bar of text
-        from tqdm.auto import tqdm as notebook_tqdm
-    return notebook_tqdm
+        warnings.simplefilter("ignore")  # in a notebook without ipywidgets tqdm warns, and shows a bar of text
+        from tqdm.auto import tqdm
+    return tqdm

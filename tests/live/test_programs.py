@@ -13,14 +13,13 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import completion
+from werkzeug import Response
 
 pytestmark = pytest.mark.programs
 
@@ -44,7 +43,7 @@ PROGRAMS = {
 def environment(**variables: str) -> dict[str, str]:
     """Return the variables of a program: none that steers a library, and a tokenizer's words that need no network."""
     kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
-    core = find_spec("llama_index.core")
+    core = find_spec("llama_index") and find_spec("llama_index.core")
     if core is not None and core.origin is not None:
         kept["TIKTOKEN_CACHE_DIR"] = str(Path(core.origin).parent / "_static" / "tiktoken_cache")
     return kept | variables
@@ -86,13 +85,14 @@ def ran(folder: Path, *command: object, **variables: str) -> list[Any]:
 
 def check_replays(program: str, python: str, base_url: str, folder: Path) -> None:
     """Record a program, then replay it in many orders of its actors with the server out of reach."""
-    script = FOLDER / f"{program}.py"
     command = [python, "-m", "llmcall", "run", "--cassette", "run.jsonl", "--actor", "system"]
-    [recorded] = ran(folder, *command, script, 0, OPENAI_BASE_URL=base_url)
+    [recorded] = ran(folder, *command, FOLDER / "market.py", program, 0, OPENAI_BASE_URL=base_url)
     assert len({json.dumps(said) for said in recorded.values()}) == len(recorded)
     shutil.rmtree(folder / ".llmcall")
-    assert ran(folder, *command, "--mode", "none", script, 1, OPENAI_BASE_URL=NOWHERE) == [recorded]
-    shuffled = ran(folder, python, FOLDER / "shuffled.py", script, "run.jsonl", ORDERS, OPENAI_BASE_URL=NOWHERE)
+    assert ran(folder, *command, "--mode", "none", FOLDER / "market.py", program, 1, OPENAI_BASE_URL=NOWHERE) == [
+        recorded
+    ]
+    shuffled = ran(folder, python, FOLDER / "shuffled.py", program, "run.jsonl", ORDERS, OPENAI_BASE_URL=NOWHERE)
     assert shuffled == [recorded] * ORDERS
 
 
@@ -114,43 +114,23 @@ NEEDED = [
 CONFIG = "[OpenAI]\nMODEL=gpt-4o-mini\nMAX_COMPLETION_TOKENS=1000\nMAX_ATTEMPTS=1\nWAITING_TIME=0\n"
 
 
-class Actions(BaseHTTPRequestHandler):
-    """Answer each chat with an action of its own: a prompt of 5,000 tokens takes a model on one core a minute."""
-
-    numbers = itertools.count()
-
-    def do_POST(self) -> None:
-        """Answer."""
-        self.rfile.read(int(self.headers["content-length"]))
-        number = next(self.numbers)
-        actions = [{"type": "TALK", "content": f"sentence {number}", "target": ""}, {**DONE, "content": ""}]
-        content = json.dumps({"actions": actions, "cognitive_state": {**STATE, "emotions": f"mood {number}"}})
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
-        usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
-        about = {"id": f"chatcmpl-{number}", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini"}
-        body = json.dumps({**about, "choices": [choice], "usage": usage}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Print nothing."""
-
-
-DONE = {"type": "DONE", "target": ""}
+DONE = {"type": "DONE", "target": "", "content": ""}
 STATE: dict[str, Any] = {"goals": "bread", "context": [], "attention": "the price"}
 
 
 @pytest.fixture
-def actions() -> Iterator[str]:
-    """Serve actions, and give the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Actions)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+def actions(httpserver: Any) -> str:
+    """Answer each chat with an action of its own: a prompt of 5,000 tokens takes a model on one core a minute."""
+    numbers = itertools.count()
+
+    def answer(request: Any) -> Response:
+        number = next(numbers)
+        done = [{"type": "TALK", "content": f"sentence {number}", "target": ""}, DONE]
+        content = json.dumps({"actions": done, "cognitive_state": {**STATE, "emotions": f"mood {number}"}})
+        return Response(json.dumps(completion(content)), content_type="application/json")
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
+    return str(httpserver.url_for("/v1"))
 
 
 def tinytroupe(folder: Path) -> str:

@@ -1,13 +1,9 @@
 """Pairs of buyer and seller at a market, each pair a group chat of AutoGen in a task of its own."""
 
-import asyncio
-import json
-import sys
-
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.teams import RoundRobinGroupChat
 from autogen_ext.models.openai import OpenAIChatCompletionClient
-from market import BUYERS, in_tasks
+from market import BUYERS
 
 
 async def visit(name: str) -> list[str]:
@@ -20,12 +16,3 @@ async def visit(name: str) -> list[str]:
     result = await team.run(task="Bread costs 3 coins. What do you say?")
     await model.close()
     return [message.to_text() for message in result.messages]
-
-
-def main(seed: int) -> dict[str, list[str]]:
-    """Return what each pair said."""
-    return asyncio.run(in_tasks(visit, seed))
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]))))

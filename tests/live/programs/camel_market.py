@@ -1,12 +1,9 @@
 """Pairs of buyer and seller, each two agents of CAMEL, which talk to one another in a thread of their own."""
 
-import json
-import sys
-
 from camel.agents import ChatAgent
 from camel.models import ModelFactory
 from camel.types import ModelPlatformType
-from market import BUYERS, in_threads
+from market import BUYERS
 
 
 def agent(persona: str) -> ChatAgent:
@@ -27,12 +24,3 @@ def visit(name: str) -> list[str]:
         said.append(seller.step(said[-1]).msgs[0].content)
         said.append(buyer.step(said[-1]).msgs[0].content)
     return said
-
-
-def main(seed: int) -> dict[str, list[str]]:
-    """Return what each pair said."""
-    return in_threads(visit, seed)
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]))))

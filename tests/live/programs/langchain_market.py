@@ -1,12 +1,10 @@
 """Buyers at a market, each a chain of langchain-openai in a thread of its own: words, a stream, a typed decision."""
 
-import json
-import sys
 from typing import Literal
 
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from market import BUYERS, in_threads
+from market import BUYERS
 from pydantic import BaseModel
 
 
@@ -29,12 +27,3 @@ def visit(name: str) -> list[str]:
     decided = model.with_structured_output(Decision, method="json_schema").invoke(messages)
     near = OpenAIEmbeddings(model="text-embedding-3-small", check_embedding_ctx_length=False).embed_query(name)
     return [*said, decided.decision, f"{near[0]:.6f}"]
-
-
-def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer said."""
-    return in_threads(visit, seed)
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]))))

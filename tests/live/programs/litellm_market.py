@@ -1,10 +1,8 @@
 """Buyers at a market, each asking by LiteLLM in a thread of its own: words, a stream, an embedding."""
 
-import json
 import os
-import sys
 
-from market import BUYERS, in_threads
+from market import BUYERS
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # without it, it asks GitHub for a table of prices
 import litellm
@@ -23,12 +21,3 @@ def visit(name: str) -> list[str]:
     said.append("".join(piece.choices[0].delta.content or "" for piece in pieces))
     near = litellm.embedding(model="openai/text-embedding-3-small", input=[name]).data[0]["embedding"]
     return [*said, f"{near[0]:.6f}"]
-
-
-def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer said."""
-    return in_threads(visit, seed)
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]))))

@@ -1,28 +1,38 @@
-"""The buyers at a market whom the programs here let speak, in any order: each in a thread or in a task of its own."""
+"""Let the buyers at a market speak by a program beside this one: ``market.py PROGRAM SEED``.
+
+A program has a function ``visit``, which returns what one buyer says, in a thread of its own, or in a task where it is
+asynchronous; or ``play``, which lets all of them speak, in the order in which they are named.
+"""
 
 import asyncio
+import importlib
+import inspect
+import json
 import random
-from collections.abc import Awaitable, Callable
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
 
 
-def shuffled(seed: int) -> list[str]:
-    """Return the buyers' names in an order that the seed decides."""
+def main(program: str, seed: int) -> dict[str, list[str]]:
+    """Return what each buyer says; they come in an order that the seed decides."""
+    module = importlib.import_module(program)
     names = list(BUYERS)
     random.Random(seed).shuffle(names)
-    return names
+
+    async def in_tasks() -> list[list[str]]:
+        return await asyncio.gather(*map(module.visit, names))
+
+    if hasattr(module, "play"):
+        said = module.play(names)
+    elif inspect.iscoroutinefunction(module.visit):
+        said = asyncio.run(in_tasks())
+    else:
+        with ThreadPoolExecutor(len(names)) as pool:
+            said = pool.map(module.visit, names)
+    return dict(sorted(zip(names, said, strict=True)))
 
 
-def in_threads(visit: Callable[[str], list[str]], seed: int) -> dict[str, list[str]]:
-    """Return what each buyer said in a thread; they come in the order of the seed."""
-    names = shuffled(seed)
-    with ThreadPoolExecutor(len(names)) as pool:
-        return dict(sorted(zip(names, pool.map(visit, names), strict=True)))
-
-
-async def in_tasks(visit: Callable[[str], Awaitable[list[str]]], seed: int) -> dict[str, list[str]]:
-    """Return what each buyer said in a task; they come in the order of the seed."""
-    names = shuffled(seed)
-    return dict(sorted(zip(names, await asyncio.gather(*map(visit, names)), strict=True)))
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]))))

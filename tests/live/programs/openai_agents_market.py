@@ -1,17 +1,13 @@
 """Buyers at a market, each an agent of openai-agents in a task of its own, by both of OpenAI's APIs."""
 
-import asyncio
-import json
-import sys
-
 from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig, Runner
-from market import BUYERS, in_tasks
+from market import BUYERS
 from openai import AsyncOpenAI
 
 
-async def visit(name: str, client: AsyncOpenAI) -> list[str]:
+async def visit(name: str) -> list[str]:
     """Return what a buyer says in a conversation with itself, by one API and the other."""
-    said = []
+    said, client = [], AsyncOpenAI()
     for model in (OpenAIChatCompletionsModel, OpenAIResponsesModel):
         buyer = Agent(
             name=name,
@@ -29,18 +25,5 @@ async def visit(name: str, client: AsyncOpenAI) -> list[str]:
         async for _ in streamed.stream_events():
             pass
         said.append(streamed.final_output)
+    await client.close()
     return said
-
-
-def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer said."""
-
-    async def visits() -> dict[str, list[str]]:
-        async with AsyncOpenAI() as client:
-            return await in_tasks(lambda name: visit(name, client), seed)
-
-    return asyncio.run(visits())
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]))))

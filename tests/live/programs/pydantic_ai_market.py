@@ -1,11 +1,8 @@
 """Buyers at a market, each an agent of pydantic-ai in a task of its own: words, a stream, a typed decision."""
 
-import asyncio
-import json
-import sys
 from typing import Literal
 
-from market import BUYERS, in_tasks
+from market import BUYERS
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -33,12 +30,3 @@ async def visit(name: str) -> list[str]:
         said.append("".join([piece async for piece in stream.stream_text(delta=True)]))
     decided = await buyer.run("Do you buy the bread?", output_type=NativeOutput(Decision))
     return [*said, decided.output.model_dump_json()]
-
-
-def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer said."""
-    return asyncio.run(in_tasks(visit, seed))
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]))))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import runpy
 import sys
+
+from market import main
 
 import llmcall
 
-
-def main(program: str, cassette: str, orders: str) -> None:
-    """Replay."""
-    play = runpy.run_path(program)["main"]
+if __name__ == "__main__":
+    program, cassette, orders = sys.argv[1:]
+    importlib.import_module(program)
     for seed in range(int(orders)):
         with llmcall.cassette(cassette, mode="none"), llmcall.patched(actor="system"):
-            said = play(seed)
+            said = main(program, seed)
         print(json.dumps(said))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

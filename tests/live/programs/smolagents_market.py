@@ -1,9 +1,6 @@
 """Buyers at a market, each an agent of smolagents in a thread of its own: words, a stream, an answer after steps."""
 
-import json
-import sys
-
-from market import BUYERS, in_threads
+from market import BUYERS
 from smolagents import LogLevel, OpenAIServerModel, ToolCallingAgent
 
 QUESTION = "Bread costs 3 coins. What do you say?"
@@ -21,12 +18,3 @@ def visit(name: str) -> list[str]:
     said.append("".join(piece.content or "" for piece in model.generate_stream(messages)))
     agent = ToolCallingAgent([], model, instructions=persona, max_steps=2, verbosity_level=LogLevel.OFF)
     return [*said, str(agent.run(QUESTION))]
-
-
-def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer said."""
-    return in_threads(visit, seed)
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]))))

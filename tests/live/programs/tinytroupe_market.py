@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from market import BUYERS, shuffled
+from market import BUYERS
 
 with contextlib.redirect_stdout(sys.stderr):  # it prints as it goes
     from tinytroupe.agent import TinyPerson
@@ -28,21 +28,16 @@ class Buyer(TinyPerson):
         return super().act(*args, **kwargs)
 
 
-def main(seed: int) -> dict[str, list[str]]:
-    """Return what each buyer does in two rounds; the seed decides in which order their threads ask."""
-    places = shuffled(seed)
+def play(names: list[str]) -> list[list[str]]:
+    """Return what each buyer does in two rounds; their threads ask in the order of the names."""
     with contextlib.redirect_stdout(sys.stderr):
         TinyPerson.clear_agents()
         TinyWorld.clear_environments()
         people = [Buyer(name) for name in BUYERS]
         for person in people:
             person.define("occupation", BUYERS[person.name])
-            person.late = DELAY * places.index(person.name)
+            person.late = DELAY * names.index(person.name)
         world = TinyWorld("Market", people, initial_datetime=datetime(2026, 1, 1))
         world.broadcast("Bread costs 3 coins today. Say in one sentence whether you buy it.")
         rounds = world.run(2, return_actions=True)
-    return {name: [json.dumps(each["action"]) for acted in rounds for each in acted[name]] for name in BUYERS}
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]))))
+    return [[json.dumps(each["action"]) for acted in rounds for each in acted[name]] for name in names]

@@ -1,11 +1,10 @@
 """Buyers at a market who ask by TinyTroupe's own client, with short prompts, in threads that TinyTroupe starts."""
 
 import contextlib
-import json
 import sys
 from typing import Literal
 
-from market import BUYERS, shuffled
+from market import BUYERS
 from pydantic import BaseModel
 
 with contextlib.redirect_stdout(sys.stderr):  # it prints as it goes
@@ -30,13 +29,7 @@ def visit(name: str) -> list[str]:
     return [*said, client().send_message(messages, temperature=1.0, response_format=Decision)["content"]]
 
 
-def main(seed: int) -> dict[str, list[str]]:
+def play(names: list[str]) -> list[list[str]]:
     """Return what each buyer said."""
-    names = shuffled(seed)
     with contextlib.redirect_stdout(sys.stderr):
-        said = parallel_map(names, visit, max_workers=len(names))
-    return dict(sorted(zip(names, said, strict=True)))
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]))))
+        return parallel_map(names, visit, max_workers=len(names))  # type: ignore[no-any-return]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import pkgutil
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +22,6 @@ pytest_plugins = "pytester"
 # pytester forgets what was first imported while it ran; what has a state, or is large, is imported before.
 NAMES = [name for _, name, _ in pkgutil.walk_packages(llmcall.__path__, "llmcall.") if name != "llmcall.__main__"]
 LOADED = [import_module(name) for name in ("jinja2", "pydantic", *NAMES)]
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "replay_in_tests"
 # A client of one's own, as the plugin sees a client that reaches a model over the network; it notes each call.
 MARKET = """
 import llmcall
@@ -163,16 +160,6 @@ def test_wrong_usage(project: Project, marker: str, argument: str, complaint: st
     project.write(f"@pytest.mark.{marker}\ndef test_one(): pass\n")
     result = project.result(argument)
     assert result.ret == pytest.ExitCode.USAGE_ERROR and complaint in result.stderr.str()
-
-
-def test_how_to_record_is_said(project: Project) -> None:
-    """Beside a miss that does not say it itself stands the command that records this test."""
-    source = "@llmcall.recorded\ndef now():\n    return 1\n@pytest.mark.llm\ndef test_one():\n    now()\n"
-    project.write(source)
-    assert "pytest --llm-record=once test_market.py::test_one" in project.run(failed=1)
-    project.run("--llm-record=once", passed=1)
-    project.write(source + "    ask('bread')\n")
-    assert "pytest --llm-record=" in project.run(failed=1)
 
 
 FAILING: list[tuple[str, dict[str, int]]] = [
@@ -341,19 +328,6 @@ def test_the_fixture(project: Project) -> None:
     assert "seen test_one.jsonl 1 1 1" in project.run("--llm-record=once", "-s", passed=1)
     assert "seen test_one.jsonl 1 2 0" in project.run("-o", "llm_record=none", "-s", passed=1)
     assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["bread"]})
-
-
-def test_a_tests_own_fixtures(project: Project) -> None:
-    """What a test's own fixtures ask, before and after it, stands in its cassette."""
-    project.write(
-        "@pytest.fixture\ndef world():\n    yield ask('before')\n    ask('after')\n"
-        "@pytest.fixture(autouse=True)\ndef around():\n    ask('around')\n"
-        "@pytest.mark.llm\ndef test_one(world):\n    assert world == 'Yes, before'\n    ask('call')\n"
-    )
-    project.run("--llm-record=once", passed=1)
-    assert project.calls() == project.cassettes()[ONE] == ["around", "before", "call", "after"]
-    project.run(passed=1)
-    assert project.calls() == []
 
 
 def test_draws_do_not_depend_on_other_tests(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -535,29 +509,22 @@ def test_async_tests(project: Project) -> None:
 def test_several_tests_share_a_named_cassette(
     project: Project, monkeypatch: pytest.MonkeyPatch, way: str, mode: str
 ) -> None:
-    """Tests that name one cassette record into it one after the other, within one run, and replay from it."""
-    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")  # what the disk cache holds is no answer to a rewrite
+    """Tests that name one cassette record into it one after the other, within one run, and replay from it.
+
+    What the disk cache holds is no answer to a rewrite, and takes no new answer's place.
+    """
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
     name = "@pytest.fixture(scope='module')\ndef llm_cassette_name():\n    return 'shared.jsonl'\n"
     project.write(SHARED if way == "marker" else name + SHARED.replace("('shared')", ""))
-    for _ in range(2 if mode == "rewrite" else 1):
+    for answer in ("No", "Yes") if mode == "rewrite" else ("Yes",):
+        project.pytester.makepyfile(market=MARKET.replace("Yes", answer))
         project.run(f"--llm-record={mode}", passed=3)
         assert project.calls() == ["a", "b", "c"]
-    assert project.cassettes() == {"cassettes/test_market/shared.jsonl": ["a", "b", "c"]}
+    path = "cassettes/test_market/shared.jsonl"
+    assert project.cassettes() == {path: ["a", "b", "c"]}
+    assert (project.path / path).read_text(encoding="utf-8").count('"Yes, ') == 3
     project.run(passed=3)
     assert project.calls() == []
-
-
-def test_new_answers_stand_in_a_shared_cassette_that_is_rewritten(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of every test that names it, the new answer counts there, and not the one that the disk cache held."""
-    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
-    project.write(SHARED)
-    for answer in ("Yes", "No"):
-        project.pytester.makepyfile(market=MARKET.replace("Yes", answer))
-        project.run("--llm-record=rewrite", passed=3)
-    written = (project.path / "cassettes/test_market/shared.jsonl").read_text(encoding="utf-8")
-    assert (written.count('"No, '), written.count('"Yes, ')) == (3, 0)
 
 
 def test_places_of_cassettes(project: Project) -> None:
@@ -591,19 +558,6 @@ def test_marks_that_a_conftest_adds(project: Project) -> None:
     project.run("--llm-record=once", passed=1)
     project.run(passed=1)
     assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["bread"]})
-
-
-def test_the_example(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example's tests pass from its cassettes alone, without a key, a model or a socket."""
-    (project.path / "test_market.py").unlink()
-    shutil.copytree(EXAMPLE, project.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".llmcall"))
-    monkeypatch.delattr(socket, "socket")
-    printed = project.run("--llm-unused=fail", passed=4)
-    assert summary(printed) == ["llmcall: 7 calls replayed, 0 recorded"]
-    changed = (project.path / "cinema.py").read_text(encoding="utf-8").replace("short greeting", "long greeting")
-    (project.path / "cinema.py").write_text(changed, encoding="utf-8")
-    printed = project.run(passed=3, failed=1)
-    assert "CacheMissError" in printed and "--llm-record=new" in printed
 
 
 # The summary

@@ -683,7 +683,7 @@ def test_records_stand_by_scope_path_and_then_as_called() -> None:
 
     def ask(item: int) -> None:
         assert item == 2 or is_last_done.wait(60)  # the last item asks first
-        for text in (f"item {item}", f"item {item}, again"):
+        for text in (f"item {item}", "what all ask", f"item {item}, again"):
             said(client, text)
         is_last_done.set()
 
@@ -699,6 +699,7 @@ def test_records_stand_by_scope_path_and_then_as_called() -> None:
         said(client, "after")
     told = [(line.get("sample"), line["request"]["messages"][0]["content"]) for line in lines()[1:]]
     items = [f"item {number}{more}" for number in range(3) for more in ("", ", again")]
+    items.insert(1, "what all ask")  # the first item's, though the last one asked it first
     assert told == [
         *((None, text) for text in ("before", *items, "after")),
         ("a#0", "2"), ("a#0", "1"), ("a/c#0", "3"), ("a/c#1", "3"),

@@ -399,7 +399,6 @@ SECRET = "gh" + "p_" + fake(36)
     ("data", "place"),
     [
         ({"request": {"messages": [{"content": "a"}, {"content": SECRET}]}}, "request.messages[1].content"),
-        ({"request": {"messages": [{"content": [{"text": SECRET}]}]}}, "request.messages[0].content[0].text"),
         ({"response": {"a": {SECRET: 1}}}, "a key of response.a"),
         ({SECRET: 1}, "a key of the data"),
         ({"sample": SECRET}, "sample"),

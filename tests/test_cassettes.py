@@ -504,22 +504,6 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
     assert early.build_request("It is 23:59").model == "other"
 
 
-def test_code_stands_above_the_header() -> None:
-    """Arguments of calls and clients and ``configure`` hold as they did when it was recorded."""
-
-    def run() -> list[Any]:
-        with llmcall.configured(temperature=0.5):
-            return [said(counting(top_p=0.1)), said(counting(), seed=3)]
-
-    with cassette(PATH):
-        live = run()
-    assert "temperature" not in header() and lines()[1]["request"]["temperature"] == 0.5
-    with cassette(PATH, mode="none"):
-        assert run() == live
-        with pytest.raises(CacheMissError):
-            said(counting(top_p=0.1))
-
-
 def test_clients_that_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients with different settings cannot share a header: the second one's call is refused, naming what differs."""
     here = llmcall.settings()

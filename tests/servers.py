@@ -48,7 +48,7 @@ class Answer(NamedTuple):
         return self.body if isinstance(self.body, str) else json.dumps(self.body)
 
 
-def completion(content: str | None = "Two coins.", *, finish_reason: str = "stop", **fields: Any) -> dict[str, Any]:
+def completion(content: Any = "Two coins.", *, finish_reason: str = "stop", **fields: Any) -> dict[str, Any]:
     """Return a chat completion as OpenAI's API gives it."""
     usage = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
     message = {"role": "assistant", "content": content, "refusal": None}

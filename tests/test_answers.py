@@ -71,6 +71,8 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
     (completion("Half an", finish_reason="error"), ServiceError, "broke off"),
     (completion("", finish_reason="content_filter"), ContentFilterError, "filtered"),
     (two(completion(), completion("", finish_reason="content_filter")), ContentFilterError, "filtered"),
+    *((completion([part]), ServiceError, "no text") for part in (3, {"text": "yes"}, {"type": "text", "text": None})),
+    (completion([{"type": "thinking", "thinking": []}]), EmptyAnswerError, "neither text nor a tool call"),
     (completion(""), EmptyAnswerError, "neither text nor a tool call"),
     (message(tool_calls=[]), EmptyAnswerError, "neither text nor a tool call"),
     (completion("", finish_reason="length"), EmptyAnswerError, "raise max_tokens"),
@@ -277,17 +279,3 @@ def test_an_answer_in_parts_is_their_text(tmp_path: Path) -> None:
     assert llmcall.LLMCall(user="Is it?", output_type=bool, client=ScriptedClient([client.send_message("Is it?")]))()
     typed = ScriptedClient([{"role": "assistant", "content": parts}])
     assert llmcall.LLMCall(user="Is it?", output_type=bool, client=typed)() is True
-
-
-@pytest.mark.parametrize(
-    ("parts", "kind"),
-    [
-        *(([part], ServiceError) for part in (3, {"text": "yes"}, {"type": "text", "text": None})),
-        ([{"type": "thinking", "thinking": []}], EmptyAnswerError),
-    ],
-)
-def test_parts_that_are_no_answer(parts: Any, kind: type[APIError], tmp_path: Path) -> None:
-    """They are refused when they come, not when they are read; thoughts alone are empty."""
-    client = client_of(lambda _: {"role": "assistant", "content": parts}, tmp_path, retry_max_attempts=2)
-    with pytest.raises(kind):
-        client.send_message("Is it?")

@@ -248,16 +248,26 @@ def test_the_ancestors_tests(model: str, function: Ask, name: str, kind: Any) ->
     assert len(llmcall.client().cache) == 0
 
 
-def test_what_the_sdk_gets() -> None:
-    """The class gets key, address and timeout, and create the request."""
-    llmcall.configure(aliases={"gpt-4-turbo": "gpt-4-1106-preview"})
-    llmcall.configure(api_key="sk-key", base_url="https://models.example.com/v1", organization="org")
-    with mock.patch("openai.OpenAI") as sdk:
+@pytest.mark.parametrize(
+    ("kind", "given", "gets"),
+    [
+        ("OpenAI", {"base_url": "https://east.example.com/v1"}, {"base_url": "https://east.example.com/v1"}),
+        (
+            "AzureOpenAI",
+            {"azure_endpoint": "https://east.example.com", "azure_api_version": "2024-10-21"},
+            {"azure_endpoint": "https://east.example.com", "api_version": "2024-10-21"},
+        ),
+    ],
+)
+def test_what_the_sdk_gets(kind: str, given: dict[str, str], gets: dict[str, str]) -> None:
+    """The class gets key, address and timeout, and create the request; an endpoint with an API version is Azure."""
+    east = llmcall.Endpoint("east", ("gpt-4-1106-preview",), api_key="sk-key", organization="org", **given)
+    llmcall.configure(endpoints=[east], aliases={"gpt-4-turbo": "gpt-4-1106-preview"})
+    with mock.patch(f"openai.{kind}") as sdk:
         create = scripted(sdk)
-        llmcall.chatcompletion_request(model="gpt-4-turbo", prompt="Hello", temperature=0.5, request_timeout=7)
-    sdk.assert_called_once_with(
-        api_key="sk-key", base_url="https://models.example.com/v1", organization="org", timeout=7
-    )
+        found = llmcall.chatcompletion_request(model="gpt-4-turbo", prompt="Hello", temperature=0.5, request_timeout=7)
+    assert found == HELLO
+    sdk.assert_called_once_with(api_key="sk-key", organization="org", timeout=7, **gets)
     create.assert_called_once_with(
         model="gpt-4-1106-preview", messages=[{"role": "user", "content": "Hello"}], temperature=0.5
     )
@@ -277,21 +287,6 @@ def test_records_take_no_part(httpserver: HTTPServer) -> None:
             assert create.call_count == 2
     llmcall.configure(cache_mode="replay")
     assert llmcall.chatcompletion_request(prompt="Hello") == stored and len(server.requests) == 1
-
-
-def test_azure() -> None:
-    """An endpoint with an API version is Azure, and is looked up as openai.AzureOpenAI."""
-    east = llmcall.Endpoint(
-        "east", ("gpt-4",), api_key="k", azure_endpoint="https://east.example.com", azure_api_version="2024-10-21"
-    )
-    llmcall.configure(endpoints=[east], model="gpt-4")
-    with mock.patch("openai.AzureOpenAI") as azure, mock.patch("openai.OpenAI") as sdk:
-        scripted(azure)
-        assert llmcall.chatcompletion_request(prompt="Hello") == HELLO
-    sdk.assert_not_called()
-    azure.assert_called_once_with(
-        api_key="k", azure_endpoint="https://east.example.com", api_version="2024-10-21", organization=None, timeout=60
-    )
 
 
 def test_a_patched_failure() -> None:

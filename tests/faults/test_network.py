@@ -431,20 +431,25 @@ def test_a_header_that_cannot_be_sent(name: str, value: str, way: str, httpserve
     assert not server.requests
 
 
+def noting(seen: list[Any]) -> Any:
+    """Return an HTTP client that notes each request, and answers it at once."""
+
+    def respond(request: Any) -> Any:
+        seen.append(request)
+        return LIBRARY.Response(200, json=OK.body)
+
+    return LIBRARY.Client(transport=LIBRARY.MockTransport(respond))
+
+
 @pytest.mark.parametrize("path", ["/v1?tenant=a%20b", "/v1/?tenant=a%20b"])
 def test_a_base_url_with_a_query(path: str) -> None:
     """The query stays behind the path, with that of the call."""
     seen: list[Any] = []
-
-    def respond(request: Any) -> Any:
-        seen.append(request.url)
-        return LIBRARY.Response(200, json=OK.body)
-
-    with LIBRARY.Client(transport=LIBRARY.MockTransport(respond)) as http_client:
+    with noting(seen) as http_client:
         client = OpenAIClient(base_url="http://localhost" + path, http_client=http_client)
         client.send_message("Hello", extra_query={"trace": "1"}, on_error="raise")
-    assert seen[0].path == "/v1/chat/completions"
-    assert dict(seen[0].params) == {"tenant": "a b", "trace": "1"}
+    assert seen[0].url.path == "/v1/chat/completions"
+    assert dict(seen[0].url.params) == {"tenant": "a b", "trace": "1"}
 
 
 def test_an_extra_query_is_not_stored(httpserver: HTTPServer) -> None:
@@ -461,12 +466,7 @@ def test_an_extra_query_is_not_stored(httpserver: HTTPServer) -> None:
 def test_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
     """``api_type = ollama`` is this machine's server, and needs no key."""
     seen: list[Any] = []
-
-    def respond(request: Any) -> Any:
-        seen.append(request)
-        return LIBRARY.Response(200, json=OK.body)
-
-    with LIBRARY.Client(transport=LIBRARY.MockTransport(respond)) as http_client:
+    with noting(seen) as http_client:
         kind = type(llmcall.client("ollama"))
         assert issubclass(kind, OpenAIClient)
         assert kind(http_client=http_client, model="llama3.2").send_message("Hello", on_error="raise").content

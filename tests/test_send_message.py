@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +23,7 @@ from llmcall import (
     RequestTimeoutError,
     ServiceError,
 )
+from llmcall.engine.drivers import Sleep  # a clock that does not pass
 from llmcall.testing import ScriptedClient
 
 UNSUPPORTED = "Unsupported parameter: '{}' is not supported with this model."
@@ -113,7 +113,7 @@ def test_the_arguments_of_tinytroupe() -> None:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let no time pass between attempts, and keep how much would have."""
     seconds: list[float] = []
-    monkeypatch.setattr(time, "sleep", seconds.append)
+    monkeypatch.setattr(Sleep, "perform", lambda sleep: seconds.append(sleep.seconds))
     return seconds
 
 

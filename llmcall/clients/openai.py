@@ -21,7 +21,7 @@ __all__ = ["AzureClient", "OllamaClient", "OpenAIClient"]
 
 ADDRESSES = {"openai": "https://api.openai.com/v1", "ollama": "http://localhost:11434/v1"}  # openai 3.52, Ollama 0.12
 ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"  # Azure OpenAI documentation, "Microsoft Entra ID"
-NO_KEY = "no key needed"  # what a loopback server is sent; the SDK insists on a text
+NO_KEY = "no key needed"  # what a loopback server is sent, or a token stands for; the SDK insists on a text
 
 
 class OpenAIClient(LLMClient):
@@ -102,20 +102,19 @@ class OpenAIClient(LLMClient):
         if (endpoint.api_type or self.api_type) == "azure":
             return self._azure_transport(endpoint)
         address = _address(endpoint.base_url or self._default_address(endpoint), "BASE_URL")
-        key = self._key(endpoint)
-        function = key if callable(key) else None
-        arguments = {"api_key": NO_KEY if function or not key else key, "base_url": address.url}
-        return self._sdk_transport(endpoint, "OpenAI", address, arguments, function)
+        sign_in = "api_key", self._key(endpoint)
+        return self._sdk_transport(endpoint, "OpenAI", address, sign_in, base_url=address.url)
 
     def _sdk_transport(
-        self, endpoint: Endpoint, sdk_class: str, address: Address, arguments: dict[str, Any], key: Any
+        self, endpoint: Endpoint, sdk_class: str, address: Address, sign_in: tuple[str, Any], **arguments: Any
     ) -> SDKTransport:
         from .sdk_transport import Hidden, SDKTransport
 
         config.announce_key_destination(self.settings, endpoint)
         given = self._http_client
-        hidden = {name: Hidden(value) for name, value in arguments.items() if name in ("api_key", "azure_ad_token")}
-        arguments = {**arguments, **hidden}
+        name, key = sign_in
+        token = key if callable(key) else None  # goes into each request's header; the SDK still insists on one
+        arguments[name] = Hidden(key if key and token is None else NO_KEY)
         headers = {name: Hidden(value) for name, value in address.headers.items()}
 
         def make(asynchronous: bool) -> Any:
@@ -132,7 +131,7 @@ class OpenAIClient(LLMClient):
                 http_client=given if fits else None,
             )
 
-        return SDKTransport(make, endpoint.name, address.url, token=key, http_client=given)
+        return SDKTransport(make, endpoint.name, address.url, token=token, http_client=given)
 
     def _key(self, endpoint: Endpoint) -> Any:
         """Return the key of an endpoint, or the function that gives it; ``None`` where a server needs none."""
@@ -155,16 +154,10 @@ class OpenAIClient(LLMClient):
                 "(such as 2024-10-21)"
             )
         address = _address(url, "AZURE_ENDPOINT")
-        name, key = self._azure_sign_in(endpoint)
-        function = key if callable(key) else None
-        arguments = {
-            # A token goes into each request's header; the SDK still insists on one of its own.
-            name: "asked before each attempt" if function else key,
-            "azure_endpoint": address.url,
-            "api_version": version,
-            "azure_deployment": endpoint.deployment,
-        }
-        return self._sdk_transport(endpoint, "AzureOpenAI", address, arguments, function)
+        return self._sdk_transport(
+            endpoint, "AzureOpenAI", address, self._azure_sign_in(endpoint),
+            azure_endpoint=address.url, api_version=version, azure_deployment=endpoint.deployment,
+        )  # fmt: skip
 
     def _azure_sign_in(self, endpoint: Endpoint) -> tuple[str, Any]:
         """Return the name of the SDK's argument for a key or a token, and the key, the token or what gives it."""

@@ -139,19 +139,12 @@ class Sleep(NamedTuple):
 
     def perform(self) -> None:
         """Sleep, unless the calls are to end."""
-        stop = current_stop.get()
-        if stop is None:
-            time.sleep(self.seconds)
-        else:
-            stop.wait(Future(), self.seconds)
-            stop.check()
+        Wait(Future(), self.seconds).perform()
+        check_stop()
 
     async def aperform(self) -> None:
         """Let the event loop go on meanwhile."""
-        import asyncio
-
-        check_stop()
-        await asyncio.sleep(self.seconds)
+        await Wait(Future(), self.seconds).aperform()
 
 
 class Send(NamedTuple):

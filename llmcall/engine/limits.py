@@ -215,7 +215,6 @@ class EndpointState:
     """Know what one endpoint was asked, and what it said; whoever holds the lock of this module may use it.
 
     :ivar running: the attempts that are under way.
-    :ivar unsent: how many of them were not sent yet.
     :ivar sent: the attempts of the last 60 seconds, oldest first.
     :ivar tokens: those of all attempts that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
@@ -229,7 +228,6 @@ class EndpointState:
     def clear(self) -> None:
         """Begin anew."""
         self.running: set[Admission] = set()
-        self.unsent = 0
         self.sent: deque[Admission] = deque()
         self.tokens = 0
         self.resting_until = 0.0
@@ -260,7 +258,8 @@ class EndpointState:
         """Return the seconds until so many attempts of the last minute are past that one more is within the limits."""
         requests = tokens = 0  # how many there are too many
         if limits.requests is not None:
-            requests = len(self.sent) + self.unsent + 1 - limits.requests
+            unsent = sum(each.sent_at is None for each in self.running)
+            requests = len(self.sent) + unsent + 1 - limits.requests
         if limits.tokens is not None and needed is not None:
             # A call that may use more than the limit goes when nothing else is counted: it would never go otherwise.
             tokens = self.tokens + min(needed.tokens, limits.tokens) - limits.tokens
@@ -527,7 +526,6 @@ class Admission:
         self._state, self.counted = state, True
         self.tokens = needed.tokens if needed is not None else 0
         state.running.add(self)
-        state.unsent += 1
         state.tokens += self.tokens
         quotas = state.quotas.get(self._pool.model, {})
         for unit, each in quotas.items():
@@ -557,7 +555,6 @@ class Admission:
         with _lock:
             if state is not None and self.sent_at is None and self in state.running:
                 self.sent_at = time.monotonic() if now is None else now
-                state.unsent -= 1
                 state.sent.append(self)
                 if state.queue:
                     state.wake_first()

@@ -317,7 +317,7 @@ def _word(spelling: str) -> str:
 _PLAIN = str.maketrans({"−": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " "})
 _NUMBER = re.compile(
     r"""
-    (?P<sign>[-+]?) (?:[$€£¥₹]\ ?)? (?P<second_sign>[-+]?)
+    (?P<sign>[-+]?) (?:[$€£¥₹]\ ?)?
     (?P<digits> [1-9][0-9]{0,2} (?P<separator>[,_\ ]) [0-9]{3} (?:(?P=separator)[0-9]{3})* | [0-9]+ | (?=\.[0-9]) )
     (?P<fraction>\.[0-9]+)? (?P<exponent>[eE][-+]?[0-9]+)? (?:\ ?[$€£¥₹])?
     """,
@@ -355,14 +355,13 @@ def whole_number(text: str) -> int:
 
 def _value(phrase: str) -> int | float:
     match = _NUMBER.fullmatch(phrase)
-    if match is None or (match["sign"] and match["second_sign"]):
+    if match is None:
         raise OutputError(f"{phrase[:40]!r} is not a number by itself")
-    digits = re.sub("[,_ ]", "", match["digits"])
-    written = "".join((match["sign"] or match["second_sign"], digits, match["fraction"] or "", match["exponent"] or ""))
-    value = float(written)
+    whole = match["sign"] + re.sub("[,_ ]", "", match["digits"])
+    value = float(whole + (match["fraction"] or "") + (match["exponent"] or ""))
     if abs(value) == float("inf"):
         raise OutputError("it holds a number too large to read")
-    return value if match["fraction"] or match["exponent"] else int(written)
+    return value if match["fraction"] or match["exponent"] else int(whole)
 
 
 _READERS: dict[type, tuple[Callable[[str], Any], str]] = {

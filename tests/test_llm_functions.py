@@ -245,11 +245,18 @@ def scripted() -> ScriptedClient:
 
 
 def test_functions(scripted: ScriptedClient) -> None:
-    """The docstring is the prompt, or beside user= only a docstring; the arguments are those of LLMCall."""
+    """The docstring is the prompt, or beside user= only a docstring; the arguments are those of LLMCall.
+
+    It is without the function's indentation, as Python 3.13 compiles docstrings: one key on all versions.
+    """
 
     @llm(system="You are {{ name }}.", temperature=1)
     def would_buy(name: str, product: str, price: Decimal) -> bool:  # a name for type checkers only
-        """Would you buy {{ product }} for {{ price }} coins?"""
+        """Would you buy {{ product }}:
+
+            for {{ price }} coins?
+        Be honest.
+        """
         raise NotImplementedError
 
     @llm(user="Greet {{ name }} politely.")
@@ -257,7 +264,7 @@ def test_functions(scripted: ScriptedClient) -> None:
         """Greet somebody politely."""
 
     assert would_buy("Lisa", "bread", price=3) is True  # type: ignore[arg-type]
-    told = "Would you buy bread for 3 coins?\n\nAnswer with yes or no."
+    told = "Would you buy bread:\n\n    for 3 coins?\nBe honest.\n\nAnswer with yes or no."
     assert asked(scripted) == [("system", "You are Lisa."), ("user", told)]
     assert scripted.requests[-1].asked["temperature"] == 1
     assert polite("Lisa") == greeting("Lisa") == "Yes."
@@ -267,24 +274,8 @@ def test_functions(scripted: ScriptedClient) -> None:
     assert asyncio.run(greeting.acall(name="Tom")) == "Yes."
 
 
-def test_a_docstring_of_several_lines(scripted: ScriptedClient) -> None:
-    """The prompt is without the function's indentation, as Python 3.13 compiles docstrings: one key on all versions."""
-
-    @llm
-    def greet(name: str) -> str:
-        """Greet {{ name }}.
-
-            An example.
-        Be short.
-        """
-        raise NotImplementedError
-
-    greet("Lisa")
-    assert asked(scripted) == [("user", "Greet Lisa.\n\n    An example.\nBe short.")]
-
-
 def test_arguments(scripted: ScriptedClient) -> None:
-    """They go by position, by name or by default, as in any function; a method asks for its object."""
+    """They go by position, by name or by default, as in any function; a row's by name; a method asks for its object."""
 
     @llm
     def sentence(a: str, /, b: str = "B", *c: str, d: str = "D", **e: str) -> str:
@@ -293,24 +284,14 @@ def test_arguments(scripted: ScriptedClient) -> None:
 
     sentence("1", f="6")
     sentence("1", "2", "3", "4", d="5", f="6")
-    assert [asked(scripted, index)[0][1] for index in (0, 1)] == ["1 B  D 6", "1 2 3 4 5 6"]
+    sentence.map([{"a": "1", "f": "2"}, {"d": "3", "f": "5", "a": "4"}], workers=1)
+    texts = [request.messages[0]["content"] for request in scripted.requests]
+    assert texts == ["1 B  D 6", "1 2 3 4 5 6", "1 B  D 2", "4 B  3 5"]
     for arguments in ((), ("Lisa", "Tom")):
         with pytest.raises(TypeError, match="argument"):
             greeting(*arguments)
     assert Person("Lisa").would_buy("bread") is Person.would_buy(Person("Tom"), "salt", price=1) is True
-    assert [asked(scripted, index)[0][1][:18] for index in (2, 3)] == ["You are Lisa. Woul", "You are Tom. Would"]
-
-
-def test_rows_as_arguments(scripted: ScriptedClient) -> None:
-    """A row gives each argument by its name, and what no parameter names to ``**rest``; some have defaults."""
-
-    @llm
-    def sentence(a: str, /, *b: str, c: str = "C", **rest: str) -> str:
-        """{{ a }} {{ b | length }} {{ c }} {{ rest | dictsort }}"""
-        raise NotImplementedError
-
-    sentence.map([{"a": "1", "e": "2"}, {"c": "3", "a": "4"}], workers=1)
-    assert [asked(scripted, index)[0][1] for index in (0, 1)] == ["1 0 C [('e', '2')]", "4 0 3 []"]
+    assert [asked(scripted, index)[0][1][:18] for index in (-2, -1)] == ["You are Lisa. Woul", "You are Tom. Would"]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,9 @@ def test_each_layer_is_above_those_before_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("LLMCALL_CACHE_NAMESPACE", "environment")
     decides("environment", "environment variable LLMCALL_CACHE_NAMESPACE")
     with recorded_with(cache_namespace="cassette"):
+        with recorded_with(cache_namespace="inner", model="a"):
+            decides("inner", "cassette cache_namespace-model.jsonl")
+        llmcall.reset()
         decides("cassette", "cassette cache_namespace.jsonl")
         llmcall.configure(cache_namespace="configure")
         decides("configure", "configure()")
@@ -115,24 +118,6 @@ def test_force_api_cache(tmp_path: Path) -> None:
     assert llmcall.settings().cache_path == str(tmp_path / ".llmcall" / "cache")
     with pytest.raises(TypeError, match="True, False or None, not a str"):
         llmcall.force_api_cache("off")  # type: ignore[arg-type]
-
-
-def test_what_a_cassette_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stands above environment and files and below code, reset() included, until the cassette closes."""
-    monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.5")
-    base = llmcall.settings().replace(top_p=0.25)
-    with recorded_with(model="recorded", aliases={"a": "b"}):
-        found = llmcall.settings()
-        assert (found.model, found.temperature, found.aliases) == ("recorded", None, {"a": "b"})
-        with recorded_with(temperature=1):
-            assert llmcall.settings().temperature == 1
-        client = llmcall.OpenAIClient(base)
-        assert (client.settings.model, client.settings.top_p) == ("recorded", 0.25)
-        with llmcall.configured(model="configured"):
-            assert llmcall.settings().model == "configured"
-        llmcall.reset()
-        assert llmcall.settings().model == "recorded"
-    assert llmcall.settings().temperature == 0.5
 
 
 # When changes are seen.

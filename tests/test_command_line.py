@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
-import struct
 import subprocess
 import sys
 import time
@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
-from commands import done, run
+from commands import done, main, run
 from disks import in_database
 from pytest_httpserver import HTTPServer
 from servers import QUESTION, Answer, ScriptedServer, refusal, refusing
@@ -290,26 +291,19 @@ def test_ls(keys: list[str]) -> None:
     assert set(cache("ls", "--json")) & set(hidden) == {"2", "J", " ", "é", "🙂"}
 
 
-def on_a_terminal(columns: int, *arguments: str) -> list[str]:
-    """Run a command on a terminal of this width, and return the lines that it prints."""
-    pty, termios, fcntl = (pytest.importorskip(name) for name in ("pty", "termios", "fcntl"))
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen([sys.executable, "-m", "llmcall", *arguments], stdout=theirs, env=environment)
-    os.close(theirs)
-    printed = b""
-    with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
-        while data := os.read(ours, 65_536):
-            printed += data
-    os.close(ours)
-    assert process.wait() == 0
-    return re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).splitlines()
+def on_a_terminal(*arguments: str) -> list[str]:
+    """Run a command on a terminal, and return the lines that it prints."""
+    terminal: Any = io.StringIO()
+    terminal.isatty = lambda: True
+    with contextlib.redirect_stdout(terminal):
+        assert not main(arguments, standalone_mode=False)
+    return click.unstyle(terminal.getvalue()).splitlines()
 
 
 @pytest.mark.parametrize("columns", [60, 120])
 def test_tables_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are as wide as the terminal at most, wide characters count twice, and the columns line up."""
+    monkeypatch.setenv("COLUMNS", str(columns))
     client = ScriptedClient(
         ["はい、買います。 Two loaves, please, and some of the cheese as well."] * 3, cache_mode="auto"
     )
@@ -317,14 +311,14 @@ def test_tables_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) 
         with llmcall.scope("trial-1"), llmcall.scope(name):
             client.send_message(f"Would {name} buy bread for three coins, with two loaves at home?")
     for command in (["cache", "stats"], ["cache", "ls"], ["config", "--all"]):
-        lines = [line for line in on_a_terminal(columns, *command) if not line.endswith("MB")]
+        lines = [line for line in on_a_terminal(*command) if not line.endswith("MB")]
         lines = [line for line in lines if not line.startswith("no config.ini")]  # as the other, a line with a path
         assert len(lines) > 3 and max(map(wcswidth, lines)) <= columns, command
-    head, *rows = on_a_terminal(columns, "cache", "ls")
+    head, *rows = on_a_terminal("cache", "ls")
     assert {wcswidth(row[: row.index("はい")]) for row in rows} == {head.index("answer")}
     assert all("Would" in row for row in rows)
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")  # which needs no key
-    checked = on_a_terminal(columns, "doctor")
+    checked = on_a_terminal("doctor")
     assert checked[0].split()[:2] == ["ok", "files"] and max(map(wcswidth, checked)) <= columns
 
 

@@ -9,6 +9,7 @@ would not buy it", "about 5 million") is refused. JSON may have fences, comments
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -399,7 +400,8 @@ def containers(text: str, wanted: str = "{[") -> list[Any]:
     try:
         inside = [value for block in _FENCED.finditer(text) for value in _values_in(block[2], wanted)]
         found = inside or _values_in(text, wanted)
-        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+        if "\\" in text or not text.isascii():
+            json.dumps(found, ensure_ascii=False).encode()
     except ValueError:
         raise OutputError("its JSON holds NaN, a number too large to read, or half of a surrogate pair") from None
     return found
@@ -465,4 +467,13 @@ def _checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_decoder = json.JSONDecoder(strict=False, object_pairs_hook=_checked_object)
+def _finite(written: str) -> float:
+    value = float(written)  # also "NaN" and "-Infinity"
+    if not math.isfinite(value):
+        raise ValueError(f"{written[:20]} is no number of JSON")
+    return value
+
+
+_decoder = json.JSONDecoder(
+    strict=False, object_pairs_hook=_checked_object, parse_float=_finite, parse_constant=_finite
+)

@@ -190,17 +190,6 @@ def test_a_cassette_that_only_reads_asks_nobody(mode: str, cache_mode: str) -> N
     assert (Path(PATH).read_bytes(), tape.replayed, tape.recorded, client.requests) == (before, 2, 0, [])
 
 
-def test_what_is_recorded_is_in_the_disk_cache_too() -> None:
-    """While recording, the disk cache keeps the answers as ever, unless it is off or the call goes past it."""
-    client = counting(cache_mode="auto")
-    with cassette(PATH):
-        said(client)
-        said(client, "Past", cache=False)
-        said(counting(cache_mode="off"), "Off")
-    kept = [record.request["messages"][0]["content"] for record in client.cache.records()]
-    assert (kept, asked_in()) == (["Hi"], ["Hi", "Past", "Off"])
-
-
 # When the file is written
 
 

@@ -17,10 +17,9 @@ import hypothesis.strategies as st
 import pytest
 from actors import PROGRAMS, Tagged, in_sequence, in_tasks, in_threads, tagged
 from hypothesis import given, settings
-from programs import ran
 
 import llmcall
-from llmcall import ResponseCache, bind, cassette, recorded, scope
+from llmcall import bind, cassette, recorded, scope
 from llmcall.testing import ScriptedClient
 
 PATH = "tape.jsonl"
@@ -83,21 +82,6 @@ def test_any_interleaving_replays_any_other(program: Any, seed: int, ways: list[
         assert (again.recorded, again.unused()) == (0, [])
 
 
-@given(PROGRAMS, SEEDS, st.booleans())
-@settings(max_examples=30)
-def test_refused_calls_leave_no_gaps(program: Any, seed: int, inside: bool) -> None:
-    """Whatever fails in whatever order, the draws of each path and request are numbered from 0, each once."""
-    with a_place_of_its_own() as path:
-        run("in threads", program, seed, inside=inside, mode="auto")
-        with ResponseCache(path.parent / "cache") as cache:
-            records = [record for record in cache.records() if record.sample and "given" not in record.sample]
-    drawn: dict[tuple[str, str], list[int]] = {}
-    for record in records:
-        place, _, number = str(record.sample).partition("#")
-        drawn.setdefault((place, repr(record.request)), []).append(int(number))
-    assert all(sorted(numbers) == list(range(len(numbers))) for numbers in drawn.values())
-
-
 def extended(steps: tuple[Tagged, ...], order: random.Random) -> tuple[Tagged, ...]:
     """Return steps with calls of another text put in between, at random."""
     more: list[Tagged] = []
@@ -132,89 +116,9 @@ def all_tags(steps: tuple[Tagged, ...]) -> set[str]:
     return {step.tag for step in steps}.union(*(all_tags(step.inside) for step in steps))
 
 
-def numbered(**settings: Any) -> ScriptedClient:
-    """Return a client whose answers are numbered."""
-    client = ScriptedClient(lambda messages: f"answer {len(client.requests)}", **settings)
-    return client
-
-
 def said(client: ScriptedClient, text: str = "Hi") -> Any:
     """Ask and return the answer's text."""
     return client.send_message(text, on_error="raise").content
-
-
-CELLS = [
-    "trial = llmcall.scope('trial')",
-    "with trial:\n    told.append(said(client))",
-    "with trial:\n    told.append(said(client))\n    with llmcall.scope('lisa'):\n        told.append(said(client))",
-    "with trial, llmcall.scope('lisa'):\n    told.append(look())\n    told.append(said(client))",
-]
-
-
-def in_a_notebook(client: ScriptedClient, order: list[int]) -> list[Any]:
-    """Run cells one after the other in one namespace, as a fresh kernel does."""
-    names: dict[str, Any] = {"llmcall": llmcall, "client": client, "said": said, "told": []}
-    names["look"] = recorded(name="look")(random.random)
-    for number in order:
-        exec(CELLS[number], names)
-    return names["told"]  # type: ignore[no-any-return]
-
-
-def test_the_cells_of_a_notebook() -> None:
-    """A scope kept in a variable goes on from cell to cell; a new kernel replays, also where a cell is run again."""
-    client = numbered(cache_mode="auto")
-    live = in_a_notebook(client, [0, 1, 2, 3])
-    assert len(set(live)) == 5
-    nobody = numbered(cache_mode="replay")
-    assert in_a_notebook(nobody, [0, 1, 2, 3]) == live
-    with pytest.raises(llmcall.CacheMissError):
-        in_a_notebook(nobody, [0, 1, 2, 3, 3])
-    assert in_a_notebook(client, [0, 1, 2, 3, 3])[:5] == live
-    assert in_a_notebook(nobody, [0, 2, 3, 1])[:1] == live[:1]
-
-
-MODULE = """
-from llmcall import recorded, scope
-from llmcall.testing import ScriptedClient
-import os
-
-@recorded
-def chance():
-    return [os.getpid(), os.urandom(4).hex()]
-
-def act(name):
-    client = ScriptedClient(lambda messages: os.urandom(4).hex(), cache_mode=None, on_error="raise")
-    told = []
-    for _ in range(2):
-        with scope(name):
-            told += [client.send_message("Hi").content, client.send_message("Hi").sample, chance()]
-    return told
-"""
-
-
-POOLED = """
-import sys, llmcall
-import json, multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-from acting import act
-if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context) as executor, llmcall.scope("trial"):
-        run = map if sys.argv[1] == "in sequence" else executor.map
-        print(json.dumps(list(run(llmcall.bind(act), ["lisa", "oscar", "ann"]))))
-"""
-
-
-def test_the_processes_of_a_pool() -> None:
-    """Actors in processes of their own record under their scopes, and replay in other processes or in one."""
-    Path("acting.py").write_text(MODULE.replace("cache_mode=None", 'cache_mode="auto"'))
-    Path("main.py").write_text(POOLED)
-    program = "import runpy; sys.path.insert(0, os.getcwd()); runpy.run_path('main.py', run_name='__main__')"
-    live = ran(program, "in a pool")
-    Path("acting.py").write_text(MODULE.replace("cache_mode=None", 'cache_mode="replay"'))
-    for way in ("in a pool", "in sequence"):
-        assert ran(program, way, LLMCALL_CACHE_MODE="replay") == live
-    assert live.count("trial/lisa#1") == 1 and live.count("trial/ann#3") == 1
 
 
 # The same request at once, from two threads in one scope
@@ -263,29 +167,21 @@ def test_other_requests_at_once_do_not_warn(caplog: pytest.LogCaptureFixture) ->
     assert warnings(caplog) == []
 
 
-@pytest.mark.parametrize("way", ["answered", "cached", "streamed", "function", "failed", "missed", "built"])
+@pytest.mark.parametrize("way", ["answered", "streamed", "function", "failed", "missed", "built"])
 def test_the_same_request_in_turn_does_not_warn(way: str, caplog: pytest.LogCaptureFixture) -> None:
     """Threads that ask the same one after the other have an order."""
-    client = numbered(cache_mode="replay" if way == "missed" else "auto")
+    client = ScriptedClient(lambda messages: "yes", cache_mode="replay" if way == "missed" else "auto")
     failing = ScriptedClient(lambda messages: llmcall.InvalidRequestError("no"))
-    clock = recorded(name="clock")(lambda: random.random())
-
-    def ask(_: Any) -> Any:
-        if way == "streamed":
-            return list(client.stream_message("Hi"))
-        if way == "missed":
-            with pytest.raises(llmcall.CacheMissError):
-                client.send_message("Hi")
-            return None
-        if way in ("function", "built"):
-            return clock() if way == "function" else client.build_request("Hi")
-        return failing.send_message("Hi") if way == "failed" else said(client)
-
-    if way == "cached":
-        with scope("trial"):
-            said(client), said(client), said(client)
+    ways: dict[str, Callable[[], Any]] = {
+        "answered": lambda: said(client),
+        "streamed": lambda: list(client.stream_message("Hi")),
+        "function": recorded(name="clock")(random.random),
+        "failed": lambda: failing.send_message("Hi"),
+        "missed": lambda: pytest.raises(llmcall.CacheMissError, client.send_message, "Hi"),
+        "built": lambda: client.build_request("Hi"),
+    }
     with scope("trial"):
         for _ in range(3):
             with ThreadPoolExecutor(1) as executor:
-                executor.submit(bind(ask), None).result()
+                executor.submit(bind(lambda: ways[way]())).result()
     assert [line for line in warnings(caplog) if "under way" in line] == []

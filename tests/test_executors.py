@@ -89,14 +89,6 @@ def processes() -> Iterator[Executor]:
         yield made
 
 
-def test_answers_are_those_of_threads(pool: Executor) -> None:
-    """What an executor recorded, threads replay, and the other way round; equal items get one answer."""
-    found = map(ask, "abac", executor=pool)
-    made = calls()  # two workers may ask the same at the same time: one of the answers is everybody's
-    assert found[0] == found[2]
-    assert (map(ask, "abac"), map(ask, "abac", executor=pool), calls()) == (found, found, made)
-
-
 @pytest.mark.parametrize("how", [{"repeats": 2}, {"scope": "survey"}, {"scope": "survey", "repeats": 3, "key": str}])
 def test_scopes_and_repeats_travel(pool: Executor, how: dict[str, Any]) -> None:
     """Samples are those of threads."""
@@ -291,26 +283,6 @@ def test_an_executor_that_takes_nothing() -> None:
     with pytest.raises(RuntimeError, match="after shutdown") as caught:
         map(str, [3, 4], executor=closed)
     assert caught.value.results == [None, None]  # type: ignore[attr-defined]
-
-
-A_FORK_DURING_A_MAP = """
-import multiprocessing, warnings
-
-warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, since Python 3.12
-ending = threading.Event()
-results = llmcall.imap(lambda item: item and ending.wait(), range(4), workers=4)
-next(results)
-child = multiprocessing.get_context("fork").Process(target=print, args=("works",))
-child.start()
-child.join()
-ending.set()
-print(len(list(results)))
-"""
-
-
-def test_a_process_that_is_forked_during_a_map_ends() -> None:
-    """A forked process does not wait for items that its parent's threads run."""
-    assert ran(A_FORK_DURING_A_MAP).split() == ["works", "3"]
 
 
 SCOPES_IN_A_POOL = """

@@ -7,7 +7,6 @@ import random
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 
 from processes import SECONDS
@@ -16,6 +15,7 @@ from servers import (
     OPEN_HEAD,
     Answer,
     Behaviour,
+    RawServer,
     answers,
     closes,
     completion,
@@ -73,7 +73,7 @@ def whole(item: str, streamed: bool) -> tuple[bytes, bool]:
     return http(json.dumps(completion(f"answer to {item}")).encode()), True
 
 
-class Storm:
+class Storm(RawServer):
     """Answer each item's attempts well or with a fault, as a seed draws it; a context manager.
 
     :param share: of the attempts that fail.
@@ -82,27 +82,16 @@ class Storm:
     """
 
     def __init__(self, seed: int, share: float) -> None:
+        super().__init__()
         self.attempts: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self._seed, self._share = seed, share
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._accepting = threading.Thread(target=self._accept, name="storm", daemon=True)
-        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
-
-    def __enter__(self) -> Storm:
-        self._accepting.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        with socket.create_connection(self._listener.getsockname()[:2]):
-            self._accepting.join()
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(SECONDS)
+        super().__exit__()
+        self.all_left()
 
     def all_left(self) -> bool:
         """Wait until every client has closed its connections, without having been told to; return whether they did."""
@@ -110,17 +99,16 @@ class Storm:
             thread.join(SECONDS)
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _accept(self) -> None:
+    def _serve(self) -> None:
         while True:
             connection, _ = self._listener.accept()
             if self._stopped.is_set():
                 connection.close()
                 return
-            thread = threading.Thread(target=self._serve, args=(connection,), name="storm", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._threads.append(threading.Thread(target=self._answer, args=(connection,), name="storm", daemon=True))
+            self._threads[-1].start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _answer(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
             while (seen := read_request(connection)) is not None:
                 item = seen.body["messages"][-1]["content"]
@@ -133,7 +121,7 @@ class Storm:
                 if not stays:
                     return
 
-    def _drawn(self, item: str) -> Callable[[socket.socket, threading.Event], None] | None:
+    def _drawn(self, item: str) -> Behaviour | None:
         with self._lock:
             self.attempts[item] += 1
             dice = random.Random(f"{self._seed}/{item}/{self.attempts[item]}")

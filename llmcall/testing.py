@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .clients.base import LLMClient
+from .responses import text_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -75,7 +76,8 @@ class ScriptedClient(LLMClient):
         """Yield the next answer, a word of a text at a time."""
         response = self.send(request, timeout)
         message = response["choices"][0]["message"]
-        for piece in _pieces(message.get("content") or ""):
+        content = message.get("content")
+        for piece in [content] if isinstance(content, list) else text_pieces(response):
             yield {
                 "model": request.model,
                 "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}],
@@ -83,13 +85,6 @@ class ScriptedClient(LLMClient):
         rest = {name: value for name, value in message.items() if name != "content"}
         ending = {"index": 0, "delta": rest, "finish_reason": response["choices"][0]["finish_reason"]}
         yield {"model": request.model, "choices": [ending]}
-
-
-def _pieces(content: Any) -> list[Any]:
-    """Return the words of a text; a list of parts comes whole."""
-    if not content or isinstance(content, list):
-        return [content] if content else []
-    return [word if not index else f" {word}" for index, word in enumerate(content.split(" "))]
 
 
 def _completion(request: Request, answer: Any) -> dict[str, Any]:

@@ -355,27 +355,24 @@ def billed(leaving: Leave, client: llmcall.LLMClient, tokens: tuple[int, int]) -
     assert budget.spent == (pytest.approx(usage.cost), sum(tokens), usage.calls)
 
 
-@LEAVING
-@pytest.mark.parametrize("kind", [Streamed, AStreamed])
-def test_it_counts_as_a_call(leaving: Leave, kind: type[Streamed]) -> None:
-    """The prompt and what came until the reader left are billed, by the same count as in a budget."""
-    client = kind(*chunks_of(*PIECES))
-    billed(leaving, client, counted(client, "one"))
+REPORTED = [{**each, "usage": {**USAGE, "completion_tokens": at}} for at, each in enumerate(chunks_of(*PIECES))]
 
 
 @LEAVING
-def test_what_the_server_reported_counts(leaving: Leave) -> None:
-    """A server that reports with each chunk what was used so far is believed."""
-    usages = ({**USAGE, "completion_tokens": number} for number in range(10))
-    client = Streamed(*({**each, "usage": usage} for each, usage in zip(chunks_of(*PIECES), usages, strict=False)))
-    billed(leaving, client, (USAGE["prompt_tokens"], 1))
-
-
-@LEAVING
-def test_a_reader_who_leaves_an_answer_in_one_piece(leaving: Leave) -> None:
-    """Where the transport does not stream, the whole answer was paid for and is counted as reported."""
-    client = Responding(completion("one two three", usage=USAGE), model="gpt-4o-mini", prices=PRICES)
-    billed(leaving, client, (USAGE["prompt_tokens"], USAGE["completion_tokens"]))
+@pytest.mark.parametrize(
+    ("make", "tokens"),
+    [
+        (lambda: Streamed(*chunks_of(*PIECES)), None),
+        (lambda: AStreamed(*chunks_of(*PIECES)), None),
+        (lambda: Streamed(*REPORTED), (12, 1)),
+        (lambda: Responding(completion("one two", usage=USAGE), model="gpt-4o-mini", prices=PRICES), (12, 3)),
+    ],
+    ids=["counted here", "counted here, in tasks", "reported with each chunk", "in one piece"],
+)
+def test_it_counts_as_a_call(leaving: Leave, make: Any, tokens: tuple[int, int] | None) -> None:
+    """The prompt and what came until the reader left are billed: as the server reported, else as a budget counts."""
+    client = make()
+    billed(leaving, client, tokens or counted(client, "one"))
 
 
 def tool(name: str | None, arguments: str) -> dict[str, Any]:

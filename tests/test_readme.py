@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pydoc
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -29,22 +28,13 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).with_suffix("").as_posix()
 
 
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
-    """Make a cache of each file of answers that ships with the pages and the examples."""
-    found = {answers: tmp_path_factory.mktemp(answers.stem) / "cache" for answers in {*map(answers_of, PAGES)}}
-    for answers, path in found.items():
-        with llmcall.ResponseCache(path) as cache:
-            cache.load(answers)
-    return found
-
-
 @pytest.fixture
-def reading(page: Path, caches: dict[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def reading(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Replay the answers that ship with the page, in a folder of the reader's own."""
     monkeypatch.setenv("LLMCALL_API_TYPE", "local")
     monkeypatch.setenv("LLMCALL_CACHE_PATH", str(tmp_path / ".llmcall" / "cache"))
-    shutil.copytree(caches[answers_of(page)], tmp_path / ".llmcall" / "cache")
+    with llmcall.ResponseCache(tmp_path / ".llmcall" / "cache") as cache:
+        cache.load(answers_of(page))
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     monkeypatch.setenv("COLUMNS", "100")
     if not IS_LOCKED:  # pydantic cannot complete the SDK's classes in several threads at once

@@ -225,30 +225,26 @@ def test_a_missing_key_says_where_one_was_sought(tmp_path: Path, monkeypatch: py
 # Variables.
 
 
-def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty variable hides neither .env nor config.ini; none takes away what a file sets; .env sets no variable."""
+def test_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """An empty variable hides neither .env nor config.ini; none takes away what a file sets; .env sets no variable.
+
+    An unknown one of ours is warned of once, with the nearest; those of other uses are known.
+    """
     written("config.ini", "[OpenAI]\nMODEL = a\nTIMEOUT =\nDEADLINE = 30\n")
     written(".env", "LLMCALL_TEMPERATURE=0.5\nexport LLMCALL_TEMPLATES_PATH='a b' # s\n")
     for name in ("LLMCALL_MODEL", "LLMCALL_TEMPERATURE", "LLMCALL_CONFIG", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, " ")
-    monkeypatch.setenv("LLMCALL_DEADLINE", "none")
+    for name in ("LLMCALL_DEADLINE", "LLMCALL_MODLE", "LLMCALL_SCOPE", "LLMCALL_TEST_X"):
+        monkeypatch.setenv(name, "none")
     found = llmcall.settings()
     assert (found.model, found.temperature, found.timeout, found.api_key) == ("a", 0.5, 60, None)
     assert (found.deadline, found.origin("DEADLINE")) == (None, "environment variable LLMCALL_DEADLINE")
     assert found.templates_path == str(Path.cwd() / "a b") and "LLMCALL_TEMPLATES_PATH" not in os.environ
+    said = "environment variable LLMCALL_MODLE: there is no such setting; did you mean 'LLMCALL_MODEL'?"
+    assert caplog.record_tuples == [("llmcall", logging.WARNING, said)]
     written(".env", b"A=1\nB=\xff")
     with pytest.raises(ConfigError, match=r"\.env \(.*\), line 2: not UTF-8"):
         llmcall.settings()
-
-
-def test_misspelt_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """An unknown LLMCALL_ variable is warned of once, with the nearest; those of other uses are known."""
-    for name in ("LLMCALL_MODLE", "LLMCALL_SCOPE", "LLMCALL_TEST_X", "LLMCALL_API_KEY"):
-        monkeypatch.setenv(name, "x")
-    llmcall.settings()
-    llmcall.configure(model="a")
-    said = "environment variable LLMCALL_MODLE: there is no such setting; did you mean 'LLMCALL_MODEL'?"
-    assert caplog.record_tuples == [("llmcall", logging.WARNING, said)]
 
 
 # config.ini.
@@ -299,6 +295,8 @@ def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
         ("MODEL = $${NAME}$", "model", "${NAME}$"),
         ("[CACHE]\nnormalize =\n    times, uuids\n    # a comment\n    [0-9]+, x ; y", "cache_normalize",
          ("times", "uuids", "[0-9]+, x")),
+        ("[Simulation]\ntwice = 1\ntwice = 2\nno value\n[Logging]\nLOGLEVEL=ERROR\n[OpenAI]\nMODEL = a\n"
+         "[Simulation]\n[DEFAULT]\nMODEL = b\n[Model]\nlayers = 3", "model", "a"),
         ("[Cache]\nNORMALIZE = none", "cache_normalize", ()),
         ("[Cache]\nNORMALIZE = a, times", "cache_normalize", ("a, times",)),
         ("[Cache]\nNAMESPACE = none", "cache_namespace", "none"),
@@ -316,13 +314,18 @@ def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
          (Endpoint("East One", ("a", "b:1"), "azure", azure_endpoint="https://east/"),)),
     ],
 )  # fmt: skip
-def test_what_a_file_says(text: str, name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comments, references, lists and tables are read as the manual says, also in a file from Windows."""
+def test_what_a_file_says(
+    text: str, name: str, value: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Comments, references, lists and tables are read as the manual says, also in a file from Windows.
+
+    Whatever stands in somebody else's sections is neither an error nor a warning.
+    """
     monkeypatch.setenv("NAME", "value")
     monkeypatch.setenv("OTHER", "$x")
     text = text if text.startswith("[") else "[OpenAI] ; ours\n" + text
     assert getattr(read(text), name) == value
-    assert getattr(read("\ufeff" + text.replace("\n", "\r\n")), name) == value
+    assert getattr(read("\ufeff" + text.replace("\n", "\r\n")), name) == value and caplog.text == ""
 
 
 @pytest.mark.parametrize(
@@ -343,13 +346,6 @@ def test_warnings(text: str, message: str, caplog: pytest.LogCaptureFixture) -> 
     llmcall.settings()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert message in caplog.text and str(Path.cwd() / "config.ini") in caplog.text
-
-
-def test_foreign_sections_are_not_judged(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever stands in somebody else's sections is neither an error nor a warning."""
-    text = "[Simulation]\ntwice = 1\ntwice = 2\nno value\n[Logging]\nLOGLEVEL=ERROR\n[OpenAI]\nMODEL = a\n"
-    assert read(text + "[Simulation]\n[DEFAULT]\nMODEL = b\n[Model]\nlayers = 3\n").model == "a"
-    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

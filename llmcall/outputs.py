@@ -78,7 +78,7 @@ def _read(text: str, output_type: Any) -> Any:
         return _read_optional(text, inner)
     if get_origin(output_type) is Annotated and schemas.simple_schema(get_args(output_type)[0]) is not None:
         return _checked(schemas.adapter(output_type).validate_python, _read(text, get_args(output_type)[0]))
-    kind = _json_kind(output_type)
+    kind = schemas.json_kind(output_type)
     values = containers(text, {"object": "{", "array": "["}.get(kind, "{["))
     if not values:
         if kind != "value":
@@ -105,15 +105,9 @@ def _read_structured(text: str, output_type: Any) -> Any:
         values = containers(text, "{")
     except OutputError:  # reading says more of what is broken
         return _read(text, output_type)
-    if len(values) == 1 and values[0].keys() == {"value"} and schemas.is_wrapped(output_type):
+    if len(values) == 1 and values[0].keys() == {"value"} and schemas.json_kind(output_type) != "object":
         return _converted(values[0]["value"], output_type)
     return _read(text, output_type)
-
-
-def _json_kind(output_type: Any) -> str:
-    """Tell what the JSON of a type is: an ``object``, an ``array``, or any ``value``."""
-    kind = schemas.rooted(schemas.full_schema(output_type)).get("type")
-    return kind if kind in ("object", "array") else "value"
 
 
 def _only_fit(values: list[Any], output_type: Any) -> Any:
@@ -225,7 +219,7 @@ def _expected(output_type: Any) -> str:
     if get_origin(output_type) is list and (named := _ELEMENTS.get(get_args(output_type)[0])):
         return f"only a JSON array of {named}"
     schema = json.dumps(schemas.full_schema(output_type), ensure_ascii=False)
-    return f"only a JSON {_json_kind(output_type)} that fits this JSON schema: {schema}"
+    return f"only a JSON {schemas.json_kind(output_type)} that fits this JSON schema: {schema}"
 
 
 def _options(output_type: Any) -> str:

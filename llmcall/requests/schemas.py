@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
-from functools import lru_cache, partial, reduce, wraps
+from functools import lru_cache, reduce, wraps
 from operator import or_
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
@@ -19,7 +19,7 @@ from .keys import plain
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["adapter", "format_of", "full_schema", "is_choice", "labels", "response_format", "tool_of"]
+__all__ = ["adapter", "format_of", "full_schema", "is_choice", "json_kind", "labels", "response_format", "tool_of"]
 
 
 def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -38,25 +38,6 @@ def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return found
 
 
-def model_schema(model_or_function: Any) -> dict[str, Any]:
-    """Return the canonical JSON schema of a type, or of a function's arguments.
-
-    The form is that of :func:`canonical`: the same for every pydantic 2.
-
-    :param model_or_function: a pydantic model, dataclass, ``TypedDict``, ``Enum``, any other type that pydantic
-        knows, or a function.
-    :raises TypeError: for what pydantic has no JSON schema of.
-    """
-    if inspect.isroutine(model_or_function) or isinstance(model_or_function, partial):
-        return _arguments_schema(model_or_function)
-    return canonical(_pydantic_schema(model_or_function))
-
-
-def is_wrapped(output_type: Any) -> bool:
-    """Tell whether :func:`response_format` wraps a type as ``{"value": …}``."""
-    return output_type is not str and not _is_object(full_schema(output_type))
-
-
 @_once_per_type
 def response_format(output_type: Any) -> dict[str, Any] | None:
     """Return the ``response_format`` parameter for a type: a strict JSON schema; not to be changed.
@@ -69,7 +50,7 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
     if output_type is str:
         return None
     full = dict(full_schema(output_type))
-    if not _is_object(full):
+    if json_kind(output_type) != "object":
         definitions = {"$defs": full.pop("$defs")} if "$defs" in full else {}
         full = {"type": "object", "properties": {"value": full}, **definitions}
     try:
@@ -85,21 +66,22 @@ def format_of(model: Any) -> dict[str, Any]:
         ``strict``.
     :raises TypeError: for anything else.
     """
-    if not isinstance(model, type) or not _is_object(full := full_schema(model)):
+    if not isinstance(model, type) or json_kind(model) != "object":
         raise TypeError(f"response_format takes a dict, a pydantic model, a dataclass or a TypedDict, not {model!r}")
-    return response_format(model) or _format(model, full, is_strict=False)
+    return response_format(model) or _format(model, full_schema(model), is_strict=False)
 
 
 def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the ``tools`` entry of a function: its name, its docstring and the schema of its parameters.
 
-    :param function: a function, a method, or a class (pydantic model, dataclass, ``TypedDict``) whose fields are the
+    :param function: anything callable, or a class (pydantic model, dataclass, ``TypedDict``) whose fields are the
         parameters.
     :raises TypeError: for parameters that have no JSON schema.
     """
     name = getattr(function, "__name__", type(function).__name__)
-    parameters = rooted(model_schema(function))
-    described = parameters.pop("description", None) if isinstance(function, type) else inspect.getdoc(function)
+    is_class = isinstance(function, type)
+    parameters = rooted(full_schema(function) if is_class else _arguments_schema(function))
+    described = parameters.pop("description", None) if is_class else inspect.getdoc(function)
     description = {"description": described} if described else {}
     return {"type": "function", "function": {"name": _name(name), **description, "parameters": parameters}}
 
@@ -197,9 +179,18 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
 
 @_once_per_type
 def full_schema(output_type: Any) -> dict[str, Any]:
-    """Return the canonical schema of an output type, made without pydantic where that needs none; not to be changed."""
+    """Return the canonical schema of a type, made without pydantic where that needs none; not to be changed.
+
+    :raises TypeError: for what pydantic has no JSON schema of.
+    """
     found = simple_schema(output_type)
-    return model_schema(output_type) if found is None else found
+    return canonical(_pydantic_schema(output_type)) if found is None else found
+
+
+def json_kind(output_type: Any) -> str:
+    """Tell what the JSON of a type is: an ``object``, an ``array``, or any ``value``."""
+    kind = rooted(full_schema(output_type)).get("type")
+    return kind if kind in ("object", "array") else "value"
 
 
 def simple_schema(output_type: Any) -> dict[str, Any] | None:
@@ -217,10 +208,6 @@ def simple_schema(output_type: Any) -> dict[str, Any] | None:
     if (inner := optional_type(output_type)) is not None and (found := simple_schema(inner)) is not None:
         return {"anyOf": [found, {"type": "null"}]}
     return None
-
-
-def _is_object(full: dict[str, Any]) -> bool:
-    return bool(rooted(full).get("type") == "object")
 
 
 def _format(output_type: Any, found: dict[str, Any], *, is_strict: bool) -> dict[str, Any]:

@@ -168,7 +168,6 @@ class Word(str):
         ("tool_choice", types.MappingProxyType({"type": "function"}), {"type": "function"}),
         ("extra_body", types.MappingProxyType({"top_k": [5]}), {"top_k": [5]}),
         ("response_format", {"type": "json_object"}, {"type": "json_object"}),
-        ("logit_bias", {"5": 1}, {"5": 1}),
         ("metadata", {"run": "3"}, {"run": "3"}),
     ],
 )

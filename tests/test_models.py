@@ -153,7 +153,6 @@ NOWHERE = "http://127.0.0.1:8000/v1"
         ("gpt-oss-20b", NOWHERE, 0, None),
         ("llama-3.1-8b-instant", None, 0, None),
         ("ft:gpt-4o-mini:org::id", None, 0, None),
-        ("", None, 0, None),
     ],
 )
 def test_packaged_prices(model: str, address: str | None, tokens: int, expected: tuple[float, ...] | None) -> None:

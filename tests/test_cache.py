@@ -426,28 +426,6 @@ def test_diskcache_evicts_and_limits_nothing(tmp_path: Path) -> None:
     assert cache.verify() == ["theirs"]
 
 
-def test_what_diskcache_would_run_is_not_run(tmp_path: Path) -> None:
-    """A pickle planted in value, key or file, which diskcache would run, is a damaged record."""
-
-    class Planted:
-        def __init__(self, name: str) -> None:
-            self.path = tmp_path / name
-
-        def __reduce__(self) -> Any:
-            return Path.touch, (self.path,)
-
-    with diskcache.Cache(str(tmp_path / "cache"), disk_min_file_size=10_000) as theirs:
-        theirs["value"] = Planted("from the value")
-        theirs[Planted("from the key")] = b"value"
-        theirs["file"] = (Planted("from the file"), "x" * 20_000)
-    for path in tmp_path.glob("from*"):
-        path.unlink()
-    with ResponseCache(tmp_path / "cache") as cache:
-        assert len(cache.verify()) == len(cache) == 3
-        assert cache.delete(keys=["value", "file"]) == 2
-    assert not list(tmp_path.glob("from*"))
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells which files are open")
 def test_no_handle_stays_open(tmp_path: Path) -> None:
     """Neither of a directory that is gone, whose space is given back, nor of a cache that is closed or forgotten."""

@@ -283,11 +283,6 @@ class ResponseCache:
         found = self.storage.get(record.cache_key)
         return found is not None and not same_answer(unpack(record.cache_key, *found), record)
 
-    def _existing(self) -> list[Record]:
-        if not self.exists():
-            raise CacheError(f"{self.path} holds no cache; name a cache's directory or server, or an exported file")
-        return list(self.records())
-
     def verify(self) -> list[str]:
         """Return the keys of the damaged records, those whose stored request does not fit their key included."""
         return [key for key, packed, _ in self.storage.rows() if not _is_sound(key, packed)]
@@ -399,18 +394,21 @@ class ResponseCache:
 def _loaded(path: str | os.PathLike[str] | ResponseCache, classes: tuple[type[Any], ...]) -> tuple[str, list[Record]]:
     """Return what messages call the source of records, and the records."""
     if isinstance(path, ResponseCache):
-        return str(path.path), path._existing()
-    if not isinstance(path, (str, os.PathLike)):
+        cache = path
+    elif not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"load takes a path or a ResponseCache, not {path!r}")
-    source = os.fspath(path)
-    if "://" in source or os.path.isdir(source):
-        with ResponseCache(source) as other:
-            return str(other.path), other._existing()
-    from ..cassettes import format as lines
-    from . import tinytroupe
+    elif "://" in str(path) or os.path.isdir(path):
+        cache = ResponseCache(path)
+    else:
+        from ..cassettes import format as lines
+        from . import tinytroupe
 
-    found = tinytroupe.read(source, classes) if tinytroupe.recognized(source) else lines.read(source).records()
-    return source, found
+        source = os.fspath(path)
+        found = tinytroupe.read(source, classes) if tinytroupe.recognized(source) else lines.read(source).records()
+        return source, found
+    if not cache.exists():
+        raise CacheError(f"{cache.path} holds no cache; name a cache's directory or server, or an exported file")
+    return str(cache.path), list(cache.records())
 
 
 def _is_sound(key: str, packed: bytes | None) -> bool:

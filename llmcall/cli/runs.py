@@ -177,10 +177,9 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     from ..clients.registry import settings
 
     first, second = lines.read(one), lines.read(other)
-    names = sorted({*first.settings, *second.settings})
-    different = [name for name in names if first.settings.get(name) != second.settings.get(name)]
+    different = lines.header_differences(first.settings, second.settings)
     if different and first.settings and second.settings:  # an empty file has none
-        raise CacheError(f"{one} and {other} were recorded under different settings: {', '.join(different)}")
+        raise CacheError(f"{one} and {other} were recorded under different settings: {different}")
     records, conflicts = merged(first, second, on_conflict)
     for conflict in conflicts:
         click.echo(f"conflict: {_conflict(conflict)}", err=True)

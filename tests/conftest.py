@@ -17,7 +17,7 @@ from redis_servers import RedisProcess
 
 import llmcall
 
-SETTINGS = re.compile(r"(OPENAI|AZURE|XDG)_|LLMCALL_(?!TEST_)|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$", re.IGNORECASE)
+SETTINGS = re.compile(r"(OPENAI|AZURE|XDG|LLMCALL)_|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$", re.IGNORECASE)
 # Where the llmcall under test lies, a checkout or an installed wheel: other processes are to import the same one.
 IMPORTED_FROM = str(Path(llmcall.__file__).parents[1])
 # The same examples on every machine, however slow it is.

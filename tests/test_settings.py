@@ -234,7 +234,7 @@ def test_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
     written(".env", "LLMCALL_TEMPERATURE=0.5\nexport LLMCALL_TEMPLATES_PATH='a b' # s\n")
     for name in ("LLMCALL_MODEL", "LLMCALL_TEMPERATURE", "LLMCALL_CONFIG", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, " ")
-    for name in ("LLMCALL_DEADLINE", "LLMCALL_MODLE", "LLMCALL_SCOPE", "LLMCALL_TEST_X"):
+    for name in ("LLMCALL_DEADLINE", "LLMCALL_MODLE", "LLMCALL_SCOPE"):
         monkeypatch.setenv(name, "none")
     found = llmcall.settings()
     assert (found.model, found.temperature, found.timeout, found.api_key) == ("a", 0.5, 60, None)

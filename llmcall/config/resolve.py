@@ -74,9 +74,8 @@ class _Layers:
     def made(self) -> Settings:
         """Return the settings of now."""
         if self.current is None:
-            values = {**self.read().values, **self.pushed_layer()}
-            values.update(self.configured_layer())
-            self.current = Settings({**values, **self.forced_layer(values)})
+            found = Settings(self.read().values).overlaid(self.pushed_layer())
+            self.current = self.with_forced(found.overlaid(self.configured_layer()))
         return self.current
 
     def pushed_layer(self) -> Layer:
@@ -87,17 +86,12 @@ class _Layers:
         """Return what ``configure`` and ``configured`` set; the latest counts."""
         return _decided(dict(ChainMap(*reversed(self.configured))))
 
-    def forced_layer(self, below: Mapping[str, tuple[Any, Origin]]) -> Layer:
-        """Return what is forced; a cache that is forced on goes on replaying or refreshing where it was told to.
-
-        :param below: the values of the layers below.
-        """
+    def with_forced(self, below: Settings) -> Settings:
+        """Return settings with what is forced; a cache forced on goes on replaying or refreshing if it was told to."""
         forced = _decided(self.forced)
-        if "cache_mode" in forced:
-            mode, origin = forced["cache_mode"]
-            told = below["cache_mode"][0]
-            forced["cache_mode"] = (told if mode == "auto" and told != "off" else mode, origin)
-        return forced
+        if below.cache_mode != "off" and "cache_mode" in forced and forced["cache_mode"][0] == "auto":
+            forced["cache_mode"] = (below.cache_mode, forced["cache_mode"][1])
+        return below.overlaid(forced)
 
 
 def _decided(layer: Layer) -> Layer:
@@ -162,8 +156,7 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = No
     if base is None:
         return settings().changed(overrides or {}, caller)
     with layers.lock:
-        made = base.overlaid(layers.pushed_layer()).changed(overrides or {}, caller)
-        return made.overlaid(layers.forced_layer(made.layer()))
+        return layers.with_forced(base.overlaid(layers.pushed_layer()).changed(overrides or {}, caller))
 
 
 @short_traceback
@@ -309,8 +302,8 @@ def layer_of(recorded: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"the header names {', '.join(unknown)}, which this version of llmcall does not know")
     if not recorded:
         return {}
-    empty: dict[str, Any] = {"cache_namespace": "", "cache_normalize": (), "aliases": {}}
-    return {name: recorded.get(name, empty.get(name)) for name in KEYED if name in recorded or name not in NEEDED}
+    decided = [name for name in KEYED if name in recorded or name not in NEEDED]
+    return {name: recorded.get(name, SETTINGS[name].default) for name in decided}
 
 
 def push_layer(values: Mapping[str, Any], origin: str) -> object:

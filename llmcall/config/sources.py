@@ -194,8 +194,7 @@ def _variables_layer(variables: Mapping[str, str], rank: int, prefix: str, folde
             _warn_of_quotes(row, variables[variable], prefix + variable)
             _put(layer, row, variables[variable], Origin(rank, prefix + variable), folder)
     for variable in variables:
-        known = variable in OUR_VARIABLES or variable.startswith("LLMCALL_TEST_")
-        if variable.startswith("LLMCALL_") and not known:
+        if variable.startswith("LLMCALL_") and variable not in OUR_VARIABLES:
             warn_once(f"{prefix}{variable}: there is no such setting{nearest(variable, OUR_VARIABLES)}")
     return layer
 

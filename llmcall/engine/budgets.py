@@ -151,18 +151,17 @@ class _State:
         self.spent = Amounts(*found["spent"])
         self.reserved = {key: _Holding(Amounts(*each[0]), *each[1:]) for key, each in found["reserved"].items()}
 
-    def count_the_lost(self) -> bool:
-        """Count as spent what processes that are gone had reserved; return whether there was any."""
-        lost = [key for key, each in self.reserved.items() if not each.lost and each.seems_lost()]
-        for key in lost:
-            self.spent = self.spent.plus(self.reserved[key].amounts)
-            self.reserved[key] = self.reserved[key]._replace(lost=True)
-        return bool(lost)
+    def count_the_lost(self) -> None:
+        """Count as spent what processes that are gone had reserved."""
+        for key, each in self.reserved.items():
+            if not each.lost and each.seems_lost():
+                self.spent = self.spent.plus(each.amounts)
+                self.reserved[key] = each._replace(lost=True)
 
     def text(self) -> str:
         """Return it as a text."""
         oldest = time.time() - CORRECTED
-        reserved = {key: each for key, each in self.reserved.items() if each.since > oldest}
+        reserved = {key: each for key, each in self.reserved.items() if not each.lost or each.since > oldest}
         return json.dumps({"spent": self.spent, "reserved": reserved})
 
     def held(self) -> Amounts:
@@ -204,16 +203,14 @@ class Ledger:
         """
         key = os.urandom(8).hex()
 
-        def reserve(state: _State) -> tuple[bool, str | None]:
+        def reserve(state: _State) -> str | None:
             """Reserve it, unless it has to wait."""
-            if key in state.reserved:  # Redis's answer was lost
-                return False, key
-            changed = state.count_the_lost()
-            if not check_fits(self._title, limit, state.spent, state.held(), need):
-                return changed, None
-            # Without a name, nobody else may leave it behind: it holds until its call ends.
-            state.reserved[key] = _Holding(need, os.getpid(), time.time() if self.name else NEVER, machine())
-            return True, key
+            if key not in state.reserved:  # else Redis's answer was lost
+                if not check_fits(self._title, limit, state.spent, state.held(), need):
+                    return None
+                # Without a name, nobody else may leave it behind: it holds until its call ends.
+                state.reserved[key] = _Holding(need, os.getpid(), time.time() if self.name else NEVER, machine())
+            return key
 
         return self._update(reserve)
 
@@ -226,12 +223,11 @@ class Ledger:
             _thread.postponed.append((self, key, used))
             return
 
-        def settle(state: _State) -> tuple[bool, None]:
+        def settle(state: _State) -> None:
             """Count it once, should an answer of Redis's be lost."""
             holding = state.reserved.pop(key, None)
             if holding is not None:
                 state.spent = state.spent.plus(used.plus(holding.amounts, -1) if holding.lost else used)
-            return holding is not None, None
 
         try:
             self._update(settle)
@@ -240,32 +236,39 @@ class Ledger:
 
     def spent(self) -> Amounts:
         """Return what is settled, by this and by earlier runs, and what killed processes had reserved."""
-        return self._update(lambda state: (state.count_the_lost(), state.spent))
+        return self._update(lambda state: state.spent)
 
     def forget(self) -> None:
         """Count from nothing again; what running calls have reserved stays reserved."""
 
-        def forget(state: _State) -> tuple[bool, None]:
+        def forget(state: _State) -> None:
             """Forget what is spent, and what of it may be corrected."""
             state.spent = NOTHING
             state.reserved = {key: each for key, each in state.reserved.items() if not each.lost}
-            return True, None
 
         self._update(forget)
 
-    def _update(self, action: Callable[[_State], tuple[bool, T]]) -> T:
-        """Run an action on the state; it returns whether it changed it, and its result."""
+    def _update(self, action: Callable[[_State], T]) -> T:
+        """Run an action on the state, while nobody else does so, and keep what it changes."""
 
         def change(text: str | None) -> tuple[str | None, T]:
             """Run it on the state that a text says, and return the new text, or ``None`` where it stays as it is."""
             state = _State(text)
-            changed, result = action(state)
-            return state.text() if changed else None, result
+            before = state.text()
+            state.count_the_lost()
+            result = action(state)
+            after = state.text()
+            return (None if after == before else after), result
 
         postponed: list[tuple[Ledger, str, Amounts]] = []
         _thread.postponed = postponed
         try:
-            return self._keep(change)
+            if self._storage is not None:
+                return self._storage.keep(self.name, change)
+            with _lock:
+                text, result = change(self._text)
+                self._text = self._text if text is None else text
+            return result
         except (CacheError, OSError) as error:
             raise CacheError(f"{self._title} cannot be kept: {error}") from error
         finally:
@@ -273,19 +276,6 @@ class Ledger:
             for ledger, key, used in postponed:
                 ledger.settle(key, used)
                 _wake_first()
-
-    def _keep(self, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Put a new text in place of the one that is kept, while nobody else does so.
-
-        :param change: may be called more than once.
-        :raises CacheError, OSError: where it cannot be read or written.
-        """
-        if self._storage is not None:
-            return self._storage.keep(self.name, change)
-        with _lock:
-            text, result = change(self._text)
-            self._text = self._text if text is None else text
-        return result
 
     def leave_to_parent(self) -> None:
         """Leave to the parent, in a forked process, what its calls have reserved in memory."""

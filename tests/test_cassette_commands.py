@@ -124,8 +124,6 @@ ASKED: list[Any] = [{"role": "user", "content": "What does bread cost?"}]
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "3"}
 PARTS = [
     {"type": "text", "text": "What is it?"},
-    {"type": "image_url", "image_url": {"url": "data:image/png;sha256,ab", "detail": "low"}},
-    {"type": "input_audio", "input_audio": {"format": "wav", "data": "sha256,cd"}},
     {"type": "file", "file": {"file_id": "f"}},
 ]
 SHOWN = [
@@ -141,11 +139,10 @@ SHOWN = [
     (
         chat([{"role": "user", "name": "Ann", "content": PARTS}], "A cat."),
         [
-            "user (Ann)", "What is it?", '[image data:image/png;sha256,ab {"detail": "low"}]', "[audio wav sha256,cd]",
-            '{"file": {"file_id": "f"}, "type": "file"}',
+            "user (Ann)", "What is it?", '{"file": {"file_id": "f"}, "type": "file"}',
         ],
     ),
-    (embedding("bread", [0.5, 0.25, 1, 2]), ["text", "bread", "→ embedding", "4 numbers: 0.5, 0.25, 1, …"]),
+    (embedding("bread", [0.5, 0.25, 1, 2]), ["text", "bread", "→ embedding", "4 numbers"]),
     (function("price", {"item": "b"}, 3.5), ["price  version=2", "arguments", '{"item": "b"}', "→ result", "3.5"]),
     (record_of("chat", None, {"model": "m", "messages": []}, {"fallback": "f" * 64}), ["→ fallback"]),
 ]  # fmt: skip

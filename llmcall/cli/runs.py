@@ -196,7 +196,7 @@ def _conflict(conflict: Conflict) -> str:
     from ..review.conversations import grouped, named
 
     calls = [grouped([record])[0].calls[0] for record in conflict]
-    answers = [block.text for call in calls for said in call.answers[:1] for block in said.blocks[:1]]
+    answers = [text for call in calls for said in call.answers[:1] for text in said.texts[:1]]
     return f"{named(calls[0])}: {visible(' | '.join(json.dumps(text, ensure_ascii=False) for text in answers))}"
 
 

@@ -6,15 +6,16 @@ What a test run replayed, recorded and left unused is counted in each process an
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle
 import re
 import shlex
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -164,7 +165,6 @@ class Replay:
         self.mode = mode
         self.name = name
         self.report = RunReport()
-        self._own_folder: tempfile.TemporaryDirectory[str] | None = None
         self._live = False  # whether the test or fixture that runs now may reach the model
         self._test = ""  # the node identifier of the test that runs now
         # The cassettes that code opens itself may record, so neither they nor a cache mode can say no to all calls.
@@ -173,8 +173,8 @@ class Replay:
     def pytest_unconfigure(self) -> None:
         """Leave everything as it was."""
         guards.remove(self._check)
-        if self._own_folder is not None:
-            self._own_folder.cleanup()
+        if "_folder" in vars(self) and not hasattr(self.config, "workerinput"):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def pytest_report_header(self) -> str | None:
         """Say that this run records."""
@@ -268,7 +268,7 @@ class Replay:
 
     def _meeting(self, path: Path) -> Path:
         """Return the folder where the workers of this run meet that record a cassette."""
-        folder = Path(self._folder(), hashlib.sha256(os.path.realpath(path).encode()).hexdigest())
+        folder = Path(self._folder, hashlib.sha256(os.path.realpath(path).encode()).hexdigest())
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -277,13 +277,11 @@ class Replay:
         root = self.config.rootpath
         return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
+    @functools.cached_property
     def _folder(self) -> str:
         """Return where the workers of this run meet: the controller's folder, or one's own without any."""
         given: str | None = getattr(self.config, "workerinput", {}).get(self.name)
-        if given is not None:
-            return given
-        self._own_folder = self._own_folder or tempfile.TemporaryDirectory(prefix="llmcall-")
-        return self._own_folder.name
+        return given or tempfile.mkdtemp(prefix="llmcall-")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -341,7 +339,7 @@ class Replay:
         around = (
             self._on_the_network
             if mark is not None and mark.live
-            else partial(self._replayed, fixture_path(fixturedef, request))
+            else functools.partial(self._replayed, fixture_path(fixturedef, request))
         )
         at_teardown = contextlib.ExitStack()
         fixturedef.addfinalizer(at_teardown.close)  # the first one is called last
@@ -377,7 +375,7 @@ class Replay:
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker of pytest-xdist where the workers meet that record."""
         if self.mode != "none":
-            node.workerinput[self.name] = self._folder()
+            node.workerinput[self.name] = self._folder
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:

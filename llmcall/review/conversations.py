@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from array import array
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -25,12 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
-    "ORDINARY_ENDS", "Block", "Call", "Group", "History", "Line", "Run", "Said", "first_level", "grouped", "load",
+    "ORDINARY_ENDS", "Call", "Group", "History", "Line", "Run", "Said", "first_level", "grouped", "load",
     "named", "round_lines", "shown_data", "text_lines",
 ]  # fmt: skip
 
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
-NUMBERS_SHOWN = 3  # of an embedding
 ASKED = ("model", "messages", "input", "function", "arguments", "method", "path", "body")  # apart from parameters
 INDENT = "    "
 
@@ -102,24 +100,15 @@ def first_level(scopes: Collection[str]) -> str | None:
 # Conversations
 
 
-class Block(NamedTuple):
-    """Be a piece of a message.
-
-    :param kind: ``"text"``, ``"media"``, ``"data"`` (JSON), ``"call"`` (of a tool) or ``"refusal"``.
-    """
-
-    kind: str
-    text: str
-
-
 class Said(NamedTuple):
     """Be one message, or one answer.
 
     :param role: who says it; with the name, or the tool call that it answers, in parentheses.
+    :param texts: its parts as they are shown: texts, calls of tools, a refusal; anything else as JSON.
     """
 
     role: str
-    blocks: tuple[Block, ...]
+    texts: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -153,8 +142,7 @@ class Call(NamedTuple):
     :param parameters: what else was asked for, as name and JSON.
     :param history: all its messages.
     :param known: how many of them a call before it held.
-    :param after: the first call that held them, or ``None``.
-    :param nearest: the last one.
+    :param after: the first call that held them, where the one right before it in its scope did not; else ``None``.
     :param asked: the other messages.
     :param answers: the answers; several where ``n`` is above 1.
     """
@@ -166,7 +154,6 @@ class Call(NamedTuple):
     history: History
     known: int
     after: Call | None
-    nearest: Call | None
     asked: tuple[Said, ...]
     answers: tuple[Said, ...]
 
@@ -187,11 +174,12 @@ def grouped(records: Iterable[Record]) -> list[Group]:
     beginnings: dict[str, History] = {}
     for record in records:
         group = groups.setdefault(record.scope, Group(record.scope, []))
-        group.calls.append(_call(record, beginnings.setdefault(record.scope, History(None, Said("", ())))))
+        beginning = beginnings.setdefault(record.scope, History(None, Said("", ())))
+        group.calls.append(_call(record, beginning, group.calls[-1] if group.calls else None))
     return list(groups.values())
 
 
-def _call(record: Record, beginning: History) -> Call:
+def _call(record: Record, beginning: History, before: Call | None) -> Call:
     histories = [beginning]
     for message in _messages_of(record):
         histories.append(histories[-1].with_message(message))
@@ -203,10 +191,9 @@ def _call(record: Record, beginning: History) -> Call:
         tuple((name, shown_data(value)) for name, value in sorted(record.request.items()) if name not in ASKED),
         histories[-1],
         known,
-        histories[known].first,
-        histories[known].last,
+        None if histories[known].last is before else histories[known].first,
         tuple(each.said for each in histories[known + 1 :]),
-        tuple(_answers(record.response)),
+        tuple(_answers(record)),
     )
     answered = map(histories[-1].with_message, _answer_messages(record.response))
     for each in (*histories[1:], *answered):
@@ -257,43 +244,35 @@ def _said_of(message: Mapping[str, Any]) -> Said:
     about = message.get("name") or message.get("tool_call_id")
     content, calls = message.get("content"), message.get("tool_calls") or ()
     parts = content if isinstance(content, list) else [] if content is None else [content]
-    blocks = [*map(_block, parts), *(Block("call", _tool_call(call)) for call in calls)]
+    texts = [*map(_part, parts), *(f"calls {_tool_call(call)}" for call in calls)]
     if message.get("function_call"):  # of an older API
-        blocks.append(Block("call", _tool_call({"function": message["function_call"]})))
+        texts.append(f"calls {_tool_call({'function': message['function_call']})}")
     if message.get("refusal"):
-        blocks.append(Block("refusal", str(message["refusal"])))
-    return Said(f"{role} ({about})" if about else role, tuple(blocks))
+        texts.append(f"refuses: {message['refusal']}")
+    return Said(f"{role} ({about})" if about else role, tuple(texts))
 
 
-def _block(part: Any) -> Block:
-    """Return a part of a content as it is shown."""
-    match part:
-        case str(text) | {"type": "text", "text": str(text)}:
-            return Block("text", text)
-        case {"type": "image_url", "image_url": {"url": url, **more}}:
-            return Block("media", f"image {url}{f' {shown_data(more)}' if more else ''}")
-        case {"type": "input_audio", "input_audio": {"format": kind, "data": data}}:
-            return Block("media", f"audio {kind} {data}")
-    return Block("data", shown_data(part))
+def _part(part: Any) -> str:
+    if isinstance(part, dict) and part.get("type") == "text":
+        part = part.get("text")
+    return part if isinstance(part, str) else shown_data(part)
 
 
-def _tool_call(call: Any) -> str:
-    match call:
-        case {"function": {"name": name, "arguments": arguments}}:
-            return f"{name}({arguments})" + (f"  [{call['id']}]" if call.get("id") else "")
-    return shown_data(call)
+def _tool_call(call: Mapping[str, Any]) -> str:
+    function = call.get("function")
+    if not function:
+        return shown_data(call)
+    identifier = f"  [{call['id']}]" if call.get("id") else ""
+    return f"{function.get('name')}({function.get('arguments', '')}){identifier}"
 
 
-def _answers(response: Mapping[str, Any]) -> list[Said]:
+def _answers(record: Record) -> list[Said]:
     """Return the answers of a call; several where ``n`` is above 1."""
-    match response:
-        case {"choices": [_, *_] as choices}:
-            return [_choice(choice, len(choices)) for choice in choices]
-        case {"embedding": bytes(embedding)}:
-            return [Said("embedding", (Block("data", _numbers(embedding)),))]
-        case {"fallback": key}:
-            return [Said("fallback", (Block("data", f"answered by the record {str(key)[:12]}"),))]
-    return [Said("result", (Block("data", shown_data(response.get("value", response))),))]
+    choices = record.response.get("choices")
+    if choices:
+        return [_choice(choice, len(choices)) for choice in choices]
+    role = next((name for name in ("embedding", "fallback") if name in record.response), "result")
+    return [Said(role, (record.answer,))]
 
 
 def _choice(choice: Mapping[str, Any], count: int) -> Said:
@@ -303,17 +282,10 @@ def _choice(choice: Mapping[str, Any], count: int) -> Said:
     return said._replace(role=role if end in ORDINARY_ENDS else f"{role}, ended by {end}")
 
 
-def _numbers(embedding: bytes) -> str:
-    """Return the first of the float32 numbers in little-endian bytes, and how many there are."""
-    numbers = array("f", embedding[: len(embedding) // 4 * 4])
-    shown = ", ".join(f"{number:.4g}" for number in numbers[:NUMBERS_SHOWN])
-    return f"{len(numbers)} numbers: {shown}{', …' if len(numbers) > NUMBERS_SHOWN else ''}"
-
-
 def first_words(call: Call, limit: int = 60) -> str:
     """Return the beginning of the last message that a call asked, on one line."""
-    blocks = call.asked[-1].blocks if call.asked else ()
-    return brief(blocks[-1].text if blocks else "", limit)
+    texts = call.asked[-1].texts if call.asked else ()
+    return brief(texts[-1] if texts else "", limit)
 
 
 def named(call: Call) -> str:
@@ -352,11 +324,9 @@ def text_lines(settings: Mapping[str, Any], groups: Iterable[Group]) -> Iterator
         if number or settings:
             yield BLANK
         yield Line("scope", f"=== {visible(group.scope) or OUTSIDE}")
-        before = None
         for call in group.calls:
             yield BLANK
-            yield from _call_lines(call, before, seen)
-            before = call
+            yield from _call_lines(call, seen)
 
 
 def round_lines(groups: Sequence[Group]) -> Iterator[Line]:
@@ -364,6 +334,7 @@ def round_lines(groups: Sequence[Group]) -> Iterator[Line]:
 
     :param groups: the calls of each actor.
     """
+    seen: set[str] = set()
     rounds = max((len(group.calls) for group in groups), default=0)
     for number in range(rounds):
         if number:
@@ -373,50 +344,31 @@ def round_lines(groups: Sequence[Group]) -> Iterator[Line]:
             if number < len(group.calls):
                 yield BLANK
                 yield Line("scope", f"{visible(group.scope) or OUTSIDE}")
-                yield from _call_lines(group.calls[number], group.calls[number - 1] if number else None)
+                yield from _call_lines(group.calls[number], seen)
 
 
-def _call_lines(call: Call, before: Call | None = None, seen: set[str] | None = None) -> Iterator[Line]:
+def _call_lines(call: Call, seen: set[str]) -> Iterator[Line]:
     """Yield the lines of one call.
 
-    :param before: the call whose lines stand right above, or ``None``.
     :param seen: the long texts that stand above; gains those of this call.
     """
-    seen = set() if seen is None else seen
     parameters = "".join(f"  {name}={_short(value, seen)}" for name, value in call.parameters)
     draw = f"#{call.draw}  " if call.draw else ""
     yield Line("call", visible(f"--- {draw}{call.title}{parameters}"))
-    if call.after is not None:
-        yield Line("note", f"{INDENT}… {_history(call, before)}")
+    if call.known:
+        asked = f'in the call that asked "{visible(first_words(call.after))}"' if call.after else "above"
+        yield Line("note", f"{INDENT}… {counted(call.known, 'message')} as {asked}")
     for said in call.asked:
         yield from _said("role", said, "", seen)
     for said in call.answers:
         yield from _said("answer", said, "→ ", seen)
 
 
-def _history(call: Call, before: Call | None) -> str:
-    count = counted(call.known, "message")
-    assert call.after is not None
-    if call.nearest is before:
-        return f"{count} as above"
-    return f'{count} as in the call that asked "{visible(first_words(call.after))}"'
-
-
 def _said(kind: str, said: Said, mark: str, seen: set[str]) -> Iterator[Line]:
     yield Line(kind, f"{mark}{visible(said.role)}")
-    for block in said.blocks:
-        for line in visible(_words(block, seen)).split("\n"):
+    for text in said.texts:
+        for line in visible(_short(text, seen)).split("\n"):
             yield Line("text", f"{INDENT}{line}".rstrip())
-
-
-def _words(block: Block, seen: set[str]) -> str:
-    if block.kind == "call":
-        return f"calls {block.text}"
-    if block.kind == "refusal":
-        return f"refuses: {block.text}"
-    if block.kind == "media":
-        return f"[{block.text}]"
-    return _short(block.text, seen)
 
 
 def _short(text: str, seen: set[str]) -> str:

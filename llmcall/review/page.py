@@ -46,10 +46,12 @@ def page(run: Run, other: Run | None = None, comparison: Comparison | None = Non
     shown = cells if sample is None else _sampled(cells, sample)
     runs = [run] if other is None else [run, other]
     calls = [[call for group in grouped(each.records) for call in group.calls] for each in runs]
+    facts = [dict(_facts(each, its)) for each, its in zip(runs, calls, strict=True)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(
         names=[visible(_name(each)) for each in runs],
-        facts=_facts(runs, calls),
+        labels=list(dict.fromkeys(label for each in facts for label in each)),
+        facts=facts,
         lines=[] if comparison is None else visible(str(comparison)).split("\n"),
         sampled=_how_sampled(cells, shown) if len(shown) < len(cells) else "",
         data=json.dumps(_Data(calls, shown, comparison).as_dict(), ensure_ascii=False).replace("<", "\\u003c"),
@@ -100,16 +102,8 @@ def _how_sampled(cells: list[Pair], shown: list[Pair]) -> str:
 # What the runs are
 
 
-def _facts(runs: list[Run], calls: list[list[Call]]) -> list[tuple[str, list[str]]]:
-    """Return, for each label, the value of each run; labels without any value are left out."""
-    found: dict[str, list[str]] = {}
-    for number, run in enumerate(runs):
-        for label, value in _facts_of(run, calls[number]):
-            found.setdefault(label, [""] * len(runs))[number] = visible(value)
-    return list(found.items())
-
-
-def _facts_of(run: Run, calls: list[Call]) -> list[tuple[str, str]]:
+def _facts(run: Run, calls: list[Call]) -> Iterator[tuple[str, str]]:
+    """Yield what is said of a run, each with its label."""
     asked = [call for call in calls if call.record.kind in ("chat", "embedding")]
     usages = [call.record.usage for call in asked]
     costs = [call.record.cost for call in asked if call.record.cost is not None]
@@ -127,7 +121,7 @@ def _facts_of(run: Run, calls: list[Call]) -> list[tuple[str, str]]:
         *((name, value if isinstance(value, str) else shown_data(value)) for name, value in sorted(run.settings.items())
           if name not in ("model", "embedding_model")),
     ]  # fmt: skip
-    return [(label, value) for label, value in facts if value]
+    return ((label, visible(value)) for label, value in facts if value)
 
 
 def _failures(run: Run, calls: Iterable[Call]) -> Iterator[str]:
@@ -177,10 +171,7 @@ class _Data:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the data."""
-        messages = [
-            [visible(said.role), [[block.kind, self._text(block.text)] for block in said.blocks]]
-            for said in self._messages
-        ]
+        messages = [[visible(said.role), [self._text(text) for text in said.texts]] for said in self._messages]
         spread = list(self._drawn_again())
         actors = _table()
         actor_of = [actors[cell.scope] for cell in self._shown]

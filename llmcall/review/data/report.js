@@ -29,7 +29,7 @@
   /** Return the first words of an answer; of JSON without its brackets and quotes. */
   const opening = (text) => brief(/^\s*[[{]/.test(text) ? text.slice(0, 400).replace(/[{}[\]"]/g, "") : text) || "(empty)";
   const dollars = (cost) => (cost < 0.0001 ? `$${cost.toPrecision(2)}` : cost < 1 ? `$${cost.toFixed(4)}` : `$${cost.toFixed(2)}`);
-  const textsOf = (message) => messages[message][1].map(([, text]) => texts[text]);
+  const textsOf = (message) => messages[message][1].map((text) => texts[text]);
   const answerOf = (call) => calls.answers[call].flatMap(textsOf).join(" ");
 
   /** Return the messages that a call asked, the first one first. */
@@ -206,7 +206,7 @@
     if (terms.length) {
       const words = terms.filter((term) => !term.scope).map((term) => {
         const inText = lower.map((text) => text.includes(term.text));
-        const inMessage = messages.map(([, blocks]) => blocks.some(([, text]) => inText[text]));
+        const inMessage = messages.map(([, said]) => said.some((text) => inText[text]));
         const inCall = calls.node.map((_, call) => inText[calls.title[call]] || inText[calls.parameters[call]]
           || calls.answers[call].some((said) => inMessage[said]) || isNew(call, inMessage));
         return (cell) => inCall[cells.one[cell]] || inCall[cells.other[cell]];
@@ -335,18 +335,17 @@
   }
 
   function bubble(message, isAnswer, differs) {
-    const [role, blocks] = messages[message], kind = role.split(/[ ,]/, 1)[0];
-    const content = make("div", { class: "content" }, ...(blocks.length ? blocks.map(([type, text]) => block(type, texts[text])) : [block("text", "")]));
+    const [role, parts] = messages[message], kind = role.split(/[ ,]/, 1)[0];
+    const content = make("div", { class: "content" }, ...(parts.length ? parts.map((text) => block(texts[text])) : [block("")]));
     return make("div", { class: `message ${ROLES.has(kind) ? kind : "other"}${isAnswer ? " answer" : ""}${differs ? " differs" : ""}` },
       make("div", { class: "role", dir: "auto" }, role, differs ? make("span", { class: "sign" }, " ≠ differs") : ""), content);
   }
 
   /** Return a piece of a message: JSON laid out, with a way to see it as written; a long text cut, with a way to see all. */
-  function block(type, text) {
-    const before = { call: "calls ", refusal: "refuses: " }[type] ?? "";
-    const laid = type === "text" || type === "data" ? laidOut(text) : null;
-    const body = make("div", { class: `text ${laid === null ? type : "json"}`, dir: "auto" });
-    const fill = (words) => body.replaceChildren(...(before ? [make("span", { class: "dim" }, before)] : []), ...marked(words || "(empty)"));
+  function block(text) {
+    const laid = laidOut(text);
+    const body = make("div", { class: laid === null ? "text" : "text json", dir: "auto" });
+    const fill = (words) => body.replaceChildren(...marked(words || "(empty)"));
     let whole = text.length <= OPEN || terms.length > 0, raw = false;
     const draw = () => { const words = raw || laid === null ? text : laid; fill(whole ? words : `${words.slice(0, OPEN)}…`); };
     draw();

@@ -143,14 +143,14 @@ class ProgramCall:
         :raises ConfigError: where the request can be sent nowhere.
         """
         self.came = None
-        url = self.request.url
-        check_address(f"{url.scheme}://{url.netloc.decode()}", "the program's base_url")
+        address = _address(self.request.url)
+        check_address(address, "the program's base_url")
         try:
             yield
         except self.http.TimeoutException as error:
-            raise RequestTimeoutError(f"no answer from {_address(self.request.url)} within the timeout") from error
+            raise RequestTimeoutError(f"no answer from {address} within the timeout") from error
         except self.http.TransportError as error:
-            words = f"the connection to {_address(self.request.url)} failed: {type(error).__name__}: {error}"
+            words = f"the connection to {address} failed: {type(error).__name__}: {error}"
             raise ServiceError(f"{words}. Does the server run, and is that its address?") from error
 
     def attempt(self, request: Request, timeout: float | None, *, stream: bool = False) -> Any:

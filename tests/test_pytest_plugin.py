@@ -412,11 +412,8 @@ def test_setup_functions(project: Project) -> None:
         def setup_module(): ask("module")
         def teardown_module(): ask("module ends")
 
-        class TestMarket:
-            @classmethod
-            def setup_class(cls): ask("class")
-            def setup_method(self): ask("method")
-            def test_one(self): ask("test")
+        def setup_function(): ask("function")
+        def test_one(): ask("test")
 
         class Case(unittest.TestCase):
             @classmethod
@@ -432,8 +429,7 @@ def test_setup_functions(project: Project) -> None:
     recorded = project.cassettes()
     assert {Path(name).stem: questions for name, questions in recorded.items()} == {
         "setup_module": ["module", "module ends"],
-        "TestMarket.setup_class": ["class"],
-        "TestMarket.test_one": ["method", "test"],
+        "test_one": ["function", "test"],
         "Case.setUpClass": ["case", "case ends"],
         "Case.test_two": ["before", "unit", "after"],
     }

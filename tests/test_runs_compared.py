@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from commands import run
-from conversations import chat, written
+from conversations import chat, conversation, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,34 +102,25 @@ def test_only_the_first_cause_parts() -> None:
 def test_a_change_after_another_draw() -> None:
     """What the program changed after an actor's runs parted by chance is told as well, once for all who share it."""
 
-    def other(name: str, number: int, heard: str) -> str:
-        return f"{agreed(name, number, heard)}, and so on"
+    def ask(name: str, answer: str, verb: str, top_p: float | None) -> Path:
+        records = []
+        for actor in ACTORS:
+            turns = [(f"Do you {word} it?", f"{actor} {answer}") for word in ("take", verb, verb)]
+            *begun, last = conversation(f"{actor}#0", turns)
+            records += [*begun, chat(last.request["messages"], turns[-1][1], f"{actor}#0", top_p=top_p)]
+        return written(name, records)
 
-    def ask(path: str, say: Say, verb: str, top_p: float | None) -> str:
-        with llmcall.cassette(path, mode="rewrite"):
-            for name in ACTORS:
-                messages: list[Any] = []
-                with llmcall.scope(name):
-                    for number, word in enumerate(("take", verb, verb)):
-                        messages.append({"role": "user", "content": f"Do you {word} it?"})
-                        client = ScriptedClient([say(name, number, "")])
-                        reply = client.send_message(
-                            messages, temperature=1, top_p=top_p if number == 2 else None, on_error="raise"
-                        )
-                        messages.append(dict(reply))
-        return path
-
-    one = ask("a.jsonl", agreed, "buy", None)
-    found = llmcall.compare(one, ask("b.jsonl", other, "sell", 0.5))
+    one = ask("a.jsonl", "does.", "buy", None)
+    found = llmcall.compare(one, ask("b.jsonl", "does, and so on.", "sell", 0.5))
     assert {(each.place, each.why) for each in found.parted} == {(0, "draw")} and len(found.parted) == 3
     assert {each[1:5] for each in found.later} == {(1, "prompt", "Do you buy it?", "Do you sell it?")}
     assert str(found).splitlines()[-1] == (
         "the same change in 3 scopes (bart, emma, lisa), after it parted: the prompt changed: [-buy-] {+sell+}"
     )
     assert json.loads(json.dumps(found.to_dict()))["later"][0]["why"] == "prompt"
-    [*_, last] = llmcall.compare(one, ask("b.jsonl", other, "buy", 0.5)).later
+    [*_, last] = llmcall.compare(one, ask("b.jsonl", "does, and so on.", "buy", 0.5)).later
     assert (last.place, last.why, last.after) == (2, "parameters", "top_p=0.5")
-    assert not llmcall.compare(one, ask("b.jsonl", other, "buy", None)).later
+    assert not llmcall.compare(one, ask("b.jsonl", "does, and so on.", "buy", None)).later
 
 
 @pytest.mark.parametrize(
@@ -256,11 +247,7 @@ def test_diff() -> None:
     assert done.exit_code == 0 and "[-thrifty-] {+generous+}" in done.output
     assert run("diff", one, other, "--exit-code").exit_code == 1
     assert json.loads(run("diff", one, other, "--json").output)["parted"][0]["why"] == "prompt"
-    assert run("diff", one).exit_code == 2
-    assert run("diff", one, "none.jsonl").exit_code == 2
-    Path("broken.jsonl").write_bytes(Path(one).read_bytes() + b"{broken\n")
-    done = run("diff", one, "broken.jsonl")
-    assert done.exit_code == 1 and "broken.jsonl:" in done.output and "Traceback" not in done.output
+    assert run("diff", one).exit_code == run("diff", one, "none.jsonl").exit_code == 2
 
 
 def test_diff_of_scopes() -> None:

@@ -255,17 +255,11 @@ def scope_rows(usage: Any) -> dict[str, str]:
     return {row[0]: row[1] for row in rows[heads[0] + 1 :] if len(row) > 1} if heads else {}
 
 
-def spent(*scopes: str) -> Any:
-    """Return the usage of a call in each of some scopes."""
-    client = Metered(10, 5, cache_mode="off")
-    for scope in scopes:
-        with llmcall.scope(None):
-            ask_in(client, tuple(scope.split("/")) if scope else (), "cheap")
-    return client.usage
-
-
 def test_the_table() -> None:
-    """A row for each model and for all, and for each outermost scope; zeros have no column, unknown is a "?"."""
+    """A row for each model and for all, and for each outermost scope; zeros have no column, unknown is a "?".
+
+    The HTML has the same cells, and any letters as text.
+    """
     client = Metered(12_345, 5)
     client.send_message("Hello")
     assert str(client.usage).splitlines() == [
@@ -276,7 +270,7 @@ def test_the_table() -> None:
     with llmcall.scope("trial-1"), llmcall.scope("lisa"):
         client.send_message("Hello", model="面包")
     client.report(1, 0)
-    with llmcall.scope("trial-2"):
+    with llmcall.scope("<b>"):
         client.send_message("Hello")
         client.send_message("Hello", sample=0)
     assert str(client.usage).splitlines() == [
@@ -286,21 +280,16 @@ def test_the_table() -> None:
         "all             3             1        24,691             10         ?  <$0.0001",
         "scope       calls  cached_calls  input_tokens  output_tokens      cost     saved",
         "(no scope)      1             0        12,345              5   $0.0124   $0.0000",
+        "<b>             1             1             1              0  <$0.0001  <$0.0001",
         "trial-1         1             0        12,345              5         ?   $0.0000",
-        "trial-2         1             1             1              0  <$0.0001  <$0.0001",
         "priced by [Prices]",
     ]
-    assert table(llmcall.Usage()) == [["model", "calls"], ["all", "0"]]
-
-
-def test_html_shows_the_same() -> None:
-    """The HTML has the cells of the text, row for row, the note below it, and any letters as text."""
-    usage = spent("", "<b>/lisa", "trial-2", *(f"p{number}" for number in range(20)))
-    html = usage._repr_html_()
+    html = client.usage._repr_html_()
     rows = [re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", html)]
-    *lines, note = table(usage)
+    *lines, note = table(client.usage)
     assert rows == [[cell.replace("<", "&lt;").replace(">", "&gt;") for cell in row] for row in lines]
-    assert html.endswith(f"</table><p>{note[0]}</p>") and "<b>" not in html
+    assert html.endswith(f"</table><p>{note[0]}</p>")
+    assert table(llmcall.Usage()) == [["model", "calls"], ["all", "0"]]
 
 
 def test_a_prompt_that_may_have_been_cut(caplog: pytest.LogCaptureFixture) -> None:

@@ -164,23 +164,25 @@ class Draws:
                 free.remove(number)
                 heapify(free)
 
-    def end(self, key: int) -> None:
-        """Note that the call of the last draw has ended."""
-        self._under_way.pop(key, None)
+    def end(self, key: int, path: str, stored_at: float | None) -> None:
+        """Note that the call of the last draw has ended.
 
-    def give_back(self, key: int, number: int) -> None:
-        """Make a number free again, once for each time that it was taken."""
-        self._under_way.pop(key, None)
-        self._returned.append((key, number))
+        Warn where, of a scope of another process, it has an answer that was recorded since the scope began.
 
-    def check_answer(self, path: str, stored_at: float) -> None:
-        """Warn where, of a scope of another process, a draw has an answer that was recorded since the scope began."""
-        if self._process is not _this_process and stored_at >= self.since:
+        :param stored_at: when its answer was recorded, if not by this very call.
+        """
+        self._under_way.pop(key, None)
+        if stored_at is not None and self._process is not _this_process and stored_at >= self.since:
             warn_once(
                 f"two processes made the same draw in the scope {path!r}, and share its answer: each counts the "
                 "draws from 0 again, or from where it was forked. Run the function with llmcall.map(…, executor=…), "
                 "which counts them together, or give each task a scope of its own"
             )
+
+    def give_back(self, key: int, number: int) -> None:
+        """Make a number free again, once for each time that it was taken."""
+        self._under_way.pop(key, None)
+        self._returned.append((key, number))
 
     def counts(self) -> dict[int, tuple[int, list[int]]]:
         """Return what is counted, for another process to go on from."""
@@ -210,9 +212,7 @@ class Draw:
         :param answer: what was recorded.
         """
         if self._settle():
-            self._draws.end(self._key)
-            if answer is not None and answer.stored_at is not None:  # it is not of this very call
-                self._draws.check_answer(self.sample.partition("#")[0], answer.stored_at)
+            self._draws.end(self._key, self.sample.partition("#")[0], answer and answer.stored_at)
 
     def give_back(self) -> None:
         """Make its number free again, unless its call has its answer."""

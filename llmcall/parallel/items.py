@@ -455,34 +455,26 @@ class Planner:
 
     :param job: what the map does.
     :param context: the caller's.
+    :ivar plan: what the tasks that were added would do.
     """
 
     def __init__(self, job: RowJob, context: Context) -> None:
-        self._job, self._context = job, context
-        self._client = job.client
+        self.plan = Plan(0, 0, 0, (0.0, 0.0))
+        self._job, self._client, self._context = job, job.client, context
         self._asked: set[str] = set()  # the keys that an earlier task of the map would have recorded
-        self._gained: dict[str, Record] = {}
         self._cassette = context.run(current_cassette)
-        if self._cassette is not None:
-            self._gained = {record.cache_key: record for record, _ in self._cassette.gained()}
-        self._hits = self._misses = self._tokens = 0
-        self._low = self._high = 0.0
-        self._is_priced = True
-        self._priced_by: set[str] = set()
-
-    def plan(self) -> Plan:
-        """Return what all tasks together would do."""
-        cost = (self._low, self._high) if self._is_priced else None
-        return Plan(self._hits, self._misses, self._tokens, cost, tuple(sorted(self._priced_by)))
+        gained = [] if self._cassette is None else self._cassette.gained()
+        self._gained = {record.cache_key: record for record, _ in gained}
 
     def add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
         """Look up what a draw of an item would ask.
 
         :param draws: those of the scope, or a copy.
         """
-        self._context.copy().run(self._add, item, position, draws)
+        if self._context.copy().run(self._is_hit, item, position, draws):
+            self.plan = self.plan._replace(hits=self.plan.hits + 1)
 
-    def _add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
+    def _is_hit(self, item: Any, position: TaskPosition, draws: Draws) -> bool:
         asking = self._job.asking(item)
         with position.stand(draws):
             try:
@@ -491,11 +483,10 @@ class Planner:
                     request = self._client.build_request(wanted.messages, **wanted.params)
                     record = self._recorded(request, wanted.params.get("cache") is False)
                     if record is None:
-                        self._count(request, wanted.params)
-                        return
+                        return self._is_asked_before(request, wanted.params)
                     wanted = asking.send(Reply.of(record))
             except StopIteration:
-                self._hits += 1
+                return True
 
     def _recorded(self, request: Request, past_cache: bool) -> Record | None:
         cassette = self._cassette
@@ -510,21 +501,23 @@ class Planner:
         find = partial(self._client.cache.get, mode=self._client.settings.cache_mode)
         return followed(find(request), find)
 
-    def _count(self, request: Request, params: dict[str, Any]) -> None:
+    def _is_asked_before(self, request: Request, params: dict[str, Any]) -> bool:
+        """Return whether an earlier task would record the answer; count what is to be asked."""
         if request.cache_key in self._asked and self._keeps(params):
-            self._hits += 1
-            return
+            return True
         self._asked.add(request.cache_key)
-        self._misses += 1
         needed = estimate("chat", request.body, self._client.capabilities(request.model))
-        self._tokens += needed.input_tokens
         price = self._client.price(request.model, needed.input_tokens)
+        _, misses, tokens, cost, priced_by = self.plan
         if price is None:
-            self._is_priced = False
-            return
-        self._priced_by.add(price.source)
-        self._low += price.cost(TokenUsage(needed.input_tokens, 0)) or 0.0
-        self._high += price.cost(TokenUsage(needed.input_tokens, needed.output_tokens)) or 0.0
+            cost = None
+        else:
+            priced_by = tuple(sorted({*priced_by, price.source}))
+            low = price.cost(TokenUsage(needed.input_tokens, 0)) or 0.0
+            high = price.cost(TokenUsage(needed.input_tokens, needed.output_tokens)) or 0.0
+            cost = cost and (cost[0] + low, cost[1] + high)
+        self.plan = Plan(self.plan.hits, misses + 1, tokens + needed.input_tokens, cost, priced_by)
+        return False
 
     def _keeps(self, params: dict[str, Any]) -> bool:
         """Return whether an answer is there for the next one that asks the same."""

@@ -225,7 +225,7 @@ def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Pla
     planner = Planner(cast("RowJob", job), context)
     for item, position in _positions(job, items, options, "" if active is None else active.path, ()):
         planner.add(item, position, scopes.Draws() if active is None else active.draws)
-    return planner.plan()
+    return planner.plan
 
 
 def _active(options: MapOptions) -> scopes.Active | None:

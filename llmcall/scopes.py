@@ -212,7 +212,8 @@ class Draw:
         :param answer: what was recorded.
         """
         if self._settle():
-            self._draws.end(self._key, self.sample.partition("#")[0], answer and answer.stored_at)
+            stored_at = None if answer is None else answer.stored_at
+            self._draws.end(self._key, self.sample.partition("#")[0], stored_at)
 
     def give_back(self) -> None:
         """Make its number free again, unless its call has its answer."""

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from ..types import Record, Request
 
 __all__ = [
-    "ANSWER_COLUMNS", "FunctionJob", "ItemNames", "Job", "MapOptions", "Plan", "Planner", "RowJob", "TaskPosition",
-    "answer_table", "check_options", "digest", "is_frame", "item_words", "job_of", "key_function", "length_of",
-    "rows_of",
+    "ANSWER_COLUMNS", "FunctionJob", "Job", "MapOptions", "Plan", "Planner", "RowJob", "TaskPosition", "answer_table",
+    "check_options", "is_frame", "item_names", "item_words", "job_of", "length_of", "rows_of",
 ]  # fmt: skip
 
 DIGEST_BYTES = 8  # of a SHA-256; among a million items, two share one with a chance of 1 in 40 million
@@ -184,34 +183,28 @@ class TaskPosition(NamedTuple):
 # Names
 
 
-class ItemNames:
-    """Name the scopes of a map's items: by their keys, and by their occurrence among equal ones.
+def item_names(
+    items: Iterable[Any], key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]
+) -> Iterator[tuple[Any, str]]:
+    """Yield items, each with the name of its scope: by its key, and by its occurrence among equal ones.
 
     The same item gets the same name whatever stands before or after it.
 
     :param key: gives an item's key, a text or a whole number; ``None`` means a digest of the item.
-    :param identity: gives what of an item is digested; ``None`` means the whole item.
+    :param identity: gives what of an item is digested.
+    :raises TypeError: where a key is neither a text nor a whole number, or an item is not plain data.
+    :raises ValueError: where a key is empty or holds ``/`` or ``#``.
     """
-
-    def __init__(self, key: Callable[[Any], Any] | None = None, identity: Callable[[Any], Any] | None = None) -> None:
-        self._key = key
-        self._identity = identity
-        self._seen = Counter64()  # digests of names
-
-    def name(self, item: Any, index: int) -> str:
-        """Return the name of the next item's scope.
-
-        :param index: its place, for errors.
-        :raises TypeError: where a key is neither a text nor a whole number, or an item is not plain data.
-        :raises ValueError: where a key is empty or holds ``/`` or ``#``.
-        """
-        if self._key is None:
-            name = made_name(digest(item if self._identity is None else self._identity(item), index).hex())
+    seen = Counter64()  # digests of names
+    for index, item in enumerate(items):
+        if key is None:
+            name = made_name(digest(identity(item), index).hex())
         else:
-            name = _checked(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
+            name = _checked(key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
         hashed = sha256(name.encode("utf-8", "surrogatepass"))
-        count = self._seen.add(int.from_bytes(hashed.digest()[:DIGEST_BYTES], "big"))
-        return f"{name}{OCCURRENCE}{count}" if count else name
+        count = seen.add(int.from_bytes(hashed.digest()[:DIGEST_BYTES], "big"))
+        yield item, f"{name}{OCCURRENCE}{count}" if count else name
+        del item  # nobody keeps what was taken
 
 
 def key_function(key: Any) -> Callable[[Any], Any] | None:

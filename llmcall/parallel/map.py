@@ -33,10 +33,10 @@ from ..errors import (
 )
 from ..notices import Failures, logger, process_failures
 from .items import (
-    ItemNames,
     Planner,
     TaskPosition,
     check_options,
+    item_names,
     item_words,
     job_of,
     length_of,
@@ -238,9 +238,9 @@ def _positions(
     job: Job, items: Any, options: MapOptions, path: str, place: tuple[int, ...]
 ) -> Iterator[tuple[Any, TaskPosition]]:
     """Yield each item as often as it is drawn, with the position of the draw."""
-    names = ItemNames(options.key, job.identity) if path else None
-    for index, item in enumerate(rows_of(items)):
-        name = names.name(item, index) if names else ""
+    rows = rows_of(items)
+    named = item_names(rows, options.key, job.identity) if path else ((item, "") for item in rows)
+    for index, (item, name) in enumerate(named):
         for repeat in range(options.repeats):
             yield item, TaskPosition(path, name, repeat, (*place, index, repeat))
 

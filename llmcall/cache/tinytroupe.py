@@ -62,10 +62,6 @@ class _Unpickler(pickle.Unpickler):
         """Return a set, which pydantic's objects hold, or a stand-in."""
         return set if (module, name) in (("builtins", "set"), ("__builtin__", "set")) else _StandIn
 
-    def persistent_load(self, identifier: Any) -> Any:
-        """Refuse: nothing stands outside the file."""
-        raise pickle.UnpicklingError("it refers to an object outside")
-
 
 def recognized(path: str) -> bool:
     """Return whether a file is a pickle, as far as its first byte tells."""

@@ -47,9 +47,9 @@ class Template:
 
     __slots__ = ("_render", "name", "text", "variables")
 
-    def __init__(self, name: str, text: str, compiled: tuple[Variables, Render]) -> None:
+    def __init__(self, name: str, text: str, load: Load) -> None:
         self.name, self.text = name, text
-        self.variables, self._render = compiled
+        self.variables, self._render = (_mustache if name.endswith(".mustache") else _jinja)(name, text, load)
 
     @classmethod
     def from_text(cls, text: str, *, name: str = "<text>") -> Template:
@@ -59,8 +59,7 @@ class Template:
         :param name: how errors name it.
         :raises TemplateError: for a syntax error, naming the line (counted from the first that is not blank).
         """
-        text = dedented(text)
-        return cls(name, text, _jinja(name, text, _no_file))
+        return cls(name, dedented(text), _no_file)
 
     @classmethod
     def from_file(cls, name: str, folder: str | os.PathLike[str]) -> Template:
@@ -74,9 +73,8 @@ class Template:
         :raises ConfigError: where the library for Mustache is missing.
         """
         path, text = _found(name, folder, SUFFIXES)
-        is_mustache = path.endswith(".mustache")
-        load = partial(_found, folder=folder, suffixes=MUSTACHE_SUFFIXES if is_mustache else SUFFIXES)
-        return cls(path, text, (_mustache if is_mustache else _jinja)(path, text, load))
+        suffixes = MUSTACHE_SUFFIXES if path.endswith(".mustache") else SUFFIXES
+        return cls(path, text, partial(_found, folder=folder, suffixes=suffixes))
 
     def render(self, /, **variables: Any) -> str:
         """Return the prompt.

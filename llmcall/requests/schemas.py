@@ -270,22 +270,14 @@ def readable(given: Any, made: dict[Any, Any]) -> Any:
 
 
 def _remade(given: Any, made: dict[Any, Any]) -> Any:
-    from typing_extensions import NotRequired, Required, TypedDict, get_type_hints
+    from typing_extensions import TypedDict, get_type_hints
 
     copied: Any = made.setdefault(given, TypedDict(given.__name__, {}))  # type: ignore[operator]
-    for name in ("__doc__", "__module__", "__qualname__", "__pydantic_config__"):
+    for name in ("__doc__", "__module__", "__qualname__", "__pydantic_config__", "__required_keys__"):
         if hasattr(given, name):
             setattr(copied, name, getattr(given, name))
-    required = set()
     for name, hint in get_type_hints(given, include_extras=True).items():
-        # Python 3.10 takes no note of these words, and 3.11 none in postponed annotations.
-        mark: Any = get_origin(hint)
-        is_marked = mark in (Required, NotRequired)
-        if mark is Required or (not is_marked and name in given.__required_keys__):
-            required.add(name)
-        copied.__annotations__[name] = readable(get_args(hint)[0] if is_marked else hint, made)
-    copied.__required_keys__ = frozenset(required)
-    copied.__optional_keys__ = frozenset(copied.__annotations__.keys() - required)
+        copied.__annotations__[name] = readable(hint, made)  # its Required or NotRequired goes before __required_keys__
     return copied
 
 

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -417,35 +416,22 @@ def test_any_endpoint_answers_for_all(serve: Serve) -> None:
     assert asked(servers) == {"east": 1, "west": 0}
 
 
-def test_azure_and_openai_mixed(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sections of config.ini that list a model are its pool, Azure and OpenAI mixed."""
+def test_azure_and_openai_mixed(httpserver: HTTPServer) -> None:
+    """The endpoints that list a model are its pool, Azure and OpenAI mixed."""
     server = ScriptedServer(httpserver, OK)
-    monkeypatch.setenv("AZURE_KEY", "azure-secret")
-    Path("config.ini").write_text(
-        f"""
-[OpenAI]
-MODEL = {MODEL}
-[Endpoint azure-east]
-MODELS = {MODEL}, other
-API_KEY = ${{AZURE_KEY}}
-AZURE_ENDPOINT = {server.base_url.removesuffix("/v1")}
-AZURE_API_VERSION = 2024-10-21
-DEPLOYMENT = my-deployment
-[Endpoint plain]
-MODELS = {MODEL}
-BASE_URL = {server.base_url}
-[Endpoint another]
-MODELS = other
-BASE_URL = http://127.0.0.1:9
-""",
-        encoding="utf-8",
-    )
+    azure = {"azure_endpoint": server.base_url.removesuffix("/v1"), "azure_api_version": "2024-10-21"}
+    endpoints = [
+        Endpoint("azure-east", (MODEL, "other"), api_key="azure-secret", deployment="my-deployment", **azure),
+        Endpoint("plain", (MODEL,), base_url=server.base_url),
+        Endpoint("another", ("other",), base_url="http://127.0.0.1:9"),
+    ]
+    llmcall.configure(model=MODEL, endpoints=endpoints)
     caller = client(on_error="raise")
     assert endpoints_asked(WAYS["sync"], 4, caller) == ["azure-east", "plain"] * 2
     assert {record.request["model"] for record in caller.cache.records()} == {MODEL}
     paths = Counter(seen.path for seen in server.requests)
-    azure = "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
-    assert paths == {azure: 2, "/v1/chat/completions": 2}
+    of_azure = "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
+    assert paths == {of_azure: 2, "/v1/chat/completions": 2}
     assert {seen.headers.get("api-key") for seen in server.requests} == {"azure-secret", None}
 
 

@@ -141,8 +141,9 @@ def test_a_transport_is_made_once_and_closed() -> None:
 
 
 def test_registering_a_client_and_a_function() -> None:
-    """A registered client is the shared one; a function is called once, with the settings."""
+    """A registered client is the shared one; a function is called once, with the settings, also for many threads."""
     given: list[llmcall.Settings] = []
+    barrier = threading.Barrier(8)
 
     def make(settings: llmcall.Settings) -> llmcall.LLMClient:
         given.append(settings)
@@ -154,7 +155,9 @@ def test_registering_a_client_and_a_function() -> None:
     llmcall.register_client("a class", EchoClient)
     llmcall.configure(model="configured")
     assert llmcall.client("mine") is mine
-    assert llmcall.client("made") is llmcall.client("made")
+    with ThreadPoolExecutor(8) as executor:
+        found = executor.map(lambda _: (barrier.wait(), llmcall.client("made"))[1], range(8))
+    assert len(set(found)) == 1
     assert type(llmcall.client("a class")) is EchoClient
     assert [settings.model for settings in given] == ["configured"]
     assert text(llmcall.client("made")) == "HELLO"
@@ -184,22 +187,6 @@ def test_force_api_type() -> None:
     assert text(llmcall.client()) == "HELLO"
     llmcall.force_api_type(None)
     assert type(llmcall.client()) is llmcall.AzureClient
-
-
-def test_one_shared_client_for_all_threads() -> None:
-    """Threads that ask at once get one client, made once."""
-    made: list[llmcall.LLMClient] = []
-    barrier = threading.Barrier(8)
-
-    def make(settings: llmcall.Settings) -> llmcall.LLMClient:
-        made.append(EchoClient())
-        return made[-1]
-
-    llmcall.register_client("made", make)
-    with ThreadPoolExecutor(8) as executor:
-        found = list(executor.map(lambda _: (barrier.wait(), llmcall.client("made"))[1], range(8)))
-    assert len(made) == 1
-    assert all(client is made[0] for client in found)
 
 
 def test_reset_forgets_shared_clients() -> None:
@@ -307,14 +294,14 @@ def test_a_key_that_changes(section: str, server: ScriptedServer, monkeypatch: p
 
 
 def tokens(asynchronous: bool = False) -> Callable[[], Any]:
-    """Return a function that gives another token each time."""
+    """Return a function that gives another token each time, with a line end behind it, as files have it."""
     numbers = itertools.count(1)
 
     async def token() -> str:
         await asyncio.sleep(0)
-        return f"header.payload-{next(numbers)}.signature"
+        return f"header.payload-{next(numbers)}.signature\n"
 
-    return token if asynchronous else lambda: f"header.payload-{next(numbers)}.signature"
+    return token if asynchronous else lambda: f"header.payload-{next(numbers)}.signature\n"
 
 
 def in_a_loop(client: LLMClient) -> Any:
@@ -389,15 +376,6 @@ def test_what_is_no_token(ask: Any, value: Any, asynchronous: bool, httpserver: 
     with pytest.raises(llmcall.ConfigError, match="the api_key function returned") as raised:
         ask(client)
     assert "sec" not in str(raised.value) and not server.requests
-
-
-@pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
-def test_a_token_from_a_file(ask: Any, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
-    """The line end behind a token, as files have it, is no part of it."""
-    server = ScriptedServer(httpserver, OK)
-    ask(OpenAIClient(base_url=server.base_url, api_key=lambda: "a-token-of-a-file\n"))
-    assert server.requests[0].headers["authorization"] == "Bearer a-token-of-a-file"
-    assert "a-token" not in caplog.text
 
 
 def test_a_function_that_fails(httpserver: HTTPServer) -> None:

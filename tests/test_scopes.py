@@ -329,24 +329,21 @@ def test_a_thread_that_inherits_the_context_stands_in_its_scope() -> None:
 
 def test_a_context_without_a_scope_while_threads_open_some() -> None:
     """It is plain where its own thread has one open, however quickly other threads open and leave theirs."""
-    is_over = False
+    is_over = threading.Event()
 
     def open_scopes() -> None:
-        while not is_over:
+        while not is_over.is_set():
             with scope("other"):
                 pass
 
-    threads = [threading.Thread(target=open_scopes) for _ in range(2)]
     client = client_with()
-    for thread in threads:
-        thread.start()
-    try:
-        with scope("own"):
+    with ThreadPoolExecutor(2) as executor, scope("own"):
+        for _ in range(2):
+            executor.submit(open_scopes)
+        try:
             drawn = {Context().run(client.build_request, "Hello").sample for _ in range(5000)}
-    finally:
-        is_over = True
-        for thread in threads:
-            thread.join()
+        finally:
+            is_over.set()
     assert drawn == {None}
 
 
@@ -397,20 +394,19 @@ def test_process_scope_is_that_of_threads_without_one() -> None:
 def test_the_same_request_of_two_tasks_warns(caplog: pytest.LogCaptureFixture) -> None:
     """Which task gets which draw is left to chance, as with threads."""
 
-    async def main(names: list[str | None]) -> None:
-        async def ask(name: str | None) -> None:
-            with scope(name) if name else scope("same"):
-                await asample()
+    async def ask(name: str) -> None:
+        with scope(name):
+            await asample()
 
+    async def main(*names: str) -> None:
         with scope("trial"):
             await asyncio.gather(*map(ask, names))
 
-    asyncio.run(main(["a", "b"]))
+    asyncio.run(main("a", "b"))
     assert warnings_of(caplog) == []
-    asyncio.run(main([None, None]))
+    asyncio.run(main("same", "same"))
     (warning,) = warnings_of(caplog)
-    assert "two tasks in the scope 'trial/same'" in warning
-    assert "Give each task a scope of its own" in warning
+    assert "two tasks in the scope 'trial/same'" in warning and "Give each task a scope of its own" in warning
 
 
 # Generators

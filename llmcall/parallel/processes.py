@@ -338,19 +338,8 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
         ) from error
 
 
-class _UsageLog:
-    """Be a meter that keeps each addition."""
-
-    def __init__(self) -> None:
-        self.kept: deque[tuple[str, str, UsageDelta]] = deque()
-
-    def add(self, model: str, scope: str, amounts: UsageDelta) -> None:
-        """Keep an addition."""
-        self.kept.append((model, scope, dict(amounts)))
-
-
 class WorkerSession:
-    """Let the state of another process hold in this one, until it is closed.
+    """Let the state of another process hold in this one, until it is closed; it watches what is used meanwhile.
 
     :ivar users: how many tasks run in it.
     :ivar cassette: the one that stands for the open one of the other process.
@@ -360,19 +349,23 @@ class WorkerSession:
         settings, travelling, named, gained = pickle.loads(state)
         self.state = state
         self.users = 0
-        self._usage = _UsageLog()
+        self._usage: deque[tuple[str, str, UsageDelta]] = deque()
         self.cassette: WorkerCassette | None = None
         cassettes.forget_inherited()
         config.unpack(settings)
         with ExitStack() as opened:
             opened.enter_context(budgets.opened(travelling))
-            opened.enter_context(metering.watching(self._usage))
+            opened.enter_context(metering.watching(self))
             if named is not None:
                 self.cassette = WorkerCassette(*named)
                 opened.enter_context(self.cassette)
                 self.cassette.know(gained)
             self._closing = opened.pop_all()
         self._generation = config.layers.generation
+
+    def add(self, model: str, scope: str, amounts: UsageDelta) -> None:
+        """Keep an addition to the usage."""
+        self._usage.append((model, scope, dict(amounts)))
 
     def is_unchanged(self, cassette: Cassette | None) -> bool:
         """Return whether settings and cassette are still those of the session."""
@@ -388,7 +381,7 @@ class WorkerSession:
         with _changed:
             failures = process_failures if cassette is None else cassette.failures
             events = _taken(cassette.events) if cassette is not None else []
-            return outcome._replace(usage=_taken(self._usage.kept), events=events, failures=failures.take())
+            return outcome._replace(usage=_taken(self._usage), events=events, failures=failures.take())
 
 
 def _taken(kept: deque[Any]) -> list[Any]:

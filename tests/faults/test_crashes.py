@@ -153,17 +153,17 @@ def test_export(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
     chance = seeded()
     fill(tmp_path / "cache", RECORDS)
     whole, target = stored(tmp_path / "cache"), tmp_path / "out" / "exported.jsonl"
-    longest = time_of(nursery.start("export", tmp_path / "cache", target))
+    longest = time_of(nursery.start("change", tmp_path / "cache", "export", target))
     assert read_lines(target) == whole
     with ResponseCache(tmp_path / "cache") as cache:
         cache.export(tmp_path / "out" / "old.jsonl", where=lambda record: False)
     for _ in range(rounds):
         os.replace(tmp_path / "out" / "old.jsonl", target)
         old = target.read_bytes()
-        strike(nursery.start("export", tmp_path / "cache", target), longest, chance)
+        strike(nursery.start("change", tmp_path / "cache", "export", target), longest, chance)
         assert target.read_bytes() == old or read_lines(target) == whole
         (tmp_path / "out" / "old.jsonl").write_bytes(old)
-    nursery.start("export", tmp_path / "cache", target).done()
+    nursery.start("change", tmp_path / "cache", "export", target).done()
     assert visible(target.parent) == ["exported.jsonl", "old.jsonl"]
     assert stored(tmp_path / "cache") == whole
 
@@ -179,15 +179,15 @@ def test_load_and_rekey(change: str, rounds: int, nursery: Nursery, tmp_path: Pa
     with ResponseCache(tmp_path / "whole") as cache:
         cache.export(source)
     fill(tmp_path / "cache", held)
-    longest = time_of(nursery.start(change, tmp_path / "cache", argument))
+    longest = time_of(nursery.start("change", tmp_path / "cache", change, argument))
     for number in range(rounds):
         folder = tmp_path / f"cache {number}"
         fill(folder, held)
         before, answers = keys_of(folder), stored(folder)
-        worker = nursery.start(change, folder, argument)
+        worker = nursery.start("change", folder, change, argument)
         strike(worker, longest, chance)
         after, was_done = keys_of(folder), ["end", RECORDS] in worker.lines()
-        nursery.start(change, folder, argument).done()
+        nursery.start("change", folder, change, argument).done()
         changed = keys_of(folder)
         assert after == changed if was_done else after in (before, changed)
         assert changed >= before if change == "load" else not changed & before

@@ -127,25 +127,12 @@ def map_all(journal: Journal, folder: str, count: int) -> None:
     journal.write("asked", len(client.requests))
 
 
-def export(journal: Journal, folder: str, target: str) -> None:
-    """Export a cache to a file that may be there."""
-    with ResponseCache(folder) as cache:
-        journal.write("begin", len(cache))
-        journal.write("end", cache.export(target))
-
-
-def load(journal: Journal, folder: str, source: str) -> None:
-    """Load a file into a cache."""
-    with ResponseCache(folder) as cache:
-        journal.write("begin", len(cache))
-        journal.write("end", cache.load(source))
-
-
-def rekey(journal: Journal, folder: str, namespace: str) -> None:
-    """Give all records the keys of a namespace."""
+def change(journal: Journal, folder: str, method: str, argument: str) -> None:
+    """Export a cache to a file, load one into it, or give all its records the keys of a namespace."""
+    namespace = argument if method == "rekey" else None
     with llmcall.configured(cache_namespace=namespace), ResponseCache(folder) as cache:
         journal.write("begin", len(cache))
-        journal.write("end", cache.rekey())
+        journal.write("end", cache.rekey() if namespace else getattr(cache, method)(argument))
 
 
 def record(journal: Journal, folder: str, tape: str, begin: int, count: int) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,57 +159,52 @@ def test_nothing_is_loaded() -> None:
 # In a browser
 
 
-class Tab:
-    """Be a tab of a headless Chromium that opens the page that was written last.
-
-    :ivar complaints: what the browser complained of, and what the page asked for besides itself.
-    """
-
-    def __init__(self, tab: Any) -> None:
-        self.tab = tab
-        self.complaints: list[str] = []
-        tab.on("request", lambda request: self.complaints.extend({request.url.partition("#")[0]} - {self.address()}))
-        tab.on("console", lambda message: self.complaints.append(message.text))
-        tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        tab.on("dialog", lambda dialog: self.complaints.append(dialog.message) or dialog.dismiss())  # type: ignore[func-returns-value]
-
-    def address(self) -> str:
-        """Return the page's address."""
-        return Path("page.html").resolve().as_uri()
-
-    def open(self, width: int = 1400) -> Any:
-        """Open the page in a window of this width, and return the tab when its calls are there."""
-        self.tab.set_viewport_size({"width": width, "height": 900})
-        self.tab.goto(self.address())
-        self.tab.locator("#rows [data-cell]").first.wait_for()
-        return self.tab
-
-
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Tab]:
+def chromium() -> Iterator[Any]:
     """A headless Chromium; without one the tests of this part are skipped."""
     playwright = pytest.importorskip("playwright.sync_api")
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("there is no Chromium here")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield Tab(browser.new_page())
-        browser.close()
+    with (
+        playwright.sync_playwright() as driver,
+        driver.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser,
+    ):
+        yield browser
+
+
+Open = Callable[..., Any]
 
 
 @pytest.fixture
-def browser(chromium: Tab) -> Iterator[Tab]:
-    """The tab, which must have complained of nothing when a test ends."""
-    chromium.complaints.clear()
-    yield chromium
-    assert not chromium.complaints
+def open_page(chromium: Any) -> Iterator[Open]:
+    """Open the page in a window of some width, and return its tab when its calls are there.
+
+    The browser must have complained of nothing when a test ends, and the page have asked for nothing besides itself.
+    """
+    address = Path("page.html").resolve().as_uri()
+    complaints: list[str] = []
+    tab = chromium.new_page()
+    tab.on("request", lambda request: complaints.extend({request.url.partition("#")[0]} - {address}))
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+
+    def opened(width: int = 1400) -> Any:
+        tab.set_viewport_size({"width": width, "height": 900})
+        tab.goto(address)
+        tab.locator("#rows [data-cell]").first.wait_for()
+        return tab
+
+    yield opened
+    tab.close()
+    assert not complaints
 
 
-def test_reading_by_keyboard(browser: Tab) -> None:
+def test_reading_by_keyboard(open_page: Open) -> None:
     """The keyboard alone goes to a call, opens its conversation as it stood, reads on, and comes back."""
     report(play("a.jsonl", agreed))
-    tab = browser.open()
+    tab = open_page()
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.textContent") == "Skip to the calls"
     tab.locator("[data-cell='0']").focus()
@@ -229,10 +224,10 @@ def test_reading_by_keyboard(browser: Tab) -> None:
     assert tab.evaluate("document.activeElement.dataset.cell") == "7"
 
 
-def test_searching(browser: Tab) -> None:
+def test_searching(open_page: Open) -> None:
     """Words, phrases and scopes are found, in what a call was first to say; what is found opens."""
     report(play("a.jsonl", agreed))
-    tab = browser.open()
+    tab = open_page()
 
     tab.keyboard.press("/")
     assert tab.evaluate("document.activeElement.id") == "search"
@@ -253,12 +248,12 @@ def test_searching(browser: Tab) -> None:
     assert tab.locator("article mark").first.text_content() == "for"
 
 
-def test_two_runs_side_by_side(browser: Tab) -> None:
+def test_two_runs_side_by_side(open_page: Open) -> None:
     """Two runs stand side by side, or below one another; nothing is wider than the window, and all can be read."""
     one = play("a.jsonl", lambda actor, number: "سأشتري الخبز " + "long" * 80)
     other = play("b.jsonl", lambda actor, number: "No" + "o" * 400, word="generous")
     report(one, "--against", other)
-    tab = browser.open(400)
+    tab = open_page(400)
     tab.locator("[data-cell]").first.click()
     assert tab.locator("article").count() == 2 and tab.locator("#status ins").text_content() == "generous"
     assert tab.evaluate(IS_SEEN, "#title"), "something lies over the title"
@@ -300,7 +295,7 @@ CONTRASTS = """() => {
 }"""  # noqa: E501
 
 
-def test_twenty_thousand_calls(browser: Tab) -> None:
+def test_twenty_thousand_calls(open_page: Open) -> None:
     """A page of 20,000 calls builds only what is in sight, and all of it is searched."""
     html = report(play("a.jsonl", agreed, actors=4, rounds=5))
     data = data_of(html)
@@ -316,7 +311,7 @@ def test_twenty_thousand_calls(browser: Tab) -> None:
     data["texts"] += texts
     begin, end = html.index('id="data">') + 10, html.index("</script>", html.index('id="data">'))
     Path("page.html").write_text(html[:begin] + json.dumps(data) + html[end:], encoding="utf-8")
-    tab = browser.open()
+    tab = open_page()
     assert tab.evaluate("document.querySelectorAll('*').length") < 2000
     tab.locator("#search").fill("says 3")
     tab.locator("#found", has_text="of 20,000").wait_for()
@@ -324,10 +319,10 @@ def test_twenty_thousand_calls(browser: Tab) -> None:
     tab.locator("[data-cell='19998']").wait_for()
 
 
-def test_hostile_text_is_not_run(browser: Tab) -> None:
+def test_hostile_text_is_not_run(open_page: Open) -> None:
     """A real browser runs none of the texts, whatever is opened and searched."""
     report(play("a.jsonl", lambda actor, number: f"{HOSTILE} {number}", system=HOSTILE))
-    tab = browser.open()
+    tab = open_page()
     tab.locator("#search").fill("<img")
     tab.locator("#found", has_text="12 calls").wait_for()
     tab.locator("[data-cell]").nth(1).click()

@@ -470,15 +470,10 @@ def test_a_stream_that_breaks_off(server: Server) -> None:
 @pytest.fixture
 def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """Let every HTTP client of the process reach the server, by its own transports."""
-
-    def handle(self: Any, request: Any) -> Any:
-        return server.transport.handle_request(request)
-
-    async def ahandle(self: Any, request: Any) -> Any:
-        return await server.transport.handle_async_request(request)
-
-    monkeypatch.setattr(http.HTTPTransport, "handle_request", handle)
-    monkeypatch.setattr(http.AsyncHTTPTransport, "handle_async_request", ahandle)
+    below = server.transport
+    monkeypatch.setattr(http.HTTPTransport, "handle_request", lambda _, request: below.handle_request(request))
+    asynchronous = lambda _, request: below.handle_async_request(request)  # noqa: E731
+    monkeypatch.setattr(http.AsyncHTTPTransport, "handle_async_request", asynchronous)
     return server
 
 
@@ -624,12 +619,11 @@ def test_aimock(aimock: subprocess.Popen[str]) -> None:
 # The command line
 
 PROGRAM = """
-import sys, threading
+import sys
 import openai
 
 client = openai.OpenAI(api_key="sk-of-the-program", base_url=sys.argv[1], max_retries=0)
-
-def act(name):
+for name in sys.argv[2:]:
     messages = [{"role": "system", "content": f"You are {name}."}, {"role": "user", "content": "Bread?"}]
     for _ in range(2):
         try:
@@ -637,11 +631,6 @@ def act(name):
             print(name, made.choices[0].message.content)
         except openai.OpenAIError:
             print(name, "gave up")
-
-for name in sys.argv[2:]:
-    thread = threading.Thread(target=act, args=[name])
-    thread.start()
-    thread.join()
 """
 
 

@@ -264,7 +264,7 @@ WORDS |= {names, patterns, normalizers}
 # Addresses. A backslash is refused: some libraries read the host before it, others after it.
 
 _ADDRESS = re.compile(r"(?i:https?)://(?:[^/?#\s\\]*@)?(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(\d*))?(?:[/?#][^\s\\]*)?")
-_PLAIN = re.compile(r"https?://([A-Za-z0-9.-]+)(?::[0-9]+)?(?:/|\Z)")
+_HOST = re.compile(r"[^:/?#]+://(?:[^/?#]*@)?(\[[^\]/?#]*\]|[^:/?#]*)")
 _PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
 
 
@@ -285,12 +285,8 @@ def check_address(value: Any, where: str = "base_url") -> str:
 
 def host_of(url: str) -> str:
     """Return the host of an address in small letters, without user, password and port."""
-    plain = _PLAIN.match(url)
-    if plain is not None:
-        return plain[1].lower()
-    from urllib.parse import urlsplit  # costs 3 ms, which a plain address does not need
-
-    return (urlsplit(url).hostname or "").lower()
+    found = _HOST.match(url)
+    return found[1].strip("[]").lower() if found else ""
 
 
 def is_loopback(url: str) -> bool:

@@ -163,14 +163,16 @@ def nearest(kind: str, asked: dict[str, Data], sample: str | None, source: Sourc
 
 
 def _probes(asked: dict[str, Data]) -> list[bytes]:
-    """Return pieces of what was said: of the last text the most, and of each from its whole length."""
+    """Return pieces of what was said: of the last text the most, and from its whole length."""
     *before, last = list(dict.fromkeys(strings_in(conversation(asked)))) or [""]
-    probes: dict[bytes, None] = {}
-    for text in (last, *sorted(before, key=len, reverse=True)):
-        pieces = _pieces(text)
-        room = max(0, PROBES - len(probes)) // 2 + 1
-        probes |= dict.fromkeys(_bytes(piece) for piece in pieces[:: max(1, -(-len(pieces) // room))])
-    return list(probes)[:PROBES]
+    asked_last, earlier = _pieces(last), [piece for text in before for piece in _pieces(text)]
+    chosen = _spread(asked_last, PROBES * 2 // 3)
+    return list(dict.fromkeys(map(_bytes, chosen + _spread(earlier, PROBES - len(chosen)))))
+
+
+def _spread(pieces: list[str], most: int) -> list[str]:
+    """Return some of the pieces, at equal distances."""
+    return pieces[:: max(1, -(-len(pieces) // most))]
 
 
 def _pieces(text: str) -> list[str]:

@@ -159,18 +159,14 @@ def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
     click.echo(f"{found.path}: {counted(len(records), 'record')}, {size / 1e6:,.1f} MB")
     if not records:
         return
-    named = [name for name, value in total.items() if value]  # what is zero, or unknown, is left out
-    heads, cells = [name.replace("_", " ") for name in named], _cells(total, named)
     click.echo(f"since {_date(since_when)}")
-    if heads[1:]:
-        spent = zip(heads[1:], cells[1:], strict=True)
-        click.echo(", ".join(f"{head} {cell}" if head == "cost" else f"{cell} {head}" for head, cell in spent))
     click.echo("models: " + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common()))
-    if set(by_scope) != {""}:
-        rows = [(printable(name) or "(none)", *_cells(each, named)) for name, each in list(by_scope.items())[:SCOPES]]
-        click.echo(columns([("scope", *heads), *rows], range(1, len(heads) + 1)))
-        if len(by_scope) > SCOPES:
-            click.echo(f"… {len(by_scope) - SCOPES:,} scopes more; --json shows all", err=True)
+    named = [name for name, value in total.items() if value]  # what is zero, or unknown, is left out
+    rows = [("all", total), *((printable(name) or "(none)", each) for name, each in by_scope.items())][: SCOPES + 1]
+    heads = ["scope", *(name.replace("_", " ") for name in named)]
+    click.echo(columns([heads, *([name, *_cells(each, named)] for name, each in rows)], range(1, len(heads))))
+    if len(by_scope) > SCOPES:
+        click.echo(f"… {len(by_scope) - SCOPES:,} scopes more; --json shows all", err=True)
 
 
 def _cells(totals: Mapping[str, Any], named: Iterable[str]) -> list[str]:

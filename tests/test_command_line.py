@@ -346,7 +346,7 @@ def test_show_a_record(keys: list[str]) -> None:
     assert shown == cache("show", keys[0][:8]) == cache("show", f"{keys[0][:12]}…")
     assert keys[0] in shown and "--- gpt-4o" in shown
     assert shown.endswith("\nuser\n    What do apples cost?\n→ assistant\n    Two\n    coins.\n")
-    assert cache("show", keys[3]).endswith("\ntext\n    apples\n→ embedding\n    2 numbers: 0.5, 0.25\n")
+    assert cache("show", keys[3]).endswith("\ntext\n    apples\n→ embedding\n    2 numbers\n")
     assert json.loads(cache("show", keys[3], "--json"))["response"]["embedding"] == "0000003f0000803e"
     assert cache("show", "zz", code=1).startswith("Error: no key begins with 'zz'")
     assert "4 keys begin with ''" in cache("show", "", code=1)

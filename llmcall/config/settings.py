@@ -176,13 +176,8 @@ def _price(value: Any, where: str) -> tuple[float, ...]:
     return numbers
 
 
-def _alias(value: Any, where: str) -> str:
-    found = value.strip() if isinstance(value, str) else ""
-    return found if found and "\n" not in found else refuse(where, value, "a model's name")
-
-
-def _fallbacks(value: Any, where: str) -> tuple[str, ...]:
-    return values.names(value, where) or refuse(where, value, "a model's name")
+def _not_empty(parse: Parser) -> Parser:
+    return lambda value, where: parse(value, where) or refuse(where, value, "a model's name")
 
 
 def _model(value: Any, where: str) -> FrozenDict:
@@ -336,9 +331,9 @@ class Settings:
     prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _each(_price), FrozenDict(),
         "Of a model, USD per million tokens: input, output and, where it differs, input that the provider had cached",
         "gpt-4o-mini = 0.15, 0.60, 0.075")
-    aliases: Mapping[str, str] = _setting("Aliases", "", _each(_alias), FrozenDict(),
+    aliases: Mapping[str, str] = _setting("Aliases", "", _each(_not_empty(values.name)), FrozenDict(),
         "Of a name, the model that is asked under it", "gpt-4-turbo = gpt-4-1106-preview")
-    fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _each(_fallbacks), FrozenDict(),
+    fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _each(_not_empty(values.names)), FrozenDict(),
         "Of a model, those that are tried in order when the context is too long",
         "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k")
     endpoints: tuple[Endpoint, ...] = _setting("Endpoint", "", _endpoints, (),

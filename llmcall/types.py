@@ -40,17 +40,10 @@ class TokenUsage(NamedTuple):
         usage = response.get("usage")
         if not isinstance(usage, dict):
             return cls()
-        prompt, answer = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-        return cls(
-            _tokens(usage.get("prompt_tokens")),
-            _tokens(usage.get("completion_tokens")),
-            _tokens(prompt.get("cached_tokens")) if isinstance(prompt, dict) else None,
-            _tokens(answer.get("reasoning_tokens")) if isinstance(answer, dict) else None,
-        )
-
-
-def _tokens(count: Data) -> int | None:
-    return count if type(count) is int and count >= 0 else None
+        parts = usage, usage, usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+        names = "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"
+        counts = [part.get(name) if isinstance(part, dict) else None for part, name in zip(parts, names, strict=True)]
+        return cls(*[count if type(count) is int and count >= 0 else None for count in counts])
 
 
 class Request(NamedTuple):

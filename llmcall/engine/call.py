@@ -199,12 +199,12 @@ def _check_counts(call: PreparedCall, response: Any, reported: int | None) -> No
             )
     if not reported:
         return
-    texts = [message["content"] for message in request.messages if isinstance(message.get("content"), str)]
+    messages = request.body["messages"]
+    text = "".join([message["content"] for message in messages if isinstance(message.get("content"), str)])
     # An English token has about 4.5 bytes, one of other scripts 2 to 3: twice that is suspicious, and worth counting.
-    most = reported * (6 if all(map(str.isascii, texts)) else 3)
-    if sum(len(text.encode()) for text in texts) <= most:
+    if len(text.encode()) <= reported * (6 if text.isascii() else 3):
         return
-    counted = count_tokens(request.messages, request.model, encoding=call.client.capabilities(request.model).encoding)
+    counted = count_tokens(messages, request.model, encoding=call.client.capabilities(request.model).encoding)
     if reported * 2 < counted:
         warn_once(
             f"{request.model}: the server reports {reported} prompt tokens, and {counted!r} are counted here: the "

@@ -129,16 +129,12 @@ def _aligned(recorded: Sequence[Data], asked: Sequence[Data]) -> Iterator[tuple[
     one, other = (list(map(_written, items)) for items in (recorded, asked))
     matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
     for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():
-        if kind == "equal":
-            continue
-        gone, new = recorded[begin:end], asked[asked_begin:asked_end]
-        pairs = min(len(gone), len(new))  # the last ones belong together: a conversation grows before its end
-        for index, item in enumerate(gone[: len(gone) - pairs]):
-            yield begin + index, item, None
-        for index, item in enumerate(new[: len(new) - pairs]):
-            yield asked_begin + index, None, item
-        for index in range(pairs, 0, -1):
-            yield asked_end - index, gone[-index], new[-index]
+        gone, new = end - begin, asked_end - asked_begin
+        # The last ones belong together: a conversation grows before its end.
+        for back in range(max(gone, new) if kind != "equal" else 0, 0, -1):
+            here = recorded[end - back] if back <= gone else None
+            there = asked[asked_end - back] if back <= new else None
+            yield (asked_end if back <= new else end) - back, here, there
 
 
 # Words

@@ -62,7 +62,7 @@ def asking(client: ScriptedClient) -> Callable[[Any], Any]:
 def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let Ctrl-C raise KeyboardInterrupt, whoever started the tests, and hardly wait for what may still end then.
 
-    A test ends once the threads that it left behind have.
+    The threads that a test left behind end soon after it.
     """
     monkeypatch.setattr("llmcall.parallel.map.GRACE", 0.1)
     gone_on.clear()
@@ -73,6 +73,7 @@ def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for thread in threading.enumerate():
         if thread.name.startswith("llmcall map"):
             thread.join(30)
+            assert not thread.is_alive()
 
 
 def test_a_call_that_waits_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:

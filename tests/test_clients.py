@@ -178,6 +178,14 @@ def test_an_unknown_api_type(ask: Any) -> None:
         llmcall.client("zzz")
 
 
+@pytest.mark.parametrize(("registered", "said"), [(3, "is 3"), (lambda settings: [settings.model], r"returned \['")])
+def test_what_is_no_client(registered: Any, said: str) -> None:
+    """What is registered and is no client is named where it is first needed."""
+    llmcall.register_client("mine", registered)
+    with pytest.raises(ConfigError, match=f"registered for the api_type 'mine' {said}.*, not an LLMClient"):
+        llmcall.client("mine")
+
+
 def test_force_api_type() -> None:
     """It stands above everything until it is given back."""
     llmcall.register_client("mine", EchoClient())

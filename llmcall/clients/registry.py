@@ -73,14 +73,14 @@ def client(api_type: str | None = None) -> LLMClient:
 
 
 def _made(name: str) -> LLMClient:
-    given = _registered.get(name)
+    given: Any = _registered.get(name)
     if given is None:  # a client may be false, as one with a length is
         given = _built_in(name) if name in BUILT_IN else _plugin(name)
-    made = given if isinstance(given, LLMClient) else given(config.settings())
+    is_function = callable(given) and not isinstance(given, LLMClient)
+    made = given(config.settings()) if is_function else given
     if not isinstance(made, LLMClient):
-        raise ConfigError(
-            f"what is registered for the api_type {name!r} returned {type(made).__name__}, not an LLMClient"
-        )
+        verb = "returned" if is_function else "is"
+        raise ConfigError(f"what is registered for the api_type {name!r} {verb} {made!r:.60}, not an LLMClient")
     return made
 
 

@@ -231,10 +231,10 @@ def _answered(call: PreparedCall) -> Flow[Any]:
         if call.client.is_live and (cassette.cassette.asks if cassette else mode != "replay"):
             for guard in guards:
                 guard(call.client, cassette)
-            found = yield from _run(call)
+            found = call.keep((yield from _run(call)))
         else:
             _, record = yield from look(call.resolved.cache, lookup, call)
-            found = record or (yield from _joined(call))
+            found = record or call.keep((yield from _joined(call)))
     except BaseException as error:
         if is_left(error):
             call.failures.add(call.scope, f"{call.request.kind} call of {call.client.name}", LEFT)
@@ -246,17 +246,16 @@ def _answered(call: PreparedCall) -> Flow[Any]:
 
 def _joined(call: PreparedCall) -> Flow[Record]:
     """Run the function, or share the result of an identical call that is under way."""
-    key, ran = call.request.cache_key, []
+    key = call.request.cache_key
 
     def ask(_: Any) -> Flow[dict[str, Outcome]]:
-        """Run the function, and keep its result."""
-        ran.append((yield from _run(call)))
-        return {key: Outcome(ran[0])}
+        """Run the function."""
+        return {key: Outcome((yield from _run(call)))}
 
     if key in _running.get():  # whoever calls itself would wait for itself
         return (yield from _run(call))
     outcomes = yield from share([call], ask, RetryPolicy(), call.shared_by)
-    return ran[0] if ran else call.keep(outcomes[key].record)
+    return outcomes[key].record
 
 
 def _result(call: PreparedCall) -> Flow[Any]:
@@ -281,5 +280,4 @@ def _run(call: PreparedCall) -> Flow[Record]:
             call.failures.add(call.scope, f"{name}: {type(error).__name__}")
         raise
     record = record_of(call.request, {"value": ordered(plain(result, f"{name}: the result", exact=True))})
-    record = yield Do(functools.partial(call.store, record, anew=call.client.is_live))
-    return call.keep(record)
+    return (yield Do(functools.partial(call.store, record, anew=call.client.is_live)))  # type: ignore[no-any-return]

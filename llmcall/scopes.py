@@ -17,6 +17,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
+from hashlib import sha256
 from heapq import heapify, heappop, heappush
 from itertools import chain
 from types import CoroutineType, FrameType, TracebackType
@@ -64,17 +65,14 @@ def group_of(path: str) -> int:
     return crc32("".join(path.split("/", 2)[1:2]).encode("utf-8", "surrogatepass")) & 0xFF
 
 
-def draw_key(path: str, identified: Any) -> int:
-    """Return what a request's draws in a scope are counted by: 64 bits, of which the first 8 are its group.
+def path_key(path: str) -> int:
+    """Return a number of 64 bits for a scope's path, of which the first 8 are its group.
 
-    Among a million draws of an outermost scope, two share a key with a chance of 1 in 100,000 at most.
-
-    :param path: the scope's.
-    :param identified: what :func:`llmcall.requests.keys.identity` returned.
+    With 56 bits of a request's digest it makes the key that the request's draws in the scope are counted by. Among a
+    million draws of an outermost scope, two share a key with a chance of 1 in 100,000 at most.
     """
-    hashed = identified.copy()
-    hashed.update(path.encode("utf-8", "surrogatepass"))
-    return group_of(path) << GROUP_BITS | int.from_bytes(hashed.digest()[: GROUP_BITS // 8], "big")
+    digest = sha256(path.encode("utf-8", "surrogatepass")).digest()
+    return group_of(path) << GROUP_BITS | int.from_bytes(digest[: GROUP_BITS // 8], "big")
 
 
 class Counter64:
@@ -107,7 +105,7 @@ class Counter64:
 
 
 class Draws:
-    """Count the draws of one outermost scope, by scope path and request: see :func:`draw_key`.
+    """Count the draws of one outermost scope, by scope path and request: see :func:`path_key`.
 
     :param counts: what was drawn before.
     :param since: when the scope of another process was made, of which these count from 0 again; ``None`` means now.
@@ -136,7 +134,8 @@ class Draws:
         with _lock:
             other = self._under_way.get(key, caller)
             self._under_way[key] = caller
-            self._accept_returned()
+            if self._returned:
+                self._accept_returned()
             free = self._free.get(key)
             number = heappop(free) if free else self._next.add(key)
         if other != caller:
@@ -241,7 +240,7 @@ class Active:
     :ivar generators: the generators, each with its task, that opened it or a scope around it.
     """
 
-    __slots__ = ("draws", "generators", "outer", "path", "process", "scope")
+    __slots__ = ("_key", "draws", "generators", "outer", "path", "process", "scope")
 
     def __init__(
         self,
@@ -253,6 +252,7 @@ class Active:
         self.path, self.draws, self.scope, self.generators = path, draws, scope, generators
         self.outer: Active | None = None
         self.process = _this_process
+        self._key: int | None = None
 
     def __enter__(self) -> Active:
         self.outer = _current.get()
@@ -270,7 +270,9 @@ class Active:
 
         :param identified: what :func:`llmcall.requests.keys.identity` says of it.
         """
-        key = draw_key(self.path, identified)
+        if self._key is None:
+            self._key = path_key(self.path)
+        key = self._key ^ int.from_bytes(identified.digest()[: GROUP_BITS // 8], "big")
         return Draw(self.path, self.draws, key, self.draws.take(key, self.path))
 
     def check_is_inmost(self) -> None:

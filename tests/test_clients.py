@@ -178,12 +178,16 @@ def test_an_unknown_api_type(ask: Any) -> None:
         llmcall.client("zzz")
 
 
-@pytest.mark.parametrize(("registered", "said"), [(3, "is 3"), (lambda settings: [settings.model], r"returned \['")])
+@pytest.mark.parametrize(
+    ("registered", "said"), [(3, "is 3"), (None, "is None"), (lambda settings: [settings.model], r"returned \['")]
+)
 def test_what_is_no_client(registered: Any, said: str) -> None:
     """What is registered and is no client is named where it is first needed."""
     llmcall.register_client("mine", registered)
     with pytest.raises(ConfigError, match=f"registered for the api_type 'mine' {said}.*, not an LLMClient"):
         llmcall.client("mine")
+    with pytest.raises(TypeError, match="it must be a name"):
+        llmcall.register_client(EchoClient(), "mine")  # type: ignore[arg-type]
 
 
 def test_force_api_type() -> None:
@@ -384,6 +388,16 @@ def test_what_is_no_token(ask: Any, value: Any, asynchronous: bool, httpserver: 
     with pytest.raises(llmcall.ConfigError, match="the api_key function returned") as raised:
         ask(client)
     assert "sec" not in str(raised.value) and not server.requests
+
+
+@pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
+def test_what_is_no_project(ask: Any, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the SDK reads from the environment by itself is checked as well, before any call."""
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "pr\u00f6j")
+    server = ScriptedServer(httpserver, OK)
+    with pytest.raises(ConfigError, match="environment variable OPENAI_PROJECT_ID: not a project"):
+        ask(OpenAIClient(base_url=server.base_url))
+    assert not server.requests
 
 
 def test_a_function_that_fails(httpserver: HTTPServer) -> None:

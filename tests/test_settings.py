@@ -353,6 +353,7 @@ def test_warnings(text: str, message: str, caplog: pytest.LogCaptureFixture) -> 
     [
         ("[OpenAI]\nMODEL = a\n[openai]\n", r"line 3: the section \[OpenAI\] is there twice"),
         ("[OpenAI]\n\nMODEL = a\nMODEL = b\n", r"line 4: \[OpenAI\] MODEL is there twice"),
+        ("[OpenAI]\nmodel = a\nMODEL = b\n", r"\[OpenAI\] MODEL is there twice"),
         ("MODEL = sk-secret\n[OpenAI]\n", r"line 1: a line above the first \[Section\]"),
         ("[OpenAI]\nMODEL = a\nsk-secret\n", r"line 3: neither \[Section\] nor KEY = value"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),
@@ -402,6 +403,15 @@ def test_refused_values(name: str, value: Any, expected: str) -> None:
     with pytest.raises(ConfigError, match=rf"configure\(\), {name}") as caught:
         llmcall.configure(**{name: value})
     assert expected in str(caught.value) and "secr" not in str(caught.value)
+
+
+def test_broken_dotenv(caplog: pytest.LogCaptureFixture) -> None:
+    """A line of .env that sets nothing is said once, however often the file is read, and the others count."""
+    path = written(".env", "# s\nno assignment\n\nLLMCALL_MODEL=a\n")
+    for temperature in (0.5, 1):
+        llmcall.configure(temperature=temperature)
+        assert llmcall.settings().model == "a"
+    assert caplog.messages == [f".env ({path}), line 2: not NAME=value"]
 
 
 # Keys.
@@ -555,6 +565,8 @@ def test_settings_are_frozen() -> None:
     assert (found.aliases, found.models, found.prices) == ({"a": "b"}, {"a": {"reasoning": True}}, {"a": (1, 2)})
     with pytest.raises(AttributeError, match=r"settings are frozen: use configure\(model=…\)"):
         found.model = "a"
+    with pytest.raises(AttributeError, match="settings are frozen"):
+        del found.model
     for table in (found.aliases, found.models["a"], found.prices):
         with pytest.raises(TypeError, match="frozen"):
             table["x"] = "y"

@@ -43,11 +43,14 @@ def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMC
 
     :param api_type: the name, as in ``[OpenAI] API_TYPE``.
     :param client: a client, or a function of the settings that returns one.
+    :raises TypeError: where the name is no string.
 
     >>> llmcall.register_client("parrot", lambda settings: llmcall.testing.ScriptedClient(["Pieces of eight!"]))
     >>> llmcall.client("parrot").send_message("Good morning!").content
     'Pieces of eight!'
     """
+    if not isinstance(api_type, str):
+        raise TypeError(f"api_type is {api_type!r}; it must be a name")
     with _lock:
         _registered[api_type] = client
         _shared.pop(api_type, None)
@@ -74,7 +77,7 @@ def client(api_type: str | None = None) -> LLMClient:
 
 def _made(name: str) -> LLMClient:
     given: Any = _registered.get(name)
-    if given is None:  # a client may be false, as one with a length is
+    if name not in _registered:
         given = _built_in(name) if name in BUILT_IN else _plugin(name)
     is_function = callable(given) and not isinstance(given, LLMClient)
     made = given(config.settings()) if is_function else given

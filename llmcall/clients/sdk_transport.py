@@ -157,6 +157,9 @@ class SDKTransport:
 
     def _made(self, asynchronous: bool) -> Any:
         made = self._make(asynchronous)
+        project = getattr(made, "project", None)  # the SDK takes it from the environment and sends it in a header
+        if isinstance(project, str):
+            check_credential(project, "environment variable OPENAI_PROJECT_ID", "a project: one word of text")
         if made._client is not self._http_client:  # which is the user's, and stays as it is
             made._client.event_hooks["request"].append(note_sent_async if asynchronous else note_sent)
             if not asynchronous:  # SDK clients are cycles, of which the collector may take the sockets first

@@ -354,6 +354,9 @@ class Settings:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"settings are frozen: use configure({name}=…) or settings().replace({name}=…)")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("settings are frozen: use reset() or configure()")
+
     def key_and_origin(self, api_type: str | None = None) -> tuple[str | Callable[[], Any] | None, Origin]:
         """Return the key for a client, as it was given, and where it came from.
 

@@ -163,8 +163,15 @@ def _read_dotenv(path: str) -> dict[str, str]:
     import io
 
     from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
-    found = dotenv_values(stream=io.StringIO(_read(path, f".env ({path})")))
+    text = ""
+    for part in parse_stream(io.StringIO(_read(path, f".env ({path})"))):
+        if part.error:  # the library would say so each time that the file is read
+            warn_once(f".env ({path}), line {part.original.line}: not NAME=value")
+        else:
+            text += part.original.string
+    found = dotenv_values(stream=io.StringIO(text))
     return {name: value.strip() for name, value in found.items() if value and value.strip()}
 
 
@@ -244,10 +251,15 @@ def read_config(path: str) -> Sections:
         raise ConfigError(f"{where}, line {error.lineno}: a line above the first [Section]") from None
     except configparser.ParsingError as error:
         raise ConfigError(f"{where}, line {error.errors[0][0]}: neither [Section] nor KEY = value") from None
-    return {
-        name: {key if name in TABLES else key.upper(): value for key, value in parser.items(name)}
-        for name in parser.sections()
-    }
+    sections: Sections = {}
+    for name in parser.sections():
+        section = sections[name] = {}
+        for key, value in parser.items(name):
+            written = key if name in TABLES else key.upper()
+            if written in section:
+                raise ConfigError(f"{where}: [{name}] {written} is there twice")
+            section[written] = value
+    return sections
 
 
 def _own_lines(text: str, where: str) -> str:

@@ -465,7 +465,7 @@ def _made(http: ModuleType, status: int, data: Any, media_type: str = "applicati
     """Return a response with a text, or with data as JSON."""
     content = data if isinstance(data, str) else json.dumps(data)
     headers = [(b"content-type", media_type.encode()), *NOT_REPEATED]
-    return http.Response(status, headers=headers, content=content.encode())
+    return http.Response(status, headers=headers, stream=http.ByteStream(content.encode()))  # also for iter_raw
 
 
 def _as_it_came(http: ModuleType, response: Any) -> Any:

@@ -421,16 +421,20 @@ def _text(known: str | None, piece: Any, place: str) -> str:
 
 
 def _list(known: list[Any] | None, piece: Any, place: str) -> list[Any]:
-    return [*(known or ()), *_expect(list, piece, place)]
+    found = [] if known is None else known  # the same list, not a longer copy for each of many pieces
+    found.extend(_expect(list, piece, place))
+    return found
 
 
 def _base64(known: str | None, piece: Any, place: str) -> str:
-    """Join pieces, each of which was encoded by itself."""
+    """Join pieces, each of which was encoded by itself; of what is known, only padded characters change."""
+    known = known or ""
+    whole = len(known) - 4 if known.endswith("=") else len(known)
     try:
-        data = base64.b64decode(known or "") + base64.b64decode(_expect(str, piece, place), validate=True)
+        data = base64.b64decode(known[whole:]) + base64.b64decode(_expect(str, piece, place), validate=True)
     except ValueError as error:
         raise ServiceError(f"a malformed chunk in the stream: audio data is not base64 ({error})") from error
-    return base64.b64encode(data).decode()
+    return known[:whole] + base64.b64encode(data).decode()
 
 
 def _content(known: Any, piece: Any, place: str) -> str | list[dict[str, Any]]:

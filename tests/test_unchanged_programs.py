@@ -190,6 +190,21 @@ def test_ways_to_read_an_answer(server: Server) -> None:
     assert run("auto") == run("replay") == [Decision(buys=True, coins=0), "answer number 1", 200, "answer number 2"]
 
 
+def test_bytes_of_an_answer(server: Server) -> None:
+    """A program may take an answer as raw bytes, live and replayed, as from any server."""
+
+    def run(mode: str) -> bytes:
+        body = {"model": "gpt-4o-mini", "messages": QUESTION}
+        with (
+            llmcall.http_client(transport=server.transport, cache_mode=mode) as client,
+            client.stream("POST", "https://api.openai.com/v1/chat/completions", json=body) as response,
+        ):
+            return b"".join(response.iter_raw())
+
+    assert json.loads(run("auto"))["choices"][0]["message"]["content"] == "answer number 0"
+    assert run("replay") == run("auto")
+
+
 def streamed(client: openai.OpenAI, **params: Any) -> tuple[str, Any, Any]:
     """Ask the question as a stream: its text, its finish reason and its usage."""
     text, reason, usage = "", None, None

@@ -452,7 +452,7 @@ def test_no_handle_stays_open(tmp_path: Path) -> None:
     assert not opened()
 
 
-def test_a_path_that_is_a_file(tmp_path: Path) -> None:
+def test_a_path_that_is_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """That is an error with its remedy before anything is paid for, and the file stays."""
     (tmp_path / "cache").write_text("mine")
     for mode in ("auto", "replay"):
@@ -460,4 +460,6 @@ def test_a_path_that_is_a_file(tmp_path: Path) -> None:
         with pytest.raises(CacheError, match=r"is a file; \[Cache\] PATH must name a directory"):
             client.send_message("a")
         assert not client.requests
+    client_at(tmp_path / "cache", mode="refresh").send_message("a")  # which asks whatever is stored
+    assert "is a file; [Cache] PATH must name a directory" in caplog.text
     assert (tmp_path / "cache").read_text() == "mine"

@@ -53,7 +53,8 @@ IN_A_GENERATOR = (
 
 # Draws
 
-GROUP_BITS = 56  # of a key, below those that its group is of
+GROUP_BITS = 52  # of a key, below those of its group
+LEVEL_BITS = 6  # of a group, for each of two levels
 
 _lock = threading.RLock()  # of what is counted here; held for microseconds, and never while code of others runs
 
@@ -61,18 +62,28 @@ Counts = Mapping[int, tuple[int, list[int]]]  # by key: the next number, and the
 
 
 def group_of(path: str) -> int:
-    """Return in which of 256 groups the keys of a scope's draws are: all those below the outermost scope's child."""
-    return crc32("".join(path.split("/", 2)[1:2]).encode("utf-8", "surrogatepass")) & 0xFF
+    """Return in which of 4,096 groups the keys of a scope's draws are: by the second and the third level of its path.
+
+    Those of all scopes below one of two levels have the bits of the second level in common, else all bits.
+    """
+    names = [*path.split("/", 3)[1:3], "", ""]
+    second, third = [crc32(name.encode("utf-8", "surrogatepass")) & (1 << LEVEL_BITS) - 1 for name in names[:2]]
+    return second << LEVEL_BITS | third
 
 
 def path_key(path: str) -> int:
-    """Return a number of 64 bits for a scope's path, of which the first 8 are its group.
+    """Return a number of 64 bits for a scope's path, of which the first are its group.
 
-    With 56 bits of a request's digest it makes the key that the request's draws in the scope are counted by. Among a
-    million draws of an outermost scope, two share a key with a chance of 1 in 100,000 at most.
+    With 52 bits of a request's digest it makes the key that the request's draws in the scope are counted by. Among a
+    million draws of an outermost scope, two share a key with a chance of 1 in 9,000 at most.
     """
-    digest = sha256(path.encode("utf-8", "surrogatepass")).digest()
-    return group_of(path) << GROUP_BITS | int.from_bytes(digest[: GROUP_BITS // 8], "big")
+    return group_of(path) << GROUP_BITS | hash_bits(sha256(path.encode("utf-8", "surrogatepass")))
+
+
+def hash_bits(hashed: Any) -> int:
+    """Return the first bits of a SHA-256, as many as a key has below its group."""
+    digest: bytes = hashed.digest()
+    return int.from_bytes(digest[:7], "big") >> 56 - GROUP_BITS
 
 
 class Counter64:
@@ -272,7 +283,7 @@ class Active:
         """
         if self._key is None:
             self._key = path_key(self.path)
-        key = self._key ^ int.from_bytes(identified.digest()[: GROUP_BITS // 8], "big")
+        key = self._key ^ hash_bits(identified)
         return Draw(self.path, self.draws, key, self.draws.take(key, self.path))
 
     def check_is_inmost(self) -> None:

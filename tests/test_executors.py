@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +97,15 @@ def test_scopes_and_repeats_travel(pool: Executor, how: dict[str, Any]) -> None:
 
 def test_draws_go_on_counting(pool: Executor) -> None:
     """What was drawn before a map, here or there, is counted there, and what it draws is counted here; all replays."""
-    for first_in, then_in, inner in ((pool, None, "day"), (None, pool, None)):
-        with scope("trial"), scope(inner) if inner else nullcontext():
-            path = f"trial/{inner}" if inner else "trial"
+    for first_in, then_in, path in ((pool, None, "trial/day"), (None, pool, "trial"), (None, pool, "trial/day/noon")):
+        with ExitStack() as stack:
+            for name in path.split("/"):
+                stack.enter_context(scope(name))
             for number, executor in enumerate((first_in, then_in, first_in)):
                 assert map(sample, "ab", key=str, repeats=2, executor=executor) == [
                     [f"{path}/{item}#{number}", f"{path}/{item}/~1#{number}"] for item in "ab"
                 ]
-    assert calls() == 2 * (2 * 2 * 3)
+    assert calls() == 3 * (2 * 2 * 3)
 
 
 def test_a_failed_draw_is_given_back(pool: Executor) -> None:

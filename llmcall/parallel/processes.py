@@ -168,12 +168,16 @@ class TaskGroup:
                 self._state = self.context.copy().run(self._packed)
             return self._state
 
+    def group_of(self, group: int) -> int:
+        """Return by what the draws of an item are found: the group of its scope, or that group's second level."""
+        return group if "/" in self.path else group >> scopes.LEVEL_BITS
+
     def _packed(self) -> bytes:
         gained = self.cassette.gained() if self.cassette is not None else []
         if self.active is not None:
             before = f"{self.active.path}/"
             for key, counted in self.active.draws.counts().items():
-                self.counts.setdefault(key >> scopes.GROUP_BITS, {})[key] = counted
+                self.counts.setdefault(self.group_of(key >> scopes.GROUP_BITS), {})[key] = counted
             for record, place in gained:
                 if record.scope.startswith(before):
                     name = record.scope[len(before) :].partition("/")[0]
@@ -207,7 +211,7 @@ class Task:
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
         state = group.state()
-        counts = group.counts.get(scopes.group_of(f"{group.path}/{name}"), {})
+        counts = group.counts.get(group.group_of(scopes.group_of(f"{group.path}/{name}")), {})
         gained = group.gained.get(name, [])
         return _arrived, (group.token, state, group.job, self.item, self.position, counts, gained)
 

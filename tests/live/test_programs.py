@@ -1,6 +1,6 @@
 """Programs on libraries that nobody here wrote, recorded from a real model and replayed without it: ``make programs``.
 
-Each runs in an environment of its own, made when it is first needed, and kept in the folder ``LLMCALL_TEST_PROGRAMS``.
+Each runs in an environment of its own, made when it is first needed, and kept in the folder ``TEST_PROGRAMS``.
 TinyTroupe is installed from the folder ``TINYTROUPE``, where that is given, else from GitHub.
 """
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.programs
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).with_name("programs")
-ENVIRONMENTS = Path(os.environ.get("LLMCALL_TEST_PROGRAMS") or Path.home() / ".cache" / "llmcall-programs")
+ENVIRONMENTS = Path(os.environ.get("TEST_PROGRAMS") or Path.home() / ".cache" / "llmcall-programs")
 ORDERS = 20
 NOWHERE = "http://127.0.0.1:9/v1"
 KEPT = ("PATH", "HOME", "PIP_", "GIT_", "LANG", "TMPDIR", "SSL_")

@@ -485,7 +485,7 @@ def test_a_paid_answer_is_not_lost_where_nothing_can_be_kept(place: str, caplog:
 @pytest.mark.parametrize(
     ("where", "error", "says"),
     [
-        ("file", CacheError, r"the budget 'survey' cannot be kept: .*File exists: .*file"),
+        ("file", CacheError, r"the budget 'survey' cannot be kept: the cache path .*file is a file"),
         ("unix://:sesame@/nobody", CacheError, r"'survey' cannot be kept: .*unix://\*\*\*@/nobody cannot be reached"),
         ("s3://:secret@host", ConfigError, r"s3://\*\*\*@host is neither a directory nor the address"),
     ],

@@ -460,6 +460,10 @@ def test_a_path_that_is_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         with pytest.raises(CacheError, match=r"is a file; \[Cache\] PATH must name a directory"):
             client.send_message("a")
         assert not client.requests
-    client_at(tmp_path / "cache", mode="refresh").send_message("a")  # which asks whatever is stored
+    client = client_at(tmp_path / "cache", mode="refresh")  # which asks whatever is stored
+    client.send_message("a")
     assert "is a file; [Cache] PATH must name a directory" in caplog.text
     assert (tmp_path / "cache").read_text() == "mine"
+    (tmp_path / "cache").unlink()
+    client.close()
+    assert len(client.cache) == 1

@@ -37,7 +37,7 @@ class Source(NamedTuple):
     """Be a collection of records that is searched.
 
     :param name: what messages call it.
-    :param rows: of each record, the parts that are searched, and what reads it.
+    :param rows: of each record, its own part and those it shares with others, which are searched, and what reads it.
     """
 
     name: str
@@ -141,14 +141,16 @@ def nearest(kind: str, asked: dict[str, Data], sample: str | None, source: Sourc
         probes += [scope, _bytes(sample)]
     searched, in_scope = 0, False
 
-    @lru_cache(4096)  # a text to which many records refer is searched once
     def found_in(part: bytes) -> set[bytes]:
         return {probe for probe in probes if probe in part}
+
+    found_in_shared = lru_cache(4096)(found_in)  # a text to which many records refer is searched once
 
     def held(row: tuple[Sequence[bytes], object]) -> int:
         """Return how many probes a record holds."""
         nonlocal searched, in_scope
-        there = set[bytes]().union(*map(found_in, row[0]))
+        own, *shared = row[0]
+        there = found_in(own).union(*map(found_in_shared, shared))
         searched, in_scope = searched + 1, in_scope or scope in there
         return len(there)
 

@@ -12,14 +12,7 @@ from .cassettes.cassette import active_cassette, function_scope, guards
 from .config import resolve as config
 from .engine.call import repeated, share
 from .engine.drivers import Do, Send, adrive, drive, look
-from .engine.prepare import (
-    DEFAULT_OPTIONS,
-    PreparedCall,
-    Resolved,
-    RetryPolicy,
-    lookup,
-    note_refused,
-)
+from .engine.prepare import DEFAULT_OPTIONS, PreparedCall, Resolved, RetryPolicy, lookup, note_refused
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
 from .notices import LEFT, is_left

@@ -254,11 +254,10 @@ class Ledger:
         def change(text: str | None) -> tuple[str | None, T]:
             """Run it on the state that a text says, and return the new text, or ``None`` where it stays as it is."""
             state = _State(text)
-            before = state.text()
+            before = state.spent, state.reserved.copy()
             state.count_the_lost()
             result = action(state)
-            after = state.text()
-            return (None if after == before else after), result
+            return (None if (state.spent, state.reserved) == before else state.text()), result
 
         postponed: list[tuple[Ledger, str, Amounts]] = []
         _thread.postponed = postponed

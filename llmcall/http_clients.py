@@ -39,6 +39,7 @@ from .types import text_of
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from .engine.drivers import Flow
     from .engine.prepare import Resolved
     from .types import Request
 
@@ -87,16 +88,16 @@ class ProgramRequest(NamedTuple):
 
 @dataclass
 class ProgramCall:
-    """Hold a request of the program on its way: what it asks for, and what it is sent with.
+    """Hold a request of the program on its way, and be the transport of the call that it becomes.
 
     It does not hold what the program gets: a streamed answer holds it, and generators in a circle may not be ended in
     any order by the garbage collector.
 
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
-    :param send: sends a request, and returns its response, or a coroutine that does.
+    :param below: sends a request, and returns its response, or a coroutine that does.
     :param client: makes the call.
-    :param method: of the client: ``"send_message"``, ``"stream_message"``, ``"get_embedding"`` or ``"exchange"``.
+    :param method: of the client: ``"send_message"``, ``"stream_message"`` or ``"get_embedding"``; else ``"exchange"``.
     :param body: the parsed JSON body, or ``None``.
     :param arguments: of the method, by name.
     :ivar came: the last response, where the last attempt got one.
@@ -104,40 +105,81 @@ class ProgramCall:
 
     http: ModuleType
     request: Any
-    send: Callable[[Any], Any]
+    below: Callable[[Any], Any]
     client: ProgramClient
     method: str
     body: Any
-    arguments: Mapping[str, Any]
+    arguments: dict[str, Any]
     came: Any = None
 
     def ask(self) -> Any:
         """Return what is answered; of a stream, it and its first piece: a failure before that is told as one."""
+        if self.method == "exchange":
+            return drive(self._exchange(self.receive))
         found = getattr(self.client, self.method)(**self.arguments)
         return (found, next(found, END)) if self.method == "stream_message" else found
 
     async def aask(self) -> Any:
         """Return what is answered, as :meth:`ask`."""
+        if self.method == "exchange":
+            return await adrive(self._exchange(self.areceive))
         found = getattr(self.client, f"a{self.method}")(**self.arguments)
         return (found, await anext(found, END)) if self.method == "stream_message" else await found
 
+    def _exchange(self, receive: Callable[..., Any]) -> Flow[Any]:
+        send = functools.partial(receive, self.request, _recordable)
+        return http_call(**self.arguments, send=send, settings=self.client.settings)
+
     def receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Send a request, and return what is read of its response."""
-        with self.api_errors(), contextlib.closing(self.send(request)) as response:
+        with self._api_errors(), contextlib.closing(self.below(request)) as response:
             response.read()
         self.came = response
         return read(response)
 
     async def areceive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Send a request, and return what is read of its response, as :meth:`receive`."""
-        with self.api_errors():
-            async with contextlib.aclosing(await self.send(request)) as response:
+        with self._api_errors():
+            async with contextlib.aclosing(await self.below(request)) as response:
                 await response.aread()
         self.came = response
         return read(response)
 
+    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return the response of the API."""
+        return self.receive(self._attempt(request, timeout), _parsed)
+
+    async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return the response of the API."""
+        return await self.areceive(self._attempt(request, timeout), _parsed)
+
+    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
+        """Yield the chunks of a streamed answer."""
+        chunks, attempt = ChunkReader(), self._attempt(request, timeout, stream=True)
+        with self._api_errors(), contextlib.closing(self.below(attempt)) as response:
+            if response.status_code != 200:
+                response.read()
+                raise _refused(response)
+            for data in response.iter_bytes():
+                yield from chunks.feed(data)
+            yield from chunks.close()
+
+    async def astream(self, request: Request, timeout: float | None) -> AsyncIterator[dict[str, Any]]:
+        """Yield the chunks of a streamed answer."""
+        chunks, attempt = ChunkReader(), self._attempt(request, timeout, stream=True)
+        with self._api_errors():
+            async with contextlib.aclosing(await self.below(attempt)) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise _refused(response)
+                async for data in response.aiter_bytes():
+                    for chunk in chunks.feed(data):
+                        yield chunk
+                for chunk in chunks.close():
+                    yield chunk
+
     @contextlib.contextmanager
-    def api_errors(self) -> Iterator[None]:
+    def _api_errors(self) -> Iterator[None]:
         """Turn the HTTP library's errors into ours, which are worth another attempt.
 
         :raises ConfigError: where the request can be sent nowhere.
@@ -153,7 +195,7 @@ class ProgramCall:
             words = f"the connection to {address} failed: {type(error).__name__}: {error}"
             raise ServiceError(f"{words}. Does the server run, and is that its address?") from error
 
-    def attempt(self, request: Request, timeout: float | None, *, stream: bool = False) -> Any:
+    def _attempt(self, request: Request, timeout: float | None, *, stream: bool = False) -> Any:
         """Return the HTTP request of an attempt: the program's own where it asks for the same, within the same time."""
         original = self.request
         body = {**request.body, **({"stream": True} if stream else {})}
@@ -162,10 +204,9 @@ class ProgramCall:
         seconds = original.extensions.get("timeout") or {}
         if body == self.body and timeout == seconds.get("read"):
             return original
-        headers = [(name, value) for name, value in original.headers.raw if name.decode().lower() not in OF_THE_BODY]
         limits = {name: timeout if given is None else min(given, timeout or given) for name, given in seconds.items()}
         extensions = {**original.extensions, "timeout": limits}
-        content = json.dumps(body).encode()
+        headers, content = _kept(original.headers), json.dumps(body).encode()
         return self.http.Request(original.method, original.url, headers=headers, content=content, extensions=extensions)
 
 
@@ -173,10 +214,11 @@ def _address(url: Any) -> str:
     return f"{url.scheme}://{url.netloc.decode()}{url.path}"
 
 
+def _kept(headers: Any) -> list[tuple[bytes, bytes]]:
+    return [(name, value) for name, value in headers.raw if name.decode().lower() not in OF_THE_BODY]
+
+
 _in_hand: ContextVar[ProgramCall] = ContextVar("llmcall request of a program")
-
-
-# The client whose calls the program's requests become
 
 
 class ProgramClient(LLMClient):
@@ -207,56 +249,9 @@ class ProgramClient(LLMClient):
         """Return the host of the program's own address."""
         return endpoint.name
 
-    def exchange(self, method: str, path: str, body: Any) -> Any:
-        """Return what is recorded of another request, or its response."""
-        call = _in_hand.get()
-        send = functools.partial(call.receive, call.request, _recordable)
-        return drive(http_call(method, path, body, send, self.settings))
-
-    async def aexchange(self, method: str, path: str, body: Any) -> Any:
-        """Return what is recorded of another request, or its response."""
-        call = _in_hand.get()
-        send = functools.partial(call.areceive, call.request, _recordable)
-        return await adrive(http_call(method, path, body, send, self.settings))
-
-    # It is the transport of its calls
-
-    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
-        """Return the response of the API."""
-        call = _in_hand.get()
-        return call.receive(call.attempt(request, timeout), _parsed)
-
-    async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
-        """Return the response of the API."""
-        call = _in_hand.get()
-        return await call.areceive(call.attempt(request, timeout), _parsed)
-
-    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the chunks of a streamed answer."""
-        call, chunks = _in_hand.get(), ChunkReader()
-        attempt = call.attempt(request, timeout, stream=True)
-        with call.api_errors(), contextlib.closing(call.send(attempt)) as response:
-            if response.status_code != 200:
-                response.read()
-                raise _refused(response)
-            for data in response.iter_bytes():
-                yield from chunks.feed(data)
-            yield from chunks.close()
-
-    async def astream(self, request: Request, timeout: float | None) -> AsyncIterator[dict[str, Any]]:
-        """Yield the chunks of a streamed answer."""
-        call, chunks = _in_hand.get(), ChunkReader()
-        attempt = call.attempt(request, timeout, stream=True)
-        with call.api_errors():
-            async with contextlib.aclosing(await call.send(attempt)) as response:
-                if response.status_code != 200:
-                    await response.aread()
-                    raise _refused(response)
-                async for data in response.aiter_bytes():
-                    for chunk in chunks.feed(data):
-                        yield chunk
-                for chunk in chunks.close():
-                    yield chunk
+    def transport_of(self, endpoint: Endpoint) -> ProgramCall:
+        """Return the request in hand, which knows how it is sent."""
+        return _in_hand.get()
 
 
 def _parsed(response: Any) -> dict[str, Any]:
@@ -326,7 +321,7 @@ def _arguments(request: Any, path: str, parameters: dict[str, Any], **asked: Any
     deployment = DEPLOYMENT.search(path)
     named = {"model": deployment[1]} if deployment else {}
     seconds = (request.extensions.get("timeout") or {}).get("read")
-    return {**named, **parameters, **({"timeout": seconds} if seconds else {}), "on_error": "raise", **asked}
+    return {**named, **parameters, "timeout": seconds, "on_error": "raise", **asked}
 
 
 def _is_text(value: Any) -> bool:
@@ -362,40 +357,37 @@ class ChatEvents:
 
     def __init__(self, calls: ProgramCalls, body: Mapping[str, Any], stream: Any, first: Any) -> None:
         self._calls = calls
-        self._begun = {"model": body.get("model")}
+        self._begun = {"id": "chatcmpl-recorded", "created": 0, "model": body.get("model")}
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._stream = stream
-        self._piece = first
         self._sent = ""
+        self._opening = _chunk(self._begun, {"role": "assistant", "content": ""})
+        if first is not END:
+            self._opening += self._told(first)
 
     def __iter__(self) -> Iterator[bytes]:
-        yield self._opening()
+        yield self._opening
         try:
-            while self._piece is not END:
-                yield self._told()
-                self._piece = next(self._stream, END)
+            for piece in self._stream:
+                yield self._told(piece)
             last = self._rest(_whole(self._stream.reply))
         except LLMCallError as error:
             last = self._failed(error)
         yield last
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._opening()
+        yield self._opening
         try:
-            while self._piece is not END:
-                yield self._told()
-                self._piece = await anext(self._stream, END)
+            async for piece in self._stream:
+                yield self._told(piece)
             last = self._rest(_whole(self._stream.reply))
         except LLMCallError as error:
             last = self._failed(error)
         yield last
 
-    def _opening(self) -> bytes:
-        return _chunk(self._begun, {"role": "assistant", "content": ""})
-
-    def _told(self) -> bytes:
-        self._sent += self._piece
-        return _chunk(self._begun, {"content": self._piece})
+    def _told(self, piece: str) -> bytes:
+        self._sent += piece
+        return _chunk(self._begun, {"content": piece})
 
     def _failed(self, error: LLMCallError) -> bytes:
         """Return an event of which the SDK makes an error of its own."""
@@ -405,16 +397,14 @@ class ChatEvents:
     def _rest(self, response: Mapping[str, Any]) -> bytes:
         """Return the events of what remains of the whole answer when the text of its first choice has been sent."""
         sent, events = self._sent, []
-        for choice in response.get("choices", ()):
-            index, message = choice.get("index", 0), choice.get("message") or {}
+        for choice in response["choices"]:
+            index, message = choice.get("index", 0), choice["message"]
             delta = {name: value for name, value in message.items() if name != "role" and value is not None}
             if index == 0 and sent and text_of(message.get("content")) == sent:
                 delta.pop("content", None)
             if message.get("tool_calls"):
                 delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(message["tool_calls"])]
-            if delta:
-                events.append(_chunk(response, delta, index))
-            events.append(_chunk(response, {}, index, choice.get("finish_reason")))
+            events.append(_chunk(response, delta, index, choice.get("finish_reason")))
         if self._wants_usage and response.get("usage") is not None:
             events.append(_event(response, choices=[], usage=response["usage"]))
         return b"".join([*events, b"data: [DONE]\n\n"])
@@ -433,13 +423,8 @@ def _chunk(response: Mapping[str, Any], delta: dict[str, Any], index: int = 0, f
 
 
 def _event(response: Mapping[str, Any], **fields: Any) -> bytes:
-    about = {
-        "id": response.get("id") or "chatcmpl-recorded",
-        "object": "chat.completion.chunk",
-        "created": response.get("created") or 0,
-        "model": response.get("model") or "",
-    }
-    return _sent({**about, **fields})
+    about = {name: response.get(name) for name in ("id", "created", "model")}
+    return _sent({**about, "object": "chat.completion.chunk", **fields})
 
 
 def _sent(data: Mapping[str, Any]) -> bytes:
@@ -469,8 +454,8 @@ def _made(http: ModuleType, status: int, data: Any, media_type: str = "applicati
 
 
 def _as_it_came(http: ModuleType, response: Any) -> Any:
-    kept = [(name, value) for name, value in response.headers.raw if name.decode().lower() not in OF_THE_BODY]
-    return http.Response(response.status_code, headers=[*kept, *NOT_REPEATED], content=response.content)
+    headers = [*_kept(response.headers), *NOT_REPEATED]
+    return http.Response(response.status_code, headers=headers, content=response.content)
 
 
 def _about_error(error: BaseException) -> dict[str, Any]:
@@ -598,16 +583,10 @@ def _naming(actor: Any) -> Callable[[ProgramRequest], str | None] | None:
 
 def _system_name(request: ProgramRequest) -> str | None:
     """Return a name for a persona that is known by its system message: its beginning, and a digest of the whole."""
-    body = request.body
-    if not isinstance(body, dict):
-        return None
-    texts = [body.get("system"), body.get("instructions")]
-    texts += [
-        message.get("content")
-        for message in body.get("messages") or ()
-        if isinstance(message, dict) and message.get("role") in ("system", "developer")
-    ]
-    text = next((text for text in texts if text), None)
+    body = request.body if isinstance(request.body, dict) else {}
+    messages = [message for message in body.get("messages") or () if isinstance(message, dict)]
+    told = [message.get("content") for message in messages if message.get("role") in ("system", "developer")]
+    text = next(filter(None, [body.get("system"), body.get("instructions"), *told]), None)
     if text is None:
         return None
     text = text if isinstance(text, str) else json.dumps(text, sort_keys=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from ..config.settings import Settings
     from ..explain.nearest import Source
     from ..explain.report import Miss
     from ..types import Record, Request
@@ -87,7 +86,7 @@ class ResponseCache:
             ask anew.
         """
         key, mode = request if isinstance(request, str) else request.cache_key, mode or self.mode
-        if mode in ("off", "rewrite") or (mode == "refresh" and key not in self._refreshed):
+        if mode == "off" or (mode == "refresh" and key not in self._refreshed):
             return None
         try:
             packed = self._unstored.get(key)
@@ -119,33 +118,28 @@ class ResponseCache:
             return record
         packed = pack(record)
         replaces = mode == "rewrite" or (mode == "refresh" and key not in self._refreshed)
-        if not replaces and (first := self._unstored.get(key)) is not None:
-            packed = first
-        counting = None
+        if replaces:
+            self._unstored.pop(key, None)
+        packed = self._unstored.get(key, packed)
         try:
-            if not self.storage.put(key, packed, replace=replaces):
-                counting = self._first(key, packed)
-            elif replaces:
-                self._unstored.pop(key, None)
+            stored = self.storage.put(key, packed, replace=replaces)
+            counting = unpack(key, packed) if stored else self._first(key, packed)
         except (OSError, CacheError) as error:
-            counting = self._keep_in_memory(key, packed, error, replaces=replaces)
+            counting = self._keep_in_memory(key, packed, error)
         else:
             if self._unstored:
                 self.store_unstored()
-        if mode == "refresh":
+        if replaces:
             self._refreshed.add(key)
-        return unpack(key, packed) if counting is None else counting
+        return counting
 
-    def _first(self, key: str, packed: bytes) -> Record | None:
+    def _first(self, key: str, packed: bytes) -> Record:
         """Return the record that was stored first; put these bytes in its place where it cannot be read."""
-        try:
-            found = self.get(key, mode="replay")
-        except CacheCorruptError:
-            found = None
-        if found is None:
-            self.storage.put(key, packed, replace=True)
-            self.get(key, mode="replay")  # these may not be read either, where the index is damaged
-        return found
+        with suppress(CacheCorruptError):
+            if found := self.get(key, mode="replay"):
+                return found
+        self.storage.put(key, packed, replace=True)
+        return self.get(key, mode="replay") or unpack(key, packed)  # raises where the index is damaged
 
     def store_unstored(self) -> Exception | None:
         """Store what could not be stored before: a disk may have room again. Return the last error, if any."""
@@ -161,10 +155,8 @@ class ResponseCache:
                     del self._unstored[key]
         return failure
 
-    def _keep_in_memory(self, key: str, packed: bytes, error: Exception, *, replaces: bool) -> Record:
+    def _keep_in_memory(self, key: str, packed: bytes, error: Exception) -> Record:
         with _lock:
-            if replaces:
-                self._unstored[key] = packed
             packed = self._unstored.setdefault(key, packed)
             first_time, self._warned_in = self._warned_in != os.getpid(), os.getpid()
         if first_time:
@@ -300,31 +292,25 @@ class ResponseCache:
             raise CacheError(f"{self.path} holds no cache; name the damaged one's place")
         if os.path.realpath(target.place) == os.path.realpath(self.path):
             raise CacheError(f"{self.path} cannot be salvaged into itself; name a new directory")
-        sound: set[str] = set()
-        count = 0
 
         def sound_rows() -> Iterator[NewRow]:
-            """Yield what can be read, and count it."""
-            nonlocal count
+            """Yield what can be read."""
             for key, packed, stored_at in self.storage.readable_rows():
-                count += 1
                 if packed is not None and _is_sound(key, packed):
-                    sound.add(key)
                     yield key, packed, False, stored_at
 
-        rows = sound_rows()
-        first = next(rows, None)  # where there is none, no cache is made
-        if first is not None:
-            target.add_all(chain([first], rows))
+        count = len({key for key, *_ in sound_rows()})
+        if count:
+            target.add_all(sound_rows())
             target.close()
         try:
-            count = max(len(self), count)
+            lost = len(self) - count
         except CacheError:
-            logger().warning("%s: besides the %d records that were read, others may be lost", self.path, len(sound))
+            logger().warning("%s: besides the %d records that were read, others may be lost", self.path, count)
         else:
-            if lost := count - len(sound):
-                logger().warning("%s: %d of %d records cannot be read and are lost", self.path, lost, count)
-        return len(sound)
+            if lost > 0:
+                logger().warning("%s: %d of %d records cannot be read and are lost", self.path, lost, count + lost)
+        return count
 
     def rekey(self) -> int:
         """Recompute every key after a change of aliases, namespace or key version; return how many records changed.
@@ -336,6 +322,8 @@ class ResponseCache:
 
     def _changes(self) -> Iterator[Change]:
         """Yield what new keys change, while the storage shows its rows as they were."""
+        from .tinytroupe import asked_now
+
         settings = config.settings()
         wanted: dict[str, str] = {}
         pointers: dict[str, str] = {}
@@ -343,7 +331,7 @@ class ResponseCache:
         for key, packed, _ in self.storage.rows():
             try:
                 record = unpack(key, packed)
-                wanted[key] = key_of(record.kind, _asked_now(record.request, settings), record.sample)
+                wanted[key] = key_of(record.kind, asked_now(record.request, settings), record.sample)
             except CacheCorruptError:
                 unread += 1
                 wanted[key] = key
@@ -365,7 +353,7 @@ class ResponseCache:
             if pointers.get(key) in moves:
                 record = record.replace(response={"fallback": moves[pointers[key]]})
             if key in moves:
-                record = record.replace(cache_key=moves[key], request=_asked_now(record.request, settings))
+                record = record.replace(cache_key=moves[key], request=asked_now(record.request, settings))
             yield key, record.cache_key, pack(record)
 
     def explain(self, request: Request) -> Miss:
@@ -417,21 +405,6 @@ def _is_sound(key: str, packed: bytes | None) -> bool:
         return key_of(record.kind, record.request, record.sample) == key or "fallback" in record.response
     except (CacheCorruptError, ValueError, TypeError):
         return False
-
-
-def _asked_now(asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return a stored request as it would be asked now: the model after aliases, and the namespace."""
-    from ..models.catalog import resolve
-    from .tinytroupe import namespace_of
-
-    now = {name: value for name, value in asked.items() if name != "namespace"}
-    namespace = settings.cache_namespace
-    if "model" in asked:
-        now["model"] = resolve(str(asked.get("model", "")), settings.aliases)
-        namespace = namespace_of(now["model"], settings)
-    if namespace:
-        now["namespace"] = namespace
-    return now
 
 
 def _moves(wanted: Mapping[str, str]) -> dict[str, str]:

@@ -9,12 +9,8 @@ nothing is imported or run.
 from __future__ import annotations
 
 import ast
-import contextlib
-import functools
-import json
 import pickle
 import re
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
@@ -29,9 +25,11 @@ from ..types import Record
 from .storage import UNREADABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..config.settings import Settings
 
-__all__ = ["namespace_of", "read", "recognized"]
+__all__ = ["asked_now", "read", "recognized"]
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 REASON = 200  # characters of a reason
@@ -88,13 +86,10 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
         try:
             response = plain(_plain(value), "its answer", exact=True)
             check_chat(response)
-            request, *others = _requests(key, settings, classes)
-            record = _record(request, response)
-            if records.setdefault(record.cache_key, record).response != response:
-                raise ValueError("it is another answer to a request that stands in the file before")
-            for other in others:
-                also = _record(other, response)
-                records.setdefault(also.cache_key, also)
+            for request in _requests(key, settings, classes):
+                record = Record(key_of("chat", request, None), "chat", None, request, response)
+                if records.setdefault(record.cache_key, record).response != response:
+                    raise ValueError("it is another answer to a request that stands in the file before")
         except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
             unreadable.append(f"entry {number}: {brief(str(error), REASON)}")
     if unreadable:
@@ -115,10 +110,6 @@ def _entries(path: str) -> dict[Any, Any]:
     if not isinstance(entries, dict):
         raise CacheCorruptError(f"{path} is no cache of TinyTroupe: it holds no dict")
     return entries
-
-
-def _record(request: dict[str, Any], response: dict[str, Any]) -> Record:
-    return Record(key_of("chat", request, None), "chat", None, request, response)
 
 
 def _plain(value: Any) -> Any:
@@ -147,9 +138,10 @@ def _requests(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> l
     found = [request]
     if request.get("top_p") == 0:  # TinyTroupe sent it up to 0.4 where its user had said nothing
         found.append({name: value for name, value in request.items() if name != "top_p"})
-    if hasattr(given := params.get("response_format"), "model_json_schema"):
-        params = {**params, "response_format": _sent_by_sdk(given)}
-    return [*found, _request(model, params, settings)]
+    sent = params.get("response_format")
+    if isinstance(sent, type):
+        sent = _sent_by_sdk(sent)
+    return [*found, _request(model, {**params, "response_format": sent}, settings)]
 
 
 def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -157,35 +149,16 @@ def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str
     found = {**params, **(options if isinstance(options, dict) else {})}
     given = {name: value for name, value in found.items() if name not in UNASKED and value not in (None, [])}
     check_names(given)
-    model = resolve(model, settings.aliases)
     messages = asked_messages(check_messages(params.get("messages")), normalizer(settings.cache_normalize))
-    namespace = namespace_of(model, settings)
-    return {
-        "model": model,
-        "messages": messages,
-        **asked_parameters(given_parameters(given)),
-        **({"namespace": namespace} if namespace else {}),
-    }
+    return asked_now({"model": model, "messages": messages, **asked_parameters(given_parameters(given))}, settings)
 
 
-@functools.lru_cache
-def _sent_by_sdk(model: type[Any]) -> Any:
+def _sent_by_sdk(model: type[Any]) -> dict[str, Any]:
     """Return what the SDK's ``parse()`` sends as ``response_format`` for a class: its own schema of it, not ours."""
     import openai
 
-    seen: list[bytes] = []
-
-    def see(request: Any) -> Any:
-        """Keep what is sent, and send it nowhere."""
-        seen.append(request.read())
-        raise ConnectionError
-
-    nowhere: Any = SimpleNamespace(handle_request=see, close=lambda: None)
-    http_client = openai.DefaultHttpxClient(transport=nowhere)
-    sdk = openai.OpenAI(api_key="none", base_url="http://localhost", max_retries=0, http_client=http_client)
-    with sdk, contextlib.suppress(openai.APIConnectionError, ConnectionError):
-        sdk.chat.completions.parse(model="", messages=[], response_format=model)
-    return json.loads(seen[0])["response_format"]
+    schema = openai.pydantic_function_tool(model)["function"]["parameters"]
+    return {"type": "json_schema", "json_schema": {"schema": schema, "name": model.__name__, "strict": True}}
 
 
 def _asked(key: Any, classes: tuple[type[Any], ...]) -> tuple[str, dict[str, Any]]:
@@ -230,7 +203,12 @@ def _class_named(text: str, parameter: str, classes: tuple[type[Any], ...]) -> t
     return same[0]
 
 
-def namespace_of(model: str, settings: Settings) -> str:
-    """Return the namespace of the model's endpoints, else the cache's, as the clients do."""
-    names = {endpoint.namespace for endpoint in settings.endpoints if model in endpoint.models}
-    return (names.pop() if len(names) == 1 else None) or settings.cache_namespace
+def asked_now(asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return a request as it is asked under some settings: the model after aliases, and in their namespace."""
+    now = {name: value for name, value in asked.items() if name != "namespace"}
+    namespace = settings.cache_namespace
+    if "model" in asked:
+        model = now["model"] = resolve(str(asked["model"]), settings.aliases)
+        names = {endpoint.namespace for endpoint in settings.endpoints if model in endpoint.models}
+        namespace = (names.pop() if len(names) == 1 else None) or namespace
+    return {**now, "namespace": namespace} if namespace else now

@@ -171,14 +171,16 @@ def test_a_server_that_stops_during_a_call(mortal: RedisProcess, caplog: pytest.
 def test_a_server_without_room(server: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
     """Answers that its memory does not take are kept, and stored or put in place of old ones once it has room."""
     client, refreshing = client_at(server.url), client_at(server.url, ["new", "other"], mode="refresh")
-    said(client, "a")
+    said(client, "a", "d")
     with server.client() as redis:
         redis.config_set("maxmemory", "1")
-        assert (said(client, "b", "b"), said(refreshing, "a")) == (["two", "two"], ["new"])
-        assert len(client.cache) == 1 and "refuses a command" in caplog.text
+        assert (said(client, "b", "b"), said(refreshing, "a")) == (["three", "three"], ["new"])
+        with llmcall.cassette("anew.jsonl", mode="rewrite"):
+            assert said(client_at(server.url, ["anew"]), "d") == ["anew"]
+        assert len(client.cache) == 2 and "refuses a command" in caplog.text
         redis.config_set("maxmemory", "0")
-    said(client, "c")
-    assert said(client_at(server.url, mode="replay"), "a", "b", "c") == ["new", "two", "three"]
+    said(client_at(server.url, ["four"]), "c")
+    assert said(client_at(server.url, mode="replay"), "a", "b", "c", "d") == ["new", "three", "four", "anew"]
     assert caplog.text.count("kept in memory until it can") == 1  # one cache object for all clients of a place
 
 

@@ -66,7 +66,7 @@ def test_settings_that_are_shown(page: Path, text: str, monkeypatch: pytest.Monk
         monkeypatch.setenv(name, "secret")
     Path("config.ini").write_text(text, encoding="utf-8")
     settings = llmcall.settings()
-    assert any("config.ini" in settings.origin_of(name).text for name in settings.layer() if name[0] != "_")
+    assert any("config.ini" in settings.origin_of(name).text for name in settings.layer if name[0] != "_")
 
 
 @pytest.fixture

@@ -7,16 +7,14 @@ cassette recorded (``push_layer``); ``LLMCALL_*`` and the SDK's variables; ``.en
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ConfigError, short_traceback
 from ..notices import forget_notices, warn_once
-from ..system import after_fork_in_child
+from ..system import process_lock
 from .settings import (
     CONFIGURED,
     DOTENV,
@@ -44,13 +42,12 @@ INTERVAL = 1.0  # seconds for which calls trust that environment and files are w
 
 
 class _Layers:
-    """Hold the layers of this process; whoever changes one holds the lock.
+    """Hold the layers of this process; whoever changes one holds ``_lock``.
 
     :ivar generation: a number that changes whenever ``settings()`` would return another object than before.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
         self.generation = 0
         self.current: Settings | None = None
         self.sources: Sources | None = None
@@ -75,37 +72,28 @@ class _Layers:
         """Return the settings of now."""
         if self.current is None:
             found = Settings(self.read().values).overlaid(self.pushed_layer())
-            self.current = self.with_forced(found.overlaid(self.configured_layer()))
+            self.current = self.with_forced(found.overlaid(_merged(self.configured)))
         return self.current
 
     def pushed_layer(self) -> Layer:
         """Return what open cassettes recorded; the innermost counts."""
-        return dict(ChainMap(*reversed(self.pushed)))
-
-    def configured_layer(self) -> Layer:
-        """Return what ``configure`` and ``configured`` set; the latest counts."""
-        return _decided(dict(ChainMap(*reversed(self.configured))))
+        return _merged(self.pushed)
 
     def with_forced(self, below: Settings) -> Settings:
         """Return settings with what is forced; a cache forced on goes on replaying or refreshing if it was told to."""
-        forced = _decided(self.forced)
-        if below.cache_mode != "off" and "cache_mode" in forced and forced["cache_mode"][0] == "auto":
+        forced = dict(self.forced)
+        if below.cache_mode != "off" and forced.get("cache_mode", (None,))[0] == "auto":
             forced["cache_mode"] = (below.cache_mode, forced["cache_mode"][1])
         return below.overlaid(forced)
 
 
-def _decided(layer: Layer) -> Layer:
-    return {name: value for name, value in layer.items() if value[0] is not UNSET}
+def _merged(entries: list[Layer]) -> Layer:
+    """Return several layers of one rank as one; the latest counts."""
+    return {name: value for entry in entries for name, value in entry.items()}
 
 
 layers = _Layers()
-
-
-def _renew_lock() -> None:
-    layers.lock = threading.RLock()  # another thread may have held it at the fork
-
-
-after_fork_in_child(_renew_lock)
+_lock = process_lock(__name__)
 
 
 def settings() -> Settings:
@@ -117,7 +105,7 @@ def settings() -> Settings:
     """
     current = layers.current
     if current is None:
-        with layers.lock:
+        with _lock:
             current = layers.made()
     return current
 
@@ -130,7 +118,7 @@ def refresh(interval: float = 0.0) -> None:
     """
     if layers.sources is None or time.monotonic() - layers.looked_at < interval:
         return
-    with layers.lock:
+    with _lock:
         found = read_sources()
         if layers.sources is None or found.values != layers.sources.values:
             layers.changed()
@@ -139,9 +127,8 @@ def refresh(interval: float = 0.0) -> None:
 
 def searched() -> str:
     """Say which config.ini and ``.env`` were read, or where a config.ini was sought in vain."""
-    with layers.lock:
-        sources = layers.read()
-    return f"read: {', '.join(sources.files)}" if sources.files else sources.searched
+    with _lock:
+        return layers.read().searched
 
 
 def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = None, caller: str = "it") -> Settings:
@@ -153,10 +140,9 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = No
     :param caller: what was given them, for messages.
     :raises ConfigError, TypeError: if a value is of the wrong type; if there is no such setting.
     """
-    if base is None:
-        return settings().changed(overrides or {}, caller)
-    with layers.lock:
-        return layers.with_forced(base.overlaid(layers.pushed_layer()).changed(overrides or {}, caller))
+    with _lock:
+        below = layers.made() if base is None else base.overlaid(layers.pushed_layer())
+        return layers.with_forced(below.changed(overrides or {}, caller))
 
 
 @short_traceback
@@ -176,7 +162,7 @@ def configure(**overrides: Any) -> None:
     """
     entry = checked_layer(overrides, "configure()", Origin(CONFIGURED, "configure()"))
     refresh()
-    with layers.lock:
+    with _lock:
         layers.configured[-1].update(entry)
         layers.changed()
 
@@ -194,13 +180,13 @@ def configured(**overrides: Any) -> Iterator[None]:
     0.5
     """
     entry = checked_layer(overrides, "configured()", Origin(CONFIGURED, "configured()"))
-    with layers.lock:
+    with _lock:
         layers.configured.append(entry)
         layers.changed()
     try:
         yield
     finally:
-        with layers.lock:
+        with _lock:
             layers.configured = [each for each in layers.configured if each is not entry]
             layers.changed()
 
@@ -242,7 +228,7 @@ def force_api_cache(cache_api_calls: bool | None, cache_file_name: str | os.Path
 
 
 def _force(caller: str, overrides: Mapping[str, Any]) -> None:
-    with layers.lock:
+    with _lock:
         layers.forced.update(checked_layer(overrides, caller, Origin(FORCED, caller)))
         layers.changed()
 
@@ -252,7 +238,7 @@ def reset() -> None:
 
     Layers of open cassettes stay up until they are taken down.
     """
-    with layers.lock:
+    with _lock:
         layers.sources = None
         layers.configured, layers.forced = [{}], {}
         layers.changed()
@@ -282,12 +268,11 @@ def keyed_settings(base: Settings | None = None) -> dict[str, Any]:
 
     :param base: the settings that a client was given; what code says in them is left out all the same.
     """
-    with layers.lock:
-        pushed = layers.pushed_layer()
-        values = {**layers.read().values, **pushed}
-    if base is not None:
-        given = base.overlaid(pushed).layer().items()
-        values.update({name: value for name, value in given if value[1].rank < CONFIGURED})
+    with _lock:
+        values = {**layers.read().values, **layers.pushed_layer()}
+        if base is not None:
+            given = base.overlaid(layers.pushed_layer()).layer
+            values.update({name: value for name, value in given.items() if value[1].rank < CONFIGURED})
     found = {name: values[name][0] for name in KEYED if values[name][0] not in (None, "", (), {})}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
@@ -315,13 +300,11 @@ def push_layer(values: Mapping[str, Any], origin: str) -> object:
     :raises ConfigError: if a value is of the wrong type.
     :raises TypeError: if there is no such setting.
     """
-    layer: Layer = {}
-    for name, (value, place) in checked_layer(values, origin, Origin(PUSHED, origin)).items():
-        if value is not UNSET:
-            layer[name] = (value, place)
-        elif SETTINGS[name].default is None:
+    layer = checked_layer(values, origin, Origin(PUSHED, origin))
+    for name, (value, place) in layer.items():
+        if value is UNSET and SETTINGS[name].default is None:
             layer[name] = (None, place)
-    with layers.lock:
+    with _lock:
         layers.pushed.append(layer)
         layers.changed()
     return layer
@@ -329,7 +312,7 @@ def push_layer(values: Mapping[str, Any], origin: str) -> object:
 
 def pop_layer(token: object) -> None:
     """Take down the layer that ``push_layer`` put up; nothing happens if it is down already."""
-    with layers.lock:
+    with _lock:
         layers.pushed = [layer for layer in layers.pushed if layer is not token]
         layers.changed()
 
@@ -339,13 +322,13 @@ def pop_layer(token: object) -> None:
 
 def pack() -> tuple[Any, ...]:
     """Return all that the settings of this process are made of, keys included, to be pickled for :func:`unpack`."""
-    with layers.lock:
-        return layers.read().values, list(layers.pushed), [layers.configured_layer()], _decided(layers.forced)
+    with _lock:
+        return layers.read().values, list(layers.pushed), [_merged(layers.configured)], dict(layers.forced)
 
 
 def unpack(packed: tuple[Any, ...]) -> None:
     """Let the settings of another process hold in this one, whatever environment and files say here."""
-    with layers.lock:
+    with _lock:
         values, layers.pushed, layers.configured, layers.forced = packed
         layers.sources = Sources(values)
         layers.looked_at = float("inf")
@@ -370,10 +353,8 @@ def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[
 
 def missing_key(api_type: str, host: str) -> ConfigError:
     """Return the error of a host that needs a key where there is none; it says where one was sought."""
-    with layers.lock:
-        searched = layers.read().searched
     variable = "AZURE_OPENAI_API_KEY" if api_type == "azure" else "OPENAI_API_KEY"
-    return ConfigError(f"no key for {host}: set the environment variable {variable}, or pass api_key= ({searched})")
+    return ConfigError(f"no key for {host}: set the environment variable {variable}, or pass api_key= ({searched()})")
 
 
 def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
@@ -386,24 +367,24 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     :param endpoint: what is about to be called; a client may have made it from the settings, or listed one from them.
     """
     url = endpoint.address
-    listed = next((each for each in settings.endpoints if (each.name, each.address) == (endpoint.name, url)), None)
-    names = ["endpoints"] if listed else ["azure_endpoint", "base_url"]
-    named_by = next((settings.origin_of(name) for name in names if listed or getattr(settings, name) == url), None)
-    if not url or named_by is None or named_by.rank != FOUND_FILE or is_loopback(url):
+    is_listed = endpoint in settings.endpoints
+    name = "endpoints" if is_listed else "azure_endpoint" if endpoint.azure_endpoint else "base_url"
+    named_by = settings.origin_of(name)
+    if not url or named_by.rank != FOUND_FILE or is_loopback(url):
         return
-    source = _environment_key(settings, listed, endpoint.api_type)
-    if source is not None:
+    source = _environment_key(settings, endpoint, is_listed=is_listed)
+    if source is not None and (is_listed or url == getattr(settings, name)):
         host = host_of(url)
         message = f"the key from {source} goes to the host {host}, which {named_by.text} names"
         warn_once(message, about=("key destination", host))
 
 
-def _environment_key(settings: Settings, listed: Endpoint | None, api_type: str | None) -> str | None:
+def _environment_key(settings: Settings, endpoint: Endpoint, *, is_listed: bool) -> str | None:
     """Say where in the environment the key is, or return ``None`` if it is not from there."""
-    if listed is not None and listed.api_key is not None:
-        return listed.api_key.variables if isinstance(listed.api_key, KeyReference) else None
-    key, origin = settings.key_and_origin(api_type)
-    if key is None and (api_type or settings.api_type) == "azure":
+    key, origin = settings.key_and_origin(endpoint.api_type)
+    if is_listed and endpoint.api_key is not None:
+        key, origin = endpoint.api_key, settings.origin_of("endpoints")
+    elif key is None and endpoint.api_type == "azure":
         key, origin = settings.azure_ad_token, settings.origin_of("azure_ad_token")
     if isinstance(key, KeyReference):
         return key.variables

@@ -343,12 +343,12 @@ class Settings:
         "[Model my-model*]")
     # fmt: on
 
-    _layer: Mapping[str, tuple[Any, Origin]]
+    layer: Mapping[str, tuple[Any, Origin]]  # each setting's value and origin
 
     def __init__(self, layer: Mapping[str, tuple[Any, Origin]]) -> None:
         """Take every setting's value and origin; users call ``settings()`` instead."""
         held = self.__dict__
-        held.update({name: value for name, (value, _) in layer.items()}, _layer=layer)
+        held.update({name: value for name, (value, _) in layer.items()}, layer=layer)
         held["api_key"] = self.key_and_origin()[0]
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -362,8 +362,8 @@ class Settings:
 
         :param api_type: ``None`` is the configured one.
         """
-        own = self._layer["api_key"]
-        of_sdk = self._layer["_azure_key" if (api_type or self.api_type) == "azure" else "_openai_key"]
+        own = self.layer["api_key"]
+        of_sdk = self.layer["_azure_key" if (api_type or self.api_type) == "azure" else "_openai_key"]
         return of_sdk if of_sdk[0] is not None and of_sdk[1].rank > own[1].rank else own
 
     def origin(self, name: str) -> str:
@@ -380,7 +380,7 @@ class Settings:
 
     def origin_of(self, name: str) -> Origin:
         """Return where a value came from, with its layer's rank."""
-        return self.key_and_origin()[1] if name == "api_key" else self._layer[name][1]
+        return self.key_and_origin()[1] if name == "api_key" else self.layer[name][1]
 
     def replace(self, **overrides: Any) -> Settings:
         """Return settings with some values changed; what is forced stays.
@@ -396,27 +396,23 @@ class Settings:
 
         :param caller: the function that was given them, for the message.
         """
-        changes = checked_layer(overrides, caller, Origin(ARGUMENT, "argument"))
-        return self.overlaid({name: value for name, value in changes.items() if value[0] is not UNSET})
+        return self.overlaid(checked_layer(overrides, caller, Origin(ARGUMENT, "argument")))
 
     def overlaid(self, layer: Mapping[str, tuple[Any, Origin]]) -> Settings:
-        """Return settings in which a layer's values stand, save where a higher layer decided."""
-        changes = {name: value for name, value in layer.items() if value[1].rank >= self._layer[name][1].rank}
-        return Settings({**self._layer, **changes}) if changes else self
-
-    def layer(self) -> Layer:
-        """Return each setting's value and origin."""
-        return dict(self._layer)
+        """Return settings in which a layer's values stand, save where they are ``UNSET`` or a higher layer decided."""
+        changes = {
+            name: (value, origin)
+            for name, (value, origin) in layer.items()
+            if value is not UNSET and origin.rank >= self.layer[name][1].rank
+        }
+        return Settings({**self.layer, **changes}) if changes else self
 
     def without_keys(self) -> Settings:
         """Return these settings without keys, for what goes to where it may be kept on a disk."""
-        layer = self.layer()
-        for name, (value, origin) in layer.items():
-            if _row(name).parse is values.credential:
-                layer[name] = (None, origin)
-            elif name == "endpoints":
-                layer[name] = (tuple(endpoint._replace(api_key=None) for endpoint in value), origin)
-        return Settings(layer)
+        endpoints, named_by = self.layer["endpoints"]
+        keys = {name: (None, origin) for name, (_, origin) in self.layer.items() if name in KEYS}
+        without = tuple(endpoint._replace(api_key=None) for endpoint in endpoints)
+        return Settings({**self.layer, **keys, "endpoints": (without, named_by)})
 
     def items(self) -> Iterator[tuple[Setting, Any, Origin]]:
         """Yield every setting's description, value and origin, in the order of config.ini; secrets are masked."""
@@ -437,7 +433,7 @@ class Settings:
         return html_table([("setting", "value", "from"), *cells])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Settings, (self._layer,)
+        return Settings, (self.layer,)
 
 
 SETTINGS: dict[str, Setting] = {
@@ -445,17 +441,14 @@ SETTINGS: dict[str, Setting] = {
 }
 # The keys of the SDK's own variables, kept apart because which of them counts depends on the final API_TYPE.
 SDK_KEYS = {name: Setting("", "", values.credential, name=name) for name in ("_openai_key", "_azure_key")}
+KEYS = [row.name for row in (*SETTINGS.values(), *SDK_KEYS.values()) if row.parse is values.credential]
 # Values that hold more than one line of text have no variable: sections, and functions.
 VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
 
 
-def _row(name: str) -> Setting:
-    return SETTINGS.get(name) or SDK_KEYS[name]
-
-
 def _shown(row: Setting, value: Any) -> Any:
     """Return a value without secrets."""
-    if row.parse is values.credential:
+    if row.name in KEYS:
         return None if value is None else MASK
     if row.name == "endpoints":
         return tuple(endpoint.masked() for endpoint in value)

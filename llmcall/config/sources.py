@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
@@ -34,7 +34,7 @@ from .values import UNSET, KeyReference, expand, nearest
 
 __all__ = ["Sources", "read_sources"]
 
-MARKERS = (".llmcall", "pyproject.toml", ".git")
+MARKERS = ("config.ini", ".llmcall", "pyproject.toml", ".git")
 
 # Read by openai 3.51 (openai/_client.py, openai/lib/azure.py), save AZURE_OPENAI_KEY, which TinyTroupe 0.6 reads. Later
 # ones win, and LLMCALL_* above them.
@@ -48,6 +48,7 @@ SDK_VARIABLES = {
     "AZURE_OPENAI_AD_TOKEN": "azure_ad_token",
     "OPENAI_ORG_ID": "organization",
 }
+CONFIG = Setting("", "", values.path, name="_config")  # what LLMCALL_CONFIG names is no setting
 OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE", "LLMCALL_TRACEBACK"}
 
 # TinyTroupe's keys in [OpenAI] that are ours under another name, or that mean nothing here.
@@ -66,26 +67,24 @@ ANCESTOR_KEYS = {
     "REASONING_MODEL": "",
 }
 
-TABLES = {"Prices": "prices", "Aliases": "aliases", "Fallbacks": "fallbacks"}  # their keys are names of the user's
-NAMED = {"Endpoint": ENDPOINT_KEYS, "Model": MODEL_KEYS}  # sections [Endpoint NAME], [Model NAME]
+TABLES = ("Prices", "Aliases", "Fallbacks")  # their keys are names of the user's
+NAMED = ("Endpoint", "Model")  # sections [Endpoint NAME], [Model NAME]
 KEYS: dict[str, dict[str, Setting]] = {}
 for _row in [*SETTINGS.values(), *ENDPOINT_KEYS.values(), *MODEL_KEYS.values()]:
     KEYS.setdefault(_row.section, {})[_row.key] = _row
 SECTIONS = {section.casefold(): section for section in KEYS}
 
-Sections = dict[str, dict[str, str]]
+Entry = tuple[Setting, Any, str]  # its value is as it is written; the text says where
 
 
 class Sources(NamedTuple):
     """Hold what defaults, files and environment said when they were read.
 
     :param values: each setting's value and origin, all layers merged.
-    :param files: the paths of the config.ini and the ``.env`` that were read.
-    :param searched: where a config.ini was sought, in words.
+    :param searched: which config.ini and ``.env`` were read, or where a config.ini was sought in vain, in words.
     """
 
     values: Layer
-    files: tuple[str, ...] = ()
     searched: str = ""
 
 
@@ -97,32 +96,37 @@ def read_sources() -> Sources:
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
-    folder = os.getcwd()
-    folders = [folder]
-    while os.path.dirname(folders[-1]) != folders[-1]:
-        folders.append(os.path.dirname(folders[-1]))
-    above = next((number for number, each in enumerate(folders) if _is_root(each)), 0)
-    root = folders[above]
-    dotenv_file = _file_in(folders[: above + 1], ".env")
+    folders = _project_folders()
+    folder, root = folders[0], folders[-1]
+    dotenv_file = _file_in(folders, ".env")
     environment = {name: value.strip() for name, value in os.environ.items() if value.strip()}
-    dotenv = {} if dotenv_file is None else _read_dotenv(dotenv_file)
-    named = _named_config(folder, environment, dotenv_file, dotenv)
-    config = named or _file_in([root], "config.ini")
+    dotenv = _read_dotenv(dotenv_file) if dotenv_file else {}
+    variables = {
+        **_layer(_variables(dotenv, f".env ({dotenv_file}), "), DOTENV, os.path.dirname(dotenv_file or "")),
+        **_layer(_variables(environment, "environment variable "), ENVIRONMENT, folder),
+    }
+    named = variables.pop(CONFIG.name, None)
+    config = _file_in([root], "config.ini") if named is None else named[0]
+    if named is not None and not os.path.isfile(named[0]):
+        raise ConfigError(f"{named[1].text}: there is no file {named[0]}")
     layer = _defaults(root)
     if config is not None:
-        layer.update(_file_layer(config, NAMED_FILE if named else FOUND_FILE, environment, dotenv))
-    if dotenv_file is not None:
-        layer.update(_variables_layer(dotenv, DOTENV, f".env ({dotenv_file}), ", os.path.dirname(dotenv_file)))
-    layer.update(_variables_layer(environment, ENVIRONMENT, "environment variable ", folder))
-    upward = f" or above it, up to the project's root {root}" if above else ""
-    searched = f"{_where(config)} was read" if config else f"no config.ini in {folder}{upward}"
-    return Sources(layer, tuple(filter(None, (config, dotenv_file))), searched)
+        entries = _entries(config, lambda name: environment.get(name) or dotenv.get(name), dotenv)
+        layer.update(_layer(entries, NAMED_FILE if named else FOUND_FILE, os.path.dirname(config)))
+    layer.update(variables)
+    upward = f" or above it, up to the project's root {root}" if root != folder else ""
+    files = ", ".join(filter(None, (config, dotenv_file)))
+    return Sources(layer, f"read: {files}" if files else f"no config.ini in {folder}{upward}")
 
 
-def _is_root(folder: str) -> bool:
-    return _file_in([folder], "config.ini") is not None or any(
-        os.path.exists(os.path.join(folder, marker)) for marker in MARKERS
-    )
+def _project_folders() -> list[str]:
+    """Return the working directory and those above it, up to the project's root; it alone where there is no project."""
+    folders = [os.getcwd()]
+    while not any(os.path.exists(os.path.join(folders[-1], marker)) for marker in MARKERS):
+        folders.append(os.path.dirname(folders[-1]))
+        if folders[-1] == folders[-2]:
+            return folders[:1]
+    return folders
 
 
 def _file_in(folders: Iterable[str], name: str) -> str | None:
@@ -138,21 +142,17 @@ def _defaults(root: str) -> Layer:
     return layer
 
 
-def _named_config(
-    folder: str, environment: Mapping[str, str], dotenv_file: str | None, dotenv: Mapping[str, str]
-) -> str | None:
-    """Return the path of the file that LLMCALL_CONFIG names."""
-    where = "environment variable LLMCALL_CONFIG"
-    name = environment.get("LLMCALL_CONFIG")
-    if name is None and "LLMCALL_CONFIG" in dotenv:
-        name, folder = dotenv["LLMCALL_CONFIG"], os.path.dirname(dotenv_file or "")
-        where = f".env ({dotenv_file}), LLMCALL_CONFIG"
-    if name is None:
-        return None
-    path = values.path(name, where, folder)
-    if not os.path.isfile(path):
-        raise ConfigError(f"{where}: there is no file {path}")
-    return path
+def _layer(entries: Iterable[Entry], rank: int, folder: str) -> Layer:
+    """Return the checked values of a source; one that is empty text says nothing.
+
+    :param folder: the directory that a relative path starts from.
+    """
+    layer: Layer = {}
+    for row, value, place in entries:
+        checked = check_setting(row, value, place, folder)
+        if checked is not UNSET:
+            layer[row.name] = (checked, Origin(rank, place))
+    return layer
 
 
 # Variables, of the environment and of .env.
@@ -188,29 +188,19 @@ def _read(path: str, where: str) -> str:
         raise ConfigError(f"{where}, line {line}: not UTF-8; save the file in that encoding") from None
 
 
-def _variables_layer(variables: Mapping[str, str], rank: int, prefix: str, folder: str) -> Layer:
-    """Read ``LLMCALL_*`` and the SDK's variables.
+def _variables(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
+    """Yield what ``LLMCALL_*`` and the SDK's variables say.
 
     :param prefix: what stands before a variable's name to say where it is.
-    :param folder: the directory that a relative path starts from.
     """
-    layer: Layer = {}
-    for variable, name in {**SDK_VARIABLES, **VARIABLES}.items():
+    for variable, name in {**SDK_VARIABLES, **VARIABLES, "LLMCALL_CONFIG": CONFIG.name}.items():
         if variable in variables:
-            row = SETTINGS.get(name) or SDK_KEYS[name]
+            row = SETTINGS.get(name) or SDK_KEYS.get(name) or CONFIG
             _warn_of_quotes(row, variables[variable], prefix + variable)
-            _put(layer, row, variables[variable], Origin(rank, prefix + variable), folder)
+            yield row, variables[variable], prefix + variable
     for variable in variables:
         if variable.startswith("LLMCALL_") and variable not in OUR_VARIABLES:
             warn_once(f"{prefix}{variable}: there is no such setting{nearest(variable, OUR_VARIABLES)}")
-    return layer
-
-
-def _put(layer: Layer, row: Setting, value: Any, origin: Origin, folder: str) -> None:
-    """Check a value and put it into a layer, unless it is empty text."""
-    checked = check_setting(row, value, origin.text, folder)
-    if checked is not UNSET:
-        layer[row.name] = (checked, origin)
 
 
 def _warn_of_quotes(row: Setting, value: str, where: str) -> None:
@@ -222,26 +212,20 @@ def _warn_of_quotes(row: Setting, value: str, where: str) -> None:
 # config.ini.
 
 
-def _where(path: str) -> str:
-    return f"{os.path.basename(path)} ({path})"
-
-
-def read_config(path: str) -> Sections:
+def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
     """Return the sections of ours in a config.ini, as text; keys in capitals, unless they are names of models.
 
-    :raises ConfigError: if it cannot be read, is not UTF-8, or has a broken line, a section or a key twice; the line
-        is named.
+    :raises ConfigError: if it has a broken line, a section or a key twice; the line is named.
     """
     import configparser
 
-    where = _where(path)
     # Only "=" ends a key: names of models hold colons and capitals.
     parser = configparser.RawConfigParser(
         delimiters=("=",), inline_comment_prefixes=("#", ";"), default_section="\0", interpolation=None
     )
     parser.optionxform = str  # type: ignore[method-assign, assignment]
     try:
-        parser.read_string(_own_lines(_read(path, where), where))
+        parser.read_string(_own_lines(text, where))
     # The messages never repeat a line, which may hold a key.
     except (configparser.DuplicateSectionError, configparser.DuplicateOptionError) as error:
         option = getattr(error, "option", "")
@@ -251,15 +235,10 @@ def read_config(path: str) -> Sections:
         raise ConfigError(f"{where}, line {error.lineno}: a line above the first [Section]") from None
     except configparser.ParsingError as error:
         raise ConfigError(f"{where}, line {error.errors[0][0]}: neither [Section] nor KEY = value") from None
-    sections: Sections = {}
-    for name in parser.sections():
-        section = sections[name] = {}
-        for key, value in parser.items(name):
-            written = key if name in TABLES else key.upper()
-            if written in section:
-                raise ConfigError(f"{where}: [{name}] {written} is there twice")
-            section[written] = value
-    return sections
+    return {
+        name: {key if name in TABLES else key.upper(): value for key, value in parser.items(name)}
+        for name in parser.sections()
+    }
 
 
 def _own_lines(text: str, where: str) -> str:
@@ -269,50 +248,39 @@ def _own_lines(text: str, where: str) -> str:
         header = re.match(r"\[([^\]]+)\]", line)
         if header:
             name = _own_section(header[1])
-            ours = name is not None
+            ours = bool(name)
             line = f"[{name}]"
-            if name is None:
-                _warn_of_similar(header[1], where)
+            if not name:
+                shown = [f"{each} NAME" if each in NAMED else each for each in KEYS]
+                guess = nearest(header[1].title(), shown, cutoff=0.7)  # not "Model", of machine learning projects
+                if guess:
+                    warn_once(f"{where}: the section [{header[1]}] is ignored{guess}")
         lines.append(line if ours else "")
     return "\n".join(lines)
 
 
-def _own_section(header: str) -> str | None:
+def _own_section(header: str) -> str:
     """Return a section's name as it is written here; ``"endpoint  east"`` gives ``"Endpoint east"``."""
     head, _, name = header.strip().partition(" ")
-    found = SECTIONS.get(head.casefold())
-    if found in NAMED:
-        return f"{found} {name.strip()}" if name.strip() else None
-    return None if name else found
+    found = SECTIONS.get(head.casefold(), "")
+    return f"{found} {name.strip()}".strip() if bool(name) == (found in NAMED) else ""
 
 
-def _warn_of_similar(section: str, where: str) -> None:
-    guess = nearest(section, SECTIONS.values(), cutoff=0.7)
-    if guess and section != "Model":  # a usual section of machine learning projects
-        name = " (it needs a name: [Endpoint NAME])" if section.strip().casefold() == "endpoint" else guess
-        warn_once(f"{where}: the section [{section}] is ignored{name}")
+def _entries(path: str, lookup: Callable[[str], str | None], dotenv: Mapping[str, str]) -> Iterator[Entry]:
+    """Yield what a config.ini says.
 
-
-def _file_layer(path: str, rank: int, environment: Mapping[str, str], dotenv: Mapping[str, str]) -> Layer:
-    """Return what a config.ini says.
-
-    :param environment: the variables that ``${NAME}`` refers to, before those of ``.env``.
+    :param lookup: gives the value of the variable that a ``${NAME}`` names.
     """
-    where, folder = _where(path), os.path.dirname(path)
-    layer: Layer = {}
-
-    def put(name: str, value: Any, place: str) -> None:
-        """Check a value and put it into the layer."""
-        _put(layer, SETTINGS[name], value, Origin(rank, place), folder)
+    where = f"{os.path.basename(path)} ({path})"
 
     def expanded(row: Setting, text: str, place: str) -> Any:
         """Return a value with its variables; a key's are looked up when it is used."""
         _warn_of_quotes(row, text, place)
         if row.parse is values.credential and "${" in text:
-            return KeyReference(text, place, dotenv)
-        return expand(text, place, lambda name: environment.get(name) or dotenv.get(name))
+            return KeyReference(text, place, tuple(pair for pair in dotenv.items() if pair[0] in text))
+        return expand(text, place, lookup)
 
-    sections = read_config(path)
+    sections = _sections(_read(path, where), where)
     own = sections.get("OpenAI", {})
     for key in sorted(own.keys() & ANCESTOR_KEYS.keys()):  # first: our own keys go before them
         place, name = f"{where}, [OpenAI] {key}", ANCESTOR_KEYS[key]
@@ -321,32 +289,33 @@ def _file_layer(path: str, rank: int, environment: Mapping[str, str], dotenv: Ma
             inform_once(f"{place}: a key of TinyTroupe's that means nothing to llmcall")
             continue
         row = SETTINGS[name]
-        put(name, _of_ancestor(key, expanded(row, text, place).strip(), place), place)
+        yield row, _of_ancestor(key, expanded(row, text, place).strip(), place), place
         inform_once(f"{place}: a key of TinyTroupe's, read as [{row.section}] {row.key}")
-    named: dict[str, dict[str, dict[str, Any]]] = {}
+    named: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in NAMED}
     for section, pairs in sections.items():
         kind, _, name = section.partition(" ")
-        if section in TABLES:
-            row, place = SETTINGS[TABLES[section]], f"{where}, [{section}]"
-            put(row.name, {key: expanded(row, text, f"{place} {key}") for key, text in pairs.items()}, place)
-            continue
-        rows = KEYS[kind]
-        fields = named.setdefault(kind, {}).setdefault(name, {})
+        rows, fields = KEYS[kind], {}
         for key, text in pairs.items():
             place = f"{where}, [{section}] {key}"
-            if key not in rows:
+            written = "" if section in TABLES else key
+            if written not in rows:
                 warn_once(f"{place}: there is no such key{nearest(key, rows)}")
-            elif value := expanded(rows[key], text, place):
-                fields[rows[key].name] = value
-                if not name:
-                    put(rows[key].name, value, place)
+            elif value := expanded(rows[written], text, place):
+                fields[key if section in TABLES else rows[written].name] = value
+        if section in TABLES:
+            yield rows[""], fields, f"{where}, [{section}]"
+        elif name:
+            named[kind][name] = fields
+        else:
+            yield from (
+                (SETTINGS[name], value, f"{where}, [{section}] {SETTINGS[name].key}") for name, value in fields.items()
+            )
         if kind == "Endpoint" and "models" not in fields:
             warn_once(f"{where}, [{section}]: without MODELS this endpoint is never used")
-    if "Model" in named:
-        put("models", named["Model"], where)
-    if "Endpoint" in named:
-        put("endpoints", [{"name": name, **fields} for name, fields in named["Endpoint"].items()], where)
-    return layer
+    if named["Model"]:
+        yield SETTINGS["models"], named["Model"], where
+    if named["Endpoint"]:
+        yield SETTINGS["endpoints"], [{"name": name, **fields} for name, fields in named["Endpoint"].items()], where
 
 
 def _of_ancestor(key: str, value: str, place: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ..errors import ConfigError
 from ..notices import warn_once
@@ -24,7 +24,7 @@ __all__ = [
 Parser = Callable[[Any, str], Any]
 
 MASK = "***"
-UNSET: Any = type("Unset", (), {"__slots__": (), "__repr__": lambda self: "UNSET"})()
+UNSET: Any = type("Unset", (), {"__slots__": (), "__reduce__": lambda self: "UNSET"})()
 
 NORMALIZERS = ("times", "uuids", "addresses", "temporary_paths")
 # The words of configparser.RawConfigParser.BOOLEAN_STATES.
@@ -339,20 +339,19 @@ def expand(value: str, where: str, lookup: Callable[[str], str | None]) -> str:
     return _REFERENCE.sub(value_of, value)
 
 
-class KeyReference:
+class KeyReference(NamedTuple):
     """Stand for a key that config.ini writes with ``${NAME}``; calling it gives the key.
 
     The variable is looked up when the key is used and not when the file is read, since a replay needs no key.
 
     :param reference: the value as it is written.
     :param where: file, section and key.
-    :param dotenv: the variables of ``.env``, asked after the environment.
+    :param dotenv: the variables of ``.env`` that it names, asked after the environment.
     """
 
-    def __init__(self, reference: str, where: str, dotenv: Mapping[str, str]) -> None:
-        self._reference = reference
-        self._where = where
-        self._dotenv = {variable: found for variable, found in dotenv.items() if variable in reference}
+    reference: str
+    where: str
+    dotenv: tuple[tuple[str, str], ...] = ()
 
     def __call__(self) -> str:
         """Return the key.
@@ -360,21 +359,15 @@ class KeyReference:
         :raises ConfigError: if the variable is not set or holds no key; file, section, key and variable are named.
         """
         found = expand(
-            self._reference, self._where, lambda name: os.environ.get(name, "").strip() or self._dotenv.get(name)
+            self.reference, self.where, lambda name: os.environ.get(name, "").strip() or dict(self.dotenv).get(name)
         )
-        return check_credential(found, f"{self._where}, {self.variables}")
+        return check_credential(found, f"{self.where}, {self.variables}")
 
     @property
     def variables(self) -> str:
         """Return the names of the variables, in words."""
-        found = [match[2] for match in _REFERENCE.finditer(self._reference) if not match[1]]
+        found = [match[2] for match in _REFERENCE.finditer(self.reference) if not match[1]]
         return " and ".join(f"environment variable {variable}" for variable in found)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, KeyReference) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash((self._reference, self._where))
-
     def __repr__(self) -> str:
-        return f"KeyReference({self._where!r})"
+        return f"KeyReference({self.where!r})"

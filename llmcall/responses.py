@@ -12,11 +12,12 @@ import json
 import math
 import re
 from array import array
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
 from .text import shortened
-from .types import Response, TokenUsage, text_of
+from .types import Response, TokenUsage, is_part, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,13 +34,8 @@ __all__ = [
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
 ANSWERS = ("tool_calls", "refusal", "function_call", "audio")
-REMEMBERED = 10_000  # recorded answers that are known to fit
 SHOWN = 200  # characters of an answer in a message
 OK = 200  # the SDK raises for any status from 300 on
-
-
-# By the key, the class, and the answers; the class is held, so that no other one gets its number.
-_fitting: dict[tuple[str, int | None, tuple[str, ...]], Any] = {}
 
 
 def check_chat(response: Any) -> None:
@@ -70,12 +66,7 @@ def check_chat(response: Any) -> None:
 
 def is_content(content: Any) -> bool:
     """Return whether something can be the content of a message: a text, a list of parts, or nothing."""
-    if not isinstance(content, list):
-        return content is None or isinstance(content, str)
-    return all(
-        isinstance(part, dict) and isinstance(part.get("text") if part.get("type") == "text" else part.get("type"), str)
-        for part in content
-    )
+    return all(map(is_part, content)) if isinstance(content, list) else content is None or isinstance(content, str)
 
 
 def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
@@ -97,9 +88,7 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
         return
     for choice in response["choices"]:
         text = text_of(choice["message"].get("content"))
-        if not text:  # a refusal, or a tool call
-            continue
-        problem = _misfit(text, request.expected)
+        problem = _misfit(text, request.expected) if text else None  # a refusal, or a tool call
         if problem is not None:
             cut = "; it was cut at the token limit: raise max_tokens" if choice.get("finish_reason") == "length" else ""
             _refuse(ServiceError, f"the answer does not fit its response_format: {problem}{cut}", response)
@@ -108,14 +97,7 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
 def fits(request: Request, response: Mapping[str, Any]) -> bool:
     """Return whether a recorded answer fits the request's ``response_format``; so does what is no answer at all."""
     try:
-        answers = tuple(str(choice["message"].get("content")) for choice in response["choices"])
-        # The key tells one schema from another, but not one class from another of the same schema.
-        asked = request.cache_key, None if isinstance(request.expected, dict) else id(request.expected), answers
-        if asked not in _fitting:
-            check_fits(request, response)
-            if len(_fitting) >= REMEMBERED:
-                _fitting.clear()
-            _fitting[asked] = request.expected
+        check_fits(request, response)
     except ServiceError:
         return False
     except (LookupError, TypeError, AttributeError):
@@ -123,9 +105,10 @@ def fits(request: Request, response: Mapping[str, Any]) -> bool:
     return True
 
 
+@lru_cache(maxsize=10_000)  # a recorded answer is looked at each time that it is given
 def _misfit(text: str, expected: Any) -> str | None:
     """Return where an answer does not fit a class, which reads it, or a JSON schema, whose user does."""
-    if not isinstance(expected, dict):
+    if not isinstance(expected, str):
         from .outputs import read
 
         try:
@@ -134,7 +117,7 @@ def _misfit(text: str, expected: Any) -> str | None:
             return str(error)
         return None
     try:
-        return _schema_misfit(json.loads(text), expected)
+        return _schema_misfit(json.loads(text), json.loads(expected))
     except ValueError as error:
         return f"it is no JSON ({error})"
     except RecursionError:
@@ -250,19 +233,14 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
     try:
         text = text if isinstance(text, str) else text.decode()
         found = json.loads(text)
+        if SURROGATE_ESCAPE.search(text):
+            whole = json.dumps(found, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+            found = json.loads(whole.decode("utf-16-le", "replace"))
     except (ValueError, RecursionError) as error:
         raise ServiceError(f"a malformed {what}, not JSON: {start!r}") from error
     if not isinstance(found, dict):
         raise ServiceError(f"a malformed {what}, no JSON object: {start!r}")
-    return _without_surrogates(found) if SURROGATE_ESCAPE.search(text) else found
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if isinstance(value, dict):
-        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
-    return [_without_surrogates(item) for item in value] if isinstance(value, list) else value
+    return found
 
 
 class EventStreamDecoder:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncTransport", "Outcome", "Record", "Reply", "Request", "Response", "Sent", "TokenUsage", "Transport",
-    "message_of", "message_text", "record_of", "text_of",
+    "is_part", "message_of", "message_text", "record_of", "text_of",
 ]  # fmt: skip
 
 ASKED = ("input", "arguments", "body")  # what holds the question of a request that has no messages
@@ -56,8 +56,8 @@ class Request(NamedTuple):
     :param headers: extra HTTP headers; no part of the key.
     :param sample: which draw this is (``"trial-3/lisa#0"``), or ``None``.
     :param cache_key: the SHA-256 of all that identifies the request, in hexadecimal digits.
-    :param expected: what its answer has to fit to be stored: the class that ``response_format`` was, a strict JSON
-        schema, or ``None``; no part of the key.
+    :param expected: what its answer has to fit to be stored: the class that ``response_format`` was, the text of a
+        strict JSON schema, or ``None``; no part of the key.
 
     >>> with llmcall.scope("trial-1"):
     ...     request = llmcall.client().build_request("Good morning!", max_tokens=16)
@@ -452,6 +452,11 @@ def _spent(usage: TokenUsage, cost: float | None) -> tuple[str, str]:
     counts = ((usage.input_tokens, "input"), (usage.output_tokens, "output"))
     tokens = ", ".join(f"{count:,} {name}" for count, name in counts if count is not None)
     return f"{tokens} tokens" if tokens else "", "" if cost is None else money(cost)
+
+
+def is_part(part: Data) -> bool:
+    """Return whether something can be a part of a message's content: it has a type and, where that is text, a text."""
+    return isinstance(part, dict) and isinstance(part.get("text" if part.get("type") == "text" else "type"), str)
 
 
 def text_of(content: Data) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..config.values import nearest
+from ..types import is_part
 from .keys import a, map_texts, plain
 
 if TYPE_CHECKING:
@@ -65,37 +67,19 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
 def _checked_message(message: Any, place: str) -> dict[str, Any]:
     if not isinstance(message, Mapping):
         raise TypeError(f"{place} is {a(message)}; it must be a dict with role and content")
-    role = message.get("role")
+    checked: dict[str, Any] = plain(message, place)
+    role, content = checked.get("role"), checked.get("content")
     if not isinstance(role, str) or role not in ROLES:
         raise ValueError(f"{place}.role is {role!r}; it must be one of {', '.join(sorted(ROLES))}")
-    _check_content(message, place)
-    name = message.get("name")
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"{place}.name is {a(name)}; it must be a string")
-    return plain(message, place)  # type: ignore[no-any-return]
-
-
-def _check_content(message: Mapping[str, Any], place: str) -> None:
-    content = message.get("content")
-    if content is None:
-        if message["role"] not in ("assistant", "function"):
-            raise ValueError(f"{place} has no content; a {message['role']} message needs one")
-    elif isinstance(content, (list, tuple)):
-        if not content:
-            raise ValueError(f"{place}.content is empty; at least one part is needed")
-        for index, part in enumerate(content):
-            _check_part(part, f"{place}.content[{index}]")
-    elif not isinstance(content, str):
+    if content is None and role not in ("assistant", "function"):
+        raise ValueError(f"{place} has no content; a {role} message needs one")
+    if content is not None and not isinstance(content, (str, list)):
         raise TypeError(f"{place}.content is {a(content)}; it must be a string or a list of parts")
-
-
-def _check_part(part: Any, place: str) -> None:
-    if not isinstance(part, Mapping):
-        raise TypeError(f"{place} is {a(part)}; a part must be a dict with a type")
-    if not isinstance(part.get("type"), str):
-        raise ValueError(f"{place} has no type, such as 'text' or 'image_url'")
-    if part["type"] == "text" and not isinstance(part.get("text"), str):
-        raise TypeError(f"{place}.text is {a(part.get('text'))}; it must be a string")
+    for index, part in enumerate(content if isinstance(content, list) else ()):
+        if not is_part(part):
+            needed = "it must be a dict with a type, such as 'image_url', or 'text' and a text"
+            raise TypeError(f"{place}.content[{index}] is {part!r:.60}; {needed}")
+    return checked
 
 
 def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], str] | None) -> list[dict[str, Any]]:
@@ -175,32 +159,15 @@ KNOWN = frozenset(
 UNCHECKED = "unchecked"
 
 
-class Kind(NamedTuple):
-    """Be what a parameter takes.
-
-    :param words: how a message says so.
-    :param types: of the plain data that it is made into.
-    :param item: what each of several is.
-    """
-
-    words: str
-    types: tuple[type, ...]
-    item: Kind | None = None
-
-
-ANY = Kind("plain data", (dict, list, str, int, float, bool, type(None)))
-NUMBER = Kind("a number", (int, float))
-WHOLE = Kind("a whole number", (int,))
-TEXT = Kind("a string", (str,))
-OBJECT = Kind("a dict", (dict,))
-TOOL = Kind("a dict or a function", (dict,))
-# What the arguments of the methods take: the API would refuse anything else, or a server make of it what it likes.
-KINDS = {
+# What the arguments of the methods take: in words, and as the plain data that it is made into. A server other than
+# OpenAI's may make of anything else what it likes.
+NUMBER, WHOLE, OBJECT = ("a number", int, float), ("a whole number", int), ("a dict", dict)
+KINDS: dict[str, tuple[Any, ...]] = {
     "temperature": NUMBER, "top_p": NUMBER, "frequency_penalty": NUMBER, "presence_penalty": NUMBER,
     "max_tokens": WHOLE, "max_completion_tokens": WHOLE, "seed": WHOLE, "n": WHOLE, "dimensions": WHOLE,
-    "reasoning_effort": TEXT, "stop": Kind("a string or a list of strings", (str, list), TEXT),
-    "tools": Kind("a list of dicts and functions", (list,), TOOL),
-    "tool_choice": Kind("a string or a dict", (str, dict)), "extra_body": OBJECT, "extra_headers": OBJECT,
+    "reasoning_effort": ("a string", str), "stop": ("a string or a list of strings", str, list),
+    "tools": ("a list of dicts and functions", list), "tool_choice": ("a string or a dict", str, dict),
+    "extra_body": OBJECT, "extra_headers": OBJECT,
 }  # fmt: skip
 
 
@@ -254,41 +221,33 @@ def _value(name: str, value: Any) -> Any:
         return {key: item for key, item in value.items() if key != UNCHECKED}
     if name == "tools" and isinstance(value, (list, tuple)):
         value = [_described(tool) for tool in value]
-    return _checked(plain(value, name), name, KINDS.get(name, ANY))
+    found = plain(value, name)
+    words, *kinds = KINDS.get(name, ("", type(found)))
+    if type(found) not in kinds:
+        what = repr(found) if isinstance(found, (bool, int, float)) else a(found)
+        raise TypeError(f"{name} is {what}; it must be {words}")
+    return found
 
 
 def _described(tool: Any) -> Any:
-    if isinstance(tool, dict) or not callable(tool):
+    if not callable(tool):
         return tool
     from . import schemas
 
     return schemas.tool_of(tool)
 
 
-def _checked(value: Any, place: str, kind: Kind) -> Any:
-    """Return plain data that is of a kind.
-
-    :raises TypeError: where it is of another.
-    """
-    if type(value) not in kind.types:
-        what = f"{value!r}" if isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
-        raise TypeError(f"{place} is {what}; it must be {kind.words}")
-    for index, item in enumerate(value if kind.item is not None and isinstance(value, list) else ()):
-        _checked(item, f"{place}[{index}]", kind.item or ANY)
-    return value
-
-
 def expected_answer(response_format: Any) -> Any:
-    """Return what an answer has to fit to be stored: a class, a strict JSON schema, or ``None`` where nothing is.
+    """Return what an answer has to fit to be stored: a class, the text of a strict JSON schema, or ``None``.
 
     :param response_format: as the caller gave it.
     """
     if not isinstance(response_format, dict):
         return response_format
     described = response_format.get("json_schema")
-    if UNCHECKED in response_format or not isinstance(described, dict):
+    if UNCHECKED in response_format or not isinstance(described, dict) or described.get("strict") is not True:
         return None
-    return described.get("schema") if described.get("strict") is True else None
+    return json.dumps(plain(described["schema"], "response_format")) if "schema" in described else None
 
 
 def asked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
-from functools import lru_cache, reduce, wraps
-from operator import or_
+from functools import lru_cache, wraps
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -257,16 +256,14 @@ def readable(given: Any, made: dict[Any, Any]) -> Any:
         return made[given] if given in made else _remade(given, made)
     origin: Any = get_origin(given)
     arguments = get_args(given)
-    if not arguments or origin is Literal:
+    if not arguments:
         return given
     if origin is Annotated:
         return Annotated[(readable(arguments[0], made), *arguments[1:])]
     changed = tuple(readable(each, made) for each in arguments)
-    if all(new is old for new, old in zip(changed, arguments, strict=True)):
-        return given
     if hasattr(given, "copy_with"):
         return given.copy_with(changed)
-    return origin[changed] if hasattr(origin, "__class_getitem__") else reduce(or_, changed)  # of X | Y
+    return Union[changed] if origin is UnionType else origin[changed]
 
 
 def _remade(given: Any, made: dict[Any, Any]) -> Any:
@@ -283,8 +280,9 @@ def _remade(given: Any, made: dict[Any, Any]) -> Any:
 
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _NAMED_SCHEMAS = {"properties", "$defs", "patternProperties"}
-_SCHEMA_LISTS = {"anyOf", "oneOf", "allOf", "prefixItems"}
-_ONE_SCHEMA = {"items", "additionalProperties", "not", "contains", "if", "then", "else"}
+_SCHEMAS = {
+    "anyOf", "oneOf", "allOf", "prefixItems", "items", "additionalProperties", "not", "contains", "if", "then", "else",
+}  # fmt: skip
 # Not every pydantic 2 writes these, or they differ: titles and OpenAPI's discriminator; propertyNames came with 2.10.
 _UNSTABLE = {"title", "discriminator", "propertyNames"}
 _STRICT_KEYWORDS = {
@@ -302,14 +300,12 @@ def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
     Every object is closed and requires all its properties; defaults and the keywords that strict mode refuses (lengths
     of texts) go, as reading the answer checks them anyway; a ``$ref`` stands alone.
 
-    :raises ValueError: for what the strict form cannot say, naming its place.
+    :raises ValueError: for what the strict form cannot say.
     """
     definitions = schema.get("$defs", {})
-    root = _strict(rooted(schema), definitions, "the schema")
-    if root.get("type") != "object":
-        raise ValueError("the schema is no object")
+    root = _strict(rooted(schema), definitions)
     if definitions:
-        root["$defs"] = {name: _strict(found, definitions, name) for name, found in definitions.items()}
+        root["$defs"] = {name: _strict(found, definitions) for name, found in definitions.items()}
     return root
 
 
@@ -324,7 +320,9 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
     names: dict[str, str] = {}  # pydantic's names of definitions, in the order of use, and ours
 
     def schema_of(node: Any) -> Any:
-        """Return the form of a schema."""
+        """Return the form of a schema, or of several."""
+        if isinstance(node, list):
+            return [schema_of(each) for each in node]
         if not isinstance(node, Mapping):
             return node
         return {keyword: value_of(keyword, value) for keyword, value in sorted(_stable(node).items())}
@@ -333,9 +331,7 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
         """Return the form of a keyword's value."""
         if keyword in _NAMED_SCHEMAS:
             return {name: schema_of(item) for name, item in value.items()}
-        if keyword in _SCHEMA_LISTS:
-            return [schema_of(item) for item in value]
-        if keyword in _ONE_SCHEMA:
+        if keyword in _SCHEMAS:
             return schema_of(value)
         return f"#/$defs/{own_name(value)}" if keyword == "$ref" else plain(value, keyword)
 
@@ -396,28 +392,26 @@ def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[s
     return {**definitions[node["$ref"].removeprefix("#/$defs/")], **siblings}
 
 
-def _strict(schema: Any, definitions: Mapping[str, Any], place: str) -> dict[str, Any]:
-    if not isinstance(schema, Mapping):
-        raise ValueError(f"{place} is {schema!r}")
-    if refused := _NOT_STRICT.intersection(schema):
-        raise ValueError(f"{place} uses {min(refused)}")
+def _strict(schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(schema, Mapping) or _NOT_STRICT.intersection(schema):
+        raise ValueError(schema)
     node = {"anyOf" if keyword == "oneOf" else keyword: value for keyword, value in schema.items()}
     node = {keyword: value for keyword, value in node.items() if _is_strict(keyword, value)}
     if "$ref" in node and len(node) > 1:
-        return _strict(_resolved(node, definitions), definitions, place)
+        return _strict(_resolved(node, definitions), definitions)
     if "enum" in node and "type" not in node:
         node["type"] = _types_of(node["enum"])
-    if not {"type", "anyOf", "$ref"}.intersection(node):
-        raise ValueError(f"{place} allows any value")
-    if node.get("type") == "object":
-        if "properties" not in node or isinstance(node.get("additionalProperties"), Mapping):
-            raise ValueError(f"{place} is an open dict")
-        inside = {name: _strict(item, definitions, f"{place}.{name}") for name, item in node["properties"].items()}
+    is_object = node.get("type") == "object"
+    is_open = is_object and ("properties" not in node or isinstance(node.get("additionalProperties"), Mapping))
+    if is_open or not {"type", "anyOf", "$ref"}.intersection(node):
+        raise ValueError(schema)
+    if is_object:
+        inside = {name: _strict(item, definitions) for name, item in node["properties"].items()}
         node |= {"properties": inside, "required": list(inside), "additionalProperties": False}
     if node.get("type") == "array":
-        node["items"] = _strict(node.get("items"), definitions, f"{place}[]")
+        node["items"] = _strict(node.get("items"), definitions)
     if "anyOf" in node:
-        node["anyOf"] = [_strict(item, definitions, place) for item in node["anyOf"]]
+        node["anyOf"] = [_strict(item, definitions) for item in node["anyOf"]]
     return node
 
 

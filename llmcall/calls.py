@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSp
 from weakref import ref
 
 from .clients.registry import client as shared_client
+from .engine.drivers import adrive, drive
 from .errors import OutputError, TemplateError, short_traceback
 from .outputs import correction, describe, read
 from .prompts import Template, Variables, all_variables
@@ -55,10 +56,19 @@ class Answer(NamedTuple):
 
 
 class _Asking(NamedTuple):
-    """Ask the driver for the reply to some messages."""
+    """Ask for the reply to some messages: an effect of the flow of a call."""
 
+    client: LLMClient
     messages: list[dict[str, Any]]
     params: dict[str, Any]
+
+    def perform(self) -> Any:
+        """Ask in this thread."""
+        return self.client.send_message(self.messages, **self.params)
+
+    async def aperform(self) -> Any:
+        """Let the event loop go on meanwhile."""
+        return await self.client.asend_message(self.messages, **self.params)
 
 
 class _Templates(NamedTuple):
@@ -218,11 +228,12 @@ class LLMCall(_Mapped):
         template_path: Any = None,
         **model_params: Any,
     ) -> None:
-        self._sources = {"system": (system_template_name, system), "user": (user_template_name, user)}
+        sources = {"system": (system_template_name, system), "user": (user_template_name, user)}
+        self._sources = {role: source for role, source in sources.items() if source != (None, None)}
         for role, (name, text) in self._sources.items():
             if name is not None and text is not None:
                 raise TypeError(f"the {role} template is given twice: as the file {name!r} and as a text")
-        if all(source == (None, None) for source in self._sources.values()):
+        if not self._sources:
             raise TypeError("LLMCall needs a template: a file's name, or system= or user= as text")
         if type(output_retries) is not int or output_retries < 0:
             raise ValueError(f"output_retries is {output_retries!r}; it must be a whole number from 0 on")
@@ -243,7 +254,7 @@ class LLMCall(_Mapped):
         return {**self.__dict__, "_compiled": {}, "_format_at": (None, None)}  # made anew in another process
 
     def __repr__(self) -> str:
-        given = [f"{role}={_shown(name or text)}" for role, (name, text) in self._sources.items() if name or text]
+        given = [f"{role}={_shown(name or text)}" for role, (name, text) in self._sources.items()]
         kind = getattr(self.output_type, "__name__", None) or str(self.output_type).replace("typing.", "")
         return f"LLMCall({', '.join(given)}, output_type={kind})"
 
@@ -267,26 +278,12 @@ class LLMCall(_Mapped):
     @short_traceback
     def run(self, /, **variables: Any) -> Answer:
         """Ask, and return the value, the reply and the messages; arguments and errors as of :meth:`call`."""
-        client = self.client
-        asking = self.asking(client, variables)
-        try:
-            wanted = next(asking)
-            while True:
-                wanted = asking.send(client.send_message(wanted.messages, **wanted.params))
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+        return drive(self.asking(self.client, variables))  # type: ignore[arg-type]
 
     @short_traceback
     async def arun(self, /, **variables: Any) -> Answer:
         """Ask without blocking the event loop; as :meth:`run`."""
-        client = self.client
-        asking = self.asking(client, variables)
-        try:
-            wanted = next(asking)
-            while True:
-                wanted = asking.send(await client.asend_message(wanted.messages, **wanted.params))
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+        return await adrive(self.asking(self.client, variables))  # type: ignore[arg-type]
 
     async def acall(self, /, **variables: Any) -> Any:
         """Ask without blocking the event loop; as :meth:`call`."""
@@ -299,13 +296,13 @@ class LLMCall(_Mapped):
     @property
     def messages(self) -> list[dict[str, Any]] | None:
         """Return all messages of the last call in this context, its answer included; ``None`` before any."""
-        answer = self._last_answer()
+        answer = _last.get({}).get(ref(self))
         return answer.messages if answer else None
 
     @property
     def model_output(self) -> Reply | None:
         """Return the reply of the last call in this context; ``None`` before any."""
-        answer = self._last_answer()
+        answer = _last.get({}).get(ref(self))
         return answer.reply if answer else None
 
     def render(self, /, **variables: Any) -> list[dict[str, Any]]:
@@ -329,7 +326,6 @@ class LLMCall(_Mapped):
                 if name is None
                 else Template.from_file(name, folder)
                 for role, (name, text) in self._sources.items()
-                if (name, text) != (None, None)
             }
             used = all_variables(template.variables for template in templates.values())
             _check_braces(templates.values(), self.parameters - used.keys())
@@ -345,7 +341,7 @@ class LLMCall(_Mapped):
         replies: list[Reply] = []
         while True:
             self._remember(Answer(None, None, messages))
-            reply = yield _Asking(messages, params)
+            reply = yield _Asking(client, messages, params)
             if reply is None or isinstance(reply, Exception):
                 return self._remember(Answer(reply, None, messages))
             replies.append(reply)
@@ -397,9 +393,6 @@ class LLMCall(_Mapped):
         known[ref(self)] = answer
         _last.set(known)
         return answer
-
-    def _last_answer(self) -> Answer | None:
-        return _last.get({}).get(ref(self))
 
 
 def _check_braces(templates: Iterable[Template], unused: frozenset[str]) -> None:

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Annotated, Any, get_args, get_origin
 
@@ -75,7 +76,9 @@ def _read(text: str, output_type: Any) -> Any:
             containers(plain)  # raises where it is cut off: the value may lack its end
         return _converted(plain, output_type)
     if (inner := schemas.optional_type(output_type)) is not None:
-        return _read_optional(text, inner)
+        word = bare(text).lower()
+        is_null = word in ("null", "none") and not (is_choice(inner) and word in map(str.lower, labels(inner)))
+        return None if is_null else _read(text, inner)
     if get_origin(output_type) is Annotated and schemas.simple_schema(get_args(output_type)[0]) is not None:
         return _checked(schemas.adapter(output_type).validate_python, _read(text, get_args(output_type)[0]))
     kind = schemas.json_kind(output_type)
@@ -91,13 +94,6 @@ def _without_thoughts(text: str) -> str:
     """Drop what a reasoning model thought aloud, where its server left it in the answer."""
     thoughts, end, answer = text.rpartition("</think>")
     return answer if end and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")) else text
-
-
-def _read_optional(text: str, inner: Any) -> Any:
-    is_null = bare(text).lower() in ("null", "none")
-    if not is_null or (is_choice(inner) and bare(text).lower() in map(str.lower, labels(inner))):
-        return _read(text, inner)
-    return None
 
 
 def _read_structured(text: str, output_type: Any) -> Any:
@@ -128,10 +124,9 @@ def _only_fit(values: list[Any], output_type: Any) -> Any:
 
 def _read_scalar(text: str, output_type: Any) -> Any:
     """Read what is no object or array: the text as a JSON scalar or a string, or without the marks around it."""
-    try:
-        value = _decoder.decode(_NAMES.get(text.strip(), text.strip()))
-    except ValueError:
-        value = text.strip()
+    value: Any = text.strip()
+    with suppress(ValueError):
+        value = _decoder.decode(_NAMES.get(value, value))
     try:
         return _validated(value, output_type)
     except OutputError:
@@ -142,43 +137,35 @@ def _converted(value: Any, output_type: Any) -> Any:
     """Turn a JSON value into the type; a string is read as an answer of its own."""
     if isinstance(output_type, type) and output_type in _READERS:
         return _simple(value, output_type)
-    inner = schemas.optional_type(output_type)
-    if inner is not None:
+    if (inner := schemas.optional_type(output_type)) is not None:
         return None if value is None else _converted(value, inner)
-    if output_type in (list, dict):
-        return _instance(value, output_type)
-    if get_origin(output_type) is list and schemas.simple_schema(output_type) is not None:
-        return _elements(_instance(value, list), get_args(output_type)[0])
     if is_choice(output_type):
         return choice(value if isinstance(value, str) else json.dumps(value), output_type)
-    return _validated(value, output_type)
+    kind, elements = get_origin(output_type) or output_type, get_args(output_type)
+    if kind not in (list, dict) or schemas.simple_schema(output_type) is None:
+        return _validated(value, output_type)
+    if not isinstance(value, kind):
+        raise OutputError(f"it holds no JSON {'array' if kind is list else 'object'}")
+    if not elements:
+        return value
+    converted = []
+    for index, each in enumerate(value):
+        try:
+            converted.append(_converted(each, elements[0]))
+        except OutputError as error:
+            raise OutputError(f"element {index}: {error}") from error.__cause__
+    return converted
 
 
 def _simple(value: Any, kind: type) -> Any:
     if type(value) is kind:
         return value
     reader, misfit = _READERS[kind]
-    if not isinstance(value, str):
-        if not isinstance(value, (int, float)) or kind is str or isinstance(value, bool) != (kind is bool):
-            raise OutputError(misfit)
+    if kind in (int, float) and type(value) in (int, float):
         value = json.dumps(value)
+    if kind is str or not isinstance(value, str):
+        raise OutputError(misfit)
     return reader(value)
-
-
-def _instance(value: Any, wanted: type) -> Any:
-    if not isinstance(value, wanted):
-        raise OutputError(f"it holds no JSON {'array' if wanted is list else 'object'}")
-    return value
-
-
-def _elements(values: list[Any], element_type: Any) -> list[Any]:
-    converted = []
-    for index, value in enumerate(values):
-        try:
-            converted.append(_converted(value, element_type))
-        except OutputError as error:
-            raise OutputError(f"element {index}: {error}") from error.__cause__
-    return converted
 
 
 def _validated(value: Any, output_type: Any) -> Any:
@@ -194,16 +181,10 @@ def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
     try:
         return validate(value)
     except ValidationError as error:
-        raise _problems(error) from error
-
-
-def _problems(error: Any) -> OutputError:
-    problems = []
-    for found in error.errors(include_url=False):
-        place = ".".join(map(str, found["loc"]))
-        problems.append(f"{place}: {found['msg']}" if place else found["msg"])
-    more = f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
-    return OutputError("; ".join(sorted(problems)[:_MAX_PROBLEMS]) + more)  # their order differs by version
+        found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+        problems = sorted(f"{place}: {said}" if place else said for place, said in found)  # in any order by version
+        more = f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
+        raise OutputError("; ".join(problems[:_MAX_PROBLEMS]) + more) from error
 
 
 def _expected(output_type: Any) -> str:
@@ -256,20 +237,14 @@ def choice(text: str, output_type: Any) -> Any:
     """
     options = _VERDICTS if output_type is bool else labels(output_type)
     spellings = _spellings(options, output_type)
-    for whole in (text.strip(), bare(text)):
-        named = [whole] if whole in options else spellings.get(_normal(whole), [])
-        if len(named) == 1:
-            return options[named[0]]
-    return options[_only(text, spellings, options)]
-
-
-def _only(text: str, spellings: Mapping[str, list[str]], options: Mapping[str, Any]) -> str:
-    """Return the label of the one option that a phrase of a text is, where the text names no other."""
 
     def meant(words: str) -> list[str]:
         """Return the labels that some words may mean."""
         return [words] if words in options else spellings.get(_normal(words.strip("-– ")), [])
 
+    for whole in (text.strip(), bare(text)):
+        if len(found := meant(whole)) == 1:
+            return options[found[0]]
     text = _DASH.sub("\n", _QUESTION.sub("", text))
     given = {options[label]: label for phrase in _phrases(text) for label in meant(phrase)}
     named = {options[label]: label for match in _pattern(tuple(spellings)).finditer(text) for label in meant(match[0])}
@@ -277,7 +252,7 @@ def _only(text: str, spellings: Mapping[str, list[str]], options: Mapping[str, A
         raise OutputError(f"it names more than one option: {', '.join({**given, **named}.values())}")
     if not given:
         raise OutputError("it gives none of the options by itself")
-    return next(iter(given.values()))
+    return options[next(iter(given.values()))]
 
 
 def _normal(text: str) -> str:

@@ -322,9 +322,7 @@ class LLMCall(_Mapped):
         found = self._compiled.get(folder)
         if found is None:
             templates = {
-                role: Template.from_text(text or "", name=f"<{role}>")
-                if name is None
-                else Template.from_file(name, folder)
+                role: Template.from_text(text or "", f"<{role}>") if name is None else Template.from_file(name, folder)
                 for role, (name, text) in self._sources.items()
             }
             used = all_variables(template.variables for template in templates.values())

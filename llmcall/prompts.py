@@ -52,7 +52,7 @@ class Template:
         self.variables, self._render = (_mustache if name.endswith(".mustache") else _jinja)(name, text, load)
 
     @classmethod
-    def from_text(cls, text: str, *, name: str = "<text>") -> Template:
+    def from_text(cls, text: str, name: str) -> Template:
         """Make a template of a Jinja2 text.
 
         :param text: the template itself; it can include no other.
@@ -90,9 +90,7 @@ def dedented(text: str) -> str:
     """Return a text without the blank lines around it and without the indentation that all its lines share."""
     from textwrap import dedent
 
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    filled = [index for index, line in enumerate(lines) if line.strip()]
-    return dedent("\n".join(lines[filled[0] : filled[-1] + 1])) if filled else ""
+    return dedent(text.replace("\r\n", "\n").replace("\r", "\n")).strip("\n")  # empties lines of blanks
 
 
 def _no_file(name: str) -> tuple[str, str]:
@@ -155,13 +153,20 @@ def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render]:
         return {}, lambda variables: source
     from jinja2 import TemplateError as JinjaError
 
-    sources = _Sources(name, source, load)
-    environment = _environment(sources)
+    paths = [name]  # of it and of what it includes, to tell where an error is
+
+    def loaded(other: str) -> tuple[str, str]:
+        """Return the path and the text of an included template."""
+        path, text = load(other)
+        paths.append(path)
+        return path, text
+
+    environment = _environment(loaded)
     try:
         code = environment.compile(source, name, name)
-        variables = _jinja_variables(environment, sources, name, source, {name})
+        variables = _jinja_variables(environment, loaded, name, source, {name})
     except (JinjaError, *RUNTIME_ERRORS) as error:
-        raise _explained(error, sources, ()) from error
+        raise _explained(error, paths, ()) from error
     # All that a template finds by a name, in one dict: Jinja2 copies it for each rendering.
     template = environment.template_class.from_code(environment, code, dict(environment.globals))
 
@@ -170,40 +175,19 @@ def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render]:
         try:
             return template.render(given)
         except (JinjaError, *RUNTIME_ERRORS) as error:
-            raise _explained(error, sources, given) from error
+            raise _explained(error, paths, given) from error
 
     return variables, render
 
 
-class _Sources:
-    """Hold the texts of a template and of what it includes, to tell where an error is."""
-
-    def __init__(self, name: str, source: str, load: Load) -> None:
-        self.name = name
-        self.texts = {name: source}
-        self._load = load
-
-    def load(self, name: str) -> tuple[str, str]:
-        """Return the path and the text of an included template."""
-        path, source = self._load(name)
-        self.texts[path] = source
-        return path, source
-
-    def line_of(self, error: BaseException) -> str:
-        """Return the template and line where an exception arose: the innermost of its traceback."""
-        places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
-        found = [f"{file}, line {line}" for file, line in places if file in self.texts]
-        return found[-1] if found else self.name
-
-
-def _environment(sources: _Sources) -> jinja2.Environment:
+def _environment(load: Load) -> jinja2.Environment:
     from jinja2 import FunctionLoader, StrictUndefined, TemplateNotFound
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def loaded(name: str) -> tuple[str, str, None]:
         """Return another template's source as Jinja2 takes it."""
         try:
-            path, source = sources.load(name)
+            path, source = load(name)
         except TemplateError as error:  # Jinja2 then tries the next name, or ignores it, as told
             raise TemplateNotFound(name, str(error)) from error
         return source, path, None
@@ -230,9 +214,7 @@ def _printable(value: Any) -> Any:
     return value
 
 
-def _jinja_variables(
-    environment: jinja2.Environment, sources: _Sources, name: str, source: str, seen: set[str]
-) -> Variables:
+def _jinja_variables(environment: jinja2.Environment, load: Load, name: str, source: str, seen: set[str]) -> Variables:
     """List the undeclared variables of a template and of all that it names to include."""
     from jinja2 import meta, nodes
 
@@ -247,19 +229,22 @@ def _jinja_variables(
             continue
         seen.add(other)
         try:
-            found.append(_jinja_variables(environment, sources, *sources.load(other), seen))
+            found.append(_jinja_variables(environment, load, *load(other), seen))
         except TemplateError:  # it may be one of several, or optional; if it is needed, rendering reports it
             continue
     return all_variables(found)
 
 
-def _explained(error: Exception, sources: _Sources, given: Iterable[str]) -> TemplateError:
-    """Return what went wrong in a template, naming its line."""
+def _explained(error: Exception, paths: list[str], given: Iterable[str]) -> TemplateError:
+    """Return what went wrong in a template, naming its line.
+
+    :param paths: that of the template, then those of what it includes.
+    """
     import jinja2
 
     missing = re.fullmatch(r"'(.*)' is undefined", str(error)) if isinstance(error, jinja2.UndefinedError) else None
     if isinstance(error, jinja2.TemplateSyntaxError):
-        return TemplateError(f"{error.name or sources.name}, line {error.lineno}: {error.message}")
+        return TemplateError(f"{error.name or paths[0]}, line {error.lineno}: {error.message}")
     if missing:
         problem = _missing(missing[1], given)
     elif isinstance(error, (jinja2.UndefinedError, jinja2.TemplateNotFound, _UnprintableError)):
@@ -268,7 +253,9 @@ def _explained(error: Exception, sources: _Sources, given: Iterable[str]) -> Tem
         problem = "the sandbox forbids this" if type(error).__name__ == "SecurityError" else "it cannot be rendered"
     else:
         problem = f"an expression raises {type(error).__name__}"
-    return TemplateError(f"{sources.line_of(error)}: {problem}")
+    places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    innermost = [f"{path}, line {line}" for path, line in places if path in paths][-1:] or paths
+    return TemplateError(f"{innermost[0]}: {problem}")
 
 
 # Mustache
@@ -295,8 +282,6 @@ def _mustache(name: str, source: str, load: Load) -> tuple[Variables, Render]:
             return str(Renderer(escape=str, missing_tags="strict", partials=partials).render(tree, dict(given)))
         except KeyNotFoundError as error:
             raise TemplateError(f"{_line_of_tag(parts, error.key)}: {_missing(error.key, given)}") from error
-        except RecursionError as error:
-            raise TemplateError(f"{name}: its partials include one another without end") from error
 
     return variables, render
 

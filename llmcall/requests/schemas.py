@@ -263,7 +263,7 @@ def readable(given: Any, made: dict[Any, Any]) -> Any:
     changed = tuple(readable(each, made) for each in arguments)
     if hasattr(given, "copy_with"):
         return given.copy_with(changed)
-    return Union[changed] if origin is UnionType else origin[changed]
+    return Union[changed] if origin is UnionType else origin[changed]  # noqa: UP007  of any number
 
 
 def _remade(given: Any, made: dict[Any, Any]) -> Any:

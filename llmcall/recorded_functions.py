@@ -260,8 +260,7 @@ def _result(call: PreparedCall) -> Flow[Any]:
 
     if call.request.kind != "http":
         return (yield from send(1))
-    result, _ = yield from repeated(RetryPolicy.of(call.options, call.resolved.settings), call.client.name, send)
-    return result
+    return (yield from repeated(RetryPolicy.of(call.options, call.resolved.settings), call.client.name, send))
 
 
 def _run(call: PreparedCall) -> Flow[Record]:

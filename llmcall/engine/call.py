@@ -15,7 +15,7 @@ import time
 from concurrent.futures import Future
 from contextlib import closing
 from marshal import dumps, loads
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import responses
 from ..errors import (
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     Key = tuple[ResponseCache, str]  # where the answer goes to, and the request's key
     Outcomes = dict[str, Outcome]  # by the request's key
 
-__all__ = ["Shareable", "answer", "embed", "is_cut", "repeated", "share", "vector"]
+__all__ = ["answer", "embed", "is_cut", "repeated", "share", "vector"]
 
 REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
 UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
@@ -94,7 +94,9 @@ def answer(
         try:
             if found is None:
                 # What a stream has told its reader cannot be told again by another model.
-                outcome = yield from _asked(current, policy, stream, wants_room and not stream)
+                ask = functools.partial(_ask, policy=policy, stream=stream, wants_room=wants_room and not stream)
+                outcomes = yield from share([current], ask, policy, None if stream else current.shared_by)
+                outcome = outcomes[current.request.cache_key]
             elif wants_room and is_cut(found.response, current.request):
                 raise ContextLengthError("the recorded answer was cut where the context window ended")
             else:
@@ -135,20 +137,14 @@ def is_cut(response: Mapping[str, Any], request: Request) -> bool:
     return responses.cut_by_context(response, request.asked.get("max_tokens"))
 
 
-def _asked(call: PreparedCall, policy: RetryPolicy, stream: bool, wants_room: bool) -> Flow[Outcome]:
-    """Ask the model of a call, count and store; or share what an identical call is given."""
-    key = call.request.cache_key
-
-    def ask(_: Sequence[PreparedCall]) -> Flow[Outcomes]:
-        """Ask it."""
-        sent = yield from _Exchange(call, call.request, policy, stream, wants_room).send()
-        if wants_room and is_cut(sent.response, call.request):
-            _count(call, TokenUsage.of(sent.response), sent.endpoint)
-            raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
-        return {key: (yield Do(functools.partial(_stored, call, sent)))}
-
-    outcomes: Outcomes = yield from (ask([call]) if stream else share([call], ask, policy, call.shared_by))
-    return outcomes[key]
+def _ask(calls: Sequence[PreparedCall], policy: RetryPolicy, stream: bool, wants_room: bool) -> Flow[Outcomes]:
+    """Ask the model of one call, count and store."""
+    (call,) = calls
+    sent = yield from _Exchange(call, call.request, policy, stream, wants_room).send()
+    if wants_room and is_cut(sent.response, call.request):
+        _count(call, TokenUsage.of(sent.response), sent.endpoint)
+        raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
+    return {call.request.cache_key: (yield Do(functools.partial(_stored, call, sent)))}
 
 
 def _stored(call: PreparedCall, sent: Sent) -> Outcome:
@@ -240,16 +236,15 @@ class _Exchange:
     def send(self) -> Flow[Sent]:
         """Send it, and return the answer; count what failed."""
         try:
-            sent, attempts = yield from repeated(self.policy, self.name, self._attempt)
-        except APIError as error:
-            self.call.add_usage(errors=1, retries=error.attempts - 1)
+            return (yield from repeated(self.policy, self.name, self._attempt))
+        except APIError:
+            self.call.add_usage(errors=1)
             raise
-        if attempts > 1:
-            self.call.add_usage(retries=attempts - 1)
-        return sent
 
     def _attempt(self, number: int) -> Flow[Sent]:
         """Send to one endpoint after the other until one answers or refuses."""
+        if number > 1:
+            self.call.add_usage(retries=1)
         refused: set[str] = set()
         price_of = functools.partial(self.client.price, self.request.model)
         while True:
@@ -259,7 +254,7 @@ class _Exchange:
                 try:
                     response = yield from self._response(endpoint, admission)
                 except BaseException as error:
-                    self._bill(endpoint, admission, error, number)
+                    self._bill(endpoint, admission, error)
                     if not isinstance(error, APIError):
                         raise
                     error.endpoint = endpoint.name
@@ -293,7 +288,7 @@ class _Exchange:
             yield Emit("".join(responses.text_pieces(response)))
         return response
 
-    def _bill(self, endpoint: Endpoint, admission: Admission, error: BaseException, number: int) -> None:
+    def _bill(self, endpoint: Endpoint, admission: Admission, error: BaseException) -> None:
         """Count what an attempt used that ends without an answer, or whose reader leaves: what came is billed.
 
         It is what the server reported; of a part of a stream, as most servers report at the end, else what is counted
@@ -305,12 +300,12 @@ class _Exchange:
             used = tokens_used(self.partial.begun(), self.request, self.pool.known)
         else:
             return
-        failed = isinstance(error, APIError)
-        if failed and used.input_tokens is None:
+        calls = 0 if isinstance(error, APIError) else 1
+        if not calls and used.input_tokens is None:
             return
         if not admission.answered:
-            admission.use(used, calls=0 if failed else 1)
-        _count(self.call, used, endpoint.name, **({"calls": 0} if failed else {"retries": number - 1}))
+            admission.use(used, calls=calls)
+        _count(self.call, used, endpoint.name, calls=calls)
 
     def _assembled(self, chunks: Any) -> Flow[Any]:
         """Return the whole of a streamed answer, whose text is handed on as it comes."""
@@ -417,8 +412,8 @@ def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
     return True
 
 
-def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> Flow[tuple[T, int]]:
-    """Act in tenacity's loop until there is a result or the policy ends; return the result and the number of attempts.
+def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> Flow[T]:
+    """Act in tenacity's loop until there is a result or the policy ends.
 
     The last error is raised as it is, its ``attempts`` set; a wait that would pass the deadline is not begun.
 
@@ -430,58 +425,49 @@ def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> F
     growing = tenacity.wait_exponential(
         multiplier=policy.waiting_time, exp_base=policy.factor, max=policy.max_waiting_time
     )
-    pauses: list[float] = []  # the seconds before the next attempt
-    waits: dict[int, float] = {}
+    failures: list[APIError] = []
+    pauses: list[float] = []  # the seconds after each of them
 
     def wait(state: RetryCallState) -> float:
-        """Return the seconds before the next attempt, the same however often it is asked."""
-        # Up to tenacity 8.2 stop is asked before wait, later on after it: whoever comes first draws the jitter.
-        ours = growing(state) * (1 + JITTER * _random.random())
-        asked_for = getattr(_failure(state), "retry_after", None) or 0.0
-        return waits.setdefault(state.attempt_number, max(ours, asked_for))
-
-    def stop(state: RetryCallState) -> bool:
-        """Tell whether there is no further attempt, or no time for one."""
-        left = policy.time_left()
-        return state.attempt_number >= policy.max_attempts or (left is not None and wait(state) > left)
-
-    def announce(state: RetryCallState) -> None:
-        """Tell of the first failed attempt of its kind at an endpoint; the others are counted, as retries."""
-        check_stop()  # else it would be told of a further attempt that is none
-        error = _failure(state)
-        kind, endpoint = type(error).__name__, getattr(error, "endpoint", None) or "the endpoint"
-        told = (
-            f"{name}: attempt {state.attempt_number} of {policy.max_attempts} failed at {endpoint} ({kind}: {error}); "
-            f"trying again in {wait(state):.2f} s"
-        )
-        if not warn_once(f"{told} (further ones are counted in llmcall.usage())", about=("retry", endpoint, kind)):
-            log.debug("%s", told)
+        """Return the seconds before the next attempt."""
+        return max(growing(state) * (1 + JITTER * _random.random()), failures[-1].retry_after or 0.0)
 
     for attempt in tenacity.Retrying(
-        sleep=pauses.append, wait=wait, stop=stop, retry=_is_worth_another, before_sleep=announce, reraise=True
+        sleep=pauses.append,
+        wait=wait,
+        stop=tenacity.stop_after_attempt(policy.max_attempts),
+        retry=lambda state: failures[-1].retryable,
+        reraise=True,
     ):
         if pauses:
-            yield Sleep(pauses.pop())
+            yield Sleep(_announced(policy, name, failures[-1], pauses[-1]))
         number = attempt.retry_state.attempt_number
-        with attempt:
-            return (yield from act(number)), number
-        left = _failure(attempt.retry_state)
-        if left is not None and not isinstance(left, Exception):
-            raise left  # at once: where garbage is collected, tenacity's generator may have ended before this one
+        try:
+            return (yield from act(number))
+        except APIError as error:
+            error.attempts = number
+            failures.append(error)
+            attempt.retry_state.set_exception((type(error), error, error.__traceback__))
     raise AssertionError("the loop ends with a result, or raises")
 
 
-def _failure(state: RetryCallState) -> BaseException | None:
-    """Return what an attempt ended with, or ``None`` where it had an answer."""
-    return state.outcome.exception() if state.outcome else None
+def _announced(policy: RetryPolicy, name: str, error: APIError, seconds: float) -> float:
+    """Return the seconds before the next attempt; tell of the first failure of its kind at an endpoint.
 
-
-def _is_worth_another(state: RetryCallState) -> bool:
-    error = _failure(state)
-    if not isinstance(error, APIError):
-        return False
-    error.attempts = state.attempt_number
-    return error.retryable
+    The others are counted, as retries. Where there is no time for a further attempt, the error is raised.
+    """
+    check_stop()
+    left = policy.time_left()
+    if left is not None and seconds > left:
+        raise error
+    kind, endpoint = type(error).__name__, error.endpoint or "the endpoint"
+    told = (
+        f"{name}: attempt {error.attempts} of {policy.max_attempts} failed at {endpoint} ({kind}: {error}); "
+        f"trying again in {seconds:.2f} s"
+    )
+    if not warn_once(f"{told} (further ones are counted in llmcall.usage())", about=("retry", endpoint, kind)):
+        log.debug("%s", told)
+    return seconds
 
 
 def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
@@ -613,20 +599,9 @@ _flights: dict[Key, _Flight] = {}
 after_fork_in_child(_flights.clear)  # which are of the threads that stayed behind
 
 
-class Shareable(Protocol):
-    """What single flight needs of a call: of a model, or of a recorded function."""
-
-    @property
-    def request(self) -> Request:
-        """Return what is asked."""
-
-    def stored(self) -> Record | None:
-        """Return the answer that the disk cache holds by now, where it may supply it."""
-
-
 def share(
-    calls: Sequence[Shareable],
-    ask: Callable[[Any], Flow[Outcomes]],
+    calls: Sequence[PreparedCall],
+    ask: Callable[[Sequence[PreparedCall]], Flow[Outcomes]],
     policy: RetryPolicy,
     cache: ResponseCache | None,
 ) -> Flow[Outcomes]:
@@ -641,68 +616,49 @@ def share(
     if cache is None:
         return (yield from ask(calls))
     outcomes: Outcomes = {}
-    left = calls
-    while left:
-        followed = yield from _lead(cache, left, ask, policy, outcomes)
-        left = []
+    while left := [call for call in calls if call.request.cache_key not in outcomes]:
+        led: dict[str, _Flight] = {}
+        followed: list[tuple[PreparedCall, _Flight]] = []
+        missing: list[PreparedCall] = []
+        shared: APIError | None = None
+        try:
+            with _lock:  # all at once: of two equal batches, one would else lead some texts and the other the rest
+                for call in left:
+                    key = call.request.cache_key
+                    other = _flights.get((cache, key))
+                    if other is None:
+                        led[key] = _flights[cache, key] = _Flight()
+                        led[key].thread = threading.get_ident()
+                        missing.append(call)
+                    else:
+                        other.followers += 1
+                        followed.append((call, other))
+            for call in tuple(missing):
+                record = yield from look(cache, call.stored)  # another one may have stored it meanwhile
+                if record is not None:
+                    outcomes[call.request.cache_key] = Outcome(record)
+                    missing.remove(call)
+            if missing:
+                outcomes |= yield from ask(missing)
+        except APIError as error:
+            if not policy.ended(error):
+                shared = copy.copy(error)  # a traceback belongs to one
+                shared.__cause__ = error.__cause__
+            raise
+        finally:
+            for key, flight in led.items():
+                with _lock:
+                    _flights.pop((cache, key), None)
+                outcome = outcomes.get(key)
+                if outcome is None and shared is not None:
+                    flight.set_exception(shared)
+                else:
+                    # A copy of what is already its caller's when the others wake up.
+                    told = Outcome(copy.deepcopy(outcome.record)) if outcome is not None and flight.followers else None
+                    flight.set_result(told)
         for call, flight in followed:
             if not (yield Wait(flight, policy.time_left(), flight.thread)):
                 outcomes |= yield from ask([call])  # the thread itself is at it, further out
-                continue
-            outcome = flight.shared()
-            if outcome is None:
-                left.append(call)
-            else:
+            elif (outcome := flight.shared()) is not None:
                 outcomes[call.request.cache_key] = outcome
     return outcomes
-
-
-def _lead(
-    cache: ResponseCache,
-    calls: Sequence[Shareable],
-    ask: Callable[[Any], Flow[Outcomes]],
-    policy: RetryPolicy,
-    outcomes: Outcomes,
-) -> Flow[list[tuple[Shareable, _Flight]]]:
-    """Answer the calls that nobody is answering; return the others, each with its flight."""
-    led: dict[str, _Flight] = {}
-    followed: list[tuple[Shareable, _Flight]] = []
-    missing: list[Shareable] = []
-    shared: APIError | None = None
-    try:
-        with _lock:  # all at once: of two equal batches, one would else lead some texts and the other the rest
-            for call in calls:
-                key = call.request.cache_key
-                other = _flights.get((cache, key))
-                if other is None:
-                    led[key] = _flights[cache, key] = _Flight()
-                    led[key].thread = threading.get_ident()
-                    missing.append(call)
-                else:
-                    other.followers += 1
-                    followed.append((call, other))
-        for call in tuple(missing):
-            record = yield from look(cache, call.stored)  # another one may have stored it meanwhile
-            if record is not None:
-                outcomes[call.request.cache_key] = Outcome(record)
-                missing.remove(call)
-        if missing:
-            outcomes |= yield from ask(missing)
-    except APIError as error:
-        if not policy.ended(error):
-            shared = copy.copy(error)  # a traceback belongs to one
-            shared.__cause__ = error.__cause__
-        raise
-    finally:
-        for key, flight in led.items():
-            with _lock:
-                if _flights.get((cache, key)) is flight:
-                    del _flights[cache, key]
-            outcome = outcomes.get(key)
-            if outcome is None and shared is not None:
-                flight.set_exception(shared)
-            else:
-                # A copy of what is already its caller's when the others wake up.
-                told = Outcome(copy.deepcopy(outcome.record)) if outcome is not None and flight.followers else None
-                flight.set_result(told)
-    return followed

@@ -23,7 +23,7 @@ from ..notices import logger
 from ..system import after_fork_in_child, process_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ..models.catalog import Price
     from ..types import TokenUsage
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Amounts", "Budget", "BudgetLimits", "Reservation", "Spent", "budget", "check_for_processes",
-    "check_price", "counts_tokens", "open_budgets", "opened", "shared_open", "spending_of", "travelling",
+    "check_price", "counts_tokens", "open_budgets", "opened", "shared_open", "spending_of", "travelling", "wake_first",
 ]  # fmt: skip
 
 PICO = 10**12  # USD are counted in whole 10^-12 USD: sums of floats would be off, and a limit passed or not reached
@@ -514,12 +514,19 @@ def _settle(held: list[tuple[Ledger, str]], used: Amounts) -> None:
         ledger.settle(key, used)
 
 
+def wake_first(queue: Mapping[Any, None]) -> None:
+    """Let whoever has waited longest look again: something has changed.
+
+    :param queue: holds those who wait, oldest first; each has a future ``wakeup``. Nobody else may change it meanwhile.
+    """
+    first = next(iter(queue), None)
+    if first is not None and not first.wakeup.done():
+        first.wakeup.set_result(None)
+
+
 def _wake_first() -> None:
-    """Let whoever has waited longest look again: something has changed."""
     with _lock:
-        first = next(iter(_waiting), None)
-        if first is not None and not first.wakeup.done():
-            first.wakeup.set_result(None)
+        wake_first(_waiting)
 
 
 def _ledgers() -> list[tuple[Ledger, BudgetLimits]]:

@@ -91,13 +91,9 @@ def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimat
         prompt += count_tokens(json.dumps(schema), model, encoding=known.encoding)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     answers = body.get("n") or 1
-    longest = limit or _longest(known, prompt)
-    return Estimate(prompt, longest * answers, prompt + (limit or 0) * answers)
-
-
-def _longest(known: Capabilities, prompt: int) -> int:
     room = max(1, known.context_window - prompt) if known.context_window else DEFAULT_MAX_OUTPUT
-    return min(room, known.max_output_tokens or DEFAULT_MAX_OUTPUT)
+    longest = limit or min(room, known.max_output_tokens or DEFAULT_MAX_OUTPUT)
+    return Estimate(prompt, longest * answers, prompt + (limit or 0) * answers)
 
 
 def tokens_used(response: Mapping[str, Any], request: Request, known: Capabilities) -> TokenUsage:
@@ -223,10 +219,6 @@ class EndpointState:
     """
 
     def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin anew."""
         self.running: set[Admission] = set()
         self.sent: deque[Admission] = deque()
         self.tokens = 0
@@ -276,44 +268,20 @@ class EndpointState:
         quotas = self.quotas.get(model, {}).items()
         return max((each.wait(max(1, _counted_by_server(unit, needed)), now) for unit, each in quotas), default=0.0)
 
-    def surplus(self, model: str, counted: int) -> int:
-        """Return how many tokens the server may count beyond those that were counted here.
-
-        So many as it did before, at most, and of a short prompt in proportion: a server's template may begin each
-        prompt with sentences of its own, and the vocabulary of its model may not be known.
-        """
-        tokens, ratio = self.surpluses.get(model, (0, 0.0))
-        return min(tokens, ceil(ratio * counted))
-
-    def wake_first(self) -> None:
-        """Let whoever is first in the queue look again: something has changed."""
-        first = next(iter(self.queue), None)
-        if first is not None and not first.wakeup.done():
-            first.wakeup.set_result(None)
-
 
 def _counted_by_server(unit: str, needed: Estimate | None) -> int:
     return 1 if unit == "requests" else needed.stated if needed is not None else 0
 
 
 def forget() -> None:
-    """Forget what was asked of all endpoints; attempts under way count no more, and those who wait look again."""
-    with _lock:
-        for state in _states.values():
-            for admission in state.running:
-                admission.counted = False
-            waiting = list(state.queue)
-            state.clear()
-            for admission in waiting:
-                if not admission.wakeup.done():
-                    admission.wakeup.set_result(None)
+    """Forget what was asked of all endpoints. Calls under way, and who waits for them, count in no new client's limits.
+
+    So they do not in a forked process: the threads that stayed behind are not there.
+    """
+    _states.clear()
 
 
-@after_fork_in_child
-def _leave_to_parent() -> None:
-    """Begin anew in a forked process: the threads that stayed behind are not here."""
-    for state in _states.values():
-        state.clear()
+after_fork_in_child(forget)
 
 
 class Pool:
@@ -382,8 +350,13 @@ class Pool:
             return state.wait_for_quota(needed, self.model, now)
 
     def surplus(self, counted: int) -> int:
-        """Return how many tokens of a prompt any endpoint may count beyond those that were counted here."""
-        return max(state.surplus(self.model, counted) for state in self._states.values())
+        """Return how many tokens of a prompt any endpoint may count beyond those that were counted here.
+
+        So many as it did before, at most, and of a short prompt in proportion: a server's template may begin each
+        prompt with sentences of its own, and the vocabulary of its model may not be known.
+        """
+        known = [state.surpluses.get(self.model, (0, 0.0)) for state in self._states.values()]
+        return max(min(tokens, ceil(ratio * counted)) for tokens, ratio in known)
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""
@@ -546,7 +519,7 @@ class Admission:
         for state in self._queues:
             if state not in but:
                 state.queue.pop(self, None)
-                state.wake_first()
+                budgets.wake_first(state.queue)
         self._queues = ()
 
     def note_sent(self, now: float | None = None) -> None:
@@ -557,7 +530,7 @@ class Admission:
                 self.sent_at = time.monotonic() if now is None else now
                 state.sent.append(self)
                 if state.queue:
-                    state.wake_first()
+                    budgets.wake_first(state.queue)
 
     def settle(self, request: Request, response: Any) -> Flow[None]:
         """Settle what an answer used, and note what its headers say of the endpoint."""
@@ -600,7 +573,7 @@ class Admission:
                         state.tokens -= self.tokens
                         self.tokens = 0
                     if state.queue:
-                        state.wake_first()
+                        budgets.wake_first(state.queue)
         finally:
             if self._reservation is not None:
                 self._reservation.close()

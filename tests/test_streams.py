@@ -32,8 +32,8 @@ def test_pieces_come_as_they_are_sent() -> None:
     """The first piece is there before the last is sent, and the reply only at the end, as the repr says."""
     server = Paused(*TWO_COINS, after=2)
     with RawServer(server) as raw, client_for(raw.base_url).stream_message(QUESTION) as stream:
-        assert repr(stream) == "Stream(not begun)"
-        assert (next(stream), repr(stream)) == ("Two", "Stream(begun)")
+        assert repr(stream) == "Stream(open)"
+        assert next(stream) == "Two"
         assert server.paused.wait(60)
         assert stream.reply is None
         server.go_on.set()

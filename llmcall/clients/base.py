@@ -569,11 +569,13 @@ class _Streamed:
     def __init__(self, call: PreparedCall) -> None:
         self.reply: Reply | None = None
         self._call = call
-        self._begun = False
 
     def __repr__(self) -> str:
-        state = "ended" if self.reply is not None else "begun" if self._begun else "not begun"
-        return f"{type(self).__name__}({state})"
+        return f"{type(self).__name__}({'open' if self.reply is None else 'ended'})"
+
+    def __del__(self) -> None:
+        # Left by ``break``, or never read: an event loop closes a generator when another call may have drawn.
+        self._call.give_back()
 
 
 class Stream(_Streamed):
@@ -604,14 +606,11 @@ class Stream(_Streamed):
 
     @short_traceback
     def __next__(self) -> str:
-        self._begun = True
         return next(self._pieces)
 
     def close(self) -> None:
         """Close the connection, if the answer has not ended."""
-        if not self._begun:
-            self._begun = True
-            self._call.give_back()
+        self._call.give_back()
         self._pieces.close()
 
     def __enter__(self) -> Stream:
@@ -636,7 +635,6 @@ class AsyncStream(_Streamed):
 
     def __init__(self, flow: Flow[Any], call: PreparedCall) -> None:
         super().__init__(call)
-        self._ended = False
         from ..engine.drivers import adrive_stream
 
         self._pieces = adrive_stream(flow, partial(setattr, proxy(self), "reply"))
@@ -646,24 +644,12 @@ class AsyncStream(_Streamed):
 
     @short_traceback
     async def __anext__(self) -> str:
-        self._begun = True
-        try:
-            return await anext(self._pieces)
-        except BaseException:
-            self._ended = True
-            raise
+        return await anext(self._pieces)
 
     async def aclose(self) -> None:
         """Close the connection, if the answer has not ended."""
-        if not self._begun:
-            self._call.give_back()
-        self._begun = self._ended = True
+        self._call.give_back()
         await self._pieces.aclose()
-
-    def __del__(self) -> None:
-        # Left by ``break``: the event loop closes the generator some time later, when another call may have drawn.
-        if self._begun and not self._ended:
-            self._call.give_back()
 
     async def __aenter__(self) -> AsyncStream:
         return self

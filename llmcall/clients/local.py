@@ -82,9 +82,6 @@ class LocalClient(OpenAIClient):
         """Return what stands for the host in a record."""
         return self.api_type
 
-    def _namespace_of_endpoints(self, model: str) -> str:
-        return ""
-
     def make_transport(self, endpoint: Endpoint) -> Any:
         """Return the transport that runs the model in this process."""
         if self.transport is not None:

@@ -45,16 +45,9 @@ class OpenAIClient(LLMClient):
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return the ``[Endpoint …]`` sections that list a model, or the one endpoint of the settings."""
-        return self._pooled(model) or [self._configured(self.settings, model)]
-
-    def _pooled(self, model: str) -> list[Endpoint]:
-        settings = self.settings
-        if not settings.endpoints or self._overrides.keys() & {"base_url", "azure_endpoint"}:
-            return []
-        return [endpoint for endpoint in settings.endpoints if model in endpoint.models]
-
-    def _configured(self, settings: Settings, model: str) -> Endpoint:
-        azure = self.api_type == "azure"
+        if pooled := self._pooled(model):
+            return pooled
+        settings, azure = self.settings, self.api_type == "azure"
         endpoint = Endpoint(
             name=self.api_type,
             models=(model,),
@@ -65,7 +58,13 @@ class OpenAIClient(LLMClient):
             azure_api_version=settings.azure_api_version if azure else None,
             organization=settings.organization,
         )
-        return endpoint._replace(name=self.host(endpoint) or self.api_type)
+        return [endpoint._replace(name=self.host(endpoint) or self.api_type)]
+
+    def _pooled(self, model: str) -> list[Endpoint]:
+        settings = self.settings
+        if not settings.endpoints or self._overrides.keys() & {"base_url", "azure_endpoint"}:
+            return []
+        return [endpoint for endpoint in settings.endpoints if model in endpoint.models]
 
     def host(self, endpoint: Endpoint) -> str:
         """Return the host of an endpoint, without port or credentials."""

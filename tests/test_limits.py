@@ -27,7 +27,7 @@ from streaming import WAYS
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient
-from llmcall.engine.limits import WINDOW, Admission, Estimate, Limits, Pool, forget
+from llmcall.engine.limits import WINDOW, Admission, EndpointState, Estimate, Pool, forget
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
@@ -441,14 +441,14 @@ def test_azure_and_openai_mixed(httpserver: HTTPServer) -> None:
 class Door:
     """Ask a pool's endpoints to admit attempts."""
 
-    def __init__(self, limits: Limits | None = None, *names: str) -> None:
+    def __init__(self, **limits: int) -> None:
         forget()
         self.now = 1000.0
-        self.pool = Pool("m", [Endpoint(name) for name in names or ("a",)], Capabilities(), limits or Limits())
+        self.pool = Pool("m", [Endpoint("a")], Capabilities(), llmcall.settings().replace(**limits))
 
-    def place(self, kind: type[Admission] = Admission) -> Any:
+    def place(self) -> Admission:
         """Return an attempt that comes."""
-        return kind(self.pool, lambda tokens, endpoint: None, lambda: None)
+        return Admission(self.pool, lambda: None)
 
     def ask(self, place: Admission, tokens: int | None = None) -> tuple[str | None, float]:
         """Return the endpoint's name, or ``None`` and the seconds to wait."""
@@ -479,7 +479,7 @@ STEPS = st.lists(
 @given(limit=st.integers(1, 5), tokens=st.integers(10, 50), steps=STEPS)
 def test_no_minute_holds_more_than_the_limits(limit: int, tokens: int, steps: list[tuple[str, float, int]]) -> None:
     """However attempts come, are sent, end and fail, no 60 seconds hold more requests or tokens than the limits."""
-    door, running, sent = Door(Limits(requests=limit, tokens=tokens)), [], []
+    door, running, sent = Door(limits_requests_per_minute=limit, limits_tokens_per_minute=tokens), [], []
     for what, seconds, size in steps:
         door.now += seconds
         unsent = [each for each in running if each.sent_at is None]
@@ -506,7 +506,7 @@ def test_no_minute_holds_more_than_the_limits(limit: int, tokens: int, steps: li
 
 def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
     """Where as many calls run as may, the end of one wakes whoever is first; who comes later waits, as do others."""
-    door = Door(Limits(calls=1))
+    door = Door(limits_max_concurrent_calls=1)
     running, first, second, late = door.admitted(), door.place(), door.place(), door.place()
     for place in (first, second):
         assert door.ask(place) == (None, float("inf"))
@@ -519,16 +519,16 @@ def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
     assert door.ask(late)[0] == "a"
 
 
-def test_a_call_that_ends_while_another_one_queues() -> None:
-    """The garbage collector may end a stream between the look at an endpoint and the wait for it: nobody waits on."""
-    door = Door(Limits(calls=1))
-    running = door.admitted()
+def test_a_call_that_ends_while_another_one_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector may end a stream after the look at its endpoint: who looked is woken, and looks again."""
+    door = Door(limits_max_concurrent_calls=1)
+    running, late, wait = door.admitted(), door.place(), EndpointState.wait
 
-    class Late(Admission):
-        """Be one that queues when the other one has just ended."""
+    def wait_and_end(*looked: Any) -> float:
+        seconds = wait(*looked)
+        door.end(running)
+        return seconds
 
-        def queue(self, states: Any) -> bool:
-            door.end(running)
-            return super().queue(states)
-
-    assert door.ask(door.place(Late))[0] == "a"
+    monkeypatch.setattr(EndpointState, "wait", wait_and_end)
+    assert door.ask(late)[0] is None and late.wakeup.done()
+    assert door.ask(late)[0] == "a"

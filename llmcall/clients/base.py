@@ -182,11 +182,9 @@ class LLMClient:
         pools = self.resolved.pools
         found = pools.get(model)
         if found is None:
-            from ..engine.limits import Limits, Pool
+            from ..engine.limits import Pool
 
-            of = self.settings
-            limits = Limits(of.limits_max_concurrent_calls, of.limits_requests_per_minute, of.limits_tokens_per_minute)
-            made = Pool(model, self.endpoints(model), self.capabilities(model), limits)
+            made = Pool(model, self.endpoints(model), self.capabilities(model), self.settings)
             found = pools.setdefault(model, made)
         return found
 
@@ -198,19 +196,9 @@ class LLMClient:
             found = self._transports.setdefault(place, self.make_transport(endpoint))
         return found
 
-    def price(self, model: str, input_tokens: int = 0, endpoint: str | None = None) -> Price | None:
-        """Return what a model costs with a prompt of so many tokens; ``None`` where that is unknown.
-
-        :param endpoint: the name of the one that answers; ``None`` means the highest price of all that may.
-        """
-        from ..models.catalog import price_of
-
-        endpoints, prices = self.pool(model).endpoints, self.resolved.settings.prices
-        asked = [each for each in endpoints if each.name == endpoint] or endpoints
-        found = [price_of(model, prices, address=each.address, input_tokens=input_tokens) for each in asked]
-        if len(found) > 1 and None not in found:
-            found.sort(key=lambda price: (price.output, price.input), reverse=True)  # type: ignore[union-attr]
-        return None if None in found else found[0]
+    def price(self, model: str, input_tokens: int = 0) -> Price | None:
+        """Return the highest price that a prompt of so many tokens may have; ``None`` where that is unknown."""
+        return self.pool(model).price(input_tokens)
 
     @short_traceback
     def build_request(self, current_messages: Any, **arguments: Any) -> Request:

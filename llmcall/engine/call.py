@@ -159,7 +159,7 @@ def _stored(call: PreparedCall, sent: Sent) -> Outcome:
 def _count(call: PreparedCall, tokens: TokenUsage, endpoint: str | None, **amounts: Any) -> float | None:
     """Count the tokens of a response, from an endpoint, and amounts; return the response's USD, or ``None``."""
     request = call.request
-    price = call.client.price(request.model, tokens.input_tokens or 0, endpoint)
+    price = call.client.pool(request.model).price(tokens.input_tokens or 0, endpoint)
     cost: float | None = None if price is None else price.cost(tokens)
     if cost is not None:
         amounts["priced_by"] = price.source
@@ -246,9 +246,8 @@ class _Exchange:
         if number > 1:
             self.call.add_usage(retries=1)
         refused: set[str] = set()
-        price_of = functools.partial(self.client.price, self.request.model)
         while True:
-            with closing(Admission(self.pool, price_of, self.policy.time_left)) as admission:
+            with closing(Admission(self.pool, self.policy.time_left)) as admission:
                 endpoint = yield from admission.acquire(self.request)
                 sent_at = time.monotonic()
                 try:

@@ -18,6 +18,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import APIError, RateLimitError, RequestTimeoutError
+from ..models.catalog import price_of
 from ..models.tokens import count_tokens
 from ..notices import logger
 from ..system import after_fork_in_child, process_lock
@@ -28,15 +29,13 @@ from .drivers import Do, Wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..config.settings import Endpoint
+    from ..config.settings import Endpoint, Settings
     from ..models.catalog import Capabilities, Price
     from ..types import Request
     from .budgets import Amounts
     from .drivers import Flow
 
-    PriceOf = Callable[[int, str | None], Price | None]
-
-__all__ = ["Admission", "Estimate", "Limits", "Pool", "estimate", "forget", "note_sent", "note_sent_async", "quotas_in"]
+__all__ = ["Admission", "Estimate", "Pool", "estimate", "forget", "note_sent", "note_sent_async", "quotas_in"]
 
 # Seconds: the limits are per minute, which servers count as requests arrive; by the last second one may have been
 # longer on its way than those of the next minute.
@@ -190,19 +189,6 @@ def _duration(text: str | None) -> float | None:
 # The limits of endpoints
 
 
-class Limits(NamedTuple):
-    """Hold the limits of ``[Limits]``; ``None`` is no limit.
-
-    :param calls: how many calls may run at once.
-    :param requests: how many may be sent in any 60 seconds.
-    :param tokens: how many tokens those may use, of prompt and answer together.
-    """
-
-    calls: int | None = None
-    requests: int | None = None
-    tokens: int | None = None
-
-
 _lock = process_lock(__name__)
 _states: dict[tuple[str | None, ...], EndpointState] = {}
 
@@ -227,7 +213,7 @@ class EndpointState:
         self.quotas: dict[str, dict[str, Quota]] = {}
         self.surpluses: dict[str, tuple[int, float]] = {}  # by model
 
-    def wait(self, limits: Limits, needed: Estimate | None, model: str, now: float) -> float:
+    def wait(self, settings: Settings, needed: Estimate | None, model: str, now: float) -> float:
         """Return the seconds until an attempt may be admitted, as far as time decides; infinite where it does not.
 
         :param needed: what it may use; ``None`` where nobody counted it.
@@ -237,26 +223,26 @@ class EndpointState:
             old = self.sent.popleft()
             old.counted = False
             self.tokens -= old.tokens
-        if limits.calls is not None and len(self.running) >= limits.calls:
+        most_calls, most_requests = settings.limits_max_concurrent_calls, settings.limits_requests_per_minute
+        most_tokens = settings.limits_tokens_per_minute
+        if most_calls is not None and len(self.running) >= most_calls:
             return NEVER
         seconds = self.resting_until - now
-        if limits.requests is not None or limits.tokens is not None:
-            seconds = max(seconds, self._wait_for_limits(limits, needed, now))
+        requests = tokens = 0  # how many of the last minute there are too many
+        if most_requests is not None:
+            unsent = sum(each.sent_at is None for each in self.running)
+            requests = len(self.sent) + unsent + 1 - most_requests
+        if most_tokens is not None and needed is not None:
+            # A call that may use more than the limit goes when nothing else is counted: it would never go otherwise.
+            tokens = self.tokens + min(needed.tokens, most_tokens) - most_tokens
+        if requests > 0 or tokens > 0:
+            seconds = max(seconds, self._wait_until_past(requests, tokens, now))
         if self.quotas:
             seconds = max(seconds, self.wait_for_quota(needed, model, now))
         return max(0.0, seconds)
 
-    def _wait_for_limits(self, limits: Limits, needed: Estimate | None, now: float) -> float:
-        """Return the seconds until so many attempts of the last minute are past that one more is within the limits."""
-        requests = tokens = 0  # how many there are too many
-        if limits.requests is not None:
-            unsent = sum(each.sent_at is None for each in self.running)
-            requests = len(self.sent) + unsent + 1 - limits.requests
-        if limits.tokens is not None and needed is not None:
-            # A call that may use more than the limit goes when nothing else is counted: it would never go otherwise.
-            tokens = self.tokens + min(needed.tokens, limits.tokens) - limits.tokens
-        if requests <= 0 and tokens <= 0:
-            return 0.0
+    def _wait_until_past(self, requests: int, tokens: int, now: float) -> float:
+        """Return the seconds until so many requests and tokens of the last minute count no more."""
         for past, old in enumerate(tuple(self.sent), 1):  # a generator that ends meanwhile gives its place back
             tokens -= old.tokens
             if past >= requests and tokens <= 0:
@@ -292,17 +278,29 @@ class Pool:
     :param model: its name.
     :param endpoints: at least one.
     :param known: what is known of the model.
-    :param limits: of each endpoint.
+    :param settings: say the limits of each endpoint, and prices.
     """
 
-    def __init__(self, model: str, endpoints: Sequence[Endpoint], known: Capabilities, limits: Limits) -> None:
-        self.model, self.endpoints, self.known, self.limits = model, list(endpoints), known, limits
+    def __init__(self, model: str, endpoints: Sequence[Endpoint], known: Capabilities, settings: Settings) -> None:
+        self.model, self.endpoints, self.known, self.settings = model, list(endpoints), known, settings
         self._next = 0
         self._left_out: dict[Endpoint, float] = {}  # until when
         self._states: dict[Endpoint, EndpointState] = {}
         for each in self.endpoints:
             address = each.name, each.base_url, each.azure_endpoint, each.deployment, each.organization
             self._states[each] = _states.get(address) or _states.setdefault(address, EndpointState())
+
+    def price(self, input_tokens: int, endpoint: str | None = None) -> Price | None:
+        """Return what the model costs with a prompt of so many tokens; ``None`` where that is unknown.
+
+        :param endpoint: the name of the one that answers; ``None`` means the highest price of all that may.
+        """
+        asked = [each for each in self.endpoints if each.name == endpoint] or self.endpoints
+        prices = self.settings.prices
+        found = [price_of(self.model, prices, address=each.address, input_tokens=input_tokens) for each in asked]
+        if len(found) > 1 and None not in found:
+            found.sort(key=lambda price: (price.output, price.input), reverse=True)  # type: ignore[union-attr]
+        return None if None in found else found[0]
 
     def _usable(self, now: float) -> list[Endpoint]:
         return [each for each in self.endpoints if self._left_out.get(each, now) <= now] or self.endpoints
@@ -317,20 +315,19 @@ class Pool:
         """
         with _lock:
             usable = self._usable(now) if self._left_out else self.endpoints
-            while True:
-                admission.wakeup = Future()  # before the look: the collector may end a stream at any moment
-                waits: list[tuple[EndpointState, float]] = []
-                for step in range(self._next, self._next + len(usable)):
-                    endpoint = usable[step % len(usable)]
-                    state = self._states[endpoint]
-                    seconds = state.wait(self.limits, needed, self.model, now)
-                    if seconds <= 0 and next(iter(state.queue), admission) is admission:
-                        self._next = (step + 1) % len(usable)
-                        admission.begin(state, needed, now)
-                        return endpoint, 0.0, 0.0
-                    waits.append((state, seconds))
-                if not admission.queue([state for state, _ in waits]):
-                    break  # else what ended before it stood in a queue woke nobody
+            admission.wakeup = Future()
+            waits: list[tuple[EndpointState, float]] = []
+            for step in range(self._next, self._next + len(usable)):
+                endpoint = usable[step % len(usable)]
+                state = self._states[endpoint]
+                state.queue.setdefault(admission)  # before the look: the collector may end a stream at any moment
+                admission.queues.add(state)
+                seconds = state.wait(self.settings, needed, self.model, now)
+                if seconds <= 0 and next(iter(state.queue)) is admission:
+                    self._next = (step + 1) % len(usable)
+                    admission.begin(state, needed, now)
+                    return endpoint, 0.0, 0.0
+                waits.append((state, seconds))
             least = min(seconds for _, seconds in waits)
             soonest = min((seconds for state, seconds in waits if next(iter(state.queue)) is admission), default=NEVER)
             return None, soonest, least if least < NEVER else 0.0
@@ -402,10 +399,9 @@ class Admission:
     It is kept for 60 seconds after it was sent, and so holds neither request nor answer, nor a client.
 
     :param pool: the endpoints that may serve it.
-    :param price: gives the price of the model for a number of prompt tokens at the endpoint of a name, or the highest
-        of all for ``None``.
     :param time_left: gives the seconds after which nobody waits, or ``None``.
     :ivar wakeup: is done when there is reason to look again whether it may begin.
+    :ivar queues: the endpoints that it waits for.
     :ivar tokens: those that it used or, while that is unknown, reserves.
     :ivar sent_at: the monotonic time at which it was sent; ``None`` until then.
     :ivar answered: whether what it used is known.
@@ -418,13 +414,13 @@ class Admission:
     tokens = 0
     _endpoint: Endpoint | None = None
     _state: EndpointState | None = None
-    _queues: tuple[EndpointState, ...] = ()
     _estimate: Estimate | None = None
     _reservation: budgets.Reservation | None = None
     answered = False
 
-    def __init__(self, pool: Pool, price: PriceOf, time_left: Callable[[], float | None]) -> None:
-        self._pool, self._price, self._time_left = pool, price, time_left
+    def __init__(self, pool: Pool, time_left: Callable[[], float | None]) -> None:
+        self._pool, self._time_left = pool, time_left
+        self.queues: set[EndpointState] = set()
 
     def acquire(self, request: Request) -> Flow[Endpoint]:
         """Wait until the attempt may begin, and return the endpoint to ask.
@@ -433,9 +429,9 @@ class Admission:
         :raises BudgetExceededError: where it could go past a budget.
         :raises RateLimitError, RequestTimeoutError: where the wait would pass the deadline.
         """
-        pool, limits, first = self._pool, self._pool.limits, True
+        pool, first = self._pool, True
         has_budget = bool(budgets.open_budgets)
-        if limits.tokens is not None or (has_budget and budgets.counts_tokens()):
+        if pool.settings.limits_tokens_per_minute is not None or (has_budget and budgets.counts_tokens()):
             self._estimate = estimate(request.kind, request.body, pool.known)
         if has_budget:
             yield from self._reserve()
@@ -478,7 +474,7 @@ class Admission:
     def _reserved(self) -> Amounts:
         needed = self._needed()
         tokens = TokenUsage(needed.input_tokens, needed.output_tokens) if needed is not None else TokenUsage(0, 0)
-        price = self._price(tokens.input_tokens or 0, None)
+        price = self._pool.price(tokens.input_tokens or 0)
         budgets.check_price(self._pool.model, price)
         return budgets.spending_of(tokens, price)
 
@@ -503,24 +499,14 @@ class Admission:
         quotas = state.quotas.get(self._pool.model, {})
         for unit, each in quotas.items():
             quotas[unit] = each.less(_counted_by_server(unit, needed), now)
-        if self._queues:
-            self._leave_queues()
+        self._leave_queues()
 
-    def queue(self, states: Sequence[EndpointState]) -> bool:
-        """Wait in the queues of endpoints, and in no others; return whether any of them is new."""
-        is_new = any(self not in state.queue for state in states)
-        self._leave_queues(but=states)
-        for state in states:
-            state.queue.setdefault(self)
-        self._queues = tuple(states)
-        return is_new
-
-    def _leave_queues(self, but: Sequence[EndpointState] = ()) -> None:
-        for state in self._queues:
-            if state not in but:
-                state.queue.pop(self, None)
+    def _leave_queues(self) -> None:
+        while self.queues:
+            state = self.queues.pop()
+            state.queue.pop(self, None)
+            if state.queue:
                 budgets.wake_first(state.queue)
-        self._queues = ()
 
     def note_sent(self, now: float | None = None) -> None:
         """Count it from now on for 60 seconds, so that those who wait know how long; a second time changes nothing."""
@@ -537,7 +523,7 @@ class Admission:
         headers = getattr(response, "headers", None)
         if headers and self._endpoint is not None:
             self._pool.set_quotas(self._endpoint, quotas_in(headers), None, time.monotonic())
-        is_limited = self._reservation is not None or self._pool.limits.tokens is not None
+        is_limited = self._reservation is not None or self._pool.settings.limits_tokens_per_minute is not None
         self.use(tokens_used(response, request, self._pool.known) if is_limited else TokenUsage.of(response))
         if self._reservation is not None and budgets.shared_open():
             yield Do(self._reservation.close)
@@ -556,15 +542,16 @@ class Admission:
                 ratio = max(ratio, more / max(1, counted.input_tokens))
                 state.surpluses[self._pool.model] = max(most, more), ratio
         if self._reservation is not None:
-            price = self._price(used.input_tokens or 0, self._endpoint.name if self._endpoint is not None else None)
+            price = self._pool.price(
+                used.input_tokens or 0, self._endpoint.name if self._endpoint is not None else None
+            )
             self._reservation.used = budgets.spending_of(used, price)._replace(calls=calls)
 
     def close(self, now: float | None = None) -> None:
         """Give back what it holds; without an answer it used no tokens. A second time changes nothing."""
         try:
             with _lock:
-                if self._queues:
-                    self._leave_queues()
+                self._leave_queues()
                 self.note_sent(now)
                 state = self._state
                 if state is not None and self in state.running:
@@ -577,7 +564,6 @@ class Admission:
         finally:
             if self._reservation is not None:
                 self._reservation.close()
-        self._price = lambda tokens, endpoint: None  # its client is not to be kept for 60 seconds
 
 
 def _final(error: APIError) -> APIError:

@@ -256,7 +256,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
     click.echo(f"{record.kind} {record.cache_key}")
     click.echo(f"cost {'?' if record.cost is None else money(record.cost)}, stored {_date(record.stored_at)}")
     for line in text_lines({}, grouped([record])):
-        click.echo(line.text)
+        click.echo(line)
 
 
 def _whole_key(found: ResponseCache, prefix: str) -> str:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,21 +15,12 @@ from ..text import counted, visible, visible_json
 from .cache import Source, as_json, conflict_option
 
 if TYPE_CHECKING:
-    from ..review.conversations import Line, Run
+    from ..review.conversations import Run
     from ..types import Record
 
     Conflict = tuple[Record, Record]  # two answers to one request
 
 __all__ = ["cassette", "diff", "report", "show"]
-
-STYLES: dict[str, dict[str, Any]] = {
-    "scope": {"bold": True},
-    "call": {"fg": "cyan"},
-    "role": {"fg": "blue"},
-    "answer": {"fg": "green"},
-    "note": {"dim": True},
-    "settings": {"dim": True},
-}
 
 SOURCE = Source(exists=True)
 
@@ -72,7 +63,7 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     RUN is a cassette, an exported file or a cache's directory. The text is the same each time, so git can compare it:
     "llmcall show" is a textconv. A file that cannot be read is shown as it is, after the reason.
     """
-    from ..review.conversations import Line, grouped, round_lines, text_lines
+    from ..review.conversations import by_round, grouped, text_lines
 
     is_file = run is not None and Path(run).is_file()
     try:
@@ -81,23 +72,20 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
         if run is None or not is_file:
             raise
         raw = visible(Path(run).read_bytes().decode("utf-8", errors="replace")).splitlines()
-        _write(Line("plain", line) for line in [f"cannot be read: {error}", *raw])
+        _write([f"cannot be read: {error}", *raw])
         return
     if as_json:
         records = [record.as_dict() for record in found.records]
         click.echo(visible_json(records, default=bytes.hex))
     else:
         groups = grouped(found.records)
-        _write(round_lines(groups) if by == "round" else text_lines(found.settings, groups))
+        _write(text_lines({}, by_round(groups)) if by == "round" else text_lines(found.settings, groups))
 
 
-def _write(lines: Iterable[Line]) -> None:
+def _write(lines: Iterable[str]) -> None:
     """Write lines in UTF-8; colours only to a terminal."""
-    if sys.stdout.isatty():
-        for line in lines:
-            click.echo(click.style(line.text, **STYLES.get(line.kind, {})))
-    else:
-        click.echo("".join(f"{line.text}\n" for line in lines).encode(), nl=False)
+    text = "".join(f"{line}\n" for line in lines)
+    click.echo(text if sys.stdout.isatty() else click.unstyle(text).encode(), nl=False)
 
 
 @click.command()
@@ -175,6 +163,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     """
     from ..cassettes import format as lines
     from ..clients.registry import settings
+    from ..review.conversations import named
 
     first, second = lines.read(one), lines.read(other)
     different = lines.header_differences(first.settings, second.settings)
@@ -182,7 +171,8 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
         raise CacheError(f"{one} and {other} were recorded under different settings: {different}")
     records, conflicts = merged(first, second, on_conflict)
     for conflict in conflicts:
-        click.echo(f"conflict: {_conflict(conflict)}", err=True)
+        answers = " | ".join(json.dumps(each.answer, ensure_ascii=False) for each in conflict)
+        click.echo(f"conflict: {named(conflict[0])}: {visible(answers)}", err=True)
     if conflicts and on_conflict == "raise":
         count = counted(len(conflicts), "request")
         raise CacheError(
@@ -190,14 +180,6 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
         )
     lines.write(output, first.settings or second.settings, records, allow=settings().cassette_allow)
     click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
-
-
-def _conflict(conflict: Conflict) -> str:
-    from ..review.conversations import grouped, named
-
-    calls = [grouped([record])[0].calls[0] for record in conflict]
-    answers = [text for call in calls for said in call.answers[:1] for text in said.texts[:1]]
-    return f"{named(calls[0])}: {visible(' | '.join(json.dumps(text, ensure_ascii=False) for text in answers))}"
 
 
 def merged(one: Iterable[Record], other: Iterable[Record], choice: str = "keep") -> tuple[list[Record], list[Conflict]]:

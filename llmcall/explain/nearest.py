@@ -14,13 +14,14 @@ from heapq import nlargest
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CacheError
+from ..text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..types import Data, Record
 
-__all__ = ["Nearest", "Source", "conversation", "nearest", "said", "split_sample"]
+__all__ = ["Nearest", "Source", "conversation", "nearest", "said", "split_sample", "title_of"]
 
 PIECE = re.compile(r"[^\x00-\x1f'\"\\]{4,}")  # what JSON, Python's repr and pickles write alike
 PROBE_CHARACTERS = 32
@@ -67,12 +68,19 @@ def split_sample(sample: str | None) -> tuple[str | None, str]:
     return path, draw
 
 
-def conversation(asked: dict[str, Data]) -> list[Data]:
+def conversation(asked: Mapping[str, Data]) -> list[Data]:
     """Return a request's messages; an embedding's text or a function's arguments count as one."""
     messages = asked.get("messages")
     if isinstance(messages, list):
         return messages
     return [{name: asked[name]} for name in ("input", "arguments") if name in asked]
+
+
+def title_of(kind: str, asked: Mapping[str, Data]) -> str:
+    """Return what is asked, in one line: the model's or function's name, or a method and path."""
+    if kind == "http":
+        return printable(f"{asked.get('method')} {asked.get('path')}")
+    return printable(str(asked.get("function" if kind == "function" else "model", "?")))
 
 
 def said(message: Data) -> str:

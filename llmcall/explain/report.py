@@ -11,7 +11,7 @@ from ..errors import CacheError, CacheMissError
 from ..requests.keys import ANEW
 from ..text import counted, printable, shortened
 from .differences import Difference, brief, differences, masked
-from .nearest import Nearest, conversation, nearest, said, split_sample
+from .nearest import Nearest, conversation, nearest, said, split_sample, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -109,7 +109,7 @@ class Miss(NamedTuple):
 
 
 def _words(record: Record) -> str:
-    name, scope = _name(record.kind, record.request), _scope_words(record.kind, record.sample)
+    name, scope = title_of(record.kind, record.request), _scope_words(record.kind, record.sample)
     return f"{record.cache_key[:SHORT]}, {name}, {scope}: {_opening(record.request)}"
 
 
@@ -121,16 +121,13 @@ def _wrapped(texts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _name(kind: str, asked: Any) -> str:
-    return printable(str(asked.get("function" if kind == "function" else "model", "?")))
-
-
 def _opening(asked: Any) -> str:
     """Return whose the question is, and its first words."""
     if "function" in asked:
         given = ", ".join(f"{name}={value!r}" for name, value in asked.get("arguments", {}).items())
         return printable(masked(f"{asked['function']}({given})")[:OPENING])
-    last = (conversation(dict(asked)) or [{}])[-1]
+    body = asked.get("body")  # of another API
+    last = (conversation(body if isinstance(body, dict) else asked) or [{}])[-1]
     words = printable(" ".join(masked(said(last)).split())[:OPENING])
     role = last.get("role") if isinstance(last, dict) else None
     return f"{role}: {words}" if role else words
@@ -147,7 +144,7 @@ def missed(
     :param aside: says what has the answer and was not asked; empty where nothing has.
     """
     return CacheMissError(
-        f"no answer is recorded for this {request.kind} request to {_name(request.kind, request.asked)} "
+        f"no answer is recorded for this {request.kind} request to {title_of(request.kind, request.asked)} "
         f"(key {request.cache_key[:SHORT]}, {_scope_words(request.kind, request.sample)})",
         explain=lambda: _explained(request, source, settings, remedy, aside()),
     )
@@ -169,7 +166,7 @@ def _explained(request: Request, source: Source | None, settings: Settings, reme
     causes = [unread] if unread else _causes(request, search, found, settings)
     return Miss(
         kind=request.kind,
-        name=_name(request.kind, asked),
+        name=title_of(request.kind, asked),
         sample=request.sample,
         cache_key=request.cache_key,
         opening=_opening(asked),

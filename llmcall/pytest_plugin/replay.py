@@ -484,6 +484,6 @@ class RunReport:
 
 def unused_in(cassette: Cassette) -> dict[str, str]:
     """Return what the records of a cassette that answered no call are called, by their keys."""
-    from ..review.conversations import grouped, named
+    from ..review.conversations import named
 
-    return {call.record.cache_key: named(call) for group in grouped(cassette.unused()) for call in group.calls}
+    return {record.cache_key: named(record) for record in cassette.unused()}

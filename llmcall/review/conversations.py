@@ -11,12 +11,14 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.cache import ResponseCache, shared_cache
 from ..cassettes.cassette import Cassette
 from ..cassettes.format import INLINE_CHARACTERS
 from ..cassettes.format import read as read_records
+from ..explain.nearest import title_of
 from ..text import OUTSIDE, brief, counted, printable, visible
 from ..types import Record
 
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
-    "ORDINARY_ENDS", "Call", "Group", "History", "Line", "Run", "Said", "first_level", "grouped", "load",
-    "named", "round_lines", "shown_data", "text_lines",
+    "ORDINARY_ENDS", "Call", "Run", "Said", "by_round", "first_level", "grouped", "load", "named", "shown_data",
+    "text_lines",
 ]  # fmt: skip
 
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
 ASKED = ("model", "messages", "input", "function", "arguments", "method", "path", "body")  # apart from parameters
 INDENT = "    "
+WORDS = 60  # characters of a text that stands above
 
 
 # Runs
@@ -111,18 +114,16 @@ class Said(NamedTuple):
     texts: tuple[str, ...]
 
 
-@dataclass(eq=False)
+@dataclass
 class History:
-    """Hold the messages with which some calls of a scope begin: those before, and one more.
+    """Hold the messages with which some calls of a scope begin, by the last of them.
 
-    :ivar before: without the last message; ``None`` of the history that is empty.
     :ivar said: the last message.
     :ivar first: the first call that asked or answered it.
     :ivar last: the last such call.
     :ivar further: the histories with one more message.
     """
 
-    before: History | None
     said: Said
     first: Call | None = None
     last: Call | None = None
@@ -131,7 +132,7 @@ class History:
     def with_message(self, message: Mapping[str, Any]) -> History:
         """Return the history with one more message."""
         key = _message_key(message)
-        return self.further.get(key) or self.further.setdefault(key, History(self, _said_of(message)))
+        return self.further.get(key) or self.further.setdefault(key, History(_said_of(message)))
 
 
 class Call(NamedTuple):
@@ -140,10 +141,9 @@ class Call(NamedTuple):
     :param draw: which draw it is: what stands after ``#`` in its sample, or empty.
     :param title: the model's or the function's name.
     :param parameters: what else was asked for, as name and JSON.
-    :param history: all its messages.
-    :param known: how many of them a call before it held.
+    :param messages: all that were asked.
+    :param known: how many of them, from the first, a call before it held.
     :param after: the first call that held them, where the one right before it in its scope did not; else ``None``.
-    :param asked: the other messages.
     :param answers: the answers; several where ``n`` is above 1.
     """
 
@@ -151,32 +151,27 @@ class Call(NamedTuple):
     draw: str
     title: str
     parameters: tuple[tuple[str, str], ...]
-    history: History
+    messages: tuple[Said, ...]
     known: int
     after: Call | None
-    asked: tuple[Said, ...]
     answers: tuple[Said, ...]
 
 
-class Group(NamedTuple):
-    """Be the calls of one scope.
-
-    :param scope: its path; empty outside any scope.
-    """
-
-    scope: str
-    calls: list[Call]
-
-
-def grouped(records: Iterable[Record]) -> list[Group]:
-    """Return the calls of records by scope, both in the order of the records."""
-    groups: dict[str, Group] = {}
+def grouped(records: Iterable[Record]) -> dict[str, list[Call]]:
+    """Return the calls of records by scope path (empty outside any), both in the order of the records."""
+    groups: dict[str, list[Call]] = {}
     beginnings: dict[str, History] = {}
     for record in records:
-        group = groups.setdefault(record.scope, Group(record.scope, []))
-        beginning = beginnings.setdefault(record.scope, History(None, Said("", ())))
-        group.calls.append(_call(record, beginning, group.calls[-1] if group.calls else None))
-    return list(groups.values())
+        calls = groups.setdefault(record.scope, [])
+        beginning = beginnings.setdefault(record.scope, History(Said("", ())))
+        calls.append(_call(record, beginning, calls[-1] if calls else None))
+    return groups
+
+
+def by_round(groups: Mapping[str, list[Call]]) -> dict[str, list[Call]]:
+    """Return the n-th call of each scope beside the others'."""
+    rounds = zip_longest(*groups.values())
+    return {f"round {number}": [call for call in calls if call] for number, calls in enumerate(rounds)}
 
 
 def _call(record: Record, beginning: History, before: Call | None) -> Call:
@@ -187,12 +182,11 @@ def _call(record: Record, beginning: History, before: Call | None) -> Call:
     call = Call(
         record,
         (record.sample or "").partition("#")[2],
-        _title(record),
+        title_of(record.kind, record.request),
         tuple((name, shown_data(value)) for name, value in sorted(record.request.items()) if name not in ASKED),
-        histories[-1],
+        tuple(each.said for each in histories[1:]),
         known,
         None if histories[known].last is before else histories[known].first,
-        tuple(each.said for each in histories[known + 1 :]),
         tuple(_answers(record)),
     )
     answered = map(histories[-1].with_message, _answer_messages(record.response))
@@ -208,13 +202,6 @@ def _messages_of(record: Record) -> Sequence[Mapping[str, Any]]:
         return request["messages"]  # type: ignore[no-any-return]
     role, name = {"embedding": ("text", "input"), "http": ("body", "body")}.get(record.kind, ("arguments", "arguments"))
     return [{"role": role, "content": request.get(name)}]
-
-
-def _title(record: Record) -> str:
-    """Return the name of the model or function, or the method and path."""
-    if record.kind == "http":
-        return f"{record.request.get('method')} {record.request.get('path')}"
-    return str(record.request.get("function" if record.kind == "function" else "model", ""))
 
 
 def _message_key(message: Mapping[str, Any]) -> str:
@@ -282,93 +269,63 @@ def _choice(choice: Mapping[str, Any], count: int) -> Said:
     return said._replace(role=role if end in ORDINARY_ENDS else f"{role}, ended by {end}")
 
 
-def first_words(call: Call, limit: int = 60) -> str:
-    """Return the beginning of the last message that a call asked, on one line."""
-    texts = call.asked[-1].texts if call.asked else ()
-    return brief(texts[-1] if texts else "", limit)
-
-
-def named(call: Call) -> str:
-    """Return what a call is called in a list: its sample, its model or function, and its first words."""
-    sample = f"{call.record.sample} " if call.record.sample else ""
-    return printable(f'{sample}{call.title} "{first_words(call)}"')
+def named(record: Record) -> str:
+    """Return what a record is called in a list: its sample, its model or function, and its first words."""
+    asked = brief(record.prompt, WORDS)
+    return printable(f'{record.sample or ""} {title_of(record.kind, record.request)} "{asked}"'.lstrip())
 
 
 # As text
 
 
-class Line(NamedTuple):
-    """Be a line of text.
-
-    :param kind: ``"settings"``, ``"scope"``, ``"call"``, ``"role"``, ``"answer"``, ``"text"``, ``"note"`` or
-        ``"blank"``.
-    """
-
-    kind: str
-    text: str
-
-
-BLANK = Line("blank", "")
-
-
-def text_lines(settings: Mapping[str, Any], groups: Iterable[Group]) -> Iterator[Line]:
-    """Yield the lines of a file.
+def text_lines(settings: Mapping[str, Any], groups: Mapping[str, list[Call]]) -> Iterator[str]:
+    """Yield the lines of a file, coloured for a terminal.
 
     :param settings: what stands in its header: defaults, from which a call may differ.
-    :param groups: its calls.
+    :param groups: its calls, by what stands above them; each call's own scope stands above it where that is another.
     """
+    from click import style
+
     for name, value in sorted(settings.items()):
-        yield Line("settings", f"configured {name}: {visible(shown_data(value))}")
+        yield style(f"configured {name}: {visible(shown_data(value))}", dim=True)
     seen: set[str] = set()
-    for number, group in enumerate(groups):
+    for number, (heading, calls) in enumerate(groups.items()):
         if number or settings:
-            yield BLANK
-        yield Line("scope", f"=== {visible(group.scope) or OUTSIDE}")
-        for call in group.calls:
-            yield BLANK
+            yield ""
+        yield style(f"=== {visible(heading) or OUTSIDE}", bold=True)
+        for call in calls:
+            yield ""
+            if call.record.scope != heading:
+                yield style(visible(call.record.scope) or OUTSIDE, bold=True)
             yield from _call_lines(call, seen)
 
 
-def round_lines(groups: Sequence[Group]) -> Iterator[Line]:
-    """Yield the n-th call of each actor beside the others', round by round.
-
-    :param groups: the calls of each actor.
-    """
-    seen: set[str] = set()
-    rounds = max((len(group.calls) for group in groups), default=0)
-    for number in range(rounds):
-        if number:
-            yield BLANK
-        yield Line("scope", f"=== round {number}")
-        for group in groups:
-            if number < len(group.calls):
-                yield BLANK
-                yield Line("scope", f"{visible(group.scope) or OUTSIDE}")
-                yield from _call_lines(group.calls[number], seen)
-
-
-def _call_lines(call: Call, seen: set[str]) -> Iterator[Line]:
+def _call_lines(call: Call, seen: set[str]) -> Iterator[str]:
     """Yield the lines of one call.
 
     :param seen: the long texts that stand above; gains those of this call.
     """
+    from click import style
+
     parameters = "".join(f"  {name}={_short(value, seen)}" for name, value in call.parameters)
     draw = f"#{call.draw}  " if call.draw else ""
-    yield Line("call", visible(f"--- {draw}{call.title}{parameters}"))
+    yield style(visible(f"--- {draw}{call.title}{parameters}"), fg="cyan")
     if call.known:
-        asked = f'in the call that asked "{visible(first_words(call.after))}"' if call.after else "above"
-        yield Line("note", f"{INDENT}… {counted(call.known, 'message')} as {asked}")
-    for said in call.asked:
-        yield from _said("role", said, "", seen)
-    for said in call.answers:
-        yield from _said("answer", said, "→ ", seen)
+        above = f'in the call that asked "{visible(_first_words(call.after))}"' if call.after else "above"
+        yield style(f"{INDENT}… {counted(call.known, 'message')} as {above}", dim=True)
+    shown = [("", "blue", said) for said in call.messages[call.known :]]
+    shown += [("→ ", "green", said) for said in call.answers]
+    for mark, colour, said in shown:
+        yield style(f"{mark}{visible(said.role)}", fg=colour)
+        for text in said.texts:
+            for line in visible(_short(text, seen)).split("\n"):
+                yield f"{INDENT}{line}".rstrip()
 
 
-def _said(kind: str, said: Said, mark: str, seen: set[str]) -> Iterator[Line]:
-    yield Line(kind, f"{mark}{visible(said.role)}")
-    for text in said.texts:
-        for line in visible(_short(text, seen)).split("\n"):
-            yield Line("text", f"{INDENT}{line}".rstrip())
+def _first_words(call: Call) -> str:
+    """Return the beginning of the last message that a call asked, on one line."""
+    texts = call.messages[-1].texts if call.messages else ()
+    return brief(texts[-1] if texts else "", WORDS)
 
 
 def _short(text: str, seen: set[str]) -> str:
@@ -376,6 +333,6 @@ def _short(text: str, seen: set[str]) -> str:
     if len(text) <= INLINE_CHARACTERS:
         return text
     if text in seen:
-        return f"… as above, {len(text):,} characters: {brief(text, 60)}"
+        return f"… as above, {len(text):,} characters: {brief(text, WORDS)}"
     seen.add(text)
     return text

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..types import Record
     from .comparison import Comparison
-    from .conversations import Call, History, Run
+    from .conversations import Call, Run
 
 __all__ = ["page"]
 
@@ -45,7 +45,7 @@ def page(run: Run, other: Run | None = None, comparison: Comparison | None = Non
     cells = comparison.pairs if comparison else _cells(run)
     shown = cells if sample is None else _sampled(cells, sample)
     runs = [run] if other is None else [run, other]
-    calls = [[call for group in grouped(each.records) for call in group.calls] for each in runs]
+    calls = [[call for calls in grouped(each.records).values() for call in calls] for each in runs]
     facts = [dict(_facts(each, its)) for each, its in zip(runs, calls, strict=True)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(
@@ -158,7 +158,6 @@ class _Data:
         self._texts = _table()
         self._messages = _table()
         self._nodes = _table()  # histories: the history before the last message, and that message
-        self._node_of: dict[History, int] = {}
         self._calls: dict[str, list[Any]] = {name: [] for name in CALL}
         self._place: dict[int, int] = {}  # of a record: its place among the calls
         self._shown = shown
@@ -194,24 +193,16 @@ class _Data:
     def _text(self, text: str) -> int:
         return self._texts[visible(text)]
 
-    def _node(self, history: History) -> int:
-        """Return the place of a history, -1 of the empty one."""
-        longer = []
-        while history.before is not None and history not in self._node_of:
-            longer.append(history)
-            history = history.before
-        node = self._node_of.get(history, -1)
-        for each in reversed(longer):
-            node = self._node_of[each] = self._nodes[node, self._messages[each.said]]
-        return node
-
     def _add(self, call: Call) -> None:
         record, usage = call.record, call.record.usage
         parameters = "  ".join(f"{name}={value}" for name, value in call.parameters)
         answers = [self._messages[said] for said in call.answers]
+        node = -1  # the empty history
+        for said in call.messages:
+            node = self._nodes[node, self._messages[said]]
         values = (
-            self._text(call.title), self._text(parameters), visible(call.draw), self._node(call.history),
-            len(call.asked), answers, usage.input_tokens, usage.output_tokens, record.cost, record.cache_key[:12],
+            self._text(call.title), self._text(parameters), visible(call.draw), node, len(call.messages) - call.known,
+            answers, usage.input_tokens, usage.output_tokens, record.cost, record.cache_key[:12],
         )  # fmt: skip
         self._place[id(record)] = len(self._calls["node"])
         for name, value in zip(CALL, values, strict=True):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from servers import Responding
 
 import llmcall
-from llmcall import APIError, InvalidRequestError, ServiceError
+from llmcall import InvalidRequestError, ServiceError
 from llmcall.testing import ScriptedClient
 
 FLOATS = st.floats(-1e38, 1e38)
@@ -113,8 +113,8 @@ def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
 def test_malformed_answers(response: Any) -> None:
     """Wrong counts, wrong indexes and what is no vector are ServiceErrors, and nothing of them is stored."""
     client = Responding(response)
-    with pytest.raises(ServiceError, match="malformed"):
-        client.get_embedding(["a", "b"], on_error="raise")
+    error = client.get_embedding(["a", "b"], on_error="return")
+    assert type(error) is ServiceError and "malformed" in str(error)
     assert len(client.cache) == 0
 
 
@@ -141,15 +141,6 @@ def test_wrong_texts(text: Any, place: str) -> None:
     """What is no text is a TypeError that names its place."""
     with pytest.raises(TypeError, match=place):
         embedder().get_embedding(text)
-
-
-def test_failures() -> None:
-    """A failure is None, raised, or returned, as on_error says; what a former batch brought is kept."""
-    assert ScriptedClient([InvalidRequestError("no")]).get_embedding(["a", "b"]) is None
-    with pytest.raises(InvalidRequestError):
-        ScriptedClient([InvalidRequestError("no")]).get_embedding("a", on_error="raise")
-    failing = ScriptedClient([InvalidRequestError("no")])
-    assert isinstance(asyncio.run(failing.aget_embedding("a", on_error="return")), APIError)
 
 
 def test_batches_hold_what_one_request_may() -> None:

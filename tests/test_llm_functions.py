@@ -185,7 +185,7 @@ def test_on_error(answers: list[Any], caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_last_call() -> None:
-    """messages and model_output are of the last call in this context, and not of other tasks'."""
+    """messages and model_output are of the last call in this context, and not of other tasks' or a map's items'."""
     call = LLMCall(user="{{ x }}", client=ScriptedClient(lambda messages: messages[0]["content"] * 2))
 
     async def ask(x: int) -> Any:
@@ -199,6 +199,7 @@ def test_the_last_call() -> None:
     assert [reply.content for reply in asyncio.run(ask_all())] == ["00", "11", "22", "33"]
     assert call.messages is None and call.model_output is None
     call(x=9)
+    call.map([{"x": 7}])
     assert call.messages == [{"role": "user", "content": "9"}, {"role": "assistant", "content": "99"}]
     with pytest.raises(TemplateError):
         call()
@@ -285,8 +286,9 @@ def test_arguments(scripted: ScriptedClient) -> None:
     sentence("1", f="6")
     sentence("1", "2", "3", "4", d="5", f="6")
     sentence.map([{"a": "1", "f": "2"}, {"d": "3", "f": "5", "a": "4"}], workers=1)
+    greeting.map(["Maggie", {"name": "Lisa", "age": 8}], workers=1)  # what is no row is the first argument
     texts = [request.messages[0]["content"] for request in scripted.requests]
-    assert texts == ["1 B  D 6", "1 2 3 4 5 6", "1 B  D 2", "4 B  3 5"]
+    assert texts == ["1 B  D 6", "1 2 3 4 5 6", "1 B  D 2", "4 B  3 5", "Greet Maggie.", "Greet Lisa."]
     for arguments in ((), ("Lisa", "Tom")):
         with pytest.raises(TypeError, match="argument"):
             greeting(*arguments)

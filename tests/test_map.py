@@ -34,7 +34,7 @@ from servers import RawServer, answers, client_for, refusal
 
 import llmcall
 from llmcall import LLMCall, Plan, imap, map, scope
-from llmcall.errors import BudgetExceededError, CacheMissError, ConfigError, OutputError, ScopeError
+from llmcall.errors import BudgetExceededError, CacheMissError, ConfigError, ScopeError
 from llmcall.testing import ScriptedClient
 
 # Order, threads, look-ahead
@@ -532,33 +532,6 @@ def test_an_imap_left_early_is_told(
 
 
 # LLMCall and @llm
-
-
-def test_rows_of_a_function() -> None:
-    """A row holds the arguments of an @llm function; what is no row is its first argument."""
-    rows: list[Any] = [{"name": "Lisa"}, {"name": "Bart", "greeting": "Hi", "age": 10}, "Maggie"]
-    assert [answer.rpartition(" ")[0] for answer in greet.map(rows)] == ["Hello, Lisa!", "Hi, Bart!", "Hello, Maggie!"]
-
-
-def test_a_row_that_fails() -> None:
-    """A missing variable or an answer that does not fit is that row's failure, and no other's."""
-    client = ScriptedClient(lambda messages: "seven" if "Lisa" in messages[0]["content"] else "7")
-    call = llmcall.LLMCall(user="{{ name }}?", output_type=int, output_retries=0, client=client)
-    found = call.map([{"name": "Lisa"}, {}, {"name": "Bart"}], on_error="return")
-    assert [type(value) for value in found] == [OutputError, llmcall.TemplateError, int]
-    with pytest.raises(OutputError) as caught:
-        call.map([{"name": "Bart"}, {"name": "Lisa"}], workers=1)
-    assert caught.value.results == [7, None]  # type: ignore[attr-defined]
-
-
-def test_the_caller_s_last_answer_stays() -> None:
-    """What items were asked is not the caller's last answer."""
-    client = ScriptedClient(["first", "second"])
-    call = llmcall.LLMCall(user="{{ name }}", client=client)
-    call(name="Lisa")
-    call.map([{"name": "Bart"}])
-    assert call.model_output is not None
-    assert call.model_output.content == "first"
 
 
 # Plans

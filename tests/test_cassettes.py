@@ -294,12 +294,9 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
         with scope("lisa"):
             client.send_message("b")
         assert warnings(caplog) == []
-    assert warnings(caplog) == [
-        "2 calls failed for good (1 outside any scope, 1 in scope 'lisa'; the first: chat request to gpt-4o-mini: "
-        "ContentFilterError. Change the prompt, or the provider's filter). A failure is not recorded, so a replay of "
-        "the cassette tape.jsonl will not go as this run did: mend the cause and record it again with the mode 'new', "
-        "and only what is missing is asked"
-    ]
+    (warning,) = warnings(caplog)
+    for part in ("2 calls", "1 outside any scope, 1 in scope 'lisa'", "ContentFilterError. Change", "the mode 'new'"):
+        assert part in warning
     with cassette(PATH, mode="new"):
         said(ScriptedClient(["yes"]), "b")
     assert len(warnings(caplog)) == 1

@@ -77,13 +77,27 @@ def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_call_that_waits_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
-    """A server that never answers is not waited for; the exception has what was done before, and one line tells."""
-    client = client_of(answers, interrupts_and(stays_silent))
+    """A server that never answers is not waited for; the exception has what was done before, and one line tells.
+
+    What was left behind goes on in its thread: its answer is in the cache as soon as it comes.
+    """
+    client, stored = client_of(answers, interrupts_and(stays_silent)), threading.Event()
+
+    def work(item: int) -> Any:
+        try:
+            return asking(client)(item)
+        finally:
+            stored.set() if item else None
+
     with pytest.raises(KeyboardInterrupt) as caught:
-        map(asking(client), range(5), workers=1)
+        map(work, range(5), workers=1)
     assert len(client.requests) == 2
     assert caught.value.results == ["Two coins.", None, None, None, None]  # type: ignore[attr-defined]
     assert capsys.readouterr().err == "stopped: 1 of 5 done; run again to go on\n"
+    gone_on.set()
+    assert stored.wait(30)
+    assert map(work, [0, 1]) == ["Two coins.", "Too late."] and len(client.requests) == 2
+    assert caught.value.results[1] is None  # type: ignore[attr-defined]
 
 
 def test_a_retry_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -113,25 +127,6 @@ def test_a_call_that_ends_in_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> No
     assert caught.value.results == ["Two coins.", None, None]  # type: ignore[attr-defined]
     assert map(asking(client), [0]) == ["Two coins."]
     assert len(client.requests) == 1
-
-
-def test_an_answer_that_comes_later_is_stored() -> None:
-    """What was left behind goes on in its thread: its answer is in the cache as soon as it comes."""
-    client, stored = client_of(interrupts_and(stays_silent)), threading.Event()
-
-    def work(item: int) -> Any:
-        try:
-            return asking(client)(item)
-        finally:
-            stored.set()
-
-    with pytest.raises(KeyboardInterrupt) as caught:
-        map(work, range(2), workers=1)
-    gone_on.set()
-    assert stored.wait(30)
-    assert map(work, [0]) == ["Too late."]
-    assert len(client.requests) == 1
-    assert caught.value.results == [None, None]  # type: ignore[attr-defined]
 
 
 def test_imap() -> None:

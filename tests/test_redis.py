@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 import signal
 import socket
 import traceback
@@ -192,10 +193,8 @@ def test_a_server_that_evicts_is_warned_of(server: RedisProcess, caplog: pytest.
     client = client_at(server.url)
     assert client.cache.get(asked("a")) is None and not caplog.records
     said(client, "a", "b")
-    assert [record.getMessage() for record in caplog.records] == [
-        f"the Redis server {server.url}: it may drop answers when its memory is full (maxmemory-policy allkeys-lru): "
-        "set noeviction"
-    ]
+    (warning,) = caplog.messages
+    assert f"{server.url}: it may drop answers" in warning and "set noeviction" in warning
 
 
 def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,8 +271,7 @@ def test_without_the_client_library() -> None:
         except llmcall.ConfigError as error:
             print(error, len(paid))
     """
-    needs = "[Cache] PATH = redis://***@127.0.0.1/0 needs the Python package redis (5.3.0 or later)"
-    assert ran(program) == f"{needs}: install the extra 'redis' 0"
+    assert re.fullmatch(r"\[Cache\] PATH = redis://\*{3}@127.* needs .*: install the extra 'redis' 0", ran(program))
 
 
 def test_tls(tmp_path: Path) -> None:

@@ -147,10 +147,8 @@ def test_the_same_request_at_once_warns(function: bool, caplog: pytest.LogCaptur
     client, barrier = meeting(3), threading.Barrier(3, timeout=60)
     clock = recorded(name="clock")(lambda: barrier.wait())
     at_once(lambda _: clock() if function else said(client), 1, 2, 3)
-    assert warnings(caplog) == [
-        "the same request is under way from two threads in the scope 'trial': which of them gets which draw is left "
-        "to chance, and a replay may exchange their answers. Give each thread a scope of its own"
-    ]
+    (warning,) = warnings(caplog)
+    assert "two threads in the scope 'trial'" in warning and "Give each thread a scope of its own" in warning
 
 
 def test_other_requests_at_once_do_not_warn(caplog: pytest.LogCaptureFixture) -> None:

@@ -39,19 +39,6 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     return [(each.levelno, each.getMessage()) for each in caplog.records if each.name == "llmcall"]
 
 
-def test_the_first_example(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """The example that everybody begins with works as it stands."""
-    server = ScriptedServer(httpserver, OK)
-    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-    client = llmcall.client()
-    messages = QUESTION
-    response = client.send_message(current_messages=messages, max_tokens=50)
-    if response:
-        print(response)
-    assert capsys.readouterr().out == "{'role': 'assistant', 'content': 'Two coins.'}\n"
-    assert server.requests[0].body == {"model": "gpt-4o-mini", "messages": QUESTION, "max_tokens": 50}
-
-
 def test_the_request_is_the_caller_s_own() -> None:
     """What is done to a request that was built changes no later call."""
     client, headers = ScriptedClient(["yes"]), {"X-Run": "7"}

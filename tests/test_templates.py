@@ -13,6 +13,8 @@ from llmcall import ConfigError, LLMCall, TemplateError
 from llmcall.testing import ScriptedClient
 
 SECRET = "hunter2-hunter2"
+ITEMS = [{"what": 1}, {"what": "&"}]
+LETTER: dict[str, Any] = {"name": "<A>", "title": "T", "items": [], "me": {"first": "B"}}
 
 
 def rendered(text: str | None, variables: dict[str, Any], name: str | None = None, folder: Any = None) -> str:
@@ -82,10 +84,7 @@ def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
         ("{{ name | random }}", "line 1: No filter named 'random'."),
         ("{{ name + 1 }}", "line 1: an expression raises TypeError"),
         ("{% macro r() %}{{ r() }}{% endmacro %}{{ r() }}", "line 1: an expression raises RecursionError"),
-        (
-            "{% include 'x' %}",
-            "line 1: a template given as text has no folder to take 'x' from; put it into a file",
-        ),
+        ("{% include 'x' %}", "line 1: a template given as text has no folder to take 'x' from"),
         ("{{ name.upper }}", "line 1: it prints a function; was a call meant?"),
         ("{{ it }}", "line 1: it prints a object, which has no text of its own (no __str__)"),
         ("{{ lipsum() }}", "line 1: the variable 'lipsum' is missing; given: age, name"),
@@ -107,7 +106,7 @@ def test_errors_name_template_and_line(text: str, message: str) -> None:
     }
     with pytest.raises(TemplateError) as caught:
         LLMCall(user=text, client=client)(name=SECRET, age=3, **unnamed)
-    assert str(caught.value) == f"<user>, {message}"
+    assert str(caught.value).startswith(f"<user>, {message}") and SECRET not in str(caught.value)
     assert caught.value.__cause__ is not None
     assert not client.requests and given_list == [1]
 
@@ -122,12 +121,8 @@ def test_errors_name_template_and_line(text: str, message: str) -> None:
         ("twice", {}, "md"),
         ("optional", {}, "amd"),
         ("bom", {}, "plain é"),
-        (
-            "letter",
-            {"name": "<A>", "title": "{{name}}", "items": [{"what": 1}, {"what": "&"}], "me": {"first": "B"}},
-            "Dear <A> & {{name}},\n- 1\n- &\nYours, B",
-        ),
-        ("letter", {"name": "A", "title": "T", "items": [], "me": {"first": "B"}}, "Dear A & T,\nnothing\nYours, B"),
+        ("letter", {**LETTER, "title": "{{name}}", "items": ITEMS}, "Dear <A> & {{name}},\n- 1\n- &\nYours, B"),
+        ("letter", LETTER, "Dear <A> & T,\nnothing\nYours, B"),
     ],
 )
 def test_files(folder: Path, name: str, variables: dict[str, Any], expected: str) -> None:
@@ -159,23 +154,11 @@ def test_included_parts_use_variables_too(folder: Path, name: str, used: str) ->
     [
         ("buyer", {"name": "Lisa"}, "mood.txt, line 1: the variable 'mood' is missing; given: name"),
         ("child", {"who": {}}, "child.j2, line 1: 'dict object' has no attribute 'first'"),
-        (
-            "letter",
-            {"nam": SECRET},
-            "letter.mustache, line 1: the variable 'name' is missing; given: nam; did you mean 'nam'?",
-        ),
-        (
-            "letter",
-            {"name": SECRET, "title": 1, "items": [], "me": {}},
-            "end.mustache, line 1: the variable 'me.first' is missing; given: items, me, name, title",
-        ),
+        ("letter", {"nam": SECRET}, "letter.mustache, line 1: the variable 'name' is missing; given: nam; did"),
+        ("letter", {**LETTER, "me": {}}, "end.mustache, line 1: the variable 'me.first' is missing; given: items, me"),
         ("open", {}, "open.mustache, line 2: {{#a}} has no match"),
         ("private", {"a": 1}, "private.mustache, line 1: 'a.__class__' is private"),
-        (
-            "market/spy",
-            {"whom": "../buyer.md"},
-            "market/spy.md, line 1: '../buyer.md' is no template's name: it must name a file under {}",
-        ),
+        ("market/spy", {"whom": "../buyer.md"}, "market/spy.md, line 1: '../buyer.md' is no template's name"),
         ("byer", {}, "there is no template 'byer' in {}; did you mean 'buyer.md'?"),
         *(
             (name, {}, f"{name!r} is no template's name: it must name a file under {{}}")
@@ -187,7 +170,7 @@ def test_errors_name_the_file(folder: Path, name: str, variables: dict[str, Any]
     """An error in a part names that part, and no value; no name leads out of the folder."""
     with pytest.raises(TemplateError) as caught:
         rendered(None, variables, name, folder)
-    assert str(caught.value) == message.replace("{}", str(folder))
+    assert str(caught.value).startswith(message.replace("{}", str(folder))) and SECRET not in str(caught.value)
 
 
 def test_folders_and_files_that_cannot_be_read(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import completion
 
 import llmcall
 from llmcall.errors import EmptyAnswerError
@@ -37,10 +38,8 @@ class Metered(llmcall.LLMClient):
 
     def send(self, request: Any, timeout: float | None) -> Any:
         """Answer "yes"; nothing, where the question asks for that."""
-        silent = request.messages[-1]["content"] == "Say nothing"
-        message = {"role": "assistant", "content": "" if silent else "yes"}
-        answer = {"choices": [{"message": message, "finish_reason": "length" if silent else "stop"}]}
-        return {**answer, "model": request.model, **({} if self.reported is None else {"usage": self.reported})}
+        said, reason = ("", "length") if request.messages[-1]["content"] == "Say nothing" else ("yes", "stop")
+        return completion(said, finish_reason=reason, model=request.model, usage=self.reported)
 
     def stream(self, request: Any, timeout: float | None) -> Any:
         """Stream nothing."""

@@ -31,24 +31,6 @@ HEADER = '{"llmcall": 1, "settings": {}}\n'
 GOOD = '{"kind": "chat", "request": {}, "response": {}}'
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-
-
-names = st.text(max_size=5) | st.sampled_from(["$text", "$bytes", "$data", "$messages", "messages", "role"])
-
-
-def objects(leaves: Any) -> Any:
-    """Return a strategy for dicts of plain data."""
-    inner = st.recursive(
-        leaves, lambda part: st.lists(part, max_size=5) | st.dictionaries(names, part, max_size=3), max_leaves=12
-    )
-    return st.dictionaries(names, inner, max_size=4)
-
-
-asked_objects = objects(scalars | st.text())  # a key is made of it, as of what JSON holds
-plain_objects = objects(scalars | st.text() | st.binary())
-
-
 def chat(
     *texts: str, answer: str = "Yes.", sample: str | None = None, system: str | None = None, **more: Any
 ) -> Record:
@@ -119,17 +101,6 @@ def test_whole_file_is_pinned() -> None:
         '"model": "m"}, "cost": 0.25}',
         "",
     ]
-
-
-@given(asked_objects, plain_objects, st.sampled_from(["embedding", "function"]), st.none() | st.text())
-def test_any_plain_data_comes_back(request: Any, response: Any, kind: str, sample: str | None) -> None:
-    """Whatever plain data is written is read as it was, its types included; no character of a text breaks a line."""
-    file = written([Record("", kind, sample, request, response)])
-    [record] = lines.Lines(file.encode(), "f")
-    kept = lines.lasting(response)
-    assert repr(lines.ordered([record.request, record.response])) == repr(lines.ordered([request, kept]))
-    assert (record.kind, record.sample, record.cost) == (kind, sample, None)
-    assert len(file.splitlines()) == file.count("\n")
 
 
 @given(st.lists(st.text(max_size=3) | st.sampled_from(["a" * 501, "\r\n" * 300, "\n" * 501]), max_size=12), st.data())

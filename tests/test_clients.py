@@ -262,7 +262,7 @@ def test_what_is_sent(server: ScriptedServer) -> None:
     """Path, key, organization, own headers and the body are those of the API; extra_body goes into the body."""
     client = client_for(server.base_url, api_key=SECRET, organization="org-1", model="m")
     client.send_message(
-        QUESTION, temperature=1.0, stop="x", n=1, user="u1", metadata={"a": "b"}, service_tier="flex",
+        current_messages=QUESTION, temperature=1.0, stop="x", n=1, user="u1", metadata={"a": "b"}, service_tier="flex",
         extra_headers={"X-Run": "7"}, extra_body={"top_k": 40}, echo=True, sample=3, timeout=9,
     )  # fmt: skip
     (seen,) = server.requests

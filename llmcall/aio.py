@@ -11,7 +11,7 @@ from .engine.drivers import adrive
 from .errors import APIError, InvalidRequestError, ServiceError, short_traceback
 from .legacy import answered, sdk_error
 from .notices import logger
-from .responses import EventStreamDecoder
+from .responses import EventStreamDecoder, check_no_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -32,8 +32,7 @@ async def chatcompletion_request(
     >>> response["choices"][0]["message"]["content"]
     'Good morning!'
     """
-    names = ("AsyncOpenAI", "AsyncAzureOpenAI")
-    return await adrive(answered(names, max_lenght_fallback, request_timeout, prompt, kwargs))
+    return await adrive(answered(max_lenght_fallback, request_timeout, prompt, kwargs))
 
 
 @short_traceback
@@ -161,10 +160,8 @@ def _text_in(event: dict[str, Any] | str) -> str:
         return event
     if event.get("error_code"):
         return str(event.get("text") or event)
-    error, choices = event.get("error"), event.get("choices")
-    if error:
-        message = error.get("message") if isinstance(error, dict) else error
-        raise ServiceError(f"the server sent an error inside the stream: {message or error}")
+    check_no_error(event)
+    choices = event.get("choices")
     if not choices:
         return ""  # only the usage, or Azure's verdict on the prompt
     choice = choices[0] if isinstance(choices, list) else None

@@ -16,7 +16,7 @@ from .clients.registry import client as shared_client
 from .engine.drivers import adrive, drive
 from .errors import OutputError, TemplateError, short_traceback
 from .outputs import correction, describe, read
-from .prompts import Template, Variables, all_variables
+from .prompts import Template, Variables, all_variables, file_template, text_template
 from .requests.arguments import UNCHECKED
 from .requests.schemas import response_format
 from .text import shortened
@@ -311,7 +311,7 @@ class LLMCall(_Mapped):
         :raises TemplateError: where a template or a variable is missing.
         """
         templates = self._templates().by_role
-        return [{"role": role, "content": template.render(**variables)} for role, template in templates.items()]
+        return [{"role": role, "content": template.render(variables)} for role, template in templates.items()]
 
     def variables(self) -> Variables:
         """Return the names that the templates use, each with the fields that are used of it, or ``None`` for all."""
@@ -322,7 +322,7 @@ class LLMCall(_Mapped):
         found = self._compiled.get(folder)
         if found is None:
             templates = {
-                role: Template.from_text(text or "", f"<{role}>") if name is None else Template.from_file(name, folder)
+                role: text_template(text or "", f"<{role}>") if name is None else file_template(name, folder)
                 for role, (name, text) in self._sources.items()
             }
             used = all_variables(template.variables for template in templates.values())

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["answered", "chatcompletion_request", "sdk_error"]
 
+CLIENTS = ("OpenAI", "AzureOpenAI", "AsyncOpenAI", "AsyncAzureOpenAI")
 NOWHERE = "http://localhost/chat/completions"  # the address in an SDK error that no response of a server stands behind
-ACCEPTED = ("schema_error_retry",)  # XAgent passes it along; it says nothing to a model
 
 # The fields that the SDK's model_dump() has beside those that the API sent (openai 3.51).
 LOGPROBS = ("content", "refusal")
@@ -51,27 +51,27 @@ def chatcompletion_request(
     >>> response["choices"][0]["message"]["content"]
     'Good morning!'
     """
-    return drive(answered(("OpenAI", "AzureOpenAI"), max_lenght_fallback, request_timeout, prompt, kwargs))
+    return drive(answered(max_lenght_fallback, request_timeout, prompt, kwargs))
 
 
 def answered(
-    names: tuple[str, ...], fallback: bool, timeout: float | None, prompt: str | None, arguments: dict[str, Any]
+    fallback: bool, timeout: float | None, prompt: str | None, arguments: dict[str, Any]
 ) -> Flow[dict[str, Any]]:
     """Answer a request, or raise the SDK's error; the same for both drivers.
 
     Where a test has replaced the SDK, it is sent through what stands in its place, whose answers are no records.
 
-    :param names: the SDK's classes that the function is known to use.
     :raises TypeError: where both ``prompt`` and ``messages`` are given, or neither.
     """
-    given = {name: value for name, value in arguments.items() if name not in ACCEPTED}
+    given = dict(arguments)
+    given.pop("schema_error_retry", None)  # XAgent passes it along; it says nothing to a model
     messages = given.pop("messages", None)
     if (messages is None) == (prompt is None):
         raise TypeError("give either messages= or prompt=, which is one user message")
     asked = prompt if messages is None else messages
     client = shared_client()
     is_sent_by_the_sdk = isinstance(client, OpenAIClient) and client.api_type != "local"
-    is_replaced = is_sent_by_the_sdk and is_patched(*names)
+    is_replaced = is_sent_by_the_sdk and is_patched()
     if is_replaced:
         # The same settings, pools and meter, so not copy.copy(), which makes a client that begins anew.
         shared, client = client, object.__new__(type(client))
@@ -111,30 +111,23 @@ def sdk_error(error: APIError) -> Exception:
         return error.__cause__
     if isinstance(error, RequestTimeoutError):
         return openai.APITimeoutError(request=http_library().Request("POST", NOWHERE))
-    return _bad_request(error) if isinstance(error, ContextLengthError) else error
-
-
-def _bad_request(error: ContextLengthError) -> Exception:
-    """Return the error that the SDK would have raised, had the server said what was found out here."""
-    import openai
-
+    if not isinstance(error, ContextLengthError):
+        return error
+    # What the SDK would have raised, had the server said what was found out here.
     response = http_library().Response(400, request=http_library().Request("POST", NOWHERE))
     body = {"message": f"maximum context length exceeded: {error}", "code": "context_length_exceeded"}
     return openai.BadRequestError(body["message"], response=response, body=body)
 
 
-def is_patched(*names: str) -> bool:
-    """Return whether any of the SDK's classes, or what makes a completion, is not the SDK's own.
-
-    :param names: of classes of ``openai``, such as ``"OpenAI"``.
-    """
+def is_patched() -> bool:
+    """Return whether any of the SDK's clients, or what makes a completion, is not the SDK's own."""
     if "openai" not in sys.modules:  # what is not imported is not replaced, and importing it takes a second
         return False
     import openai
     from openai.resources.chat import completions
 
     makers = (completions.Completions.create, completions.AsyncCompletions.create)
-    replaced = any(not _own(getattr(openai, name), type) for name in names)
+    replaced = any(not _own(getattr(openai, name), type) for name in CLIENTS)
     return replaced or not all(_own(maker, FunctionType) for maker in makers)
 
 

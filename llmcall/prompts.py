@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from traceback import walk_tb
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .config.values import nearest
 from .errors import ConfigError, TemplateError
@@ -23,7 +23,7 @@ from .text import shortened
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["Template", "dedented"]
+__all__ = ["Template", "all_variables", "dedented", "file_template", "text_template"]
 
 SUFFIXES = ("", ".md", ".txt", ".j2", ".jinja", ".jinja2", ".mustache")  # tried in this order
 MUSTACHE_SUFFIXES = ("", ".mustache", *SUFFIXES[1:-1])  # of a partial
@@ -36,54 +36,48 @@ Render = Callable[[Mapping[str, Any]], str]
 Variables = Mapping[str, "frozenset[str] | None"]
 
 
-class Template:
-    """Render one prompt; compiled once.
+class Template(NamedTuple):
+    """Hold a compiled prompt.
 
-    :ivar name: the file's path under its folder, or the name given to a text.
-    :ivar text: the template itself.
-    :ivar variables: the names that the template takes, those of its includes among them, not of what it includes by a
+    :param name: the file's path under its folder, or the name given to a text.
+    :param text: the template itself.
+    :param variables: the names that the template takes, those of its includes among them, not of what it includes by a
         computed name; each with the fields that are used of it, or ``None`` where it is used whole.
+    :param render: returns the prompt with the values of variables; more than the template takes is no error. It raises
+        a ``TemplateError`` for a missing variable and for any error in the template, naming template and line (counted
+        from the first that is not blank); its cause is what the engine raised.
     """
 
-    __slots__ = ("_render", "name", "text", "variables")
+    name: str
+    text: str
+    variables: Variables
+    render: Render
 
-    def __init__(self, name: str, text: str, load: Load) -> None:
-        self.name, self.text = name, text
-        self.variables, self._render = (_mustache if name.endswith(".mustache") else _jinja)(name, text, load)
 
-    @classmethod
-    def from_text(cls, text: str, name: str) -> Template:
-        """Make a template of a Jinja2 text.
+def text_template(text: str, name: str) -> Template:
+    """Return the template that a Jinja2 text is.
 
-        :param text: the template itself; it can include no other.
-        :param name: how errors name it.
-        :raises TemplateError: for a syntax error, naming the line (counted from the first that is not blank).
-        """
-        return cls(name, dedented(text), _no_file)
+    :param text: the template itself; it can include no other.
+    :param name: how errors name it.
+    :raises TemplateError: for a syntax error, naming the line (counted from the first that is not blank).
+    """
+    text = dedented(text)
+    return Template(name, text, *_jinja(name, text, _no_file))
 
-    @classmethod
-    def from_file(cls, name: str, folder: str | os.PathLike[str]) -> Template:
-        """Make a template of a file, read now; what it includes or extends is sought in the same folder.
 
-        :param name: the file's path under the folder; without suffix, ``.md``, ``.txt``, ``.j2``, ``.jinja``,
-            ``.jinja2`` and ``.mustache`` are tried in this order. A file that ends in ``.mustache`` is rendered as
-            Mustache (the extra ``mustache``), any other as Jinja2.
-        :param folder: where the templates are; nothing outside it is read.
-        :raises TemplateError: for a missing file, naming the folder and the nearest files, and for a syntax error.
-        :raises ConfigError: where the library for Mustache is missing.
-        """
-        path, text = _found(name, folder, SUFFIXES)
-        suffixes = MUSTACHE_SUFFIXES if path.endswith(".mustache") else SUFFIXES
-        return cls(path, text, partial(_found, folder=folder, suffixes=suffixes))
+def file_template(name: str, folder: str | os.PathLike[str]) -> Template:
+    """Return the template of a file, read now; what it includes or extends is sought in the same folder.
 
-    def render(self, /, **variables: Any) -> str:
-        """Return the prompt.
-
-        :param variables: what the template takes; more than it takes is no error.
-        :raises TemplateError: for a missing variable and for any error in the template, naming template and line
-            (counted from the first that is not blank); its cause is what the engine raised.
-        """
-        return self._render(variables)
+    :param name: the file's path under the folder; without suffix, ``.md``, ``.txt``, ``.j2``, ``.jinja``, ``.jinja2``
+        and ``.mustache`` are tried in this order. A file that ends in ``.mustache`` is rendered as Mustache (the extra
+        ``mustache``), any other as Jinja2.
+    :param folder: where the templates are; nothing outside it is read.
+    :raises TemplateError: for a missing file, naming the folder and the nearest files, and for a syntax error.
+    :raises ConfigError: where the library for Mustache is missing.
+    """
+    path, text = _found(name, folder, SUFFIXES)
+    engine, suffixes = (_mustache, MUSTACHE_SUFFIXES) if path.endswith(".mustache") else (_jinja, SUFFIXES)
+    return Template(path, text, *engine(path, text, partial(_found, folder=folder, suffixes=suffixes)))
 
 
 def dedented(text: str) -> str:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     Growing = Mapping[str, Grow]  # by the names of fields
 
 __all__ = [
-    "Assembler", "EventStreamDecoder", "append", "check_chat", "check_embeddings", "check_fits", "cut_by_context",
-    "fits", "read_object", "text_pieces",
+    "Assembler", "EventStreamDecoder", "append", "check_chat", "check_embeddings", "check_fits", "check_no_error",
+    "cut_by_context", "fits", "read_object", "text_pieces",
 ]  # fmt: skip
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
@@ -203,7 +203,6 @@ NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that car
 FIRST = ("id", "created", "model")  # some servers date every chunk anew, and Azure's last ones are nameless
 WORDS = re.compile(r"\s*\S+|\s+")  # each with the blanks before it; together they are the text
 STREAMED_ONLY = ("choices", "object", "obfuscation")  # the last is random padding against eavesdroppers (OpenAI)
-ORDER = ("id", "object", "created", "model", "choices", "usage")
 OPTIONAL = ("tool_calls", "function_call", "audio")  # an unstreamed message has these only where there are some
 
 
@@ -241,6 +240,16 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ServiceError(f"a malformed {what}, no JSON object: {start!r}")
     return found
+
+
+def check_no_error(event: dict[str, Any]) -> None:
+    """Raise what an event of a stream tells of an error, as OpenRouter's do beside what has come so far."""
+    error = event.get("error")
+    if error:
+        told = error if isinstance(error, dict) else {"message": error}
+        made = ServiceError(f"the server sent an error inside the stream: {told.get('message') or error}")
+        made.code = told.get("code")
+        raise made
 
 
 class EventStreamDecoder:
@@ -306,12 +315,7 @@ class Assembler:
         :param chunk: a ``chat.completion.chunk`` as the API sends it.
         :raises ServiceError: where the chunk is malformed, or tells of an error.
         """
-        error = _expect(dict, chunk, "chunk").get("error")
-        if error:
-            told = error if isinstance(error, dict) else {"message": error}
-            made = ServiceError(f"the server sent an error inside the stream: {told.get('message') or error}")
-            made.code = told.get("code")
-            raise made
+        check_no_error(_expect(dict, chunk, "chunk"))
         self._chunks += 1
         named = [name for name in FIRST if self._fields.get(name)]
         counted = {name: value for name, value in chunk.items() if name not in (*STREAMED_ONLY, *named)}
@@ -340,8 +344,7 @@ class Assembler:
     def begun(self) -> dict[str, Any]:
         """Return as much of the response as has come."""
         choices = [_whole_choice(index, choice) for index, choice in sorted(self._choices.items())]
-        fields = {**self._fields, "object": "chat.completion", "choices": choices}
-        return {name: fields.pop(name) for name in ORDER if name in fields} | fields
+        return {**self._fields, "object": "chat.completion", "choices": choices}
 
 
 def text_pieces(response: Mapping[str, Any]) -> list[str]:

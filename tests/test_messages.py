@@ -132,8 +132,6 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
         *((name, -1, ValueError, "is ") for name in ("timeout", "deadline", "waiting_time", "max_attempts")),
         *((name, 0, ValueError, "is ") for name in ("timeout", "deadline", "exponential_backoff_factor")),
         *((name, math.inf, ValueError, "is ") for name in ("timeout", "deadline", "waiting_time")),
-        ("max_attempts", 2.0, TypeError, "is "),
-        ("sample", 1.0, TypeError, "is "),
         ("sample", "", ValueError, "is "),
         ("cache", 0, TypeError, "is "),
         ("dedent_messages", 1, TypeError, "is "),

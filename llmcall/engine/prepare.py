@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
 from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +17,7 @@ from ..requests.arguments import (
     asked_parameters,
     check_messages,
     check_names,
+    checked,
     expected_answer,
     given_parameters,
 )
@@ -112,25 +112,18 @@ def split_options(given: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
 
 
 def _checked(name: str, value: Any) -> Any:
+    value = checked(name, value)
     if name in SMALLEST:
-        whole, (smallest, included) = name == "max_attempts", SMALLEST[name]
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise TypeError(f"{name} is {value!r}; it must be a {'whole number' if whole else 'number'}")
-        if not math.isfinite(value) or value < smallest or (value == smallest and not included):
+        smallest, included = SMALLEST[name]
+        if value < smallest or (value == smallest and not included):
             raise ValueError(f"{name} is {value}; it must be {'at least' if included else 'more than'} {smallest}")
+    if name == "on_error" and value not in ON_ERROR:
+        raise ValueError(f"on_error is {value!r}; it must be one of {', '.join(map(repr, ON_ERROR))}")
+    if name != "sample":
         return value
-    if name == "sample":
-        if isinstance(value, bool) or not isinstance(value, (str, int)):
-            raise TypeError(f"sample is {value!r}; it must be a string or a whole number")
-        if value == "":
-            raise ValueError("sample is ''; it must name a draw")
-        return str(value)
-    if name == "on_error":
-        if value not in ON_ERROR:
-            raise ValueError(f"on_error is {value!r}; it must be one of {', '.join(map(repr, ON_ERROR))}")
-    elif not isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; it must be True or False")
-    return value
+    if value == "":
+        raise ValueError("sample is ''; it must name a draw")
+    return str(value)
 
 
 class RetryPolicy(NamedTuple):

@@ -236,28 +236,21 @@ def _packaged(model: str, address: str | None, input_tokens: int, day: str) -> P
 
     tokens = max(1, input_tokens)
     when = datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
-    for provider in _providers(model, address):
-
-        def usd(field: str, cached: int, of: dict[str, str] = provider) -> float:
-            """Return the USD of the prompt, or of a million tokens of an answer."""
-            usage = genai_prices.Usage(input_tokens=tokens, cache_read_tokens=cached, output_tokens=MILLION)
-            found = genai_prices.calc_price(usage, model, genai_request_timestamp=when, **of)
-            return float(getattr(found, field))
-
+    # Those at the address; and OpenAI's, where only OpenAI's models have such names.
+    providers = [{"provider_api_url": address}] if address else []
+    providers += [] if model.startswith(OPEN_WEIGHTS) else [{"provider_id": "openai"}]
+    usages = [
+        genai_prices.Usage(input_tokens=tokens, cache_read_tokens=cached, output_tokens=MILLION)
+        for cached in (0, tokens)
+    ]
+    for provider in providers:
         try:
-            whole, cached = (round(usd("input_price", count) / tokens * MILLION, 9) for count in (0, tokens))
+            found = [genai_prices.calc_price(each, model, genai_request_timestamp=when, **provider) for each in usages]
         except LookupError:
             continue
-        return Price(whole, usd("output_price", 0), cached, f"genai-prices {version('genai-prices')} for {day}")
+        whole, cached = (round(float(each.input_price) / tokens * MILLION, 9) for each in found)
+        return Price(whole, float(found[0].output_price), cached, f"genai-prices {version('genai-prices')} for {day}")
     return None
-
-
-def _providers(model: str, address: str | None) -> Iterator[dict[str, str]]:
-    """Yield whose prices may hold: those at the address; OpenAI's where only OpenAI's models have such names."""
-    if address:
-        yield {"provider_api_url": address}
-    if not model.startswith(OPEN_WEIGHTS):
-        yield {"provider_id": "openai"}
 
 
 @lru_cache(maxsize=1)

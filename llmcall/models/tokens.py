@@ -198,16 +198,14 @@ def counter(encoding: str | None) -> Callable[[str], int] | None:
     :param encoding: tiktoken's name of the encoding.
     :returns: a function of a text; special tokens are ordinary text to it. ``None`` where no vocabulary is at hand.
     """
-    if encoding not in _FILES:
-        return None
     with _lock:
         return found_counter(encoding)
 
 
 @cache
-def found_counter(name: str) -> Callable[[str], int] | None:
+def found_counter(name: str | None) -> Callable[[str], int] | None:
     """Return what counts in an encoding, from the first source that has its vocabulary."""
-    return _tiktoken(name) or _bpe_openai(name)
+    return (_tiktoken(name) or _bpe_openai(name)) if name in _FILES else None
 
 
 def _tiktoken(name: str) -> Callable[[str], int] | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KNOWN", "ROLES", "UNCHECKED", "UNKEYED", "asked_messages", "asked_parameters", "check_messages", "check_names",
-    "configured_parameters", "expected_answer", "given_parameters", "sent_body",
+    "checked", "configured_parameters", "expected_answer", "given_parameters", "sent_body",
 ]  # fmt: skip
 
 # Messages
@@ -162,12 +162,15 @@ UNCHECKED = "unchecked"
 # What the arguments of the methods take: in words, and as the plain data that it is made into. A server other than
 # OpenAI's may make of anything else what it likes.
 NUMBER, WHOLE, OBJECT = ("a number", int, float), ("a whole number", int), ("a dict", dict)
+SWITCH = ("True or False", bool)
 KINDS: dict[str, tuple[Any, ...]] = {
     "temperature": NUMBER, "top_p": NUMBER, "frequency_penalty": NUMBER, "presence_penalty": NUMBER,
     "max_tokens": WHOLE, "max_completion_tokens": WHOLE, "seed": WHOLE, "n": WHOLE, "dimensions": WHOLE,
     "reasoning_effort": ("a string", str), "stop": ("a string or a list of strings", str, list),
     "tools": ("a list of dicts and functions", list), "tool_choice": ("a string or a dict", str, dict),
-    "extra_body": OBJECT, "extra_headers": OBJECT,
+    "extra_body": OBJECT, "extra_headers": OBJECT, "timeout": NUMBER, "deadline": NUMBER, "waiting_time": NUMBER,
+    "exponential_backoff_factor": NUMBER, "max_attempts": WHOLE, "sample": ("a string or a whole number", str, int),
+    "cache": SWITCH, "dedent_messages": SWITCH, "enable_pydantic_model_return": SWITCH,
 }  # fmt: skip
 
 
@@ -182,14 +185,11 @@ def check_names(params: Mapping[str, Any], *, embedding: bool = False) -> None:
 
     table = parameters_of("embedding") | {"model"} if embedding else parameters_of("chat") | KNOWN
     for name in params.keys() - table - ACCEPTED:
-        raise TypeError(_unknown(name, table))
-
-
-def _unknown(name: str, known: frozenset[str]) -> str:
-    if name in ("stream", "stream_options"):
-        return f"{name!r} is not an argument of this method; use stream_message() to stream"
-    hint = nearest(name, sorted(known)) or "."
-    return f"unknown parameter {name!r}{hint} What a server has beyond the API goes into extra_body={{{name!r}: …}}"
+        if name in ("stream", "stream_options"):
+            raise TypeError(f"{name!r} is not an argument of this method; use stream_message() to stream")
+        hint = nearest(name, sorted(table)) or "."
+        beyond = f"What a server has beyond the API goes into extra_body={{{name!r}: …}}"
+        raise TypeError(f"unknown parameter {name!r}{hint} {beyond}")
 
 
 def configured_parameters(settings: Settings) -> dict[str, Any]:
@@ -221,6 +221,14 @@ def _value(name: str, value: Any) -> Any:
         return {key: item for key, item in value.items() if key != UNCHECKED}
     if name == "tools" and isinstance(value, (list, tuple)):
         value = [_described(tool) for tool in value]
+    return checked(name, value)
+
+
+def checked(name: str, value: Any) -> Any:
+    """Return the value of an argument as plain data.
+
+    :raises TypeError: where it is not what the argument takes.
+    """
     found = plain(value, name)
     words, *kinds = KINDS.get(name, ("", type(found)))
     if type(found) not in kinds:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         ServiceError,
         TemplateError,
     )
-    from .explain.report import Miss
+    from .explain import Miss
     from .http_clients import ProgramRequest, async_http_client, http_client, patched
     from .legacy import chatcompletion_request
     from .parallel.items import Plan
@@ -71,7 +71,7 @@ _HOMES = {
     "http_clients": ("ProgramRequest", "async_http_client", "http_client", "patched"),
     "parallel.map": ("imap", "map"),
     "engine.usage": ("Usage", "track"),
-    "explain.report": ("Miss",),
+    "explain": ("Miss",),
     "parallel.items": ("Plan",),
     "recorded_functions": ("recorded",),
     "scopes": ("bind", "scope"),

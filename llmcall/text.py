@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OUTSIDE", "brief", "bubble", "check_unicode", "columns", "counted", "frame", "html_table", "imported_pandas",
-    "money", "printable", "shortened", "visible", "visible_json",
+    "money", "printable", "shortened", "shown_data", "visible", "visible_json",
 ]  # fmt: skip
 
 OUTSIDE = "outside any scope"
@@ -45,6 +45,11 @@ def visible_json(data: Any, default: Callable[[Any], Any] | None = None) -> str:
     """
     text = json.dumps(data, indent=2, ensure_ascii=False, default=default)
     return re.sub(_HIDDEN, lambda match: json.dumps(match[0])[1:-1], text)
+
+
+def shown_data(value: Any) -> str:
+    """Return plain data as JSON; bytes by their number."""
+    return json.dumps(value, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
 
 
 def brief(text: str, limit: int) -> str:

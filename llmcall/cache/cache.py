@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from ..explain.nearest import Source
-    from ..explain.report import Miss
+    from ..explain import Miss, Source
     from ..types import Record, Request
     from .redis import Storage
     from .storage import Change, NewRow
@@ -358,9 +357,10 @@ class ResponseCache:
 
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a report."""
-        from ..explain.report import explain
+        from ..explain import cache_remedy, explain
 
-        return explain(request, searched_cache(self.storage))
+        settings = config.settings()
+        return explain(request, searched_cache(self.storage), settings, cache_remedy(settings))
 
     def close(self) -> None:
         """Store what could not be stored before, and close the handles; the next use opens them again."""
@@ -420,7 +420,7 @@ def _moves(wanted: Mapping[str, str]) -> dict[str, str]:
 
 def searched_cache(storage: Storage) -> Source:
     """Return the records of a cache, to be searched for the nearest to a request."""
-    from ..explain.nearest import Source
+    from ..explain import Source
 
     rows = (([packed or b""], partial(unpack, key, packed, at)) for key, packed, at in storage.rows())
     return Source(f"the cache {_from_here(storage.place)}", rows)

@@ -8,7 +8,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable
-from contextlib import ContextDecorator
+from contextlib import ContextDecorator, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ..config.settings import Settings
-    from ..explain.nearest import Source
+    from ..explain import Miss, Source
     from ..types import Record
     from .format import Lines, Writer
 
@@ -599,30 +599,28 @@ def missed(
     :param cassette: the cassette that is open, or ``None``.
     :param past_cache: whether the call goes past the disk cache.
     """
-    from ..explain import report
+    from ..explain import cache_remedy, explain, headline
 
     source = None if past_cache else searched_cache(cache.storage)
+    remedy = cache_remedy(settings, past_cache=past_cache)
     if cassette is not None:
         source = _searched(cassette)
-    if cassette is not None and not cassette.asks:
-        remedy = cassette.remedy()
-    else:
-        remedy = report.cache_remedy(settings, past_cache=past_cache)
+        remedy = remedy if cassette.asks else cassette.remedy()
 
-    def aside() -> str:
-        """Say that the disk cache has the answer, where it was not asked."""
-        try:
-            has_it = (past_cache or cassette is not None) and cache.get(request, mode="replay") is not None
-        except CacheError:
-            return ""
-        return f"the cache {cache.path} has the answer, but was not asked" if has_it else ""
+    def explained() -> Miss:
+        """Explain it, and say that the disk cache has the answer, where it was not asked."""
+        aside = ""
+        with suppress(CacheError):
+            if (past_cache or cassette is not None) and cache.get(request, mode="replay") is not None:
+                aside = f"the cache {cache.path} has the answer, but was not asked"
+        return explain(request, source, settings, remedy, aside)
 
-    return report.missed(request, source, settings, remedy, aside)
+    return CacheMissError(headline(request), explain=explained)
 
 
 def _searched(cassette: Cassette) -> Source:
     """Return the records of a cassette's file, to be searched for the nearest to a request."""
-    from ..explain.nearest import Source
+    from ..explain import Source
 
     lines = cassette.stored
     if lines is None:

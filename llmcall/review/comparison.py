@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.format import same_answer, without_collection
 from ..errors import CacheError, short_traceback
-from ..explain.differences import passages, pieces
+from ..explain import passages, pieces
 from ..requests.keys import key_of
 from ..text import OUTSIDE, brief, counted, imported_pandas, printable
 from ..types import Record, message_text

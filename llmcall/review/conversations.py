@@ -18,16 +18,15 @@ from ..cache.cache import ResponseCache, shared_cache
 from ..cassettes.cassette import Cassette
 from ..cassettes.format import INLINE_CHARACTERS
 from ..cassettes.format import read as read_records
-from ..explain.nearest import title_of
-from ..text import OUTSIDE, brief, counted, printable, visible
+from ..explain import title_of
+from ..text import OUTSIDE, brief, counted, printable, shown_data, visible
 from ..types import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
-    "ORDINARY_ENDS", "Call", "Run", "Said", "by_round", "first_level", "grouped", "load", "named", "shown_data",
-    "text_lines",
+    "ORDINARY_ENDS", "Call", "Run", "Said", "by_round", "first_level", "grouped", "load", "named", "text_lines",
 ]  # fmt: skip
 
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
@@ -218,11 +217,6 @@ def _answer_messages(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         message = choice["message"]
         kept = {name: message[name] for name in ("content", "tool_calls", "refusal") if message.get(name)}
         yield {"role": message.get("role") or "assistant", **kept}
-
-
-def shown_data(value: Any) -> str:
-    """Return plain data as JSON; bytes by their number."""
-    return json.dumps(value, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
 
 
 def _said_of(message: Mapping[str, Any]) -> Said:

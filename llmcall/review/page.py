@@ -12,9 +12,9 @@ import os
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from ..text import OUTSIDE, counted, money, visible
+from ..text import OUTSIDE, counted, money, shown_data, visible
 from .comparison import WHY, Pair, counted_value
-from .conversations import ORDINARY_ENDS, grouped, shown_data
+from .conversations import ORDINARY_ENDS, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

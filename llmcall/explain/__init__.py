@@ -1,1 +1,0 @@
-"""Reports of what was missed, and why."""

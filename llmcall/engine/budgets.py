@@ -13,7 +13,6 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..cache.cache import shared_cache
@@ -23,7 +22,7 @@ from ..notices import logger
 from ..system import after_fork_in_child, process_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..models.catalog import Price
     from ..types import TokenUsage
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 __all__ = [
-    "Amounts", "Budget", "BudgetLimits", "Reservation", "Spent", "budget", "check_for_processes",
-    "check_price", "counts_tokens", "open_budgets", "opened", "shared_open", "spending_of", "travelling", "wake_first",
+    "Amounts", "Budget", "BudgetLimits", "Reservation", "Spent", "budget", "check_price", "counts_tokens",
+    "open_budgets", "shared_open", "spending_of", "wake_first",
 ]  # fmt: skip
 
 PICO = 10**12  # USD are counted in whole 10^-12 USD: sums of floats would be off, and a limit passed or not reached
@@ -56,11 +55,6 @@ class BudgetLimits(NamedTuple):
     usd: int | None = None
     tokens: int | None = None
     calls: int | None = None
-
-    def tightest(self, other: BudgetLimits) -> BudgetLimits:
-        """Return, of two limits, the smaller of each."""
-        pairs = zip(self, other, strict=True)
-        return BudgetLimits(*(min((each for each in pair if each is not None), default=None) for pair in pairs))
 
 
 class Amounts(NamedTuple):
@@ -195,10 +189,10 @@ class Ledger:
         self._storage = None if place is None else shared_cache(place).storage
         self._text: str | None = None
 
-    def reserve(self, need: Amounts, limit: BudgetLimits) -> str | None:
+    def reserve(self, need: Amounts, limits: Sequence[BudgetLimits]) -> str | None:
         """Reserve an amount and return what it is known by; ``None`` where it has to wait for others.
 
-        :raises BudgetExceededError: where it would go past the limit whatever the others use.
+        :raises BudgetExceededError: where it would go past a limit whatever the others use.
         :raises CacheError: where it cannot be kept.
         """
         key = os.urandom(8).hex()
@@ -206,7 +200,8 @@ class Ledger:
         def reserve(state: _State) -> str | None:
             """Reserve it, unless it has to wait."""
             if key not in state.reserved:  # else Redis's answer was lost
-                if not check_fits(self._title, limit, state.spent, state.held(), need):
+                fits = [check_fits(self._title, limit, state.spent, state.held(), need) for limit in limits]
+                if not all(fits):
                     return None
                 # Without a name, nobody else may leave it behind: it holds until its call ends.
                 state.reserved[key] = _Holding(need, os.getpid(), time.time() if self.name else NEVER, machine())
@@ -389,6 +384,15 @@ class Budget:
                 open_budgets.remove(self)
         _wake_first()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # to be opened in a worker of another process
+        if self.name is None:
+            raise ValueError(
+                f"{self!r} is open and has no name: workers in other processes could not keep to it together. "
+                "Give it one: budget(…, name='survey')"
+            )
+        return Budget, (self.usd, self.tokens, self.calls, self.name, self.ledger.place)
+
     def __repr__(self) -> str:
         limits = (f"{name}={getattr(self, name)!r}" for name in ("usd", "tokens", "calls", "name"))
         return f"budget({', '.join(limits)})"
@@ -485,8 +489,8 @@ class Reservation:
                 return NEVER
         held: list[tuple[Ledger, str]] = []
         try:
-            for ledger, limit in _ledgers():
-                key = ledger.reserve(need, limit)
+            for ledger, limits in _ledgers():
+                key = ledger.reserve(need, limits)
                 if key is None:
                     return POLL if ledger.name else NEVER
                 held.append((ledger, key))
@@ -529,44 +533,13 @@ def _wake_first() -> None:
         wake_first(_waiting)
 
 
-def _ledgers() -> list[tuple[Ledger, BudgetLimits]]:
-    """Return the ledgers of the open budgets, those of one name once, with the tightest limits."""
-    found: dict[Any, tuple[Ledger, BudgetLimits]] = {}
+def _ledgers() -> list[tuple[Ledger, list[BudgetLimits]]]:
+    """Return the ledgers of the open budgets, those of one name once, with the limits of each."""
+    found: dict[Any, tuple[Ledger, list[BudgetLimits]]] = {}
     for each in tuple(open_budgets):
         known = (each.ledger.place, each.name) if each.name is not None else each
-        first, limit = found.get(known, (each.ledger, each.limit))
-        found[known] = first, limit.tightest(each.limit)
+        found.setdefault(known, (each.ledger, []))[1].append(each.limit)
     return list(found.values())
-
-
-def check_for_processes() -> None:
-    """Refuse open budgets that other processes cannot share: those without a name.
-
-    :raises ValueError: where there is one.
-    """
-    for each in tuple(open_budgets):
-        if each.name is None:
-            raise ValueError(
-                f"{each!r} is open and has no name: workers in other processes could not keep to it together. "
-                "Give it one: budget(…, name='survey')"
-            )
-
-
-def travelling() -> tuple[dict[str, Any], ...]:
-    """Return the open named budgets as plain data, for :func:`opened` in another process."""
-    return tuple(
-        {"usd": each.usd, "tokens": each.tokens, "calls": each.calls, "name": each.name, "directory": each.ledger.place}
-        for each in tuple(open_budgets) if each.name is not None
-    )  # fmt: skip
-
-
-@contextmanager
-def opened(budgets: tuple[dict[str, Any], ...]) -> Iterator[None]:
-    """Open the budgets of another process, as :func:`travelling` returned them, while a block runs."""
-    with ExitStack() as stack:
-        for each in budgets:
-            stack.enter_context(Budget(**each))
-        yield
 
 
 @after_fork_in_child

@@ -79,15 +79,14 @@ class Stop:
             wait_for_futures([future], min(POLL, left))
 
 
-# What stops the calls of the present context, or ``None``.
-current_stop: ContextVar[Stop | None] = ContextVar("llmcall stop", default=None)
+UNSTOPPED = Stop()
+# What stops the calls of the present context.
+current_stop: ContextVar[Stop] = ContextVar("llmcall stop", default=UNSTOPPED)
 
 
 def check_stop() -> None:
     """Raise where the calls of the present context are to end: see :meth:`Stop.check`."""
-    stop = current_stop.get()
-    if stop is not None:
-        stop.check()
+    current_stop.get().check()
 
 
 # Effects
@@ -107,11 +106,7 @@ class Wait(NamedTuple):
         """Wait in this thread."""
         if self.thread == threading.get_ident() and not self.future.done():
             return False
-        stop = current_stop.get()
-        if stop is None:
-            wait_for_futures([self.future], self.seconds)
-        else:
-            stop.wait(self.future, self.seconds)
+        current_stop.get().wait(self.future, self.seconds)
         return True
 
     async def aperform(self) -> bool:

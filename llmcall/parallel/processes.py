@@ -23,7 +23,7 @@ from ..cassettes.cassette import Cassette
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
-from ..engine.drivers import current_stop
+from ..engine.drivers import Stop, current_stop
 from ..errors import LLMCallError
 from ..notices import process_failures
 from ..scopes import Draws
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Place
     from ..config.settings import Settings
-    from ..engine.drivers import Stop
     from ..engine.usage import UsageDelta
     from ..scopes import Active
     from ..types import Record, Request
@@ -240,7 +239,7 @@ class RemoteTask(NamedTuple):
                 session.cassette.know(self.gained)
             draws = TaskDraws(Draws(self.counts))
             job = _known(self.token, self.job)
-            outcome = copy_context().run(_outcome, job, self.item, self.position, draws, None)
+            outcome = copy_context().run(_outcome, job, self.item, self.position, draws, Stop())
             outcome = session.report(outcome._replace(draws=draws.taken))
         error = outcome.error
         return outcome if error is None else outcome._replace(error=_picklable(error), traceback=_traceback(error))
@@ -261,13 +260,12 @@ def _arrived(*fields: Any) -> Task | RemoteTask:
     return remote if group is None else Task(group, remote.item, remote.position)
 
 
-def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, stop: Stop | None) -> Outcome:
+def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, stop: Stop) -> Outcome:
     """Run a task in a context of its own."""
     try:
         current_stop.set(stop)
         with position.stand(draws) as active:
-            if stop is not None:
-                stop.check()
+            stop.check()
             value = job.run(item)
             if isinstance(value, CoroutineType):
                 value.close()
@@ -331,10 +329,9 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
     """
     if _sessions and _sessions[0].is_unchanged(cassette):
         return _sessions[0].state  # the very same, so that a map inside a map's task never waits for its session's end
-    budgets.check_for_processes()
     named = None if cassette is None else (os.path.realpath(cassette.path), cassette.mode)
     try:
-        return pickle.dumps((config.pack(), budgets.travelling(), named, gained))
+        return pickle.dumps((config.pack(), tuple(budgets.open_budgets), named, gained))
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise TypeError(
             f"the settings cannot travel to other processes: {error}. A function among them, such as api_key=, must be "
@@ -350,7 +347,7 @@ class WorkerSession:
     """
 
     def __init__(self, state: bytes) -> None:
-        settings, travelling, named, gained = pickle.loads(state)
+        settings, open_budgets, named, gained = pickle.loads(state)
         self.state = state
         self.users = 0
         self._usage: deque[tuple[str, str, UsageDelta]] = deque()
@@ -358,7 +355,8 @@ class WorkerSession:
         cassettes.forget_inherited()
         config.unpack(settings)
         with ExitStack() as opened:
-            opened.enter_context(budgets.opened(travelling))
+            for budget in open_budgets:
+                opened.enter_context(budget)
             opened.enter_context(metering.watching(self))
             if named is not None:
                 self.cassette = WorkerCassette(*named)

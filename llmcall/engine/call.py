@@ -34,9 +34,11 @@ from ..requests.arguments import sent_body
 from ..requests.keys import key_of, ordered
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
-from .drivers import END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, check_stop, look
-from .limits import LEFT_OUT, Admission, estimate, tokens_used
+from . import budgets
+from .drivers import END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, check_stops, current_stops, look
+from .limits import LEFT_OUT, Admission, estimate, quotas_in, tokens_used
 from .prepare import RetryPolicy, lookup
+from .usage import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -163,7 +165,7 @@ def _count(call: PreparedCall, tokens: TokenUsage, endpoint: str | None, **amoun
     cost: float | None = None if price is None else price.cost(tokens)
     if cost is not None:
         amounts["priced_by"] = price.source
-    call.add_usage(**{
+    count(call.client.meter, request.model, call.scope, {
         "calls": 1,
         "input_tokens": tokens.input_tokens,
         "cached_input_tokens": tokens.cached_tokens,
@@ -282,7 +284,13 @@ class _Exchange:
                 responses.check_fits(request, response)
         else:
             responses.check_embeddings(response, len(self.body["input"]))
-        yield from admission.settle(self.request, response)
+        if headers := getattr(response, "headers", None):
+            self.pool.set_quotas(endpoint, quotas_in(headers))
+        is_limited = admission.reservation is not None or self.pool.settings.limits_tokens_per_minute is not None
+        used = tokens_used(response, self.request, self.pool.known) if is_limited else TokenUsage.of(response)
+        admission.use(used, endpoint.name)
+        if admission.reservation is not None and budgets.shared_open():
+            yield Do(admission.reservation.close)
         if self.stream and chunks is None:
             yield Emit("".join(responses.text_pieces(response)))
         return response
@@ -303,7 +311,7 @@ class _Exchange:
         if not calls and used.input_tokens is None:
             return
         if not admission.answered:
-            admission.use(used, calls=calls)
+            admission.use(used, endpoint.name, calls=calls)
         _count(self.call, used, endpoint.name, calls=calls)
 
     def _assembled(self, chunks: Any) -> Flow[Any]:
@@ -375,7 +383,7 @@ class _Exchange:
             seconds = REST if has_others else self.policy.waiting_time
             if error.quotas:
                 needed = estimate(self.request.kind, self.body, self.pool.known)
-                refill = self.pool.set_quotas(endpoint, error.quotas, needed, now)
+                refill = self.pool.set_quotas(endpoint, error.quotas, needed)
                 seconds, error.retry_after = max(seconds, refill), refill or None
         another = self.pool.rest(endpoint, now + seconds)
         if not error.retryable:
@@ -455,7 +463,7 @@ def _announced(policy: RetryPolicy, name: str, error: APIError, seconds: float) 
 
     The others are counted, as retries. Where there is no time for a further attempt, the error is raised.
     """
-    check_stop()
+    check_stops(current_stops.get())
     left = policy.time_left()
     if left is not None and seconds > left:
         raise error
@@ -524,7 +532,12 @@ def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent)
     cost, tokens = _count(batch[0], usage, sent.endpoint), usage.input_tokens
     parts = [None] * len(batch) if tokens is None else shares(tokens, texts)
     vectors = [_packed(item["embedding"]) for item in _in_order(sent.response["data"])]
-    _check_dimensions(batch[0].request, len(vectors[0]) // FLOAT32)
+    model, wanted, given = batch[0].request.model, batch[0].request.asked.get("dimensions"), len(vectors[0]) // FLOAT32
+    if wanted not in (None, given):
+        warn_once(
+            f"{model} gives {given} dimensions, not the {wanted} asked for: its server ignores dimensions",
+            about=("dimensions", model),
+        )
     records = []
     for call, packed, part in zip(batch, vectors, parts, strict=True):
         response: dict[str, Any] = {"model": sent.response.get("model"), "embedding": packed}
@@ -534,15 +547,6 @@ def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent)
         record = record_of(call.request, response, cost=own, api_type=call.client.api_type, host=sent.host)
         records.append(call.store(record))
     return records
-
-
-def _check_dimensions(request: Request, given: int) -> None:
-    wanted = request.asked.get("dimensions")
-    if wanted is not None and given != wanted:
-        warn_once(
-            f"{request.model} gives {given} dimensions, not the {wanted} asked for: its server ignores dimensions",
-            about=("dimensions", request.model),
-        )
 
 
 def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:

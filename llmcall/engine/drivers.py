@@ -7,8 +7,7 @@ effect knows how it is performed: by ``perform``, and in an event loop by ``aper
 from __future__ import annotations
 
 import threading
-import time
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
@@ -27,66 +26,27 @@ if TYPE_CHECKING:
     Flow = Generator["Effect", Any, T]
 
 __all__ = [
-    "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Stop", "Wait", "adrive",
-    "adrive_stream", "check_stop", "current_stop", "drive", "drive_stream", "look",
+    "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Stops", "Wait", "adrive",
+    "adrive_stream", "check_stops", "current_stops", "drive", "drive_stream", "look",
 ]  # fmt: skip
 
 END = object()
 TOO_LATE = "no complete answer within the timeout"
 STOPPED = "the map that this call belongs to was interrupted"
-POLL = 0.25  # seconds between two looks of a waiting call at whether it is to end
 
-# The interrupt of a map
+# Of each ``map`` that the present context is in, what is done once it was interrupted. From then on no call of it
+# begins, waits on, or is tried again. One that waits for its server goes on, and its answer is stored if it comes.
+Stops = tuple[Future[None], ...]
+current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
 
 
-class Stop:
-    """Tell the calls of one ``map``, in any number of threads, that they are to end.
+def check_stops(stops: Stops) -> None:
+    """Raise where calls are to end.
 
-    Once it is set, no call of theirs begins, waits on, or is tried again: ``KeyboardInterrupt`` is raised there. One
-    that waits for its server goes on, and its answer is stored if it comes.
-
-    :param outer: the stop of the ``map`` that this one runs in, which ends its calls too.
+    :raises KeyboardInterrupt: so that no ``except Exception`` on the way takes it for a failed call.
     """
-
-    def __init__(self, outer: Stop | None = None) -> None:
-        self._event = threading.Event()
-        self._outer = outer
-
-    def is_set(self) -> bool:
-        """Return whether the calls are to end."""
-        return self._event.is_set() or (self._outer is not None and self._outer.is_set())
-
-    def set(self) -> None:
-        """Let no call begin, wait on or be tried again."""
-        self._event.set()
-
-    def check(self) -> None:
-        """Raise where the calls are to end.
-
-        :raises KeyboardInterrupt: so that no ``except Exception`` on the way takes it for a failed call.
-        """
-        if self.is_set():
-            raise KeyboardInterrupt(STOPPED)
-
-    def wait(self, future: Future[Any], seconds: float | None) -> None:
-        """Wait until a future is done or some seconds have passed, unless the calls are to end."""
-        ends = None if seconds is None else time.monotonic() + seconds
-        while not future.done():
-            self.check()
-            left = POLL if ends is None else ends - time.monotonic()
-            if left <= 0:
-                return
-            wait_for_futures([future], min(POLL, left))
-
-
-UNSTOPPED = Stop()
-# What stops the calls of the present context.
-current_stop: ContextVar[Stop] = ContextVar("llmcall stop", default=UNSTOPPED)
-
-
-def check_stop() -> None:
-    """Raise where the calls of the present context are to end: see :meth:`Stop.check`."""
-    current_stop.get().check()
+    if any(map(Future.done, stops)):
+        raise KeyboardInterrupt(STOPPED)
 
 
 # Effects
@@ -106,14 +66,17 @@ class Wait(NamedTuple):
         """Wait in this thread."""
         if self.thread == threading.get_ident() and not self.future.done():
             return False
-        current_stop.get().wait(self.future, self.seconds)
+        stops = current_stops.get()
+        wait_for_futures([self.future, *stops], self.seconds, FIRST_COMPLETED)
+        if not self.future.done():
+            check_stops(stops)
         return True
 
     async def aperform(self) -> bool:
         """Let the event loop go on meanwhile."""
         import asyncio
 
-        check_stop()
+        check_stops(current_stops.get())
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def tell(_: object) -> None:
@@ -135,7 +98,6 @@ class Sleep(NamedTuple):
     def perform(self) -> None:
         """Sleep, unless the calls are to end."""
         Wait(Future(), self.seconds).perform()
-        check_stop()
 
     async def aperform(self) -> None:
         """Let the event loop go on meanwhile."""
@@ -151,12 +113,12 @@ class Send(NamedTuple):
 
     def perform(self) -> Any:
         """Call the transport."""
-        check_stop()
+        check_stops(current_stops.get())
         return self.transport.send(self.request, self.timeout)
 
     async def aperform(self) -> Any:
         """Call the transport's asynchronous twin, or itself in a thread."""
-        check_stop()
+        check_stops(current_stops.get())
         if hasattr(self.transport, "asend"):
             return await self.transport.asend(self.request, self.timeout)
         import asyncio
@@ -173,13 +135,13 @@ class Open(NamedTuple):
 
     def perform(self) -> Any:
         """Open a stream."""
-        check_stop()
+        check_stops(current_stops.get())
         opened = getattr(self.transport, "stream", None)
         return None if opened is None else iter(opened(self.request, self.timeout))
 
     async def aperform(self) -> Any:
         """Open an asynchronous stream, or one whose chunks are waited for in threads."""
-        check_stop()
+        check_stops(current_stops.get())
         if hasattr(self.transport, "astream"):
             return aiter(self.transport.astream(self.request, self.timeout))
         chunks = self.perform()

@@ -339,21 +339,24 @@ class Pool:
             state.resting_until = max(until, state.resting_until)  # a later one that was said before stands
             return any(other.resting_until < until for other in self._states.values() if other is not state)
 
-    def set_quotas(self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate | None, now: float) -> float:
+    def set_quotas(self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate | None = None) -> float:
         """Take in what an endpoint said is left, and return the seconds until it has enough for a call."""
         with _lock:
             state = self._states[endpoint]
             state.quotas.setdefault(self.model, {}).update(quotas)
-            return state.wait_for_quota(needed, self.model, now)
+            return state.wait_for_quota(needed, self.model, time.monotonic())
 
-    def surplus(self, counted: int) -> int:
-        """Return how many tokens of a prompt any endpoint may count beyond those that were counted here.
+    def expected(self, counted: Estimate | None) -> Estimate | None:
+        """Return what a call may use where its prompt has more tokens at an endpoint than were counted here.
 
-        So many as it did before, at most, and of a short prompt in proportion: a server's template may begin each
+        So many more as it had before, at most, and of a short prompt in proportion: a server's template may begin each
         prompt with sentences of its own, and the vocabulary of its model may not be known.
         """
+        if counted is None:
+            return None
         known = [state.surpluses.get(self.model, (0, 0.0)) for state in self._states.values()]
-        return max(min(tokens, ceil(ratio * counted)) for tokens, ratio in known)
+        surplus = max(min(tokens, ceil(ratio * counted.input_tokens)) for tokens, ratio in known)
+        return counted._replace(input_tokens=counted.input_tokens + surplus)
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""
@@ -404,6 +407,7 @@ class Admission:
     :ivar queues: the endpoints that it waits for.
     :ivar tokens: those that it used or, while that is unknown, reserves.
     :ivar sent_at: the monotonic time at which it was sent; ``None`` until then.
+    :ivar reservation: what it holds of the open budgets, if there are any.
     :ivar answered: whether what it used is known.
     :ivar counted: whether its tokens count: from its admission until 60 seconds after it was sent.
     """
@@ -412,10 +416,9 @@ class Admission:
     sent_at: float | None = None
     counted = False
     tokens = 0
-    _endpoint: Endpoint | None = None
     _state: EndpointState | None = None
     _estimate: Estimate | None = None
-    _reservation: budgets.Reservation | None = None
+    reservation: budgets.Reservation | None = None
     answered = False
 
     def __init__(self, pool: Pool, time_left: Callable[[], float | None]) -> None:
@@ -436,7 +439,7 @@ class Admission:
         if has_budget:
             yield from self._reserve()
         while True:
-            needed = self._needed()
+            needed = self._estimate and pool.expected(self._estimate)
             endpoint, seconds, least = pool.admit(self, needed, time.monotonic())
             if endpoint is not None:
                 break
@@ -449,19 +452,11 @@ class Admission:
                 logger().warning("%s: no call may begin for %.0f s", self._names(), least)
             first = False
             yield self._until(self.wakeup, seconds, "an endpoint has a place for another call")
-        self._endpoint = endpoint
         _when_sent.set(self.note_sent)
         return endpoint
 
-    def _needed(self) -> Estimate | None:
-        """Return what the call may use, as its server counts by what is known of it now."""
-        counted = self._estimate
-        if counted is None:
-            return None
-        return counted._replace(input_tokens=counted.input_tokens + self._pool.surplus(counted.input_tokens))
-
     def _reserve(self) -> Flow[None]:
-        reservation = self._reservation = budgets.Reservation()
+        reservation = self.reservation = budgets.Reservation()
         while True:
             if budgets.shared_open():
                 seconds = yield Do(lambda: reservation.reserve(self._reserved()))
@@ -472,11 +467,10 @@ class Admission:
             yield self._until(reservation.wakeup, seconds, "calls under way settle what they reserved of a budget")
 
     def _reserved(self) -> Amounts:
-        needed = self._needed()
-        tokens = TokenUsage(needed.input_tokens, needed.output_tokens) if needed is not None else TokenUsage(0, 0)
-        price = self._pool.price(tokens.input_tokens or 0)
+        needed = self._pool.expected(self._estimate) or Estimate(0, 0, 0)
+        price = self._pool.price(needed.input_tokens)
         budgets.check_price(self._pool.model, price)
-        return budgets.spending_of(tokens, price)
+        return budgets.spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
 
     def _until(self, wakeup: Future[None], seconds: float, what: str) -> Wait:
         left = self._time_left()
@@ -518,18 +512,8 @@ class Admission:
                 if state.queue:
                     budgets.wake_first(state.queue)
 
-    def settle(self, request: Request, response: Any) -> Flow[None]:
-        """Settle what an answer used, and note what its headers say of the endpoint."""
-        headers = getattr(response, "headers", None)
-        if headers and self._endpoint is not None:
-            self._pool.set_quotas(self._endpoint, quotas_in(headers), None, time.monotonic())
-        is_limited = self._reservation is not None or self._pool.settings.limits_tokens_per_minute is not None
-        self.use(tokens_used(response, request, self._pool.known) if is_limited else TokenUsage.of(response))
-        if self._reservation is not None and budgets.shared_open():
-            yield Do(self._reservation.close)
-
-    def use(self, used: TokenUsage, *, calls: int = 1) -> None:
-        """Put what an attempt used in place of what was reserved for it."""
+    def use(self, used: TokenUsage, endpoint: str | None = None, *, calls: int = 1) -> None:
+        """Put what an attempt used, at the endpoint of a name, in place of what was reserved for it."""
         self.answered = True
         tokens, state, counted = (used.input_tokens or 0) + (used.output_tokens or 0), self._state, self._estimate
         with _lock:
@@ -541,11 +525,9 @@ class Admission:
                 most, ratio = state.surpluses.get(self._pool.model, (0, 0.0))
                 ratio = max(ratio, more / max(1, counted.input_tokens))
                 state.surpluses[self._pool.model] = max(most, more), ratio
-        if self._reservation is not None:
-            price = self._pool.price(
-                used.input_tokens or 0, self._endpoint.name if self._endpoint is not None else None
-            )
-            self._reservation.used = budgets.spending_of(used, price)._replace(calls=calls)
+        if self.reservation is not None:
+            price = self._pool.price(used.input_tokens or 0, endpoint)
+            self.reservation.used = budgets.spending_of(used, price)._replace(calls=calls)
 
     def close(self, now: float | None = None) -> None:
         """Give back what it holds; without an answer it used no tokens. A second time changes nothing."""
@@ -562,8 +544,8 @@ class Admission:
                     if state.queue:
                         budgets.wake_first(state.queue)
         finally:
-            if self._reservation is not None:
-                self._reservation.close()
+            if self.reservation is not None:
+                self.reservation.close()
 
 
 def _final(error: APIError) -> APIError:

@@ -10,7 +10,7 @@ import threading
 import time
 from array import array
 from collections import deque
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
 from functools import partial
@@ -20,7 +20,7 @@ from .. import scopes
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..engine import usage as metering
-from ..engine.drivers import Stop, current_stop
+from ..engine.drivers import check_stops, current_stops
 from ..engine.prepare import note_refused
 from ..errors import (
     BudgetExceededError,
@@ -46,7 +46,6 @@ from .processes import NotBegunError, Outcome, Task, TaskGroup, check_picklable,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     from .items import Job, MapOptions, Plan, RowJob
@@ -254,8 +253,8 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
         note_refused("a map", "llmcall.map", metering.Meter(), error)
         raise
     cassette = context.run(cassettes.current_cassette)
-    stop = Stop(context.get(current_stop))
-    group = TaskGroup(job, context, active, stop, cassette)
+    stops = (Future[None](), *context.get(current_stops, ()))
+    group = TaskGroup(job, context, active, stops, cassette)
     kinds = {kind.__name__ for kind in type(options.executor).__mro__}
     if "ProcessPoolExecutor" in kinds:
         check_picklable(job)
@@ -450,7 +449,7 @@ class _Run:
                 continue
             if not self._wait(TICK):
                 self._bar.refresh()
-                self._group.stop.check()
+                check_stops(self._group.stops)
         task, outcome = self._taken()
         if outcome.error is not None and self._ends_run(outcome.error):
             self._failed = task
@@ -536,7 +535,8 @@ class _Run:
 
     def _interrupt(self) -> float:
         """Let no call begin, and return until when those under way are waited for."""
-        self._group.stop.set()
+        if not self._group.stops[0].done():
+            self._group.stops[0].set_result(None)
         return time.monotonic() + GRACE
 
     def _take_leftover(self) -> None:

@@ -23,7 +23,7 @@ from ..cassettes.cassette import Cassette
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
-from ..engine.drivers import Stop, current_stop
+from ..engine.drivers import check_stops, current_stops
 from ..errors import LLMCallError
 from ..notices import process_failures
 from ..scopes import Draws
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Place
     from ..config.settings import Settings
+    from ..engine.drivers import Stops
     from ..engine.usage import UsageDelta
     from ..scopes import Active
     from ..types import Record, Request
@@ -132,6 +133,7 @@ class TaskGroup:
     :param job: what is done with an item.
     :param context: the caller's; each task runs in a copy of it.
     :param active: the scope in which the map runs, or ``None`` outside any.
+    :param stops: what is done once the map, or one around it, was interrupted.
     :param cassette: the one that is open.
     :ivar is_over: whether no task may begin any more.
     :ivar counts: the draws that were made before the map began, by the groups of their keys, once :meth:`state` was
@@ -140,9 +142,9 @@ class TaskGroup:
     """
 
     def __init__(
-        self, job: Job, context: Context, active: Active | None, stop: Stop, cassette: Cassette | None
+        self, job: Job, context: Context, active: Active | None, stops: Stops, cassette: Cassette | None
     ) -> None:
-        self.job, self.context, self.active, self.stop, self.cassette = job, context, active, stop, cassette
+        self.job, self.context, self.active, self.stops, self.cassette = job, context, active, stops, cassette
         self.is_over = False
         self.token = os.urandom(8).hex()
         self._lock = threading.Lock()
@@ -205,7 +207,7 @@ class Task:
         group = self.group
         if group.is_over:
             return Outcome(error=NotBegunError())
-        return group.context.copy().run(_outcome, group.job, self.item, self.position, self.draws, group.stop)
+        return group.context.copy().run(_outcome, group.job, self.item, self.position, self.draws, group.stops)
 
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
@@ -239,7 +241,7 @@ class RemoteTask(NamedTuple):
                 session.cassette.know(self.gained)
             draws = TaskDraws(Draws(self.counts))
             job = _known(self.token, self.job)
-            outcome = copy_context().run(_outcome, job, self.item, self.position, draws, Stop())
+            outcome = copy_context().run(_outcome, job, self.item, self.position, draws, ())
             outcome = session.report(outcome._replace(draws=draws.taken))
         error = outcome.error
         return outcome if error is None else outcome._replace(error=_picklable(error), traceback=_traceback(error))
@@ -260,12 +262,12 @@ def _arrived(*fields: Any) -> Task | RemoteTask:
     return remote if group is None else Task(group, remote.item, remote.position)
 
 
-def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, stop: Stop) -> Outcome:
+def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, stops: Stops) -> Outcome:
     """Run a task in a context of its own."""
     try:
-        current_stop.set(stop)
+        current_stops.set(stops)
         with position.stand(draws) as active:
-            stop.check()
+            check_stops(stops)
             value = job.run(item)
             if isinstance(value, CoroutineType):
                 value.close()

@@ -564,8 +564,6 @@ def test_settings_are_frozen() -> None:
     assert (found.aliases, found.models, found.prices) == ({"a": "b"}, {"a": {"reasoning": True}}, {"a": (1, 2)})
     with pytest.raises(AttributeError, match=r"settings are frozen: use configure\(model=…\)"):
         found.model = "a"
-    with pytest.raises(AttributeError, match="settings are frozen"):
-        del found.model
     for table in (found.aliases, found.models["a"], found.prices):
         with pytest.raises(TypeError, match="frozen"):
             table["x"] = "y"

@@ -16,6 +16,7 @@ from ..errors import ConfigError, short_traceback
 from ..notices import forget_notices, warn_once
 from ..system import process_lock
 from .settings import (
+    ARGUMENT,
     CONFIGURED,
     DOTENV,
     ENVIRONMENT,
@@ -142,7 +143,7 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = No
     """
     with _lock:
         below = layers.made() if base is None else base.overlaid(layers.pushed_layer())
-        return layers.with_forced(below.changed(overrides or {}, caller))
+        return layers.with_forced(below.overlaid(checked_layer(overrides or {}, caller, Origin(ARGUMENT, "argument"))))
 
 
 @short_traceback

@@ -176,10 +176,6 @@ def _price(value: Any, where: str) -> tuple[float, ...]:
     return numbers
 
 
-def _not_empty(parse: Parser) -> Parser:
-    return lambda value, where: parse(value, where) or refuse(where, value, "a model's name")
-
-
 def _model(value: Any, where: str) -> FrozenDict:
     return FrozenDict(_fields(MODEL_KEYS, value, where))
 
@@ -331,9 +327,9 @@ class Settings:
     prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _each(_price), FrozenDict(),
         "Of a model, USD per million tokens: input, output and, where it differs, input that the provider had cached",
         "gpt-4o-mini = 0.15, 0.60, 0.075")
-    aliases: Mapping[str, str] = _setting("Aliases", "", _each(_not_empty(values.name)), FrozenDict(),
+    aliases: Mapping[str, str] = _setting("Aliases", "", _each(values.name), FrozenDict(),
         "Of a name, the model that is asked under it", "gpt-4-turbo = gpt-4-1106-preview")
-    fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _each(_not_empty(values.names)), FrozenDict(),
+    fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _each(values.names), FrozenDict(),
         "Of a model, those that are tried in order when the context is too long",
         "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k")
     endpoints: tuple[Endpoint, ...] = _setting("Endpoint", "", _endpoints, (),
@@ -353,9 +349,6 @@ class Settings:
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"settings are frozen: use configure({name}=…) or settings().replace({name}=…)")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("settings are frozen: use reset() or configure()")
 
     def key_and_origin(self, api_type: str | None = None) -> tuple[str | Callable[[], Any] | None, Origin]:
         """Return the key for a client, as it was given, and where it came from.
@@ -389,14 +382,7 @@ class Settings:
         :raises ConfigError: if a value is of the wrong type.
         :raises TypeError: if there is no such setting.
         """
-        return self.changed(overrides, "Settings.replace()")
-
-    def changed(self, overrides: Mapping[str, Any], caller: str) -> Settings:
-        """Return settings with some values changed, as :meth:`replace` does.
-
-        :param caller: the function that was given them, for the message.
-        """
-        return self.overlaid(checked_layer(overrides, caller, Origin(ARGUMENT, "argument")))
+        return self.overlaid(checked_layer(overrides, "Settings.replace()", Origin(ARGUMENT, "argument")))
 
     def overlaid(self, layer: Mapping[str, tuple[Any, Origin]]) -> Settings:
         """Return settings in which a layer's values stand, save where they are ``UNSET`` or a higher layer decided."""

@@ -154,13 +154,11 @@ def directory_named(file_name: str) -> str:
 
 def as_number(value: Any) -> float | None:
     """Return a finite float, or ``None`` for what is none (a bool, a NaN, a text like ``1,5``)."""
-    if isinstance(value, bool) or not (isinstance(value, str) or hasattr(type(value), "__float__")):
-        return None
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if found - found == 0 else None
+    return None if isinstance(value, bool) or found - found != 0 else found
 
 
 def number(low: float, high: float | None = None) -> Parser:
@@ -181,7 +179,7 @@ def integer(low: int) -> Parser:
 
     def parse(value: Any, where: str) -> int:
         """Return a whole number."""
-        found = value if isinstance(value, int) and not isinstance(value, bool) else as_number(value)
+        found = as_number(value)
         if found is None or found != int(found) or found < low:
             refuse(where, value, f"a whole number {_range(low, None)}")
         return int(found)
@@ -263,8 +261,11 @@ WORDS |= {names, patterns, normalizers}
 
 # Addresses. A backslash is refused: some libraries read the host before it, others after it.
 
-_ADDRESS = re.compile(r"(?i:https?)://(?:[^/?#\s\\]*@)?(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(\d*))?(?:[/?#][^\s\\]*)?")
-_HOST = re.compile(r"[^:/?#]+://(?:[^/?#]*@)?(\[[^\]/?#]*\]|[^:/?#]*)")
+_LABEL = r"[\w-]{1,63}"  # of a host's name; RFC 1035, 2.3.4
+_ADDRESS = re.compile(
+    r"(?i:https?)://(?:[^/?#\s\\]*@)?"
+    rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::(\d*))?(?:[/?#][^\s\\]*)?"
+)
 _PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
 
 
@@ -276,16 +277,14 @@ def check_address(value: Any, where: str = "base_url") -> str:
     """
     found = text(value.strip() if isinstance(value, str) else value, where)
     parts = _ADDRESS.fullmatch(found)
-    if parts is not None and found.isprintable() and int(parts[2] or 1) in range(1, 65536):
-        labels = parts[1].removesuffix(".").split(".")
-        if all(0 < len(label) < 64 for label in labels):  # RFC 1035, 2.3.4
-            return found
-    return refuse(where, value, "an address like https://host/v1")
+    if parts is None or not found.isprintable() or int(parts[2] or 1) not in range(1, 65536):
+        refuse(where, value, "an address like https://host/v1")
+    return found
 
 
 def host_of(url: str) -> str:
     """Return the host of an address in small letters, without user, password and port."""
-    found = _HOST.match(url)
+    found = _ADDRESS.fullmatch(url)
     return found[1].strip("[]").lower() if found else ""
 
 
@@ -305,10 +304,8 @@ def without_password(url: Any) -> Any:
     if not isinstance(url, str) or "://" not in url:
         return url
     scheme, _, rest = url.partition("://")
-    rest = re.sub(_PASSWORD, MASK, rest)
-    host, slash, tail = rest.partition("/") if scheme.casefold().startswith("http") else (rest, "", "")
-    credentials, at, server = ("", "", host) if host.startswith("/") else host.rpartition("@")
-    return f"{scheme}://{MASK if credentials else ''}{at}{server}{slash}{tail}"
+    credentials = "^[^/]+@" if scheme.casefold().startswith("http") else "^[^/].*@"
+    return f"{scheme}://{re.sub(credentials, f'{MASK}@', re.sub(_PASSWORD, MASK, rest))}"
 
 
 # References to environment variables: ${NAME} is the variable's value, $${NAME} the text ${NAME}; any other $ stands

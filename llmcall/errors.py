@@ -233,7 +233,7 @@ PACKAGE = os.path.dirname(__file__) + os.sep
 # The libraries that llmcall calls, or that call its functions: what is below its frames in them tells users nothing.
 LIBRARIES = (
     "anyio", "asyncio", "concurrent", "contextlib", "httpcore", "httpcore2", "httpx", "httpx2", "inspect", "jinja2",
-    "logging", "openai", "pydantic", "socket", "ssl", "tenacity", "tqdm",
+    "logging", "openai", "pydantic", "runpy", "socket", "ssl", "tenacity", "tqdm",
 )  # fmt: skip
 COROUTINE = 0x80  # inspect.CO_COROUTINE: importing inspect takes longer than a replayed answer
 SAID = (LLMCallError, KeyboardInterrupt, TypeError, ValueError)  # their messages say all; of others the place is kept

@@ -21,8 +21,6 @@ __all__ = ["Check", "checks"]
 
 SECONDS = 10.0  # for the one request that an endpoint is asked
 NAMED = 8  # models that a remedy names at most
-OK = 200
-OVERLOADED = (500, 502, 503, 504, 529)
 LONGEST = 200  # characters of an error that are shown
 
 
@@ -118,21 +116,17 @@ def _refused(name: str, error: APIError) -> Check:
     status = error.status_code
     if status is None:
         remedy = "'llmcall config' shows where the address comes from"
-        return Check("endpoint", False, f"{name}: {_one_line(error)}", remedy)
+        told = str(error).partition("<")[0].partition("\n")[0].strip()  # without the page that a proxy may have sent
+        return Check("endpoint", False, f"{name}: {shortened(told, LONGEST)}", remedy)
     if isinstance(error, AuthenticationError):
         remedy = "the key is refused: look at 'llmcall config' for where it comes from"
         return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
-    if status == 429 or status in OVERLOADED:
+    if status == 429 or status >= 500:
         remedy = "the server answers, but fails; its own log, or the provider's status page, may tell why"
         return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
-    what = "something else at /models" if status == OK else f"HTTP {status}"
+    what = "something else at /models" if status < 400 else f"HTTP {status}"
     remedy = "the first call shows whether it answers chats; if not, check BASE_URL: most addresses end in /v1"
     return Check("endpoint", True, f"{name} answers, and has no list of models ({what})", remedy)
-
-
-def _one_line(error: APIError) -> str:
-    """Return an error's text without the page that a server or a proxy may have sent."""
-    return shortened(str(error).partition("<")[0].partition("\n")[0].strip(), LONGEST)
 
 
 def _cache(asked: LLMClient) -> Check:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from .._version import __version__
-from ..errors import APIError, LLMCallError
+from ..errors import APIError, LLMCallError, shorten
 from ..notices import process_failures
 from ..text import columns, visible_json
 from .cache import as_json, cache
@@ -138,12 +138,12 @@ def show_config(everything: bool, as_json: bool) -> None:
         click.echo(visible_json(rows))
         return
     lines = [(place, _shown(item), text) for row, value, text in found for place, item in _lines(row, value)]
-    changed = [line for line in lines if line[2] != "default"]
-    shown = changed + [line for line in lines if line not in changed] * everything
+    lines.sort(key=lambda line: line[2] == "default")
+    shown = [line for line in lines if everything or line[2] != "default"]
     if shown:
         click.echo(columns(shown))
     if not everything:
-        click.echo(f"{'the others' if changed else 'all settings'} have their defaults: --all shows them")
+        click.echo(f"{'the others' if shown else 'all settings'} have their defaults: --all shows them")
     click.echo(resolve.searched())
 
 
@@ -157,18 +157,16 @@ def _data(value: Any) -> Any:
 def _lines(row: Any, value: Any) -> list[tuple[str, Any]]:
     """Return the keys of config.ini that would give a setting, each with its value."""
     if row.name == "endpoints":
-        value = {each["name"]: each for each in value}
-    if not isinstance(value, dict):
+        value = {each.pop("name"): each for each in value}
+    if not isinstance(value, dict) or not value:
         return [(f"[{row.section}] {row.key or row.name}", value)]
-    if not value:
-        return [(f"[{row.section}]", None)]
     if row.name not in ("endpoints", "models"):
         return [(f"[{row.section}] {model}", item) for model, item in value.items()]
     return [
         (f"[{row.section} {name}] {field.upper()}", item)
         for name, fields in value.items()
         for field, item in fields.items()
-        if item is not None and field != "name"
+        if item is not None
     ]
 
 
@@ -176,8 +174,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value is None or value == "" else str(value)
+        value = ", ".join(map(str, value))
+    return "-" if value in (None, "", {}) else str(value)
 
 
 @main.command()
@@ -199,9 +197,7 @@ def doctor(as_json: bool) -> None:
             rows.append(("ok" if check.ok else "FAIL", check.name, check.found))
             if check.remedy:
                 rows.append(("", "", f"→ {check.remedy}"))
-        for line in columns(rows).splitlines():
-            mark = line[:4]
-            click.echo(click.style(mark, fg="red" if mark == "FAIL" else "green") + line[4:])
+        click.echo(columns(rows))
     if not all(check.ok for check in found):
         raise click.exceptions.Exit(1)
 
@@ -287,10 +283,8 @@ def _run(script: str, arguments: tuple[str, ...], module: bool) -> None:
     except LLMCallError:
         raise
     except Exception as error:  # noqa: BLE001 - shown as Python shows it, without the frames of what runs the program
-        trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
-            trace = trace.tb_next
-        traceback.print_exception(type(error), error, trace)
+        shorten(error)
+        traceback.print_exception(error)
         raise click.exceptions.Exit(1) from None
     finally:
         sys.argv, sys.path[:] = before

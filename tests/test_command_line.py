@@ -270,7 +270,7 @@ def test_stats(keys: list[str]) -> None:
     text = Path("some.jsonl").read_text(encoding="utf-8").replace("trial-3/lisa", "counted")
     cache("load", written("counted.jsonl", text.replace('coins."}}]', 'coins."}}], "usage": {"prompt_tokens": 9}')))
     shown = cache("stats")
-    assert re.search(r"all +5 +9\n", shown) and re.search(r"trial-3 +1 +\?\n", shown), "what is unknown is not 0"
+    assert re.search(r"all +5 +9 ", shown) and re.search(r"trial-3 +1 +\? ", shown), "what is unknown is not 0"
 
 
 def test_ls(keys: list[str]) -> None:

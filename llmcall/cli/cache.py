@@ -19,7 +19,7 @@ from ..errors import CacheError
 from ..text import brief, columns, counted, money, printable, visible_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..cache.cache import ResponseCache
     from ..types import Record
@@ -89,10 +89,9 @@ def _where(model: str | None, scope: str | None, since: str | None) -> Where | N
 
     def where(record: Record) -> bool:
         """Tell whether a record is among those that are meant."""
-        path = (record.sample or "").partition("#")[0]
         return (
             (begin is None or (record.stored_at or 0) >= begin)
-            and (scope is None or fnmatchcase(path, scope))
+            and (scope is None or fnmatchcase(record.scope, scope))
             and (model is None or record.request.get("model") == model)
         )
 
@@ -146,33 +145,24 @@ def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
     since_when = min((record.stored_at or 0 for record in records), default=None)
     total = _totals(records)
     if as_json:
-        data = {
-            "path": str(found.path),
-            **total,
-            "size": size,
-            "models": dict(models),
-            "since": since_when,
-            "by_scope": by_scope,
-        }
-        click.echo(visible_json(data))
+        data = {"path": str(found.path), **total, "size": size, "models": models, "since": since_when}
+        click.echo(visible_json({**data, "by_scope": by_scope}))
         return
     click.echo(f"{found.path}: {counted(len(records), 'record')}, {size / 1e6:,.1f} MB")
     if not records:
         return
     click.echo(f"since {_date(since_when)}")
     click.echo("models: " + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common()))
-    named = [name for name, value in total.items() if value]  # what is zero, or unknown, is left out
-    rows = [("all", total), *((printable(name) or "(none)", each) for name, each in by_scope.items())][: SCOPES + 1]
-    heads = ["scope", *(name.replace("_", " ") for name in named)]
-    click.echo(columns([heads, *([name, *_cells(each, named)] for name, each in rows)], range(1, len(heads))))
+    shown = [("all", total), *((printable(name) or "(none)", each) for name, each in by_scope.items())][: SCOPES + 1]
+    rows = [["scope", *(name.replace("_", " ") for name in total)]]
+    rows += [[name, *map(_cell, each, each.values())] for name, each in shown]
+    click.echo(columns(rows, range(1, len(rows[0]))))
     if len(by_scope) > SCOPES:
         click.echo(f"… {len(by_scope) - SCOPES:,} scopes more; --json shows all", err=True)
 
 
-def _cells(totals: Mapping[str, Any], named: Iterable[str]) -> list[str]:
-    """Return some of the totals as they are shown."""
-    found = ((name, totals[name]) for name in named)
-    return ["?" if value is None else money(value) if name == "cost" else f"{value:,}" for name, value in found]
+def _cell(name: str, value: float | None) -> str:
+    return "?" if value is None else money(value) if name == "cost" else f"{value:,}"
 
 
 def _date(stored_at: float | None) -> str:

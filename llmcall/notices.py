@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
@@ -96,8 +97,7 @@ class Failures:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # the garbage collector may end an imap or a stream at any moment
-        self._found: dict[str, dict[str, int]] = {}
-        self._first: dict[str, str] = {}
+        self._found: dict[str, tuple[str, dict[str, int]]] = {}  # for each reason, the first, and how many in a scope
         self._begun: dict[object, tuple[str, str]] = {}
 
     def add(self, scope: str, what: str, why: str = FAILED) -> None:
@@ -107,50 +107,46 @@ class Failures:
         :param what: the call and its error, in words that hold no secret.
         :param why: ``FAILED``, ``LEFT`` or ``REFUSED``.
         """
+        if self is process_failures:
+            _warn_at_exit()
         with self._lock:
-            self._first.setdefault(why, what)
-            scopes = self._found.setdefault(why, {})
+            _, scopes = self._found.setdefault(why, (what, {}))
             scopes[scope] = scopes.get(scope, 0) + 1
 
     def begin(self, scope: str, what: str) -> object:
         """Take in what is read piece by piece, which is told as ``LEFT`` unless it ends before the run does.
 
-        :returns: what :meth:`end` and :meth:`leave` know it by.
+        :returns: what :meth:`end` knows it by.
         """
+        if self is process_failures:
+            _warn_at_exit()
         begun = object()
         with self._lock:
             self._begun[begun] = scope, what
         return begun
 
-    def end(self, begun: object) -> None:
-        """Forget what was read to its end."""
-        with self._lock:
-            self._begun.pop(begun, None)
-
-    def leave(self, begun: object) -> None:
-        """Take in what was left before its end, once."""
+    def end(self, begun: object, *, left: bool = False) -> None:
+        """Forget what was read to its end; take in what was left before."""
         with self._lock:
             found = self._begun.pop(begun, None)
-            if found is not None:
+            if left and found is not None:
                 self.add(*found, LEFT)
-
-    def leave_all(self) -> None:
-        """Take in whatever has not ended."""
-        for begun in list(self._begun):
-            self.leave(begun)
 
     def take(self) -> list[tuple[str, dict[str, int], str]]:
         """Return, for each reason, how many there were in each scope, and the first in words, and begin anew."""
         with self._lock:
-            found, first = self._found, self._first
-            self._found, self._first = {}, {}
-        return [(why, scopes, first[why]) for why, scopes in sorted(found.items(), reverse=True)]
+            found, self._found = self._found, {}
+        return [(why, scopes, first) for why, (first, scopes) in sorted(found.items(), reverse=True)]
 
     def counts(self) -> dict[str, int]:
         """Return how many there were for each reason, what has not ended among them."""
-        self.leave_all()
         with self._lock:
-            return {why: sum(scopes.values()) for why, scopes in self._found.items()}
+            self._leave_all()
+            return {why: sum(scopes.values()) for why, (_, scopes) in self._found.items()}
+
+    def _leave_all(self) -> None:
+        for begun in list(self._begun):
+            self.end(begun, left=True)
 
     def warn(self, replay: str, again: str = "run it again") -> None:
         """Log one warning for each reason that there was, and begin anew.
@@ -158,7 +154,7 @@ class Failures:
         :param replay: what will not go as this run did.
         :param again: how what is missing is recorded.
         """
-        self.leave_all()
+        self._leave_all()
         for why, scopes, first in self.take():
             count = sum(scopes.values())
             logger().warning(
@@ -167,14 +163,14 @@ class Failures:
                 SENTENCES[why].format(replay=replay, again=again),
             )  # fmt: skip
 
-    def forget(self, why: str | None = None) -> None:
-        """Forget what was taken in, or what was for one reason."""
+    def forget(self, *reasons: str) -> None:
+        """Forget what was taken in, or what was for some reasons."""
+        reasons = reasons or tuple(SENTENCES)
         with self._lock:
-            if why in (None, LEFT):
+            for why in reasons:
+                self._found.pop(why, None)
+            if LEFT in reasons:
                 self._begun.clear()
-            for each in [*self._found] if why is None else [why]:
-                self._found.pop(each, None)
-                self._first.pop(each, None)
 
 
 def _listed(scopes: Iterable[tuple[str, int]]) -> str:
@@ -183,35 +179,20 @@ def _listed(scopes: Iterable[tuple[str, int]]) -> str:
     return ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} scopes more" if len(named) > NAMED else "")
 
 
-class _ProcessFailures(Failures):
-    """Gather those of the whole process, and warn when it ends."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._registered = False
-
-    def add(self, scope: str, what: str, why: str = FAILED) -> None:
-        """Take in a call that left no record; see :meth:`Failures.add`."""
-        self._register()
-        super().add(scope, what, why)
-
-    def begin(self, scope: str, what: str) -> object:
-        """Take in what is read piece by piece; see :meth:`Failures.begin`."""
-        self._register()
-        return super().begin(scope, what)
-
-    def _register(self) -> None:
-        if not self._registered:
-            import logging  # its own end comes after ours, if it is imported before
-
-            self._registered = bool(logging)
-            at_exit(lambda: self.warn("replay"))
-
-    def begin_anew(self) -> None:
-        """Leave to its parent, in a forked process, what the parent gathered."""
-        super().__init__()
-        self._registered = False
+process_failures = Failures()  # of the whole process
 
 
-process_failures = _ProcessFailures()
-after_fork_in_child(process_failures.begin_anew)
+@functools.cache
+def _warn_at_exit() -> None:
+    import logging  # noqa: F401  # its own end comes after ours, if it is imported before
+
+    at_exit(lambda: process_failures.warn("replay"))
+
+
+def _begin_anew() -> None:
+    """Leave to its parent, in a forked process, what the parent gathered."""
+    vars(process_failures).update(vars(Failures()))
+    _warn_at_exit.cache_clear()
+
+
+after_fork_in_child(_begin_anew)

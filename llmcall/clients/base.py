@@ -342,8 +342,7 @@ class LLMClient:
                 yield Emit(piece)
             return self._reply(Outcome(record), call, replayed=True)
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
-            if is_left(error):
-                failures.leave(begun)
+            failures.end(begun, left=is_left(error))
             return self._failed(error, call, stream=True)
         finally:
             failures.end(begun)

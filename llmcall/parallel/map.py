@@ -595,7 +595,7 @@ class _Run:
         """
         self._cancel()
         if self._running and self._window > LOOK_AHEAD:
-            self.failures.leave(begun)
+            self.failures.end(begun, left=True)
         self._give_back(self.results.is_taken)
 
     def close(self) -> None:

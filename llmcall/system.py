@@ -28,12 +28,12 @@ def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     return function
 
 
-def process_lock(module: str, name: str = "_lock") -> AbstractContextManager[bool]:
-    """Return a lock for a variable of a module, which gets a new one in every forked process.
+def process_lock(module: str) -> AbstractContextManager[bool]:
+    """Return a lock for the variable ``_lock`` of a module, which gets a new one in every forked process.
 
     It is re-entrant: the garbage collector may end a stream, which gives back what it held, at any moment.
     """
-    after_fork_in_child(lambda: setattr(sys.modules[module], name, threading.RLock()))
+    after_fork_in_child(lambda: setattr(sys.modules[module], "_lock", threading.RLock()))
     return threading.RLock()
 
 

@@ -167,13 +167,13 @@ def _each(parse: Parser, place: str = "{where} {name}") -> Parser:
     return parse_each
 
 
-def _price(value: Any, where: str) -> tuple[float, ...]:
-    parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, (tuple, list)) else []
-    numbers = tuple(number for number in map(values.as_number, parts) if number is not None and number >= 0)
-    if len(parts) not in (2, 3) or len(numbers) != len(parts):
-        expected = "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
-        refuse(where, value, expected)
-    return numbers
+def _price(value: Any) -> tuple[float, ...] | None:
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (tuple, list)) else ()
+    numbers = tuple(number for part in parts if (number := values.as_number(part, 0)) is not None)
+    return numbers if len(numbers) == len(parts) and len(parts) in (2, 3) else None
+
+
+PRICES = "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
 
 
 def _model(value: Any, where: str) -> FrozenDict:
@@ -324,7 +324,7 @@ class Settings:
     limits_tokens_per_minute: int | None = _setting("Limits", "TOKENS_PER_MINUTE", values.integer(1), None,
         "How many tokens may be used in any 60 seconds, per endpoint")
     templates_path: str = _setting("Templates", "PATH", values.path, "templates", "The folder of the templates")
-    prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _each(_price), FrozenDict(),
+    prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _each(values.parser(_price, PRICES)), FrozenDict(),
         "Of a model, USD per million tokens: input, output and, where it differs, input that the provider had cached",
         "gpt-4o-mini = 0.15, 0.60, 0.075")
     aliases: Mapping[str, str] = _setting("Aliases", "", _each(values.name), FrozenDict(),

@@ -115,24 +115,31 @@ def organization(value: Any, where: str) -> str:
     return check_credential(value, where, "an organization: one word of text")
 
 
+def parser(read: Callable[[Any], Any], expected: str) -> Parser:
+    """Make a parser.
+
+    :param read: returns a value as its type, or ``None`` for one that is refused.
+    :param expected: what it should be, to follow "is not".
+    """
+
+    def parse(value: Any, where: str) -> Any:
+        """Return a value as its type."""
+        found = read(value)
+        return refuse(where, value, expected) if found is None else found
+
+    return parse
+
+
 def choice(*words: str) -> Parser:
     """Make the parser of one of some words, in any case."""
-
-    def parse(value: Any, where: str) -> str:
-        """Return a word in small letters."""
-        word = value.casefold() if isinstance(value, str) else value
-        return word if word in words else refuse(where, value, f"one of {', '.join(words)}")
-
+    known = {word: word for word in words}
+    parse = parser(lambda value: known.get(str(value).casefold()), f"one of {', '.join(words)}")
     WORDS.add(parse)
     return parse
 
 
 WORDS: set[Any] = {text, credential}
-
-
-def function(value: Any, where: str) -> Any:
-    """Return a function."""
-    return value if callable(value) else refuse(where, value, "a function")
+function = parser(lambda value: value if callable(value) else None, "a function")
 
 
 def path(value: Any, where: str, folder: str | None = None) -> str:
@@ -152,60 +159,40 @@ def directory_named(file_name: str) -> str:
 # Numbers and switches.
 
 
-def as_number(value: Any) -> float | None:
-    """Return a finite float, or ``None`` for what is none (a bool, a NaN, a text like ``1,5``)."""
+LARGEST = 1e308
+LONGEST_TIME = 2_000_000  # seconds, 23 days: the sockets of some systems take 2**31 milliseconds and no more
+
+
+def as_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> float | None:
+    """Return a float within a range, or ``None`` for what is none (a bool, a NaN, a text like ``1,5``)."""
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return None if isinstance(value, bool) or found - found != 0 else found
+    return found if low <= found <= high and not isinstance(value, bool) else None
 
 
-def number(low: float, high: float | None = None) -> Parser:
+def number(low: float, high: float = LARGEST) -> Parser:
     """Make the parser of a number in a range."""
-
-    def parse(value: Any, where: str) -> float:
-        """Return a number."""
-        found = as_number(value)
-        if found is None or found < low or (high is not None and found > high):
-            refuse(where, value, f"a number {_range(low, high)}")
-        return found
-
-    return parse
+    expected = f"of at least {low:g}" if high == LARGEST else f"between {low:g} and {high:g}"
+    return parser(lambda value: as_number(value, low, high), f"a number {expected}")
 
 
 def integer(low: int) -> Parser:
     """Make the parser of a whole number, which may be written ``5.0``."""
 
-    def parse(value: Any, where: str) -> int:
+    def read(value: Any) -> int | None:
         """Return a whole number."""
-        found = as_number(value)
-        if found is None or found != int(found) or found < low:
-            refuse(where, value, f"a whole number {_range(low, None)}")
-        return int(found)
+        found = as_number(value, low)
+        return None if found is None or found % 1 else int(found)
 
-    return parse
+    return parser(read, f"a whole number of at least {low}")
 
 
-def _range(low: float, high: float | None) -> str:
-    return f"of at least {low:g}" if high is None else f"between {low:g} and {high:g}"
-
-
-LONGEST_TIME = 2_000_000  # seconds, 23 days: the sockets of some systems take 2**31 milliseconds and no more
-
-
-def seconds(value: Any, where: str) -> float:
-    """Return a positive number of seconds."""
-    found = as_number(value)
-    if found is None or not 0 < found <= LONGEST_TIME:
-        refuse(where, value, f"a number of seconds above 0, at most {LONGEST_TIME}")
-    return found
-
-
-def boolean(value: Any, where: str) -> bool:
-    """Return yes/no, true/false, on/off or 1/0, in any case, as a bool."""
-    found = value if isinstance(value, bool) else BOOLEANS.get(str(value).strip().casefold())
-    return refuse(where, value, "one of yes, no, true, false, on, off, 1, 0") if found is None else found
+seconds = parser(
+    lambda value: as_number(value, 0, LONGEST_TIME) or None, f"a number of seconds above 0, at most {LONGEST_TIME}"
+)
+boolean = parser(lambda value: BOOLEANS.get(str(value).casefold()), "one of yes, no, true, false, on, off, 1, 0")
 
 
 # Lists. The word "none" is an empty one.

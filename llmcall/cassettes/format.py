@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import secrets
 from ..config import resolve as config
-from ..config.settings import CONFIGURED
+from ..config.settings import Rank
 from ..errors import CacheCorruptError, CacheError
 from ..requests.keys import is_same, key_of, ordered, ordered_names
 from ..system import atomic_write
@@ -95,7 +95,7 @@ def _file_name(path: str) -> str:
 
 def _namespaces(base: Settings | None) -> dict[str, str]:
     settings = base or config.settings()
-    if settings.origin_of("endpoints").rank >= CONFIGURED:
+    if settings.origin_of("endpoints").rank >= Rank.CONFIGURED:
         return {}
     return {model: each.namespace for each in settings.endpoints if each.namespace for model in each.models}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes import cassette as cassettes
 from ..config import resolve as config
-from ..config.settings import CONFIGURED, Endpoint
+from ..config.settings import Endpoint, Rank
 from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from .base import LLMClient
@@ -81,7 +81,7 @@ class OpenAIClient(LLMClient):
         """
         held = cassettes.header_namespaces()
         by_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
-        if held is not None and not by_code and self.settings.origin_of("endpoints").rank < CONFIGURED:
+        if held is not None and not by_code and self.settings.origin_of("endpoints").rank < Rank.CONFIGURED:
             return held.get(model, "")
         names = {endpoint.namespace or "" for endpoint in self._pooled(model)} or {""}
         if len(names) > 1:

@@ -15,21 +15,7 @@ from typing import Any
 from ..errors import ConfigError, short_traceback
 from ..notices import forget_notices, warn_once
 from ..system import process_lock
-from .settings import (
-    ARGUMENT,
-    CONFIGURED,
-    DOTENV,
-    ENVIRONMENT,
-    FORCED,
-    FOUND_FILE,
-    PUSHED,
-    SETTINGS,
-    Endpoint,
-    Layer,
-    Origin,
-    Settings,
-    checked_layer,
-)
+from .settings import SETTINGS, Endpoint, Layer, Rank, Settings, checked_layer
 from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 
@@ -143,7 +129,7 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = No
     """
     with _lock:
         below = layers.made() if base is None else base.overlaid(layers.pushed_layer())
-        return layers.with_forced(below.overlaid(checked_layer(overrides or {}, caller, Origin(ARGUMENT, "argument"))))
+        return layers.with_forced(below.overlaid(checked_layer(overrides or {}, caller, Rank.ARGUMENT)))
 
 
 @short_traceback
@@ -161,7 +147,7 @@ def configure(**overrides: Any) -> None:
     'gpt-4o-mini'
     >>> llmcall.configure(model=None, temperature=None)
     """
-    entry = checked_layer(overrides, "configure()", Origin(CONFIGURED, "configure()"))
+    entry = checked_layer(overrides, "configure()", Rank.CONFIGURED)
     refresh()
     with _lock:
         layers.configured[-1].update(entry)
@@ -180,7 +166,7 @@ def configured(**overrides: Any) -> Iterator[None]:
     ...     llmcall.settings().temperature
     0.5
     """
-    entry = checked_layer(overrides, "configured()", Origin(CONFIGURED, "configured()"))
+    entry = checked_layer(overrides, "configured()", Rank.CONFIGURED)
     with _lock:
         layers.configured.append(entry)
         layers.changed()
@@ -230,7 +216,7 @@ def force_api_cache(cache_api_calls: bool | None, cache_file_name: str | os.Path
 
 def _force(caller: str, overrides: Mapping[str, Any]) -> None:
     with _lock:
-        layers.forced.update(checked_layer(overrides, caller, Origin(FORCED, caller)))
+        layers.forced.update(checked_layer(overrides, caller, Rank.FORCED))
         layers.changed()
 
 
@@ -273,7 +259,7 @@ def keyed_settings(base: Settings | None = None) -> dict[str, Any]:
         values = {**layers.read().values, **layers.pushed_layer()}
         if base is not None:
             given = base.overlaid(layers.pushed_layer()).layer
-            values.update({name: value for name, value in given.items() if value[1].rank < CONFIGURED})
+            values.update({name: value for name, value in given.items() if value[1].rank < Rank.CONFIGURED})
     found = {name: values[name][0] for name in KEYED if values[name][0] not in (None, "", (), {})}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
@@ -301,7 +287,7 @@ def push_layer(values: Mapping[str, Any], origin: str) -> object:
     :raises ConfigError: if a value is of the wrong type.
     :raises TypeError: if there is no such setting.
     """
-    layer = checked_layer(values, origin, Origin(PUSHED, origin))
+    layer = checked_layer(values, origin, Rank.PUSHED)
     for name, (value, place) in layer.items():
         if value is UNSET and SETTINGS[name].default is None:
             layer[name] = (None, place)
@@ -371,7 +357,7 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     is_listed = endpoint in settings.endpoints
     name = "endpoints" if is_listed else "azure_endpoint" if endpoint.azure_endpoint else "base_url"
     named_by = settings.origin_of(name)
-    if not url or named_by.rank != FOUND_FILE or is_loopback(url):
+    if not url or named_by.rank != Rank.FOUND_FILE or is_loopback(url):
         return
     source = _environment_key(settings, endpoint, is_listed=is_listed)
     if source is not None and (is_listed or url == getattr(settings, name)):
@@ -389,4 +375,4 @@ def _environment_key(settings: Settings, endpoint: Endpoint, *, is_listed: bool)
         key, origin = settings.azure_ad_token, settings.origin_of("azure_ad_token")
     if isinstance(key, KeyReference):
         return key.variables
-    return origin.text if origin.rank in (DOTENV, ENVIRONMENT) else None
+    return origin.text if origin.rank in (Rank.DOTENV, Rank.ENVIRONMENT) else None

@@ -7,6 +7,7 @@ The table is the class ``Settings`` itself. What reads config.ini, ``.env``, the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
@@ -15,12 +16,11 @@ from . import values
 from .values import MASK, UNSET, FrozenDict, KeyReference, Parser, nearest, refuse, without_password
 
 __all__ = [
-    "CONFIGURED", "SETTINGS", "Endpoint", "Layer", "Origin", "Setting", "Settings", "check_setting", "checked_layer",
+    "SETTINGS", "Endpoint", "Layer", "Origin", "Rank", "Setting", "Settings", "check_setting", "checked_layer",
 ]  # fmt: skip
 
-# The ranks of the layers; a higher one wins.
-DEFAULT, NAMED_FILE, FOUND_FILE, DOTENV, ENVIRONMENT = 0, 10, 11, 20, 30
-PUSHED, CONFIGURED, ARGUMENT, FORCED = 40, 50, 60, 70
+Rank = IntEnum("Rank", "DEFAULT NAMED_FILE FOUND_FILE DOTENV ENVIRONMENT PUSHED CONFIGURED ARGUMENT FORCED")
+"""The layers; a higher one wins."""
 
 
 class Origin(NamedTuple):
@@ -30,7 +30,7 @@ class Origin(NamedTuple):
     :param text: the place in words, e.g. ``"environment variable LLMCALL_MODEL"``.
     """
 
-    rank: int
+    rank: Rank
     text: str
 
 
@@ -382,7 +382,7 @@ class Settings:
         :raises ConfigError: if a value is of the wrong type.
         :raises TypeError: if there is no such setting.
         """
-        return self.overlaid(checked_layer(overrides, "Settings.replace()", Origin(ARGUMENT, "argument")))
+        return self.overlaid(checked_layer(overrides, "Settings.replace()", Rank.ARGUMENT))
 
     def overlaid(self, layer: Mapping[str, tuple[Any, Origin]]) -> Settings:
         """Return settings in which a layer's values stand, save where they are ``UNSET`` or a higher layer decided."""
@@ -409,12 +409,12 @@ class Settings:
         shown = [
             f"{row.name}={value!r}"
             for row, value, origin in self.items()
-            if origin.rank != DEFAULT or row.name in ("api_type", "model")
+            if origin.rank != Rank.DEFAULT or row.name in ("api_type", "model")
         ]
         return f"Settings({', '.join(shown)})"
 
     def _repr_html_(self) -> str:
-        rows = sorted(self.items(), key=lambda item: item[2].rank == DEFAULT)  # what was changed comes first
+        rows = sorted(self.items(), key=lambda item: item[2].rank == Rank.DEFAULT)  # what was changed comes first
         cells = [(row.name, "" if value is None else str(value), origin.text) for row, value, origin in rows]
         return html_table([("setting", "value", "from"), *cells])
 
@@ -425,11 +425,13 @@ class Settings:
 SETTINGS: dict[str, Setting] = {
     name: row._replace(name=name) for name, row in vars(Settings).items() if isinstance(row, Setting)
 }
-# The keys of the SDK's own variables, kept apart because which of them counts depends on the final API_TYPE.
-SDK_KEYS = {name: Setting("", "", values.credential, name=name) for name in ("_openai_key", "_azure_key")}
-KEYS = [row.name for row in (*SETTINGS.values(), *SDK_KEYS.values()) if row.parse is values.credential]
-# Values that hold more than one line of text have no variable: sections, and functions.
-VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
+# What LLMCALL_CONFIG names, and the keys of the SDK's own variables: which of them counts depends on the final
+# API_TYPE.
+HIDDEN = {
+    name: Setting("", "", parse, name=name)
+    for name, parse in (("_config", values.path), ("_openai_key", values.credential), ("_azure_key", values.credential))
+}
+KEYS = [row.name for row in (*SETTINGS.values(), *HIDDEN.values()) if row.parse is values.credential]
 
 
 def _shown(row: Setting, value: Any) -> Any:
@@ -441,7 +443,7 @@ def _shown(row: Setting, value: Any) -> Any:
     return "a function" if callable(value) else without_password(value)
 
 
-def checked_layer(overrides: Mapping[str, Any], caller: str, origin: Origin) -> Layer:
+def checked_layer(overrides: Mapping[str, Any], caller: str, rank: Rank) -> Layer:
     """Return the checked values of keyword arguments; those that are ``None`` or empty are ``UNSET``.
 
     :param caller: the function that was called, for the message.
@@ -449,6 +451,7 @@ def checked_layer(overrides: Mapping[str, Any], caller: str, origin: Origin) -> 
     :raises TypeError: if there is no such setting; the nearest is suggested.
     """
     layer: Layer = {}
+    origin = Origin(rank, "argument" if rank is Rank.ARGUMENT else caller)
     for name, value in overrides.items():
         if name not in SETTINGS:
             raise TypeError(f"{caller} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")

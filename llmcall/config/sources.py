@@ -14,22 +14,7 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError
 from ..notices import inform_once, warn_once
 from . import values
-from .settings import (
-    DEFAULT,
-    DOTENV,
-    ENDPOINT_KEYS,
-    ENVIRONMENT,
-    FOUND_FILE,
-    MODEL_KEYS,
-    NAMED_FILE,
-    SDK_KEYS,
-    SETTINGS,
-    VARIABLES,
-    Layer,
-    Origin,
-    Setting,
-    check_setting,
-)
+from .settings import ENDPOINT_KEYS, HIDDEN, MODEL_KEYS, SETTINGS, Layer, Origin, Rank, Setting, check_setting
 from .values import UNSET, KeyReference, expand, nearest
 
 __all__ = ["Sources", "read_sources"]
@@ -38,7 +23,7 @@ MARKERS = ("config.ini", ".llmcall", "pyproject.toml", ".git")
 
 # Read by openai 3.51 (openai/_client.py, openai/lib/azure.py), save AZURE_OPENAI_KEY, which TinyTroupe 0.6 reads. Later
 # ones win, and LLMCALL_* above them.
-SDK_VARIABLES = {
+OTHER_VARIABLES = {
     "AZURE_OPENAI_KEY": "_azure_key",
     "AZURE_OPENAI_API_KEY": "_azure_key",
     "OPENAI_API_KEY": "_openai_key",
@@ -47,8 +32,10 @@ SDK_VARIABLES = {
     "AZURE_OPENAI_ENDPOINT": "azure_endpoint",
     "AZURE_OPENAI_AD_TOKEN": "azure_ad_token",
     "OPENAI_ORG_ID": "organization",
+    "LLMCALL_CONFIG": "_config",
 }
-CONFIG = Setting("", "", values.path, name="_config")  # what LLMCALL_CONFIG names is no setting
+# Values that hold more than one line of text have no variable: sections, and functions.
+VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
 OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE", "LLMCALL_TRACEBACK"}
 
 # TinyTroupe's keys in [OpenAI] that are ours under another name, or that mean nothing here.
@@ -102,17 +89,17 @@ def read_sources() -> Sources:
     environment = {name: value.strip() for name, value in os.environ.items() if value.strip()}
     dotenv = _read_dotenv(dotenv_file) if dotenv_file else {}
     variables = {
-        **_layer(_variables(dotenv, f".env ({dotenv_file}), "), DOTENV, os.path.dirname(dotenv_file or "")),
-        **_layer(_variables(environment, "environment variable "), ENVIRONMENT, folder),
+        **_layer(_variables(dotenv, f".env ({dotenv_file}), "), Rank.DOTENV, os.path.dirname(dotenv_file or "")),
+        **_layer(_variables(environment, "environment variable "), Rank.ENVIRONMENT, folder),
     }
-    named = variables.pop(CONFIG.name, None)
+    named = variables.get("_config")
     config = _file_in([root], "config.ini") if named is None else named[0]
     if named is not None and not os.path.isfile(named[0]):
         raise ConfigError(f"{named[1].text}: there is no file {named[0]}")
     layer = _defaults(root)
     if config is not None:
         entries = _entries(config, lambda name: environment.get(name) or dotenv.get(name), dotenv)
-        layer.update(_layer(entries, NAMED_FILE if named else FOUND_FILE, os.path.dirname(config)))
+        layer.update(_layer(entries, Rank.NAMED_FILE if named else Rank.FOUND_FILE, os.path.dirname(config)))
     layer.update(variables)
     upward = f" or above it, up to the project's root {root}" if root != folder else ""
     files = ", ".join(filter(None, (config, dotenv_file)))
@@ -136,13 +123,13 @@ def _file_in(folders: Iterable[str], name: str) -> str | None:
 
 def _defaults(root: str) -> Layer:
     layer: Layer = {}
-    for name, row in {**SETTINGS, **SDK_KEYS}.items():
+    for name, row in {**SETTINGS, **HIDDEN}.items():
         value = os.path.join(root, *row.default.split("/")) if row.parse is values.path and row.default else row.default
-        layer[name] = (value, Origin(DEFAULT, "default"))
+        layer[name] = (value, Origin(Rank.DEFAULT, "default"))
     return layer
 
 
-def _layer(entries: Iterable[Entry], rank: int, folder: str) -> Layer:
+def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
     """Return the checked values of a source; one that is empty text says nothing.
 
     :param folder: the directory that a relative path starts from.
@@ -193,9 +180,9 @@ def _variables(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
 
     :param prefix: what stands before a variable's name to say where it is.
     """
-    for variable, name in {**SDK_VARIABLES, **VARIABLES, "LLMCALL_CONFIG": CONFIG.name}.items():
+    for variable, name in {**OTHER_VARIABLES, **VARIABLES}.items():
         if variable in variables:
-            row = SETTINGS.get(name) or SDK_KEYS.get(name) or CONFIG
+            row = SETTINGS.get(name) or HIDDEN[name]
             _warn_of_quotes(row, variables[variable], prefix + variable)
             yield row, variables[variable], prefix + variable
     for variable in variables:

@@ -39,7 +39,7 @@ class _Layers:
         self.current: Settings | None = None
         self.sources: Sources | None = None
         self.looked_at = 0.0
-        self.pushed: list[Layer] = []
+        self.pushed: list[Layer] = []  # what open cassettes recorded, the innermost last
         self.configured: list[Layer] = [{}]  # UNSET in one means that an earlier configure() no longer decides
         self.forced: Layer = {}
 
@@ -51,20 +51,15 @@ class _Layers:
     def read(self) -> Sources:
         """Return what environment and files say, read once."""
         if self.sources is None:
-            self.sources = read_sources()
-            self.looked_at = time.monotonic()
+            self.sources, self.looked_at = read_sources(), time.monotonic()
         return self.sources
 
     def made(self) -> Settings:
         """Return the settings of now."""
         if self.current is None:
-            found = Settings(self.read().values).overlaid(self.pushed_layer())
+            found = Settings(self.read().values).overlaid(_merged(self.pushed))
             self.current = self.with_forced(found.overlaid(_merged(self.configured)))
         return self.current
-
-    def pushed_layer(self) -> Layer:
-        """Return what open cassettes recorded; the innermost counts."""
-        return _merged(self.pushed)
 
     def with_forced(self, below: Settings) -> Settings:
         """Return settings with what is forced; a cache forced on goes on replaying or refreshing if it was told to."""
@@ -118,7 +113,7 @@ def searched() -> str:
         return layers.read().searched
 
 
-def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = None, caller: str = "it") -> Settings:
+def settings_for(base: Settings | None, overrides: Mapping[str, Any], caller: str) -> Settings:
     """Return the settings of a client.
 
     :param base: the settings it was given, or ``None`` for the current ones. What a cassette recorded and what is
@@ -128,8 +123,8 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any] | None = No
     :raises ConfigError, TypeError: if a value is of the wrong type; if there is no such setting.
     """
     with _lock:
-        below = layers.made() if base is None else base.overlaid(layers.pushed_layer())
-        return layers.with_forced(below.overlaid(checked_layer(overrides or {}, caller, Rank.ARGUMENT)))
+        below = layers.made() if base is None else base.overlaid(_merged(layers.pushed))
+        return layers.with_forced(below.overlaid(checked_layer(overrides, caller, Rank.ARGUMENT)))
 
 
 @short_traceback
@@ -256,12 +251,12 @@ def keyed_settings(base: Settings | None = None) -> dict[str, Any]:
     :param base: the settings that a client was given; what code says in them is left out all the same.
     """
     with _lock:
-        values = {**layers.read().values, **layers.pushed_layer()}
-        if base is not None:
-            given = base.overlaid(layers.pushed_layer()).layer
-            values.update({name: value for name, value in given.items() if value[1].rank < Rank.CONFIGURED})
-    found = {name: values[name][0] for name in KEYED if values[name][0] not in (None, "", (), {})}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+        pushed, current = _merged(layers.pushed), Settings(layers.read().values)
+    below = current.overlaid(pushed).layer
+    given = below if base is None else base.overlaid(pushed).layer
+    values = {name: (given if given[name][1].rank < Rank.CONFIGURED else below)[name][0] for name in KEYED}
+    held = {name: value for name, value in values.items() if value not in (None, "", (), {})}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in held.items()}
 
 
 def layer_of(recorded: Mapping[str, Any]) -> dict[str, Any]:

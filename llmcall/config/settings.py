@@ -238,10 +238,7 @@ def check_setting(row: Setting, value: Any, where: str, folder: str | None = Non
     return values.path(value, where, folder) if row.parse is values.path else row.parse(value, where)
 
 
-def _setting(section: str, key: str, parse: Parser, default: Any = None, help: str = "", example: str = "") -> Any:
-    return Setting(section, key, parse, default, help, example)
-
-
+_setting: Any = Setting
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 
 

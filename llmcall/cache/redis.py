@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisStorage", "Storage"]
 
-SCHEMES = ("redis", "rediss", "unix")
 # Of redis.ConnectionPool; the address may say otherwise, as in redis://host/0?socket_timeout=60. One connection is for
 # each command under way, and more threads than redis-py's own limit of 100 would fail. Times are in seconds.
 OPTIONS = {"max_connections": 2**16, "socket_connect_timeout": 3.0, "socket_timeout": 20.0}
@@ -70,30 +69,9 @@ class RedisStorage:
     is_near = False
 
     def __init__(self, address: str) -> None:
-        self._address = address
         self.place: str = without_password(address)
-        self._clients: dict[int, Any] = {}  # by process: a forked one leaves the connections to its parent
         self._checked = False
-        if address.partition("://")[0].casefold() not in SCHEMES:
-            raise ConfigError(
-                f"[Cache] PATH = {self.place} is neither a directory nor the address of a Redis server: {FORM}"
-            )
-        self._connected()  # to nothing yet, but an address that is wrong is known before any call is paid for
-
-    @contextmanager
-    def _connection(self) -> Iterator[Any]:
-        """Give a ``redis.Redis`` for a block; its answers are bytes.
-
-        :raises CacheError: where the server does not answer or refuses, naming it and the remedy, without the password.
-        """
-        import redis
-
-        try:
-            yield self._clients.get(os.getpid()) or self._connected()
-        except (redis.RedisError, OSError, UnicodeError) as error:  # UnicodeError: a host's name that can be none
-            raise self._failure(error) from (None if self._without_secrets(str(error)) != str(error) else error)
-
-    def _connected(self) -> Any:
+        self._clients: dict[int, Any] = {}  # by process
         try:
             import redis
             from redis.backoff import NoBackoff
@@ -104,19 +82,41 @@ class RedisStorage:
                 f"[Cache] PATH = {self.place} needs the Python package redis (5.3.0 or later): "
                 "install the extra 'redis'"
             ) from error
-        scheme, _, rest = self._address.partition("://")
         # One further attempt is for a connection that was open when the server was started again. By default, redis-py
         # tries ten times for some seconds.
         again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+        always = {"decode_responses": False, "protocol": 2, "retry": again}
         try:
-            given = parse_url(f"{scheme.casefold()}://{rest}")
-            always = {"decode_responses": False, "protocol": 2, "retry": again}
-            pool = redis.ConnectionPool(**{**OPTIONS, **given, **always})
-            pool.connection_class(**pool.connection_kwargs)
+            self._options = {**OPTIONS, **parse_url(address), **always}
+            pool = self._redis.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # is connected to nothing yet
         except (ValueError, TypeError, redis.RedisError):  # whose words may repeat the password
-            raise ConfigError(f"[Cache] PATH = {self.place} cannot be read as an address: {FORM}") from None
-        made = self._clients[os.getpid()] = redis.Redis(connection_pool=pool)
-        return made
+            raise ConfigError(
+                f"[Cache] PATH = {self.place} is neither a directory nor the address of a Redis server: {FORM}"
+            ) from None
+
+    @property
+    def _redis(self) -> Any:
+        """Return the ``redis.Redis`` of this process; one that is forked while a thread uses another's would hang."""
+        import redis
+
+        process = os.getpid()
+        if process not in self._clients:
+            self._clients[process] = redis.Redis(connection_pool=redis.ConnectionPool(**self._options))
+        return self._clients[process]
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """Give the ``redis.Redis`` for a block; its answers are bytes.
+
+        :raises CacheError: where the server does not answer or refuses, naming it and the remedy, without the password.
+        """
+        import redis
+
+        try:
+            yield self._redis
+        except (redis.RedisError, OSError, UnicodeError) as error:  # UnicodeError: a host's name that can be none
+            raise self._failure(error) from (None if self._without_secrets(str(error)) != str(error) else error)
 
     def _failure(self, error: Exception) -> CacheError:
         import redis
@@ -136,9 +136,7 @@ class RedisStorage:
         return CacheError(f"the Redis server {self.place} refuses a command ({words.rpartition('caused error: ')[2]})")
 
     def _without_secrets(self, text: str) -> str:
-        client = self._clients.get(os.getpid())
-        options = {} if client is None else client.connection_pool.connection_kwargs
-        for secret in filter(None, map(options.get, SECRETS)):
+        for secret in filter(None, map(self._options.get, SECRETS)):
             text = text.replace(secret, MASK)
         return text
 
@@ -278,8 +276,7 @@ class RedisStorage:
 
     def close(self) -> None:
         """Close the connections that nobody is using; the next command opens them again."""
-        if client := self._clients.get(os.getpid()):
-            client.connection_pool.disconnect(inuse_connections=False)
+        self._redis.connection_pool.disconnect(inuse_connections=False)
 
 
 def _read(row: bytes) -> tuple[bytes, float]:

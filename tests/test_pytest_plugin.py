@@ -152,7 +152,7 @@ def test_modes(project: Project) -> None:
         ("llm", "--llm-record=twice", "invalid choice: 'twice'"),
         ("llm(1, 2, 3)", "-v", "test_one: @pytest.mark.llm(1, 2, 3) is none of llm, llm(name), llm(live=True)"),
         ("llm(recrod='once')", "-v", "@pytest.mark.llm(recrod='once') is none of"),
-        ("llm('a.jsonl', live=True)", "-v", "a live test has no cassette"),
+        ("llm('a.jsonl', live=True)", "-v", "@pytest.mark.llm('a.jsonl', live=True) is none of"),
     ],
 )
 def test_wrong_usage(project: Project, marker: str, argument: str, complaint: str) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "cassette", "close_named", "current_cassette",
     "forget_inherited", "function_scope", "guards", "header_namespaces", "innermost", "missed", "open_cassettes", "pop",
-    "position", "push",
+    "position", "push", "recording_command",
 ]  # fmt: skip
 
 Place = tuple[int, ...]  # in the order of the calls
@@ -402,8 +402,7 @@ class Cassette(ContextDecorator):
 
         mode = "once" if self.stored is None else "new"
         if not self.write_at_end:
-            running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
-            way = f"pytest --llm-record={mode} {shlex.quote(running) if running else ''}".rstrip()
+            way = recording_command(mode)
         elif self.command:
             way = f"{self.command} --cassette {shlex.quote(str(self.path))} --mode {mode} …"
         elif self is _named:
@@ -457,6 +456,14 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
     ('Good morning!', 1)
     """
     return Cassette(path, mode)
+
+
+def recording_command(mode: str) -> str:
+    """Return the command that records the test that runs now."""
+    import shlex
+
+    running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
+    return f"pytest --llm-record={mode} {shlex.quote(running) if running else ''}".rstrip()
 
 
 def _content(path: str) -> bytes:

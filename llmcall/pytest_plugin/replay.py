@@ -11,7 +11,6 @@ import hashlib
 import os
 import pickle
 import re
-import shlex
 import shutil
 import tempfile
 from collections import Counter
@@ -23,7 +22,7 @@ import pytest
 
 from .. import scopes
 from ..cassettes import cassette as cassettes
-from ..cassettes.cassette import Cassette, guards
+from ..cassettes.cassette import Cassette, guards, recording_command
 from ..errors import CacheMissError
 from ..system import alone
 from ..text import counted
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from ..cassettes.cassette import ActiveCassette
 
 __all__ = ["Replay"]
-
-OPTION = "--llm-record"
 
 # The names of cassettes: readable, the same in every run, good on every file system
 
@@ -68,8 +65,12 @@ def safe_name(name: str) -> str:
 
 def item_name(item: pytest.Item) -> str:
     """Return the name of a test's cassette: its classes, its name and its parameters."""
-    nodes = [node for node in item.listchain() if isinstance(node, pytest.Class)] + [item]
-    return safe_name(".".join(node.name for node in nodes)) + SUFFIX
+    return _name_below(item, item.name)
+
+
+def _name_below(node: pytest.Item | pytest.Collector, name: str) -> str:
+    classes = [each.name for each in node.listchain() if isinstance(each, pytest.Class)]
+    return safe_name(".".join([*classes, name])) + SUFFIX
 
 
 def item_path(item: pytest.Item, name: str) -> Path:
@@ -100,8 +101,7 @@ def fixture_path(fixture: pytest.FixtureDef[Any], request: SubRequest) -> Path:
     of_session = isinstance(node, pytest.Session)
     place = config.rootpath / fixture.baseid.partition("::")[0] if of_session else node.path
     module = place if place.suffix == ".py" else place / "conftest.py"
-    classes = [each.name for each in node.listchain() if isinstance(each, pytest.Class)]
-    return _folder(config, module) / (safe_name(".".join([*classes, _fixture_name(fixture, request)])) + SUFFIX)
+    return _folder(config, module) / _name_below(node, _fixture_name(fixture, request))
 
 
 def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
@@ -120,7 +120,7 @@ def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
 FIXTURE = "llm_cassette"
 RECORDED = "recorded"  # a file: a test of this run has recorded the cassette
 OPENED = pytest.StashKey[tuple[Cassette, contextlib.ExitStack]]()
-OUTCOMES = pytest.StashKey[list[tuple[str, str]]]()  # when, and what became of it
+OUTCOMES = pytest.StashKey[list[str]]()  # of a test's setup and of its calls
 
 
 class Mark(NamedTuple):
@@ -138,19 +138,13 @@ def mark_of(node: pytest.Item | pytest.Collector) -> Mark | None:
     marker = node.get_closest_marker("llm")
     if marker is None:
         return None
-    try:
+    with contextlib.suppress(TypeError):
         mark = Mark(*marker.args, **marker.kwargs)
-    except TypeError:
-        what = f"{_written(marker)} is none of llm, llm(name), llm(live=True)"
-        raise pytest.UsageError(f"{node.nodeid}: {what}") from None
-    if mark.live and mark.name is not None:
-        raise pytest.UsageError(f"{node.nodeid}: {_written(marker)}: a live test has no cassette")
-    return mark
-
-
-def _written(marker: pytest.Mark) -> str:
-    given = [repr(value) for value in marker.args] + [f"{name}={value!r}" for name, value in marker.kwargs.items()]
-    return f"@pytest.mark.llm({', '.join(given)})"
+        if mark.name is None or not mark.live:
+            return mark
+    given = [*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())]
+    what = f"@pytest.mark.llm({', '.join(given)}) is none of llm, llm(name), llm(live=True)"
+    raise pytest.UsageError(f"{node.nodeid}: {what}")
 
 
 class Replay:
@@ -166,7 +160,6 @@ class Replay:
         self.name = name
         self.report = RunReport()
         self._live = False  # whether the test or fixture that runs now may reach the model
-        self._test = ""  # the node identifier of the test that runs now
         # The cassettes that code opens itself may record, so neither they nor a cache mode can say no to all calls.
         guards.append(self._check)
 
@@ -191,17 +184,13 @@ class Replay:
         if tape is not None:
             raise CacheMissError(
                 f"no answer is recorded in {tape.cassette.path}, and nothing is recorded in this run; "
-                f"{self._command('once')} does"
+                f"{recording_command('once')} does"
             )
         raise CacheMissError(
             "this test has no cassette, and without one its calls reach no model. Mark it with @pytest.mark.llm and "
-            f"record it with {self._command('once')}; or let it reach the model with @pytest.mark.llm(live=True); or "
-            "use llmcall.testing.ScriptedClient, whose answers are written in the test"
+            f"record it with {recording_command('once')}; or let it reach the model with @pytest.mark.llm(live=True); "
+            "or use llmcall.testing.ScriptedClient, whose answers are written in the test"
         )
-
-    def _command(self, mode: str) -> str:
-        """Return the command that records the test that runs now."""
-        return f"pytest {OPTION}={mode} {shlex.quote(self._test)}".rstrip()
 
     # Tests
 
@@ -212,12 +201,12 @@ class Replay:
         """
         self.report.complete = complete and all(map(self._is_folder, self.config.args))
         for item in items:
-            mark = mark_of(item)
-            names = getattr(item, "fixturenames", None)
-            if mark is not None and not mark.live and not isinstance(names, list):
+            mark, names = mark_of(item), getattr(item, "fixturenames", ())
+            if FIXTURE not in names and (mark is None or mark.live):
+                continue
+            if not isinstance(names, list):
                 raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.llm is for test functions and methods")
-            if isinstance(names, list) and (FIXTURE in names or (mark is not None and not mark.live)):
-                names[:] = [FIXTURE, *(name for name in names if name != FIXTURE)]
+            names[:] = [FIXTURE, *(name for name in names if name != FIXTURE)]
 
     def _is_folder(self, argument: str) -> bool:
         return (self.config.invocation_params.dir / argument).is_dir()
@@ -232,8 +221,6 @@ class Replay:
             raise pytest.UsageError(f"{item.nodeid}: a live test has no cassette; take the fixture {FIXTURE} away")
         path = item_path(item, mark.name or name)
         is_own = path == item_path(item, item_name(item))
-        if is_own:  # the last run of a test that runs again is the one that counts
-            self.report.forget(self._shown(path))
         scopes.forget()  # the draws of LLMCALL_SCOPE must not depend on the tests before
         stack = contextlib.ExitStack()
         cassette = stack.enter_context(self._opened(path, shared=not is_own))
@@ -283,20 +270,11 @@ class Replay:
         given: str | None = getattr(self.config, "workerinput", {}).get(self.name)
         return given or tempfile.mkdtemp(prefix="llmcall-")
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Know which test runs, and whether it may reach the model."""
-        mark = mark_of(item)
-        self._test, self._live = item.nodeid, mark is not None and mark.live
-        try:
-            return (yield)
-        finally:
-            self._test, self._live = "", False
-
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Begin anew, also where a test is run again."""
-        item.stash[OUTCOMES] = []
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        """Know whether the test that runs now may reach the model."""
+        mark = mark_of(item)
+        self._live = mark is not None and mark.live
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -304,7 +282,9 @@ class Replay:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Take note of what became of each part of a test."""
         report = yield
-        item.stash[OUTCOMES].append((report.when, report.outcome))
+        if report.when == "setup":  # of a test that is run again, too
+            item.stash[OUTCOMES] = []
+        item.stash[OUTCOMES].append(report.outcome)
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -313,8 +293,8 @@ class Replay:
         passed = False
         try:
             result = yield
-            outcomes = item.stash[OUTCOMES]
-            passed = "call" in dict(outcomes) and all(outcome == "passed" for _, outcome in outcomes)
+            setup, *call = item.stash[OUTCOMES]
+            passed = bool(call) and {setup, *call} == {"passed"}
             return result
         finally:
             if not passed and FIXTURE in getattr(item, "fixturenames", ()):
@@ -418,14 +398,9 @@ class RunReport:
         self.replayed = 0
         self.recorded = 0
         self.complete = True  # no test was left out, skipped or failed
-        self.unrecorded: dict[str, Counter[str]] = {}  # calls of passed tests, by the reason
-        self.unused_records: dict[str, dict[str, str] | None] = {}  # by their keys; ``None`` where none can be judged
+        self.unrecorded: Counter[tuple[str, str]] = Counter()  # calls of passed tests, by cassette and reason
+        self.unused_records: dict[str, dict[str, str]] = {}  # by cassette and key: what they are called
         self.shared: set[str] = set()
-
-    def forget(self, name: str) -> None:
-        """Forget what was judged of a cassette: its test runs again."""
-        self.unused_records.pop(name, None)
-        self.unrecorded.pop(name, None)
 
     def judge(self, name: str, cassette: Cassette, *, shared: bool) -> None:
         """Take in what a cassette did for a test, and which records and calls left nothing if that passed.
@@ -433,19 +408,18 @@ class RunReport:
         :param name: the cassette's file, as the summary calls it.
         :param shared: whether other tests may use the cassette: it is judged where all of them ran and passed.
         """
-        passed = cassette.write_at_end
         self.replayed += cassette.replayed
-        self._add(name, cassette.failures.counts() if passed else {}, unused_in(cassette) if passed else None)
+        unused: dict[str, str] = {}
+        if cassette.write_at_end:  # the test passed
+            unused = unused_in(cassette)
+            self.unrecorded.update({(name, why): count for why, count in cassette.failures.counts().items()})
+        self._leave_unused(name, unused)
         if shared:
             self.shared.add(name)
 
-    def _add(self, name: str, unrecorded: Mapping[str, int], unused: dict[str, str] | None) -> None:
-        self.unrecorded.setdefault(name, Counter()).update(unrecorded)
+    def _leave_unused(self, name: str, unused: Mapping[str, str]) -> None:
         before = self.unused_records.get(name, unused)
-        both = None
-        if unused is not None and before is not None:
-            both = {key: unused[key] for key in before if key in unused}
-        self.unused_records[name] = both
+        self.unused_records[name] = {key: called for key, called in before.items() if key in unused}
 
     def unused(self) -> dict[str, list[str]]:
         """Return what the unused records of each cassette are called, of those that can be judged."""
@@ -462,17 +436,17 @@ class RunReport:
         self.recorded += other.recorded
         self.complete = self.complete and other.complete
         self.shared |= other.shared
+        self.unrecorded.update(other.unrecorded)
         for name, unused in other.unused_records.items():
-            self._add(name, other.unrecorded[name], unused)
+            self._leave_unused(name, unused)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the summary."""
         if self.replayed or self.recorded:
             yield f"llmcall: {counted(self.replayed, 'call')} replayed, {self.recorded:,} recorded"
-        for name, counts in sorted(self.unrecorded.items()):
-            for why, count in sorted(counts.items(), reverse=True):
-                them = "is not recorded: a replay misses it" if count == 1 else "are not recorded: a replay misses them"
-                yield f"llmcall: {counted(count, 'call')} of {name} {why} and {them}"
+        for (name, why), count in sorted(self.unrecorded.items()):
+            them = "is not recorded: a replay misses it" if count == 1 else "are not recorded: a replay misses them"
+            yield f"llmcall: {counted(count, 'call')} of {name} {why} and {them}"
         unused = self.unused()
         for name, labels in unused.items():
             which = ", ".join(labels[:SHOWN]) + (f", and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")

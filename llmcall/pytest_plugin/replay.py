@@ -162,12 +162,7 @@ class Replay:
         self._live = False  # whether the test or fixture that runs now may reach the model
         # The cassettes that code opens itself may record, so neither they nor a cache mode can say no to all calls.
         guards.append(self._check)
-
-    def pytest_unconfigure(self) -> None:
-        """Leave everything as it was."""
-        guards.remove(self._check)
-        if "_folder" in vars(self) and not hasattr(self.config, "workerinput"):
-            shutil.rmtree(self._folder, ignore_errors=True)
+        config.add_cleanup(lambda: guards.remove(self._check))
 
     def pytest_report_header(self) -> str | None:
         """Say that this run records."""
@@ -267,8 +262,11 @@ class Replay:
     @functools.cached_property
     def _folder(self) -> str:
         """Return where the workers of this run meet: the controller's folder, or one's own without any."""
-        given: str | None = getattr(self.config, "workerinput", {}).get(self.name)
-        return given or tempfile.mkdtemp(prefix="llmcall-")
+        found: str | None = getattr(self.config, "workerinput", {}).get(self.name)
+        if found is None:
+            found = tempfile.mkdtemp(prefix="llmcall-")
+            self.config.add_cleanup(functools.partial(shutil.rmtree, found, ignore_errors=True))
+        return found
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:

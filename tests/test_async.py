@@ -25,6 +25,11 @@ def whole(content: str | None = None, **fields: Any) -> Behaviour:
     return answers(Answer(200, completion(content, **fields)))
 
 
+def ending(reason: str, *texts: str) -> list[tuple[Behaviour, Behaviour]]:
+    """Send a text that ends for a reason, streamed or as a whole."""
+    return [(streams(*chunks_of(*texts, finish_reason=reason)), whole("".join(texts), finish_reason=reason))]
+
+
 # What a scripted model answers to each attempt, and what is asked.
 SCRIPTS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "a text with parameters": (["Two coins."], {"temperature": 0.5, "max_tokens": 9, "stop": "x", "seed": 3}),
@@ -40,13 +45,9 @@ SCRIPTS: dict[str, tuple[list[Any], dict[str, Any]]] = {
 # What a server does to each attempt, streamed or not.
 SERVED: dict[str, list[tuple[Any, Any]]] = {
     "an answer": [(streams(*TWO_COINS), answers(OK))],
-    "an answer cut at its limit": [
-        (streams(*chunks_of("Two", finish_reason="length")), whole("Two", finish_reason="length"))
-    ],
-    "a filtered answer": [
-        (streams(*chunks_of("I", finish_reason="content_filter")), whole("I", finish_reason="content_filter"))
-    ],
-    "an empty answer": [(streams(*chunks_of()), whole(""))],
+    "an answer cut at its limit": ending("length", "Two"),
+    "a filtered answer": ending("content_filter", "I"),
+    "an empty answer": ending("stop"),
     "a tool call": [
         (
             streams(chunk(None, role="assistant", tool_calls=[{"index": 0, **TOOL_CALL}]), chunk(None, "tool_calls")),
@@ -81,10 +82,8 @@ def outcome(way: str, client: llmcall.LLMClient, arguments: dict[str, Any]) -> A
         return type(error), str(error), told
     if reply is None:
         return None
-    names = (
-        "cached", "cache_key", "sample", "cost", "finish_reason", "model", "usage", "choices", "endpoint", "parsed",
-    )  # fmt: skip
-    return dict(reply), {name: getattr(reply, name) for name in names}
+    names = "cached cache_key sample cost finish_reason model usage choices endpoint parsed"
+    return dict(reply), {name: getattr(reply, name) for name in names.split()}
 
 
 def recorded(client: llmcall.LLMClient) -> list[Any]:
@@ -130,14 +129,11 @@ def test_a_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
         llmcall.reset()  # what is told once is told again
         with RawServer(*[pair[0] if streamed else pair[1] for pair in SERVED[name]]) as server:
             caplog.clear()
-            client = client_for(
-                server.base_url, cache_path=way, prices={"gpt-4o-mini": (1.0, 1.0)}, retry_max_attempts=2
-            )
+            settings = {"cache_path": way, "prices": {"gpt-4o-mini": (1.0, 1.0)}, "retry_max_attempts": 2}
+            client = client_for(server.base_url, **settings)
             told = outcome(way, client, {"on_error": "raise"})
             usage = client.usage
-            logged = [
-                (record.levelname, record.getMessage()[:60]) for record in caplog.records if record.name == "llmcall"
-            ]
+            logged = [(name, level, text[:60]) for name, level, text in caplog.record_tuples if name == "llmcall"]
             found.append((told, recorded(client), usage, len(server.requests), logged))
             client.close()
     assert found == [found[0]] * 4

@@ -184,9 +184,7 @@ def test_folders_and_files_that_cannot_be_read(folder: Path) -> None:
 def test_mustache_without_its_library_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the library and the extra."""
     monkeypatch.setitem(sys.modules, "pystache.parser", None)
-    with pytest.raises(
-        ConfigError, match=r"letter\.mustache is Mustache, which needs the library pystache .*'mustache'"
-    ):
+    with pytest.raises(ConfigError, match=r"letter\.mustache .* needs the library pystache .*'mustache'"):
         rendered(None, {}, "letter", folder)
 
 

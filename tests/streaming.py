@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from servers import TOO_LONG, Behaviour, sends
@@ -19,6 +20,7 @@ NAMES = {
     "created": 1700000000,
     "model": "gpt-4o-mini-2024-07-18",
 }
+PRICES = {"gpt-4o-mini": (1.0, 2.0)}
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 
 
@@ -46,6 +48,30 @@ def streams(*chunks: Any, done: bool = True) -> Behaviour:
     """Send some chunks as events, then ``[DONE]``."""
     data = HEAD + b"".join(map(event, chunks)) + (event(b"[DONE]") if done else b"")
     return sends(data)
+
+
+class Streamed(llmcall.LLMClient):
+    """Stream chunks; an exception among them is raised."""
+
+    api_type = "streamed"
+
+    def __init__(self, *chunks: Any, **settings: Any) -> None:
+        self.chunks, self.closed = chunks, 0
+        super().__init__(**{"model": "gpt-4o-mini", "prices": PRICES, "retry_waiting_time": 0, **settings})
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Never answer as a whole."""
+        raise AssertionError("a stream was asked for")
+
+    def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
+        """Yield the chunks."""
+        try:
+            for each in self.chunks:
+                if isinstance(each, BaseException):
+                    raise each
+                yield each
+        finally:
+            self.closed += 1
 
 
 class Paused:

@@ -7,18 +7,29 @@ import gc
 import logging
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from servers import OK, QUESTION, RawServer, Responding, answers, client_for, completion, refusal, sends
-from streaming import HEAD, TWO_COINS, USAGE, Paused, astream_call, chunk, chunks_of, event, stream_call, streams
+from streaming import (
+    HEAD,
+    PRICES,
+    TWO_COINS,
+    USAGE,
+    Paused,
+    Streamed,
+    astream_call,
+    chunk,
+    chunks_of,
+    event,
+    stream_call,
+    streams,
+)  # fmt: skip
 
 import llmcall
 from llmcall import RateLimitError, ServiceError
 from llmcall.testing import ScriptedClient
-
-PRICES = {"gpt-4o-mini": (1.0, 2.0)}
 
 
 def read(client: Any, **arguments: Any) -> tuple[list[str], Any]:
@@ -145,30 +156,6 @@ def test_an_older_server_that_knows_no_stream_options() -> None:
 
 PIECES = ("one", " two", " three")
 Leave = Callable[..., None]
-
-
-class Streamed(llmcall.LLMClient):
-    """Stream chunks; an exception among them is raised."""
-
-    api_type = "streamed"
-
-    def __init__(self, *chunks: Any, **settings: Any) -> None:
-        self.chunks, self.closed = chunks, 0
-        super().__init__(**{"model": "gpt-4o-mini", "prices": PRICES, "retry_waiting_time": 0, **settings})
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        """Never answer as a whole."""
-        raise AssertionError("a stream was asked for")
-
-    def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
-        """Yield the chunks."""
-        try:
-            for each in self.chunks:
-                if isinstance(each, BaseException):
-                    raise each
-                yield each
-        finally:
-            self.closed += 1
 
 
 class AStreamed(Streamed):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import completion
+from servers import Responding, completion
+from streaming import Streamed, chunks_of
 
 import llmcall
 from llmcall.errors import EmptyAnswerError
@@ -20,31 +21,15 @@ PRICES = {"cheap": (1.0, 2.0), "dear": (10.0, 20.0)}
 COLUMNS = ["calls", "cached_calls", "retries", "errors", "input_tokens", "output_tokens", "cost", "saved"]
 
 
-class Metered(llmcall.LLMClient):
-    """Answer "yes" with the usage that is given: prompt and completion tokens, or a dict as a server reports it."""
+def answer(*reported: Any) -> dict[str, Any]:
+    """Return an answer with a usage: prompt and completion tokens, or as a server reports it."""
+    names = ("prompt_tokens", "completion_tokens")
+    return completion("yes", usage=dict(zip(names, reported, strict=True)) if len(reported) == 2 else reported[0])
 
-    api_type = "metered"
 
-    def __init__(self, *reported: Any, **settings: Any) -> None:
-        self.report(*reported)
-        super().__init__(**{"prices": PRICES, "model": "cheap", "retry_waiting_time": 0, **settings})
-
-    def report(self, *reported: Any) -> None:
-        """Report another usage from now on."""
-        both = len(reported) == 2
-        self.reported = (
-            {"prompt_tokens": reported[0], "completion_tokens": reported[1]} if both else (reported or [None])[0]
-        )
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        """Answer "yes"; nothing, where the question asks for that."""
-        said, reason = ("", "length") if request.messages[-1]["content"] == "Say nothing" else ("yes", "stop")
-        return completion(said, finish_reason=reason, model=request.model, usage=self.reported)
-
-    def stream(self, request: Any, timeout: float | None) -> Any:
-        """Stream nothing."""
-        yield {"choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": "length"}]}
-        yield {"choices": [], "usage": self.reported}
+def metered(*reported: Any, **settings: Any) -> Responding:
+    """Return a client whose answers have such a usage."""
+    return Responding(answer(*reported), **{"prices": PRICES, "model": "cheap", **settings})
 
 
 def numbers(usage: Any) -> dict[str, Any]:
@@ -57,7 +42,7 @@ def numbers(usage: Any) -> dict[str, Any]:
 
 def test_calls_and_hits() -> None:
     """A call is billed; a hit bills nothing and saves what it cost; without a call all is known: nothing."""
-    client = Metered(1000, 500)
+    client = metered(1000, 500)
     assert client.usage == llmcall.Usage() and numbers(client.usage) == {}
     client.send_message("Hello")
     billed = {"calls": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
@@ -70,9 +55,11 @@ def test_calls_and_hits() -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 def test_what_is_no_answer_is_billed(streamed: bool) -> None:
     """The tokens of an empty answer count, in a budget too, although the call failed."""
-    client = Metered(1000, 500, cache_mode="off", on_error="raise")
+    settings = {"prices": PRICES, "model": "cheap", "cache_mode": "off", "on_error": "raise"}
+    empty = {"finish_reason": "length", "usage": answer(1000, 500)["usage"]}
+    client = Streamed(*chunks_of(**empty), **settings) if streamed else Responding(completion("", **empty), **settings)
     with llmcall.budget(tokens=100_000) as budget, pytest.raises(EmptyAnswerError):
-        list(client.stream_message("Say nothing")) if streamed else client.send_message("Say nothing")
+        list(client.stream_message("Hello")) if streamed else client.send_message("Hello")
     billed = {"errors": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
     assert numbers(client.usage) == billed and budget.spent[1:] == (1500, 0)
 
@@ -80,20 +67,20 @@ def test_what_is_no_answer_is_billed(streamed: bool) -> None:
 @pytest.mark.parametrize("reported", [None, {}, {"prompt_tokens": None}])
 def test_unknown_tokens_are_none(reported: Any) -> None:
     """Where a server reports no tokens, tokens and cost are None, never 0, and stay so."""
-    client = Metered(reported)
+    client = metered(reported)
     assert client.send_message("Hello", on_error="raise").cost is None
     client.send_message("Hello")
     usage = client.usage
     assert (usage.calls, usage.cached_calls) == (1, 1)
     assert (usage.input_tokens, usage.output_tokens, usage.cost, usage.saved) == (None, None, None, None)
-    client.report(1, 1)
+    client.responses[:] = [answer(1, 1)]
     client.send_message("another")
     assert (client.usage.calls, client.usage.input_tokens, client.usage.cost) == (2, None, None)
 
 
 def test_unknown_prices_are_none() -> None:
     """A model without a price has tokens and no cost; the other models' costs stay known."""
-    client = Metered(1000, 0)
+    client = metered(1000, 0)
     client.send_message("Hello", model="unpriced")
     client.send_message("Hello")
     assert (client.usage.cost, client.usage.input_tokens) == (None, 2000)
@@ -104,7 +91,7 @@ def test_unknown_prices_are_none() -> None:
 
 def test_exact_from_many_threads() -> None:
     """No count is lost, however many threads count at once; a block counts the calls of all of them."""
-    client = Metered(3, 2, cache_mode="off")
+    client = metered(3, 2, cache_mode="off")
     with llmcall.track() as tracked, ThreadPoolExecutor(16) as executor:
         list(executor.map(client.send_message, [str(number) for number in range(400)]))
     for usage in (client.usage, tracked):
@@ -121,9 +108,9 @@ def test_parts_add_up(asked: list[tuple[str, tuple[str, ...], int | None]]) -> N
 
     The rows of the table's scopes are few, and together all of it.
     """
-    client = Metered(cache_mode="off")
+    client = metered(0, 0, cache_mode="off")
     for model, path, prompt in asked:
-        client.report(prompt, 1)
+        client.responses[:] = [answer(prompt, 1)]
         with llmcall.scope(None):
             ask_in(client, path, model)
     usage = client.usage
@@ -155,7 +142,7 @@ def ask_in(client: Any, path: tuple[str, ...], model: str) -> None:
 
 def test_scopes_of_given_samples_and_of_items() -> None:
     """A given sample, whatever letters it has, belongs to its scope; items that a map named count around them."""
-    client = Metered(1, 1)
+    client = metered(1, 1)
     with llmcall.scope("trial"):
         client.send_message("Hello", sample="a#b")
         with llmcall.scope("0123456789abcdef"):
@@ -174,7 +161,7 @@ def test_scopes_of_given_samples_and_of_items() -> None:
 
 def test_track_counts_just_its_block() -> None:
     """A block's usage has neither what came before nor after, nested blocks count in both, and so up to an error."""
-    client = Metered(1, 1)
+    client = metered(1, 1)
     client.send_message("before")
     with llmcall.track() as outer:
         client.send_message("one")
@@ -193,8 +180,8 @@ def test_track_counts_just_its_block() -> None:
 def test_process_usage_survives_a_reset() -> None:
     """llmcall.usage() counts all clients, and reset() keeps it; a usage is a plain value that never changes."""
     before = llmcall.usage()
-    Metered(1, 1).send_message("one")
-    Metered(1, 1).send_message("two")
+    metered(1, 1).send_message("one")
+    metered(1, 1).send_message("two")
     llmcall.reset()
     after = llmcall.usage()
     assert (after.calls, before.calls) == (before.calls + 2, after.calls - 2)
@@ -210,7 +197,7 @@ def test_process_usage_survives_a_reset() -> None:
 def test_cached_input_has_a_price_of_its_own(price: tuple[float, ...], cost: float) -> None:
     """The third number of [Prices] is that of cached input; reply, usage and budget keep to it."""
     details = {"prompt_tokens_details": {"cached_tokens": 800}}
-    client = Metered({"prompt_tokens": 1000, "completion_tokens": 100, **details}, prices={"cheap": price})
+    client = metered({"prompt_tokens": 1000, "completion_tokens": 100, **details}, prices={"cheap": price})
     with llmcall.budget(usd=1) as budget:
         reply = client.send_message("Hello", max_tokens=100, on_error="raise")
     assert reply.cost == client.usage.cost == budget.spent.usd == pytest.approx(cost)
@@ -226,7 +213,7 @@ def test_the_price_is_that_of_the_endpoint_that_answered() -> None:
 
         def make_transport(self, endpoint: Any) -> Any:
             """Return what answers for every endpoint."""
-            return Metered(1000, 100)
+            return metered(1000, 100)
 
     names = {"groq": "https://api.groq.com/openai/v1", "deepinfra": "https://api.deepinfra.com/v1/openai"}
     model = "openai/gpt-oss-120b"
@@ -259,7 +246,7 @@ def test_the_table() -> None:
 
     The HTML has the same cells, and any letters as text.
     """
-    client = Metered(12_345, 5)
+    client = metered(12_345, 5)
     client.send_message("Hello")
     assert str(client.usage).splitlines() == [
         "model  calls  input_tokens  output_tokens     cost",
@@ -268,7 +255,7 @@ def test_the_table() -> None:
     ]
     with llmcall.scope("trial-1"), llmcall.scope("lisa"):
         client.send_message("Hello", model="面包")
-    client.report(1, 0)
+    client.responses[:] = [answer(1, 0)]
     with llmcall.scope("<b>"):
         client.send_message("Hello")
         client.send_message("Hello", sample=0)
@@ -293,7 +280,7 @@ def test_the_table() -> None:
 
 def test_a_prompt_that_may_have_been_cut(caplog: pytest.LogCaptureFixture) -> None:
     """Where a server reports less than half of the prompt, one warning per model says so; the answers are stored."""
-    client = Metered(12, 5)
+    client = metered(12, 5)
     for number in range(2):
         client.send_message(f"{number} " + "many words " * 30)
     (record,) = [each for each in caplog.records if "may have been cut silently" in each.getMessage()]

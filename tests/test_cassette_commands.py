@@ -91,16 +91,6 @@ def text_of(records: list[Record], settings: dict[str, Any] | None = None) -> st
     return done("show", written("shown.jsonl", records, settings or {}))
 
 
-def test_a_conversation_as_text() -> None:
-    """A conversation reads as one: what was asked new, what was answered, and where it goes on from."""
-    assert text_of(conversation("day/lisa#0", TURNS[:2]), {"temperature": 0.7, "model": "m"}) == (
-        'configured model: "m"\nconfigured temperature: 0.7\n\n'
-        "=== day/lisa\n\n--- #0  m\nsystem\n    You are Lisa.\nuser\n"
-        "    Bread for 3?\n→ assistant\n    Yes.\n\n--- #0  m\n    … 3 messages as above\nuser\n    And for 5?\n"
-        "→ assistant\n    No.\n"
-    )
-
-
 def test_a_history_is_not_repeated() -> None:
     """A call goes on from whichever earlier call held most of its messages, which is named where it is far above."""
     one = conversation("s#0", TURNS)

@@ -187,17 +187,6 @@ def test_what_is_no_client(registered: Any, said: str) -> None:
         llmcall.register_client(EchoClient(), "mine")  # type: ignore[arg-type]
 
 
-def test_force_api_type() -> None:
-    """It stands above everything until it is given back."""
-    llmcall.register_client("mine", EchoClient())
-    llmcall.configure(api_type="azure")
-    assert type(llmcall.client()) is llmcall.AzureClient
-    llmcall.force_api_type("mine")
-    assert text(llmcall.client()) == "HELLO"
-    llmcall.force_api_type(None)
-    assert type(llmcall.client()) is llmcall.AzureClient
-
-
 def test_reset_forgets_shared_clients() -> None:
     """After a reset the client is a new one and its transport was closed; what was registered stays."""
     transport = EchoTransport()

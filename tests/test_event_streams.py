@@ -94,19 +94,6 @@ def test_what_is_no_event(data: bytes) -> None:
         decoded(b"data: " + data + b"\n\n")
 
 
-def test_openai_text() -> None:
-    """OpenAI's usual stream, its usage last, gives the unstreamed response; the random padding is left out."""
-    chunks = [
-        chunk(piece({"role": "assistant", "content": "", "refusal": None}, logprobs=None), usage=None, obfuscation="x"),
-        chunk(piece({"content": "Hel"}, logprobs=None), usage=None, obfuscation="y"),
-        chunk(piece({"content": "lo"}, logprobs=None), usage=None, obfuscation="zq"),
-        chunk(piece({}, finish_reason="stop", logprobs=None), usage=None, obfuscation=""),
-        chunk(usage=USAGE, obfuscation="a"),
-    ]
-    expected = response(choice({"content": "Hello", "refusal": None}, logprobs=None), usage=USAGE)
-    assert assembled(chunks) == expected
-
-
 def test_azure_chunks() -> None:
     """Azure's chunks without names or choices neither blank out the names nor its verdicts."""
     verdict = {"hate": {"filtered": False, "severity": "safe"}}
@@ -123,13 +110,17 @@ def test_azure_chunks() -> None:
 
 
 def test_first_and_last_values() -> None:
-    """The first date counts, as servers may date every chunk anew; of usage and unknown fields the last."""
+    """The first date counts, as servers may date every chunk anew; of usage and unknown fields the last.
+
+    OpenAI's random padding is left out.
+    """
     chunks = [
-        chunk(piece({"content": "a"}), created=1, usage={"prompt_tokens": 1}, x_groq={"id": 1}, service_tier=None),
-        chunk(piece({}, finish_reason="stop"), created=2, usage=USAGE, x_groq={"id": 2}, service_tier="flex"),
+        chunk(piece({"content": "a"}, logprobs=None), created=1, usage=None, x_groq={"id": 1}, obfuscation="zq"),
+        chunk(piece({}, finish_reason="stop"), created=2, usage={"prompt_tokens": 1}, service_tier=None),
+        chunk(usage=USAGE, x_groq={"id": 2}, service_tier="flex", obfuscation=""),
     ]
-    expected = response(choice({"content": "a"}), created=1, usage=USAGE, x_groq={"id": 2}, service_tier="flex")
-    assert assembled(chunks) == expected
+    expected = choice({"content": "a"}, logprobs=None)
+    assert assembled(chunks) == response(expected, created=1, usage=USAGE, x_groq={"id": 2}, service_tier="flex")
 
 
 @pytest.mark.parametrize("empty", [{}, {"choices": None}, {"choices": []}, {"choices": [{"index": 0, "delta": None}]}])

@@ -33,7 +33,6 @@ from streaming import HEAD, TWO_COINS, Paused, chunk, event, streams
 
 import llmcall
 from llmcall import aio
-from llmcall.testing import ScriptedClient
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -178,13 +177,6 @@ def test_what_the_sdk_would_not_notice(ask: Ask, serve: Serve) -> None:
     serve(Answer(200, {"object": "chat.completion"}))
     with pytest.raises(llmcall.ServiceError, match="without choices"):
         ask(prompt="Hello")
-
-
-def test_a_client_of_ones_own(ask: Ask) -> None:
-    """It is the configured client that answers, whichever it is."""
-    llmcall.register_client("scripted", ScriptedClient(["Hello yourself."]))
-    llmcall.force_api_type("scripted")
-    assert content(ask(prompt="Hello")) == "Hello yourself."
 
 
 def test_embedding_request_after_a_bad_request(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -101,15 +101,6 @@ def test_items_and_results_are_forgotten() -> None:
 # Scopes, keys, repeats
 
 
-def test_outside_a_scope_it_is_a_cache() -> None:
-    """Equal items get one answer, as in a loop, and a second run makes no call."""
-    first = map(ask, ["a", "b", "a"])
-    assert first[0] == first[2] != first[1]
-    assert [ask(item) for item in ["a", "b", "a"]] == first
-    assert (map(ask, ["b", "a"]), calls()) == ([first[1], first[0]], 2)
-    assert map(sample, ["a"]) == [None]
-
-
 @pytest.mark.parametrize("opened", ["around", "argument", "object", "process"])
 def test_inside_a_scope_each_item_has_its_own(opened: str) -> None:
     """Equal items are draws of their own; each sample holds the map's scope, the item's name, and the draw."""

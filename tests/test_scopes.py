@@ -64,18 +64,6 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 # Numbers
 
 
-def test_the_contract_s_example() -> None:
-    """Coming back to a name goes on counting; a new outermost scope starts at 0; outside there is no sample."""
-    seen = []
-    for _ in range(2):
-        with scope("trial-3"):
-            for _ in range(2):
-                with scope("lisa"):
-                    seen.append(sample())
-    assert seen == ["trial-3/lisa#0", "trial-3/lisa#1"] * 2
-    assert (sample(), sample()) == (None, None)
-
-
 def test_identical_requests_alone_are_counted() -> None:
     """Another message, model, parameter or path has a count of its own; a streamed draw counts like any."""
     with scope("a"):

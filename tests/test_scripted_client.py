@@ -22,16 +22,6 @@ class Decision(pydantic.BaseModel):
     buys: bool
 
 
-def test_answers_in_turn_or_of_a_function() -> None:
-    """Each call gets the next answer, also where it repeats itself; a function sees the messages as they are sent."""
-    client = ScriptedClient(["one", "two"], on_error="raise")
-    assert [client.send_message("Hello").content for _ in range(2)] == ["one", "two"]
-    assert [request.messages[0]["content"] for request in client.requests] == ["Hello"] * 2
-    client = ScriptedClient(lambda messages: f"{len(messages)}: {messages[-1]['content']}", on_error="raise")
-    history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    assert [client.send_message(asked).content for asked in ("a", history)] == ["1: a", "2: b"]
-
-
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

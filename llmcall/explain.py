@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from .config.settings import Settings
     from .types import Data, Record, Request
 
-__all__ = ["Difference", "Miss", "Source", "cache_remedy", "explain", "headline", "passages", "pieces", "title_of"]
+__all__ = [
+    "Difference", "Miss", "Source", "cache_remedy", "differences", "explain", "headline", "passages", "pieces",
+    "title_of",
+]  # fmt: skip
 
 # A miss
 
@@ -506,14 +509,26 @@ class Difference(NamedTuple):
     :param recorded: its value in the record, or ``None`` where it is not there.
     :param asked: its value in the request, likewise.
     :param role: of a message's field, the message's role.
-    :param passages: of two texts, where they differ.
     """
 
     place: str
     recorded: Data
     asked: Data
     role: str = ""
-    passages: tuple[Passage, ...] = ()
+
+    @property
+    def field(self) -> str:
+        """Return the name of the request's own field in which it lies."""
+        return re.split(r"[.\[]", self.place)[0]
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """Return where two texts differ; of short parameters, which are shown whole, nothing."""
+        recorded, asked = self.recorded, self.asked
+        if not (isinstance(recorded, str) and isinstance(asked, str)):
+            return ()
+        is_said = self.role or self.field in LAST
+        return passages(recorded, asked) if is_said or max(len(recorded), len(asked)) > WHOLE else ()
 
     def lines(self, width: int) -> list[str]:
         """Return the difference as lines for a terminal.
@@ -521,14 +536,15 @@ class Difference(NamedTuple):
         :param width: characters of a line.
         """
         name = f"{self.place} ({self.role})" if self.role else self.place
-        if not self.passages:
+        found = self.passages
+        if not found:
             sides = 1 if self.recorded is None or self.asked is None else 2
             room = max(20, (width - len(name) - len(": recorded , not asked")) // sides)
             return [f"{name}: {_side('recorded', self.recorded, room)}, {_side('asked', self.asked, room)}"]
         lines = [f"{name}:"]
-        for passage in self.passages[:SHOWN_PASSAGES]:
+        for passage in found[:SHOWN_PASSAGES]:
             lines += [INDENT + line for line in shown(passage, self.recorded, self.asked, width - len(INDENT))]
-        more = len(self.passages) - SHOWN_PASSAGES
+        more = len(found) - SHOWN_PASSAGES
         return [*lines, f"{INDENT}… and {more} more"] if more > 0 else lines
 
     def __str__(self) -> str:
@@ -559,18 +575,15 @@ def differences(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> tupl
 def _compared(place: str, recorded: Data, asked: Data, role: str) -> Iterator[Difference]:
     if is_same(recorded, asked):
         return
-    if isinstance(recorded, str) and isinstance(asked, str):
-        whole = not role and max(len(recorded), len(asked)) <= WHOLE and not place.startswith(LAST)
-        yield Difference(place, recorded, asked, role, () if whole else passages(recorded, asked))
-    elif isinstance(recorded, dict) and isinstance(asked, dict):
-        role = role or _role(recorded, asked)
+    role = role or _role(recorded, asked)
+    if isinstance(recorded, dict) and isinstance(asked, dict):
         for name in sorted(recorded.keys() | asked.keys()):
             yield from _compared(f"{place}.{name}", recorded.get(name), asked.get(name), role)
     elif isinstance(recorded, list) and isinstance(asked, list):
         for index, one, other in _aligned(recorded, asked):
             yield from _compared(f"{place}[{index}]", one, other, role)
     else:
-        yield Difference(place, recorded, asked, role or _role(recorded, asked))
+        yield Difference(place, recorded, asked, role)
 
 
 def _role(*items: Data) -> str:

@@ -289,3 +289,19 @@ def test_one_of_several_choices_heard_by_another() -> None:
 
     found = llmcall.compare(record("a.jsonl", "A walk along the river."), record("b.jsonl", "An evening at home."))
     assert [(each.scope, each.why) for each in found.parted] == [("lisa", "draw")]
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ({"role": "user", "content": "Bread?", "name": "Ann"}, "the prompt changed: {+Ann+}"),
+        ({"role": "user", "content": [{"type": "text", "text": "Bread?"}]}, "the prompt changed: "),
+        ({"role": "system", "content": "Be brief."}, "the prompt changed: {+Be brief.+}"),
+    ],
+)
+def test_what_of_a_message_changed(message: dict[str, Any], shown: str) -> None:
+    """What differs beside the text of a message is told, and a message that the other run has more."""
+    one, asked = chat("Bread?", "Yes.", "lisa#0"), {"role": "user", "content": "Bread?"}
+    messages = [message, asked] if message["role"] == "system" else [message]
+    found = llmcall.compare(written("a.jsonl", [one]), written("b.jsonl", [chat(messages, "Yes.", "lisa#0")]))
+    assert shown in str(found) and found.parted[0].in_words()

@@ -7,16 +7,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.format import same_answer, without_collection
 from ..errors import CacheError, short_traceback
-from ..explain import passages, pieces
-from ..requests.keys import key_of
-from ..text import OUTSIDE, brief, counted, imported_pandas, printable
+from ..explain import differences, passages, pieces
+from ..requests.keys import key_of, map_texts
+from ..text import OUTSIDE, brief, counted, imported_pandas, printable, shown_data
 from ..types import Record, message_text
 from .conversations import Run, first_level, load
 
@@ -31,6 +31,7 @@ WINDOW = 12  # characters: so long an answer must be to be looked for inside ano
 WORDS = 60  # characters of a text in a line
 SCOPES_SHOWN = 4
 CHANGES_SHOWN = 3
+PROMPT = ("messages", "input", "arguments", "body")  # the fields that hold what was said
 WORD = re.compile(r"[\w'-]+")
 WHY = {
     "prompt": "the prompt changed",
@@ -92,11 +93,11 @@ class Parting(NamedTuple):
 
     def in_words(self) -> str:
         """Return what differs, in one line; the words of a prompt as ``git diff --word-diff`` shows them."""
-        before, after = self.before, self.after
-        if before is None or after is None:
-            return f'"{printable(brief(before or after or "", WORDS))}"'
+        before, after = self.before or "", self.after or ""
         if self.why == "prompt":
             return _word_changes(before, after)
+        if self.before is None or self.after is None:
+            return f'"{printable(brief(before or after, WORDS))}"'
         return f'"{printable(brief(before, WORDS))}" → "{printable(brief(after, WORDS))}"'
 
 
@@ -173,7 +174,8 @@ class Comparison:
         actors = [
             list(_paired(scope, number, ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}
         ]
-        repeats = EarlierAnswers(pair for pairs in actors for pair in pairs if pair.status == "changed")
+        changed = (pair for pairs in actors for pair in pairs if pair.status == "changed")
+        repeats = EarlierAnswers((pair.one, pair.other) for pair in changed if pair.one and pair.other)
         for pairs in actors:
             self.pairs += pairs
             partings = _partings(pairs, repeats)
@@ -386,9 +388,7 @@ def _told(record: Record | None) -> tuple[str | None, str | None]:
     return (None, None) if record is None else (record.prompt, record.answer)
 
 
-def _answers(record: Record | None) -> list[str]:
-    if record is None:
-        return []
+def _answers(record: Record) -> list[str]:
     choices = record.response.get("choices")
     return [message_text(choice["message"]) for choice in choices] if choices else [record.answer]
 
@@ -411,39 +411,21 @@ def _why(pair: Pair, repeats: EarlierAnswers) -> tuple[str, str | None, str | No
         return pair.status, _told(one)[0], _told(other)[0]
     if _same_request(one, other):
         return "draw", one.answer, other.answer
-    before, after = repeats.normalized(one.request), repeats.normalized(other.request)
-    return None if before == after else _difference(before, after)
+    found = differences(repeats.normalized(one.request), repeats.normalized(other.request))
+    for each in found:  # the model is the first of them
+        if each.field in ("model", *PROMPT):
+            why = "model" if each.field == "model" else "prompt"
+            return why, _text(each.recorded), _text(each.asked)
+    before = ", ".join(f"{each.place}={shown_data(each.recorded)}" for each in found)
+    after = ", ".join(f"{each.place}={shown_data(each.asked)}" for each in found)
+    return ("parameters", before, after) if found else None
 
 
-def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return why two requests differ, and what differs in each."""
-    if one.get("model") != other.get("model"):
-        return "model", str(one.get("model")), str(other.get("model"))
-    for name in ("messages", "input", "arguments", "body"):
-        before, after = one.get(name), other.get(name)
-        if before != after:
-            return "prompt", *_first_difference(before, after)
-    names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
-    before, after = (", ".join(f"{name}={_text(each.get(name))}" for name in names) for each in (one, other))
-    return "parameters", before, after
-
-
-def _first_difference(before: Any, after: Any) -> tuple[str, str]:
-    """Return the first message, or the first value, that differs, as text."""
-    if isinstance(before, list) and isinstance(after, list):
-        for one, other in zip(before, after, strict=False):
-            if one != other:
-                return _first_difference(one, other)
-        longer = max(before, after, key=len)[min(len(before), len(after))]
-        texts = _text(longer), ""
-        return texts if len(before) > len(after) else (texts[1], texts[0])
-    return _text(before), _text(after)
-
-
-def _text(value: Any) -> str:
+def _text(value: Any) -> str | None:
+    """Return what is there in one of two requests; of a message its text."""
     if isinstance(value, dict) and isinstance(value.get("content"), str):
         return str(value["content"])
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+    return value if value is None or isinstance(value, str) else shown_data(value)
 
 
 class EarlierAnswers:
@@ -452,43 +434,33 @@ class EarlierAnswers:
     :param changed: the calls that differ.
     """
 
-    def __init__(self, changed: Iterable[Pair]) -> None:
-        self._same_as: dict[str, str] = {}
-        for pair in changed:
-            for ours, theirs in zip(_answers(pair.one), _answers(pair.other), strict=False):
-                ours, theirs = self._first(ours), self._first(theirs)
-                if ours != theirs:
-                    self._same_as[theirs] = ours
-        answers = {*self._same_as, *self._same_as.values()} - {""}
-        self._answers = {answer: self._first(answer) for answer in answers}
-        self._has_short = any(len(answer) < WINDOW for answer in answers)
-        self._beginnings: dict[str, list[str]] = {}
-        for answer in sorted(answers, key=len, reverse=True):
-            if len(answer) >= WINDOW:
-                self._beginnings.setdefault(answer[:WINDOW], []).append(answer)
-        self._known: dict[str, str] = {}
+    def __init__(self, changed: Iterable[tuple[Record, Record]]) -> None:
+        same_as: dict[str, str] = {}
 
-    def _first(self, answer: str) -> str:
-        while answer in self._same_as:
-            answer = self._same_as[answer]
-        return answer
+        def first(answer: str) -> str:
+            """Return the answer that stands for another, or the answer itself."""
+            while answer in same_as:
+                answer = same_as[answer]
+            return answer
 
-    def normalized(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        for one, other in changed:
+            for ours, theirs in zip(_answers(one), _answers(other), strict=False):
+                if first(ours) != first(theirs):
+                    same_as[first(theirs)] = first(ours)
+        self._answers = {answer: first(answer) for answer in {*same_as, *same_as.values()} - {""}}
+        self._has_short = any(len(answer) < WINDOW for answer in self._answers)
+        self._beginnings: dict[str, list[str]] = {}  # those of short ones are no windows
+        for answer in sorted(self._answers, key=len, reverse=True):
+            self._beginnings.setdefault(answer[:WINDOW], []).append(answer)
+        self._in_known_text = cache(self._in_text)
+
+    def normalized(self, request: Mapping[str, Any]) -> Any:
         """Return a request in whose texts one answer stands for all that were given at the same place."""
-        found: Mapping[str, Any] = self._replaced(request) if self._answers else request
-        return found
-
-    def _replaced(self, value: Any) -> Any:
-        if isinstance(value, str):
-            found = self._known.get(value)
-            if found is None:
-                found = self._known[value] = self._answers.get(value) or self._in_text(value)
-            return found
-        if isinstance(value, Mapping):
-            return {name: self._replaced(each) for name, each in value.items()}
-        return [self._replaced(each) for each in value] if isinstance(value, list) else value
+        return map_texts(request, self._in_known_text) if self._answers else request
 
     def _in_text(self, text: str) -> str:
+        if text in self._answers:
+            return self._answers[text]
         pieces, begin, place = [], 0, 0
         while place <= len(text) - WINDOW:
             for answer in self._beginnings.get(text[place : place + WINDOW], ()):

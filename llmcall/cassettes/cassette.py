@@ -314,9 +314,7 @@ class Cassette(ContextDecorator):
     def _found(self, asked: Request | str, place: Place) -> Record | None:
         key = asked if isinstance(asked, str) else asked.cache_key
         with _lock:
-            found = None
-            if self.stored is not None:
-                found = self.stored.get(asked)
+            found = None if self.stored is None else self.stored.get(asked)
             if found is None and key in self._gained:
                 found = unpack(key, self._gained[key])
             if found is not None:
@@ -328,9 +326,7 @@ class Cassette(ContextDecorator):
     def _note_use(self, key: str, place: Place) -> None:
         path = scopes.standing()
         now = path.split("/") if path else [], place
-        first = self._first.setdefault(key, now)
-        if now < first:
-            self._first[key] = now
+        self._first[key] = min(now, self._first.get(key, now))
 
     def count_replay(self) -> None:
         """Count a call that it answered."""
@@ -516,7 +512,7 @@ def header_namespaces() -> dict[str, str] | None:
     """Return the namespaces of models that an open cassette's header holds, or ``None`` where no header was read."""
     for each in reversed(tuple(open_cassettes)):
         if each.stored is not None:
-            return each.stored.namespaces
+            return dict(each.stored.settings.get("namespaces", {}))
     return None
 
 

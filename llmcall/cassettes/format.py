@@ -26,14 +26,13 @@ from base64 import b64decode, b64encode
 from contextlib import contextmanager
 from hashlib import sha256
 from io import BytesIO
-from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import secrets
 from ..config import resolve as config
 from ..config.settings import Rank
 from ..errors import CacheCorruptError, CacheError
-from ..requests.keys import is_same, key_of, ordered, ordered_names
+from ..requests.keys import is_same, key_of, ordered, ordered_names, plain
 from ..system import atomic_write
 from ..text import check_unicode
 from ..types import Data, Record
@@ -51,15 +50,13 @@ __all__ = [
 
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
-# By the field that tells what a line is: the types of its fields, and those that must be there.
-LINES: dict[str, tuple[dict[str, tuple[type, ...]], frozenset[str]]] = {
-    "kind": (
-        {"kind": (str,), "sample": (str,), "request": (dict,), "response": (dict,), "cost": (int, float)},
-        frozenset(("request", "response")),
-    ),
-    "text": ({"text": (str,), "lines": (list,)}, frozenset(("lines",))),
-    "llmcall": ({"llmcall": (int,), "complete": (bool,), "settings": (dict,)}, frozenset(("settings",))),
+# By the field that tells what a line is: the types of its fields.
+LINES: dict[str, dict[str, tuple[type, ...]]] = {
+    "kind": {"kind": (str,), "sample": (str,), "request": (dict,), "response": (dict,), "cost": (int, float)},
+    "text": {"text": (str,), "lines": (list,)},
+    "llmcall": {"llmcall": (int,), "complete": (bool,), "settings": (dict,)},
 }
+OPTIONAL = {"sample", "cost", "complete"}
 RESTORE = "take the line from version control, or remove it and record again"
 
 _INVISIBLE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")  # these break or reorder lines
@@ -150,14 +147,14 @@ def _check(entry: dict[str, Any], what: str) -> None:
             f"the file is written in version {entry[what]} of the format, and this llmcall reads up to version "
             f"{VERSION}; upgrade llmcall, or record again with this one"
         )
-    types, needed = LINES[what]
+    types = LINES[what]
     for name, value in entry.items():
         if name not in types:
             raise CacheCorruptError(f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall")
         if type(value) not in types[name]:
             raise _damaged(f"the line's {name!r} is of another type than {types[name][-1].__name__}")
-    if not entry.keys() >= needed:
-        raise _damaged(f"the line has no {min(needed - entry.keys())!r}")
+    for name in sorted(types.keys() - entry.keys() - OPTIONAL):
+        raise _damaged(f"the line has no {name!r}")
     if what == "kind" and entry[what] not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
     if what == "text" and not all(isinstance(each, str) for each in entry["lines"]):
@@ -289,12 +286,6 @@ class Lines:
         self._unkeyed: dict[int, list[int]] = {}  # by what :func:`_telling` says: positions without keys yet
         self._positions: dict[str, int] = {}
         self._load()
-
-    @property
-    def namespaces(self) -> dict[str, str]:
-        """Return the namespaces of models that the header holds."""
-        found: dict[str, str] = self.settings.get(NAMESPACES, {})
-        return found
 
     def __len__(self) -> int:
         return len(self._begins)
@@ -430,7 +421,7 @@ class Lines:
         begin = self._begins[position]
         line, entry = self._line(begin), self._entry(begin)
         kind, request, response = entry["kind"], entry["request"], entry["response"]
-        if _refers(line):
+        if any(sign in line for sign in REFERS):
             try:
                 request = self._request(position, request) if kind == "chat" else self._resolved(request)
                 response = self._resolved(response)
@@ -512,11 +503,6 @@ class _Unkeyed(Record):
         return self.cache_key
 
 
-def _refers(line: bytes) -> bool:
-    """Tell whether something in a line stands for something else."""
-    return REFERS[0] in line or REFERS[1] in line
-
-
 @contextmanager
 def without_collection() -> Iterator[None]:
     """Let no garbage be collected: the collector would go through all that was read, again and again, for nothing."""
@@ -560,11 +546,6 @@ def same_answer(one: Record, other: Record) -> bool:
     return one.response == other.response or lasting(one.response) == lasting(other.response)
 
 
-def _sort_key(record: Record) -> tuple[str, ...]:
-    """Return what records are sorted by: the names of their scope path; those without a sample come first."""
-    return () if record.sample is None else tuple(record.scope.split("/"))
-
-
 class Writer:
     """Encode records as the lines of one file, each text before its first use.
 
@@ -593,13 +574,12 @@ class Writer:
         where = f"record {self._number}" + ("" if record.sample is None else f" (sample {record.sample!r})")
         self._new = {}
         try:
-            check_unicode(record.sample or "", "sample")
             entry = {
                 "kind": record.kind,
-                "sample": record.sample,
-                "request": self._data(record.request, "request"),
-                "response": self._data(lasting(record.response), "response"),
-                "cost": self._data(record.cost, "cost"),
+                "sample": plain(record.sample, "sample", exact=True),
+                "request": self._encoded(plain(record.request, "request", exact=True)),
+                "response": self._encoded(plain(lasting(record.response), "response", exact=True)),
+                "cost": plain(record.cost, "cost", exact=True),
             }
             shown = {"sample": record.sample, "request": record.request, "response": record.response}
             secrets.refuse(shown, self._allow, where, self._searched)
@@ -616,45 +596,16 @@ class Writer:
         texts = [line_of({"text": digest, "lines": text.split("\n")}) for text, digest in self._new.items()]
         return [*texts, line_of(entry)]
 
-    def _data(self, data: Data, place: str) -> Any:
-        """Encode plain data.
-
-        :param data: dict with text keys, list, str, int, float, bool, None or bytes.
-        :param place: where it stands, for the errors.
-        :raises TypeError: for anything else.
-        :raises ValueError: for NaN, an infinity or a lone surrogate.
-        """
-        if isinstance(data, str):
-            return self._text(data, place)
+    def _encoded(self, data: Data) -> Any:
+        """Return plain data as JSON can hold it, with references in the place of long texts."""
+        if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
+            return {"$text": self._digests.get(data) or self._new.setdefault(data, digest_of(data))}
         if isinstance(data, dict):
-            return self._object(data, place)
+            encoded = {name: self._encoded(data[name]) for name in ordered_names(data)}
+            return {"$data": encoded} if _stands_for_another(data) else encoded
         if isinstance(data, list):
-            return [self._data(item, f"{place}[{index}]") for index, item in enumerate(data)]
-        if isinstance(data, bytes):
-            return {"$bytes": b64encode(data).decode()}
-        if isinstance(data, float) and not isfinite(data):
-            raise ValueError(f"{place} is {data}, which JSON cannot hold; use None or a text")
-        if data is None or isinstance(data, (int, float)):
-            return data
-        raise TypeError(
-            f"{place} is of type {type(data).__name__}; "
-            "only dict, list, str, int, float, bool, None and bytes can be recorded"
-        )
-
-    def _object(self, data: dict[str, Data], place: str) -> dict[str, Any]:
-        for name in data:
-            if not isinstance(name, str):
-                raise TypeError(f"{place} has a key of type {type(name).__name__}; only text keys can be recorded")
-            check_unicode(name, f"a key of {place}")
-        encoded = {name: self._data(data[name], f"{place}.{name}") for name in ordered_names(data)}
-        return {"$data": encoded} if _stands_for_another(data) else encoded
-
-    def _text(self, text: str, place: str) -> Any:
-        check_unicode(text, place)
-        if len(text) <= INLINE_CHARACTERS:
-            return text
-        digest = self._digests.get(text) or self._new.setdefault(text, digest_of(text))
-        return {"$text": digest}
+            return [self._encoded(item) for item in data]
+        return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
 
     def _shared(self, messages: list[Any]) -> list[Any]:
         """Put a reference in the place of the longest known run, the last message apart."""
@@ -680,7 +631,7 @@ def encode(
     """
     writer = Writer(allow)
     yield writer.header(settings, complete=complete)
-    for record in sorted(records, key=_sort_key):
+    for record in sorted(records, key=lambda record: (record.sample is not None, record.scope.split("/"))):
         yield from writer.lines(record)
 
 

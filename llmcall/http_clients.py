@@ -32,7 +32,6 @@ from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.catalog import parameters_of
 from .notices import warn_once
 from .recorded_functions import http_call
-from .requests.arguments import KNOWN
 from .responses import read_object
 from .types import text_of
 
@@ -331,7 +330,7 @@ def _is_text(value: Any) -> bool:
 def _chat_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of ``send_message`` that ask for the same; unknown ones go beyond them."""
     parameters = {name: value for name, value in body.items() if name not in ("messages", "stream", "stream_options")}
-    unknown = [name for name in parameters if name == "extra_body" or name not in KNOWN | parameters_of("chat")]
+    unknown = [name for name in parameters if name == "extra_body" or name not in parameters_of("chat")]
     beyond = {name: parameters.pop(name) for name in unknown}
     return {**parameters, "extra_body": beyond} if beyond else parameters
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .types import Request
 
-    Grow = Callable[[Any, Any, str], Any]  # of what is known, or None, the next piece, and its name for errors
+    Grow = Callable[[Any, Any], Any]  # of what is known, or None, and the next piece
     Growing = Mapping[str, Grow]  # by the names of fields
 
 __all__ = [
@@ -315,19 +315,20 @@ class Assembler:
         :param chunk: a ``chat.completion.chunk`` as the API sends it.
         :raises ServiceError: where the chunk is malformed, or tells of an error.
         """
-        check_no_error(_expect(dict, chunk, "chunk"))
+        text = ""
+        try:
+            check_no_error(chunk)
+            named = [name for name in FIRST if self._fields.get(name)]
+            _merge(self._fields, {name: chunk[name] for name in chunk if name not in (*STREAMED_ONLY, *named)}, {})
+            for position, choice in enumerate(chunk.get("choices") or ()):
+                index = int(choice.get("index", position))
+                _merge(self._choices.setdefault(index, {}), choice, CHOICE)
+                if index == 0:
+                    text += text_of((choice.get("delta") or {}).get("content")) or ""
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ServiceError(f"a malformed chunk in the stream: {chunk!r:.200}") from error
         self._chunks += 1
-        named = [name for name in FIRST if self._fields.get(name)]
-        counted = {name: value for name, value in chunk.items() if name not in (*STREAMED_ONLY, *named)}
-        _merge(self._fields, counted, {}, "chunk")
-        choices = chunk.get("choices")
-        numbered = enumerate(_expect(list, [] if choices is None else choices, "choices"))
-        return "".join([self._add_choice(choice, position) for position, choice in numbered])
-
-    def _add_choice(self, choice: Any, position: int) -> str:
-        index = _expect(int, _expect(dict, choice, "choice").get("index", position), "index")
-        _merge(self._choices.setdefault(index, {}), choice, CHOICE, "choice")
-        return text_of((choice.get("delta") or {}).get("content")) or "" if index == 0 else ""
+        return text
 
     def response(self) -> dict[str, Any]:
         """Return the response: ``{"id", "object": "chat.completion", "created", "model", "choices", "usage", …}``.
@@ -375,55 +376,46 @@ def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _expect(kind: type, value: Any, place: str) -> Any:
-    if not isinstance(value, kind):
-        raise ServiceError(f"a malformed chunk in the stream: {place} is {value!r:.200}, not a {kind.__name__}")
-    return value
-
-
-def _merge(known: dict[str, Any], piece: Any, growing: Growing, place: str) -> dict[str, Any]:
+def _merge(known: dict[str, Any], piece: dict[str, Any], growing: Growing) -> dict[str, Any]:
     """Take the next fields of an object in: some grow, of the others the last that is not empty counts."""
-    for name, value in _expect(dict, piece, place).items():
+    for name, value in piece.items():
         if value is None:
             known.setdefault(name)
         elif name in growing:
-            known[name] = growing[name](known.get(name), value, name)
+            known[name] = growing[name](known.get(name), value)
         elif value or not known.get(name):
             known[name] = value
     return known
 
 
 def _object(growing: Growing) -> Grow:
-    return lambda known, piece, place: _merge(known or {}, piece, growing, place)
+    return lambda known, piece: _merge(known or {}, piece, growing)
 
 
-def _text(known: str | None, piece: Any, place: str) -> str:
-    return (known or "") + str(_expect(str, piece, place))
+def _text(known: str | None, piece: str) -> str:
+    return (known or "") + piece
 
 
-def _list(known: list[Any] | None, piece: Any, place: str) -> list[Any]:
+def _list(known: list[Any] | None, piece: list[Any]) -> list[Any]:
     found = [] if known is None else known  # the same list, not a longer copy for each of many pieces
-    found.extend(_expect(list, piece, place))
+    found.extend(piece)
     return found
 
 
-def _base64(known: str | None, piece: Any, place: str) -> str:
+def _base64(known: str | None, piece: str) -> str:
     """Join pieces, each of which was encoded by itself; of what is known, only padded characters change."""
     known = known or ""
     whole = len(known) - 4 if known.endswith("=") else len(known)
-    try:
-        data = base64.b64decode(known[whole:]) + base64.b64decode(_expect(str, piece, place), validate=True)
-    except ValueError as error:
-        raise ServiceError(f"a malformed chunk in the stream: audio data is not base64 ({error})") from error
+    data = base64.b64decode(known[whole:]) + base64.b64decode(piece, validate=True)
     return known[:whole] + base64.b64encode(data).decode()
 
 
-def _content(known: Any, piece: Any, place: str) -> str | list[dict[str, Any]]:
+def _content(known: Any, piece: Any) -> str | list[dict[str, Any]]:
     """Join texts, or, where a server sends lists of parts, the parts; texts that follow one another are one part."""
-    if not (isinstance(piece, list) and is_content(piece)):
-        _expect(str, piece, place)
-        if not isinstance(known, list):
-            return _text(known, piece, place)
+    if isinstance(known or "", str) and isinstance(piece, str):
+        return _text(known, piece)
+    if not is_content(piece):
+        raise TypeError(piece)
     parts: list[dict[str, Any]] = []
     for part in (*_parts(known), *_parts(piece)):
         last = parts[-1] if parts else {}
@@ -438,16 +430,16 @@ def _parts(content: Any) -> list[dict[str, Any]]:
     return content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
 
 
-def _tool_calls(known: list[dict[str, Any]] | None, pieces: Any, place: str) -> list[dict[str, Any]]:
+def _tool_calls(known: list[dict[str, Any]] | None, pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
     calls = known or []
-    for piece in _expect(list, pieces, place):
-        call = _call_of(_expect(dict, piece, "tool call"), calls)
+    for piece in pieces:
+        call = _call_of(piece, calls)
         if call is None:
             index = piece.get("index")
-            call = {"index": max((each["index"] for each in calls), default=-1) + 1 if index is None else index}
+            call = {"index": max((each["index"] for each in calls), default=-1) + 1 if index is None else int(index)}
             calls.append(call)
         dropped = ("index", "id") if call.get("id") else ("index",)
-        _merge(call, {name: value for name, value in piece.items() if name not in dropped}, TOOL_CALL, "tool call")
+        _merge(call, {name: value for name, value in piece.items() if name not in dropped}, TOOL_CALL)
     return calls
 
 
@@ -459,14 +451,11 @@ def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, An
     a known id, a name begins a call, and anything else goes on with the last one.
     """
     index, identifier = piece.get("index"), piece.get("id")
-    if identifier is not None:
-        _expect(str, identifier, "id")
     is_named = any(isinstance(piece.get(kind), dict) and piece[kind].get("name") for kind in ("function", "custom"))
     if index is None:
         last = None if is_named or not calls else calls[-1]
         return next((call for call in calls if identifier and call.get("id") == identifier), last)
-    _expect(int, index, "index")
-    call = next((call for call in reversed(calls) if call["index"] == index), None)
+    call = next((call for call in reversed(calls) if call["index"] == int(index)), None)
     is_another = call is not None and is_named and identifier and call.get("id") and identifier != call["id"]
     return None if is_another else call
 

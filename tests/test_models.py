@@ -106,8 +106,8 @@ def test_aliases() -> None:
 @pytest.mark.parametrize(
     ("path", "kind", "own"),
     [
-        ("chat.completions", "chat", {"self", "model", "messages", "stream", "stream_options", "timeout"}),
-        ("embeddings", "embedding", {"self", "model", "input", "timeout"}),
+        ("chat.completions", "chat", {"self", "messages", "stream", "stream_options", "timeout"}),
+        ("embeddings", "embedding", {"self", "input", "timeout"}),
     ],
 )
 def test_parameters_are_those_of_the_sdk(path: str, kind: str, own: set[str]) -> None:

@@ -478,7 +478,7 @@ def prepare_embeddings(client: Any, text: Any, model: str | None, arguments: Map
     first = active_cassette(client.base_settings)
     texts = texts_of(text)
     name = client.model_named(model or client.default_embedding_model())
-    check_names(params, embedding=True)
+    check_names(params, "embedding")
     given = given_parameters(params)
     headers = given.pop("extra_headers", {})
     keyed = {name: value for name, value in given.items() if name not in UNKEYED}

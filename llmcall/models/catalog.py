@@ -123,7 +123,7 @@ def resolve(model: str, aliases: Mapping[str, str]) -> str:
 @cache
 def parameters_of(kind: str) -> frozenset[str]:
     """Return the names of the parameters that an API takes, ``"chat"`` or ``"embedding"``."""
-    return frozenset(_data()[f"{kind}_parameters"])
+    return frozenset({"model", *_data()[f"{kind}_parameters"]})
 
 
 @cache

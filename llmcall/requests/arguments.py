@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import nearest
+from ..models.catalog import parameters_of
 from ..types import is_part
 from .keys import a, map_texts, plain
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..models.catalog import Capabilities
 
 __all__ = [
-    "KNOWN", "ROLES", "UNCHECKED", "UNKEYED", "asked_messages", "asked_parameters", "check_messages", "check_names",
+    "ROLES", "UNCHECKED", "UNKEYED", "asked_messages", "asked_parameters", "check_messages", "check_names",
     "checked", "configured_parameters", "expected_answer", "given_parameters", "sent_body",
 ]  # fmt: skip
 
@@ -145,16 +146,6 @@ UNKEYED = frozenset(
 )  # fmt: skip
 # Accepted for the sake of older scripts, and not sent.
 ACCEPTED = frozenset({"echo", "enable_pydantic_model_return"})
-# Parameters that are an argument of their own; a checked signature keeps them out of ``**params``.
-KNOWN = frozenset(
-    {
-        "model", "temperature", "max_tokens", "max_completion_tokens", "top_p", "frequency_penalty", "presence_penalty",
-        "stop", "seed", "n", "response_format", "tools", "tool_choice", "reasoning_effort", "extra_body",
-        "extra_headers",
-    }
-)  # fmt: skip
-
-
 # In a response_format: whoever gives it reads the answers himself, those that do not fit included.
 UNCHECKED = "unchecked"
 
@@ -174,16 +165,12 @@ KINDS: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
-def check_names(params: Mapping[str, Any], *, embedding: bool = False) -> None:
+def check_names(params: Mapping[str, Any], kind: str = "chat") -> None:
     """Refuse the name of a parameter that the API does not have.
 
     :raises TypeError: naming the parameter, the nearest known one, and ``extra_body``.
     """
-    if params.keys() <= KNOWN and not embedding:
-        return
-    from ..models.catalog import parameters_of
-
-    table = parameters_of("embedding") | {"model"} if embedding else parameters_of("chat") | KNOWN
+    table = parameters_of(kind)
     for name in params.keys() - table - ACCEPTED:
         if name in ("stream", "stream_options"):
             raise TypeError(f"{name!r} is not an argument of this method; use stream_message() to stream")

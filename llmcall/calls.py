@@ -82,64 +82,17 @@ class _Templates(NamedTuple):
 _last: ContextVar[dict[ReferenceType[LLMCall], Answer]] = ContextVar("llmcall last answers")
 
 
-class _Mapped:
-    """Be asked about many rows."""
-
-    def map(self, rows: Iterable[Any], **map_options: Any) -> Any:
-        """Ask about each row, and return the values in the order of the rows.
-
-        :param rows: dicts of the templates' variables, or a pandas DataFrame; more columns than the templates use are
-            no error.
-        :param map_options: those of :func:`llmcall.map`.
-        :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
-        """
-        from .parallel.map import map as mapped
-
-        return mapped(self, rows, **map_options)
-
-    def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
-        """Ask about each row, and return a DataFrame with a row for each row and repeat.
-
-        Its columns are those of the rows, then ``repeat`` (from 0 on), ``value``, ``error`` (the exception of a row
-        that failed, unless it was raised), ``cached`` (whether no call was made for it), ``cost`` (USD when it was
-        made, corrections included; missing where unknown) and ``cache_key`` (of the answer).
-
-        :param rows: as of :meth:`map`; none of their columns may have one of those names.
-        :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers in ``.results``.
-        :raises ConfigError: where pandas is not installed.
-        :raises ValueError: where a column has one of those names.
-        """
-        from .parallel.items import answer_table
-        from .parallel.map import map as mapped
-
-        job = self.__map_job__()._replace(whole=True)
-        if map_options.get("dry_run"):
-            return mapped(job, rows, **map_options)
-        repeats = map_options.get("repeats", 1)
-        if map_options.get("on_error") == "none":
-            map_options["on_error"] = "return"  # the column error has it
-
-        def ask(items: Iterable[Any]) -> list[list[Any]]:
-            """Return the answers of each item in a list."""
-            answers = mapped(job, items, **map_options)
-            return [[answer] for answer in answers] if repeats == 1 else answers
-
-        return answer_table(rows, repeats, ask)
-
-    def __map_job__(self) -> RowJob:
-        """Return how a ``map`` asks about rows."""
-        raise NotImplementedError
-
-
 class RowJob(NamedTuple):
     """Ask about each row of a ``map``.
 
-    :param function: the ``@llm`` function that gives arguments and defaults, or ``None``.
+    :param variables: gives the templates' variables of a row.
+    :param bound: those of them that are the same for all rows.
     :param whole: whether the answer is wanted whole, with its reply and messages.
     """
 
     call: LLMCall
-    function: LLMFunction[..., Any] | None = None
+    variables: Callable[[Any], dict[str, Any]]
+    bound: Mapping[str, Any] = {}
     whole: bool = False
 
     def __map_job__(self) -> RowJob:
@@ -152,33 +105,31 @@ class RowJob(NamedTuple):
 
     def run(self, item: Any) -> Any:
         """Ask about an item."""
-        answer = self.call.run(**self._variables(item))
+        answer = self.call.run(**self.variables(item))
         return answer if self.whole else answer.value
 
     def asking(self, item: Any) -> Generator[_Asking, Any, Answer]:
         """Ask until an answer fits; see :meth:`LLMCall.asking`."""
-        return self.call.asking(self.client, self._variables(item))
+        return self.call.asking(self.variables(item))
 
     def identity(self, item: Any) -> dict[str, Any]:
         """Return what tells an item from others: only the variables, and their fields, that the templates use."""
         used = self.call.variables()
-        bound = () if self.function is None else self.function.bound
-        values = self._variables(item).items()
-        return {name: _used(value, used[name]) for name, value in values if name in used and name not in bound}
+        values = self.variables(item).items()
+        return {name: _used(value, used[name]) for name, value in values if name in used and name not in self.bound}
 
-    def _variables(self, item: Any) -> dict[str, Any]:
-        """Return the templates' variables of an item.
 
-        :raises TypeError: where it is no row.
-        """
-        if self.function is not None:
-            return self.function.variables(item)
-        if not isinstance(item, Mapping):
-            raise TypeError(f"a row is {type(item).__name__}; it must be a dict of the templates' variables")
-        unnamed = [name for name in item if not isinstance(name, str)]
-        if unnamed:
-            raise TypeError(f"a row has the column {unnamed[0]!r}; a column's name must be a text")
-        return dict(item)
+def _of_row(item: Any) -> dict[str, Any]:
+    """Return the templates' variables of an item.
+
+    :raises TypeError: where it is no row.
+    """
+    if not isinstance(item, Mapping):
+        raise TypeError(f"a row is {type(item).__name__}; it must be a dict of the templates' variables")
+    unnamed = [name for name in item if not isinstance(name, str)]
+    if unnamed:
+        raise TypeError(f"a row has the column {unnamed[0]!r}; a column's name must be a text")
+    return dict(item)
 
 
 def _used(value: Any, fields: frozenset[str] | None) -> Any:
@@ -189,7 +140,7 @@ def _used(value: Any, fields: frozenset[str] | None) -> Any:
     return {field: value[field] if own is value else getattr(value, field) for field in fields}
 
 
-class LLMCall(_Mapped):
+class LLMCall:
     """Render templates, ask a model, and parse its answer into a type.
 
     :param system_template_name: a file under ``[Templates] PATH`` with the system message.
@@ -278,20 +229,61 @@ class LLMCall(_Mapped):
     @short_traceback
     def run(self, /, **variables: Any) -> Answer:
         """Ask, and return the value, the reply and the messages; arguments and errors as of :meth:`call`."""
-        return drive(self.asking(self.client, variables))  # type: ignore[arg-type]
+        return drive(self.asking(variables))  # type: ignore[arg-type]
 
     @short_traceback
     async def arun(self, /, **variables: Any) -> Answer:
         """Ask without blocking the event loop; as :meth:`run`."""
-        return await adrive(self.asking(self.client, variables))  # type: ignore[arg-type]
+        return await adrive(self.asking(variables))  # type: ignore[arg-type]
 
     async def acall(self, /, **variables: Any) -> Any:
         """Ask without blocking the event loop; as :meth:`call`."""
         return (await self.arun(**variables)).value
 
+    def map(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
+        """Ask about each row, and return the values in the order of the rows.
+
+        :param rows: dicts of the templates' variables, or a pandas DataFrame; more columns than the templates use are
+            no error.
+        :param map_options: those of :func:`llmcall.map`.
+        :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
+        """
+        from .parallel.map import map as mapped
+
+        return mapped(self, rows, **map_options)
+
+    def table(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
+        """Ask about each row, and return a DataFrame with a row for each row and repeat.
+
+        Its columns are those of the rows, then ``repeat`` (from 0 on), ``value``, ``error`` (the exception of a row
+        that failed, unless it was raised), ``cached`` (whether no call was made for it), ``cost`` (USD when it was
+        made, corrections included; missing where unknown) and ``cache_key`` (of the answer).
+
+        :param rows: as of :meth:`map`; none of their columns may have one of those names.
+        :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers in ``.results``.
+        :raises ConfigError: where pandas is not installed.
+        :raises ValueError: where a column has one of those names.
+        """
+        from .parallel.items import answer_table
+        from .parallel.map import map as mapped
+
+        job = self.__map_job__()._replace(whole=True)
+        if map_options.get("dry_run"):
+            return mapped(job, rows, **map_options)
+        repeats = map_options.get("repeats", 1)
+        if map_options.get("on_error") == "none":
+            map_options["on_error"] = "return"  # the column error has it
+
+        def ask(items: Iterable[Any]) -> list[list[Any]]:
+            """Return the answers of each item in a list."""
+            answers = mapped(job, items, **map_options)
+            return [[answer] for answer in answers] if repeats == 1 else answers
+
+        return answer_table(rows, repeats, ask)
+
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""
-        return RowJob(self)
+        return RowJob(self, _of_row)
 
     @property
     def messages(self) -> list[dict[str, Any]] | None:
@@ -330,8 +322,9 @@ class LLMCall(_Mapped):
             found = self._compiled.setdefault(folder, _Templates(templates, used))
         return found
 
-    def asking(self, client: LLMClient, variables: dict[str, Any]) -> Generator[_Asking, Any, Answer]:
+    def asking(self, variables: dict[str, Any]) -> Generator[_Asking, Any, Answer]:
         """Ask until an answer fits; the same for every driver."""
+        client = self.client
         messages = self.render(**variables)
         params, structured = self._params(client)
         if not structured:
@@ -430,7 +423,7 @@ def _shown(value: Any, most: int = 60) -> str:
     return shortened(repr(value), most)
 
 
-class LLMFunction(_Mapped, Generic[Arguments, Value]):
+class LLMFunction(Generic[Arguments, Value]):
     """Be a function whose body is a model's answer; as a method it binds its object.
 
     :ivar llm_call: the :class:`LLMCall` that answers; its templates take the arguments as variables.
@@ -438,6 +431,7 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
 
     __name__: str
     __qualname__: str
+    map, table = LLMCall.map, LLMCall.table
 
     def __init__(self, function: Callable[Arguments, Value], llm_call: LLMCall) -> None:
         functools.update_wrapper(self, function)
@@ -474,7 +468,7 @@ class LLMFunction(_Mapped, Generic[Arguments, Value]):
 
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""
-        return RowJob(self.llm_call, self)
+        return RowJob(self.llm_call, self.variables, self.bound)
 
     def __repr__(self) -> str:
         return f"<llm function {self.__qualname__}{self._signature}>"

@@ -194,19 +194,16 @@ def _expected(output_type: Any) -> str:
     if isinstance(output_type, type) and output_type in words:
         return words[output_type]
     if is_choice(output_type):
-        return f"exactly one of: {_options(output_type)}"
+        options = list(labels(output_type))
+        if not all(re.fullmatch(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?", option) for option in options):
+            options = [json.dumps(option, ensure_ascii=False) for option in options]
+        return f"exactly one of: {', '.join(options)}"
     if (inner := schemas.optional_type(output_type)) is not None:
         return f"null, or with {_expected(inner)}"
     if get_origin(output_type) is list and (named := _ELEMENTS.get(get_args(output_type)[0])):
         return f"only a JSON array of {named}"
     schema = json.dumps(schemas.full_schema(output_type), ensure_ascii=False)
     return f"only a JSON {schemas.json_kind(output_type)} that fits this JSON schema: {schema}"
-
-
-def _options(output_type: Any) -> str:
-    options = list(labels(output_type))
-    plain = all(re.fullmatch(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?", option) for option in options)
-    return ", ".join(options if plain else [json.dumps(option, ensure_ascii=False) for option in options])
 
 
 _WRAPPING = " \t\r\n\ufeff\u200b*_`~\"'“”‘’«»„.!,:;#>()[]"

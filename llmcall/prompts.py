@@ -148,17 +148,10 @@ def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render]:
     from jinja2 import TemplateError as JinjaError
 
     paths = [name]  # of it and of what it includes, to tell where an error is
-
-    def loaded(other: str) -> tuple[str, str]:
-        """Return the path and the text of an included template."""
-        path, text = load(other)
-        paths.append(path)
-        return path, text
-
-    environment = _environment(loaded)
+    environment = _environment(load, paths)
     try:
         code = environment.compile(source, name, name)
-        variables = _jinja_variables(environment, loaded, name, source, {name})
+        variables = _jinja_variables(environment, name, source, {name})
     except (JinjaError, *RUNTIME_ERRORS) as error:
         raise _explained(error, paths, ()) from error
     # All that a template finds by a name, in one dict: Jinja2 copies it for each rendering.
@@ -174,7 +167,11 @@ def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render]:
     return variables, render
 
 
-def _environment(load: Load) -> jinja2.Environment:
+def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
+    """Return the sandbox.
+
+    :param paths: takes the path of each template that is loaded.
+    """
     from jinja2 import FunctionLoader, StrictUndefined, TemplateNotFound
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -184,6 +181,7 @@ def _environment(load: Load) -> jinja2.Environment:
             path, source = load(name)
         except TemplateError as error:  # Jinja2 then tries the next name, or ignores it, as told
             raise TemplateNotFound(name, str(error)) from error
+        paths.append(path)
         return source, path, None
 
     # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
@@ -208,9 +206,9 @@ def _printable(value: Any) -> Any:
     return value
 
 
-def _jinja_variables(environment: jinja2.Environment, load: Load, name: str, source: str, seen: set[str]) -> Variables:
+def _jinja_variables(environment: jinja2.Environment, name: str, source: str, seen: set[str]) -> Variables:
     """List the undeclared variables of a template and of all that it names to include."""
-    from jinja2 import meta, nodes
+    from jinja2 import TemplateNotFound, meta, nodes
 
     tree = environment.parse(source, name, name)
     # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
@@ -223,8 +221,9 @@ def _jinja_variables(environment: jinja2.Environment, load: Load, name: str, sou
             continue
         seen.add(other)
         try:
-            found.append(_jinja_variables(environment, load, *load(other), seen))
-        except TemplateError:  # it may be one of several, or optional; if it is needed, rendering reports it
+            text, path, _ = environment.loader.get_source(environment, other)  # type: ignore[union-attr]
+            found.append(_jinja_variables(environment, path or other, text, seen))
+        except TemplateNotFound:  # it may be one of several, or optional; if it is needed, rendering reports it
             continue
     return all_variables(found)
 

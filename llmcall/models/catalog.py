@@ -95,8 +95,9 @@ def capabilities(model: str, overrides: Mapping[str, Mapping[str, object]] | Non
     if not overrides:
         return known
     changes: dict[str, Any] = {}
-    for section in _matching(model, overrides):
-        for field, value in overrides[section].items():
+    prefixes = sorted((name for name in overrides if name.endswith("*") and model.startswith(name[:-1])), key=len)
+    for section in (*prefixes, model):  # the most general first
+        for field, value in overrides.get(section, {}).items():
             changes[field] = frozenset(value) if isinstance(value, (tuple, list, set)) else value
     if "refused_parameters" in changes:
         changes.setdefault("refused_when_reasoning", frozenset())
@@ -141,7 +142,10 @@ def _known(model: str) -> Capabilities:
     if family is None:
         return Capabilities(window, output)
     kind, encoding = data["families"][family]
-    fields: dict[str, Any] = {name: _expanded(value) for name, value in data["family_kinds"][kind].items()}
+    fields: dict[str, Any] = dict(data["family_kinds"][kind])
+    for name, value in fields.items():
+        if isinstance(value, list):  # of parameters, and of groups of them
+            fields[name] = frozenset(each for item in value for each in data["parameter_groups"].get(item, (item,)))
     return Capabilities(window, output, encoding, **fields)
 
 
@@ -159,19 +163,6 @@ def _family(name: str, families: Mapping[str, object]) -> str | None:
     """Find the longest family that the name is, or begins with before ``-`` or ``.``."""
     ends = [len(name), *(match.start() for match in re.finditer(r"[-.]", name))]
     return next((name[:end] for end in sorted(ends, reverse=True) if name[:end] in families), None)
-
-
-def _expanded(value: bool | list[str]) -> bool | frozenset[str]:
-    if isinstance(value, bool):
-        return value
-    groups = _data()["parameter_groups"]
-    return frozenset(name for item in value for name in groups.get(item, (item,)))
-
-
-def _matching(model: str, sections: Mapping[str, object]) -> list[str]:
-    """List the sections that fit the model, the most general first."""
-    prefixes = [name for name in sections if name.endswith("*") and model.startswith(name[:-1])]
-    return sorted(prefixes, key=len) + [model] * (model in sections)
 
 
 # Prices

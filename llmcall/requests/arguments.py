@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import nearest
@@ -89,6 +88,11 @@ def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], st
     :param messages: what :func:`check_messages` returned; not changed.
     :param normalize: what replaces the parts of a text that do not matter, or ``None``.
     """
+
+    def normalized(text: str) -> str:
+        """Return a text without what does not matter."""
+        return normalize(text) if normalize and not DIGEST.match(text) else text
+
     asked = []
     for message in messages:
         if normalize is not None or len(message) != PLAIN_FIELDS or type(message.get("content")) is not str:
@@ -97,13 +101,9 @@ def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], st
             if isinstance(parts, list):
                 message["content"] = [part if part["type"] == "text" else _digested(part) for part in parts]
             if normalize is not None:
-                message = map_texts(message, partial(_normalized, normalize), kept=("role", "type"))
+                message = map_texts(message, normalized, kept=("role", "type"))
         asked.append(message)
     return asked
-
-
-def _normalized(normalize: Callable[[str], str], text: str) -> str:
-    return text if DIGEST.match(text) else normalize(text)
 
 
 def _digested(part: dict[str, Any]) -> Any:
@@ -207,7 +207,9 @@ def _value(name: str, value: Any) -> Any:
     if name == "response_format" and UNCHECKED in value:  # made once for a type, of plain data
         return {key: item for key, item in value.items() if key != UNCHECKED}
     if name == "tools" and isinstance(value, (list, tuple)):
-        value = [_described(tool) for tool in value]
+        from . import schemas
+
+        value = [schemas.tool_of(tool) if callable(tool) else tool for tool in value]
     return checked(name, value)
 
 
@@ -222,14 +224,6 @@ def checked(name: str, value: Any) -> Any:
         what = repr(found) if isinstance(found, (bool, int, float)) else a(found)
         raise TypeError(f"{name} is {what}; it must be {words}")
     return found
-
-
-def _described(tool: Any) -> Any:
-    if not callable(tool):
-        return tool
-    from . import schemas
-
-    return schemas.tool_of(tool)
 
 
 def expected_answer(response_format: Any) -> Any:

@@ -75,16 +75,12 @@ class ScriptedClient(LLMClient):
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the next answer, a word of a text at a time."""
         response = self.send(request, timeout)
-        message = response["choices"][0]["message"]
-        content = message.get("content")
+        [choice] = response["choices"]
+        rest = dict(choice["message"])
+        content = rest.pop("content", None)
         for piece in [content] if isinstance(content, list) else text_pieces(response):
-            yield {
-                "model": request.model,
-                "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}],
-            }
-        rest = {name: value for name, value in message.items() if name != "content"}
-        ending = {"index": 0, "delta": rest, "finish_reason": response["choices"][0]["finish_reason"]}
-        yield {"model": request.model, "choices": [ending]}
+            yield {"model": request.model, "choices": [{"delta": {"content": piece}}]}
+        yield {"model": request.model, "choices": [{"delta": rest, "finish_reason": choice["finish_reason"]}]}
 
 
 def _completion(request: Request, answer: Any) -> dict[str, Any]:
@@ -93,13 +89,8 @@ def _completion(request: Request, answer: Any) -> dict[str, Any]:
         if hasattr(answer, "model_dump_json"):
             answer = str(answer.model_dump_json())
         message = {"role": "assistant", "content": answer if isinstance(answer, str) else json.dumps(answer)}
-    return {
-        "object": "chat.completion",
-        "model": request.model,
-        "choices": [
-            {"index": 0, "message": message, "finish_reason": "tool_calls" if message.get("tool_calls") else "stop"}
-        ],
-    }
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if message.get("tool_calls") else "stop"}
+    return {"object": "chat.completion", "model": request.model, "choices": [choice]}
 
 
 def _embedded(request: Request, answer: Any) -> dict[str, Any]:

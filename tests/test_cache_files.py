@@ -128,7 +128,7 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
             (tmp_path / "missing.jsonl", FileNotFoundError, "missing"),
             (tmp_path / "folder", CacheError, "holds no cache"),
             (ResponseCache(tmp_path / "nowhere"), CacheError, "nowhere holds no cache"),
-            (5, TypeError, "not 5"),
+            (5, TypeError, "not int"),
         ]:
             with pytest.raises(error, match=words):  # type: ignore[arg-type]
                 target.load(what)  # type: ignore[arg-type]

@@ -383,8 +383,6 @@ def _loaded(path: str | os.PathLike[str] | ResponseCache, classes: tuple[type[An
     """Return what messages call the source of records, and the records."""
     if isinstance(path, ResponseCache):
         cache = path
-    elif not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"load takes a path or a ResponseCache, not {path!r}")
     elif "://" in str(path) or os.path.isdir(path):
         cache = ResponseCache(path)
     else:
@@ -423,15 +421,7 @@ def searched_cache(storage: Storage) -> Source:
     from ..explain import Source
 
     rows = (([packed or b""], partial(unpack, key, packed, at)) for key, packed, at in storage.rows())
-    return Source(f"the cache {_from_here(storage.place)}", rows)
-
-
-def _from_here(place: Path | str) -> Path | str:
-    """Return a path as seen from the working directory, where it lies below that."""
-    if isinstance(place, str):
-        return place
-    here = os.getcwd()
-    return place.relative_to(here) if place.is_relative_to(here) else place
+    return Source(f"the cache {storage.place}", rows)
 
 
 _shared: dict[str, ResponseCache] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..config.values import MASK, without_password
@@ -265,14 +265,10 @@ class RedisStorage:
 
     def _warn_of_eviction(self) -> None:
         """Say once, before the first answer is stored, that the server may drop it."""
-        try:
-            with self._connection() as redis:
-                info = redis.info()
-        except CacheError:  # a user who may not ask for it; whatever else it is, storing says so
-            return
         self._checked = True
-        for risk in _eviction(info):
-            warn_once(f"the Redis server {self.place}: {risk}")
+        with suppress(CacheError), self._connection() as redis:  # of a user who may not ask for it
+            for risk in _eviction(redis.info()):
+                warn_once(f"the Redis server {self.place}: {risk}")
 
     def close(self) -> None:
         """Close the connections that nobody is using; the next command opens them again."""

@@ -33,7 +33,6 @@ from .models.catalog import parameters_of
 from .notices import warn_once
 from .recorded_functions import http_call
 from .responses import read_object
-from .types import text_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -359,9 +358,9 @@ class ChatEvents:
         self._begun = {"id": "chatcmpl-recorded", "created": 0, "model": body.get("model")}
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._stream = stream
-        self._sent = ""
         self._opening = _chunk(self._begun, {"role": "assistant", "content": ""})
-        if first is not END:
+        self._has_text = first is not END  # of the first choice, which is told by its pieces
+        if self._has_text:
             self._opening += self._told(first)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -385,7 +384,6 @@ class ChatEvents:
         yield last
 
     def _told(self, piece: str) -> bytes:
-        self._sent += piece
         return _chunk(self._begun, {"content": piece})
 
     def _failed(self, error: LLMCallError) -> bytes:
@@ -395,11 +393,11 @@ class ChatEvents:
 
     def _rest(self, response: Mapping[str, Any]) -> bytes:
         """Return the events of what remains of the whole answer when the text of its first choice has been sent."""
-        sent, events = self._sent, []
+        events = []
         for choice in response["choices"]:
             index, message = choice.get("index", 0), choice["message"]
             delta = {name: value for name, value in message.items() if name != "role" and value is not None}
-            if index == 0 and sent and text_of(message.get("content")) == sent:
+            if index == 0 and self._has_text:
                 delta.pop("content", None)
             if message.get("tool_calls"):
                 delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(message["tool_calls"])]

@@ -553,7 +553,7 @@ def test_other_requests_are_recorded_as_they_are(reached: Server) -> None:
     paths = [request.url.path for request in reached.requests]
     assert paths == ["/v1/responses", "/v1/responses", "/v1/moderations", "/v1/models"]
     assert {record.kind for record in llmcall.client("openai").cache.records()} == {"http"}
-    says = r"http request to POST /v1/responses (?s:.*) asked +Milk\?\n"
+    says = r"http request to POST /v1/responses (?s:.*) asked +Milk\?"
     with pytest.raises(openai.APIStatusError, match=says), llmcall.patched(cache_mode="replay"):
         openai.OpenAI(api_key=KEY).responses.create(model="gpt-4o-mini", input="Milk?")
 

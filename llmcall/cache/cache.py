@@ -140,8 +140,11 @@ class ResponseCache:
         self.storage.put(key, packed, replace=True)
         return self.get(key, mode="replay") or unpack(key, packed)  # raises where the index is damaged
 
-    def store_unstored(self) -> Exception | None:
-        """Store what could not be stored before: a disk may have room again. Return the last error, if any."""
+    def store_unstored(self, otherwise: str = "") -> None:
+        """Store what could not be stored before: a disk may have room again.
+
+        :param otherwise: what becomes of the answers that cannot be stored now, for a warning.
+        """
         failure: Exception | None = None
         for key, packed in list(self._unstored.items()):
             try:
@@ -152,7 +155,8 @@ class ResponseCache:
             with _lock:
                 if self._unstored.get(key) is packed:
                     del self._unstored[key]
-        return failure
+        if otherwise and failure is not None:
+            logger().warning("%s %s: %s", counted(len(self._unstored), "answer"), otherwise, failure)
 
     def _keep_in_memory(self, key: str, packed: bytes, error: Exception) -> Record:
         with _lock:
@@ -164,10 +168,8 @@ class ResponseCache:
         return unpack(key, packed)
 
     def _store_at_exit(self) -> None:
-        error = self.store_unstored()
-        if error is not None:
-            logger().warning("%s lost that could not be stored: %s", counted(len(self._unstored), "answer"), error)
-            self._unstored.clear()
+        self.store_unstored("lost that could not be stored")
+        self._unstored.clear()
 
     def __len__(self) -> int:
         return len(self.storage)
@@ -364,9 +366,7 @@ class ResponseCache:
 
     def close(self) -> None:
         """Store what could not be stored before, and close the handles; the next use opens them again."""
-        error = self.store_unstored()
-        if error is not None:
-            logger().warning("%s in memory only: %s", counted(len(self._unstored), "answer"), error)
+        self.store_unstored("in memory only")
         self.storage.close()
 
     def __enter__(self) -> ResponseCache:

@@ -232,7 +232,7 @@ class RedisStorage:
                 return
             for (key, _), row in zip(places, rows, strict=True):
                 if row is not None:  # else it was deleted meanwhile
-                    yield _text(key), *_read(row)
+                    yield key.decode(), *_read(row)
             last = int(places[-1][1])
 
     readable_rows = rows
@@ -240,7 +240,7 @@ class RedisStorage:
     def starting(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them."""
         with self._connection() as redis:
-            keys = map(_text, redis.hkeys(ROWS))
+            keys = [key.decode() for key in redis.hkeys(ROWS)]
         return sorted(key for key in keys if key.startswith(prefix))[:limit]
 
     def __len__(self) -> int:
@@ -285,10 +285,6 @@ def _eviction(info: Mapping[str, Any]) -> list[str]:
     if not info.get("maxmemory") or not policy.startswith("allkeys"):
         return []
     return [f"it may drop answers when its memory is full (maxmemory-policy {policy}): set noeviction"]
-
-
-def _text(key: bytes) -> str:
-    return key.decode("utf-8", "backslashreplace")
 
 
 Storage = SqliteStorage | RedisStorage

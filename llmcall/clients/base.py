@@ -21,7 +21,7 @@ from ..system import after_fork_in_child
 from ..types import Outcome, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import ClassVar, Literal
 
     from typing_extensions import Self
@@ -315,14 +315,16 @@ class LLMClient:
         :returns: an iterator of the text's pieces; its ``.reply`` is there at the end. A recorded answer comes
             word by word. With ``on_error="none"`` a failure is logged, the stream ends, and ``.reply`` is ``None``.
         """
-        call = prepare_chat(self, current_messages, arguments)
-        return Stream(self._streamed(call), call)
+        from ..engine.drivers import drive_stream
+
+        return Stream(self, drive_stream, prepare_chat(self, current_messages, arguments))
 
     @short_traceback
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
         """Ask a model and hand on its answer as it comes, without blocking the event loop: :meth:`stream_message`."""
-        call = prepare_chat(self, current_messages, arguments)
-        return AsyncStream(self._streamed(call), call)
+        from ..engine.drivers import adrive_stream
+
+        return AsyncStream(self, adrive_stream, prepare_chat(self, current_messages, arguments))
 
     def _streamed(self, call: PreparedCall) -> Flow[Any]:
         """Emit the pieces of an answer, and return the reply."""
@@ -550,12 +552,15 @@ class LLMClient:
 class _Streamed:
     """Hold what both kinds of streams know of their answer.
 
+    :param drive: performs the flow of the client's call, and yields its pieces of text.
     :param call: whose draw is given back where the stream is left before its end.
     """
 
-    def __init__(self, call: PreparedCall) -> None:
+    def __init__(self, client: LLMClient, drive: Callable[..., Any], call: PreparedCall) -> None:
         self.reply: Reply | None = None
         self._call = call
+        # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
+        self._pieces = drive(client._streamed(call), partial(setattr, proxy(self), "reply"))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'open' if self.reply is None else 'ended'})"
@@ -581,19 +586,12 @@ class Stream(_Streamed):
     'stop'
     """
 
-    def __init__(self, flow: Flow[Any], call: PreparedCall) -> None:
-        super().__init__(call)
-        from ..engine.drivers import drive_stream
-
-        # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
-        self._pieces = drive_stream(flow, partial(setattr, proxy(self), "reply"))
-
     def __iter__(self) -> Stream:
         return self
 
     @short_traceback
     def __next__(self) -> str:
-        return next(self._pieces)
+        return next(self._pieces)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Close the connection, if the answer has not ended."""
@@ -619,12 +617,6 @@ class AsyncStream(_Streamed):
     >>> asyncio.run(greet())
     'Good morning!'
     """
-
-    def __init__(self, flow: Flow[Any], call: PreparedCall) -> None:
-        super().__init__(call)
-        from ..engine.drivers import adrive_stream
-
-        self._pieces = adrive_stream(flow, partial(setattr, proxy(self), "reply"))
 
     def __aiter__(self) -> AsyncStream:
         return self

@@ -76,20 +76,16 @@ def client(api_type: str | None = None) -> LLMClient:
 
 
 def _made(name: str) -> LLMClient:
-    given: Any = _registered.get(name)
-    if name not in _registered:
-        given = _built_in(name) if name in BUILT_IN else _plugin(name)
+    if name in BUILT_IN and name not in _registered:
+        module, _, kind = BUILT_IN[name].partition(":")
+        return getattr(import_module(f".{module}", __package__), kind)()  # type: ignore[no-any-return]
+    given: Any = _registered[name] if name in _registered else _plugin(name)
     is_function = callable(given) and not isinstance(given, LLMClient)
     made = given(config.settings()) if is_function else given
     if not isinstance(made, LLMClient):
         verb = "returned" if is_function else "is"
         raise ConfigError(f"what is registered for the api_type {name!r} {verb} {made!r:.60}, not an LLMClient")
     return made
-
-
-def _built_in(name: str) -> Any:
-    module, _, kind = BUILT_IN[name].partition(":")
-    return getattr(import_module(f".{module}", __package__), kind)()
 
 
 def _plugin(name: str) -> Any:

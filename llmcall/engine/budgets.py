@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 __all__ = [
-    "Amounts", "Budget", "BudgetLimits", "Reservation", "Spent", "budget", "check_price", "counts_tokens",
+    "Amounts", "Budget", "Reservation", "Spent", "budget", "check_price", "counts_tokens",
     "open_budgets", "shared_open", "spending_of", "wake_first",
 ]  # fmt: skip
 
@@ -44,22 +44,12 @@ CORRECTED = 24 * 3600.0  # seconds in which it may still be
 _begun = time.time()  # of this process
 
 
-class BudgetLimits(NamedTuple):
-    """Hold the limits of a budget; ``None`` is no limit.
+class Amounts(NamedTuple):
+    """Hold what calls use or reserve.
 
     :param usd: in 10^-12 USD.
     :param tokens: of prompts and answers together.
     :param calls: calls answered by a model.
-    """
-
-    usd: int | None = None
-    tokens: int | None = None
-    calls: int | None = None
-
-
-class Amounts(NamedTuple):
-    """Hold what calls use or reserve, in the units of :class:`BudgetLimits`.
-
     :param unknown: how many of them have an unknown price.
     """
 
@@ -84,22 +74,21 @@ def spending_of(tokens: TokenUsage, price: Price | None) -> Amounts:
     return Amounts(round(price.of_tokens(tokens) * (PICO // 10**6)), total, 1)  # USD per million tokens are 10^-6 each
 
 
-def check_fits(title: str, limit: BudgetLimits, spent: Amounts, reserved: Amounts, need: Amounts) -> bool:
+def check_fits(title: str, limit: Mapping[str, int], spent: Amounts, reserved: Amounts, need: Amounts) -> bool:
     """Return whether a reservation fits now; where it would once others are given back, ``False``.
 
     :param title: how messages name the budget; empty where it has no name.
+    :param limit: the most of what :class:`Amounts` counts, by name.
     :raises BudgetExceededError: where it never will.
     """
     name_it = f"{title}: " if title else ""
-    if limit.usd is not None and spent.unknown:
+    if "usd" in limit and spent.unknown:
         raise BudgetExceededError(
             f"{name_it}it limits usd, but {spent.unknown} calls that count in it have an unknown price; "
             "give their models one in [Prices], and begin anew by llmcall.budget(name=…).forget()"
         )
     fits = True
-    for name, most in limit._asdict().items():
-        if most is None:
-            continue
+    for name, most in limit.items():
         used, wanted = getattr(spent, name), getattr(need, name)
         if used + wanted > most:
             raise BudgetExceededError(name_it + _exceeded(name, most, max(0, most - used), wanted))
@@ -166,13 +155,7 @@ class _State:
         return total
 
 
-class _Thread(threading.local):
-    """Hold what a thread that is in the middle of an update of a ledger has to settle after it; else ``None``."""
-
-    postponed: list[tuple[Ledger, str, Amounts]] | None = None
-
-
-_thread = _Thread()
+_thread = threading.local()  # a thread in the middle of an update of a ledger: what it has ``postponed`` until the end
 
 
 class Ledger:
@@ -189,7 +172,7 @@ class Ledger:
         self._storage = None if place is None else shared_cache(place).storage
         self._text: str | None = None
 
-    def reserve(self, need: Amounts, limits: Sequence[BudgetLimits]) -> str | None:
+    def reserve(self, need: Amounts, limits: Sequence[Mapping[str, int]]) -> str | None:
         """Reserve an amount and return what it is known by; ``None`` where it has to wait for others.
 
         :raises BudgetExceededError: where it would go past a limit whatever the others use.
@@ -214,8 +197,9 @@ class Ledger:
 
         The call is over and paid for: where it cannot be kept, a warning says so, and the reservation stays.
         """
-        if _thread.postponed is not None:  # a stream that the garbage collector ends just then
-            _thread.postponed.append((self, key, used))
+        postponed = getattr(_thread, "postponed", None)
+        if postponed is not None:  # a stream that the garbage collector ends just then
+            postponed.append((self, key, used))
             return
 
         def settle(state: _State) -> None:
@@ -344,7 +328,8 @@ class Budget:
         if name is not None and not (isinstance(name, str) and name.strip()):
             raise ValueError(f"the budget's name is {name!r}; it must be a text that is not empty")
         self.name = name
-        self.limit = BudgetLimits(None if usd is None else round(usd * PICO), tokens, calls)
+        limits = {"usd": None if usd is None else round(usd * PICO), "tokens": tokens, "calls": calls}
+        self.limit = {name: most for name, most in limits.items() if most is not None}
         self._entered = 0
         self.ledger = Ledger()
         if name is not None:
@@ -360,10 +345,10 @@ class Budget:
     @property
     def left(self) -> Spent:
         """Return what is left of each limit, at least 0; ``None`` where there is no limit, or it cannot be known."""
-        found, limit = self.ledger.spent(), self.limit
-        pairs = zip(limit, found, strict=False)
-        usd, tokens, calls = (None if most is None else max(0, most - used) for most, used in pairs)
-        return Spent(None if usd is None or found.unknown else usd / PICO, tokens, calls)
+        found = self.ledger.spent()
+        left = {name: max(0, most - getattr(found, name)) for name, most in self.limit.items()}
+        usd = None if found.unknown or "usd" not in left else left["usd"] / PICO
+        return Spent(usd, left.get("tokens"), left.get("calls"))
 
     def forget(self) -> None:
         """Count from nothing again."""
@@ -440,7 +425,7 @@ _waiting: OrderedDict[Reservation, None] = OrderedDict()
 
 def counts_tokens() -> bool:
     """Return whether a call must be counted before it is made."""
-    return any(each.usd is not None or each.tokens is not None or each.name is not None for each in tuple(open_budgets))
+    return any(each.name is not None or each.limit.keys() - {"calls"} for each in tuple(open_budgets))
 
 
 def shared_open() -> bool:
@@ -533,9 +518,9 @@ def _wake_first() -> None:
         wake_first(_waiting)
 
 
-def _ledgers() -> list[tuple[Ledger, list[BudgetLimits]]]:
+def _ledgers() -> list[tuple[Ledger, list[Mapping[str, int]]]]:
     """Return the ledgers of the open budgets, those of one name once, with the limits of each."""
-    found: dict[Any, tuple[Ledger, list[BudgetLimits]]] = {}
+    found: dict[Any, tuple[Ledger, list[Mapping[str, int]]]] = {}
     for each in tuple(open_budgets):
         known = (each.ledger.place, each.name) if each.name is not None else each
         found.setdefault(known, (each.ledger, []))[1].append(each.limit)

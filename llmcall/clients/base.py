@@ -432,7 +432,7 @@ class LLMClient:
         :param fresh: whether records take no part.
         :raises ContextLengthError: where the context is too long and no model is left to ask.
         """
-        from ..engine.call import answer, is_cut
+        from ..engine.call import answer
         from ..engine.drivers import look
 
         call = prepare_chat(self, messages, {**arguments, "cache": False} if fresh else arguments)
@@ -441,11 +441,7 @@ class LLMClient:
             record = None
             if not fresh:
                 call, record = yield from look(self.cache, lookup, call)
-            if record is None or is_cut(record.response, call.request):
-                outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
-            else:
-                call.add_usage(cached_calls=1, saved=record.cost)
-                outcome = Outcome(record)
+            outcome = yield from answer(call, fallback=fallback, whole=True, found=record)
         except BaseException as error:
             self._note_failure(error, call)
             call.give_back()

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import Future
+from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..cache.cache import shared_cache
@@ -38,9 +39,8 @@ PICO = 10**12  # USD are counted in whole 10^-12 USD: sums of floats would be of
 NEVER = float("inf")
 POLL = 0.1  # seconds between two looks at what other processes have given back
 # Seconds after which a reservation counts as spent whose process may be gone: ten times the default TIMEOUT of an
-# attempt. One that takes longer is counted as it should be as soon as it ends.
+# attempt. What a call that takes longer used in truth is not counted.
 AWAY = 600.0
-CORRECTED = 24 * 3600.0  # seconds in which it may still be
 _begun = time.time()  # of this process
 
 
@@ -58,9 +58,9 @@ class Amounts(NamedTuple):
     calls: int = 0
     unknown: int = 0
 
-    def plus(self, other: Amounts, sign: int = 1) -> Amounts:
-        """Return the sum, or with the sign -1 the difference."""
-        return Amounts(*(mine + sign * its for mine, its in zip(self, other, strict=True)))
+    def plus(self, other: Amounts) -> Amounts:
+        """Return the sum."""
+        return Amounts(*map(add, self, other))
 
 
 NOTHING = Amounts()
@@ -109,16 +109,12 @@ def _exceeded(name: str, most: int, left: int, wanted: int) -> str:
 
 
 class _Holding(NamedTuple):
-    """Hold a reservation: how much, by which process, since when (seconds since the epoch) and on which machine.
-
-    :param lost: whether its holder seemed to be gone, so that it counts as spent: the server may have billed the call.
-    """
+    """Hold a reservation: how much, by which process, since when (seconds since the epoch) and on which machine."""
 
     amounts: Amounts
     process: int
     since: float
     machine: str
-    lost: bool = False
 
     def seems_lost(self) -> bool:
         """Return whether whoever made it seems to be gone."""
@@ -132,26 +128,22 @@ class _State:
     def __init__(self, text: str | None) -> None:
         found: dict[str, Any] = json.loads(text) if text else {"spent": NOTHING, "reserved": {}}
         self.spent = Amounts(*found["spent"])
-        self.reserved = {key: _Holding(Amounts(*each[0]), *each[1:]) for key, each in found["reserved"].items()}
+        self.reserved = {key: _Holding(Amounts(*each[0]), *each[1:4]) for key, each in found["reserved"].items()}
 
     def count_the_lost(self) -> None:
-        """Count as spent what processes that are gone had reserved."""
-        for key, each in self.reserved.items():
-            if not each.lost and each.seems_lost():
-                self.spent = self.spent.plus(each.amounts)
-                self.reserved[key] = each._replace(lost=True)
+        """Count as spent what processes that are gone had reserved: the server may have billed their calls."""
+        for key in [key for key, each in self.reserved.items() if each.seems_lost()]:
+            self.spent = self.spent.plus(self.reserved.pop(key).amounts)
 
     def text(self) -> str:
         """Return it as a text."""
-        oldest = time.time() - CORRECTED
-        reserved = {key: each for key, each in self.reserved.items() if not each.lost or each.since > oldest}
-        return json.dumps({"spent": self.spent, "reserved": reserved})
+        return json.dumps({"spent": self.spent, "reserved": self.reserved})
 
     def held(self) -> Amounts:
         """Return the sum of the reservations that hold."""
         total = NOTHING
         for each in self.reserved.values():
-            total = total if each.lost else total.plus(each.amounts)
+            total = total.plus(each.amounts)
         return total
 
 
@@ -203,10 +195,9 @@ class Ledger:
             return
 
         def settle(state: _State) -> None:
-            """Count it once, should an answer of Redis's be lost."""
-            holding = state.reserved.pop(key, None)
-            if holding is not None:
-                state.spent = state.spent.plus(used.plus(holding.amounts, -1) if holding.lost else used)
+            """Count it once, should an answer of Redis's be lost, or its process have seemed to be gone."""
+            if state.reserved.pop(key, None) is not None:
+                state.spent = state.spent.plus(used)
 
         try:
             self._update(settle)
@@ -221,9 +212,8 @@ class Ledger:
         """Count from nothing again; what running calls have reserved stays reserved."""
 
         def forget(state: _State) -> None:
-            """Forget what is spent, and what of it may be corrected."""
+            """Forget what is spent."""
             state.spent = NOTHING
-            state.reserved = {key: each for key, each in state.reserved.items() if not each.lost}
 
         self._update(forget)
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     Key = tuple[ResponseCache, str]  # where the answer goes to, and the request's key
     Outcomes = dict[str, Outcome]  # by the request's key
 
-__all__ = ["answer", "embed", "is_cut", "repeated", "share", "vector"]
+__all__ = ["answer", "embed", "repeated", "share"]
 
 REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
 UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
@@ -78,19 +78,19 @@ def answer(
     stream: bool = False,
     fallback: bool = True,
     whole: bool = False,
-    cut: Record | None = None,
+    found: Record | None = None,
 ) -> Flow[Outcome]:
-    """Answer a chat call that is not recorded, by another model where the context is too long.
+    """Answer a chat call, by another model where the context is too long.
 
     :param stream: whether its text is handed on as it comes.
     :param fallback: whether another model may be asked; the first one's record then points to that of the other.
     :param whole: whether an answer that the context window cut is an error even from the last model.
-    :param cut: the recorded answer, which the context window cut; it is not asked for again.
+    :param found: the recorded answer; where the context window cut it, it is not asked for again.
     """
     policy = RetryPolicy.of(call.options, call.resolved.settings)
     named = call.resolved.settings.fallbacks.get(call.request.model, ()) if fallback else ()
     models = [call.client.model_named(name) for name in named]
-    current, found, left = call, cut, models
+    current, left = call, models
     while True:
         wants_room = bool(left) or whole
         try:
@@ -99,7 +99,7 @@ def answer(
                 ask = functools.partial(_ask, policy=policy, stream=stream, wants_room=wants_room and not stream)
                 outcomes = yield from share([current], ask, policy, None if stream else current.shared_by)
                 outcome = outcomes[current.request.cache_key]
-            elif wants_room and is_cut(found.response, current.request):
+            elif wants_room and _is_cut(found.response, current.request):
                 raise ContextLengthError("the recorded answer was cut where the context window ended")
             else:
                 outcome = Outcome(found)
@@ -134,7 +134,7 @@ def _asked_of(request: Request, model: str) -> Request:
     return request._replace(model=model, asked=asked, body={**request.body, "model": model}, cache_key=key)
 
 
-def is_cut(response: Mapping[str, Any], request: Request) -> bool:
+def _is_cut(response: Mapping[str, Any], request: Request) -> bool:
     """Return whether an answer ended at a limit that is not the caller's own."""
     return responses.cut_by_context(response, request.asked.get("max_tokens"))
 
@@ -143,7 +143,7 @@ def _ask(calls: Sequence[PreparedCall], policy: RetryPolicy, stream: bool, wants
     """Ask the model of one call, count and store."""
     (call,) = calls
     sent = yield from _Exchange(call, call.request, policy, stream, wants_room).send()
-    if wants_room and is_cut(sent.response, call.request):
+    if wants_room and _is_cut(sent.response, call.request):
         _count(call, TokenUsage.of(sent.response), sent.endpoint)
         raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
     return {call.request.cache_key: (yield Do(functools.partial(_stored, call, sent)))}
@@ -280,7 +280,7 @@ class _Exchange:
         self.whole = response
         if request.kind == "chat":
             responses.check_chat(response)
-            if request.expected is not None and not (self.wants_room and is_cut(response, request)):
+            if request.expected is not None and not (self.wants_room and _is_cut(response, request)):
                 responses.check_fits(request, response)
         else:
             responses.check_embeddings(response, len(self.body["input"]))
@@ -502,7 +502,7 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
     if hits:
         costs = [record.cost for record in hits]
         calls[0].add_usage(cached_calls=1, saved=None if None in costs else sum(cost or 0.0 for cost in costs))
-    return [vector(records[call.request.cache_key]) for call in calls]
+    return [_vector(records[call.request.cache_key]) for call in calls]
 
 
 def _ask_batch(calls: Sequence[PreparedCall], policy: RetryPolicy) -> Flow[Outcomes]:
@@ -564,7 +564,7 @@ def _packed(embedding: list[float] | str) -> bytes:
     return struct.pack(f"<{len(embedding)}f", *embedding)
 
 
-def vector(record: Record) -> list[float]:
+def _vector(record: Record) -> list[float]:
     """Return a record's embedding as numbers, each rounded to float32."""
     packed = record.response["embedding"]
     return list(struct.unpack(f"<{len(packed) // FLOAT32}f", packed))

@@ -284,8 +284,6 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
     try:
         import xllamacpp
     except ModuleNotFoundError as error:
-        if error.name != "xllamacpp":
-            raise
         raise ConfigError(
             "API_TYPE = local runs a model in this process and needs the package xllamacpp: install the extra `local`"
         ) from error

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Amounts", "Budget", "Reservation", "Spent", "budget", "check_price", "counts_tokens",
-    "open_budgets", "shared_open", "spending_of", "wake_first",
+    "open_budgets", "spending_of", "wake_first",
 ]  # fmt: skip
 
 PICO = 10**12  # USD are counted in whole 10^-12 USD: sums of floats would be off, and a limit passed or not reached
@@ -416,11 +416,6 @@ _waiting: OrderedDict[Reservation, None] = OrderedDict()
 def counts_tokens() -> bool:
     """Return whether a call must be counted before it is made."""
     return any(each.name is not None or each.limit.keys() - {"calls"} for each in tuple(open_budgets))
-
-
-def shared_open() -> bool:
-    """Return whether a budget is open that other processes share."""
-    return any(each.name is not None for each in tuple(open_budgets))
 
 
 def check_price(model: str, price: Price | None) -> None:

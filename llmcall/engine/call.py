@@ -34,7 +34,6 @@ from ..requests.arguments import sent_body
 from ..requests.keys import key_of, ordered
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
-from . import budgets
 from .drivers import END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, check_stops, current_stops, look
 from .limits import LEFT_OUT, Admission, estimate, quotas_in, tokens_used
 from .prepare import RetryPolicy, lookup
@@ -289,7 +288,7 @@ class _Exchange:
         is_limited = admission.reservation is not None or self.pool.settings.limits_tokens_per_minute is not None
         used = tokens_used(response, self.request, self.pool.known) if is_limited else TokenUsage.of(response)
         admission.use(used, endpoint.name)
-        if admission.reservation is not None and budgets.shared_open():
+        if admission.reservation is not None:
             yield Do(admission.reservation.close)
         if self.stream and chunks is None:
             yield Emit("".join(responses.text_pieces(response)))

@@ -325,7 +325,14 @@ class Pool:
                 seconds = state.wait(self.settings, needed, self.model, now)
                 if seconds <= 0 and next(iter(state.queue)) is admission:
                     self._next = (step + 1) % len(usable)
-                    admission.begin(state, needed, now)
+                    admission.state, admission.counted = state, True
+                    admission.tokens = needed.tokens if needed is not None else 0
+                    state.running.add(admission)
+                    state.tokens += admission.tokens
+                    quotas = state.quotas.get(self.model, {})
+                    for unit, each in quotas.items():
+                        quotas[unit] = each.less(_counted_by_server(unit, needed), now)
+                    admission.leave_queues()
                     return endpoint, 0.0, 0.0
                 waits.append((state, seconds))
             least = min(seconds for _, seconds in waits)
@@ -405,6 +412,7 @@ class Admission:
     :param time_left: gives the seconds after which nobody waits, or ``None``.
     :ivar wakeup: is done when there is reason to look again whether it may begin.
     :ivar queues: the endpoints that it waits for.
+    :ivar state: the endpoint to which it was admitted, else ``None``.
     :ivar tokens: those that it used or, while that is unknown, reserves.
     :ivar sent_at: the monotonic time at which it was sent; ``None`` until then.
     :ivar reservation: what it holds of the open budgets, if there are any.
@@ -416,7 +424,7 @@ class Admission:
     sent_at: float | None = None
     counted = False
     tokens = 0
-    _state: EndpointState | None = None
+    state: EndpointState | None = None
     _estimate: Estimate | None = None
     reservation: budgets.Reservation | None = None
     answered = False
@@ -458,10 +466,7 @@ class Admission:
     def _reserve(self) -> Flow[None]:
         reservation = self.reservation = budgets.Reservation()
         while True:
-            if budgets.shared_open():
-                seconds = yield Do(lambda: reservation.reserve(self._reserved()))
-            else:
-                seconds = reservation.reserve(self._reserved())
+            seconds = yield Do(lambda: reservation.reserve(self._reserved()))
             if seconds is None:
                 return
             yield self._until(reservation.wakeup, seconds, "calls under way settle what they reserved of a budget")
@@ -482,20 +487,8 @@ class Admission:
     def _names(self) -> str:
         return ", ".join(endpoint.name for endpoint in self._pool.endpoints)
 
-    # Whoever calls these two holds the lock.
-
-    def begin(self, state: EndpointState, needed: Estimate | None, now: float) -> None:
-        """Be admitted to an endpoint that is free."""
-        self._state, self.counted = state, True
-        self.tokens = needed.tokens if needed is not None else 0
-        state.running.add(self)
-        state.tokens += self.tokens
-        quotas = state.quotas.get(self._pool.model, {})
-        for unit, each in quotas.items():
-            quotas[unit] = each.less(_counted_by_server(unit, needed), now)
-        self._leave_queues()
-
-    def _leave_queues(self) -> None:
+    def leave_queues(self) -> None:
+        """Wait for no endpoint any more; whoever calls it holds the lock."""
         while self.queues:
             state = self.queues.pop()
             state.queue.pop(self, None)
@@ -504,7 +497,7 @@ class Admission:
 
     def note_sent(self, now: float | None = None) -> None:
         """Count it from now on for 60 seconds, so that those who wait know how long; a second time changes nothing."""
-        state = self._state
+        state = self.state
         with _lock:
             if state is not None and self.sent_at is None and self in state.running:
                 self.sent_at = time.monotonic() if now is None else now
@@ -515,7 +508,7 @@ class Admission:
     def use(self, used: TokenUsage, endpoint: str | None = None, *, calls: int = 1) -> None:
         """Put what an attempt used, at the endpoint of a name, in place of what was reserved for it."""
         self.answered = True
-        tokens, state, counted = (used.input_tokens or 0) + (used.output_tokens or 0), self._state, self._estimate
+        tokens, state, counted = (used.input_tokens or 0) + (used.output_tokens or 0), self.state, self._estimate
         with _lock:
             if state is not None and self.counted:
                 state.tokens += tokens - self.tokens
@@ -533,9 +526,9 @@ class Admission:
         """Give back what it holds; without an answer it used no tokens. A second time changes nothing."""
         try:
             with _lock:
-                self._leave_queues()
+                self.leave_queues()
                 self.note_sent(now)
-                state = self._state
+                state = self.state
                 if state is not None and self in state.running:
                     state.running.remove(self)
                     if not self.answered and self.counted:

@@ -107,6 +107,7 @@ class Cassette(ContextDecorator):
         self._layer: object = None
         self._orders = itertools.count()
         self._agreed: set[tuple[int | None, int]] = set()
+        self._is_settled = False
         self._error: BaseException | None = None
         self._process = os.getpid()
         self._writes_on = False
@@ -274,13 +275,21 @@ class Cassette(ContextDecorator):
         :raises ConfigError: where they differ: the cassette would not replay for both.
         """
         asking = None if base is None else id(base), config.layers.generation
-        if asking in self._agreed:
-            return
-        from .format import header_differences, header_of
+        if asking not in self._agreed:
+            from .format import header_of
 
-        header = header_of(base, namespaces=header_namespaces())
+            self.settle(header_of(base, namespaces=header_namespaces()))
+            self._agreed.add(asking)
+
+    def settle(self, header: dict[str, Any]) -> None:
+        """Let the first caller's header be that of the cassette, and the others' be the same.
+
+        :raises ConfigError: where they differ.
+        """
+        from .format import header_differences
+
         with _lock:
-            if not self._agreed and self.stored is None:
+            if not self._is_settled and self.stored is None:
                 self._header = header
             different = header_differences(self._header, header)
             if different:
@@ -288,7 +297,7 @@ class Cassette(ContextDecorator):
                     f"{self.path} holds one set of settings for all its records, but the clients that it records "
                     f"disagree on {different}: give them as arguments in code, or record each in a file of its own"
                 )
-            self._agreed.add(asking)
+            self._is_settled = True
 
     # Records
 

@@ -390,13 +390,6 @@ class Settings:
         }
         return Settings({**self.layer, **changes}) if changes else self
 
-    def without_keys(self) -> Settings:
-        """Return these settings without keys, for what goes to where it may be kept on a disk."""
-        endpoints, named_by = self.layer["endpoints"]
-        keys = {name: (None, origin) for name, (_, origin) in self.layer.items() if name in KEYS}
-        without = tuple(endpoint._replace(api_key=None) for endpoint in endpoints)
-        return Settings({**self.layer, **keys, "endpoints": (without, named_by)})
-
     def items(self) -> Iterator[tuple[Setting, Any, Origin]]:
         """Yield every setting's description, value and origin, in the order of config.ini; secrets are masked."""
         for name, row in SETTINGS.items():
@@ -428,12 +421,11 @@ HIDDEN = {
     name: Setting("", "", parse, name=name)
     for name, parse in (("_config", values.path), ("_openai_key", values.credential), ("_azure_key", values.credential))
 }
-KEYS = [row.name for row in (*SETTINGS.values(), *HIDDEN.values()) if row.parse is values.credential]
 
 
 def _shown(row: Setting, value: Any) -> Any:
     """Return a value without secrets."""
-    if row.name in KEYS:
+    if row.parse is values.credential:
         return None if value is None else MASK
     if row.name == "endpoints":
         return tuple(endpoint.masked() for endpoint in value)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ..cassettes.cassette import Place
-    from ..config.settings import Settings
     from ..engine.drivers import Stops
     from ..engine.usage import UsageDelta
     from ..scopes import Active
@@ -430,7 +429,7 @@ def session_for(state: bytes) -> Iterator[WorkerSession]:
 class CassetteEvent(NamedTuple):
     """Hold what was done with a cassette in a worker.
 
-    :param method: ``add``, ``find``, ``count_replay`` or ``agree``.
+    :param method: ``add``, ``find``, ``count_replay`` or ``settle``.
     :param arguments: the method's.
     :param scope: the scope path in which it was done, which decides the record's place among the others.
     """
@@ -449,18 +448,14 @@ class WorkerCassette(Cassette):
     def __init__(self, path: str, mode: str) -> None:
         super().__init__(path, mode, write=False)
         self.events: deque[CassetteEvent] = deque()
-        self._settled: set[int | None] = set()
 
     def _tell_home(self, method: str, *arguments: Any) -> None:
         self.events.append(CassetteEvent(method, arguments, scopes.standing()))
 
-    def agree(self, base: Settings | None) -> None:
-        """Let the callers' settings be the same, and those of the cassette at home; see :meth:`Cassette.agree`."""
-        super().agree(base)
-        asking = None if base is None else id(base)
-        if asking not in self._settled:
-            self._settled.add(asking)
-            self._tell_home("agree", None if base is None else base.without_keys())
+    def settle(self, header: dict[str, Any]) -> None:
+        """Let the callers' headers be the same, and that of the cassette at home; see :meth:`Cassette.settle`."""
+        super().settle(header)
+        self._tell_home("settle", header)
 
     def find(self, asked: Request | str, place: Place) -> Record | None:
         """Return the recorded answer of a request, or the record of a key; ``None`` where there is none."""

@@ -188,9 +188,7 @@ def list_records(found: ResponseCache, where: Where | None, limit: int | None, a
         click.echo(visible_json([_listed(record) for record in shown]))
         return
     if not shown:
-        count = len(found)
-        nothing = f"no such record among the {count:,} in {found.path}" if count else f"the cache {found.path} is empty"
-        click.echo(nothing, err=True)
+        click.echo(f"no such record among the {len(found):,} in {found.path}", err=True)
         return
     click.echo(columns([HEADS, *map(_row, shown)], right=(3, 4), cut=(1, 2, 5, 6)))
     if limit and len(shown) == limit and len(found) > limit:
@@ -253,9 +251,8 @@ def _whole_key(found: ResponseCache, prefix: str) -> str:
     keys = found.storage.starting(prefix.rstrip("…"), COUNTED)
     if len(keys) != 1:
         problem = f"{len(keys)} keys begin" if keys else "no key begins"
-        if not len(found):
-            raise CacheError(f"the cache {found.path} is empty")
-        raise CacheError(f"{problem} with {prefix!r} in {found.path}; 'llmcall cache ls' shows the keys")
+        among = f"among those of {counted(len(found), 'record')} in {found.path}"
+        raise CacheError(f"{problem} with {prefix!r} {among}; 'llmcall cache ls' shows them")
     return keys[0]
 
 
@@ -317,11 +314,7 @@ def delete(found: ResponseCache, key: tuple[str, ...], where: Where | None, yes:
     KEY is a record's key, or the beginning of one.
     """
     if bool(key) == bool(where):
-        raise click.UsageError(
-            "say which: a KEY, or --model, --scope or --since; 'llmcall cache clear' deletes all"
-            if where is None
-            else "a KEY stands alone, without --model, --scope and --since"
-        )
+        raise click.UsageError("say which: KEYs, or --model, --scope or --since; 'llmcall cache clear' deletes all")
     keys = {_whole_key(found, each) for each in key}
     count = len(keys) or sum(1 for _ in found.records(where=where))
     if count and not yes:

@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import secrets
 from ..config import resolve as config
-from ..config.settings import Rank
-from ..errors import CacheCorruptError, CacheError
+from ..config.settings import SETTINGS, Rank
+from ..errors import CacheCorruptError, CacheError, ConfigError
+from ..requests.arguments import CONFIGURED
 from ..requests.keys import is_same, key_of, ordered, ordered_names, plain
 from ..system import atomic_write
 from ..text import check_unicode
@@ -67,7 +68,11 @@ _write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
+MODELS = ("model", "embedding_model")
 MODEL_FILE = ".gguf"
+# The settings that decide keys besides the arguments in code: a header holds these, and while its cassette is open they
+# stand above environment and files.
+KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
 
 
 def header_of(base: Settings | None = None, *, namespaces: dict[str, str] | None = None) -> dict[str, Any]:
@@ -78,8 +83,10 @@ def header_of(base: Settings | None = None, *, namespaces: dict[str, str] | None
     :param base: the settings that a client was given, or ``None`` for the process's.
     :param namespaces: of the models, where an open cassette says them.
     """
-    found = config.keyed_settings(base)
-    for name in ("model", "embedding_model"):
+    said = config.without_code(base)
+    found = {name: said[name] for name in KEYED if said[name] not in (None, "", (), {})}
+    found = {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+    for name in MODELS:
         if str(found.get(name, "")).lower().endswith(MODEL_FILE):
             found[name] = _file_name(found[name])
     spaces = _namespaces(base) if namespaces is None else namespaces
@@ -98,13 +105,20 @@ def _namespaces(base: Settings | None) -> dict[str, str]:
 
 
 def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a header says as a layer of settings; a model's file that lies here stays where it is.
+    """Return what a header says as a layer of settings: what was left out then has no value now.
+
+    A model's file that lies here stays where it is.
 
     :raises ConfigError: where a name is none of a setting that decides keys.
     """
-    layer = config.layer_of({name: value for name, value in header.items() if name != NAMESPACES})
+    recorded = {name: value for name, value in header.items() if name != NAMESPACES}
+    unknown = sorted(recorded.keys() - set(KEYED))
+    if unknown:
+        raise ConfigError(f"the header names {', '.join(unknown)}, which this version of llmcall does not know")
+    decided = [name for name in KEYED if name in recorded or (recorded and name not in MODELS)]
+    layer = {name: recorded.get(name, SETTINGS[name].default) for name in decided}
     settings = config.settings()
-    for name in ("model", "embedding_model"):
+    for name in MODELS:
         here = getattr(settings, name)
         if name in layer and str(here).lower().endswith(MODEL_FILE) and _file_name(here) == layer[name]:
             layer[name] = here

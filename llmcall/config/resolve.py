@@ -21,8 +21,8 @@ from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 
 __all__ = [
     "INTERVAL", "announce_key_destination", "configure", "configured", "force_api_cache", "force_api_type",
-    "key_for", "keyed_settings", "layer_of", "layers", "missing_key", "pack", "pop_layer", "push_layer", "refresh",
-    "reset", "searched", "settings", "settings_for", "unpack",
+    "key_for", "layers", "missing_key", "pack", "pop_layer", "push_layer", "refresh",
+    "reset", "searched", "settings", "settings_for", "unpack", "without_code",
 ]  # fmt: skip
 
 INTERVAL = 1.0  # seconds for which calls trust that environment and files are what they were
@@ -227,26 +227,8 @@ def reset() -> None:
     forget_notices()
 
 
-# The settings that decide keys besides the arguments in code: a cassette's header holds these, and while it is open
-# they stand above environment and files.
-
-NEEDED = ("model", "embedding_model")
-KEYED = (
-    *NEEDED,
-    "temperature",
-    "max_tokens",
-    "top_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "reasoning_effort",
-    "cache_namespace",
-    "cache_normalize",
-    "aliases",
-)
-
-
-def keyed_settings(base: Settings | None = None) -> dict[str, Any]:
-    """Return, as JSON data, the settings that decide keys, as environment, files and defaults say them.
+def without_code(base: Settings | None = None) -> dict[str, Any]:
+    """Return each setting's value as defaults, files, environment and open cassettes say it, whatever code says.
 
     :param base: the settings that a client was given; what code says in them is left out all the same.
     """
@@ -254,23 +236,7 @@ def keyed_settings(base: Settings | None = None) -> dict[str, Any]:
         pushed, current = _merged(layers.pushed), Settings(layers.read().values)
     below = current.overlaid(pushed).layer
     given = below if base is None else base.overlaid(pushed).layer
-    values = {name: (given if given[name][1].rank < Rank.CONFIGURED else below)[name][0] for name in KEYED}
-    held = {name: value for name, value in values.items() if value not in (None, "", (), {})}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in held.items()}
-
-
-def layer_of(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return recorded settings as a layer for :func:`push_layer`: what was left out then has no value now.
-
-    :raises ConfigError: where a name is none of a setting that decides keys.
-    """
-    unknown = sorted(set(recorded) - set(KEYED))
-    if unknown:
-        raise ConfigError(f"the header names {', '.join(unknown)}, which this version of llmcall does not know")
-    if not recorded:
-        return {}
-    decided = [name for name in KEYED if name in recorded or name not in NEEDED]
-    return {name: recorded.get(name, SETTINGS[name].default) for name in decided}
+    return {name: (given if given[name][1].rank < Rank.CONFIGURED else below)[name][0] for name in SETTINGS}
 
 
 def push_layer(values: Mapping[str, Any], origin: str) -> object:

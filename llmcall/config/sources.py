@@ -164,14 +164,12 @@ def _read_dotenv(path: str) -> dict[str, str]:
 
 def _read(path: str, where: str) -> str:
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror}") from error
-    try:
-        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{where}, line {line}: not UTF-8; save the file in that encoding") from None
 
 
@@ -231,7 +229,7 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
 def _own_lines(text: str, where: str) -> str:
     """Return the text with foreign sections blanked, so that lines keep their numbers and theirs are never judged."""
     ours, lines = True, []
-    for line in text.replace("\r\n", "\n").split("\n"):
+    for line in text.split("\n"):
         header = re.match(r"\[([^\]]+)\]", line)
         if header:
             name = _own_section(header[1])

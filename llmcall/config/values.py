@@ -306,15 +306,13 @@ def expand(value: str, where: str, lookup: Callable[[str], str | None]) -> str:
 
     :param where: file, section and key, for the message.
     :param lookup: gives a variable's value, or ``None`` if it is unset.
-    :raises ConfigError: if a variable is not set, or ``${…}`` is no name.
+    :raises ConfigError: if a variable is not set.
     """
 
     def value_of(match: re.Match[str]) -> str:
         """Return the value of one reference."""
         if match[1]:
             return match[0][1:]
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", match[2]):
-            raise ConfigError(f"{where}: ${{…}} holds no variable's name; write $${{ for the text ${{")
         found = lookup(match[2])
         if not found:
             raise ConfigError(f"{where}: the environment variable {match[2]} is not set")

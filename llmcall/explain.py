@@ -163,36 +163,24 @@ def explain(request: Request, source: Source | None, settings: Settings, remedy:
     :param remedy: how to record it.
     :param aside: says what has the answer and was not asked; empty where nothing has.
     """
-    search, looked_in, unread = _searched(request, source)
+    search = nearest(request, source)
     first = search.records[0] if search.records else None
     found = () if first is None else differences(first.request, request.asked)
     if first is not None and first.sample != request.sample:
         found = (Difference("sample", first.sample, request.sample), *found)
-    causes = [unread] if unread else _causes(request, search, found, settings)
+    causes = [search.unread] if search.unread else _causes(request, search, found, settings)
     return Miss(
         kind=request.kind,
         name=title_of(request.kind, request.asked),
         sample=request.sample,
         cache_key=request.cache_key,
         opening=_opening(request.asked),
-        looked_in=looked_in,
+        looked_in=search.place,
         nearest=first,
         differences=found,
         causes=tuple([aside, *causes] if aside else causes)[:CAUSES],
         remedy=remedy,
     )
-
-
-def _searched(request: Request, source: Source | None) -> tuple[Nearest, str, str]:
-    """Return what was found, where it was sought, and why nothing could be read, if that was so."""
-    if source is None:
-        why = "cache=False goes past the disk cache, and no cassette is open: nothing may answer"
-        return Nearest(), "nothing", why
-    try:
-        found = nearest(request, source)
-    except (CacheError, OSError) as error:
-        return Nearest(), source.name, str(error)
-    return found, f"{source.name}: {counted(found.searched, 'record')}", ""
 
 
 def _causes(request: Request, search: Nearest, found: Sequence[Difference], settings: Settings) -> list[str]:
@@ -415,20 +403,24 @@ def _of_texts(one: Data, other: Data) -> float:
 class Nearest(NamedTuple):
     """Be what a search found.
 
+    :param place: where was searched, in words.
+    :param unread: why nothing could be read there, if that was so.
     :param records: the nearest records, the nearest first.
     :param distance: how far the nearest one is from the request.
-    :param searched: how many records there are.
     :param in_scope: whether anything at all is recorded in the request's scope path.
     """
 
+    place: str
+    unread: str = ""
     records: Sequence[Record] = ()
     distance: float = 0.0
-    searched: int = 0
     in_scope: bool = False
 
 
-def nearest(request: Request, source: Source) -> Nearest:
+def nearest(request: Request, source: Source | None) -> Nearest:
     """Return the records nearest to a request."""
+    if source is None:
+        return Nearest("nothing", "cache=False goes past the disk cache, and no cassette is open: nothing may answer")
     probes = _probes(request.asked)
     scope = _bytes(_split(request.sample)[0] + "#")
     if request.sample:
@@ -449,13 +441,18 @@ def nearest(request: Request, source: Source) -> Nearest:
         return len(there)
 
     found = []
-    for _, read in nlargest(READ, source.rows, key=held):
+    try:
+        rows = nlargest(READ, source.rows, key=held)
+    except (CacheError, OSError) as error:
+        return Nearest(source.name, str(error))
+    for _, read in rows:
         with suppress(CacheError):
             record = read()
             if record.kind == request.kind:
                 found.append((distance(request, record), record))
     found.sort(key=lambda each: each[0])
-    return Nearest([record for _, record in found], found[0][0] if found else 0.0, searched, in_scope)
+    records, nearness = [record for _, record in found], found[0][0] if found else 0.0
+    return Nearest(f"{source.name}: {counted(searched, 'record')}", "", records, nearness, in_scope)
 
 
 def _probes(asked: Mapping[str, Data]) -> list[bytes]:

@@ -123,7 +123,7 @@ SHOWN = [
         ['m  tools=[{"type": "function"}]', "tool (c1)", "3"],
     ),
     (chat("?", {"role": "assistant", "content": None, "refusal": "No."}), ["→ assistant", "refuses: No."]),
-    (chat("?", {"content": None, "function_call": {"name": "f", "arguments": "{}"}}), ["→ ?", "calls f({})"]),
+    (chat("?", {"content": None, "function_call": {"name": "f", "arguments": "{}"}}), ["→ assistant", "calls f({})"]),
     (chat("?", {"role": "assistant", "content": ""}), ["→ assistant"]),
     (choices(), ["→ assistant, choice 1 of 2", "→ assistant, choice 2 of 2, ended by length"]),
     (

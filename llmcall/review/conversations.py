@@ -6,7 +6,6 @@ and for git to compare, conversations are the same each time, and a change moves
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -126,12 +125,11 @@ class History:
     said: Said
     first: Call | None = None
     last: Call | None = None
-    further: dict[str, History] = field(default_factory=dict)
+    further: dict[Said, History] = field(default_factory=dict)
 
-    def with_message(self, message: Mapping[str, Any]) -> History:
+    def with_message(self, said: Said) -> History:
         """Return the history with one more message."""
-        key = _message_key(message)
-        return self.further.get(key) or self.further.setdefault(key, History(_said_of(message)))
+        return self.further.get(said) or self.further.setdefault(said, History(said))
 
 
 class Call(NamedTuple):
@@ -176,7 +174,7 @@ def by_round(groups: Mapping[str, list[Call]]) -> dict[str, list[Call]]:
 def _call(record: Record, beginning: History, before: Call | None) -> Call:
     histories = [beginning]
     for message in _messages_of(record):
-        histories.append(histories[-1].with_message(message))
+        histories.append(histories[-1].with_message(_said_of(message)))
     known = sum(each.last is not None for each in histories[1:-1])
     call = Call(
         record,
@@ -188,7 +186,8 @@ def _call(record: Record, beginning: History, before: Call | None) -> Call:
         None if histories[known].last is before else histories[known].first,
         tuple(_answers(record)),
     )
-    answered = map(histories[-1].with_message, _answer_messages(record.response))
+    choices = record.response.get("choices") or ()
+    answered = (histories[-1].with_message(_said_of(choice["message"])) for choice in choices)
     for each in (*histories[1:], *answered):
         each.first, each.last = each.first or call, call
     return call
@@ -203,25 +202,9 @@ def _messages_of(record: Record) -> Sequence[Mapping[str, Any]]:
     return [{"role": role, "content": request.get(name)}]
 
 
-def _message_key(message: Mapping[str, Any]) -> str:
-    """Return a text that is the same for equal messages only."""
-    content = message.get("content")
-    if isinstance(content, str) and len(message) == len(("role", "content")):
-        return f"{message.get('role')}\0{content}"
-    return json.dumps(message, sort_keys=True, ensure_ascii=False, default=repr)
-
-
-def _answer_messages(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the answers as a following request repeats them: without what is empty."""
-    for choice in response.get("choices") or ():
-        message = choice["message"]
-        kept = {name: message[name] for name in ("content", "tool_calls", "refusal") if message.get(name)}
-        yield {"role": message.get("role") or "assistant", **kept}
-
-
 def _said_of(message: Mapping[str, Any]) -> Said:
     """Return a message as it is shown."""
-    role = str(message.get("role", "?"))
+    role = str(message.get("role") or "assistant")
     about = message.get("name") or message.get("tool_call_id")
     content, calls = message.get("content"), message.get("tool_calls") or ()
     parts = content if isinstance(content, list) else [] if content is None else [content]

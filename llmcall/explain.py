@@ -377,11 +377,7 @@ def distance(request: Request, record: Record) -> float:
 
 
 def _of_messages(one: list[Data], other: list[Data]) -> float:
-    begin = 0
-    while begin < min(len(one), len(other)) and one[begin] == other[begin]:
-        begin += 1
-    if begin == len(one) == len(other):
-        return 0.0
+    begin, _ = _common(one, other)
     one, other = one[begin:], other[begin:]
     total = min(MESSAGE * abs(len(one) - len(other)), MESSAGES)
     for back, (left, right) in enumerate(zip(reversed(one), reversed(other), strict=False)):
@@ -646,7 +642,7 @@ def _changed(recorded: str, asked: str) -> Iterator[Passage]:
             )
 
 
-def _common(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
+def _common(one: Sequence[Data], other: Sequence[Data]) -> tuple[int, int]:
     """Return how many items two sequences begin with together, and of the rest, how many they end with."""
     most = min(len(one), len(other))
     begin = next((index for index in range(most) if one[index] != other[index]), most)

@@ -473,11 +473,9 @@ def recording_command(mode: str) -> str:
 
 def _content(path: str) -> bytes:
     """Return the bytes of a file; where there is none, it has none."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read()
+    return b""
 
 
 # Which one is open

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WHY", "Comparison", "Parting", "Row", "Spread", "compare", "counted_value"]
 
+Normalized = Callable[[Mapping[str, Any]], Any]  # a request in which one answer stands for several
 Align = Callable[[str], str] | Mapping[str, str]
 
 WINDOW = 12  # characters: so long an answer must be to be looked for inside another text
@@ -175,10 +176,10 @@ class Comparison:
             list(_paired(scope, number, ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}
         ]
         changed = (pair for pairs in actors for pair in pairs if pair.status == "changed")
-        repeats = EarlierAnswers((pair.one, pair.other) for pair in changed if pair.one and pair.other)
+        normalized = _normalizer((pair.one, pair.other) for pair in changed if pair.one and pair.other)
         for pairs in actors:
             self.pairs += pairs
-            partings = _partings(pairs, repeats)
+            partings = _partings(pairs, normalized)
             for parting in islice(partings, 1):
                 self.parted.append(parting)
                 if parting.why == "draw":
@@ -311,23 +312,21 @@ def _actors(run: Run, other: Run, align: Align | None) -> tuple[dict[str, list[R
     if one is not None and two is not None and one != two:
         choices = [(True, True), *choices]
     choices += [(True, False)] * (one is not None) + [(False, True)] * (two is not None)
-    names = [
-        ({scope: _without(scope, first) for scope in ours}, {scope: named(_without(scope, second)) for scope in theirs})
-        for first, second in choices
-    ]
-    of_ours, of_theirs = max(names, key=lambda each: len({*each[0].values()} & {*each[1].values()}))
-    return _called(ours, of_ours), _called(theirs, of_theirs)
+    found = [(_called(ours, first), _called(theirs, second, named)) for first, second in choices]
+    return max(found, key=lambda each: len(each[0].keys() & each[1].keys()))
 
 
-def _without(scope: str, first_level: bool) -> str:
-    return scope.partition("/")[2] if first_level else scope
+def _called(
+    actors: Mapping[str, list[Record]], without_first: bool, named: Callable[[str], str] = str
+) -> dict[str, list[Record]]:
+    """Return the records of actors by their names, of several of one name one after the other.
 
-
-def _called(actors: Mapping[str, list[Record]], names: Mapping[str, str]) -> dict[str, list[Record]]:
-    """Return the records of actors by their names, of several of one name one after the other."""
+    :param without_first: whether the first level of the scope paths is left out.
+    :param named: says what an actor is called.
+    """
     found: dict[str, list[Record]] = {}
     for scope, records in actors.items():
-        found.setdefault(names[scope], []).extend(records)
+        found.setdefault(named(scope.partition("/")[2] if without_first else scope), []).extend(records)
     return found
 
 
@@ -396,22 +395,22 @@ def _answers(record: Record) -> list[str]:
 # Where two runs part
 
 
-def _partings(pairs: Iterable[Pair], repeats: EarlierAnswers) -> Iterator[Parting]:
+def _partings(pairs: Iterable[Pair], normalized: Normalized) -> Iterator[Parting]:
     """Yield a parting for each call of an actor that is not the same, and does not only repeat what was."""
     for pair in pairs:
-        why = None if pair.status == "same" else _why(pair, repeats)
+        why = None if pair.status == "same" else _why(pair, normalized)
         if why is not None:
             yield Parting(pair.scope, pair.place, *why, pair.run)
 
 
-def _why(pair: Pair, repeats: EarlierAnswers) -> tuple[str, str | None, str | None] | None:
+def _why(pair: Pair, normalized: Normalized) -> tuple[str, str | None, str | None] | None:
     """Return why a call is not the same, and what differs; ``None`` where it only repeats earlier answers."""
     one, other = pair.one, pair.other
     if one is None or other is None:
         return pair.status, _told(one)[0], _told(other)[0]
     if _same_request(one, other):
         return "draw", one.answer, other.answer
-    found = differences(repeats.normalized(one.request), repeats.normalized(other.request))
+    found = differences(normalized(one.request), normalized(other.request))
     for each in found:  # the model is the first of them
         if each.field in ("model", *PROMPT):
             why = "model" if each.field == "model" else "prompt"
@@ -428,50 +427,49 @@ def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else shown_data(value)
 
 
-class EarlierAnswers:
-    """Take the answers that two runs gave at the same place for one another, in the prompts that repeat them.
+def _normalizer(changed: Iterable[tuple[Record, Record]]) -> Normalized:
+    """Return what lets one answer stand, in a request's texts, for all that two runs gave at the same place.
 
     :param changed: the calls that differ.
     """
+    same_as: dict[str, str] = {}
 
-    def __init__(self, changed: Iterable[tuple[Record, Record]]) -> None:
-        same_as: dict[str, str] = {}
+    def first(answer: str) -> str:
+        """Return the answer that stands for another, or the answer itself."""
+        while answer in same_as:
+            answer = same_as[answer]
+        return answer
 
-        def first(answer: str) -> str:
-            """Return the answer that stands for another, or the answer itself."""
-            while answer in same_as:
-                answer = same_as[answer]
-            return answer
+    for one, other in changed:
+        for ours, theirs in zip(_answers(one), _answers(other), strict=False):
+            if first(ours) != first(theirs):
+                same_as[first(theirs)] = first(ours)
+    answers = {answer: first(answer) for answer in {*same_as, *same_as.values()} - {""}}
+    if not answers:
+        return lambda request: request
+    has_short = any(len(answer) < WINDOW for answer in answers)
+    beginnings: dict[str, list[str]] = {}  # those of short ones are no windows
+    for answer in sorted(answers, key=len, reverse=True):
+        beginnings.setdefault(answer[:WINDOW], []).append(answer)
 
-        for one, other in changed:
-            for ours, theirs in zip(_answers(one), _answers(other), strict=False):
-                if first(ours) != first(theirs):
-                    same_as[first(theirs)] = first(ours)
-        self._answers = {answer: first(answer) for answer in {*same_as, *same_as.values()} - {""}}
-        self._has_short = any(len(answer) < WINDOW for answer in self._answers)
-        self._beginnings: dict[str, list[str]] = {}  # those of short ones are no windows
-        for answer in sorted(self._answers, key=len, reverse=True):
-            self._beginnings.setdefault(answer[:WINDOW], []).append(answer)
-        self._in_known_text = cache(self._in_text)
-
-    def normalized(self, request: Mapping[str, Any]) -> Any:
-        """Return a request in whose texts one answer stands for all that were given at the same place."""
-        return map_texts(request, self._in_known_text) if self._answers else request
-
-    def _in_text(self, text: str) -> str:
-        if text in self._answers:
-            return self._answers[text]
+    @cache
+    def in_text(text: str) -> str:
+        """Return a text with the answers in it replaced."""
+        if text in answers:
+            return answers[text]
         pieces, begin, place = [], 0, 0
         while place <= len(text) - WINDOW:
-            for answer in self._beginnings.get(text[place : place + WINDOW], ()):
+            for answer in beginnings.get(text[place : place + WINDOW], ()):
                 if text.startswith(answer, place):
-                    pieces += [text[begin:place], self._answers[answer]]
+                    pieces += [text[begin:place], answers[answer]]
                     begin = place = place + len(answer)
                     break
             else:
                 place += 1
         text = "".join([*pieces, text[begin:]])
-        return WORD.sub(lambda word: self._answers.get(word[0], word[0]), text) if self._has_short else text
+        return WORD.sub(lambda word: answers.get(word[0], word[0]), text) if has_short else text
+
+    return lambda request: map_texts(request, in_text)
 
 
 # In words

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..text import OUTSIDE, counted, money, shown_data, visible
@@ -54,7 +55,7 @@ def page(run: Run, other: Run | None = None, comparison: Comparison | None = Non
         facts=facts,
         lines=[] if comparison is None else visible(str(comparison)).split("\n"),
         sampled=_how_sampled(cells, shown) if len(shown) < len(cells) else "",
-        data=json.dumps(_Data(calls, shown, comparison).as_dict(), ensure_ascii=False).replace("<", "\\u003c"),
+        data=json.dumps(_data(chain(*calls), shown, comparison), ensure_ascii=False).replace("<", "\\u003c"),
         style=style,
         script=script,
         policy=f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; base-uri 'none'",
@@ -151,76 +152,58 @@ def _table() -> dict[Any, int]:
     return table
 
 
-class _Data:
-    """Gather what the page's script is given: tables whose entries refer to one another by their places."""
+def _data(calls: Iterable[Call], shown: list[Pair], comparison: Comparison | None) -> dict[str, Any]:
+    """Return what the page's script is given: tables whose entries refer to one another by their places."""
+    texts, messages, actors = _table(), _table(), _table()
+    nodes = _table()  # histories: the history before the last message, and that message
 
-    def __init__(self, runs: list[list[Call]], shown: list[Pair], comparison: Comparison | None) -> None:
-        self._texts = _table()
-        self._messages = _table()
-        self._nodes = _table()  # histories: the history before the last message, and that message
-        self._calls: dict[str, list[Any]] = {name: [] for name in CALL}
-        self._place: dict[int, int] = {}  # of a record: its place among the calls
-        self._shown = shown
-        self._parted = _parted(shown, comparison)
-        kept = {id(record) for cell in shown for record in (cell.one, cell.other)}
-        for calls in runs:
-            for call in calls:
-                if id(call.record) in kept:
-                    self._add(call)
+    def text_at(text: str) -> int:
+        return texts[visible(text)]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the data."""
-        messages = [[visible(said.role), [self._text(text) for text in said.texts]] for said in self._messages]
-        spread = list(self._drawn_again())
-        actors = _table()
-        actor_of = [actors[cell.scope] for cell in self._shown]
-        return {
-            "actors": [visible(name) or OUTSIDE for name in actors],
-            "texts": list(self._texts),
-            "messages": messages,
-            "nodes": list(self._nodes),
-            "calls": self._calls,
-            "cells": {
-                "actor": actor_of,
-                "one": [self._place.get(id(cell.one), -1) for cell in self._shown],
-                "other": [self._place.get(id(cell.other), -1) for cell in self._shown],
-                "status": [cell.status for cell in self._shown],
-            },
-            "parted": self._parted,
-            "spread": spread,
-        }
-
-    def _text(self, text: str) -> int:
-        return self._texts[visible(text)]
-
-    def _add(self, call: Call) -> None:
-        record, usage = call.record, call.record.usage
-        parameters = "  ".join(f"{name}={value}" for name, value in call.parameters)
-        answers = [self._messages[said] for said in call.answers]
-        node = -1  # the empty history
-        for said in call.messages:
-            node = self._nodes[node, self._messages[said]]
-        values = (
-            self._text(call.title), self._text(parameters), visible(call.draw), node, len(call.messages) - call.known,
-            answers, usage.input_tokens, usage.output_tokens, record.cost, record.cache_key[:12],
-        )  # fmt: skip
-        self._place[id(record)] = len(self._calls["node"])
-        for name, value in zip(CALL, values, strict=True):
-            self._calls[name].append(value)
-
-    def _drawn_again(self) -> Iterator[list[Any]]:
-        """Yield, for each request that was drawn several times, its calls, and how often each answer came."""
-        drawn: dict[Any, list[Record]] = {}
-        for cell in self._shown:
-            if cell.one is not None:
-                place = self._place[id(cell.one)]
-                request = (cell.one.kind, *(self._calls[name][place] for name in ("title", "parameters", "node")))
-                drawn.setdefault(request, []).append(cell.one)
-        for same in drawn.values():
-            if len(same) > 1:
-                answers = Counter(counted_value(record.answer) for record in same)
-                counts = [[self._text(answer), count] for answer, count in answers.most_common()]
-                yield [[self._place[id(record)] for record in same], counts]
+    kept = {id(record) for cell in shown for record in (cell.one, cell.other)}
+    place: dict[int, int] = {}  # of a record: its place among the calls
+    rows: list[tuple[Any, ...]] = []
+    for call in calls:
+        if id(call.record) in kept:
+            record, usage = call.record, call.record.usage
+            parameters = "  ".join(f"{name}={value}" for name, value in call.parameters)
+            answers = [messages[said] for said in call.answers]
+            node = -1  # the empty history
+            for said in call.messages:
+                node = nodes[node, messages[said]]
+            place[id(record)] = len(rows)
+            rows.append((
+                text_at(call.title), text_at(parameters), visible(call.draw), node, len(call.messages) - call.known,
+                answers, usage.input_tokens, usage.output_tokens, record.cost, record.cache_key[:12],
+            ))  # fmt: skip
+    said_texts = [[visible(said.role), [text_at(text) for text in said.texts]] for said in messages]
+    drawn: dict[Any, list[Record]] = {}  # by what was asked
+    for cell in shown:
+        if cell.one is not None:
+            title, parameters, _, node, *_ = rows[place[id(cell.one)]]
+            drawn.setdefault((cell.one.kind, title, parameters, node), []).append(cell.one)
+    spread = []  # of each request that was drawn several times: its calls, and how often each answer came
+    for same in drawn.values():
+        if len(same) > 1:
+            counts = Counter(counted_value(record.answer) for record in same)
+            found = [[text_at(answer), count] for answer, count in counts.most_common()]
+            spread.append([[place[id(record)] for record in same], found])
+    actor_of = [actors[cell.scope] for cell in shown]
+    return {
+        "actors": [visible(name) or OUTSIDE for name in actors],
+        "texts": list(texts),
+        "messages": said_texts,
+        "nodes": list(nodes),
+        "calls": {name: [row[at] for row in rows] for at, name in enumerate(CALL)},
+        "cells": {
+            "actor": actor_of,
+            "one": [place.get(id(cell.one), -1) for cell in shown],
+            "other": [place.get(id(cell.other), -1) for cell in shown],
+            "status": [cell.status for cell in shown],
+        },
+        "parted": _parted(shown, comparison),
+        "spread": spread,
+    }
 
 
 def _parted(shown: Iterable[Pair], comparison: Comparison | None) -> dict[int, tuple[str, str]]:

@@ -198,11 +198,11 @@ class LLMCall:
         self.parameters: frozenset[str] = frozenset()  # of the function that it answers for
         self._client = client
         self._compiled: dict[str, _Templates] = {}  # by their folder
-        # The response_format of the calls, at a generation of the settings, for a model and an output type.
-        self._format_at: tuple[Any, dict[str, Any] | None] = None, None
+        # The response_format of the calls, if any, at a generation of the settings, for a model and an output type.
+        self._format_at: tuple[Any, dict[str, Any]] = None, {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": {}, "_format_at": (None, None)}  # made anew in another process
+        return {**self.__dict__, "_compiled": {}, "_format_at": (None, {})}  # made anew in another process
 
     def __repr__(self) -> str:
         given = [f"{role}={_shown(name or text)}" for role, (name, text) in self._sources.items()]
@@ -360,12 +360,10 @@ class LLMCall:
         place = client.resolved.generation, model, self.output_type
         known, wanted = self._format_at
         if known != place:
-            wanted = response_format(self.output_type) if client.capabilities(model).structured_output else None
-            wanted = None if wanted is None else {**wanted, UNCHECKED: True}
+            found = response_format(self.output_type) if client.capabilities(model).structured_output else None
+            wanted = {} if found is None else {"response_format": {**found, UNCHECKED: True}}
             self._format_at = place, wanted
-        if wanted is None:
-            return self.model_params, False
-        return {**self.model_params, "response_format": wanted}, True
+        return {**self.model_params, **wanted}, bool(wanted)
 
     def _failed(self, error: OutputError, cause: BaseException | None, answer: Answer) -> Answer:
         """Raise, log or return an error, as ``on_error`` says."""

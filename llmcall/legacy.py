@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from .clients.api_errors import http_library, mapped_error
@@ -126,13 +125,9 @@ def is_patched() -> bool:
     import openai
     from openai.resources.chat import completions
 
-    makers = (completions.Completions.create, completions.AsyncCompletions.create)
-    replaced = any(not _own(getattr(openai, name), type) for name in CLIENTS)
-    return replaced or not all(_own(maker, FunctionType) for maker in makers)
-
-
-def _own(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and str(getattr(value, "__module__", "")).partition(".")[0] == "openai"
+    found = [getattr(openai, name) for name in CLIENTS]
+    found += [completions.Completions.create, completions.AsyncCompletions.create]
+    return any(str(getattr(each, "__module__", "")).partition(".")[0] != "openai" for each in found)
 
 
 class PatchedTransport:

@@ -11,7 +11,7 @@ import io
 import json
 import math
 import re
-from array import array
+import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assembler", "EventStreamDecoder", "append", "check_chat", "check_embeddings", "check_fits", "check_no_error",
-    "cut_by_context", "fits", "read_object", "text_pieces",
+    "cut_by_context", "fits", "packed_vector", "read_object", "text_pieces",
 ]  # fmt: skip
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
@@ -46,7 +46,6 @@ def check_chat(response: Any) -> None:
     :raises EmptyAnswerError: where there is neither text nor a tool call.
     """
     choices = _list_in(response, "choices")
-    is_filtered = is_answered = False
     for choice in choices:
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
@@ -56,11 +55,10 @@ def check_chat(response: Any) -> None:
         # OpenRouter reports a provider that failed halfway like this, with the half that came.
         if choice.get("finish_reason") == "error" or choice.get("error"):
             _refuse(ServiceError, f"the answer broke off: {_brief(choice.get('error') or choice)}", response)
-        is_filtered = is_filtered or choice.get("finish_reason") == "content_filter"
-        is_answered = is_answered or bool(text_of(message.get("content"))) or any(map(message.get, ANSWERS))
-    if is_filtered:
+    if any(choice.get("finish_reason") == "content_filter" for choice in choices):
         _refuse(ContentFilterError, "the provider filtered the answer (finish_reason content_filter)", response)
-    if not is_answered:
+    messages = [choice["message"] for choice in choices]
+    if not any(text_of(each.get("content")) or any(map(each.get, ANSWERS)) for each in messages):
         _refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
 
 
@@ -116,27 +114,22 @@ def _misfit(text: str, expected: Any) -> str | None:
         except OutputError as error:
             return str(error)
         return None
-    try:
-        return _schema_misfit(json.loads(text), json.loads(expected))
-    except ValueError as error:
-        return f"it is no JSON ({error})"
-    except RecursionError:
-        return "it is nested too deeply"
-
-
-def _schema_misfit(value: Any, schema: dict[str, Any]) -> str | None:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import UnknownType, best_match
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 
     # With a registry of its own, nothing that a schema refers to is fetched from the network.
-    validator = Draft202012Validator(schema, registry=Registry())
+    validator = Draft202012Validator(json.loads(expected), registry=Registry())
     try:
-        error = best_match(validator.iter_errors(value))
+        found = best_match(validator.iter_errors(json.loads(text)))
     except (UnknownType, Unresolvable, re.error):  # a schema that says what no validator here knows
         return None
-    return None if error is None else f"{error.json_path}: {_brief(error.message)}"
+    except ValueError as error:
+        return f"it is no JSON ({error})"
+    except RecursionError:
+        return "it is nested too deeply"
+    return None if found is None else f"{found.json_path}: {_brief(found.message)}"
 
 
 def check_embeddings(response: Any, count: int) -> None:
@@ -149,18 +142,24 @@ def check_embeddings(response: Any, count: int) -> None:
     if len(data) != count:
         _refuse(ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response)
     for item in data:
-        if not isinstance(item, dict) or not _is_vector(item.get("embedding")):
+        try:
+            packed_vector(item["embedding"])
+        except (LookupError, TypeError, ValueError, OverflowError, struct.error):
             _refuse(ServiceError, f"a malformed answer: an embedding that is no vector ({_brief(item)})", response)
 
 
-def _is_vector(embedding: Any) -> bool:
-    """Return whether something is a list of numbers, or float32 in base64, without NaN and infinity as float32."""
-    try:
-        packed = isinstance(embedding, str)
-        numbers = array("f", base64.b64decode(embedding, validate=True) if packed else list(embedding))
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return bool(numbers) and math.isfinite(sum(numbers))
+def packed_vector(embedding: Any) -> bytes:
+    """Return a vector as little-endian float32, whether it came as numbers or as base64 of the same.
+
+    :raises TypeError, ValueError, OverflowError, struct.error: for what is none, or holds NaN or an infinity.
+    """
+    if isinstance(embedding, str):
+        packed = base64.b64decode(embedding, validate=True)
+    else:
+        packed = struct.pack(f"<{len(embedding)}f", *embedding)
+    if not packed or not math.isfinite(sum(struct.unpack(f"<{len(packed) // 4}f", packed))):
+        raise ValueError("no finite numbers")
+    return packed
 
 
 def cut_by_context(response: Mapping[str, Any], max_tokens: int | None) -> bool:

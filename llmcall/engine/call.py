@@ -5,7 +5,6 @@ All of it is written as flows: generators that yield effects and do no input or 
 
 from __future__ import annotations
 
-import base64
 import copy
 import functools
 import random
@@ -530,7 +529,7 @@ def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent)
     usage = TokenUsage.of(sent.response)
     cost, tokens = _count(batch[0], usage, sent.endpoint), usage.input_tokens
     parts = [None] * len(batch) if tokens is None else shares(tokens, texts)
-    vectors = [_packed(item["embedding"]) for item in _in_order(sent.response["data"])]
+    vectors = [responses.packed_vector(item["embedding"]) for item in _in_order(sent.response["data"])]
     model, wanted, given = batch[0].request.model, batch[0].request.asked.get("dimensions"), len(vectors[0]) // FLOAT32
     if wanted not in (None, given):
         warn_once(
@@ -554,13 +553,6 @@ def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if any(indexes) and sorted(indexes) != list(range(len(data))):
         raise ServiceError(f"a malformed answer: {len(data)} embeddings with the indexes {indexes}")
     return [item for _, item in sorted(zip(indexes, data, strict=True), key=lambda numbered: numbered[0])]
-
-
-def _packed(embedding: list[float] | str) -> bytes:
-    """Return a vector as little-endian float32, whether it came as numbers or as base64 of the same."""
-    if isinstance(embedding, str):
-        return base64.b64decode(embedding)
-    return struct.pack(f"<{len(embedding)}f", *embedding)
 
 
 def _vector(record: Record) -> list[float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import threading
 import time
@@ -30,8 +31,8 @@ from .system import after_fork_in_child, at_exit
 from .types import Record, Request
 
 __all__ = [
-    "Active", "Counter64", "Draw", "Draws", "Scope", "bind", "current", "forget", "group_of", "here", "is_made_name",
-    "made_name", "note_served", "scope", "standing", "within",
+    "LEVELS", "Active", "Counter64", "Draw", "Draws", "Scope", "bind", "current", "forget", "given_path", "group_of",
+    "here", "is_made_name", "made_name", "note_served", "scope", "standing", "within",
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -54,9 +55,11 @@ IN_A_GENERATOR = (
 # Draws
 
 GROUP_BITS = 52  # of a key, below those of its group
-LEVEL_BITS = 6  # of a group, for each of two levels
+LEVELS = 64  # parts of a group, for each of two levels
 
 _lock = threading.RLock()  # of what is counted here; held for microseconds, and never while code of others runs
+
+_MADE_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")  # a part of a path: see made_name()
 
 Counts = Mapping[int, tuple[int, list[int]]]  # by key: the next number, and the free ones below it
 
@@ -66,9 +69,8 @@ def group_of(path: str) -> int:
 
     Those of all scopes below one of two levels have the bits of the second level in common, else all bits.
     """
-    names = [*path.split("/", 3)[1:3], "", ""]
-    second, third = [crc32(name.encode("utf-8", "surrogatepass")) & (1 << LEVEL_BITS) - 1 for name in names[:2]]
-    return second << LEVEL_BITS | third
+    _, second, third = f"{path}//".encode("utf-8", "surrogatepass").split(b"/", 3)[:3]
+    return (crc32(second) % LEVELS) * LEVELS + crc32(third) % LEVELS
 
 
 def path_key(path: str) -> int:
@@ -95,7 +97,7 @@ class Counter64:
     __slots__ = ("_more", "_once")
 
     def __init__(self) -> None:
-        self._once: dict[int, array[int]] = defaultdict(lambda: array("Q"))  # all numbers, by their last bits
+        self._once: dict[int, array[int]] = defaultdict(functools.partial(array, "Q"))  # all, by their last bits
         self._more: dict[int, int] = {}  # how often a number came, if more than once
 
     def add(self, number: int) -> int:
@@ -416,10 +418,13 @@ def made_name(name: str | int) -> str:
 
 def is_made_name(name: str) -> bool:
     """Return whether a name is one that a ``map`` makes: ``~``, hexadecimal digits, and which of equal items it is."""
-    digits, divider, occurrence = name[1:].partition("~")
-    if name[:1] != "~" or not digits or digits.strip("0123456789abcdef"):
-        return False
-    return occurrence.isdecimal() if divider else True
+    return _MADE_NAME.fullmatch(name) is not None
+
+
+def given_path(path: str) -> str:
+    """Return a scope path as far as a user gave it its names: to the first item or repeat that a map named."""
+    made = _MADE_NAME.search(path)
+    return path if made is None else path[: made.start()]
 
 
 def _enter_process(active: Active) -> None:
@@ -581,11 +586,8 @@ def bind(function: Callable[..., Any]) -> Bound:
 def _task() -> object:
     """Return the task of asyncio that runs, or ``None``."""
     # A thread that imports asyncio for the first time has made only a part of it yet, and runs no task.
-    current_task = getattr(sys.modules.get("asyncio"), "current_task", None)
-    try:
-        return current_task() if current_task is not None else None
-    except RuntimeError:
-        return None
+    running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return None if running_loop is None or running_loop() is None else sys.modules["asyncio"].current_task()
 
 
 GENERATORS = 0x20 | 0x200  # of a code's flags: inspect.CO_GENERATOR and CO_ASYNC_GENERATOR, whose import takes long

@@ -291,18 +291,21 @@ class LLMClient:
 
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop; arguments, reply and errors as of :meth:`send_message`."""
-        from ..engine.drivers import adrive, look
-
         __tracebackhide__ = True
         call = None
         try:
             call = prepare_chat(self, current_messages, arguments)
-            is_near = self.cache.storage.is_near
-            found = lookup(call) if is_near else await adrive(look(self.cache, lookup, call))
+            if (cache := call.resolved.cache).storage.is_near:
+                found = lookup(call)
+            else:
+                from ..engine.drivers import adrive, look
+
+                found = await adrive(look(cache, lookup, call))
             call, record = found
             if record is not None:
                 return self._reply(Outcome(record), call, replayed=True)  # type: ignore[no-any-return]
             from ..engine.call import answer
+            from ..engine.drivers import adrive
 
             return self._reply(await adrive(answer(call)), call)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again

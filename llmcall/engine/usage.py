@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..scopes import is_made_name
+from ..scopes import given_path
 from ..system import process_lock
 from ..text import columns, html_table, imported_pandas, money
 
@@ -201,21 +200,13 @@ _meters = [process_meter]  # and those of the blocks that are tracked
 _watchers: list[Any] = []
 
 
-def _counted_in(scope: str) -> str:
-    """Return a scope path as far as a user gave it its names: to the first item or repeat that a map named.
-
-    What was counted for each of a million items would otherwise be kept as long as the process runs.
-    """
-    return "/".join(takewhile(lambda name: not is_made_name(name), scope.split("/")))
-
-
 def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked.
 
     :param amounts: by the name of their column; ``None`` is unknown, and a text says whose price was taken.
     """
-    if "~" in scope:
-        scope = _counted_in(scope)
+    if "~" in scope:  # what is counted for each of a million items would be kept as long as the process runs
+        scope = given_path(scope)
     place = model, scope
     with _lock:
         for meter in (own, *_meters):

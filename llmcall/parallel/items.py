@@ -198,11 +198,12 @@ def item_names(
     seen = Counter64()  # digests of names
     for index, item in enumerate(items):
         if key is None:
-            name = made_name(digest(identity(item), index).hex())
+            digested = digest(identity(item), index)
+            name = made_name(digested.hex())
         else:
             name = _checked(key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
-        hashed = sha256(name.encode("utf-8", "surrogatepass"))
-        count = seen.add(int.from_bytes(hashed.digest()[:DIGEST_BYTES], "big"))
+            digested = sha256(name.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
+        count = seen.add(int.from_bytes(digested, "big"))
         yield item, f"{name}{OCCURRENCE}{count}" if count else name
         del item  # nobody keeps what was taken
 
@@ -278,13 +279,11 @@ def _plain(value: Any) -> Any:
     kind = type(value)
     if kind is str or kind is bool or kind is int or value is None:
         return value
-    if kind is float:
-        return _number(value)
-    if isinstance(value, Mapping):
+    if kind is dict or isinstance(value, Mapping):
         return _mapping(value)
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return _unusual(value)
+    return _number(value) if kind is float else _unusual(value)
 
 
 def _number(value: float) -> Any:
@@ -294,7 +293,10 @@ def _number(value: float) -> Any:
 
 
 def _mapping(value: Mapping[Any, Any]) -> Any:
-    if all(isinstance(name, str) for name in value):
+    for name in value:
+        if not isinstance(name, str):
+            break
+    else:
         return {str.__str__(name): _plain(item) for name, item in value.items()}
     pairs = [[_plain(name), _plain(item)] for name, item in value.items()]
     return _tagged("dict", sorted(pairs, key=lambda pair: canonical(pair[0])))

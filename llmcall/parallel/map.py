@@ -349,7 +349,8 @@ class _Threads:
     """Run tasks in daemon threads: whoever leaves, and the interpreter's end, wait for none of them.
 
     Recorded answers come faster from one thread than from several that take turns, so another one starts only where
-    nothing finishes for a moment. What finishes is told at once where it took longer, else some of it together.
+    nothing finishes for a moment. What finishes is told at once where it took longer, else once nothing waits any more:
+    to change from one thread to another takes as long as some recorded answers.
 
     :param most: how many threads there may be.
     :param done: takes each task with its outcome.
@@ -383,7 +384,7 @@ class _Threads:
             begun = time.monotonic()
             self._done.append((task, task.run()))
             del task
-            if self._todo.empty() or len(self._done) >= self._most or time.monotonic() - begun > MOMENT:
+            if self._todo.empty() or time.monotonic() - begun > MOMENT:
                 self._told.put(None)
 
     def close(self) -> None:
@@ -409,6 +410,7 @@ class _Run:
         self._running: dict[Task, Future[Outcome] | None] = {}
         self._done: deque[tuple[Task, Outcome]] = deque()
         self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._moment = MOMENT  # seconds between two looks at what a thread has finished
         self._done_count = 0
         self._failed: Task | None = None
         # Item, key and number of each draw that a finished task took; apart, which takes least memory.
@@ -444,18 +446,34 @@ class _Run:
         self._told.put(None)
 
     def _next(self) -> Iterator[int]:
-        while not self._done:
-            if self._wait(MOMENT) or self._done or (self._threads is not None and self._threads.grow()):
-                continue
-            if not self._wait(TICK):
-                self._bar.refresh()
-                check_stops(self._group.stops)
+        if not self._done:
+            self._wait_for_some()
         task, outcome = self._taken()
         if outcome.error is not None and self._ends_run(outcome.error):
             self._failed = task
             raise outcome.error
         if self._put(task, outcome):
             yield task.position.number
+
+    def _wait_for_some(self) -> None:
+        """Wait until something done is told, or some is done and no more of it comes."""
+        seconds, known = self._moment, 0
+        while True:
+            if self._wait(seconds):
+                if self._done:
+                    return
+            elif len(self._done) > known:
+                known = len(self._done)
+                seconds = self._moment = min(2 * seconds, TICK)
+            elif self._threads is not None and self._threads.grow():
+                seconds = self._moment = MOMENT
+            elif self._done:
+                return
+            elif seconds < TICK:
+                seconds = TICK
+            else:
+                self._bar.refresh()
+                check_stops(self._group.stops)
 
     def _ends_run(self, error: BaseException) -> bool:
         return self._on_error == "raise" or isinstance(error, ALWAYS_RAISED) or not isinstance(error, Exception)

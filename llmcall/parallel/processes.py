@@ -170,7 +170,7 @@ class TaskGroup:
 
     def group_of(self, group: int) -> int:
         """Return by what the draws of an item are found: the group of its scope, or that group's second level."""
-        return group if "/" in self.path else group >> scopes.LEVEL_BITS
+        return group if "/" in self.path else group // scopes.LEVELS
 
     def _packed(self) -> bytes:
         gained = self.cassette.gained() if self.cassette is not None else []

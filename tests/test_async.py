@@ -94,30 +94,19 @@ def recorded(client: llmcall.LLMClient) -> list[Any]:
     ]
 
 
-def all_ways(make: Any, arguments: dict[str, Any]) -> list[Any]:
-    """Ask twice in each way with a client of its own; return what each gave, recorded and counted."""
-    found = []
-    for way in WAYS:
-        client = make(way)
-        twice = [outcome(way, client, arguments) for _ in range(2)]
-        usage = client.usage
-        found.append((twice, recorded(client), usage))
-    return found
-
-
 @pytest.mark.parametrize("on_error", ["none", "raise"])
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_scripted_model(name: str, on_error: str) -> None:
     """Reply, key, record, usage and error are the same in all four ways, and so is what a second call gets."""
     script, arguments = SCRIPTS[name]
-
-    def make(way: str) -> ScriptedClient:
-        return ScriptedClient(script * 2, cache_mode="auto", cache_path=way, retry_max_attempts=3, retry_waiting_time=0)
-
-    found = all_ways(make, {**arguments, "on_error": on_error})
-    assert found == [found[0]] * 4
+    found = []
     for way in WAYS:
-        assert make(way).cache.verify() == []
+        settings = {"cache_mode": "auto", "cache_path": way, "retry_max_attempts": 3, "retry_waiting_time": 0}
+        client = ScriptedClient(script * 2, **settings)
+        twice = [outcome(way, client, {**arguments, "on_error": on_error}) for _ in range(2)]
+        found.append((twice, recorded(client), client.usage))
+        assert client.cache.verify() == []
+    assert found == [found[0]] * 4
 
 
 @pytest.mark.parametrize("name", SERVED)

@@ -202,21 +202,6 @@ def test_lists_from_many_threads(same: bool) -> None:
     assert not same or asked(client) == [texts]
 
 
-def test_async_is_the_same() -> None:
-    """The asynchronous twin gives the same vectors, makes the same records, and shares what is under way."""
-    client = embedder()
-
-    async def main() -> Any:
-        lists = [["a", "b"], ["b", "c"], ["c", "c"]] * 10
-        return await asyncio.gather(*(client.aget_embedding(texts) for texts in lists), client.aget_embedding("a"))
-
-    found = asyncio.run(main())
-    assert found[:3] == [[of("a"), of("b")], [of("b"), of("c")], [of("c"), of("c")]]
-    assert found[-1] == of("a")
-    assert sorted(text for texts in asked(client) for text in texts) == ["a", "b", "c"]
-    assert embedder("replay").get_embedding(["c", "a"]) == [of("c"), of("a")]
-
-
 def test_embeddings_are_counted() -> None:
     """They count under their scope, and those of a batch that were recorded are saved ones."""
     client = ScriptedClient(lambda texts: [[1.0]] * len(texts), cache_mode="auto")

@@ -66,14 +66,6 @@ def test_an_exhausted_script_is_a_failed_test() -> None:
         ScriptedClient("text")
 
 
-def test_nothing_is_stored_unless_asked() -> None:
-    """By default no cache is read or made; with cache_mode it is a cache like any."""
-    silent, storing = (ScriptedClient(["one", "two"], on_error="raise", cache_mode=mode) for mode in (None, "auto"))
-    assert [silent.send_message("a").cached for _ in range(2)] == [False, False]
-    assert not silent.cache.path.exists()
-    assert [storing.send_message("a").cached for _ in range(2)] == [False, True]
-
-
 def test_limits_of_the_project_do_not_hold() -> None:
     """A unit test waits for no rate limit of the project; limits among the client's arguments hold."""
     limits = {"limits_requests_per_minute": 1, "limits_tokens_per_minute": 1, "limits_max_concurrent_calls": 1}
@@ -105,7 +97,7 @@ def test_streams_come_in_words() -> None:
 
 
 def test_from_many_threads_each_answer_is_given_once() -> None:
-    """Threads share the script without losing or doubling an answer; registered, it takes a real one's place."""
+    """Threads share the script without losing or doubling an answer, none is stored; it takes a real one's place."""
     llmcall.register_client("openai", ScriptedClient([str(number) for number in range(200)]))
     with ThreadPoolExecutor(8) as executor:
         replies = list(executor.map(llmcall.client().send_message, ["Hello"] * 200))

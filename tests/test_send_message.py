@@ -26,12 +26,10 @@ from llmcall import (
 from llmcall.engine.drivers import Sleep  # a clock that does not pass
 from llmcall.testing import ScriptedClient
 
-UNSUPPORTED = "Unsupported parameter: '{}' is not supported with this model."
-
 
 def unsupported(name: str) -> Answer:
     """Return the refusal of a parameter as OpenAI gives it."""
-    return refusal(400, UNSUPPORTED.format(name), param=name, code="unsupported_parameter")
+    return refusal(400, f"Unsupported parameter: '{name}'", param=name, code="unsupported_parameter")
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:

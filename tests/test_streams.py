@@ -88,17 +88,6 @@ def test_the_head_of_a_stream_is_heard(way: Any) -> None:
         assert len(raw.requests) == 1
 
 
-def test_a_stream_that_is_never_read_asks_nothing() -> None:
-    """Without a first step no call is made, and the draw is given back when it is closed."""
-    with RawServer(streams(*TWO_COINS)) as raw:
-        client = client_for(raw.base_url)
-        with llmcall.scope("a"), client.stream_message(QUESTION):
-            pass
-        with llmcall.scope("a"):
-            assert client.build_request(QUESTION).sample == "a#0"
-        assert raw.requests == []
-
-
 BROKEN: dict[str, tuple[Any, str, list[str]]] = {
     "an error event": (streams(*TWO_COINS[:3], {"error": {"message": "overloaded"}}), "overloaded", ["Two", " coins"]),
     "no end": (streams(*TWO_COINS[:3]), "broke off", ["Two", " coins"]),
@@ -417,7 +406,7 @@ def test_what_a_server_broke_off_is_spent(
 
 
 def test_nothing_came() -> None:
-    """A stream that is closed before its first piece, or interrupted before its first chunk, is no call."""
+    """A stream that is closed before its first piece asks nothing; one interrupted before a chunk is no call."""
     client = Streamed(KeyboardInterrupt())
     with llmcall.budget(tokens=100_000) as budget:
         client.stream_message("Hello").close()

@@ -334,27 +334,6 @@ def test_a_context_without_a_scope_while_threads_open_some() -> None:
     assert drawn == {None}
 
 
-def test_a_task_outside_a_scope_beside_one_inside() -> None:
-    """A task without a scope is plain, though another one of its loop has one open."""
-
-    async def main() -> tuple[str | None, str | None]:
-        opened, done = asyncio.Event(), asyncio.Event()
-
-        async def inside() -> str | None:
-            with scope("a"):
-                opened.set()
-                await done.wait()
-                return await asample()
-
-        task = asyncio.create_task(inside())
-        await opened.wait()
-        outside = await asample()
-        done.set()
-        return outside, await task
-
-    assert asyncio.run(main()) == (None, "a#0")
-
-
 def test_process_scope_is_that_of_threads_without_one() -> None:
     """Threads of a library draw from it; those with a scope of their own stand inside it; one at a time."""
     with scope("run", process=True):

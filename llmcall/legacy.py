@@ -155,7 +155,7 @@ class PatchedTransport:
             sdk = getattr(openai, self._name)(**self._arguments, timeout=timeout)
             return sdk.chat.completions.create(**_arguments(request)).model_dump()
         except openai.APIError as error:
-            raise self._mapped(error) from error
+            raise mapped_error(error, self._endpoint) from error
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
         """Return what stands for the response, as :meth:`send`."""
@@ -166,12 +166,7 @@ class PatchedTransport:
             completion = await _awaited(sdk.chat.completions.create(**_arguments(request)))
             return await _awaited(completion.model_dump())
         except openai.APIError as error:
-            raise self._mapped(error) from error
-
-    def _mapped(self, error: Exception) -> APIError:
-        mapped = mapped_error(error, self._endpoint)
-        mapped.endpoint = self._endpoint
-        return mapped
+            raise mapped_error(error, self._endpoint) from error
 
 
 def _arguments(request: Request) -> dict[str, Any]:

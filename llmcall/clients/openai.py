@@ -130,7 +130,7 @@ class OpenAIClient(LLMClient):
                 http_client=given if fits else None,
             )
 
-        return SDKTransport(make, endpoint.name, address.url, token=token, http_client=given)
+        return SDKTransport(make, address.url, token=token, http_client=given)
 
     def _key(self, endpoint: Endpoint) -> Any:
         """Return the key of an endpoint, or the function that gives it; ``None`` where a server needs none."""

@@ -35,28 +35,17 @@ class SDKTransport:
 
     :param make: returns an ``openai.OpenAI`` or ``openai.AzureOpenAI``, or, where its argument is true, the
         asynchronous twin; the SDK is imported there.
-    :param name: the endpoint's name, for errors.
-    :param url: its address, for errors.
+    :param url: the endpoint's address, for errors.
     :param token: a function, sync or async, that is asked for the token of every attempt, which is never kept.
     :param http_client: the HTTP client that a user gave, and will close.
     :ivar renewable: whether a refused key may be replaced by a fresh one: a function gives it.
     """
 
     def __init__(
-        self,
-        make: Callable[[bool], Any],
-        name: str,
-        url: str,
-        *,
-        token: Callable[[], Any] | None = None,
-        http_client: Any = None,
+        self, make: Callable[[bool], Any], url: str, *, token: Callable[[], Any] | None = None, http_client: Any = None
     ) -> None:
-        self._make = make
-        self._name = name
-        self._url = url
-        self._token = token
+        self._make, self._url, self._token, self._http_client = make, url, token, http_client
         self.renewable = token is not None
-        self._http_client = http_client
         self._lock = threading.Lock()
         self._client: Any = None
         self._async_clients: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
@@ -150,10 +139,10 @@ class SDKTransport:
             raise self._timeout()
 
     def _timeout(self) -> RequestTimeoutError:
-        return RequestTimeoutError(f"no complete answer from {self._url} within the timeout", endpoint=self._name)
+        return RequestTimeoutError(f"no complete answer from {self._url} within the timeout")
 
     def _opened(self, sent: Any) -> _Opened:
-        return _Opened(sent, self._url, self._name)
+        return _Opened(sent, self._url)
 
     def _made(self, asynchronous: bool) -> Any:
         made = self._make(asynchronous)
@@ -249,11 +238,10 @@ class _Opened:
 
     :param sent: the SDK's context manager, which sends the request when it is entered.
     :param url: where to, for errors.
-    :param name: the endpoint's name, for errors.
     """
 
-    def __init__(self, sent: Any, url: str, name: str) -> None:
-        self._sent, self._url, self._name = sent, url, name
+    def __init__(self, sent: Any, url: str) -> None:
+        self._sent, self._url = sent, url
         self._answer: Any = None
 
     def __enter__(self) -> Any:
@@ -289,7 +277,6 @@ class _Opened:
         if not isinstance(error, _failures()):
             return
         mapped, answer = mapped_error(error, self._url), self._answer
-        mapped.endpoint = self._name
         if answer is not None:
             mapped.status_code, mapped.request_id = answer.status_code, _response(answer).request_id
             secrets = secrets_of(answer.http_response.request)

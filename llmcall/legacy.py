@@ -74,7 +74,7 @@ def answered(
     if is_replaced:
         # The same settings, pools and meter, so not copy.copy(), which makes a client that begins anew.
         shared, client = client, object.__new__(type(client))
-        client.__dict__.update(shared.__dict__, _transports={}, make_transport=PatchedTransport)
+        client.__dict__.update(shared.__dict__, _transports={}, transport=None, make_transport=PatchedTransport)
     try:
         outcome = yield from client.respond(asked, fallback, {"timeout": timeout, **given}, fresh=is_replaced)
     except APIError as error:

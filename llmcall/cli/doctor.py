@@ -65,7 +65,7 @@ def checks() -> Iterator[Check]:
 
 def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Check]:
     try:
-        transport = asked.make_transport(endpoint)
+        transport = asked.transport_of(endpoint)
     except ConfigError as error:
         remedy = "without one: recorded answers (LLMCALL_CACHE_MODE=replay), or a small model (LLMCALL_API_TYPE=local)"
         yield Check("key", False, str(error), remedy)

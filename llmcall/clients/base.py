@@ -155,16 +155,8 @@ class LLMClient:
         return {self.host(endpoint) for endpoint in self.endpoints(model)}
 
     def make_transport(self, endpoint: Endpoint) -> Any:
-        """Return what speaks to an endpoint.
-
-        :raises ConfigError: where neither a subclass nor ``transport=`` gives it.
-        """
-        given = self if self.transport is None else self.transport
-        if not hasattr(given, "send"):
-            raise ConfigError(
-                f"{type(self).__name__} gives no transport: define send(request, timeout), or pass transport="
-            )
-        return given
+        """Return what speaks to an endpoint, where ``transport=`` gives none."""
+        return self
 
     def host(self, endpoint: Endpoint) -> str:
         """Return the host of an endpoint, as it is recorded."""
@@ -189,11 +181,19 @@ class LLMClient:
         return found
 
     def transport_of(self, endpoint: Endpoint) -> Any:
-        """Return what speaks to an endpoint, one for all calls."""
+        """Return what speaks to an endpoint, one for all calls.
+
+        :raises ConfigError: where neither a subclass nor ``transport=`` gives it.
+        """
         place = endpoint, endpoint.key()  # which a variable may have changed
         found = self._transports.get(place)
         if found is None:
-            found = self._transports.setdefault(place, self.make_transport(endpoint))
+            made = self.make_transport(endpoint) if self.transport is None else self.transport
+            if not hasattr(made, "send"):
+                raise ConfigError(
+                    f"{type(self).__name__} gives no transport: define send(request, timeout), or pass transport="
+                )
+            found = self._transports.setdefault(place, made)
         return found
 
     def price(self, model: str, input_tokens: int = 0) -> Price | None:

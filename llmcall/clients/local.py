@@ -84,8 +84,6 @@ class LocalClient(OpenAIClient):
 
     def make_transport(self, endpoint: Endpoint) -> Any:
         """Return the transport that runs the model in this process."""
-        if self.transport is not None:
-            return super().make_transport(endpoint)
         return LocalTransport(find_model(self._files.get(endpoint.name)), self.settings.context_window)
 
 

@@ -96,8 +96,6 @@ class OpenAIClient(LLMClient):
 
         :raises ConfigError: where its address is none, or the key or another part of what it needs is missing.
         """
-        if self.transport is not None:
-            return super().make_transport(endpoint)
         if (endpoint.api_type or self.api_type) == "azure":
             return self._azure_transport(endpoint)
         address = _address(endpoint.base_url or self._default_address(endpoint), "BASE_URL")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..engine.usage import Usage
     from ..models.tokens import TokenCount
 
-__all__ = ["client", "count_tokens", "known_api_types", "register_client", "reset", "settings", "usage"]
+__all__ = ["client", "count_tokens", "register_client", "reset", "settings", "usage"]
 
 ENTRY_POINTS = "llmcall.clients"
 BUILT_IN = {
@@ -89,7 +89,10 @@ def _made(name: str) -> LLMClient:
 
 
 def _plugin(name: str) -> Any:
-    for point in _entry_points():
+    from importlib.metadata import entry_points
+
+    points = entry_points(group=ENTRY_POINTS)
+    for point in points:
         if point.name == name:
             try:
                 return point.load()
@@ -97,20 +100,9 @@ def _plugin(name: str) -> Any:
                 raise ConfigError(
                     f"the plug-in {point.value} for the api_type {name!r} cannot be loaded: {error}"
                 ) from error
-    known = known_api_types()
+    known = sorted({*BUILT_IN, *_registered, *(point.name for point in points)})
     hint = nearest(name, known) or "."
     raise ConfigError(f"unknown api_type {name!r}{hint} Known are {', '.join(known)} (register_client adds one)")
-
-
-def _entry_points() -> Any:
-    from importlib.metadata import entry_points
-
-    return entry_points(group=ENTRY_POINTS)
-
-
-def known_api_types() -> list[str]:
-    """Return the names that :func:`client` takes, plug-ins included, sorted."""
-    return sorted({*BUILT_IN, *_registered, *(point.name for point in _entry_points())})
 
 
 @short_traceback

@@ -106,16 +106,13 @@ def tokens_used(response: Mapping[str, Any], request: Request, known: Capabiliti
     told = TokenUsage.of(response)
     if told.input_tokens is not None and (told.output_tokens is not None or request.kind == "embedding"):
         return told._replace(output_tokens=told.output_tokens or 0)
-    texts = [_said(choice) for choice in response.get("choices") or ()]
+    texts = [_said(choice["message"]) for choice in response.get("choices", ())]
     output = sum(count_tokens(text, request.model, encoding=known.encoding) for text in texts if text)
     return TokenUsage(estimate(request.kind, request.body, known).input_tokens, output)
 
 
-def _said(choice: Any) -> str:
+def _said(message: Mapping[str, Any]) -> str:
     """Return what a model wrote: its text, its reasoning, which has two names, and its calls."""
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
-        return ""
     functions = [call.get("function") or {} for call in message.get("tool_calls") or ()]
     texts = [message.get(name) for name in ("reasoning_content", "reasoning", "content", "refusal")]
     texts += [function.get(name) for function in functions for name in ("name", "arguments")]

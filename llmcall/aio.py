@@ -161,12 +161,11 @@ def _text_in(event: dict[str, Any] | str) -> str:
     if event.get("error_code"):
         return str(event.get("text") or event)
     check_no_error(event)
-    choices = event.get("choices")
-    if not choices:
-        return ""  # only the usage, or Azure's verdict on the prompt
-    choice = choices[0] if isinstance(choices, list) else None
-    source = choice.get("delta") or {"content": choice.get("text")} if isinstance(choice, dict) else None
-    text = source.get("content") or "" if isinstance(source, dict) else None
+    try:
+        choice = (event.get("choices") or [{}])[0]  # none: only the usage, or Azure's verdict on the prompt
+        text = (choice.get("delta") or {"content": choice.get("text")}).get("content") or ""
+    except (AttributeError, LookupError, TypeError):
+        text = None
     if not isinstance(text, str):
-        raise ServiceError(f"a malformed event in the stream: choices is {choices!r:.200}")
+        raise ServiceError(f"a malformed event in the stream: {event!r:.200}")
     return text

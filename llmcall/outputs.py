@@ -135,7 +135,7 @@ def _read_scalar(text: str, output_type: Any) -> Any:
 
 def _converted(value: Any, output_type: Any) -> Any:
     """Turn a JSON value into the type; a string is read as an answer of its own."""
-    if isinstance(output_type, type) and output_type in _READERS:
+    if output_type in (str, bool, int, float):
         return _simple(value, output_type)
     if (inner := schemas.optional_type(output_type)) is not None:
         return None if value is None else _converted(value, inner)
@@ -157,15 +157,17 @@ def _converted(value: Any, output_type: Any) -> Any:
     return converted
 
 
-def _simple(value: Any, kind: type) -> Any:
+def _simple(value: Any, kind: Any) -> Any:
     if type(value) is kind:
         return value
-    reader, misfit = _READERS[kind]
     if kind in (int, float) and type(value) in (int, float):
         value = json.dumps(value)
     if kind is str or not isinstance(value, str):
-        raise OutputError(misfit)
-    return reader(value)
+        misfits = {str: "it is no string", bool: "it is neither true nor false"}
+        raise OutputError(misfits.get(kind, "it is no number"))
+    if kind is bool:
+        return choice(value, bool)
+    return whole_number(value) if kind is int else float(number(value))
 
 
 def _validated(value: Any, output_type: Any) -> Any:
@@ -329,14 +331,6 @@ def _value(phrase: str) -> int | float:
     if abs(value) == float("inf"):
         raise OutputError("it holds a number too large to read")
     return value if match["fraction"] or match["exponent"] else int(whole)
-
-
-_READERS: dict[type, tuple[Callable[[str], Any], str]] = {
-    str: (str, "it is no string"),
-    bool: (lambda text: choice(text, bool), "it is neither true nor false"),
-    int: (whole_number, "it is no number"),
-    float: (lambda text: float(number(text)), "it is no number"),
-}
 
 
 _FENCED = re.compile(r"^[ \t>]*(`{3,}|~{3,}(?!~))[^`\n]*\n(.*?)(?:^[ \t>]*\1[`~]*\s*?$|\Z)", re.MULTILINE | re.DOTALL)

@@ -231,9 +231,8 @@ def labels(output_type: Any) -> dict[str, Any]:
     :param output_type: a ``Literal`` (an option's JSON text, a string's own), or an ``Enum`` (a member's value
         where it is a string, else its name).
     """
-    if get_origin(output_type) is Literal:
-        return {label_of(option): option for option in get_args(output_type)}
-    return {label_of(member): member for member in output_type}
+    options = get_args(output_type) if get_origin(output_type) is Literal else output_type
+    return {label_of(option): option for option in options}
 
 
 def label_of(option: Any) -> str:

@@ -23,6 +23,7 @@ from .types import Outcome, Request, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from inspect import Signature
 
     from .config.settings import Settings
     from .engine.drivers import Flow
@@ -77,17 +78,17 @@ def recorded(function: Any = None, /, *, name: str | None = None, version: str |
     named = {"function": _name_of(function, name)}
     if version is not None:
         named["version"] = _checked_version(version)
-    bind = signature(function).bind
+    parameters = signature(function)
     run: Any
     if iscoroutinefunction(function):
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            return await adrive(_called(function, named, bind, args, kwargs))
+            return await adrive(_called(function, named, parameters, args, kwargs))
 
     else:
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            return drive(_called(function, named, bind, args, kwargs))
+            return drive(_called(function, named, parameters, args, kwargs))
 
     return short_traceback(functools.wraps(function)(run))
 
@@ -116,18 +117,18 @@ def _checked_version(version: Any) -> Any:
     return version
 
 
-def _called(function: Any, named: dict[str, Any], bind: Callable[..., Any], args: Any, kwargs: Any) -> Flow[Any]:
+def _called(function: Any, named: dict[str, Any], signature: Signature, args: Any, kwargs: Any) -> Flow[Any]:
     """Take the draw of a call, and return the way to its result.
 
     :param named: the function's name and version.
-    :param bind: binds the arguments to the parameters' names.
     """
     name, settings = named["function"], config.settings()
     try:
-        bound = bind(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from None
-    bound.apply_defaults()
+    if len(bound.arguments) < len(signature.parameters):
+        bound.apply_defaults()
     given = dict(bound.arguments)
     first = next(iter(given), None)
     if first in OBJECTS and not _is_plain(given[first]):

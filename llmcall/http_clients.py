@@ -478,9 +478,8 @@ class ProgramCalls:
     ) -> None:
         self._name_of = _naming(actor)
         config.settings_for(None, overrides, caller)  # a wrong one fails here, and not in the program's first request
-        self._overrides = dict(overrides)
-        self._hosts = None if hosts is None else frozenset(hosts)
-        self._clients: dict[str, ProgramClient] = {}
+        self._client_of = functools.cache(functools.partial(ProgramClient, **overrides))  # an address and its host
+        self._hosts = hosts
         self._actors: dict[str, scopes.Scope] = {}
         self._around = scopes.current()
         self.first_error: Exception | None = None
@@ -513,7 +512,10 @@ class ProgramCalls:
 
     def _call(self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes) -> ProgramCall | None:
         asked = _asked(request, content, self._hosts)
-        return None if asked is None else ProgramCall(http, request, send, self._client(request), *asked)
+        if asked is None:
+            return None
+        client = self._client_of(BELOW.sub("", _address(request.url)), request.url.host)
+        return ProgramCall(http, request, send, client, *asked)
 
     @contextlib.contextmanager
     def _standing(self, call: ProgramCall) -> Iterator[None]:
@@ -550,11 +552,6 @@ class ProgramCalls:
         """Keep an error that the program gets, if it is the first of llmcall's own."""
         if not isinstance(error, APIError):
             self.first_error = self.first_error or error
-
-    def _client(self, request: Any) -> ProgramClient:
-        address = BELOW.sub("", _address(request.url))
-        found = self._clients.get(address) or ProgramClient(address, request.url.host, **self._overrides)
-        return self._clients.setdefault(address, found)
 
     # Who is asking
 

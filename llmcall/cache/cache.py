@@ -347,10 +347,10 @@ class ResponseCache:
         if kept:
             found = counted(kept, "record")
             logger().warning("%s: %s left under old keys, since others have the new ones", self.path, found)
-        for key in sorted(moves.keys() | {key for key, target in pointers.items() if target in moves}):
-            row = self.storage.get(key)
-            assert row is not None
-            record = unpack(key, *row)
+        for key, packed, _ in self.storage.rows():
+            if key not in moves and pointers.get(key) not in moves:
+                continue
+            record = unpack(key, packed)
             if pointers.get(key) in moves:
                 record = record.replace(response={"fallback": moves[pointers[key]]})
             if key in moves:
@@ -400,7 +400,7 @@ def _loaded(path: str | os.PathLike[str] | ResponseCache, classes: tuple[type[An
 def _is_sound(key: str, packed: bytes | None) -> bool:
     try:
         record = unpack(key, packed)
-        return key_of(record.kind, record.request, record.sample) == key or "fallback" in record.response
+        return key_of(record.kind, record.request, record.sample) == key
     except (CacheCorruptError, ValueError, TypeError):
         return False
 

@@ -94,9 +94,8 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
             unreadable.append(f"entry {number}: {brief(str(error), REASON)}")
     if unreadable:
         logger().warning(
-            "%s: %d of %d entries could not be read: %s%s",
+            "%s: %d of %d entries could not be read: %s",
             path, len(unreadable), len(entries), "; ".join(unreadable[:REASONS]),
-            "; …" if len(unreadable) > REASONS else "",
         )  # fmt: skip
     return list(records.values())
 

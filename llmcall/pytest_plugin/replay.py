@@ -111,8 +111,7 @@ def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
         return name
     ids = fixture.ids
     given = ids[request.param_index] if isinstance(ids, (list, tuple)) else request.param
-    plain = isinstance(given, (str, int, float, bool)) or given is None
-    return f"{name}[{given if plain else request.param_index}]"
+    return f"{name}[{given if isinstance(given, (str, int, float, type(None))) else request.param_index}]"
 
 
 # The plugin
@@ -214,11 +213,11 @@ class Replay:
         mark = mark_of(item) or Mark()
         if mark.live:
             raise pytest.UsageError(f"{item.nodeid}: a live test has no cassette; take the fixture {FIXTURE} away")
-        path = item_path(item, mark.name or name)
-        is_own = path == item_path(item, item_name(item))
+        named = mark.name or name
+        path, shared = item_path(item, named), named != item_name(item)
         scopes.forget()  # the draws of LLMCALL_SCOPE must not depend on the tests before
         stack = contextlib.ExitStack()
-        cassette = stack.enter_context(self._opened(path, shared=not is_own))
+        cassette = stack.enter_context(self._opened(path, shared=shared))
         item.stash[OPENED] = cassette, stack
         return cassette
 

@@ -22,11 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import scopes
 from .clients.api_errors import failure, http_library
-from .clients.base import LLMClient
+from .clients.openai import OpenAIClient
 from .clients.sdk_transport import ChunkReader, is_own_request
 from .config import resolve as config
-from .config.settings import Endpoint
-from .config.values import check_address
 from .engine.drivers import END, adrive, drive
 from .errors import APIError, LLMCallError, RequestTimeoutError, ServiceError
 from .models.catalog import parameters_of
@@ -37,6 +35,7 @@ from .responses import read_object
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from .config.settings import Endpoint
     from .engine.drivers import Flow
     from .engine.prepare import Resolved
     from .types import Request
@@ -94,7 +93,7 @@ class ProgramCall:
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
     :param below: sends a request, and returns its response, or a coroutine that does.
-    :param client: makes the call.
+    :param client_at: gives the client of an address, which makes the call.
     :param method: of the client: ``"send_message"``, ``"stream_message"`` or ``"get_embedding"``; else ``"exchange"``.
     :param body: the parsed JSON body, or ``None``.
     :param arguments: of the method, by name.
@@ -104,11 +103,19 @@ class ProgramCall:
     http: ModuleType
     request: Any
     below: Callable[[Any], Any]
-    client: ProgramClient
+    client_at: Callable[[str], ProgramClient]
     method: str
     body: Any
     arguments: dict[str, Any]
     came: Any = None
+
+    @property
+    def client(self) -> ProgramClient:
+        """Return the client that makes the call.
+
+        :raises ConfigError: where the request can be sent nowhere.
+        """
+        return self.client_at(BELOW.sub("", _address(self.request.url)))
 
     def ask(self) -> Any:
         """Return what is answered; of a stream, it and its first piece: a failure before that is told as one."""
@@ -178,13 +185,8 @@ class ProgramCall:
 
     @contextlib.contextmanager
     def _api_errors(self) -> Iterator[None]:
-        """Turn the HTTP library's errors into ours, which are worth another attempt.
-
-        :raises ConfigError: where the request can be sent nowhere.
-        """
-        self.came = None
-        address = _address(self.request.url)
-        check_address(address, "the program's base_url")
+        """Turn the HTTP library's errors into ours, which are worth another attempt."""
+        self.came, address = None, _address(self.request.url)
         try:
             yield
         except self.http.TimeoutException as error:
@@ -219,33 +221,14 @@ def _kept(headers: Any) -> list[tuple[bytes, bytes]]:
 _in_hand: ContextVar[ProgramCall] = ContextVar("llmcall request of a program")
 
 
-class ProgramClient(LLMClient):
-    """Make the calls of a program to one address, with the credentials and headers of the request in hand.
-
-    :param address: scheme, host and path before ``/chat/completions``.
-    :param host: as it is recorded.
-    :param overrides: settings by name.
-    """
-
-    api_type = "openai"
-
-    def __init__(self, address: str, host: str, **overrides: Any) -> None:
-        self._endpoint = Endpoint(name=host, api_type=self.api_type, base_url=address)
-        super().__init__(**overrides)
+class ProgramClient(OpenAIClient):
+    """Make the calls of a program to one address, with the credentials and headers of the request in hand."""
 
     def _resolve(self) -> Resolved:
         """Return what the settings come to; a program asks for what it asks for, and what code adds here."""
         resolved = super()._resolve()
         added = {name: value for name, value in resolved.defaults.items() if name in self._overrides}
         return resolved._replace(defaults=added)
-
-    def endpoints(self, model: str) -> list[Endpoint]:
-        """Return the program's own address."""
-        return [self._endpoint]
-
-    def host(self, endpoint: Endpoint) -> str:
-        """Return the host of the program's own address."""
-        return endpoint.name
 
     def transport_of(self, endpoint: Endpoint) -> ProgramCall:
         """Return the request in hand, which knows how it is sent."""
@@ -428,7 +411,7 @@ def _sent(data: Mapping[str, Any]) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()
 
 
-def _embeddings(client: LLMClient, body: Mapping[str, Any], found: Any) -> dict[str, Any]:
+def _embeddings(client: ProgramClient, body: Mapping[str, Any], found: Any) -> dict[str, Any]:
     """Return the response to an embeddings request, encoded as the program asked for it."""
     one = isinstance(body["input"], str)
     texts, vectors = ([body["input"]], [found]) if one else (body["input"], found)
@@ -478,7 +461,7 @@ class ProgramCalls:
     ) -> None:
         self._name_of = _naming(actor)
         config.settings_for(None, overrides, caller)  # a wrong one fails here, and not in the program's first request
-        self._client_of = functools.cache(functools.partial(ProgramClient, **overrides))  # an address and its host
+        self._client_at = functools.cache(lambda address: ProgramClient(**{**overrides, "base_url": address}))
         self._hosts = hosts
         self._actors: dict[str, scopes.Scope] = {}
         self._around = scopes.current()
@@ -512,10 +495,7 @@ class ProgramCalls:
 
     def _call(self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes) -> ProgramCall | None:
         asked = _asked(request, content, self._hosts)
-        if asked is None:
-            return None
-        client = self._client_of(BELOW.sub("", _address(request.url)), request.url.host)
-        return ProgramCall(http, request, send, client, *asked)
+        return None if asked is None else ProgramCall(http, request, send, self._client_at, *asked)
 
     @contextlib.contextmanager
     def _standing(self, call: ProgramCall) -> Iterator[None]:

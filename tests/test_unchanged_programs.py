@@ -413,7 +413,7 @@ def test_an_address_that_cannot_be_is_refused(host: str, server: Server) -> None
     """Nothing is sent there, not once; a chat, its stream and another request are refused by the same error."""
     client = program(server).with_options(base_url=f"http://{host}/v1")
     for asking in (ask, streamed, respond):
-        with pytest.raises(openai.ConflictError, match=r"program's base_url: .* is not an address") as caught:
+        with pytest.raises(openai.ConflictError, match=r"base_url: .* is not an address") as caught:
             asking(client)
         assert caught.value.code == "ConfigError"
     assert server.requests == []

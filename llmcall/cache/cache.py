@@ -14,7 +14,7 @@ from ..requests.keys import key_of
 from ..system import at_exit, process_lock
 from ..text import counted, frame
 from ..types import record_of
-from .storage import REMEDY, SqliteStorage, pack, unpack
+from .storage import SqliteStorage, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -188,8 +188,6 @@ class ResponseCache:
         :raises CacheCorruptError: at a damaged one.
         """
         for key, packed, stored_at in self.storage.rows():
-            if packed is None:
-                raise CacheCorruptError(f"{self.path}: the row {key[:12]!r} is none that llmcall stores; {REMEDY}")
             record = unpack(key, packed, stored_at)
             if where is None or where(record):
                 yield record

@@ -193,7 +193,8 @@ class Replay:
 
         :param complete: whether no test was deselected that may share a cassette.
         """
-        self.report.complete = complete and all(map(self._is_folder, self.config.args))
+        begun_in = self.config.invocation_params.dir
+        self.report.complete = complete and all((begun_in / argument).is_dir() for argument in self.config.args)
         for item in items:
             mark, names = mark_of(item), getattr(item, "fixturenames", ())
             if FIXTURE not in names and (mark is None or mark.live):
@@ -201,9 +202,6 @@ class Replay:
             if not isinstance(names, list):
                 raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.llm is for test functions and methods")
             names[:] = [FIXTURE, *(name for name in names if name != FIXTURE)]
-
-    def _is_folder(self, argument: str) -> bool:
-        return (self.config.invocation_params.dir / argument).is_dir()
 
     def open(self, item: pytest.Item, name: str) -> Cassette:
         """Open a test's cassette, for the fixture.

@@ -296,11 +296,9 @@ def _of_field(difference: Difference, settings: Settings) -> str:
         return "an earlier answer is another: this run parted from the recorded one before this call"
     if difference.role == "tool":
         return "a tool's result is another: with the tool under @llmcall.recorded it is replayed as well"
-    if not difference.passages or str(recorded).split() != str(asked).split():
-        return ""
-    if [line.strip() for line in str(recorded).splitlines()] == [line.strip() for line in str(asked).splitlines()]:
-        return f"{place} differs only at the ends of its lines: dedent_messages=True removes a common indentation"
-    return f"{place} differs only in its white space"
+    if difference.passages and str(recorded).split() == str(asked).split():
+        return f"{place} differs only in its white space; dedent_messages=True removes a common indentation"
+    return ""
 
 
 # The nearest records
@@ -617,29 +615,19 @@ class Passage(NamedTuple):
 def passages(recorded: str, asked: str) -> tuple[Passage, ...]:
     """Return where two texts differ, in order; changes that are close to one another are one."""
     found: list[Passage] = []
-    for passage in _changed(recorded, asked):
-        if found and passage.begin - found[-1].end <= GAP:
-            passage = Passage(found[-1].begin, passage.end, found[-1].asked_begin, passage.asked_end)
-            found.pop()
-        found.append(passage)
+    for lines in _passages_of(recorded.splitlines(keepends=True), asked.splitlines(keepends=True)):
+        one, other = pieces(lines, recorded, asked)
+        for words in _passages_of(TOKEN.findall(one), TOKEN.findall(other), lines.begin, lines.asked_begin):
+            if found and words.begin - found[-1].end <= GAP:
+                found[-1] = found[-1]._replace(end=words.end, asked_end=words.asked_end)
+            else:
+                found.append(words)
     return tuple(found)
 
 
 def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:
     """Return the two pieces of a passage."""
     return recorded[passage.begin : passage.end], asked[passage.asked_begin : passage.asked_end]
-
-
-def _changed(recorded: str, asked: str) -> Iterator[Passage]:
-    """Yield where two texts differ: within the lines that do, word by word."""
-    for lines in _passages_of(recorded.splitlines(keepends=True), asked.splitlines(keepends=True)):
-        for words in _passages_of(*map(TOKEN.findall, pieces(lines, recorded, asked))):
-            yield Passage(
-                lines.begin + words.begin,
-                lines.begin + words.end,
-                lines.asked_begin + words.asked_begin,
-                lines.asked_begin + words.asked_end,
-            )
 
 
 def _common(one: Sequence[Data], other: Sequence[Data]) -> tuple[int, int]:
@@ -651,14 +639,19 @@ def _common(one: Sequence[Data], other: Sequence[Data]) -> tuple[int, int]:
     return begin, end
 
 
-def _passages_of(one: Sequence[str], other: Sequence[str]) -> Iterator[Passage]:
-    """Yield where two sequences of pieces of text differ."""
+def _passages_of(one: Sequence[str], other: Sequence[str], at: int = 0, asked_at: int = 0) -> Iterator[Passage]:
+    """Yield where two sequences of pieces of text differ.
+
+    :param at: where the first piece begins.
+    :param asked_at: where that of the other sequence does.
+    """
     same, ending = _common(one, other)
-    start = sum(map(len, one[:same]))
     inside, other_inside = one[same : len(one) - ending], other[same : len(other) - ending]
-    places, other_places = (list(accumulate(map(len, each), initial=start)) for each in (inside, other_inside))
+    before = sum(map(len, one[:same]))
+    places = list(accumulate(map(len, inside), initial=at + before))
+    other_places = list(accumulate(map(len, other_inside), initial=asked_at + before))
     if len(inside) * len(other_inside) > LARGEST:
-        yield Passage(start, places[-1], start, other_places[-1])
+        yield Passage(places[0], places[-1], other_places[0], other_places[-1])
         return
     matcher = SequenceMatcher(str.isspace, inside, other_inside, autojunk=False)
     for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():

@@ -94,7 +94,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "quotes": (ask("Say 'yes'."), ask("Say ’yes’."), r"\[-'yes'-\].*\{\+’yes’\+\}"),
     "a word": (ask(), ask(QUESTION.replace("loaf", "lot")), r"\[-loaf-\].*\{\+lot\+\}"),
     "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in its white space"),
-    "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "at the ends of its lines"),
+    "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "differs only in its white space"),
     "indentation": (ask("Buy:\n  bread"), ask("  Buy:\n    bread"), "dedent_messages=True removes"),
     "an earlier answer": (ask(told("Yes.")), ask(told("No!")), "this run parted from the recorded one before"),
     "no scope": (ask(scope="trial/lisa"), ask(), r"outside any scope.*\.scope\('trial'\), llmcall\.scope\('lisa'\)"),

@@ -347,18 +347,14 @@ class Lines:
         return first
 
     def _load(self) -> None:
-        number, end = 1, 0
+        number, begin = 1, 0
         try:
             with without_collection():
                 for number, line in enumerate(BytesIO(self._data), 1):
-                    begin, end = end, end + len(line)
-                    if number == 1:
-                        line = line.removeprefix(BYTE_ORDER_MARK)
-                    if line and not line.isspace():
-                        entry = entry_of(line)
-                        if begin < PARSED_BYTES:
-                            self._parsed[begin] = entry
-                        self._add(number, begin, line, entry)
+                    text = line if begin else line.removeprefix(BYTE_ORDER_MARK)
+                    if text and not text.isspace():
+                        self._add(number, begin, text)
+                    begin += len(line)
             if self._data and self._headed_at is None:  # a file without a byte holds no records, and no damage
                 raise _no_header()
         except CacheError as error:
@@ -374,7 +370,10 @@ class Lines:
         line = self._number(first)
         return CacheCorruptError(f"line {line} has another answer to the same request; remove one of the two lines")
 
-    def _add(self, number: int, begin: int, line: bytes, entry: dict[str, Any]) -> None:
+    def _add(self, number: int, begin: int, line: bytes) -> None:
+        entry = entry_of(line)
+        if begin < PARSED_BYTES:
+            self._parsed[begin] = entry
         if "llmcall" in entry:
             self.is_complete = self.is_complete and entry.get("complete", True)
             self._add_header(number, entry["settings"])

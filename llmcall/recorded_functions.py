@@ -141,6 +141,7 @@ def _called(function: Any, named: dict[str, Any], signature: Signature, args: An
 
 def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Settings) -> Flow[Any]:
     cassette = active_cassette()
+    place = cassette.place() if cassette else ()
     if settings.cache_namespace:
         asked["namespace"] = settings.cache_namespace
     identified = identity(kind, asked)
@@ -153,7 +154,7 @@ def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Setti
     sample = None if draw is None else draw.sample
     request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
     resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, {}, {}, None)
-    return _answered(PreparedCall(source, resolved, request, DEFAULT_OPTIONS, scope, draw, cassette))
+    return _answered(PreparedCall(source, resolved, request, DEFAULT_OPTIONS, scope, draw, cassette, place))
 
 
 def http_call(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> Flow[Any]:
@@ -222,7 +223,7 @@ def _answered(call: PreparedCall) -> Flow[Any]:
     """
     try:
         cassette, mode = call.cassette, call.resolved.settings.cache_mode
-        if call.client.is_live and (cassette.cassette.asks if cassette else mode != "replay"):
+        if call.client.is_live and (cassette.asks if cassette else mode != "replay"):
             for guard in guards:
                 guard(call.client, cassette)
             found = call.keep((yield from _run(call)))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ContextDecorator, suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..cache.cache import ResponseCache, searched_cache
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .format import Lines, Writer
 
 __all__ = [
-    "MODES", "ActiveCassette", "Cassette", "Place", "active_cassette", "cassette", "close_named", "current_cassette",
+    "MODES", "Cassette", "Place", "active_cassette", "cassette", "close_named", "current_cassette",
     "forget_inherited", "function_scope", "guards", "header_namespaces", "innermost", "missed", "open_cassettes", "pop",
     "position", "push", "recording_command",
 ]  # fmt: skip
@@ -523,23 +523,8 @@ def header_namespaces() -> dict[str, str] | None:
     return None
 
 
-class ActiveCassette(NamedTuple):
-    """Be the cassette that counts for one call, and the call's place in it."""
-
-    cassette: Cassette
-    place: Place
-
-    def find(self, asked: Request | str) -> Record | None:
-        """Return the recorded answer of the call's request, or the record of a key, or ``None``."""
-        return self.cassette.find(asked, self.place)
-
-    def keep(self, record: Record) -> Record:
-        """Take in an answer and return the one that counts: whatever was recorded first."""
-        return self.cassette.add(record, self.place)
-
-
-def active_cassette(base: Settings | None = None) -> ActiveCassette | None:
-    """Return the cassette that counts and the call's place in it, or ``None`` where none does.
+def active_cassette(base: Settings | None = None) -> Cassette | None:
+    """Return the cassette that counts for a call, or ``None`` where none does.
 
     It comes before the settings of the call are looked at: a cassette's own stand above them.
 
@@ -547,11 +532,9 @@ def active_cassette(base: Settings | None = None) -> ActiveCassette | None:
     :raises ConfigError: where the client disagrees with the cassette that it is recorded on.
     """
     found = current_cassette()
-    if found is None:
-        return None
-    if found.asks:
+    if found is not None and found.asks:
         found.agree(base)
-    return ActiveCassette(found, found.place())
+    return found
 
 
 def current_cassette() -> Cassette | None:
@@ -641,7 +624,7 @@ def _searched(cassette: Cassette) -> Source:
     return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows)
 
 
-guards: list[Callable[[object, ActiveCassette | None], None]] = []
+guards: list[Callable[[object, Cassette | None], None]] = []
 """Each is given the client and the active cassette of a call that no record answers, and raises what forbids it."""
 
 

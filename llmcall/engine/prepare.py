@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..cache.cache import ResponseCache
-    from ..cassettes.cassette import ActiveCassette
+    from ..cassettes.cassette import Cassette, Place
     from ..config.settings import Settings
     from ..scopes import Draw
     from .limits import Pool
@@ -194,7 +194,8 @@ class PreparedCall(NamedTuple):
     :param resolved: what the client comes to under the settings of the call.
     :param scope: its scope path; empty outside any.
     :param draw: what it takes of the scope's draws, to be given back where it fails; ``None`` outside any scope.
-    :param cassette: the one that is open, and the call's place in it.
+    :param cassette: the one that is open.
+    :param place: the call's in the order of those on the cassette.
     :param parse: reads the answer as the type that ``response_format`` was.
     """
 
@@ -204,7 +205,8 @@ class PreparedCall(NamedTuple):
     options: Options
     scope: str = ""
     draw: Draw | None = None
-    cassette: ActiveCassette | None = None
+    cassette: Cassette | None = None
+    place: Place = ()
     parse: Callable[[str], Any] | None = None
 
     @property
@@ -221,7 +223,7 @@ class PreparedCall(NamedTuple):
         if self.options.cache is False:
             return record
         mode = self.resolved.settings.cache_mode
-        anew = anew or (self.cassette is not None and self.cassette.cassette.anew)
+        anew = anew or (self.cassette is not None and self.cassette.anew)
         if anew and mode != "off":
             mode = "rewrite"  # a cassette that is written anew does so to the disk cache too
         return self.resolved.cache.store(record, mode=mode)
@@ -248,12 +250,12 @@ class PreparedCall(NamedTuple):
         if self.cassette is None:
             return record
         if record.cache_key != self.request.cache_key:
-            self.cassette.keep(record_of(self.request, {"fallback": record.cache_key}))
-        return self.cassette.keep(record)
+            self.cassette.add(record_of(self.request, {"fallback": record.cache_key}), self.place)
+        return self.cassette.add(record, self.place)
 
     def stored(self) -> Record | None:
         """Return the answer that the disk cache holds, or ``None``; also where it may not supply it."""
-        if self.options.cache is False or (self.cassette is not None and not self.cassette.cassette.reads_cache):
+        if self.options.cache is False or (self.cassette is not None and not self.cassette.reads_cache):
             return None
         resolved, request = self.resolved, self.request
         mode = resolved.settings.cache_mode
@@ -305,7 +307,7 @@ class PreparedCall(NamedTuple):
     def failures(self) -> Failures:
         """Return what tells of it at the end of the run where it is not recorded; nobody does where no call is."""
         if self.cassette is not None:
-            return self.cassette.cassette.failures
+            return self.cassette.failures
         return process_failures if self.resolved.settings.cache_mode != "off" else Failures()
 
 
@@ -363,8 +365,10 @@ def prepare_chat(
     :raises ScopeError: where it is left to chance which draw it takes.
     """
     resolved, cassette = client.resolved, None
+    place: Place = ()
     if open_cassettes or resolved.settings.cassette_path is not None:
         cassette = active_cassette(client.base_settings)
+        place = cassette.place() if cassette else ()
         resolved = client.resolved  # a cassette's own settings stand above the others
     undrawn = None
     if resolved.memo is not None:
@@ -389,10 +393,10 @@ def prepare_chat(
         drawn = active.draw(identified)
         sample = drawn.sample
     else:
-        return PreparedCall(client, resolved, request, form.options, "", None, cassette, form.parse)
+        return PreparedCall(client, resolved, request, form.options, "", None, cassette, place, form.parse)
     kind, model, asked, body, headers, _, _, expected = request
     request = Request(kind, model, asked, body, headers, sample, sampled_key(identified, sample), expected)
-    return PreparedCall(client, resolved, request, form.options, scope, drawn, cassette, form.parse)
+    return PreparedCall(client, resolved, request, form.options, scope, drawn, cassette, place, form.parse)
 
 
 def _remembered(client: Any, resolved: Resolved, memo: Memo, packed: bytes) -> _Undrawn | None:
@@ -475,7 +479,7 @@ def prepare_embeddings(client: Any, text: Any, model: str | None, arguments: Map
     options, params = split_options({name: value for name, value in arguments.items() if value is not None})
     if options.sample is not None:
         raise TypeError("embeddings take no sample: the same text has the same embedding")
-    first = active_cassette(client.base_settings)
+    cassette = active_cassette(client.base_settings)
     texts = texts_of(text)
     name = client.model_named(model or client.default_embedding_model())
     check_names(params, "embedding")
@@ -487,12 +491,12 @@ def prepare_embeddings(client: Any, text: Any, model: str | None, arguments: Map
     resolved, scope = client.resolved, standing()
     normalize = normalizer(resolved.settings.cache_normalize)
     prepared = []
-    for index, each in enumerate(texts):
+    for each in texts:
         asked = {"model": name, "input": normalize(each) if normalize else each, **keyed}
         key = sampled_key(identity("embedding", asked), None)
         request = Request("embedding", name, asked, {"model": name, "input": each, **given}, headers, None, key)
-        cassette = active_cassette(client.base_settings) if index else first
-        prepared.append(PreparedCall(client, resolved, request, options, scope, None, cassette))
+        place = cassette.place() if cassette else ()
+        prepared.append(PreparedCall(client, resolved, request, options, scope, None, cassette, place))
     return prepared
 
 
@@ -524,15 +528,16 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
     """
     cassette = call.cassette
     if cassette is not None:
-        record = followed(cassette.find(call.request), cassette.find)
+        find = functools.partial(cassette.find, place=call.place)
+        record = followed(find(call.request), find)
         if record is not None:
             if call.refuses(record):
                 return lookup(call.anew())
-            cassette.cassette.count_replay()
+            cassette.count_replay()
             return call, record
     record = call.stored()
     if record is None:
-        if not cassette.cassette.asks if cassette else call.resolved.settings.cache_mode == "replay":
+        if not cassette.asks if cassette else call.resolved.settings.cache_mode == "replay":
             raise _missed(call)
         for guard in guards if call.request.kind != "function" else ():  # what a function asks of models is guarded
             guard(call.client, cassette)
@@ -555,7 +560,7 @@ def _missed(call: PreparedCall) -> CacheMissError:
         call.request,
         settings=resolved.settings,
         cache=resolved.cache,
-        cassette=call.cassette.cassette if call.cassette else None,
+        cassette=call.cassette,
         past_cache=call.options.cache is False,
     )
     if _first_miss:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from _pytest.fixtures import SubRequest
 
-    from ..cassettes.cassette import ActiveCassette
-
 __all__ = ["Replay"]
 
 # The names of cassettes: readable, the same in every run, good on every file system
@@ -169,7 +167,7 @@ class Replay:
 
     # The network
 
-    def _check(self, client: object, tape: ActiveCassette | None) -> None:
+    def _check(self, client: object, tape: Cassette | None) -> None:
         """Refuse a call that no record answers, unless it may reach the model or its client stays in the process."""
         __tracebackhide__ = True
         has_leave = tape is not None and self.mode != "none"
@@ -177,7 +175,7 @@ class Replay:
             return
         if tape is not None:
             raise CacheMissError(
-                f"no answer is recorded in {tape.cassette.path}, and nothing is recorded in this run; "
+                f"no answer is recorded in {tape.path}, and nothing is recorded in this run; "
                 f"{recording_command('once')} does"
             )
         raise CacheMissError(

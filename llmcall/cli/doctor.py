@@ -120,13 +120,13 @@ def _refused(name: str, error: APIError) -> Check:
         return Check("endpoint", False, f"{name}: {shortened(told, LONGEST)}", remedy)
     if isinstance(error, AuthenticationError):
         remedy = "the key is refused: look at 'llmcall config' for where it comes from"
-        return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
-    if status == 429 or status >= 500:
+    elif status == 429 or status >= 500:
         remedy = "the server answers, but fails; its own log, or the provider's status page, may tell why"
-        return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
-    what = "something else at /models" if status < 400 else f"HTTP {status}"
-    remedy = "the first call shows whether it answers chats; if not, check BASE_URL: most addresses end in /v1"
-    return Check("endpoint", True, f"{name} answers, and has no list of models ({what})", remedy)
+    else:
+        what = "something else at /models" if status < 400 else f"HTTP {status}"
+        remedy = "the first call shows whether it answers chats; if not, check BASE_URL: most addresses end in /v1"
+        return Check("endpoint", True, f"{name} answers, and has no list of models ({what})", remedy)
+    return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
 
 
 def _cache(asked: LLMClient) -> Check:

@@ -98,17 +98,17 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     FILES are UTF-8; "-" is standard input. "~" marks an estimate.
     """
     from ..clients.registry import count_tokens
+    from ..models.tokens import TokenCount
 
     counts = [(file.name, count_tokens(_text_of(file), model)) for file in files]
     if as_json:
         rows = [{"file": name, "tokens": int(count), "estimated": count.estimated} for name, count in counts]
         click.echo(visible_json(rows))
         return
-    lines = [(repr(count), name) for name, count in counts]
     if len(counts) > 1:
-        mark = "~" if any(count.estimated for _, count in counts) else ""
-        lines.append((f"{mark}{sum(count for _, count in counts)}", "all"))
-    click.echo(columns(lines, right=[0]))
+        total = sum(count for _, count in counts)
+        counts.append(("all", TokenCount(total, any(count.estimated for _, count in counts))))
+    click.echo(columns([(repr(count), name) for name, count in counts], right=[0]))
 
 
 def _text_of(file: Any) -> str:

@@ -159,9 +159,6 @@ def _each(parse: Parser, place: str = "{where} {name}") -> Parser:
         """Return a mapping of parsed values."""
         if not isinstance(value, Mapping):
             refuse(where, value, "a mapping")
-        for name in value:
-            if not isinstance(name, str) or not name.strip():
-                refuse(where, name, "a model's name")
         return FrozenDict({name: parse(item, place.format(where=where, name=name)) for name, item in value.items()})
 
     return parse_each
@@ -174,13 +171,6 @@ def _price(value: Any) -> tuple[float, ...] | None:
 
 
 PRICES = "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
-
-
-def _model(value: Any, where: str) -> FrozenDict:
-    return FrozenDict(_fields(MODEL_KEYS, value, where))
-
-
-_models = _each(_model, "{where}, [Model {name}]")
 
 
 def _endpoints(value: Any, where: str) -> tuple[Endpoint, ...]:
@@ -218,6 +208,9 @@ def _fields(rows: Mapping[str, Setting], given: Any, where: str) -> dict[str, An
         if checked is not UNSET and checked is not None:
             found[name] = checked
     return found
+
+
+_models = _each(lambda value, where: FrozenDict(_fields(MODEL_KEYS, value, where)), "{where}, [Model {name}]")
 
 
 def check_setting(row: Setting, value: Any, where: str, folder: str | None = None) -> Any:

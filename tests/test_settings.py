@@ -290,13 +290,14 @@ def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
         ("MAX_ATTEMPTS = 5.0", "retry_max_attempts", 5),
         ("MODEL = a#b", "model", "a#b"),
         ("MODEL = a # b", "model", "a"),
+        ("MODEL = b\nmodel = b\n[openai]\nMODEL = a", "model", "a"),
         ("model = a=50%  ; b", "model", "a=50%"),
         ("MODEL = a ${NAME}-${OTHER} $$ b", "model", "a value-$x $$ b"),
         ("MODEL = $${NAME}$", "model", "${NAME}$"),
         ("[CACHE]\nnormalize =\n    times, uuids\n    # a comment\n    [0-9]+, x ; y", "cache_normalize",
          ("times", "uuids", "[0-9]+, x")),
-        ("[Simulation]\ntwice = 1\ntwice = 2\nno value\n[Logging]\nLOGLEVEL=ERROR\n[OpenAI]\nMODEL = a\n"
-         "[Simulation]\n[DEFAULT]\nMODEL = b\n[Model]\nlayers = 3", "model", "a"),
+        ("[Simulation]\ntwice = 1\ntwice = 2\nno value\n  but more\n = x\n[Logging]\nLOGLEVEL=ERROR\n[OpenAI]\n"
+         "MODEL = a\n[Simulation]\n[DEFAULT]\nMODEL = b\n[Model]\nlayers = 3", "model", "a"),
         ("[Cache]\nNORMALIZE = none", "cache_normalize", ()),
         ("[Cache]\nNORMALIZE = a, times", "cache_normalize", ("a, times",)),
         ("[Cache]\nNAMESPACE = none", "cache_namespace", "none"),
@@ -351,10 +352,9 @@ def test_warnings(text: str, message: str, caplog: pytest.LogCaptureFixture) -> 
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ("[OpenAI]\nMODEL = a\n[openai]\n", r"line 3: the section \[OpenAI\] is there twice"),
-        ("[OpenAI]\n\nMODEL = a\nMODEL = b\n", r"line 4: \[OpenAI\] MODEL is there twice"),
         ("MODEL = sk-secret\n[OpenAI]\n", r"line 1: a line above the first \[Section\]"),
-        ("[OpenAI]\nMODEL = a\nsk-secret\n", r"line 3: neither \[Section\] nor KEY = value"),
+        ("[Mine]\nno value\n[OpenAI]\nMODEL = a\nsk-secret\n", r"line 5: neither \[Section\] nor KEY = value"),
+        ("[OpenAI]\n= sk-secret\n", r"line 2: neither \[Section\] nor KEY = value"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),
         ("[Prices]\na = 1, -2\n", r"\[Prices\] a: '1, -2' is not two or three numbers of at least 0"),
         ("[Model a]\nCONTEXT_WINDOW = big\n", r"\[Model a\] CONTEXT_WINDOW: 'big' is not a whole number of at least 1"),

@@ -1,13 +1,12 @@
 """What defaults, config.ini, ``.env`` and the environment say of the settings.
 
 A line of config.ini is ``KEY = value``; `` #`` and `` ;`` begin a comment; an indented line goes on with the value
-above it. Sections that are none of ours are not even parsed. TinyTroupe's keys in ``[OpenAI]`` are read as ours.
+above it. Sections that are none of ours are not judged. TinyTroupe's keys in ``[OpenAI]`` are read as ours.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -200,48 +199,39 @@ def _warn_of_quotes(row: Setting, value: str, where: str) -> None:
 def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
     """Return the sections of ours in a config.ini, as text; keys in capitals, unless they are names of models.
 
-    :raises ConfigError: if it has a broken line, a section or a key twice; the line is named.
+    Of a key that is there twice, the last value counts. What stands in others' sections is not judged.
+
+    :raises ConfigError: if a line gives no key a value; it is named, and not shown, since it may hold a secret.
     """
     import configparser
 
     # Only "=" ends a key: names of models hold colons and capitals.
     parser = configparser.RawConfigParser(
-        delimiters=("=",), inline_comment_prefixes=("#", ";"), default_section="\0", interpolation=None
+        delimiters=("=",), inline_comment_prefixes=("#", ";"), default_section="\0", interpolation=None, strict=False
     )
     parser.optionxform = str  # type: ignore[method-assign, assignment]
     try:
-        parser.read_string(_own_lines(text, where))
-    # The messages never repeat a line, which may hold a key.
-    except (configparser.DuplicateSectionError, configparser.DuplicateOptionError) as error:
-        option = getattr(error, "option", "")
-        what = f"[{error.section}] {option}" if option else f"the section [{error.section}]"
-        raise ConfigError(f"{where}, line {error.lineno}: {what} is there twice") from None
+        parser.read_string(text)
     except configparser.MissingSectionHeaderError as error:
         raise ConfigError(f"{where}, line {error.lineno}: a line above the first [Section]") from None
-    except configparser.ParsingError as error:
-        raise ConfigError(f"{where}, line {error.errors[0][0]}: neither [Section] nor KEY = value") from None
-    return {
-        name: {key if name in TABLES else key.upper(): value for key, value in parser.items(name)}
-        for name in parser.sections()
-    }
-
-
-def _own_lines(text: str, where: str) -> str:
-    """Return the text with foreign sections blanked, so that lines keep their numbers and theirs are never judged."""
-    ours, lines = True, []
-    for line in text.split("\n"):
-        header = re.match(r"\[([^\]]+)\]", line)
-        if header:
-            name = _own_section(header[1])
-            ours = bool(name)
-            line = f"[{name}]"
-            if not name:
-                shown = [f"{each} NAME" if each in NAMED else each for each in KEYS]
-                guess = nearest(header[1].title(), shown, cutoff=0.7)  # not "Model", of machine learning projects
-                if guess:
-                    warn_once(f"{where}: the section [{header[1]}] is ignored{guess}")
-        lines.append(line if ours else "")
-    return "\n".join(lines)
+    except configparser.ParsingError as error:  # comes at the end, when all other lines were read
+        lines = text.split("\n")
+        for number, _ in error.errors:
+            header = next((line for line in reversed(lines[:number]) if line.startswith("[")), "")
+            if _own_section(header[1:].partition("]")[0]):
+                raise ConfigError(f"{where}, line {number}: neither [Section] nor KEY = value") from None
+    sections: dict[str, dict[str, str]] = {}
+    for header in parser.sections():
+        name = _own_section(header)
+        if not name:
+            shown = [f"{each} NAME" if each in NAMED else each for each in KEYS]
+            guess = nearest(header.title(), shown, cutoff=0.7)  # not "Model", of machine learning projects
+            if guess:
+                warn_once(f"{where}: the section [{header}] is ignored{guess}")
+            continue
+        pairs = {key if name in TABLES else key.upper(): value for key, value in parser.items(header)}
+        sections.setdefault(name, {}).update(pairs)
+    return sections
 
 
 def _own_section(header: str) -> str:

@@ -128,15 +128,11 @@ def test_a_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
     assert found == [found[0]] * 4
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_on_error_return(way: str) -> None:
-    """The error in the reply's place where there is one; a stream, which has none, raises it."""
-    client = ScriptedClient([InvalidRequestError("no")])
-    if "stream" in way:
-        with pytest.raises(InvalidRequestError):
-            WAYS[way](client, QUESTION, on_error="return")
-    else:
-        assert isinstance(WAYS[way](client, QUESTION, on_error="return"), InvalidRequestError)
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_on_error_return_of_a_stream(way: str) -> None:
+    """An error has no reply's place there, and is raised."""
+    with pytest.raises(InvalidRequestError):
+        WAYS[way](ScriptedClient([InvalidRequestError("no")]), QUESTION, on_error="return")
 
 
 class Waiting(llmcall.LLMClient):

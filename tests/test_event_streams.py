@@ -155,7 +155,6 @@ def test_malformed_chunks(broken: Any) -> None:
     ("chunks", "what"),
     [
         ([], "after 0 chunks: no choice 0"),
-        ([chunk(piece({"content": "half"}))], "no finish_reason for choice 0"),
         ([chunk(piece({}, finish_reason="stop"), piece({}, index=1))], "no finish_reason for choice 1"),
         ([chunk(piece({}, index=1, finish_reason="stop"))], "no choice 0"),
     ],

@@ -35,7 +35,7 @@ from redis_servers import RedisProcess
 
 import llmcall
 from llmcall import imap, map, scope
-from llmcall.errors import BudgetExceededError, CacheMissError, LLMCallError
+from llmcall.errors import BudgetExceededError, LLMCallError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"),
@@ -127,14 +127,6 @@ def test_settings_travel(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.25")
     assert llmcall.settings().temperature == 0.25
     assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", 0.25)}
-
-
-def test_the_mode_travels(pool: Executor) -> None:
-    """In the mode replay a worker calls nobody, and the error comes home with what there is."""
-    map(ask, "a", executor=pool)
-    with llmcall.configured(cache_mode="replay"), pytest.raises(CacheMissError):
-        map(ask, "ab", executor=pool, workers=1)
-    assert calls() == 1
 
 
 def test_usage_comes_home(pool: Executor) -> None:

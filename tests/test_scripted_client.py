@@ -9,7 +9,7 @@ import pydantic
 import pytest
 
 import llmcall
-from llmcall import AuthenticationError, InvalidRequestError, ServiceError
+from llmcall import AuthenticationError, ServiceError
 from llmcall.testing import ScriptedClient
 
 TOOL_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -74,15 +74,6 @@ def test_limits_of_the_project_do_not_hold() -> None:
         replies = [free.send_message("a", on_error="raise") for _ in range(3)]
     assert [reply.content for reply in replies] == ["yes"] * 3
     assert {name: getattr(limited.settings, name) for name in limits} == limits
-
-
-def test_embeddings() -> None:
-    """A vector answers one text, a list of vectors several; a function gets the texts."""
-    assert ScriptedClient([[1, 2.5]]).get_embedding("a") == [1.0, 2.5]
-    assert ScriptedClient([[[1.0], [2.0]]]).get_embedding(["a", "b"]) == [[1.0], [2.0]]
-    counting = ScriptedClient(lambda texts: [[float(len(text))] for text in texts])
-    assert counting.get_embedding(["a", "bcd"]) == [[1.0], [3.0]]
-    assert ScriptedClient([InvalidRequestError("no")]).get_embedding("a") is None
 
 
 def test_streams_come_in_words() -> None:

@@ -37,16 +37,6 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     return [(each.levelno, each.getMessage()) for each in caplog.records if each.name == "llmcall"]
 
 
-def test_the_request_is_the_caller_s_own() -> None:
-    """What is done to a request that was built changes no later call."""
-    client, headers = ScriptedClient(["yes"]), {"X-Run": "7"}
-    request = client.build_request(QUESTION, extra_headers=headers, stop=["END"])
-    request.headers["X-Run"] = request.body["stop"][0] = request.asked["stop"][0] = "changed"  # type: ignore[index]
-    assert client.build_request(QUESTION, extra_headers=headers, stop=["END"]).headers == headers
-    client.send_message(QUESTION, extra_headers=headers, stop=["END"])
-    assert (client.requests[0].headers, client.requests[0].body["stop"]) == (headers, ["END"])
-
-
 def test_an_unsupported_parameter(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
     """What a model does not support is dropped, said once, and the record is that of the request as asked."""
     answers = [unsupported("temperature"), unsupported("max_tokens"), OK, unsupported("temperature"), OK]

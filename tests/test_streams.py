@@ -8,6 +8,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -428,12 +429,7 @@ def cancel(client: llmcall.LLMClient, method: str = "asend_message") -> None:
     asyncio.run(main())
 
 
-def cancel_embedding(client: llmcall.LLMClient) -> None:
-    """Cancel an embedding likewise."""
-    cancel(client, "aget_embedding")
-
-
-@pytest.mark.parametrize("leaving", [leave, drop, aleave, adrop, cancel, cancel_embedding])
+@pytest.mark.parametrize("leaving", [leave, drop, aleave, adrop, cancel, partial(cancel, method="aget_embedding")])
 @pytest.mark.parametrize(("where", "sample"), [("s", "s#0"), (None, None)])
 def test_what_was_not_received_gives_its_draw_back(
     leaving: Leave, where: str | None, sample: str | None, caplog: pytest.LogCaptureFixture

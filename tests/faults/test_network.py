@@ -101,10 +101,8 @@ async def in_tasks(client: OpenAIClient, way: str) -> list[Any]:
             try:
                 if way == "async":
                     return (await client.asend_message(item, on_error="raise")).content
-                async with client.astream_message(item, on_error="raise") as stream:
-                    async for _ in stream:
-                        pass
-                return stream.reply.content if stream.reply is not None else None
+                stream = client.astream_message(item, on_error="raise")
+                return "".join([piece async for piece in stream])
             except APIError as error:
                 return error
 

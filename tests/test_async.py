@@ -56,7 +56,6 @@ SERVED: dict[str, list[tuple[Any, Any]]] = {
     ],
     "a second attempt": [(answers(refusal(503)),) * 2, (streams(*TWO_COINS), answers(OK))],
     "refused": [(answers(refusal(400, "no such thing", code="no_such_thing")),) * 2],
-    "refused by name": [(answers(refusal(404, "no such model")),) * 2],
     "a wrong key": [(answers(refusal(401, "wrong key")),) * 2],
     "too many": [(answers(refusal(429, "slow down", headers={"retry-after-ms": "1"})),) * 2],
     "the quota": [(answers(refusal(429, "pay first", code="insufficient_quota")),) * 2],

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 import os
-import pickle
 import time
 import traceback
 from collections.abc import Callable
@@ -205,14 +203,6 @@ def test_any_wait_is_a_time(text: str) -> None:
     for name in ("retry-after", "retry-after-ms"):
         waited = seconds_to_wait({name: text})
         assert waited is None or 0 <= waited <= 366 * 86400
-
-
-def test_errors_can_be_copied_and_pickled(httpserver: HTTPServer) -> None:
-    """An error goes to another process and comes back with all that it tells."""
-    words = "maximum context length is 8192 tokens. However, your messages resulted in 10383 tokens."
-    error, _, _ = asked(httpserver, refusal(400, words))
-    for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
-        assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))
 
 
 def inner_frames(error: BaseException | None) -> int:

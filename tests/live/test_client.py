@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -88,11 +86,3 @@ def test_local_client(tmp_path: Path) -> None:
         assert "Paris" in (reply.content or "")
         assert reply.model == client.default_model() == "SmolLM2-135M-Instruct.Q4_1"
         assert len(client.get_embedding("bread") or ()) == 576
-
-
-def test_asking_from_the_command_line(tmp_path: Path) -> None:
-    """``llmcall ask --local`` answers."""
-    command = [sys.executable, "-m", "llmcall", "ask", "--local", "-s", QUESTION[0]["content"], QUESTION[1]["content"]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Paris" in done.stdout

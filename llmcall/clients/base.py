@@ -423,6 +423,7 @@ class LLMClient:
     def _note_failure(error: BaseException, call: PreparedCall, *, stream: bool = False) -> None:
         """Note what a replay will not find: a call that failed for good, or was cancelled; a stream notes its end."""
         if isinstance(error, APIError):
+            call.add_usage(errors=1)
             call.failures.add(call.scope, f"{call.words}: {type(error).__name__}. {error.remedy}", FAILED)
         elif is_left(error) and not stream:
             call.failures.add(call.scope, call.words, LEFT)

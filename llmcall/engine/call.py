@@ -140,7 +140,8 @@ def _is_cut(response: Mapping[str, Any], request: Request) -> bool:
 def _ask(calls: Sequence[PreparedCall], policy: RetryPolicy, stream: bool, wants_room: bool) -> Flow[Outcomes]:
     """Ask the model of one call, count and store."""
     (call,) = calls
-    sent = yield from _Exchange(call, call.request, policy, stream, wants_room).send()
+    exchange = _Exchange(call, call.request, policy, stream, wants_room)
+    sent = yield from repeated(policy, exchange.name, exchange.attempt)
     if wants_room and _is_cut(sent.response, call.request):
         _count(call, TokenUsage.of(sent.response), sent.endpoint)
         raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
@@ -210,7 +211,7 @@ def _check_counts(call: PreparedCall, response: Any, reported: int | None) -> No
 
 
 class _Exchange:
-    """Send one request until there is an answer or the policy ends.
+    """Send one request, in as many attempts as the policy allows.
 
     :param call: the call that it is for; of several embeddings, the first.
     :param request: what is asked.
@@ -233,15 +234,7 @@ class _Exchange:
         self.whole: Any = None  # the answer, once all of it has come
         self.is_told = False  # whether the reader of a stream has some of it
 
-    def send(self) -> Flow[Sent]:
-        """Send it, and return the answer; count what failed."""
-        try:
-            return (yield from repeated(self.policy, self.name, self._attempt))
-        except APIError:
-            self.call.add_usage(errors=1)
-            raise
-
-    def _attempt(self, number: int) -> Flow[Sent]:
+    def attempt(self, number: int) -> Flow[Sent]:
         """Send to one endpoint after the other until one answers or refuses."""
         if number > 1:
             self.call.add_usage(retries=1)
@@ -506,7 +499,8 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
 def _ask_batch(calls: Sequence[PreparedCall], policy: RetryPolicy) -> Flow[Outcomes]:
     first, texts = calls[0], [call.request.body["input"] for call in calls]
     request = first.request._replace(body={**first.request.body, "input": texts})
-    sent = yield from _Exchange(first, request, policy).send()
+    exchange = _Exchange(first, request, policy)
+    sent = yield from repeated(policy, exchange.name, exchange.attempt)
     stored = yield Do(functools.partial(_stored_vectors, calls, texts, sent))
     return {record.cache_key: Outcome(record, sent) for record in stored}
 

@@ -23,7 +23,7 @@ from llmcall import (
     RequestTimeoutError,
     ServiceError,
 )
-from llmcall.engine.drivers import Sleep  # a clock that does not pass
+from llmcall.engine.drivers import Wait  # a clock that does not pass
 from llmcall.testing import ScriptedClient
 
 
@@ -88,7 +88,7 @@ def test_the_arguments_of_tinytroupe() -> None:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let no time pass between attempts, and keep how much would have."""
     seconds: list[float] = []
-    monkeypatch.setattr(Sleep, "perform", lambda sleep: seconds.append(sleep.seconds))
+    monkeypatch.setattr(Wait, "perform", lambda wait: seconds.append(wait.seconds))
     return seconds
 
 

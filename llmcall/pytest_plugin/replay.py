@@ -231,17 +231,14 @@ class Replay:
             mode = "new" if meeting and (meeting / RECORDED).exists() else self.mode
             cassette = Cassette(path, mode, write=False)
             cassette.anew = self.mode == "rewrite"  # what is added to one that this run rewrites is asked anew, too
-            cassette.start()
-            cassettes.push(cassette)
-            try:
-                yield cassette
-            finally:
-                cassettes.pop(cassette)
-                self.report.judge(self._shown(path), cassette, shared=shared)
-                cassette.stop()
-                if meeting and cassette.write_at_end and cassette.recorded:
-                    self.report.recorded += cassette.recorded
-                    (meeting / RECORDED).touch()
+            with cassette:
+                try:
+                    yield cassette
+                finally:
+                    self.report.judge(self._shown(path), cassette, shared=shared)
+            if meeting and cassette.write_at_end and cassette.recorded:
+                self.report.recorded += cassette.recorded
+                (meeting / RECORDED).touch()
 
     def _meeting(self, path: Path) -> Path:
         """Return the folder where the workers of this run meet that record a cassette."""

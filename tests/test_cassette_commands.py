@@ -233,7 +233,7 @@ def test_git_merges_two_branches(repository: Path) -> None:
 # merge
 
 
-def test_merge(market: Path) -> None:
+def test_merge() -> None:
     """merge writes every record of both, those of a scope in the order of the calls."""
     calls = [chat(text, "!", "s#0") for text in "abcde"]
     written("one.jsonl", [calls[1], calls[3]])

@@ -6,13 +6,12 @@ import dataclasses
 import datetime
 import enum
 import json
-import subprocess
-import sys
 from typing import Annotated, Any, Literal, Optional
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from programs import ran
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
@@ -324,16 +323,14 @@ def test_types_that_cannot_be_read(unreadable: Any) -> None:
 
 def test_simple_types_import_no_pydantic() -> None:
     """Asking for and reading simple types costs no import of pydantic, a plain text none of Jinja2."""
-    code = (
-        "import sys\nsys.modules['genai_prices'] = None  # needs pydantic\n"
-        "from typing import Literal\nfrom llmcall import LLMCall\n"
-        "from llmcall.testing import ScriptedClient\n"
-        "for kind, text in ((str, 'a'), (bool, 'yes'), (int, '1'), (float, '1'), (Literal['a'], 'a'), (list, '[]'),"
-        " (list[int], '[1]'), (dict, '{}')):\n"
-        "    for model in ('gpt-3.5-turbo', 'gpt-4o'):\n"
-        "        client = ScriptedClient([{'role': 'assistant', 'content': text}], model=model)\n"
-        "        LLMCall(user='?', output_type=kind, client=client)()\n"
-        "print('pydantic' in sys.modules, 'jinja2' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False False"
+    program = """
+        sys.modules["genai_prices"] = None  # needs pydantic
+        from typing import Literal
+        for kind, text in ((str, "a"), (bool, "yes"), (int, "1"), (float, "1"), (Literal["a"], "a"), (list, "[]"),
+                           (list[int], "[1]"), (dict, "{}")):
+            for model in ("gpt-3.5-turbo", "gpt-4o"):
+                client = ScriptedClient([{"role": "assistant", "content": text}], model=model)
+                llmcall.LLMCall(user="?", output_type=kind, client=client)()
+        print("pydantic" in sys.modules, "jinja2" in sys.modules)
+    """
+    assert ran(program) == "False False"

@@ -387,9 +387,7 @@ def test_each_of_several_answers_counts(kind: type[Streamed]) -> None:
     ],
     ids=["in the text", "before the text", "without a reason"],
 )
-def test_what_a_server_broke_off_is_spent(
-    chunks: list[Any], attempts: int, text: str, kind: type[Streamed], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_a_server_broke_off_is_spent(chunks: list[Any], attempts: int, text: str, kind: type[Streamed]) -> None:
     """A server that breaks off is an error and no call, and cannot pass a budget: what came of each attempt counts."""
     client = kind(*chunks, retry_max_attempts=3, retry_waiting_time=0)
 

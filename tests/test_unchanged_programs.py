@@ -465,7 +465,7 @@ def test_errors_of_ours_reach_the_program_as_the_sdks(
     assert not server.requests
 
 
-def test_a_stream_that_breaks_off(server: Server) -> None:
+def test_a_stream_that_breaks_off() -> None:
     """After its first words the program gets an error of the SDK's, and no end that looks complete."""
 
     def cut(request: Any) -> Any:

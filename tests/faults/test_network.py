@@ -461,7 +461,7 @@ def test_an_extra_query_is_not_stored(httpserver: HTTPServer) -> None:
     assert client.build_request("Hello").cache_key == reply.cache_key
 
 
-def test_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ollama() -> None:
     """``api_type = ollama`` is this machine's server, and needs no key."""
     seen: list[Any] = []
     with noting(seen) as http_client:

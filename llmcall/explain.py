@@ -90,28 +90,25 @@ class Miss(NamedTuple):
 
         :param width: columns.
         """
+        room = width - LABEL - 2
+        parts = {
+            "asked": [shortened(self.opening, room)],
+            "scope": [_scope_words(self.kind, self.sample)],
+            "looked in": _wrapped([self.looked_in], room),
+        }
+        if not self.recorded:
+            if self.nearest is not None:
+                parts["nearest"] = [shortened(_words(self.nearest), room)]
+                parts["differs"] = [line for each in self.differences for line in each.lines(room)]
+            parts["cause"] = _wrapped(self.causes, room)
+            *command, words = self.remedy.split("\n")
+            parts["to record"] = [*command, *_wrapped([words], room)]
         state = "is recorded" if self.recorded else "is not recorded"
         lines = [f"this {self.kind} request to {self.name} {state} (key {self.cache_key[:SHORT]})"]
-        for label, paragraphs in self._parts(width - LABEL - 2):
+        for label, paragraphs in parts.items():
             for index, line in enumerate(paragraphs):
                 lines.append(f"  {'' if index else label:<{LABEL}}{line}".rstrip())
         return "\n".join(lines)
-
-    def _parts(self, width: int) -> list[tuple[str, list[str]]]:
-        parts = [
-            ("asked", [shortened(self.opening, width)]),
-            ("scope", [_scope_words(self.kind, self.sample)]),
-            ("looked in", _wrapped([self.looked_in], width)),
-        ]
-        if self.recorded:
-            return parts
-        if self.nearest is not None:
-            parts.append(("nearest", [shortened(_words(self.nearest), width)]))
-            parts.append(("differs", [line for each in self.differences for line in each.lines(width)]))
-        parts.append(("cause", _wrapped(self.causes, width)))
-        *command, words = self.remedy.split("\n")
-        parts.append(("to record", [*command, *_wrapped([words], width)]))
-        return parts
 
     def _repr_html_(self) -> str:
         from html import escape

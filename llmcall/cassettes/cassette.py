@@ -44,10 +44,6 @@ LISTED = 20  # records that a notebook shows
 CELL = 80  # characters of a prompt or an answer there
 
 
-def _outermost(record: Record) -> str:
-    return record.scope.partition("/")[0]
-
-
 def _function_path(record: Record) -> str:
     return f"{record.scope}/{function_scope(str(record.request.get('function')), record.cache_key)}".lstrip("/")
 
@@ -383,14 +379,14 @@ class Cassette(ContextDecorator):
         """
         records = list(self.stored or ())
         skipped = tuple(f"{path}/" for path in self._skipped)
-        entered = {_outermost(record) for record in records if record.cache_key in self._first}
+        entered = {record.scope.partition("/")[0] for record in records if record.cache_key in self._first}
         anywhere = any("/" not in path for path in self._skipped)
         return [
             record
             for record in records
             if record.cache_key not in self._first
             and not (skipped and (record.sample is None or f"{record.scope}/".startswith(skipped)))
-            and not (anywhere and _outermost(record) not in entered)
+            and not (anywhere and record.scope.partition("/")[0] not in entered)
         ]
 
     def to_frame(self) -> Any:

@@ -40,10 +40,7 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     if run is None and scope is None:
         raise click.UsageError("name a run: a cassette, an exported file, or --scope NAME of the cache")
     whole = shared_cache(settings().cache_path) if run is None else run
-    found = load(whole if scope is None else (whole, scope))
-    if not found.records and not may_be_empty:
-        raise CacheError(f"nothing is recorded in {found.name}")
-    return found
+    return load(whole if scope is None else (whole, scope), may_be_empty=may_be_empty)
 
 
 @click.command()

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.format import same_answer, without_collection
-from ..errors import CacheError, short_traceback
+from ..errors import short_traceback
 from ..explain import differences, passages, pieces
 from ..requests.keys import key_of, map_texts
 from ..text import OUTSIDE, brief, counted, imported_pandas, printable, shown_data
@@ -157,9 +157,6 @@ class Comparison:
         self.later: list[Parting] = []
         self.renamed: dict[str, str] = {}
         self._names = [each.name for each in (run, *others)]
-        for each in (run, *others):
-            if not each.records:
-                raise CacheError(f"nothing is recorded in {each.name}")
         for number, other in enumerate(others, 1):
             self._add(number, *_actors(run, other, align))
         counts = Counter(pair.status for pair in self.pairs)
@@ -190,7 +187,10 @@ class Comparison:
     @cached_property
     def rows(self) -> list[Row]:
         """Return one :class:`.Row` for each call."""
-        return list(map(_row, self.pairs))
+        return [
+            Row(pair.scope, pair.place, pair.status, *_told(pair.one), *_told(pair.other), pair.run)
+            for pair in self.pairs
+        ]
 
     @cached_property
     def spread(self) -> list[Spread]:
@@ -300,33 +300,29 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
 
 def _actors(run: Run, other: Run, align: Align | None) -> tuple[dict[str, list[Record]], dict[str, list[Record]]]:
     """Return the records of each actor, of both runs, by the names under which they have most actors in common."""
-    given = align.get if isinstance(align, Mapping) else align
-
-    def named(scope: str) -> str:
-        """Return what an actor of the other run is called in the first."""
-        return (given(scope) or scope) if given else scope
-
+    given = align.get if isinstance(align, Mapping) else align or str
     ours, theirs = run.by_actor(), other.by_actor()
     one, two = first_level(ours), first_level(theirs)
     choices = [(False, False)]
     if one is not None and two is not None and one != two:
         choices = [(True, True), *choices]
     choices += [(True, False)] * (one is not None) + [(False, True)] * (two is not None)
-    found = [(_called(ours, first), _called(theirs, second, named)) for first, second in choices]
+    found = [(_called(ours, first), _called(theirs, second, given)) for first, second in choices]
     return max(found, key=lambda each: len(each[0].keys() & each[1].keys()))
 
 
 def _called(
-    actors: Mapping[str, list[Record]], without_first: bool, named: Callable[[str], str] = str
+    actors: Mapping[str, list[Record]], without_first: bool, given: Callable[[str], str | None] = str
 ) -> dict[str, list[Record]]:
     """Return the records of actors by their names, of several of one name one after the other.
 
     :param without_first: whether the first level of the scope paths is left out.
-    :param named: says what an actor is called.
+    :param given: says what an actor is called, if it is called otherwise.
     """
     found: dict[str, list[Record]] = {}
     for scope, records in actors.items():
-        found.setdefault(named(scope.partition("/")[2] if without_first else scope), []).extend(records)
+        name = scope.partition("/")[2] if without_first else scope
+        found.setdefault(given(name) or name, []).extend(records)
     return found
 
 
@@ -375,12 +371,6 @@ def _same_request(one: Record, other: Record) -> bool:
 
 def _alike(one: Record, other: Record) -> bool:
     return one.kind == other.kind and one.request.get("function") == other.request.get("function")
-
-
-def _row(pair: Pair) -> Row:
-    told = _told(pair.one)
-    other = told if pair.status == "same" else _told(pair.other)
-    return Row(pair.scope, pair.place, pair.status, *told, *other, pair.run)
 
 
 def _told(record: Record | None) -> tuple[str | None, str | None]:

@@ -17,6 +17,7 @@ from ..cache.cache import ResponseCache, shared_cache
 from ..cassettes.cassette import Cassette
 from ..cassettes.format import INLINE_CHARACTERS
 from ..cassettes.format import read as read_records
+from ..errors import CacheError
 from ..explain import title_of
 from ..text import OUTSIDE, brief, counted, printable, shown_data, visible
 from ..types import Record
@@ -59,19 +60,23 @@ class Run(NamedTuple):
         return found
 
 
-def load(run: Any) -> Run:
+def load(run: Any, *, may_be_empty: bool = False) -> Run:
     """Return the run that is meant.
 
     :param run: a :class:`Run`; the path of a cassette, of an exported file or of a cache's directory; a
         :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a tuple: its path, or a pattern of
         paths such as ``"rep-1/l*"``.
     :raises TypeError: where it is none of these.
-    :raises CacheError: where the file is damaged.
+    :raises CacheError: where the file is damaged, or no record is there that must be.
     """
     if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
         whole, scope = _loaded(run[0], lambda record: _is_in(record.scope, run[1])), run[1]
-        return whole._replace(name=f"the scope {scope!r} of {whole.name}")
-    return run if isinstance(run, Run) else _loaded(run, lambda record: True)
+        found = whole._replace(name=f"the scope {scope!r} of {whole.name}")
+    else:
+        found = run if isinstance(run, Run) else _loaded(run, lambda record: True)
+    if not found.records and not may_be_empty:
+        raise CacheError(f"nothing is recorded in {found.name}")
+    return found
 
 
 def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:

@@ -550,7 +550,7 @@ def brief(value: Data, width: int) -> str:
     """Return a value in one line of at most a width, without credentials."""
     value = said(value) if isinstance(value, dict) and "role" in value else value
     text = value if isinstance(value, str) else shown_data(value)
-    shortening = without_middle(printable(masked(text)), width - 2)
+    shortening = shortened(printable(masked(text)), width - 2)
     return f'"{shortening}"' if isinstance(value, str) else shortening
 
 
@@ -665,14 +665,6 @@ def masked(text: str) -> str:
     return text
 
 
-def without_middle(text: str, width: int) -> str:
-    """Return a text of at most a width, its middle left out where it is longer."""
-    if len(text) <= width:
-        return text
-    half = max(width - 1, 0) // 2
-    return f"{text[: width - 1 - half]}…{text[len(text) - half :]}"
-
-
 def shown(passage: Passage, recorded: str, asked: str, width: int) -> list[str]:
     """Return a passage as two lines, with as much of what stands around it as fits.
 
@@ -686,7 +678,7 @@ def shown(passage: Passage, recorded: str, asked: str, width: int) -> list[str]:
 
 
 def _line(text: str, begin: int, end: int, marks: tuple[str, str], width: int) -> str:
-    piece = without_middle(printable(text[begin:end]), int(width * PIECE_SHARE))
+    piece = shortened(printable(text[begin:end]), int(width * PIECE_SHARE))
     room = width - len(piece) - sum(map(len, marks))
     before, after = printable(text[max(0, begin - width) : begin]), printable(text[end : end + width])
     left = max(room // 2, room - len(after))

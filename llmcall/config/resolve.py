@@ -57,7 +57,7 @@ class _Layers:
     def made(self) -> Settings:
         """Return the settings of now."""
         if self.current is None:
-            found = Settings(self.read().values).overlaid(_merged(self.pushed))
+            found = self.read().settings.overlaid(_merged(self.pushed))
             self.current = self.with_forced(found.overlaid(_merged(self.configured)))
         return self.current
 
@@ -102,7 +102,7 @@ def refresh(interval: float = 0.0) -> None:
         return
     with _lock:
         found = read_sources()
-        if layers.sources is None or found.values != layers.sources.values:
+        if layers.sources is None or found.settings.layer != layers.sources.settings.layer:
             layers.changed()
         layers.sources, layers.looked_at = found, time.monotonic()
 
@@ -233,7 +233,7 @@ def without_code(base: Settings | None = None) -> dict[str, Any]:
     :param base: the settings that a client was given; what code says in them is left out all the same.
     """
     with _lock:
-        pushed, current = _merged(layers.pushed), Settings(layers.read().values)
+        pushed, current = _merged(layers.pushed), layers.read().settings
     below = current.overlaid(pushed).layer
     given = below if base is None else base.overlaid(pushed).layer
     return {name: (given if given[name][1].rank < Rank.CONFIGURED else below)[name][0] for name in SETTINGS}
@@ -271,14 +271,14 @@ def pop_layer(token: object) -> None:
 def pack() -> tuple[Any, ...]:
     """Return all that the settings of this process are made of, keys included, to be pickled for :func:`unpack`."""
     with _lock:
-        return layers.read().values, list(layers.pushed), [_merged(layers.configured)], dict(layers.forced)
+        return layers.read().settings, list(layers.pushed), [_merged(layers.configured)], dict(layers.forced)
 
 
 def unpack(packed: tuple[Any, ...]) -> None:
     """Let the settings of another process hold in this one, whatever environment and files say here."""
     with _lock:
-        values, layers.pushed, layers.configured, layers.forced = packed
-        layers.sources = Sources(values)
+        settings, layers.pushed, layers.configured, layers.forced = packed
+        layers.sources = Sources(settings)
         layers.looked_at = float("inf")
         layers.changed()
 

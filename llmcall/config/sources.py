@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError
 from ..notices import inform_once, warn_once
 from . import values
-from .settings import ENDPOINT_KEYS, HIDDEN, MODEL_KEYS, SETTINGS, Layer, Origin, Rank, Setting, check_setting
-from .values import UNSET, KeyReference, expand, nearest
+from .settings import ENDPOINT_KEYS, HIDDEN, MODEL_KEYS, SETTINGS, Layer, Origin, Rank, Setting, Settings, check_setting
+from .values import KeyReference, expand, nearest
 
 __all__ = ["Sources", "read_sources"]
 
@@ -66,11 +66,11 @@ Entry = tuple[Setting, Any, str]  # its value is as it is written; the text says
 class Sources(NamedTuple):
     """Hold what defaults, files and environment said when they were read.
 
-    :param values: each setting's value and origin, all layers merged.
+    :param settings: the settings that they make.
     :param searched: which config.ini and ``.env`` were read, or where a config.ini was sought in vain, in words.
     """
 
-    values: Layer
+    settings: Settings
     searched: str = ""
 
 
@@ -87,22 +87,20 @@ def read_sources() -> Sources:
     dotenv_file = _file_in(folders, ".env")
     environment = {name: value.strip() for name, value in os.environ.items() if value.strip()}
     dotenv = _read_dotenv(dotenv_file) if dotenv_file else {}
-    variables = {
-        **_layer(_variables(dotenv, f".env ({dotenv_file}), "), Rank.DOTENV, os.path.dirname(dotenv_file or "")),
-        **_layer(_variables(environment, "environment variable "), Rank.ENVIRONMENT, folder),
-    }
-    named = variables.get("_config")
-    config = _file_in([root], "config.ini") if named is None else named[0]
-    if named is not None and not os.path.isfile(named[0]):
-        raise ConfigError(f"{named[1].text}: there is no file {named[0]}")
-    layer = _defaults(root)
-    if config is not None:
+    of_dotenv = _layer(_variables(dotenv, f".env ({dotenv_file}), "), Rank.DOTENV, os.path.dirname(dotenv_file or ""))
+    of_environment = _layer(_variables(environment, "environment variable "), Rank.ENVIRONMENT, folder)
+    found = Settings(_defaults(root)).overlaid(of_dotenv).overlaid(of_environment)
+    named, named_by = found.layer["_config"]
+    if named and not os.path.isfile(named):
+        raise ConfigError(f"{named_by.text}: there is no file {named}")
+    config = named or _file_in([root], "config.ini")
+    if config:
         entries = _entries(config, lambda name: environment.get(name) or dotenv.get(name), dotenv)
-        layer.update(_layer(entries, Rank.NAMED_FILE if named else Rank.FOUND_FILE, os.path.dirname(config)))
-    layer.update(variables)
+        rank = Rank.NAMED_FILE if named else Rank.FOUND_FILE
+        found = found.overlaid(_layer(entries, rank, os.path.dirname(config)))
     upward = f" or above it, up to the project's root {root}" if root != folder else ""
     files = ", ".join(filter(None, (config, dotenv_file)))
-    return Sources(layer, f"read: {files}" if files else f"no config.ini in {folder}{upward}")
+    return Sources(found, f"read: {files}" if files else f"no config.ini in {folder}{upward}")
 
 
 def _project_folders() -> list[str]:
@@ -129,16 +127,11 @@ def _defaults(root: str) -> Layer:
 
 
 def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
-    """Return the checked values of a source; one that is empty text says nothing.
+    """Return the checked values of a source; one that is empty text is ``UNSET``.
 
     :param folder: the directory that a relative path starts from.
     """
-    layer: Layer = {}
-    for row, value, place in entries:
-        checked = check_setting(row, value, place, folder)
-        if checked is not UNSET:
-            layer[row.name] = (checked, Origin(rank, place))
-    return layer
+    return {row.name: (check_setting(row, value, place, folder), Origin(rank, place)) for row, value, place in entries}
 
 
 # Variables, of the environment and of .env.
@@ -258,14 +251,12 @@ def _entries(path: str, lookup: Callable[[str], str | None], dotenv: Mapping[str
     sections = _sections(_read(path, where), where)
     own = sections.get("OpenAI", {})
     for key in sorted(own.keys() & ANCESTOR_KEYS.keys()):  # first: our own keys go before them
-        place, name = f"{where}, [OpenAI] {key}", ANCESTOR_KEYS[key]
-        text = own.pop(key)
-        if not name:
-            inform_once(f"{place}: a key of TinyTroupe's that means nothing to llmcall")
-            continue
-        row = SETTINGS[name]
-        yield row, _of_ancestor(key, expanded(row, text, place).strip(), place), place
-        inform_once(f"{place}: a key of TinyTroupe's, read as [{row.section}] {row.key}")
+        place, text = f"{where}, [OpenAI] {key}", own.pop(key)
+        row = SETTINGS.get(ANCESTOR_KEYS[key])
+        if row is not None:
+            yield row, _of_ancestor(key, expanded(row, text, place).strip(), place), place
+        meaning = f", read as [{row.section}] {row.key}" if row else " that means nothing to llmcall"
+        inform_once(f"{place}: a key of TinyTroupe's{meaning}")
     named: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in NAMED}
     for section, pairs in sections.items():
         kind, _, name = section.partition(" ")

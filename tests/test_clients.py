@@ -274,6 +274,24 @@ def test_azure_embeds(httpserver: HTTPServer) -> None:
     assert server.requests[0].path == "/openai/deployments/text-embedding-3-large/embeddings?api-version=2024-10-21"
 
 
+def test_each_endpoint_of_a_pool_gets_the_key_of_its_kind(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure's key goes to Azure, and not to another server that serves the same model."""
+    for variable in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY"):
+        monkeypatch.setenv(variable, variable)
+    pool = [
+        llmcall.Endpoint("other", ("m",), "openai", base_url=server.base_url),
+        llmcall.Endpoint("azure", ("m",), **azure_at(server)),
+    ]
+    for kind in (AzureClient, OpenAIClient):
+        client = kind(endpoints=pool, model="m", cache_mode="off", on_error="raise")
+        text(client), text(client)
+    headers = [seen.headers for seen in server.requests]
+    keys = [each.get("authorization", each.get("api-key")) for each in headers]
+    assert keys == ["Bearer OPENAI_API_KEY", "AZURE_OPENAI_API_KEY"] * 2
+
+
 @pytest.mark.parametrize("section", ["OpenAI", "Endpoint east"])
 def test_a_key_that_changes(section: str, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where config.ini names a variable, the next call takes the key that it holds then."""

@@ -135,9 +135,12 @@ class OpenAIClient(LLMClient):
         key = endpoint.key()
         if not key:  # whoever is told in a notebook that a key is missing sets it there, and calls once more
             config.refresh()
-            key = config.key_for(self.settings, self.api_type)
+            key = config.key_for(self.settings, endpoint.api_type or self.api_type)
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):
-            raise config.missing_key(self.api_type, self.host(endpoint))
+            raise ConfigError(
+                f"no key for {self.host(endpoint)}: set the environment variable OPENAI_API_KEY, or pass api_key= "
+                f"({config.searched()})"
+            )
         return key
 
     def _azure_transport(self, endpoint: Endpoint) -> SDKTransport:

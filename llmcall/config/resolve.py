@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import ConfigError, short_traceback
+from ..errors import short_traceback
 from ..notices import forget_notices, warn_once
 from ..system import process_lock
 from .settings import SETTINGS, Endpoint, Layer, Rank, Settings, checked_layer
@@ -21,7 +21,7 @@ from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 
 __all__ = [
     "INTERVAL", "announce_key_destination", "configure", "configured", "force_api_cache", "force_api_type",
-    "key_for", "layers", "missing_key", "pack", "pop_layer", "push_layer", "refresh",
+    "key_for", "layers", "pack", "pop_layer", "push_layer", "refresh",
     "reset", "searched", "settings", "settings_for", "unpack", "without_code",
 ]  # fmt: skip
 
@@ -297,12 +297,6 @@ def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[
     """
     key, _ = settings.key_and_origin(api_type)
     return key() if isinstance(key, KeyReference) else key
-
-
-def missing_key(api_type: str, host: str) -> ConfigError:
-    """Return the error of a host that needs a key where there is none; it says where one was sought."""
-    variable = "AZURE_OPENAI_API_KEY" if api_type == "azure" else "OPENAI_API_KEY"
-    return ConfigError(f"no key for {host}: set the environment variable {variable}, or pass api_key= ({searched()})")
 
 
 def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:

@@ -320,7 +320,6 @@ class Budget:
         self.name = name
         limits = {"usd": None if usd is None else round(usd * PICO), "tokens": tokens, "calls": calls}
         self.limit = {name: most for name, most in limits.items() if most is not None}
-        self._entered = 0
         self.ledger = Ledger()
         if name is not None:
             place = os.fspath(config.settings().cache_path if directory is None else directory)
@@ -346,17 +345,11 @@ class Budget:
         _wake_first()
 
     def __enter__(self) -> Budget:
-        with _lock:
-            self._entered += 1
-            if self._entered == 1:
-                open_budgets.append(self)
+        open_budgets.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _lock:
-            self._entered -= 1
-            if not self._entered:
-                open_budgets.remove(self)
+        open_budgets.remove(self)
         _wake_first()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -409,7 +402,7 @@ def _checked(name: str, value: Any) -> Any:
 
 
 _lock = process_lock(__name__)
-open_budgets: list[Budget] = []
+open_budgets: list[Budget] = []  # one that was entered twice is in it twice
 _waiting: OrderedDict[Reservation, None] = OrderedDict()
 
 

@@ -255,11 +255,11 @@ def readable(given: Any, made: dict[Any, Any]) -> Any:
         return made[given] if given in made else _remade(given, made)
     origin: Any = get_origin(given)
     arguments = get_args(given)
-    if not arguments:
+    changed = tuple(readable(each, made) for each in arguments)
+    if changed == arguments:
         return given
     if origin is Annotated:
-        return Annotated[(readable(arguments[0], made), *arguments[1:])]
-    changed = tuple(readable(each, made) for each in arguments)
+        return Annotated[changed]
     if hasattr(given, "copy_with"):
         return given.copy_with(changed)
     return Union[changed] if origin is UnionType else origin[changed]  # noqa: UP007  of any number

@@ -31,6 +31,7 @@ from llmcall.testing import ScriptedClient
 # texts in several languages with how many tokens they are in each encoding.
 GIVEN = json.loads((Path(__file__).parent / "token_samples.json").read_text(encoding="utf-8"))
 TEXTS = GIVEN["texts"]
+O200K_FILE = "fb374d419588a4632f3f557e76b4b70aebbca790"  # as tiktoken calls it in its folder
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> bytes:
         "tiny", pat_str=r"[\s\S]+", mergeable_ranks={bytes([byte]): byte for byte in range(256)}, special_tokens={}
     )
     monkeypatch.setattr(tiktoken, "get_encoding", lambda name: encoding)
-    monkeypatch.setattr(tokens, "_FILES", {"o200k_base": ("tiny", hashlib.sha256(b"tiny").hexdigest())})
+    monkeypatch.setattr(tokens, "_DIGESTS", {"o200k_base": hashlib.sha256(b"tiny").hexdigest()})
     monkeypatch.setitem(sys.modules, "bpe_openai._bindings", None)
     return b"tiny"
 
@@ -182,13 +183,13 @@ def test_where_a_vocabulary_is_found(tiny: bytes, tmp_path: Path, monkeypatch: p
         tokens.found_counter.cache_clear()
         assert count_tokens("größer", "gpt-4o").estimated
         place.mkdir()
-        (place / "tiny").write_bytes(b"damaged")
+        (place / O200K_FILE).write_bytes(b"damaged")
         tokens.found_counter.cache_clear()
         assert count_tokens("größer", "gpt-4o").estimated
-        (place / "tiny").write_bytes(tiny)
+        (place / O200K_FILE).write_bytes(tiny)
         assert count_tokens("größer", "gpt-4o").estimated, "looked for once"
         tokens.found_counter.cache_clear()
-        assert repr(count_tokens("größer", "gpt-4o")) == "8" and os.listdir(place) == ["tiny"]
+        assert repr(count_tokens("größer", "gpt-4o")) == "8" and os.listdir(place) == [O200K_FILE]
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # tiktoken keeps nothing then
     tokens.found_counter.cache_clear()
@@ -198,7 +199,5 @@ def test_where_a_vocabulary_is_found(tiny: bytes, tmp_path: Path, monkeypatch: p
 def test_names_and_digests_are_those_of_tiktoken() -> None:
     """The files' names and their digests are what the installed tiktoken says."""
     source = Path(tiktoken_ext.openai_public.__file__).read_text(encoding="utf-8")
-    for name, (file, digest) in tokens._FILES.items():
-        address = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
-        assert file == hashlib.sha1(address.encode()).hexdigest()
-        assert address in source and digest in source
+    for name, digest in tokens._DIGESTS.items():
+        assert tokens._ADDRESS.format(name) in source and digest in source

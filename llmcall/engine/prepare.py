@@ -12,7 +12,6 @@ from ..cassettes.cassette import active_cassette, guards, open_cassettes
 from ..errors import APIError, CacheMissError, LLMCallError, RateLimitError, RequestTimeoutError, ScopeError
 from ..notices import REFUSED, Failures, logger, process_failures, warn_once
 from ..requests.arguments import (
-    UNKEYED,
     asked_messages,
     asked_parameters,
     check_messages,
@@ -485,7 +484,7 @@ def prepare_embeddings(client: Any, text: Any, model: str | None, arguments: Map
     check_names(params, "embedding")
     given = given_parameters(params)
     headers = given.pop("extra_headers", {})
-    keyed = {name: value for name, value in given.items() if name not in UNKEYED}
+    keyed = asked_parameters(given)
     if namespace := client.namespace(name):
         keyed["namespace"] = namespace
     resolved, scope = client.resolved, standing()

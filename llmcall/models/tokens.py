@@ -8,7 +8,7 @@ the ordinary text that they are in a message. A vocabulary is looked for
    (tiktoken would remove another and download; here it is left alone);
 2. in ``bpe_openai`` (the extra ``offline``), which counts as tiktoken does.
 
-Nothing is written, and nothing waits for the network. The names and digests of the files are those of
+Nothing is written, and nothing waits for the network. The addresses and digests of the files are those of
 ``tiktoken_ext.openai_public`` in tiktoken 0.14.
 
 *Messages* add what OpenAI's cookbook says ("How to count tokens with tiktoken", as of 2025): 3 tokens each, 1 for a
@@ -177,17 +177,12 @@ def _estimate(text: str) -> int:
 # Vocabularies.
 
 
-# Of each encoding, the name of tiktoken's file, which is the SHA-1 of its address, and the SHA-256 of its content.
-_FILES = {
-    "o200k_base": (
-        "fb374d419588a4632f3f557e76b4b70aebbca790",
-        "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
-    ),
-    "cl100k_base": (
-        "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
-        "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
-    ),
+# Of each encoding, the SHA-256 of tiktoken's file, whose name is the SHA-1 of its address.
+_DIGESTS = {
+    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
 }
+_ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 
 _lock = process_lock(__name__)
 
@@ -205,19 +200,19 @@ def counter(encoding: str | None) -> Callable[[str], int] | None:
 @cache
 def found_counter(name: str | None) -> Callable[[str], int] | None:
     """Return what counts in an encoding, from the first source that has its vocabulary."""
-    return (_tiktoken(name) or _bpe_openai(name)) if name in _FILES else None
+    return (_tiktoken(name) or _bpe_openai(name)) if name in _DIGESTS else None
 
 
 def _tiktoken(name: str) -> Callable[[str], int] | None:
     import hashlib
 
-    file, digest = _FILES[name]
+    file = hashlib.sha1(_ADDRESS.format(name).encode(), usedforsecurity=False).hexdigest()
     try:
         with open(os.path.join(_cache_folder(), file), "rb") as opened:
             found = hashlib.sha256(opened.read()).hexdigest()
     except OSError:  # none here, or not for us: the next source is asked
         return None
-    if found != digest:  # tiktoken would remove it and download another
+    if found != _DIGESTS[name]:  # tiktoken would remove it and download another
         return None
     import tiktoken
 

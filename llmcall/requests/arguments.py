@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..models.catalog import Capabilities
 
 __all__ = [
-    "ROLES", "UNCHECKED", "UNKEYED", "asked_messages", "asked_parameters", "check_messages", "check_names",
+    "ROLES", "UNCHECKED", "asked_messages", "asked_parameters", "check_messages", "check_names",
     "checked", "configured_parameters", "expected_answer", "given_parameters", "sent_body",
 ]  # fmt: skip
 

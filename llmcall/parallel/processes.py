@@ -88,8 +88,7 @@ class TaskDraws(Draws):
     __slots__ = ("_around", "_is_over", "taken")
 
     def __init__(self, around: Draws) -> None:  # counts nothing itself
-        for name in Draws.__slots__:
-            setattr(self, name, getattr(around, name))
+        self.since = around.since
         self._around = around
         self._is_over = False
         self.taken: list[tuple[int, int]] = []
@@ -110,6 +109,14 @@ class TaskDraws(Draws):
         """Count a number that another process took."""
         self._around.claim(key, number)
         self.taken.append((key, number))
+
+    def end(self, key: int, path: str, stored_at: float | None) -> None:
+        """Note that the call of the last draw has ended; see :meth:`Draws.end`."""
+        self._around.end(key, path, stored_at)
+
+    def counts(self) -> Counts:
+        """Return what is counted, for another process to go on from."""
+        return self._around.counts()
 
     def give_back(self, key: int, number: int) -> None:
         """Make a number free again, unless it is already."""

@@ -658,10 +658,8 @@ def _passages_of(one: Sequence[str], other: Sequence[str], at: int = 0, asked_at
 
 def masked(text: str) -> str:
     """Return a text of the same length in which what looks like a credential is asterisks."""
-    match = credentials.find(text)
-    while match is not None:
+    while match := credentials.find(text):
         text = text[: match.start] + "*" * (match.end - match.start) + text[match.end :]
-        match = credentials.find(text)
     return text
 
 

@@ -19,13 +19,11 @@ from ..cache.storage import pack, unpack
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError, ConfigError, short_traceback
 from ..notices import LEFT, Failures, warn_once
-from ..system import after_fork_in_child, at_exit, process_lock
+from ..system import after_fork_in_child, alone, at_exit, process_lock
 from ..text import brief, bubble, counted, frame, html_table
 from ..types import Request
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ..config.settings import Settings
     from ..explain import Miss, Source
     from ..types import Record
@@ -118,9 +116,7 @@ class Cassette(ContextDecorator):
         push(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         pop(self)
         self.stop(error)
 
@@ -200,7 +196,6 @@ class Cassette(ContextDecorator):
 
     def _write(self, *, complete: bool) -> None:
         """Write the file, whole or not at all."""
-        from ..system import alone
         from .format import write
 
         os.makedirs(os.path.dirname(self.file), exist_ok=True)

@@ -167,8 +167,8 @@ def _check(entry: dict[str, Any], what: str) -> None:
             raise CacheCorruptError(f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall")
         if type(value) not in types[name]:
             raise _damaged(f"the line's {name!r} is of another type than {types[name][-1].__name__}")
-    for name in sorted(types.keys() - entry.keys() - OPTIONAL):
-        raise _damaged(f"the line has no {name!r}")
+    if missing := types.keys() - entry.keys() - OPTIONAL:
+        raise _damaged(f"the line has no {min(missing)!r}")
     if what == "kind" and entry[what] not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
     if what == "text" and not all(isinstance(each, str) for each in entry["lines"]):
@@ -434,7 +434,7 @@ class Lines:
         begin = self._begins[position]
         line, entry = self._line(begin), self._entry(begin)
         kind, request, response = entry["kind"], entry["request"], entry["response"]
-        if any(sign in line for sign in REFERS):
+        if REFERS[0] in line or REFERS[1] in line:
             try:
                 request = self._request(position, request) if kind == "chat" else self._resolved(request)
                 response = self._resolved(response)

@@ -176,7 +176,11 @@ class Comparison:
         normalized = _normalizer((pair.one, pair.other) for pair in changed if pair.one and pair.other)
         for pairs in actors:
             self.pairs += pairs
-            partings = _partings(pairs, normalized)
+            partings = (
+                Parting(pair.scope, pair.place, *why, pair.run)
+                for pair in pairs
+                if pair.status != "same" and (why := _why(pair, normalized))
+            )
             for parting in islice(partings, 1):
                 self.parted.append(parting)
                 if parting.why == "draw":
@@ -383,14 +387,6 @@ def _answers(record: Record) -> list[str]:
 
 
 # Where two runs part
-
-
-def _partings(pairs: Iterable[Pair], normalized: Normalized) -> Iterator[Parting]:
-    """Yield a parting for each call of an actor that is not the same, and does not only repeat what was."""
-    for pair in pairs:
-        why = None if pair.status == "same" else _why(pair, normalized)
-        if why is not None:
-            yield Parting(pair.scope, pair.place, *why, pair.run)
 
 
 def _why(pair: Pair, normalized: Normalized) -> tuple[str, str | None, str | None] | None:

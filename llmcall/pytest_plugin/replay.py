@@ -127,14 +127,14 @@ class Mark(NamedTuple):
     live: bool = False
 
 
-def mark_of(node: pytest.Item | pytest.Collector) -> Mark | None:
-    """Return what a node's marker says, or ``None`` where it has none.
+def mark_of(node: pytest.Item | pytest.Collector) -> Mark:
+    """Return what a node's marker says; without one, it says nothing.
 
     :raises pytest.UsageError: where it says what no marker can.
     """
     marker = node.get_closest_marker("llm")
     if marker is None:
-        return None
+        return Mark()
     with contextlib.suppress(TypeError):
         mark = Mark(*marker.args, **marker.kwargs)
         if mark.name is None or not mark.live:
@@ -194,8 +194,8 @@ class Replay:
         begun_in = self.config.invocation_params.dir
         self.report.complete = complete and all((begun_in / argument).is_dir() for argument in self.config.args)
         for item in items:
-            mark, names = mark_of(item), getattr(item, "fixturenames", ())
-            if FIXTURE not in names and (mark is None or mark.live):
+            names = getattr(item, "fixturenames", ())
+            if FIXTURE not in names and (mark_of(item).live or item.get_closest_marker("llm") is None):
                 continue
             if not isinstance(names, list):
                 raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.llm is for test functions and methods")
@@ -206,7 +206,7 @@ class Replay:
 
         :param name: what the fixture ``llm_cassette_name`` gave; the marker's own name stands above it.
         """
-        mark = mark_of(item) or Mark()
+        mark = mark_of(item)
         if mark.live:
             raise pytest.UsageError(f"{item.nodeid}: a live test has no cassette; take the fixture {FIXTURE} away")
         named = mark.name or name
@@ -263,8 +263,7 @@ class Replay:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
         """Know whether the test that runs now may reach the model."""
-        mark = mark_of(item)
-        self._live = mark is not None and mark.live
+        self._live = mark_of(item).live
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -305,10 +304,9 @@ class Replay:
         __tracebackhide__ = True
         if fixturedef.scope == "function":
             return (yield)
-        mark = mark_of(request.node)
         around = (
             self._on_the_network
-            if mark is not None and mark.live
+            if mark_of(request.node).live
             else functools.partial(self._replayed, fixture_path(fixturedef, request))
         )
         at_teardown = contextlib.ExitStack()

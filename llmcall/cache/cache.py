@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
-from ..errors import CacheCorruptError, CacheError, short_traceback
+from ..config.values import without_password
+from ..errors import CacheCorruptError, CacheError, ConfigError, short_traceback
 from ..notices import logger, warn_once
 from ..requests.keys import key_of
 from ..system import at_exit, process_lock
@@ -446,9 +447,15 @@ def forget_shared() -> None:
 
 
 def _storage_at(path: str) -> Storage:
-    """Return the storage in a directory, or at the address of a Redis server."""
+    """Return the storage in a directory, or at the address of a Redis server.
+
+    :raises ConfigError: where the address is none, or redis-py is not installed.
+    """
     if "://" not in path:
         return SqliteStorage(path)
-    from .redis import RedisStorage
-
+    try:
+        from .redis import RedisStorage
+    except ImportError as error:
+        needs = f"[Cache] PATH = {without_password(path)} needs the Python package redis (5.3.0 or later)"
+        raise ConfigError(f"{needs}: install the extra 'redis'") from error
     return RedisStorage(path)

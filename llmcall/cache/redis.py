@@ -13,6 +13,11 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from redis import ConnectionPool, Redis, exceptions
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.retry import Retry
+
 from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
 from ..notices import warn_once
@@ -63,7 +68,7 @@ class RedisStorage:
     """Keep bytes under keys in a database of a Redis server. Opens nothing until used.
 
     :param address: ``redis://…``, ``rediss://…`` or ``unix://…``.
-    :raises ConfigError: where it cannot be read, or redis-py is not installed.
+    :raises ConfigError: where it cannot be read.
     """
 
     is_near = False
@@ -72,25 +77,15 @@ class RedisStorage:
         self.place: str = without_password(address)
         self._checked = False
         self._clients: dict[int, Any] = {}  # by process
-        try:
-            import redis
-            from redis.backoff import NoBackoff
-            from redis.connection import parse_url
-            from redis.retry import Retry
-        except ImportError as error:
-            raise ConfigError(
-                f"[Cache] PATH = {self.place} needs the Python package redis (5.3.0 or later): "
-                "install the extra 'redis'"
-            ) from error
         # One further attempt is for a connection that was open when the server was started again. By default, redis-py
         # tries ten times for some seconds.
-        again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+        again = Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,))
         always = {"decode_responses": False, "protocol": 2, "retry": again}
         try:
             self._options = {**OPTIONS, **parse_url(address), **always}
             pool = self._redis.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # is connected to nothing yet
-        except (ValueError, TypeError, redis.RedisError):  # whose words may repeat the password
+        except (ValueError, TypeError, exceptions.RedisError):  # whose words may repeat the password
             raise ConfigError(
                 f"[Cache] PATH = {self.place} is neither a directory nor the address of a Redis server: {FORM}"
             ) from None
@@ -98,11 +93,9 @@ class RedisStorage:
     @property
     def _redis(self) -> Any:
         """Return the ``redis.Redis`` of this process; one that is forked while a thread uses another's would hang."""
-        import redis
-
         process = os.getpid()
         if process not in self._clients:
-            self._clients[process] = redis.Redis(connection_pool=redis.ConnectionPool(**self._options))
+            self._clients[process] = Redis(connection_pool=ConnectionPool(**self._options))
         return self._clients[process]
 
     @contextmanager
@@ -111,23 +104,19 @@ class RedisStorage:
 
         :raises CacheError: where the server does not answer or refuses, naming it and the remedy, without the password.
         """
-        import redis
-
         try:
             yield self._redis
-        except (redis.RedisError, OSError, UnicodeError) as error:  # UnicodeError: a host's name that can be none
+        except (exceptions.RedisError, OSError, UnicodeError) as error:  # UnicodeError: a host's name that can be none
             raise self._failure(error) from (None if self._without_secrets(str(error)) != str(error) else error)
 
     def _failure(self, error: Exception) -> CacheError:
-        import redis
-
         words = self._without_secrets(str(error))
-        if isinstance(error, (redis.AuthenticationError, redis.exceptions.NoPermissionError)):
+        if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
             return CacheError(
                 f"the Redis server {self.place} refuses access ({words}): "
                 "user and password stand in [Cache] PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
             )
-        if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError, UnicodeError)):
+        if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError, UnicodeError)):
             return CacheError(
                 f"the Redis server {self.place} cannot be reached ({words}): start it, "
                 "or name another server or a directory in [Cache] PATH"
@@ -187,8 +176,6 @@ class RedisStorage:
 
         :raises CacheError: where somebody stored a row meanwhile.
         """
-        from redis import WatchError
-
         with self._connection() as redis, redis.pipeline() as pipeline:
             move = redis.register_script(MOVE)
             pipeline.watch(ROWS)
@@ -198,7 +185,7 @@ class RedisStorage:
                 move(KEYS, change, client=pipeline)
             try:
                 pipeline.execute()
-            except WatchError:
+            except exceptions.WatchError:
                 raise CacheError(
                     f"{self.place}: others stored records meanwhile, so nothing was changed; do it while nobody does"
                 ) from None

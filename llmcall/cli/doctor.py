@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.storage import DATABASE
+from ..cache.storage import DATABASE, SqliteStorage
 from ..config.values import without_password
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError
 from ..text import counted, shortened
@@ -130,12 +130,10 @@ def _refused(name: str, error: APIError) -> Check:
 
 
 def _cache(asked: LLMClient) -> Check:
-    from ..cache.redis import RedisStorage
-
     try:
         found = asked.cache
         count = counted(len(found), "record")
-        if isinstance(found.storage, RedisStorage):
+        if not isinstance(found.storage, SqliteStorage):
             return Check("cache", True, f"{found.path}: {count}", "; ".join(found.storage.risks()))
         directory = Path(found.path)
         _try_to_write(directory)

@@ -399,7 +399,8 @@ class LLMClient:
     def _log_failure(request: Request, error: APIError, address: str) -> None:
         """Tell of the first failure of its kind at an address in a minute in full, of the 2nd, 4th, 8th … shortly."""
         name = f"{request.kind} request {request.cache_key[:12]} to {request.model}"
-        told = f'{_sentence(str(error))} {error.remedy}; on_error="raise" raises this error'
+        stop = "" if str(error).endswith((".", "?", "!")) else "."
+        told = f'{error}{stop} {error.remedy}; on_error="raise" raises this error'
         reason = re.sub(r"[\w.,]*\d[\w.,]*", "…", str(error))  # numbers and ids differ each time
         number = how_often(("failed", address, type(error), reason))
         if number == 1:
@@ -436,7 +437,7 @@ class LLMClient:
         :param fresh: whether records take no part.
         :raises ContextLengthError: where the context is too long and no model is left to ask.
         """
-        from ..engine.call import answer
+        from ..engine.call import answer, is_cut
         from ..engine.drivers import look
 
         call = prepare_chat(self, messages, {**arguments, "cache": False} if fresh else arguments)
@@ -445,7 +446,11 @@ class LLMClient:
             record = None
             if not fresh:
                 call, record = yield from look(self.cache, lookup, call)
-            outcome = yield from answer(call, fallback=fallback, whole=True, found=record)
+            if record is None or is_cut(record.response, call.request):
+                outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
+            else:
+                call.add_usage(cached_calls=1, saved=record.cost)
+                outcome = Outcome(record)
         except BaseException as error:
             self._note_failure(error, call)
             call.give_back()
@@ -649,7 +654,3 @@ def _leave_parent() -> None:
 
 
 after_fork_in_child(_leave_parent)
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "?", "!")) else f"{text}."

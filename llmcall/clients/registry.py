@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["client", "count_tokens", "register_client", "reset", "settings", "usage"]
 
-ENTRY_POINTS = "llmcall.clients"
 BUILT_IN = {
     "azure": "openai:AzureClient", "local": "local:LocalClient", "ollama": "openai:OllamaClient",
     "openai": "openai:OpenAIClient",
@@ -91,7 +90,7 @@ def _made(name: str) -> LLMClient:
 def _plugin(name: str) -> Any:
     from importlib.metadata import entry_points
 
-    points = entry_points(group=ENTRY_POINTS)
+    points = entry_points(group="llmcall.clients")
     for point in points:
         if point.name == name:
             try:

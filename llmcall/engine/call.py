@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     Key = tuple[ResponseCache, str]  # where the answer goes to, and the request's key
     Outcomes = dict[str, Outcome]  # by the request's key
 
-__all__ = ["answer", "embed", "repeated", "share"]
+__all__ = ["answer", "embed", "is_cut", "repeated", "share"]
 
 REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
 UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
@@ -62,7 +62,6 @@ UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
 TEXTS_PER_BATCH = 2048
 BYTES_PER_BATCH = 300_000  # no byte-level tokenizer makes more tokens than a text has bytes
 FLOAT32 = 4  # bytes
-TOO_LONG = "the call's deadline passed while an identical call was under way"
 JITTER = 0.25  # the share of a wait between two attempts that is added at random at most
 
 T = TypeVar("T")
@@ -76,19 +75,19 @@ def answer(
     stream: bool = False,
     fallback: bool = True,
     whole: bool = False,
-    found: Record | None = None,
+    cut: Record | None = None,
 ) -> Flow[Outcome]:
-    """Answer a chat call, by another model where the context is too long.
+    """Answer a chat call that is not recorded, by another model where the context is too long.
 
     :param stream: whether its text is handed on as it comes.
     :param fallback: whether another model may be asked; the first one's record then points to that of the other.
     :param whole: whether an answer that the context window cut is an error even from the last model.
-    :param found: the recorded answer; where the context window cut it, it is not asked for again.
+    :param cut: the recorded answer, which the context window cut; it is not asked for again.
     """
     policy = RetryPolicy.of(call.options, call.resolved.settings)
     named = call.resolved.settings.fallbacks.get(call.request.model, ()) if fallback else ()
     models = [call.client.model_named(name) for name in named]
-    current, left = call, models
+    current, found, left = call, cut, models
     while True:
         wants_room = bool(left) or whole
         try:
@@ -97,7 +96,7 @@ def answer(
                 ask = functools.partial(_ask, policy=policy, stream=stream, wants_room=wants_room and not stream)
                 outcomes = yield from share([current], ask, policy, None if stream else current.shared_by)
                 outcome = outcomes[current.request.cache_key]
-            elif wants_room and _is_cut(found.response, current.request):
+            elif wants_room and is_cut(found.response, current.request):
                 raise ContextLengthError("the recorded answer was cut where the context window ended")
             else:
                 outcome = Outcome(found)
@@ -132,7 +131,7 @@ def _asked_of(request: Request, model: str) -> Request:
     return request._replace(model=model, asked=asked, body={**request.body, "model": model}, cache_key=key)
 
 
-def _is_cut(response: Mapping[str, Any], request: Request) -> bool:
+def is_cut(response: Mapping[str, Any], request: Request) -> bool:
     """Return whether an answer ended at a limit that is not the caller's own."""
     return responses.cut_by_context(response, request.asked.get("max_tokens"))
 
@@ -142,7 +141,7 @@ def _ask(calls: Sequence[PreparedCall], policy: RetryPolicy, stream: bool, wants
     (call,) = calls
     exchange = _Exchange(call, call.request, policy, stream, wants_room)
     sent = yield from repeated(policy, exchange.name, exchange.attempt)
-    if wants_room and _is_cut(sent.response, call.request):
+    if wants_room and is_cut(sent.response, call.request):
         _count(call, TokenUsage.of(sent.response), sent.endpoint)
         raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
     return {call.request.cache_key: (yield Do(functools.partial(_stored, call, sent)))}
@@ -271,7 +270,7 @@ class _Exchange:
         self.whole = response
         if request.kind == "chat":
             responses.check_chat(response)
-            if request.expected is not None and not (self.wants_room and _is_cut(response, request)):
+            if request.expected is not None and not (self.wants_room and is_cut(response, request)):
                 responses.check_fits(request, response)
         else:
             responses.check_embeddings(response, len(self.body["input"]))
@@ -575,7 +574,7 @@ class _Flight(Future["Outcome | None"]):
         :raises APIError: the leader's, with a traceback of the follower's own.
         """
         if not self.done():
-            raise RequestTimeoutError(TOO_LONG)
+            raise RequestTimeoutError("the call's deadline passed while an identical call was under way")
         error = self.exception()
         if isinstance(error, APIError):
             raise copy.copy(error) from error.__cause__

@@ -31,8 +31,6 @@ __all__ = [
 ]  # fmt: skip
 
 END = object()
-TOO_LATE = "no complete answer within the timeout"
-STOPPED = "the map that this call belongs to was interrupted"
 
 # Of each ``map`` that the present context is in, what is done once it was interrupted. From then on no call of it
 # begins, waits on, or is tried again. One that waits for its server goes on, and its answer is stored if it comes.
@@ -46,7 +44,7 @@ def check_stops(stops: Stops) -> None:
     :raises KeyboardInterrupt: so that no ``except Exception`` on the way takes it for a failed call.
     """
     if any(map(Future.done, stops)):
-        raise KeyboardInterrupt(STOPPED)
+        raise KeyboardInterrupt("the map that this call belongs to was interrupted")
 
 
 # Effects
@@ -164,7 +162,7 @@ class Next(NamedTuple):
         try:
             return await asyncio.wait_for(anext(self.chunks, END), self.timeout)
         except asyncio.TimeoutError:
-            raise RequestTimeoutError(TOO_LATE) from None
+            raise RequestTimeoutError("no complete answer within the timeout") from None
 
 
 class Close(NamedTuple):

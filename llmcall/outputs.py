@@ -69,7 +69,9 @@ def correction(error: OutputError) -> str:
 def _read(text: str, output_type: Any) -> Any:
     if output_type is str:  # of an Optional
         return text
-    text = _without_thoughts(text)
+    thoughts, end, answer = text.rpartition("</think>")  # which a reasoning model's server may leave in
+    if end and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")):
+        text = answer
     if output_type in (bool, int, float) or is_choice(output_type):
         plain = _FENCE_LINE.sub("", text)
         if plain.lstrip()[:1] in ("{", "["):
@@ -88,12 +90,6 @@ def _read(text: str, output_type: Any) -> Any:
             raise OutputError(f"it holds no JSON {kind}")
         return _read_scalar(text, output_type)
     return _only_fit(values, output_type)
-
-
-def _without_thoughts(text: str) -> str:
-    """Drop what a reasoning model thought aloud, where its server left it in the answer."""
-    thoughts, end, answer = text.rpartition("</think>")
-    return answer if end and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")) else text
 
 
 def _read_structured(text: str, output_type: Any) -> Any:
@@ -141,12 +137,12 @@ def _converted(value: Any, output_type: Any) -> Any:
         return None if value is None else _converted(value, inner)
     if is_choice(output_type):
         return choice(value if isinstance(value, str) else json.dumps(value), output_type)
-    kind, elements = get_origin(output_type) or output_type, get_args(output_type)
+    kind = get_origin(output_type) or output_type
     if kind not in (list, dict) or schemas.simple_schema(output_type) is None:
         return _validated(value, output_type)
     if not isinstance(value, kind):
         raise OutputError(f"it holds no JSON {'array' if kind is list else 'object'}")
-    if not elements:
+    if not (elements := get_args(output_type)):
         return value
     converted = []
     for index, each in enumerate(value):

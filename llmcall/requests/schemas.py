@@ -186,6 +186,7 @@ def full_schema(output_type: Any) -> dict[str, Any]:
     return canonical(_pydantic_schema(output_type)) if found is None else found
 
 
+@_once_per_type
 def json_kind(output_type: Any) -> str:
     """Tell what the JSON of a type is: an ``object``, an ``array``, or any ``value``."""
     kind = rooted(full_schema(output_type)).get("type")

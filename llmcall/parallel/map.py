@@ -676,35 +676,22 @@ class _Bar:
     """Be the bar of a map, which may be one that is not shown.
 
     :param shown: the tqdm bar, or ``None``.
+    :param usage: what is used while it is shown.
     :param narrow: whether there is little room.
     :ivar failed: how many items failed. A call that failed may be one of them, or one whose item went on without it.
     """
 
-    def __init__(self, shown: Any = None, narrow: bool = False) -> None:
-        self._shown, self._narrow = shown, narrow
-        self._lock = threading.RLock()  # a stream that the garbage collector ends may count at any moment
-        self._cached = self._retries = self._errors = self.failed = 0
-        self._tokens: int | None = 0
-        self._cost: float | None = 0.0
-
-    def add(self, model: str, scope: str, amounts: metering.UsageDelta) -> None:
-        """Take in what calls used, as a meter does."""
-        with self._lock:
-            self._cached += int(amounts.get("cached_calls") or 0)
-            self._retries += int(amounts.get("retries") or 0)
-            self._errors += int(amounts.get("errors") or 0)
-            for name in ("input_tokens", "output_tokens"):
-                self._tokens = _sum(self._tokens, amounts.get(name, 0))
-            self._cost = _sum(self._cost, amounts.get("cost", 0.0))
+    def __init__(self, shown: Any = None, usage: metering.Tracked | None = None, narrow: bool = False) -> None:
+        self._shown, self._usage, self._narrow = shown, usage or metering.Tracked(), narrow
+        self.failed = 0
 
     def step(self) -> None:
         """Say that one more is done."""
-        if self._shown is not None:
-            self._shown.set_postfix_str(self.words(), refresh=False)
-            self._shown.update()
+        if self._shown is not None and self._shown.update():
+            self.refresh()
 
     def refresh(self) -> None:
-        """Show the time anew."""
+        """Show the time and the figures anew."""
         if self._shown is not None:
             self._shown.set_postfix_str(self.words())
 
@@ -717,18 +704,18 @@ class _Bar:
 
     def words(self) -> str:
         """Return what stands behind the bar; failures and retries only where there are any."""
-        counts = {"failed": max(self.failed, self._errors), "retries": self._retries}
-        shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [f"cached={self._cached:,}"]
+        usage = self._usage.meter.usage()
+        counts = {"failed": max(self.failed, usage.errors), "retries": usage.retries}
+        shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [f"cached={usage.cached_calls:,}"]
+        if usage.input_tokens is None or usage.output_tokens is None:
+            tokens = "tokens=?"
+        else:
+            tokens = f"tokens={usage.input_tokens + usage.output_tokens:,}"
         if not self._narrow:
-            shown.append("tokens=?" if self._tokens is None else f"tokens={self._tokens:,}")
+            shown.append(tokens)
         places = 2 if self._narrow else 4
-        shown.append("cost=?" if self._cost is None else f"cost=${self._cost:,.{places}f}")
+        shown.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.{places}f}")
         return ", ".join(shown)
-
-
-def _sum(total: Any, amount: Any) -> Any:
-    """Return a sum, which is unknown, ``None``, as soon as one of its parts is."""
-    return None if total is None or amount is None else total + amount
 
 
 @contextmanager
@@ -744,13 +731,16 @@ def _progress_bar(progress: bool | None, total: int | None) -> Iterator[_Bar]:
         return
     narrow = not in_notebook() and total is not None and _columns(sys.stderr) < NARROW
     bar_format = NARROW_FORMAT if narrow else None
-    with _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True, bar_format=bar_format) as inner:
-        bar = _Bar(inner, narrow)
-        with metering.watching(bar), _logs_above():
-            try:
-                yield bar
-            finally:
-                bar.refresh()
+    with (
+        _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True, bar_format=bar_format) as inner,
+        metering.track() as usage,
+        _logs_above(),
+    ):
+        bar = _Bar(inner, usage, narrow)
+        try:
+            yield bar
+        finally:
+            bar.refresh()
 
 
 def _columns(stream: Any) -> int:

@@ -189,6 +189,10 @@ def _data(calls: Iterable[Call], shown: list[Pair], comparison: Comparison | Non
             found = [[text_at(answer), count] for answer, count in counts.most_common()]
             spread.append([[place[id(record)] for record in same], found])
     actor_of = [actors[cell.scope] for cell in shown]
+    # Why an actor's runs part, and what differs there, by the number of the cell at which they do.
+    partings = comparison.parted if comparison else ()
+    parted = {(each.scope, each.place, each.status): (WHY[each.why], visible(each.in_words())) for each in partings}
+    places = [(cell.scope, cell.place, cell.status) for cell in shown]
     return {
         "actors": [visible(name) or OUTSIDE for name in actors],
         "texts": list(texts),
@@ -201,14 +205,6 @@ def _data(calls: Iterable[Call], shown: list[Pair], comparison: Comparison | Non
             "other": [place.get(id(cell.other), -1) for cell in shown],
             "status": [cell.status for cell in shown],
         },
-        "parted": _parted(shown, comparison),
+        "parted": {number: parted[at] for number, at in enumerate(places) if at in parted},
         "spread": spread,
     }
-
-
-def _parted(shown: Iterable[Pair], comparison: Comparison | None) -> dict[int, tuple[str, str]]:
-    """Return, by the number of the cell at which an actor's runs part, why they do and what differs there."""
-    partings = comparison.parted if comparison else ()
-    found = {(each.scope, each.place, each.status): (WHY[each.why], visible(each.in_words())) for each in partings}
-    places = ((number, (cell.scope, cell.place, cell.status)) for number, cell in enumerate(shown))
-    return {number: found[place] for number, place in places if place in found}

@@ -307,7 +307,6 @@ def pieces_from(behaviour: Any, **options: Any) -> list[str]:
     ("body", "pieces"),
     [
         (text_events("Hel", "lo") + b"data: [DONE]\n\n" + text_events("never"), ["Hel", "lo"]),
-        (b": ping\n\nevent: x\nid: 1\nretry: 5\n" + text_events("a") + b"data:[done]\n\n", ["a"]),
         (event({"choices": [], "usage": {"total_tokens": 3}}) + text_events("a"), ["a"]),
         (event({"error_code": 1, "text": "no memory"}) + event(b"[DONE]"), ["no memory"]),
         (b"<html>\nbusy\n" + text_events("a")[:-2], ["<html>", "busy", "a"]),

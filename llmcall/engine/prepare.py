@@ -83,16 +83,7 @@ class Options(NamedTuple):
     enable_pydantic_model_return: bool = False
 
 
-# The smallest value of each number, and whether it may be that small itself.
-SMALLEST = {
-    "timeout": (0, False),
-    "deadline": (0, False),
-    "max_attempts": (1, True),
-    "waiting_time": (0, True),
-    "exponential_backoff_factor": (0, False),
-}
-
-
+POSITIVE = ("timeout", "deadline", "max_attempts", "exponential_backoff_factor")
 DEFAULT_OPTIONS = Options()
 OPTIONS = frozenset(Options._fields)
 
@@ -112,10 +103,10 @@ def split_options(given: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
 
 def _checked(name: str, value: Any) -> Any:
     value = checked(name, value)
-    if name in SMALLEST:
-        smallest, included = SMALLEST[name]
-        if value < smallest or (value == smallest and not included):
-            raise ValueError(f"{name} is {value}; it must be {'at least' if included else 'more than'} {smallest}")
+    if name in POSITIVE and value <= 0:
+        raise ValueError(f"{name} is {value}; it must be more than 0")
+    if name == "waiting_time" and value < 0:
+        raise ValueError(f"{name} is {value}; it must be at least 0")
     if name == "on_error" and value not in ON_ERROR:
         raise ValueError(f"on_error is {value!r}; it must be one of {', '.join(map(repr, ON_ERROR))}")
     if name != "sample":

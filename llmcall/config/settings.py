@@ -119,14 +119,14 @@ ENDPOINT_KEYS = {
     name: Setting("Endpoint", name.upper(), parse, None, help, example, name)
     for name, parse, help, example in (
         ("models", values.names, "The models that it answers for", "gpt-4o-mini, text-embedding-3-small"),
-        ("api_type", values.name, "Its client; azure where an Azure endpoint or version is given", "azure"),
+        ("api_type", values.text, "Its client; azure where an Azure endpoint or version is given", "azure"),
         ("api_key", values.credential, "Its key", "${AZURE_EAST_KEY}"),
         ("base_url", values.check_address, "The address of an OpenAI-compatible server", "https://east.example.com/v1"),
         ("azure_endpoint", values.check_address, "The address of the Azure resource", "https://east.openai.azure.com"),
-        ("azure_api_version", values.name, "The version of Azure's API", "2024-10-21"),
-        ("deployment", values.name, "The name of the deployment, where it is not the model's", "gpt-4o-mini-east"),
+        ("azure_api_version", values.text, "The version of Azure's API", "2024-10-21"),
+        ("deployment", values.text, "The name of the deployment, where it is not the model's", "gpt-4o-mini-east"),
         ("organization", values.organization, "The organization that is billed", "org-example"),
-        ("namespace", values.name, "A word that keeps its answers apart from others", "east"),
+        ("namespace", values.text, "A word that keeps its answers apart from others", "east"),
     )
 }
 MODEL_KEYS = {
@@ -134,7 +134,7 @@ MODEL_KEYS = {
     for name, parse, help, example in (
         ("context_window", values.integer(1), "Input and output together, in tokens", "32768"),
         ("max_output_tokens", values.integer(1), "The longest answer, in tokens", "8192"),
-        ("encoding", values.name, "The encoding of tiktoken that counts its tokens", "o200k_base"),
+        ("encoding", values.text, "The encoding of tiktoken that counts its tokens", "o200k_base"),
         ("reasoning", values.boolean, "Whether it can reason before it answers", "no"),
         ("refused_parameters", values.names, "Parameters that are not sent to it", "top_p, presence_penalty"),
         ("refused_when_reasoning", values.names, "Parameters that are not sent to it while it reasons", "temperature"),
@@ -224,9 +224,9 @@ def check_setting(row: Setting, value: Any, where: str, folder: str | None = Non
     """
     if isinstance(value, str):
         value = value.strip()
-        if not value and row.parse is not values.text:
+        if not value and row.default != "":
             return UNSET
-        if value.casefold() == "none" and row.parse not in values.WORDS:
+        if value.casefold() == "none" and row.default != "" and row.parse not in values.WORDS:
             return None if row.default is None else UNSET
     return values.path(value, where, folder) if row.parse is values.path else row.parse(value, where)
 
@@ -249,10 +249,10 @@ class Settings:
     # The ranges of TOP_P and of the penalties are those of OpenAI's API reference, "Create chat completion"; it also
     # ends TEMPERATURE at 2, which other servers do not.
     # fmt: off
-    api_type: str = _setting("OpenAI", "API_TYPE", values.name, "openai",
+    api_type: str = _setting("OpenAI", "API_TYPE", values.text, "openai",
         "The client: openai, azure, ollama, local, or a registered one")
-    model: str = _setting("OpenAI", "MODEL", values.name, "gpt-4o-mini", "The model that answers")
-    embedding_model: str = _setting("OpenAI", "EMBEDDING_MODEL", values.name, "text-embedding-3-small",
+    model: str = _setting("OpenAI", "MODEL", values.text, "gpt-4o-mini", "The model that answers")
+    embedding_model: str = _setting("OpenAI", "EMBEDDING_MODEL", values.text, "text-embedding-3-small",
         "The model that makes embeddings")
     context_window: int = _setting("OpenAI", "CONTEXT_WINDOW", values.integer(0), 4096,
         "How long prompt and answer of a local model may be together, in tokens; 0: as long as it was trained for")
@@ -264,7 +264,7 @@ class Settings:
         "The organization that is billed")
     azure_endpoint: str | None = _setting("OpenAI", "AZURE_ENDPOINT", values.check_address, None,
         "The address of the Azure resource, e.g. https://name.openai.azure.com")
-    azure_api_version: str | None = _setting("OpenAI", "AZURE_API_VERSION", values.name, None,
+    azure_api_version: str | None = _setting("OpenAI", "AZURE_API_VERSION", values.text, None,
         "The version of Azure's API, e.g. 2024-10-21")
     azure_ad_token: str | Callable[[], Any] | None = _setting("OpenAI", "AZURE_AD_TOKEN", values.credential, None,
         "A token of Entra ID in place of a key; better kept in the environment")
@@ -317,7 +317,7 @@ class Settings:
     prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _each(values.parser(_price, PRICES)), FrozenDict(),
         "Of a model, USD per million tokens: input, output and, where it differs, input that the provider had cached",
         "gpt-4o-mini = 0.15, 0.60, 0.075")
-    aliases: Mapping[str, str] = _setting("Aliases", "", _each(values.name), FrozenDict(),
+    aliases: Mapping[str, str] = _setting("Aliases", "", _each(values.text), FrozenDict(),
         "Of a name, the model that is asked under it", "gpt-4-turbo = gpt-4-1106-preview")
     fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _each(values.names), FrozenDict(),
         "Of a model, those that are tried in order when the context is too long",

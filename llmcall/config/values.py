@@ -3,7 +3,7 @@
 The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a value and the place
 where it was found (for messages), that of paths also the folder that a relative one starts from. Text that is empty
 gives ``UNSET``: its source says nothing. The word ``none`` gives ``None``, except to the parsers of ``WORDS``, to which
-it is a word like any other.
+it is a word like any other. Where the default is empty text, both are texts like any other.
 """
 
 from __future__ import annotations
@@ -84,11 +84,6 @@ def text(value: Any, where: str) -> str:
     return value
 
 
-def name(value: Any, where: str) -> str:
-    """Return one line of text that is not empty."""
-    return text(value, where)
-
-
 def credential(value: Any, where: str) -> Any:
     """Return a key, or the function that gives it."""
     return value if callable(value) else check_credential(value, where)
@@ -138,7 +133,7 @@ def choice(*words: str) -> Parser:
     return parse
 
 
-WORDS: set[Any] = {text, credential}
+WORDS: set[Any] = {credential}
 function = parser(lambda value: value if callable(value) else None, "a function")
 
 

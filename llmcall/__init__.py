@@ -5,27 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .errors import (
-    APIError,
-    AuthenticationError,
-    BudgetExceededError,
-    CacheCorruptError,
-    CacheError,
-    CacheMissError,
-    ConfigError,
-    ContentFilterError,
-    ContextLengthError,
-    EmptyAnswerError,
-    InvalidRequestError,
-    LLMCallError,
-    OutputError,
-    QuotaExceededError,
-    RateLimitError,
-    RequestTimeoutError,
-    ScopeError,
-    ServiceError,
-    TemplateError,
-)
 
 if TYPE_CHECKING:
     from .cache.cache import ResponseCache
@@ -39,6 +18,27 @@ if TYPE_CHECKING:
     from .config.settings import Endpoint, Settings
     from .engine.budgets import budget
     from .engine.usage import Usage, track
+    from .errors import (
+        APIError,
+        AuthenticationError,
+        BudgetExceededError,
+        CacheCorruptError,
+        CacheError,
+        CacheMissError,
+        ConfigError,
+        ContentFilterError,
+        ContextLengthError,
+        EmptyAnswerError,
+        InvalidRequestError,
+        LLMCallError,
+        OutputError,
+        QuotaExceededError,
+        RateLimitError,
+        RequestTimeoutError,
+        ScopeError,
+        ServiceError,
+        TemplateError,
+    )
     from .explain import Miss
     from .http_clients import ProgramRequest, async_http_client, http_client, patched
     from .legacy import chatcompletion_request
@@ -62,6 +62,12 @@ _HOMES = {
     "clients.registry": ("client", "count_tokens", "register_client", "reset", "settings", "usage"),
     "config.resolve": ("configure", "configured", "force_api_cache", "force_api_type"),
     "config.settings": ("Endpoint", "Settings"),
+    "errors": (
+        "APIError", "AuthenticationError", "BudgetExceededError", "CacheCorruptError", "CacheError", "CacheMissError",
+        "ConfigError", "ContentFilterError", "ContextLengthError", "EmptyAnswerError", "InvalidRequestError",
+        "LLMCallError", "OutputError", "QuotaExceededError", "RateLimitError", "RequestTimeoutError", "ScopeError",
+        "ServiceError", "TemplateError",
+    ),
     "http_clients": ("ProgramRequest", "async_http_client", "http_client", "patched"),
     "parallel.map": ("imap", "map"),
     "engine.usage": ("Usage", "track"),

@@ -4,6 +4,4 @@ from __future__ import annotations
 
 from .cli.main import main
 
-__all__: list[str] = []
-
 main()

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from .clients.base import LLMClient
     from .types import Reply
 
-__all__ = ["Answer", "LLMCall", "LLMFunction", "llm"]
-
 Arguments = ParamSpec("Arguments")
 Rest = ParamSpec("Rest")
 Value = TypeVar("Value")

@@ -34,13 +34,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = [
-    "APIError", "AuthenticationError", "BudgetExceededError", "CacheCorruptError", "CacheError", "CacheMissError",
-    "ConfigError", "ContentFilterError", "ContextLengthError", "EmptyAnswerError", "InvalidRequestError",
-    "LLMCallError", "OutputError", "QuotaExceededError", "RateLimitError", "RequestTimeoutError", "ScopeError",
-    "ServiceError", "TemplateError", "short_traceback", "shorten",
-]  # fmt: skip
-
 
 class LLMCallError(Exception):
     """Group all errors that llmcall raises, apart from those for a wrong argument."""

@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from .config.settings import Settings
     from .types import Data, Record, Request
 
-__all__ = [
-    "Difference", "Miss", "Source", "cache_remedy", "differences", "explain", "headline", "passages", "pieces",
-    "title_of",
-]  # fmt: skip
-
 # A miss
 
 NARROWEST, WIDEST = 60, 120  # columns; between them, the terminal's

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from .engine.prepare import Resolved
     from .types import Request
 
-__all__ = ["ProgramRequest", "async_http_client", "http_client", "patched"]
-
 Actor = Callable[["ProgramRequest"], "str | None"] | str
 
 CHAT = "/chat/completions"

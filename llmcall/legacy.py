@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from .engine.drivers import Flow
     from .types import Request
 
-__all__ = ["answered", "chatcompletion_request", "sdk_error"]
-
 CLIENTS = ("OpenAI", "AzureOpenAI", "AsyncOpenAI", "AsyncAzureOpenAI")
 NOWHERE = "http://localhost/chat/completions"  # the address in an SDK error that no response of a server stands behind
 

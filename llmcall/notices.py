@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterable
 
-__all__ = [
-    "FAILED", "LEFT", "REFUSED", "Failures", "forget_notices", "how_often", "inform_once", "is_left", "logger",
-    "process_failures", "warn_once",
-]  # fmt: skip
-
 _said: dict[object, object] = {}
 _counts: dict[object, tuple[float, itertools.count[int]]] = {}  # when each count began
 COUNTED_FOR = 60.0  # seconds after which what goes on is counted from 1 on again, and so told again in full

@@ -20,8 +20,6 @@ from .errors import OutputError
 from .requests import schemas
 from .requests.schemas import is_choice, label_of, labels
 
-__all__ = ["correction", "describe", "read"]
-
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
 _MAX_PROBLEMS = 5  # that a correction lists; a model mends those, and the next answer shows the rest

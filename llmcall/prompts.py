@@ -23,8 +23,6 @@ from .text import shortened
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["Template", "all_variables", "dedented", "file_template", "text_template"]
-
 SUFFIXES = ("", ".md", ".txt", ".j2", ".jinja", ".jinja2", ".mustache")  # tried in this order
 MUSTACHE_SUFFIXES = ("", ".mustache", *SUFFIXES[1:-1])  # of a partial
 # What an expression in a template raises by itself.

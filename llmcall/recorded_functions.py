@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from .engine.drivers import Flow
     from .types import Record
 
-__all__ = ["recorded"]
-
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 

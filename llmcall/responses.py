@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     Grow = Callable[[Any, Any], Any]  # of what is known, or None, and the next piece
     Growing = Mapping[str, Grow]  # by the names of fields
 
-__all__ = [
-    "Assembler", "EventStreamDecoder", "append", "check_chat", "check_embeddings", "check_fits", "check_no_error",
-    "cut_by_context", "fits", "packed_vector", "read_object", "text_pieces",
-]  # fmt: skip
-
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
 ANSWERS = ("tool_calls", "refusal", "function_call", "audio")
 SHOWN = 200  # characters of an answer in a message

@@ -30,11 +30,6 @@ from .notices import warn_once
 from .system import after_fork_in_child, at_exit
 from .types import Record, Request
 
-__all__ = [
-    "LEVELS", "Active", "Counter64", "Draw", "Draws", "Scope", "bind", "current", "forget", "given_path", "group_of",
-    "here", "is_made_name", "made_name", "note_served", "scope", "standing", "within",
-]  # fmt: skip
-
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 IN_A_THREAD = (
     "a call from a thread that has no scope, while a scope is open in another thread: its draw would depend on "

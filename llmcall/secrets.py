@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from .types import Data
 
-__all__ = ["Match", "find", "refuse"]
-
 FEWEST_CHARACTERS = 8  # of 16 random capitals and digits, fewer than 8 differ once in 20,000 times
 SHOWN_CHARACTERS = 4
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["after_fork_in_child", "alone", "around_fork", "at_exit", "atomic_write", "process_lock"]
-
 
 def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     """Call a function in every process that is forked from this one, in the order of registration."""

@@ -12,11 +12,6 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-__all__ = [
-    "OUTSIDE", "brief", "bubble", "check_unicode", "columns", "counted", "frame", "html_table", "imported_pandas",
-    "money", "printable", "shortened", "shown_data", "visible", "visible_json",
-]  # fmt: skip
-
 OUTSIDE = "outside any scope"
 # Controls, what turns the direction of text, what is not seen at all, and lone surrogates; line ends and tabs stay,
 # and joiners, which scripts and emoji need.

@@ -11,11 +11,6 @@ from .text import brief, bubble, money, printable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-__all__ = [
-    "AsyncTransport", "Outcome", "Record", "Reply", "Request", "Response", "Sent", "TokenUsage", "Transport",
-    "is_part", "message_of", "message_text", "record_of", "text_of",
-]  # fmt: skip
-
 ASKED = ("input", "arguments", "body")  # what holds the question of a request that has no messages
 SHOWN = 60  # characters of a text in a repr
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     Where = Callable[[Record], bool]
 
-__all__ = ["MODES", "CacheStats", "ResponseCache", "forget_shared", "searched_cache", "shared_cache"]
-
 MODES = ("auto", "replay", "refresh", "off")
 CONFLICTS = ("keep", "replace", "raise")
 SHORT, NAMED = 12, 5  # digits of a key that a message shows, and how many keys it lists

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["RedisStorage", "Storage"]
-
 # Of redis.ConnectionPool; the address may say otherwise, as in redis://host/0?socket_timeout=60. One connection is for
 # each command under way, and more threads than redis-py's own limit of 100 would fail. Times are in seconds.
 OPTIONS = {"max_connections": 2**16, "socket_connect_timeout": 3.0, "socket_timeout": 20.0}

@@ -43,11 +43,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = [
-    "DATABASE", "PAGE", "REMEDY", "UNREADABLE", "Change", "NewRow", "Row", "SqliteStorage", "make_directory", "pack",
-    "unpack",
-]  # fmt: skip
-
 # Records as bytes
 
 LAYOUT = 1  # of the tuple that is pickled: this number, and then the fields

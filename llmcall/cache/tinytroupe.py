@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
 
-__all__ = ["asked_now", "read", "recognized"]
-
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 REASON = 200  # characters of a reason
 REASONS = 5  # that the log names

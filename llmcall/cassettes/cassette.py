@@ -29,12 +29,6 @@ if TYPE_CHECKING:
     from ..types import Record
     from .format import Lines, Writer
 
-__all__ = [
-    "MODES", "Cassette", "Place", "active_cassette", "cassette", "close_named", "current_cassette",
-    "forget_inherited", "function_scope", "guards", "header_namespaces", "innermost", "missed", "open_cassettes", "pop",
-    "position", "push", "recording_command",
-]  # fmt: skip
-
 Place = tuple[int, ...]  # in the order of the calls
 UNUSED: tuple[list[str], Place] = (["\U0010ffff"], ())  # comes after all calls
 MODES = ("none", "once", "new", "rewrite")

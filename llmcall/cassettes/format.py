@@ -44,11 +44,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..types import Request
 
-__all__ = [
-    "INLINE_CHARACTERS", "Lines", "Writer", "encode", "header_differences", "header_of",
-    "lasting", "layer_of", "ordered", "read", "same_answer", "without_collection", "write",
-]  # fmt: skip
-
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
 # By the field that tells what a line is: the types of its fields.

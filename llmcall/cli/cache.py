@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     Where = Callable[[Record], bool]
 
-__all__ = ["Source", "as_json", "cache", "conflict_option"]
-
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SHORT = 12  # digits of a key that a table shows
 COUNTED = 10  # keys with one beginning, of which a message tells the number

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..clients.base import LLMClient
     from ..config.settings import Endpoint
 
-__all__ = ["Check", "checks"]
-
 SECONDS = 10.0  # for the one request that an endpoint is asked
 NAMED = 8  # models that a remedy names at most
 LONGEST = 200  # characters of an error that are shown

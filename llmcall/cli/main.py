@@ -18,8 +18,6 @@ from ..text import columns, visible_json
 from .cache import as_json, cache
 from .runs import cassette, diff, report, show
 
-__all__ = ["main"]
-
 DEMO = "market_day.py"
 # So small a model is at its best with the words that it finds most likely, and may not know when to stop.
 LOCAL: dict[str, Any] = {"temperature": 0, "max_tokens": 200}

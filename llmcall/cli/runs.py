@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Conflict = tuple[Record, Record]  # two answers to one request
 
-__all__ = ["cassette", "diff", "report", "show"]
-
 SOURCE = Source(exists=True)
 
 in_scope = click.option(

@@ -26,11 +26,6 @@ from ..text import shortened
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "failure", "http_errors", "http_library", "mapped_error", "masked", "read_answer", "refuse_reported", "request_id",
-    "seconds_to_wait", "secrets_of",
-]  # fmt: skip
-
 CONTEXT_CODES = frozenset(
     {
         "context_length_exceeded",  # OpenAI, Azure

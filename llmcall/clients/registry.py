@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..engine.usage import Usage
     from ..models.tokens import TokenCount
 
-__all__ = ["client", "count_tokens", "register_client", "reset", "settings", "usage"]
-
 BUILT_IN = {
     "azure": "openai:AzureClient", "local": "local:LocalClient", "ollama": "openai:OllamaClient",
     "openai": "openai:OpenAIClient",

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from ..types import Request
 
-__all__ = ["ChunkReader", "Hidden", "SDKTransport", "is_own_request"]
-
 OWN = ("model", "messages", "input")  # what an extra body does not replace
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer

@@ -19,12 +19,6 @@ from .settings import SETTINGS, Endpoint, Layer, Rank, Settings, checked_layer
 from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 
-__all__ = [
-    "INTERVAL", "announce_key_destination", "configure", "configured", "force_api_cache", "force_api_type",
-    "key_for", "layers", "pack", "pop_layer", "push_layer", "refresh",
-    "reset", "searched", "settings", "settings_for", "unpack", "without_code",
-]  # fmt: skip
-
 INTERVAL = 1.0  # seconds for which calls trust that environment and files are what they were
 
 

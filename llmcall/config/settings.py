@@ -15,10 +15,6 @@ from ..text import html_table
 from . import values
 from .values import MASK, UNSET, FrozenDict, KeyReference, Parser, nearest, refuse, without_password
 
-__all__ = [
-    "SETTINGS", "Endpoint", "Layer", "Origin", "Rank", "Setting", "Settings", "check_setting", "checked_layer",
-]  # fmt: skip
-
 Rank = IntEnum("Rank", "DEFAULT NAMED_FILE FOUND_FILE DOTENV ENVIRONMENT PUSHED CONFIGURED ARGUMENT FORCED")
 """The layers; a higher one wins."""
 

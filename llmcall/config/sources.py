@@ -16,8 +16,6 @@ from . import values
 from .settings import ENDPOINT_KEYS, HIDDEN, MODEL_KEYS, SETTINGS, Layer, Origin, Rank, Setting, Settings, check_setting
 from .values import KeyReference, expand, nearest
 
-__all__ = ["Sources", "read_sources"]
-
 MARKERS = ("config.ini", ".llmcall", "pyproject.toml", ".git")
 
 # Read by openai 3.51 (openai/_client.py, openai/lib/azure.py), save AZURE_OPENAI_KEY, which TinyTroupe 0.6 reads. Later

@@ -16,11 +16,6 @@ from typing import Any, NamedTuple, NoReturn
 from ..errors import ConfigError
 from ..notices import warn_once
 
-__all__ = [
-    "MASK", "UNSET", "FrozenDict", "KeyReference", "Parser", "check_address", "check_credential", "directory_named",
-    "expand", "host_of", "is_loopback", "nearest", "refuse", "without_password",
-]  # fmt: skip
-
 Parser = Callable[[Any, str], Any]
 
 MASK = "***"

@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = [
-    "Amounts", "Budget", "Reservation", "Spent", "budget", "check_price", "counts_tokens",
-    "open_budgets", "spending_of", "wake_first",
-]  # fmt: skip
-
 PICO = 10**12  # USD are counted in whole 10^-12 USD: sums of floats would be off, and a limit passed or not reached
 NEVER = float("inf")
 POLL = 0.1  # seconds between two looks at what other processes have given back

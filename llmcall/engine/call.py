@@ -54,8 +54,6 @@ if TYPE_CHECKING:
     Key = tuple[ResponseCache, str]  # where the answer goes to, and the request's key
     Outcomes = dict[str, Outcome]  # by the request's key
 
-__all__ = ["answer", "embed", "is_cut", "repeated", "share"]
-
 REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
 UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
 # OpenAI's limits for one request: 2,048 texts (API reference, embeddings, "input") and 300,000 tokens in all.

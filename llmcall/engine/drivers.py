@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Flow = Generator["Effect", Any, T]
 
-__all__ = [
-    "END", "Close", "Do", "Effect", "Emit", "Flow", "Next", "Open", "Send", "Stops", "Wait", "adrive",
-    "adrive_stream", "check_stops", "current_stops", "drive", "drive_stream", "look",
-]  # fmt: skip
-
 END = object()
 
 # Of each ``map`` that the present context is in, what is done once it was interrupted. From then on no call of it

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from .budgets import Amounts
     from .drivers import Flow
 
-__all__ = ["Admission", "Estimate", "Pool", "estimate", "forget", "note_sent", "note_sent_async", "quotas_in"]
-
 # Seconds: the limits are per minute, which servers count as requests arrive; by the last second one may have been
 # longer on its way than those of the next minute.
 WINDOW = 61.0

@@ -36,11 +36,6 @@ if TYPE_CHECKING:
     from .limits import Pool
     from .usage import Meter
 
-__all__ = [
-    "DEFAULT_OPTIONS", "Options", "PreparedCall", "Resolved", "RetryPolicy", "followed", "lookup",
-    "note_refused", "prepare_chat", "prepare_embeddings",
-]  # fmt: skip
-
 ON_ERROR = ("raise", "none", "return")
 # The arguments of send_message that are handed on in this order, as a tuple of values.
 ARGUMENTS = (

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     UsageDelta = Mapping[str, float | str | None]
 
-__all__ = ["COLUMNS", "Meter", "Usage", "count", "process_meter", "track", "watching"]
-
 COLUMNS = (
     "calls", "cached_calls", "retries", "errors", "input_tokens", "cached_input_tokens", "output_tokens", "cost",
     "saved",

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     from ..types import TokenUsage
 
-__all__ = ["Capabilities", "Price", "capabilities", "parameters_of", "price_of", "resolve"]
-
 
 class Capabilities(NamedTuple):
     """Hold what is known of one model; ``None`` where nothing is.

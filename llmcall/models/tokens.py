@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["TokenCount", "count_tokens", "shares"]
-
 
 class TokenCount(int):
     """Be a number of tokens that knows whether it is exact; arithmetic gives plain ``int``.

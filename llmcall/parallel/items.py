@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from ..scopes import Active, Draws, Scope
     from ..types import Record, Request
 
-__all__ = [
-    "ANSWER_COLUMNS", "FunctionJob", "Job", "MapOptions", "Plan", "Planner", "RowJob", "TaskPosition", "answer_table",
-    "check_options", "is_frame", "item_names", "item_words", "job_of", "length_of", "rows_of",
-]  # fmt: skip
-
 DIGEST_BYTES = 8  # of a SHA-256; among a million items, two share one with a chance of 1 in 40 million
 OCCURRENCE = "~"  # between a name and how often it came before; doubled where the name itself holds it
 # Of these, str() says all.

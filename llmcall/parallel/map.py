@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
     from .items import Job, MapOptions, Plan, RowJob
 
-__all__ = ["imap", "map"]
-
 WORKERS = 32  # threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server
 LOOK_AHEAD = 2  # tasks for each worker that are with the executor, so that none waits for the next
 UNKNOWN_WORKERS = 512  # of an executor that does not say how many it has, such as a cluster's

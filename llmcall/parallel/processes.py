@@ -43,11 +43,6 @@ if TYPE_CHECKING:
     Counts = dict[int, tuple[int, list[int]]]
     Gained = list[tuple[Record, Place]]
 
-__all__ = [
-    "NotBegunError", "Outcome", "RemoteTask", "Task", "TaskDraws", "TaskGroup", "WorkerError",
-    "check_picklable", "run_task", "take_report",
-]  # fmt: skip
-
 KNOWN_JOBS = 8  # maps of which a worker keeps the function, with the clients and connections in it
 
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from _pytest.fixtures import SubRequest
 
-__all__ = ["Replay"]
-
 # The names of cassettes: readable, the same in every run, good on every file system
 
 FOLDER = "cassettes"

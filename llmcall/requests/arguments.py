@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..models.catalog import Capabilities
 
-__all__ = [
-    "ROLES", "UNCHECKED", "asked_messages", "asked_parameters", "check_messages", "check_names",
-    "checked", "configured_parameters", "expected_answer", "given_parameters", "sent_body",
-]  # fmt: skip
-
 # Messages
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).

@@ -19,12 +19,6 @@ from ..text import check_unicode
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-__all__ = [
-    "ANEW", "KEY_VERSION", "a", "canonical", "identity", "is_same", "key_of", "map_texts", "normalizer", "ordered",
-    "ordered_names", "plain", "sampled_key",
-]  # fmt: skip
-
-
 KEY_VERSION = 1
 SPEAKER = ("role", "content")  # of a message: first in the file
 ANEW = ".anew"  # ends the sample of what is asked since the recorded answer does not fit its response_format

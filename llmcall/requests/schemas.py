@@ -18,8 +18,6 @@ from .keys import plain
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["adapter", "format_of", "full_schema", "is_choice", "json_kind", "labels", "response_format", "tool_of"]
-
 
 def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Remember what a function gives for a type; unions that differ in order only are equal, and not the same."""

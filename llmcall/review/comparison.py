@@ -23,8 +23,6 @@ from .conversations import Run, first_level, load
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["WHY", "Comparison", "Parting", "Row", "Spread", "compare", "counted_value"]
-
 Normalized = Callable[[Mapping[str, Any]], Any]  # a request in which one answer stands for several
 Align = Callable[[str], str] | Mapping[str, str]
 

@@ -25,10 +25,6 @@ from ..types import Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = [
-    "ORDINARY_ENDS", "Call", "Run", "Said", "by_round", "first_level", "grouped", "load", "named", "text_lines",
-]  # fmt: skip
-
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
 ASKED = ("model", "messages", "input", "function", "arguments", "method", "path", "body")  # apart from parameters
 INDENT = "    "

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from .comparison import Comparison
     from .conversations import Call, Run
 
-__all__ = ["page"]
-
 
 def page(run: Run, other: Run | None = None, comparison: Comparison | None = None, *, sample: int | None = None) -> str:
     """Return the page.

@@ -326,6 +326,7 @@ class Reply(dict[str, Any]):
     :ivar latency: seconds from sending to the end of the answer; 0.0 for a cached one.
     :ivar endpoint: the name of the endpoint that answered, or ``None`` for a cached one.
     :ivar request_id: the server's identifier of the request, likewise.
+    :ivar raw: the response as the API gave it.
 
     >>> reply = llmcall.client().send_message("Good morning!", max_tokens=16)
     >>> dict(reply)
@@ -334,7 +335,7 @@ class Reply(dict[str, Any]):
     ('stop', True)
     """
 
-    __slots__ = ("_parse", "_raw", "cache_key", "cached", "cost", "endpoint", "latency", "request_id", "sample")
+    __slots__ = ("_parse", "cache_key", "cached", "cost", "endpoint", "latency", "raw", "request_id", "sample")
 
     cached: bool
     cache_key: str
@@ -343,8 +344,8 @@ class Reply(dict[str, Any]):
     latency: float
     endpoint: str | None
     request_id: str | None
+    raw: dict[str, Data]
     _parse: Callable[[str], Any] | None
-    _raw: dict[str, Data]
 
     @classmethod
     def of(cls, record: Record, sent: Sent | None = None, *, parse: Callable[[str], Any] | None = None) -> Reply:
@@ -355,7 +356,7 @@ class Reply(dict[str, Any]):
         """
         raw = record.response
         reply = cls(message_of(raw["choices"][0]))
-        reply._raw, reply._parse = raw, parse
+        reply.raw, reply._parse = raw, parse
         reply.cache_key, reply.sample, reply.cost = record.cache_key, record.sample, record.cost
         if sent is None:
             reply.cached, reply.latency, reply.endpoint, reply.request_id = True, 0.0, None, None
@@ -363,11 +364,6 @@ class Reply(dict[str, Any]):
             reply.cached, reply.latency, reply.endpoint = False, sent.latency, sent.endpoint
             reply.request_id = getattr(sent.response, "request_id", None)
         return reply
-
-    @property
-    def raw(self) -> dict[str, Data]:
-        """Return the response as the API gave it."""
-        return self._raw
 
     @property
     def content(self) -> str | None:

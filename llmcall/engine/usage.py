@@ -150,30 +150,19 @@ def _sum(parts: Iterable[Usage]) -> Usage:
 _lock = process_lock(__name__)  # one for all meters: it is never held for long
 
 
-class _Sums:
-    """Be the sums of one model and scope: by column, whether a summand was unknown, and whose prices they are."""
-
-    def __init__(self) -> None:
-        self.by_column: dict[str, Any] = dict(zip(COLUMNS, Usage(), strict=False))
-        self.unknown: set[str] = set()
-        self.priced_by: set[str] = set()
-
-    def usage(self) -> Usage:
-        """Return them."""
-        sums = {**self.by_column, **dict.fromkeys(self.unknown)}
-        return Usage(**sums, priced_by=tuple(sorted(self.priced_by)))
-
-
 class Meter:
     """Add up what calls use, exactly, from any number of threads."""
 
     def __init__(self) -> None:
-        self.sums: dict[tuple[str, str], _Sums] = {}  # by model and scope
+        self.sums: dict[tuple[str, str], dict[str, Any]] = {}  # by model and scope, and by column
 
     def usage(self) -> Usage:
         """Return what was used so far."""
         with _lock:
-            parts = {place: sums.usage() for place, sums in sorted(self.sums.items())}
+            parts = {
+                place: Usage(**{**sums, "priced_by": tuple(sorted(sums["priced_by"]))})
+                for place, sums in sorted(self.sums.items())
+            }
         models: dict[str, list[Usage]] = {}
         scopes: dict[str, list[Usage]] = {}
         for (model, scope), part in parts.items():
@@ -209,38 +198,30 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
     with _lock:
         for meter in (own, *_meters):
             try:  # get() of a dict that threads share waits for itself in free-threaded Python 3.13
-                found = meter.sums[place]
-            except KeyError:
-                found = meter.sums.setdefault(place, _Sums())  # unless a collector counted meanwhile
+                sums = meter.sums[place]
+            except KeyError:  # unless a collector counted meanwhile
+                sums = meter.sums.setdefault(place, {**dict(zip(COLUMNS, Usage(), strict=False)), "priced_by": set()})
             for name, amount in amounts.items():
-                if amount is None:
-                    found.unknown.add(name)
-                elif isinstance(amount, str):
-                    found.priced_by.add(amount)
-                else:
-                    found.by_column[name] += amount
+                if isinstance(amount, str):
+                    sums[name].add(amount)
+                elif sums[name] is not None:
+                    sums[name] = None if amount is None else sums[name] + amount
     for watcher in tuple(_watchers):
         watcher.add(model, scope, amounts)
 
 
-class Tracked:
+class Tracked(Meter):
     """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, as they stand when asked."""
 
-    def __init__(self) -> None:
-        self.meter = Meter()
-
     def __getattr__(self, name: str) -> Any:
-        if name == "meter":  # a copy under construction has none yet
+        if name == "sums":  # a copy under construction has none yet
             raise AttributeError(name)
-        return getattr(self.meter.usage(), name)
+        return getattr(self.usage(), name)
 
     def __str__(self) -> str:
-        return str(self.meter.usage())
+        return str(self.usage())
 
     __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.meter.usage()._repr_html_()
 
 
 @contextmanager
@@ -264,8 +245,8 @@ def track() -> Iterator[Tracked]:
     1
     """
     tracked = Tracked()
-    _meters.append(tracked.meter)
+    _meters.append(tracked)
     try:
         yield tracked
     finally:
-        _meters.remove(tracked.meter)
+        _meters.remove(tracked)

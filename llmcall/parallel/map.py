@@ -702,7 +702,7 @@ class _Bar:
 
     def words(self) -> str:
         """Return what stands behind the bar; failures and retries only where there are any."""
-        usage = self._usage.meter.usage()
+        usage = self._usage.usage()
         counts = {"failed": max(self.failed, usage.errors), "retries": usage.retries}
         shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [f"cached={usage.cached_calls:,}"]
         if usage.input_tokens is None or usage.output_tokens is None:

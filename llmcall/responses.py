@@ -157,14 +157,11 @@ def packed_vector(embedding: Any) -> bytes:
     return packed
 
 
-def cut_by_context(response: Mapping[str, Any], max_tokens: int | None) -> bool:
-    """Return whether an answer ended at a limit that is not the caller's own.
-
-    :param max_tokens: the caller's own limit, or ``None``.
-    """
+def is_cut(response: Mapping[str, Any], request: Request) -> bool:
+    """Return whether an answer ended at a limit that is not the caller's own."""
     if all(choice.get("finish_reason") != "length" for choice in response["choices"]):
         return False
-    written = TokenUsage.of(response).output_tokens
+    max_tokens, written = request.asked.get("max_tokens"), TokenUsage.of(response).output_tokens
     return max_tokens is None or (written is not None and written < max_tokens)
 
 

@@ -332,7 +332,7 @@ class LLMClient:
         from ..engine.drivers import Emit, look
 
         failures = call.failures
-        begun = failures.begin(call.scope, call.words)
+        begun = failures.begin(call.scope, call.name)
         try:
             call, record = yield from look(self.cache, lookup, call)
             if record is None:
@@ -381,22 +381,21 @@ class LLMClient:
         wanted = call.options.on_error or self.settings.on_error
         if not isinstance(error, APIError):
             raise error
-        request = call.request
-        address = self._address_of(error, request.model)
+        model = call.request.model
+        address = self._address_of(error, model)
         if wanted == "raise" or (wanted == "return" and stream):
-            note = f"model {request.model} at {address}. {error.remedy}"
+            note = f"model {model} at {address}. {error.remedy}"
             if hasattr(error, "add_note") and note not in getattr(error, "__notes__", ()):  # not on Python 3.10
                 error.add_note(note)
             raise error
         if wanted == "return":
             return error
-        self._log_failure(request, error, address)
+        self._log_failure(call.name, error, address)
         return None
 
     @staticmethod
-    def _log_failure(request: Request, error: APIError, address: str) -> None:
+    def _log_failure(name: str, error: APIError, address: str) -> None:
         """Tell of the first failure of its kind at an address in a minute in full, of the 2nd, 4th, 8th … shortly."""
-        name = f"{request.kind} request {request.cache_key[:12]} to {request.model}"
         stop = "" if str(error).endswith((".", "?", "!")) else "."
         told = f'{error}{stop} {error.remedy}; on_error="raise" raises this error'
         reason = re.sub(r"[\w.,]*\d[\w.,]*", "…", str(error))  # numbers and ids differ each time
@@ -423,9 +422,9 @@ class LLMClient:
         """Note what a replay will not find: a call that failed for good, or was cancelled; a stream notes its end."""
         if isinstance(error, APIError):
             call.add_usage(errors=1)
-            call.failures.add(call.scope, f"{call.words}: {type(error).__name__}. {error.remedy}", FAILED)
+            call.failures.add(call.scope, f"{call.name}: {type(error).__name__}. {error.remedy}", FAILED)
         elif is_left(error) and not stream:
-            call.failures.add(call.scope, call.words, LEFT)
+            call.failures.add(call.scope, call.name, LEFT)
 
     def respond(self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool) -> Flow[Outcome]:
         """Answer a chat call; an answer that the context window cut is an error unless another model gives more.
@@ -435,8 +434,9 @@ class LLMClient:
         :param fresh: whether records take no part.
         :raises ContextLengthError: where the context is too long and no model is left to ask.
         """
-        from ..engine.call import answer, is_cut
+        from ..engine.call import answer
         from ..engine.drivers import look
+        from ..responses import is_cut
 
         call = prepare_chat(self, messages, {**arguments, "cache": False} if fresh else arguments)
         call = call._replace(cassette=None) if fresh else call

@@ -39,7 +39,7 @@ from .prepare import RetryPolicy, lookup
 from .usage import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tenacity import RetryCallState
 
@@ -94,7 +94,7 @@ def answer(
                 ask = functools.partial(_ask, policy=policy, stream=stream, wants_room=wants_room and not stream)
                 outcomes = yield from share([current], ask, policy, None if stream else current.shared_by)
                 outcome = outcomes[current.request.cache_key]
-            elif wants_room and is_cut(found.response, current.request):
+            elif wants_room and responses.is_cut(found.response, current.request):
                 raise ContextLengthError("the recorded answer was cut where the context window ended")
             else:
                 outcome = Outcome(found)
@@ -129,17 +129,11 @@ def _asked_of(request: Request, model: str) -> Request:
     return request._replace(model=model, asked=asked, body={**request.body, "model": model}, cache_key=key)
 
 
-def is_cut(response: Mapping[str, Any], request: Request) -> bool:
-    """Return whether an answer ended at a limit that is not the caller's own."""
-    return responses.cut_by_context(response, request.asked.get("max_tokens"))
-
-
 def _ask(calls: Sequence[PreparedCall], policy: RetryPolicy, stream: bool, wants_room: bool) -> Flow[Outcomes]:
     """Ask the model of one call, count and store."""
     (call,) = calls
-    exchange = _Exchange(call, call.request, policy, stream, wants_room)
-    sent = yield from repeated(policy, exchange.name, exchange.attempt)
-    if wants_room and is_cut(sent.response, call.request):
+    sent = yield from repeated(policy, call.name, _Exchange(call, policy, stream, wants_room).attempt)
+    if wants_room and responses.is_cut(sent.response, call.request):
         _count(call, TokenUsage.of(sent.response), sent.endpoint)
         raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
     return {call.request.cache_key: (yield Do(functools.partial(_stored, call, sent)))}
@@ -154,20 +148,17 @@ def _stored(call: PreparedCall, sent: Sent) -> Outcome:
     return Outcome(call.store(record), sent)
 
 
-def _count(call: PreparedCall, tokens: TokenUsage, endpoint: str | None, **amounts: Any) -> float | None:
-    """Count the tokens of a response, from an endpoint, and amounts; return the response's USD, or ``None``."""
-    request = call.request
-    price = call.client.pool(request.model).price(tokens.input_tokens or 0, endpoint)
+def _count(call: PreparedCall, tokens: TokenUsage, endpoint: str | None, calls: int = 1) -> float | None:
+    """Count the tokens of a response, from an endpoint; return the response's USD, or ``None``."""
+    price = call.client.pool(call.request.model).price(tokens.input_tokens or 0, endpoint)
     cost: float | None = None if price is None else price.cost(tokens)
-    if cost is not None:
-        amounts["priced_by"] = price.source
-    count(call.client.meter, request.model, call.scope, {
-        "calls": 1,
+    count(call.client.meter, call.request.model, call.scope, {
+        "calls": calls,
         "input_tokens": tokens.input_tokens,
         "cached_input_tokens": tokens.cached_tokens,
-        "output_tokens": 0 if request.kind == "embedding" else tokens.output_tokens,
+        "output_tokens": 0 if call.request.kind == "embedding" else tokens.output_tokens,
         "cost": cost,
-        **amounts,
+        **({} if cost is None else {"priced_by": price.source}),
     })  # fmt: skip
     return cost
 
@@ -210,23 +201,19 @@ def _check_counts(call: PreparedCall, response: Any, reported: int | None) -> No
 class _Exchange:
     """Send one request, in as many attempts as the policy allows.
 
-    :param call: the call that it is for; of several embeddings, the first.
-    :param request: what is asked.
+    :param call: the call that it is for; of several embeddings, the first, which asks for all.
     :param stream: whether the text is handed on as it comes.
     :param wants_room: whether an answer that the context window cut is an error: there is a larger one to try.
     """
 
-    def __init__(
-        self, call: PreparedCall, request: Request, policy: RetryPolicy, stream: bool = False, wants_room: bool = False
-    ) -> None:
+    def __init__(self, call: PreparedCall, policy: RetryPolicy, stream: bool = False, wants_room: bool = False) -> None:
         self.call, self.client, self.policy = call, call.client, policy
         self.stream, self.wants_room = stream, wants_room
-        self.pool: Pool = self.client.pool(request.model)
-        self.name = f"{request.kind} request {request.cache_key[:12]} to {request.model}"
-        self.body = sent_body(request.body, self.pool.known)  # loses what turns out to be unsupported
+        self.pool: Pool = self.client.pool(call.request.model)
+        self.body = sent_body(call.request.body, self.pool.known)  # loses what turns out to be unsupported
         if stream:
             self.body["stream_options"] = {"include_usage": True}
-        self.request = request._replace(body=self.body)
+        self.request = call.request._replace(body=self.body)
         self.partial: Assembler | None = None  # what came of a streamed answer
         self.whole: Any = None  # the answer, once all of it has come
         self.is_told = False  # whether the reader of a stream has some of it
@@ -251,7 +238,7 @@ class _Exchange:
                         raise
                 else:
                     seconds = time.monotonic() - sent_at
-                    log.debug("%s: %s answered in %.2f s", self.name, endpoint.name, seconds)
+                    log.debug("%s: %s answered in %.2f s", self.call.name, endpoint.name, seconds)
                     return Sent(response, endpoint.name, self.client.host(endpoint), seconds)
 
     def _response(self, endpoint: Endpoint, admission: Admission) -> Flow[Any]:
@@ -268,7 +255,7 @@ class _Exchange:
         self.whole = response
         if request.kind == "chat":
             responses.check_chat(response)
-            if request.expected is not None and not (self.wants_room and is_cut(response, request)):
+            if request.expected is not None and not (self.wants_room and responses.is_cut(response, request)):
                 responses.check_fits(request, response)
         else:
             responses.check_embeddings(response, len(self.body["input"]))
@@ -380,8 +367,8 @@ class _Exchange:
             refused.add(f"429 {endpoint.name}")
             kind = type(error).__name__
             warn_once(
-                f"{self.name}: endpoint {endpoint.name} rests for {seconds:.2f} s ({kind}: {error}); another is asked, "
-                "and whenever it rests again",
+                f"{self.call.name}: endpoint {endpoint.name} rests for {seconds:.2f} s ({kind}: {error}); another is "
+                "asked, and whenever it rests again",
                 about=("rests", endpoint.name),
             )
             return True
@@ -494,10 +481,9 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
 
 
 def _ask_batch(calls: Sequence[PreparedCall], policy: RetryPolicy) -> Flow[Outcomes]:
-    first, texts = calls[0], [call.request.body["input"] for call in calls]
-    request = first.request._replace(body={**first.request.body, "input": texts})
-    exchange = _Exchange(first, request, policy)
-    sent = yield from repeated(policy, exchange.name, exchange.attempt)
+    request, texts = calls[0].request, [call.request.body["input"] for call in calls]
+    first = calls[0]._replace(request=request._replace(body={**request.body, "input": texts}))
+    sent = yield from repeated(policy, first.name, _Exchange(first, policy).attempt)
     stored = yield Do(functools.partial(_stored_vectors, calls, texts, sent))
     return {record.cache_key: Outcome(record, sent) for record in stored}
 

@@ -284,9 +284,9 @@ class PreparedCall(NamedTuple):
         return self._replace(request=request._replace(sample=sample, cache_key=key))
 
     @property
-    def words(self) -> str:
+    def name(self) -> str:
         """Return what it is called in messages."""
-        return f"{self.request.kind} request to {self.request.model}"
+        return f"{self.request.kind} request {self.request.cache_key[:12]} to {self.request.model}"
 
     @property
     def failures(self) -> Failures:

@@ -74,13 +74,13 @@ def python_with(*requirements: str, alone: str = "", otherwise: str = "") -> str
 
 
 def ran(folder: Path, *command: object, **variables: str) -> list[Any]:
-    """Return the transcripts that a command prints, one a line."""
+    """Return the transcripts that a command prints, one a line; a library may log on standard output as well."""
     done = subprocess.run(
         [str(part) for part in command], cwd=folder, env=environment(OPENAI_API_KEY="sk-loopback", **variables),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
 def check_replays(program: str, python: str, base_url: str, folder: Path) -> None:

@@ -297,7 +297,7 @@ class PreparedCall(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """Hold what the arguments of chat calls come to beside their messages.
+    """Hold what the arguments of calls come to beside their messages or texts.
 
     :param asked: what of them enters the key.
     :param given: the parameters that are sent.
@@ -437,12 +437,14 @@ def _form(client: Any, resolved: Resolved, values: tuple[Any, ...], arguments: M
     return _new_form(client, resolved, values, arguments)
 
 
-def _new_form(client: Any, resolved: Resolved, values: tuple[Any, ...], arguments: Mapping[str, Any]) -> _Form:
+def _new_form(
+    client: Any, resolved: Resolved, values: tuple[Any, ...], arguments: Mapping[str, Any], kind: str = "chat"
+) -> _Form:
     named = (*zip(ARGUMENTS, values, strict=False), *arguments.items())
     options, params = split_options({name: value for name, value in named if value is not None})
     model = client.model_named(params.pop("model", None))
-    check_names(params)
-    given = {**resolved.defaults, **given_parameters(params)} if params else resolved.defaults.copy()
+    check_names(params, kind)
+    given = {**(resolved.defaults if kind == "chat" else {}), **given_parameters(params)}
     headers = given.pop("extra_headers", {})
     asked = {"model": model, **asked_parameters(given)}
     if namespace := client.namespace(model):
@@ -461,27 +463,19 @@ def prepare_embeddings(client: Any, text: Any, model: str | None, arguments: Map
 
     :raises TypeError: for a wrong argument.
     """
-    options, params = split_options({name: value for name, value in arguments.items() if value is not None})
-    if options.sample is not None:
-        raise TypeError("embeddings take no sample: the same text has the same embedding")
     cassette = active_cassette(client.base_settings)
-    texts = texts_of(text)
-    name = client.model_named(model or client.default_embedding_model())
-    check_names(params, "embedding")
-    given = given_parameters(params)
-    headers = given.pop("extra_headers", {})
-    keyed = asked_parameters(given)
-    if namespace := client.namespace(name):
-        keyed["namespace"] = namespace
     resolved, scope = client.resolved, standing()
-    normalize = normalizer(resolved.settings.cache_normalize)
+    named = {**arguments, "model": model or client.default_embedding_model()}
+    form = _new_form(client, resolved, (), named, "embedding")
+    if form.options.sample is not None:
+        raise TypeError("embeddings take no sample: the same text has the same embedding")
     prepared = []
-    for each in texts:
-        asked = {"model": name, "input": normalize(each) if normalize else each, **keyed}
-        key = sampled_key(identity("embedding", asked), None)
-        request = Request("embedding", name, asked, {"model": name, "input": each, **given}, headers, None, key)
+    for each in texts_of(text):
+        asked = {**form.asked, "input": form.normalize(each) if form.normalize else each}
+        body, key = {"model": form.model, "input": each, **form.given}, key_of("embedding", asked, None)
+        request = Request("embedding", form.model, asked, body, form.headers, None, key)
         place = cassette.place() if cassette else ()
-        prepared.append(PreparedCall(client, resolved, request, options, scope, None, cassette, place))
+        prepared.append(PreparedCall(client, resolved, request, form.options, scope, None, cassette, place))
     return prepared
 
 

@@ -338,11 +338,10 @@ class SqliteStorage:
                 raise self._damaged(error) from error
 
     def _open_reader(self) -> sqlite3.Connection | None:
+        self._refuse_file()
         try:
             os.stat(self._database)
         except (FileNotFoundError, NotADirectoryError):
-            if os.path.exists(self._folder) and not os.path.isdir(self._folder):
-                raise CacheError(self._is_a_file()) from None
             return None
         except OSError as error:  # somebody else's folder, or a link to itself
             raise self._damaged(error) from error
@@ -413,8 +412,7 @@ class SqliteStorage:
     def _open_writer(self) -> sqlite3.Connection:
         with _reading:
             _close(self._open)  # somebody deleted the directory: what is written to its open files is lost
-        if os.path.exists(self._folder) and not os.path.isdir(self._folder):
-            raise NotADirectoryError(self._is_a_file())
+        self._refuse_file()
         make_directory(self._folder)
         writer, made = self._connect("mode=rwc")
         if not made:
@@ -426,8 +424,9 @@ class SqliteStorage:
         self._open["writer"], self._written = writer, _identity(self._database)
         return writer
 
-    def _is_a_file(self) -> str:
-        return f"the cache path {self._folder} is a file; [Cache] PATH must name a directory"
+    def _refuse_file(self) -> None:
+        if os.path.exists(self._folder) and not os.path.isdir(self._folder):
+            raise CacheError(f"the cache path {self._folder} is a file; [Cache] PATH must name a directory")
 
     def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(

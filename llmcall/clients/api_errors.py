@@ -238,29 +238,30 @@ def mapped_error(error: BaseException, url: str) -> APIError:
 
     if isinstance(error, APIError):
         return error
+    secrets: list[str] = []
     if isinstance(error, openai.APIError):
-        _mask_error(error)
+        secrets = secrets_of(error.request)
+        mask(error, secrets)  # it is the cause of ours, and shown with it
     if isinstance(error, openai.APIStatusError):
-        body = error.body if error.body is not None else error.response.text
+        body = masked(error.response.text, secrets) if error.body is None else error.body
         if isinstance(body, dict) and "error" not in body:
             body = {"error": body}
         headers = {name.lower(): value for name, value in error.response.headers.items()}
-        return failure(error.status_code, masked(body, secrets_of(error.request)), headers=headers)
+        return failure(error.status_code, body, headers=headers)
     cause = error.__cause__ or error
-    words = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
-    if isinstance(error, openai.APIError):
-        words = masked(words, secrets_of(error.request))
+    words = masked(f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__, secrets)
     if isinstance(error, (openai.APITimeoutError, *http_errors("TimeoutException"))):
         return RequestTimeoutError(f"no answer from {url} within the timeout ({words})")
     words = words.removesuffix(".")
     return ServiceError(f"the connection failed: {words}. Does the server at {url} run, and is that its address?")
 
 
-def _mask_error(error: Any) -> None:
-    """Take the secrets out of an exception of the SDK's, which is the cause of ours and shown with it."""
-    secrets = secrets_of(error.request)
-    error.args = tuple(masked(argument, secrets) for argument in error.args)
-    error.message, error.body = masked(error.message, secrets), masked(error.body, secrets)
+def mask(error: BaseException, secrets: list[str]) -> None:
+    """Take secrets out of an exception, one of the SDK's or one of the tree."""
+    error.args = tuple(masked([*error.args], secrets))
+    for name in ("message", "body", "code", "param"):
+        if hasattr(error, name):
+            setattr(error, name, masked(getattr(error, name), secrets))
 
 
 def secrets_of(request: Any) -> list[str]:

@@ -15,7 +15,7 @@ from ..engine.limits import note_sent, note_sent_async
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..responses import EventStreamDecoder, append, read_object
 from ..types import Response
-from .api_errors import http_errors, mapped_error, masked, read_answer, refuse_reported, request_id, secrets_of
+from .api_errors import http_errors, mapped_error, mask, read_answer, refuse_reported, request_id, secrets_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -277,9 +277,7 @@ class _Opened:
         mapped, answer = mapped_error(error, self._url), self._answer
         if answer is not None:
             mapped.status_code, mapped.request_id = answer.status_code, _response(answer).request_id
-            secrets = secrets_of(answer.http_response.request)
-            mapped.args = tuple(masked(argument, secrets) for argument in mapped.args)
-            mapped.code, mapped.param = masked(mapped.code, secrets), masked(mapped.param, secrets)
+            mask(mapped, secrets_of(answer.http_response.request))
         if mapped is not error:
             raise mapped from error
 

@@ -456,28 +456,24 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
     """Return the vectors of texts, one call each, asking in batches for those that are not recorded."""
     if not calls:
         return []
-    records: dict[str, Record] = {}
-    hits: list[Record] = []
+    found: Outcomes = {}
     missing: dict[str, PreparedCall] = {}
     for call in calls:
         _, record = yield from look(call.resolved.cache, lookup, call)
         if record is None:
             missing[call.request.cache_key] = call
         else:
-            records[call.request.cache_key] = record
-            hits.append(record)
+            found[call.request.cache_key] = Outcome(record)
     policy = RetryPolicy.of(calls[0].options, calls[0].resolved.settings)
     for batch in _batches(missing.values()):
         outcomes = yield from share(batch, functools.partial(_ask_batch, policy=policy), policy, batch[0].shared_by)
         for call in batch:
-            outcome = outcomes[call.request.cache_key]
-            records[call.request.cache_key] = call.keep(outcome.record)
-            if outcome.sent is None:
-                hits.append(outcome.record)
-    if hits:
-        costs = [record.cost for record in hits]
+            record, sent = outcomes[call.request.cache_key]
+            found[call.request.cache_key] = Outcome(call.keep(record), sent)
+    costs = [outcome.record.cost for outcome in found.values() if outcome.sent is None]
+    if costs:
         calls[0].add_usage(cached_calls=1, saved=None if None in costs else sum(cost or 0.0 for cost in costs))
-    return [_vector(records[call.request.cache_key]) for call in calls]
+    return [_vector(found[call.request.cache_key].record) for call in calls]
 
 
 def _ask_batch(calls: Sequence[PreparedCall], policy: RetryPolicy) -> Flow[Outcomes]:

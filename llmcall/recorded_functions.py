@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from .cache.cache import shared_cache
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
+PLAIN_TYPES = (NoneType, str, int, float, list, tuple, dict)
 OBJECTS = ("self", "cls")  # the names of a first parameter that stands for an object or class
 SCRIPTS = {"__mp_main__": "__main__"}  # multiprocessing's name of the script, in a spawned worker, is not the parent's
 
@@ -73,9 +75,11 @@ def recorded(function: Any = None, /, *, name: str | None = None, version: str |
         return lambda decorated: recorded(decorated, name=name, version=version)  # type: ignore[call-overload]
     from inspect import iscoroutinefunction, signature
 
-    named = {"function": _name_of(function, name)}
+    named: dict[str, Any] = {"function": _name_of(function, name)}
+    if isinstance(version, bool) or not isinstance(version, (str, int, NoneType)):
+        raise TypeError(f"version is {version!r}; it must be a text or a whole number")
     if version is not None:
-        named["version"] = _checked_version(version)
+        named["version"] = version
     parameters = signature(function)
     run: Any
     if iscoroutinefunction(function):
@@ -109,12 +113,6 @@ def _name_of(function: Any, name: str | None) -> str:
     return name
 
 
-def _checked_version(version: Any) -> Any:
-    if isinstance(version, bool) or not isinstance(version, (str, int)):
-        raise TypeError(f"version is {version!r}; it must be a text or a whole number")
-    return version
-
-
 def _called(function: Any, named: dict[str, Any], signature: Signature, args: Any, kwargs: Any) -> Flow[Any]:
     """Take the draw of a call, and return the way to its result.
 
@@ -129,7 +127,7 @@ def _called(function: Any, named: dict[str, Any], signature: Signature, args: An
         bound.apply_defaults()
     given = dict(bound.arguments)
     first = next(iter(given), None)
-    if first in OBJECTS and not _is_plain(given[first]):
+    if first in OBJECTS and not isinstance(given[first], PLAIN_TYPES):
         del given[first]
     replace = normalizer(settings.cache_normalize)
     given = {parameter: _replaced(plain(value, f"{name}: {parameter}"), replace) for parameter, value in given.items()}
@@ -165,10 +163,6 @@ def http_call(method: str, path: str, body: Any, send: Callable[[], Any], settin
     replace = normalizer(settings.cache_normalize)
     asked = {"method": method, "path": path, "body": _replaced(plain(body, "the body"), replace)}
     return _prepared(_Source(f"{method} {path}", send, is_live=method == "GET"), "http", asked, settings)
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float, list, tuple, dict))
 
 
 def _replaced(value: Any, replace: Callable[[str], str] | None) -> Any:
@@ -251,22 +245,20 @@ def _joined(call: PreparedCall) -> Flow[Record]:
     return outcomes[key].record
 
 
-def _result(call: PreparedCall) -> Flow[Any]:
+def _run(call: PreparedCall) -> Flow[Record]:
     """Run the function; send an HTTP request again where that may help."""
+    name = call.client.name
 
     def send(number: int) -> Flow[Any]:
         """Do so once."""
         return (yield Send(call.client, call.request, None))
 
-    if call.request.kind != "http":
-        return (yield from send(1))
-    return (yield from repeated(RetryPolicy.of(call.options, call.resolved.settings), call.client.name, send))
-
-
-def _run(call: PreparedCall) -> Flow[Record]:
-    name = call.client.name
     try:
-        result = yield from _result(call)
+        if call.request.kind == "http":
+            policy = RetryPolicy.of(call.options, call.resolved.settings)
+            result = yield from repeated(policy, name, send)
+        else:
+            result = yield from send(1)
     except Exception as error:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
             call.failures.add(call.scope, f"{name}: {type(error).__name__}")

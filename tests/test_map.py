@@ -664,14 +664,14 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
-        ("", r"100%\|.* 4/4 .*(it/s|s/it).* cached=1, tokens=24, cost=\$0\.9150.*"),
-        ("60", r"4/4 \[\d\d:\d\d, cached=1, cost=\$0\.92\]"),
+        (100, r"100%\|.* 4/4 .*(it/s|s/it).* cached=1, tokens=24, cost=\$0\.9150.*"),
+        (60, r"4/4 \[\d\d:\d\d, cached=1, cost=\$0\.92\]"),
     ],
 )
-def test_on_a_terminal(columns: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal(columns: int, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bar shows what is done of how much, how fast, hits, tokens and cost; at sixty columns the figures remain."""
     terminal = on_terminal(monkeypatch)
-    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (columns, 24))
     with llmcall.configured(prices={"gpt-4o-mini": (1_000, 100_000)}):
         map(ask, "abca", workers=1)
     assert re.fullmatch(shown, terminal.last())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import partial
 from hashlib import sha256
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
@@ -18,10 +19,9 @@ from ..text import brief, counted, imported_pandas, money, printable
 from ..types import Reply, TokenUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextvars import Context
 
-    from ..clients.base import LLMClient
     from ..scopes import Active, Draws, Scope
     from ..types import Record, Request
 
@@ -99,17 +99,6 @@ class Job(Protocol):
 
     def identity(self, item: Any) -> Any:
         """Return what tells an item from others."""
-
-
-class RowJob(Job, Protocol):
-    """Ask a model about each row."""
-
-    @property
-    def client(self) -> LLMClient:
-        """Return whom it asks."""
-
-    def asking(self, item: Any) -> Generator[Any, Any, Any]:
-        """Yield what is asked, as ``messages`` and ``params``, take the reply, and return the answer."""
 
 
 class FunctionJob(NamedTuple):
@@ -278,13 +267,11 @@ def _plain(value: Any) -> Any:
         return _mapping(value)
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return _number(value) if kind is float else _unusual(value)
-
-
-def _number(value: float) -> Any:
-    if value != value or value in (float("inf"), float("-inf")):
+    if kind is not float:
+        return _unusual(value)
+    if not isfinite(value):
         return _tagged("float", str(value))
-    return int(value) if value == int(value) else value
+    return int(value) if value.is_integer() else value
 
 
 def _mapping(value: Mapping[Any, Any]) -> Any:
@@ -443,12 +430,12 @@ class Plan(NamedTuple):
 class Planner:
     """Look up what tasks would ask; nothing is sent, counted, drawn or recorded.
 
-    :param job: what the map does.
+    :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
     :param context: the caller's.
     :ivar plan: what the tasks that were added would do.
     """
 
-    def __init__(self, job: RowJob, context: Context) -> None:
+    def __init__(self, job: Any, context: Context) -> None:
         self.plan = Plan(0, 0, 0, (0.0, 0.0))
         self._job, self._client, self._context = job, job.client, context
         self._asked: set[str] = set()  # the keys that an earlier task of the map would have recorded
@@ -471,29 +458,28 @@ class Planner:
                 wanted = next(asking)
                 while True:
                     request = self._client.build_request(wanted.messages, **wanted.params)
-                    record = self._recorded(request, wanted.params.get("cache") is False)
+                    mode = "off" if wanted.params.get("cache") is False else self._client.settings.cache_mode
+                    record = self._recorded(request, mode)
                     if record is None:
-                        return self._is_asked_before(request, wanted.params)
+                        return self._is_asked_before(request, mode)
                     wanted = asking.send(Reply.of(record))
             except StopIteration:
                 return True
 
-    def _recorded(self, request: Request, past_cache: bool) -> Record | None:
+    def _recorded(self, request: Request, mode: str) -> Record | None:
         cassette = self._cassette
         if cassette is not None:
             stored = cassette.stored
             found = (stored and stored.get(request)) or self._gained.get(request.cache_key)
             found = followed(found, lambda key: (stored and stored.get(key)) or self._gained.get(key))
-            if found is not None:
+            if found is not None or not cassette.reads_cache:
                 return found
-        if past_cache or (cassette is not None and not cassette.reads_cache):
-            return None
-        find = partial(self._client.cache.get, mode=self._client.settings.cache_mode)
+        find = partial(self._client.cache.get, mode=mode)
         return followed(find(request), find)
 
-    def _is_asked_before(self, request: Request, params: dict[str, Any]) -> bool:
+    def _is_asked_before(self, request: Request, mode: str) -> bool:
         """Return whether an earlier task would record the answer; count what is to be asked."""
-        if request.cache_key in self._asked and self._keeps(params):
+        if request.cache_key in self._asked and (self._cassette is not None or mode != "off"):
             return True
         self._asked.add(request.cache_key)
         needed = estimate("chat", request.body, self._client.capabilities(request.model))
@@ -508,9 +494,3 @@ class Planner:
             cost = cost and (cost[0] + low, cost[1] + high)
         self.plan = Plan(self.plan.hits, misses + 1, tokens + needed.input_tokens, cost, priced_by)
         return False
-
-    def _keeps(self, params: dict[str, Any]) -> bool:
-        """Return whether an answer is there for the next one that asks the same."""
-        if self._cassette is not None:
-            return True
-        return params.get("cache") is not False and self._client.settings.cache_mode != "off"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import sys
 import threading
@@ -14,7 +13,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .. import scopes
 from ..cassettes import cassette as cassettes
@@ -31,7 +30,7 @@ from ..errors import (
     short_traceback,
     shorten,
 )
-from ..notices import Failures, logger, process_failures
+from ..notices import Failures, logger
 from .items import (
     Planner,
     TaskPosition,
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from .items import Job, MapOptions, Plan, RowJob
+    from .items import Job, MapOptions, Plan
 
 WORKERS = 32  # threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server
 LOOK_AHEAD = 2  # tasks for each worker that are with the executor, so that none waits for the next
@@ -219,7 +218,7 @@ def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Pla
     if not hasattr(job, "asking"):
         raise TypeError("dry_run needs an LLMCall or an @llm function: what another asks, only running it tells")
     active = context.run(_active, options)
-    planner = Planner(cast("RowJob", job), context)
+    planner = Planner(job, context)
     for item, position in _positions(job, items, options, "" if active is None else active.path, ()):
         planner.add(item, position, scopes.Draws() if active is None else active.draws)
     return planner.plan
@@ -257,7 +256,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     if "ProcessPoolExecutor" in kinds:
         check_picklable(job)
     if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
-        group.state()  # what cannot travel is said now: an executor would wrap it in an error of its own
+        _ = group.packed  # what cannot travel is said now: an executor would wrap it in an error of its own
     place = cassette.place() if cassette is not None else cassettes.position.get()
     count = length_of(items)
     total = None if count is None else count * options.repeats
@@ -396,6 +395,7 @@ class _Run:
 
     :param count: how many items there are, or ``None`` where only taking them all would tell.
     :ivar results: what has finished.
+    :ivar failures: what tells of it where it is left.
     """
 
     def __init__(
@@ -413,9 +413,10 @@ class _Run:
         self._failed: Task | None = None
         # Item, key and number of each draw that a finished task took; apart, which takes least memory.
         self._draws: tuple[array[int], array[int], array[int]] = array("I"), array("Q"), array("I")
-        self._add_usage = _add_usage(group.job)
+        # What tells of it at the end of the run where it is left; nobody does where no draw depends on it.
+        self.failures = group.failures if group.path or group.cassette is not None else Failures()
         self._executor, workers = options.executor, _workers(options)
-        self._threads = _Threads(workers, self._done, self._told) if options.executor is None else None
+        self._threads = _Threads(workers, self._done, self._told)  # none begins where an executor is given
         self._window = LOOK_AHEAD * workers
         self._has_begun_all = False
 
@@ -431,16 +432,20 @@ class _Run:
             yield from self._next()
 
     def _submit(self, task: Task) -> None:
-        self._running[task] = None
-        if self._threads is not None:
+        if self._executor is None:
+            self._running[task] = None
             self._threads.submit(task)
-            return
-        assert self._executor is not None
-        self._running[task] = future = self._executor.submit(run_task, task)
-        future.add_done_callback(lambda ended: self._tell_done(task, _outcome(ended)))
+        else:
+            self._running[task] = future = self._executor.submit(run_task, task)
+            future.add_done_callback(partial(self._tell_done, task))
 
-    def _tell_done(self, task: Task, outcome: Outcome) -> None:
-        self._done.append((task, outcome))
+    def _tell_done(self, task: Task, future: Future[Outcome]) -> None:
+        """Tell what an executor's task came to."""
+        try:
+            error = future.exception()
+        except CancelledError:
+            error = NotBegunError(CANCELLED)
+        self._done.append((task, future.result() if error is None else Outcome(error=error)))
         self._told.put(None)
 
     def _next(self) -> Iterator[int]:
@@ -463,7 +468,7 @@ class _Run:
             elif len(self._done) > known:
                 known = len(self._done)
                 seconds = self._moment = min(2 * seconds, TICK)
-            elif self._threads is not None and self._threads.grow():
+            elif self._threads.grow():
                 seconds = self._moment = MOMENT
             elif self._done:
                 return
@@ -488,7 +493,7 @@ class _Run:
         """Take what a task came to, with its draws."""
         task, outcome = self._done.popleft()
         del self._running[task]
-        take_report(task, outcome, self._add_usage)
+        take_report(task, outcome)
         items, keys, numbers = self._draws
         for key, number in task.draws.taken:
             items.append(task.position.number)
@@ -543,11 +548,9 @@ class _Run:
     def _cancel(self) -> None:
         """Let no task begin any more."""
         self._group.is_over = True
-        for task, future in [*self._running.items()]:
+        for future in [*self._running.values()]:
             if future is not None:
                 future.cancel()
-            elif self._executor is not None:
-                del self._running[task]  # the executor did not take it, as a broken one
 
     def _interrupt(self) -> float:
         """Let no call begin, and return until when those under way are waited for."""
@@ -589,13 +592,6 @@ class _Run:
         else:  # Python 3.10
             logger().error("the map ended at %s", note)
 
-    @property
-    def failures(self) -> Failures:
-        """Return what tells of it at the end of the run where it is left; nobody does where no draw depends on it."""
-        if self._group.cassette is not None:
-            return self._group.cassette.failures
-        return process_failures if self._group.path else Failures()
-
     def begin(self) -> object:
         """Begin to hand on results: whoever keeps the iterator, and never comes back, has left it as well."""
         return self.failures.begin(self._group.path, "an imap that was left before its end")
@@ -617,17 +613,7 @@ class _Run:
     def close(self) -> None:
         """Let the threads end, as soon as they may."""
         self._cancel()
-        if self._threads is not None:
-            self._threads.close()
-
-
-def _outcome(future: Future[Outcome]) -> Outcome:
-    """Return what an executor's task came to."""
-    try:
-        error = future.exception()
-    except CancelledError:
-        error = NotBegunError(CANCELLED)
-    return future.result() if error is None else Outcome(error=error)
+        self._threads.close()
 
 
 def _workers(options: MapOptions) -> int:
@@ -641,17 +627,10 @@ def _workers(options: MapOptions) -> int:
     return WORKERS if allowed is None else min(WORKERS, allowed * max(1, len(settings.endpoints)))
 
 
-def _add_usage(job: Job) -> Callable[[str, str, Any], Any]:
-    """Return what counts here what was used in another process: for the job's client, where it has one."""
-    # The clients that a plain function asks are not known here.
-    meter: metering.Meter = cast("RowJob", job).client.meter if hasattr(job, "client") else metering.Meter()
-    return partial(metering.count, meter)
-
-
 # The bar
 
 
-NARROW = 80  # columns under which bar, tokens and the time that has passed make room for the other figures
+NARROW = 79  # columns under which bar, tokens and the time that has passed make room for the other figures
 NARROW_FORMAT = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 
@@ -727,28 +706,19 @@ def _progress_bar(progress: bool | None, total: int | None) -> Iterator[_Bar]:
     if not shown or sys.stderr is None:
         yield _Bar()
         return
-    narrow = not in_notebook() and total is not None and _columns(sys.stderr) < NARROW
-    bar_format = NARROW_FORMAT if narrow else None
     with (
-        _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True, bar_format=bar_format) as inner,
+        _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True) as inner,
         metering.track() as usage,
         _logs_above(),
     ):
+        narrow = not in_notebook() and total is not None and (inner.ncols or NARROW) < NARROW
+        if narrow:
+            inner.bar_format = NARROW_FORMAT
         bar = _Bar(inner, usage, narrow)
         try:
             yield bar
         finally:
             bar.refresh()
-
-
-def _columns(stream: Any) -> int:
-    """Return how wide a stream's terminal is."""
-    from shutil import get_terminal_size
-
-    try:
-        return os.get_terminal_size(stream.fileno()).columns
-    except (AttributeError, OSError, ValueError):  # it is no terminal
-        return get_terminal_size().columns
 
 
 def _logs_above() -> AbstractContextManager[None]:

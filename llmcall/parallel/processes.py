@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
+from functools import cached_property
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -30,7 +31,7 @@ from ..scopes import Draws
 from ..system import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from contextvars import Context
 
     from ..cassettes.cassette import Place
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     Counts = dict[int, tuple[int, list[int]]]
     Gained = list[tuple[Record, Place]]
+    Event = tuple[str, tuple[Any, ...], str]
 
 KNOWN_JOBS = 8  # maps of which a worker keeps the function, with the clients and connections in it
 
@@ -52,7 +54,8 @@ class Outcome(NamedTuple):
     :param traceback: the error's, there.
     :param draws: key and number of each draw that it took.
     :param usage: model, scope and amounts of each addition to the usage.
-    :param events: what was done with the cassette.
+    :param events: what was done with the cassette: the name of the method, its arguments, and the scope path in which
+        it was called, which decides the record's place among the others.
     :param failures: why calls left no record, how many in each scope, and the first of them in words.
     """
 
@@ -61,7 +64,7 @@ class Outcome(NamedTuple):
     traceback: str = ""
     draws: Sequence[tuple[int, int]] = ()
     usage: Sequence[tuple[str, str, UsageDelta]] = ()
-    events: Sequence[CassetteEvent] = ()
+    events: Sequence[Event] = ()
     failures: Sequence[tuple[str, dict[str, int], str]] = ()
 
 
@@ -137,9 +140,8 @@ class TaskGroup:
     :param stops: what is done once the map, or one around it, was interrupted.
     :param cassette: the one that is open.
     :ivar is_over: whether no task may begin any more.
-    :ivar counts: the draws that were made before the map began, by the groups of their keys, once :meth:`state` was
-        called.
-    :ivar gained: likewise what the cassette gained in each item's scopes.
+    :ivar failures: gather what its calls in other processes left unrecorded.
+    :ivar meter: counts what they used.
     """
 
     def __init__(
@@ -147,11 +149,10 @@ class TaskGroup:
     ) -> None:
         self.job, self.context, self.active, self.stops, self.cassette = job, context, active, stops, cassette
         self.is_over = False
+        self.failures = process_failures if cassette is None else cassette.failures
+        client = getattr(job, "client", None)  # those that a plain function asks are not known here
+        self.meter = metering.Meter() if client is None else client.meter
         self.token = os.urandom(8).hex()
-        self._lock = threading.Lock()
-        self._state: bytes | None = None
-        self.counts: dict[int, Counts] = {}
-        self.gained: dict[str, Gained] = {}
         _groups[self.token] = self
 
     @property
@@ -159,33 +160,34 @@ class TaskGroup:
         """Return the path of the scope in which the map runs; empty outside any."""
         return "" if self.active is None else self.active.path
 
-    def state(self) -> bytes:
-        """Return what holds here, and is to hold in a worker, pickled.
+    @cached_property
+    def packed(self) -> tuple[bytes, dict[int, Counts], dict[str, Gained]]:
+        """Return what holds here, and is to hold in a worker, pickled; and what was before the map began.
+
+        That is, by the groups of their keys, the draws that were made, and, by items' scopes, what the cassette gained.
 
         :raises ValueError: where a budget without a name is open.
         :raises TypeError: where a setting is a function that cannot be pickled.
         """
-        with self._lock:
-            if self._state is None:
-                self._state = self.context.copy().run(self._packed)
-            return self._state
+        return self.context.copy().run(self._packed)
 
     def group_of(self, group: int) -> int:
         """Return by what the draws of an item are found: the group of its scope, or that group's second level."""
         return group if "/" in self.path else group // scopes.LEVELS
 
-    def _packed(self) -> bytes:
+    def _packed(self) -> tuple[bytes, dict[int, Counts], dict[str, Gained]]:
         gained = self.cassette.gained() if self.cassette is not None else []
+        counts: defaultdict[int, Counts] = defaultdict(dict)
+        by_item: defaultdict[str, Gained] = defaultdict(list)
         if self.active is not None:
             before = f"{self.active.path}/"
             for key, counted in self.active.draws.counts().items():
-                self.counts.setdefault(self.group_of(key >> scopes.GROUP_BITS), {})[key] = counted
+                counts[self.group_of(key >> scopes.GROUP_BITS)][key] = counted
             for record, place in gained:
                 if record.scope.startswith(before):
-                    name = record.scope[len(before) :].partition("/")[0]
-                    self.gained.setdefault(name, []).append((record, place))
+                    by_item[record.scope[len(before) :].partition("/")[0]].append((record, place))
             gained = [(record, place) for record, place in gained if not record.scope]
-        return pack_state(self.cassette, gained)
+        return pack_state(self.cassette, gained), counts, by_item
 
 
 _groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()  # of this process, by their tokens
@@ -212,10 +214,9 @@ class Task:
 
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
-        state = group.state()
-        counts = group.counts.get(group.group_of(scopes.group_of(f"{group.path}/{name}")), {})
-        gained = group.gained.get(name, [])
-        return _arrived, (group.token, state, group.job, self.item, self.position, counts, gained)
+        state, counts, gained = group.packed
+        drawn = counts.get(group.group_of(scopes.group_of(f"{group.path}/{name}")), {})
+        return _arrived, (group.token, state, group.job, self.item, self.position, drawn, gained.get(name, []))
 
 
 class RemoteTask(NamedTuple):
@@ -347,6 +348,7 @@ class WorkerSession:
 
     :ivar users: how many tasks run in it.
     :ivar cassette: the one that stands for the open one of the other process.
+    :ivar close: a function that lets the state hold no longer.
     """
 
     def __init__(self, state: bytes) -> None:
@@ -365,7 +367,7 @@ class WorkerSession:
                 self.cassette = WorkerCassette(*named)
                 opened.enter_context(self.cassette)
                 self.cassette.know(gained)
-            self._closing = opened.pop_all()
+            self.close = opened.pop_all().close
         self._generation = config.layers.generation
 
     def add(self, model: str, scope: str, amounts: UsageDelta) -> None:
@@ -375,10 +377,6 @@ class WorkerSession:
     def is_unchanged(self, cassette: Cassette | None) -> bool:
         """Return whether settings and cassette are still those of the session."""
         return config.layers.generation == self._generation and cassette is self.cassette
-
-    def close(self) -> None:
-        """Let the state hold no longer."""
-        self._closing.close()
 
     def report(self, outcome: Outcome) -> Outcome:
         """Return what a task came to, with what was not sent home yet."""
@@ -428,31 +426,18 @@ def session_for(state: bytes) -> Iterator[WorkerSession]:
             _changed.notify_all()
 
 
-class CassetteEvent(NamedTuple):
-    """Hold what was done with a cassette in a worker.
-
-    :param method: ``add``, ``find``, ``count_replay`` or ``settle``.
-    :param arguments: the method's.
-    :param scope: the scope path in which it was done, which decides the record's place among the others.
-    """
-
-    method: str
-    arguments: tuple[Any, ...]
-    scope: str
-
-
 class WorkerCassette(Cassette):
     """Be a cassette of another process: it reads the same file, writes nothing, and notes all that is done with it.
 
-    :ivar events: what was done and not reported yet.
+    :ivar events: what was done and not reported yet; see :class:`Outcome`.
     """
 
     def __init__(self, path: str, mode: str) -> None:
         super().__init__(path, mode, write=False)
-        self.events: deque[CassetteEvent] = deque()
+        self.events: deque[Event] = deque()
 
     def _tell_home(self, method: str, *arguments: Any) -> None:
-        self.events.append(CassetteEvent(method, arguments, scopes.standing()))
+        self.events.append((method, arguments, scopes.standing()))
 
     def settle(self, header: dict[str, Any]) -> None:
         """Let the callers' headers be the same, and that of the cassette at home; see :meth:`Cassette.settle`."""
@@ -483,23 +468,19 @@ class WorkerCassette(Cassette):
             super().add(record, place)
 
 
-def take_report(task: Task, outcome: Outcome, add_usage: Callable[[str, str, Any], Any]) -> None:
-    """Let what a task did in another process count here.
-
-    :param add_usage: adds to the usage.
-    """
-    cassette = task.group.cassette
+def take_report(task: Task, outcome: Outcome) -> None:
+    """Let what a task did in another process count here."""
+    group = task.group
     for key, number in outcome.draws:
         task.draws.claim(key, number)
     for model, scope, amounts in outcome.usage:
-        add_usage(model, scope, amounts)
-    for event in outcome.events if cassette is not None else ():
-        with scopes.Active(event.scope, Draws()):
-            getattr(cassette, event.method)(*event.arguments)
-    failures = process_failures if cassette is None else cassette.failures
+        metering.count(group.meter, model, scope, amounts)
+    for method, arguments, scope in outcome.events:
+        with scopes.Active(scope, Draws()):
+            getattr(group.cassette, method)(*arguments)
     for why, counted, first in outcome.failures:
         for scope, count in counted.items():
             for _ in range(count):
-                failures.add(scope, first, why)
+                group.failures.add(scope, first, why)
     if outcome.error is not None and outcome.traceback:
         outcome.error.__cause__ = WorkerError(f"in another process:\n{outcome.traceback}")

@@ -82,7 +82,8 @@ def dedented(text: str) -> str:
     """Return a text without the blank lines around it and without the indentation that all its lines share."""
     from textwrap import dedent
 
-    return dedent(text.replace("\r\n", "\n").replace("\r", "\n")).strip("\n")  # empties lines of blanks
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return dedent(re.sub(r"\A\s*(?:\n|\Z)|\n\s*\Z", "", text))
 
 
 def _no_file(name: str) -> tuple[str, str]:

@@ -198,10 +198,11 @@ def test_what_does_not_fit_its_response_format(
 def test_what_fits_any_schema(tmp_path: Path) -> None:
     """A refusal does; a schema that is not strict, or that nobody here can read, refuses nothing."""
     refusal = {"role": "assistant", "content": None, "refusal": "No."}
-    client = client_of([refusal, "{}", "{}"], tmp_path)
+    client = client_of([refusal, "{}", "{}", "{}"], tmp_path)
     assert client.send_message("Who?", response_format=STRICT).refusal == "No."
     elsewhere = {"name": "x", "strict": True, "schema": {"$ref": "http://127.0.0.1:9/schema.json"}}
-    for response_format in (LOOSE, {"type": "json_schema", "json_schema": elsewhere}):
+    for described in (LOOSE["json_schema"], elsewhere, {**elsewhere, "schema": None}):
+        response_format = {"type": "json_schema", "json_schema": described}
         assert client.send_message("Who?", response_format=response_format).content == "{}"
 
 

@@ -398,3 +398,5 @@ def test_what_is_searched() -> None:
     assert found is not None and found.start == len(SECRET) + 1
     with pytest.raises(CacheError, match=r"the header: settings\.namespace"):
         list(lines.encode({"namespace": SECRET}, []))
+    with pytest.raises(CacheError, match=r"record 1: response\.value\[0\]\.a holds"):
+        written([function({}, {"value": ({"a": SECRET},)})])

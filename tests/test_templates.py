@@ -59,6 +59,7 @@ def folder(tmp_path: Path) -> Path:
     [
         ("Hi {{ name }}!", {"name": "Lisa"}, "Hi Lisa!"),
         ("\n\n    Hi\n      you\n  \n", {}, "Hi\n  you"),
+        ("\f\n  Hi\n    you \n\u3000\n\xa0", {}, "Hi\n  you "),
         ("a\r\nb {{ x }}\r\n", {"x": 1}, "a\nb 1"),
         ("plain }} text", {}, "plain }} text"),
         ("{{ a }} {{ b }}", {"a": "{{ b }}", "b": "<i> & {% if %}"}, "{{ b }} <i> & {% if %}"),

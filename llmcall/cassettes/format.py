@@ -585,12 +585,12 @@ class Writer:
             entry = {
                 "kind": record.kind,
                 "sample": plain(record.sample, "sample", exact=True),
-                "request": self._encoded(plain(record.request, "request", exact=True)),
-                "response": self._encoded(plain(lasting(record.response), "response", exact=True)),
+                "request": plain(record.request, "request", exact=True),
+                "response": plain(lasting(record.response), "response", exact=True),
                 "cost": plain(record.cost, "cost", exact=True),
             }
-            shown = {"sample": record.sample, "request": record.request, "response": record.response}
-            secrets.refuse(shown, self._allow, where, self._searched)
+            secrets.refuse(entry, self._allow, where, self._searched)
+            entry |= {name: self._encoded(entry[name]) for name in ("request", "response")}
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
         except RecursionError:

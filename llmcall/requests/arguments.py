@@ -231,7 +231,8 @@ def expected_answer(response_format: Any) -> Any:
     described = response_format.get("json_schema")
     if UNCHECKED in response_format or not isinstance(described, dict) or described.get("strict") is not True:
         return None
-    return json.dumps(plain(described["schema"], "response_format")) if "schema" in described else None
+    schema = described.get("schema")
+    return None if schema is None else json.dumps(plain(schema, "response_format"))
 
 
 def asked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import ConfigError, InvalidRequestError, RequestTimeoutError
+from ..errors import ConfigError, RequestTimeoutError
 from ..system import after_fork_in_child
-from .api_errors import failure
+from .api_errors import failure, refuse_reported
 from .openai import OpenAIClient
 
 if TYPE_CHECKING:
@@ -150,8 +150,7 @@ class LocalTransport:
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the answer in the API's chunks, the last with its usage; arguments and errors as :meth:`send`."""
-        expiry = None if timeout is None else time.monotonic() + timeout
-        yield from self._chunks(request.body, expiry)
+        return self._chunks(request.body, None if timeout is None else time.monotonic() + timeout)
 
     def _answer(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
         from ..responses import Assembler
@@ -176,14 +175,11 @@ class LocalTransport:
 
     def _embed(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
         server = _shared_server(self._path, self._context_window)
-        given = body["input"]
-        # A list of numbers is one text in tokens.
-        texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
         fixed = {name: value for name, value in body.items() if name != "dimensions"}
 
         def work(receive: Receive) -> None:
             """Ask for one text after the other, until the caller has left."""
-            for text in texts:
+            for text in body["input"]:
                 if receive(server.handle_embeddings({**fixed, "input": text})):
                     return
 
@@ -192,8 +188,7 @@ class LocalTransport:
         read = sum(answer["usage"]["prompt_tokens"] for answer in answers)
         asked, length = body.get("dimensions"), len(data[0]["embedding"])
         if asked not in (None, length):
-            message = f"400: dimensions={asked}, but the embeddings of {self.name} have {length}"
-            raise InvalidRequestError(message, status_code=400)
+            raise failure(400, f"dimensions={asked}, but the embeddings of {self.name} have {length}")
         return self._cleaned({**answers[0], "data": data, "usage": {"prompt_tokens": read, "total_tokens": read}})
 
     def _cleaned(self, answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,11 +239,8 @@ def _pieces(work: Callable[[Receive], None], name: str, expiry: float | None) ->
             if piece is END:
                 return
             if isinstance(piece, (ValueError, RuntimeError)):
-                raise InvalidRequestError(f"400: {piece}", status_code=400) from piece
-            if "error" in piece:
-                code = piece["error"].get("code")
-                raise failure(code if isinstance(code, int) else 500, {"error": piece["error"]})
-            yield dict(piece)
+                raise failure(400, str(piece)) from piece
+            yield refuse_reported(dict(piece))
     finally:
         left.set()
 

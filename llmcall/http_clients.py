@@ -374,7 +374,7 @@ class ChatEvents:
 
     def _rest(self, response: Mapping[str, Any]) -> bytes:
         """Return the events of what remains of the whole answer when the text of its first choice has been sent."""
-        events = []
+        events: list[bytes] = []
         for choice in response["choices"]:
             index, message = choice.get("index", 0), choice["message"]
             delta = {name: value for name, value in message.items() if name != "role" and value is not None}
@@ -382,7 +382,8 @@ class ChatEvents:
                 delta.pop("content", None)
             if message.get("tool_calls"):
                 delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(message["tool_calls"])]
-            events.append(_chunk(response, delta, index, choice.get("finish_reason")))
+            # As the API does: programs stop reading where they see the reason, and look no further into that chunk.
+            events += _chunk(response, delta, index), _chunk(response, {}, index, choice.get("finish_reason"))
         if self._wants_usage and response.get("usage") is not None:
             events.append(_event(response, choices=[], usage=response["usage"]))
         return b"".join([*events, b"data: [DONE]\n\n"])

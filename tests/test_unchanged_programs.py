@@ -230,7 +230,8 @@ def test_streams(server: Server) -> None:
     assert create(model="gpt-4o-mini", messages=QUESTION).choices[0].message.content == live[0]
     asked: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION, "tools": TOOLS}
     program(server).chat.completions.create(**asked)
-    pieces = [each for chunk in create(**asked, stream=True) for each in chunk.choices[0].delta.tool_calls or ()]
+    choices = [chunk.choices[0] for chunk in create(**asked, stream=True)]
+    pieces = [each for choice in choices if not choice.finish_reason for each in choice.delta.tool_calls or ()]
     assert [(piece.id, piece.function.name, piece.function.arguments) for piece in pieces] == [
         ("c1", "price_of", '{"item": "bread"}')
     ]

@@ -216,7 +216,8 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
         name = _own_section(header)
         if not name:
             shown = [f"{each} NAME" if each in NAMED else each for each in KEYS]
-            guess = nearest(header.title(), shown, cutoff=0.7)  # not "Model", of machine learning projects
+            # The cutoff leaves out "Model", of machine learning projects.
+            guess = nearest(header, shown, cutoff=0.7) or nearest(header.title(), shown, cutoff=0.7)
             if guess:
                 warn_once(f"{where}: the section [{header}] is ignored{guess}")
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..scopes import given_path
@@ -167,19 +168,13 @@ class Meter:
         scopes: dict[str, list[Usage]] = {}
         for (model, scope), part in parts.items():
             models.setdefault(model, []).append(part)
-            for around in _paths(scope):
+            for around in accumulate(scope.split("/"), "{}/{}".format):  # it, and the scopes around it
                 scopes.setdefault(around, []).append(part)
         return _sum(parts.values())._replace(
             by_model={model: _sum(models[model]) for model in sorted(models)},
             by_scope={scope: _sum(scopes[scope]) for scope in sorted(scopes)},
             parts=parts,
         )
-
-
-def _paths(scope: str) -> list[str]:
-    """Return a scope path and those of the scopes around it."""
-    names = scope.split("/")
-    return ["/".join(names[: depth + 1]) for depth in range(len(names))]
 
 
 process_meter = Meter()

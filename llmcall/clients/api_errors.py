@@ -215,10 +215,9 @@ def _positive(text: str | None) -> float | None:
     return min(value, LONGEST_WAIT) if 0 <= value < float("inf") else None
 
 
-def http_errors(*names: str) -> tuple[type[BaseException], ...]:
-    """Return exception classes of the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x, or a given client's."""
-    libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
-    return tuple(getattr(library, name) for library in libraries for name in names)
+def http_errors(name: str) -> tuple[type[BaseException], ...]:
+    """Return an exception class of the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x, or a given client's."""
+    return tuple(getattr(sys.modules[library], name) for library in ("httpx", "httpx2") if library in sys.modules)
 
 
 def http_library() -> Any:

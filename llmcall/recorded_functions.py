@@ -149,7 +149,7 @@ def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Setti
     scope, draw = ("", None) if active is None else (active.path, active.draw(identified))
     sample = None if draw is None else draw.sample
     request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
-    resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, {}, {}, None)
+    resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, set(), {}, None)
     return _answered(PreparedCall(source, resolved, request, DEFAULT_OPTIONS, scope, draw, cassette, place))
 
 

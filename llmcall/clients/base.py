@@ -98,7 +98,7 @@ class LLMClient:
         ours = (LLMClient.model_named, LLMClient.default_model, LLMClient.namespace)
         by_settings = (kind.model_named, kind.default_model, kind.namespace) == ours
         cache, defaults = shared_cache(settings.cache_path), configured_parameters(settings)
-        return Resolved(generation, settings, cache, {}, {}, defaults, Memo({}, set(), {}) if by_settings else None)
+        return Resolved(generation, settings, cache, {}, set(), defaults, Memo({}, set(), {}) if by_settings else None)
 
     @property
     def settings(self) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -158,7 +159,7 @@ class Resolved(NamedTuple):
 
     :param generation: of the settings.
     :param pools: by model, each made at its first call.
-    :param hosts: that serve a model, by model.
+    :param hosts: whose records were looked at, each with the model that was asked for.
     :param defaults: the parameters that the settings give a default to.
     :param memo: what is remembered of chat calls; ``None`` where settings and arguments do not decide alone.
     """
@@ -167,7 +168,7 @@ class Resolved(NamedTuple):
     settings: Settings
     cache: ResponseCache
     pools: dict[str, Pool]
-    hosts: dict[str, set[str]]
+    hosts: set[tuple[str, str]]
     defaults: dict[str, Any]
     memo: Memo | None
 
@@ -197,8 +198,8 @@ class PreparedCall(NamedTuple):
     @property
     def shared_by(self) -> ResponseCache | None:
         """Return the disk cache whose users share the answer, ``None`` where it is not stored."""
-        goes_past = self.options.cache is False or self.resolved.settings.cache_mode == "off"
-        return None if goes_past else self.resolved.cache
+        resolved = self.resolved
+        return None if self.options.cache is False or resolved.settings.cache_mode == "off" else resolved.cache
 
     def store(self, record: Record, *, anew: bool = False) -> Record:
         """Store a record in the disk cache, unless the call goes past it; return the one that counts.
@@ -249,22 +250,20 @@ class PreparedCall(NamedTuple):
             return None
         if "fallback" in record.response:
             record = followed(record, functools.partial(resolved.cache.get, mode=mode))
-        if record is not None and record.host is not None:
-            hosts = resolved.hosts
-            if request.model not in hosts or record.host not in hosts[request.model]:
-                self._check_host(record)
+        if record is not None and record.host is not None and (request.model, record.host) not in resolved.hosts:
+            self._check_host(record, record.host)
         return record
 
-    def _check_host(self, record: Record) -> None:
+    def _check_host(self, record: Record, host: str) -> None:
         """Say so, once, where a record of a model comes from another host than those that serve it now."""
         model = record.request.get("model", "")
-        known = self.resolved.hosts
-        hosts = known.get(model) or known.setdefault(model, self.client.hosts(model))
-        if record.host not in hosts:
+        hosts = self.client.hosts(model)
+        if host not in hosts:
             warn_once(
-                f"answers of {model} recorded from {record.host} are used for {', '.join(sorted(hosts))}; "
+                f"answers of {model} recorded from {host} are used for {', '.join(sorted(hosts))}; "
                 "[Cache] NAMESPACE keeps servers apart that differ"
             )
+        self.resolved.hosts.add((self.request.model, host))
 
     def refuses(self, record: Record) -> bool:
         """Return whether a recorded answer is none to this call: its ``response_format`` refuses it.
@@ -487,11 +486,8 @@ def texts_of(text: Any) -> list[str]:
     """
     if isinstance(text, str):
         return [text]
-    if not isinstance(text, (list, tuple)):
-        from collections.abc import Sequence
-
-        if isinstance(text, (bytes, bytearray)) or not (isinstance(text, Sequence) or hasattr(text, "tolist")):
-            raise TypeError(f"text is {type(text).__name__}; it must be a string or a sequence of strings")
+    if isinstance(text, (bytes, bytearray)) or not (isinstance(text, Sequence) or hasattr(text, "tolist")):
+        raise TypeError(f"text is {type(text).__name__}; it must be a string or a sequence of strings")
     for index, item in enumerate(text):
         if not isinstance(item, str):
             raise TypeError(f"text[{index}] is {type(item).__name__}; it must be a string")

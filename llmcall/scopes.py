@@ -332,23 +332,21 @@ class Scope:
         self._entered: list[Active] = []
 
     def __enter__(self) -> Scope:
-        active = self._inside(_generator_above(sys._getframe(1)))
+        generator, around = _generator_above(sys._getframe(1)), current()
+        own = () if generator is None else (generator,)
+        if self.name is None:
+            active = Active("", _none_meant, self)
+        elif around is None or not around.path:
+            with _lock:  # several threads may enter it at once
+                self._draws = self._draws or Draws()
+            active = Active(self.name, self._draws, self, own)
+        else:
+            active = Active(f"{around.path}/{self.name}", around.draws, self, (*around.generators, *own))
         if self.process:
             _enter_process(active)
         self._entered.append(active)
         active.__enter__()
         return self
-
-    def _inside(self, generator: _Generator | None) -> Active:
-        if self.name is None:
-            return Active("", _none_meant, self)
-        around = current()
-        own = () if generator is None else (generator,)
-        if around is None or not around.path:
-            with _lock:  # several threads may enter it at once
-                self._draws = self._draws or Draws()
-            return Active(self.name, self._draws, self, own)
-        return Active(f"{around.path}/{self.name}", around.draws, self, (*around.generators, *own))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -436,7 +434,7 @@ def _root() -> Active | None:
     """Return the root scope that LLMCALL_SCOPE names, the same for the whole process."""
     if not _roots:
         name = os.environ.get(ENVIRONMENT_VARIABLE)
-        is_worker = _was_forked or _parent_number() is not None
+        is_worker = _parent_flag is not None or _parent_number() is not None
         root = Active(_checked(name, ENVIRONMENT_VARIABLE), Draws()) if name and not is_worker else None
         with _lock:
             _roots.append(root)
@@ -470,7 +468,7 @@ def here() -> Active | None:
     if active is None:
         if _open and threading.get_ident() not in list(_open.values()):  # a list is made at once, by any thread
             raise ScopeError(IN_A_THREAD)
-        if (_was_forked or "multiprocessing.process" in sys.modules) and _is_open_in_parent():
+        if (_parent_flag is not None or "multiprocessing.process" in sys.modules) and _is_open_in_parent():
             raise ScopeError(IN_A_PROCESS)
         return None
     if active.generators:
@@ -614,8 +612,7 @@ def _generator_above(frame: FrameType | None) -> _Generator | None:
 # A worker process sees by a byte in a file of its parent's whether a scope is open there, however it was started.
 
 _flag: Any = None  # the file of this process, mapped into memory, once a scope was open while multiprocessing was used
-_parent_flag: Any = None
-_was_open = False  # whether a scope was open in the process from which this one was forked
+_parent_flag: Any = None  # that of the process that started this one, once it is known
 
 
 def _opened(active: Active) -> None:
@@ -672,14 +669,12 @@ def _parent_number() -> int | None:
 def _is_open_in_parent() -> bool:
     """Return whether a scope is open in the process that started this one, or LLMCALL_SCOPE gives it one."""
     global _parent_flag
-    parent = _parent_number()
-    if parent is None and not _was_forked:
-        return False
-    if os.environ.get(ENVIRONMENT_VARIABLE):
-        return True
-    if _parent_flag is None and parent is not None:
+    if _parent_flag is None:
+        parent = _parent_number()
+        if parent is None:
+            return False
         _parent_flag = _found_flag(parent)
-    return bool(_parent_flag[0]) if _parent_flag else _was_open
+    return bool(os.environ.get(ENVIRONMENT_VARIABLE) or (_parent_flag and _parent_flag[0]))
 
 
 def _found_flag(process: int) -> Any:
@@ -692,15 +687,12 @@ def _found_flag(process: int) -> Any:
         return None
 
 
-_was_forked = False
-
-
 def _begin_anew() -> None:
     """Stand outside any scope in a forked process, as a spawned one does."""
-    global _lock, _this_process, _flag, _parent_flag, _was_open, _was_forked
+    global _lock, _this_process, _flag, _parent_flag
     _lock, _this_process = threading.RLock(), object()
-    _was_forked, _was_open = True, bool(_open or _process)
-    _flag, _parent_flag = None, _flag or None
+    is_open = _open or _process or os.environ.get(ENVIRONMENT_VARIABLE)
+    _flag, _parent_flag = None, _flag or (b"\1" if is_open else None)
     _open.clear()
     _process.clear()
     _roots.clear()

@@ -668,19 +668,9 @@ class _Bar:
             self.refresh()
 
     def refresh(self) -> None:
-        """Show the time and the figures anew."""
-        if self._shown is not None:
-            self._shown.set_postfix_str(self.words())
-
-    def write(self, line: str) -> None:
-        """Write a line above the bar, or on standard error."""
-        if self._shown is not None:
-            self._shown.write(line, file=sys.stderr)
-        elif sys.stderr is not None:
-            print(line, file=sys.stderr)
-
-    def words(self) -> str:
-        """Return what stands behind the bar; failures and retries only where there are any."""
+        """Show the time and the figures anew; failures and retries only where there are any."""
+        if self._shown is None:
+            return
         usage = self._usage.usage()
         counts = {"failed": max(self.failed, usage.errors), "retries": usage.retries}
         shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [f"cached={usage.cached_calls:,}"]
@@ -692,7 +682,14 @@ class _Bar:
             shown.append(tokens)
         places = 2 if self._narrow else 4
         shown.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.{places}f}")
-        return ", ".join(shown)
+        self._shown.set_postfix_str(", ".join(shown))
+
+    def write(self, line: str) -> None:
+        """Write a line above the bar, or on standard error."""
+        if self._shown is not None:
+            self._shown.write(line, file=sys.stderr)
+        elif sys.stderr is not None:
+            print(line, file=sys.stderr)
 
 
 @contextmanager

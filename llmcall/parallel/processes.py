@@ -14,6 +14,7 @@ from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from functools import cached_property
+from traceback import format_exception
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -246,7 +247,9 @@ class RemoteTask(NamedTuple):
             outcome = copy_context().run(_outcome, job, self.item, self.position, draws, ())
             outcome = session.report(outcome._replace(draws=draws.taken))
         error = outcome.error
-        return outcome if error is None else outcome._replace(error=_picklable(error), traceback=_traceback(error))
+        if error is None:
+            return outcome
+        return outcome._replace(error=_picklable(error), traceback="".join(format_exception(error)))
 
     def __repr__(self) -> str:
         return f"RemoteTask({self.position})"
@@ -312,12 +315,6 @@ def _picklable(error: BaseException) -> BaseException:
     except (pickle.PickleError, TypeError, AttributeError, ValueError, KeyError, ImportError) as reason:
         return LLMCallError(f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})")
     return error
-
-
-def _traceback(error: BaseException) -> str:
-    from traceback import format_exception
-
-    return "".join(format_exception(type(error), error, error.__traceback__))
 
 
 # What holds in a worker

@@ -597,8 +597,8 @@ class _Run:
         return self.failures.begin(self._group.path, "an imap that was left before its end")
 
     def is_complete(self) -> bool:
-        """Return whether everything was handed on, as far as that is known."""
-        return self._done_count == self._total or (self._has_begun_all and not self._running)
+        """Return whether everything was handed on."""
+        return self._has_begun_all and not self._running
 
     def abandon(self, begun: object) -> None:
         """End a run that nobody asks any more, and give back the draws of what was not received.
@@ -703,8 +703,13 @@ def _progress_bar(progress: bool | None, total: int | None) -> Iterator[_Bar]:
     if not shown or sys.stderr is None:
         yield _Bar()
         return
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in a notebook without ipywidgets tqdm warns, and shows a bar of text
+        from tqdm.auto import tqdm
     with (
-        _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True) as inner,
+        tqdm(total=total, file=sys.stderr, dynamic_ncols=True) as inner,
         metering.track() as usage,
         _logs_above(),
     ):
@@ -730,12 +735,3 @@ def _logs_above() -> AbstractContextManager[None]:
     ]
     unconfigured = not any(logger.handlers for logger in loggers)  # then logging itself writes warnings there
     return logging_redirect_tqdm(on_console or loggers[:unconfigured])  # type: ignore[no-any-return]
-
-
-def _tqdm() -> Any:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # in a notebook without ipywidgets tqdm warns, and shows a bar of text
-        from tqdm.auto import tqdm
-    return tqdm

@@ -224,7 +224,7 @@ class RemoteTask(NamedTuple):
     """Be a task of another process.
 
     :param token: tells the map from others.
-    :param state: what is to hold, as :func:`pack_state` returns it.
+    :param state: what is to hold; see :attr:`TaskGroup.packed`.
     :param counts: the draws that were made in the item's scopes before the map began, and in some others.
     :param gained: what the cassette gained there.
     """
@@ -245,11 +245,9 @@ class RemoteTask(NamedTuple):
             draws = TaskDraws(Draws(self.counts))
             job = _known(self.token, self.job)
             outcome = copy_context().run(_outcome, job, self.item, self.position, draws, ())
-            outcome = session.report(outcome._replace(draws=draws.taken))
-        error = outcome.error
-        if error is None:
-            return outcome
-        return outcome._replace(error=_picklable(error), traceback="".join(format_exception(error)))
+            if (error := outcome.error) is not None:
+                outcome = Outcome(error=_picklable(error), traceback="".join(format_exception(error)))
+            return session.report(outcome._replace(draws=draws.taken))
 
     def __repr__(self) -> str:
         return f"RemoteTask({self.position})"

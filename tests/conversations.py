@@ -15,7 +15,7 @@ from llmcall.requests.keys import key_of
 from llmcall.types import Record
 
 Message = dict[str, Any]
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\u202e\u200b{{ 7*7 }}"
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!--\x1b[31m\u202e\u200b{{ 7*7 }}"
 
 
 def record_of(

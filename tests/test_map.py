@@ -213,27 +213,6 @@ def test_context_variables_go_with_the_items() -> None:
     number.reset(token)
 
 
-def test_a_cassette_has_a_map_s_records_in_the_order_of_its_items() -> None:
-    """Whichever item ends first, results are in the order of the items; the file is the same, and replays all of it."""
-    last = threading.Event()
-
-    def backwards(item: int) -> str:
-        assert item == 3 or last.wait(30)
-        found = ask(item)
-        last.set()
-        return found
-
-    with llmcall.cassette("map.jsonl"):
-        first = map(backwards, range(4))
-    with llmcall.cassette("loop.jsonl"):
-        assert [ask(item) for item in range(4)] == first
-    with open("map.jsonl", "rb") as one, open("loop.jsonl", "rb") as other:
-        assert one.read() == other.read()
-    with llmcall.configured(cache_mode="off"), llmcall.cassette("map.jsonl", mode="none"):
-        assert map(ask, range(4)) == first
-    assert calls() == 4
-
-
 # The names of items
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import random
 import shutil
 import threading
@@ -124,11 +123,6 @@ def said(client: ScriptedClient, text: str = "Hi") -> Any:
 # The same request at once, from two threads in one scope
 
 
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the warnings that were logged."""
-    return [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-
-
 def at_once(ask: Callable[[Any], Any], *arguments: Any) -> list[Any]:
     """Call a function in threads, in one scope."""
     with scope("trial"), ThreadPoolExecutor(len(arguments)) as executor:
@@ -147,7 +141,7 @@ def test_the_same_request_at_once_warns(function: bool, caplog: pytest.LogCaptur
     client, barrier = meeting(3), threading.Barrier(3, timeout=60)
     clock = recorded(name="clock")(lambda: barrier.wait())
     at_once(lambda _: clock() if function else said(client), 1, 2, 3)
-    (warning,) = warnings(caplog)
+    (warning,) = caplog.messages
     assert "two threads in the scope 'trial'" in warning and "Give each thread a scope of its own" in warning
 
 
@@ -162,7 +156,7 @@ def test_other_requests_at_once_do_not_warn(caplog: pytest.LogCaptureFixture) ->
             return said(scopes)
 
     at_once(alone, "a", "b")
-    assert warnings(caplog) == []
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("way", ["answered", "streamed", "function", "failed", "missed", "built"])
@@ -187,4 +181,4 @@ def test_the_same_request_in_turn_does_not_warn(way: str, caplog: pytest.LogCapt
         for _ in range(3):
             with ThreadPoolExecutor(1) as executor:
                 executor.submit(bind(lambda: ways[way]())).result()
-    assert [line for line in warnings(caplog) if "under way" in line] == []
+    assert [line for line in caplog.messages if "under way" in line] == []

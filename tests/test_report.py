@@ -13,29 +13,22 @@ from typing import Any
 
 import pytest
 from commands import done
+from conversations import HOSTILE, conversation, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmcall
 from llmcall.testing import ScriptedClient
-
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!--\x1b[31m\u202e\u200b{{ 7*7 }}"
+from llmcall.types import Record
 
 
 def play(path: str, say: Any, *, actors: int = 3, rounds: int = 4, word: str = "thrifty", system: str = "") -> str:
-    """Record some rounds of conversations whose histories grow."""
-    said: list[str] = []
-    client = ScriptedClient(lambda messages: said.pop(), model="m")
-    with llmcall.cassette(path, mode="rewrite"):
-        for actor in range(actors):
-            messages = [{"role": "system", "content": system or f"You are actor {actor}, a {word} buyer."}]
-            for number in range(rounds):
-                said.append(say(actor, number))
-                messages.append({"role": "user", "content": f"Round {number}: does bread for {number} coins please?"})
-                with llmcall.scope(f"actor-{actor}"):
-                    reply = client.send_message(messages, temperature=1, on_error="raise")
-                messages.append(dict(reply))
-    return path
+    """Write down some rounds of conversations whose histories grow."""
+    records: list[Record] = []
+    for actor in range(actors):
+        turns = [(f"Round {n}: does bread for {n} coins please?", say(actor, n)) for n in range(rounds)]
+        records += conversation(f"actor-{actor}#0", turns, system or f"You are actor {actor}, a {word} buyer.")
+    return str(written(path, records))
 
 
 def agreed(actor: int, number: int) -> str:
@@ -61,7 +54,7 @@ def test_what_a_page_holds() -> None:
     """A page says what the run is, and holds each text once, however often the histories repeat it."""
     html = report(play("a.jsonl", agreed))
     facts = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html))
-    assert (facts["calls"], facts["actors"], facts["model"], facts["cost"]) == ("12", "3", "m", "unknown")
+    assert (facts["calls"], facts["actors"], facts["model"], facts["cost"]) == ("12", "3", "m", "$0.0002")
     assert html.count("You are actor 1, a thrifty buyer.") == 1 and '<h1 dir="auto">a.jsonl</h1>' in html
     data = data_of(html)
     assert data["actors"] == ["actor-0", "actor-1", "actor-2"] and len(data["calls"]["node"]) == 12
@@ -79,7 +72,9 @@ def test_failures() -> None:
     Path("a.jsonl").write_text(
         text.replace('"finish_reason": "stop"', '"finish_reason": "length"', 1), encoding="utf-8"
     )
-    assert '<td dir="auto">1 answer ended by length; the recording broke off</td>' in report("a.jsonl")
+    html = report("a.jsonl")
+    assert '<td dir="auto">1 answer ended by length; the recording broke off</td>' in html
+    assert '<td dir="auto">unknown</td>' in html  # what it cost
     assert "failures" not in report(play("b.jsonl", agreed))
 
 

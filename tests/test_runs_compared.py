@@ -29,22 +29,17 @@ def play(
     path: str, say: Say = agreed, *, scope: str = "", word: str = "thrifty", actors: tuple[str, ...] = ACTORS,
     rounds: int = 3, hears: bool = True, **params: Any,
 ) -> str:  # fmt: skip
-    """Record some rounds in which each actor hears what the one before said; the bart of every run is calm."""
-    said: list[str] = []
-    client = ScriptedClient(lambda messages: said.pop())
-    with llmcall.cassette(path, mode="rewrite"), llmcall.scope(scope or None):
-        heard = "nothing"
-        for number in range(rounds):
-            for name in actors:
-                said.append(say(name, number, heard))
-                about = "calm" if name == "bart" else word
-                messages = [
-                    {"role": "system", "content": f"You are {name}, a {about} buyer."},
-                    {"role": "user", "content": f"Round {number}. You heard: {heard if hears else 'nothing'}"},
-                ]
-                with llmcall.scope(name):
-                    heard = client.send_message(messages, temperature=1, on_error="raise", **params).content or ""
-    return path
+    """Write down some rounds in which each actor hears what the one before said; the bart of every run is calm."""
+    records, heard = [], "nothing"
+    for number in range(rounds):
+        for name in actors:
+            messages = [
+                {"role": "system", "content": f"You are {name}, a {'calm' if name == 'bart' else word} buyer."},
+                {"role": "user", "content": f"Round {number}. You heard: {heard if hears else 'nothing'}"},
+            ]
+            heard = say(name, number, heard)
+            records.append(chat(messages, heard, f"{scope}{name}#0", **params))
+    return str(written(path, records))
 
 
 def replicated() -> ScriptedClient:
@@ -63,7 +58,7 @@ def counts(found: llmcall.Comparison) -> tuple[int, int, int, int]:
 
 def test_equal_runs() -> None:
     """Two equal runs part nowhere, also where a first scope names each of them."""
-    one, other = play("rep-1.jsonl", scope="rep-1"), play("rep-2.jsonl", scope="rep-2")
+    one, other = play("rep-1.jsonl", scope="rep-1/"), play("rep-2.jsonl", scope="rep-2/")
     for pair in ((one, one), (one, other), (play("bare.jsonl"), other)):
         found = llmcall.compare(*pair)
         assert counts(found) == (9, 0, 0, 0) and not found.parted
@@ -175,7 +170,7 @@ def test_the_spread_of_several_runs() -> None:
     """
     answers = ['{"buy": true, "n": 1}', '{"n": 1, "buy": true}', '{"buy": false}']
     runs = [
-        play(f"{n}.jsonl", lambda *_, n=n: answers[n], scope=f"rep-{max(n, 1)}", rounds=1, hears=False)  # type: ignore[misc]
+        play(f"{n}.jsonl", lambda *_, n=n: answers[n], scope=f"rep-{max(n, 1)}/", rounds=1, hears=False)  # type: ignore[misc]
         for n in range(3)
     ]
     spread = llmcall.compare(*runs).spread

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 import multiprocessing
 import os
 import threading
@@ -54,11 +53,6 @@ def in_a_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run a function in a new thread and return its result, or raise its error."""
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(function, *arguments).result()
-
-
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the warnings that were logged."""
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 # Numbers
@@ -196,10 +190,10 @@ def test_one_answer_for_many_personas_is_told_once(caplog: pytest.LogCaptureFixt
         with scope("trial"):
             client.send_message("Buy bread?", temperature=1)
         client.send_message(f"Buy bread number {number}?", temperature=1)
-    assert warnings_of(caplog) == []
+    assert caplog.messages == []
     for _ in range(5):
         client.send_message("Buy bread?", temperature=1)
-    (warning,) = warnings_of(caplog)
+    (warning,) = caplog.messages
     assert "llmcall.scope(name)" in warning
     assert "sample=1" in warning
 
@@ -370,9 +364,9 @@ def test_the_same_request_of_two_tasks_warns(caplog: pytest.LogCaptureFixture) -
             await asyncio.gather(*map(ask, names))
 
     asyncio.run(main("a", "b"))
-    assert warnings_of(caplog) == []
+    assert caplog.messages == []
     asyncio.run(main("same", "same"))
-    (warning,) = warnings_of(caplog)
+    (warning,) = caplog.messages
     assert "two tasks in the scope 'trial/same'" in warning and "Give each task a scope of its own" in warning
 
 

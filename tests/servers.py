@@ -20,6 +20,8 @@ from werkzeug import Request, Response
 from llmcall import LLMClient, OpenAIClient
 
 QUESTION = [{"role": "user", "content": "What do apples cost?"}]
+TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item": "bread"}'}}
+CALLING: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
 RETRY_AT_ONCE = {"retry_waiting_time": 0.0001, "retry_max_attempts": 3}
 DRIP = 0.01  # seconds between two pieces of what drips
 TOO_LONG = 60.0  # seconds: a client that still waits then does not keep its timeouts, and its test fails

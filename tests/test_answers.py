@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, field_validator
 from pytest_httpserver import HTTPServer
-from servers import QUESTION, Answer, Responding, ScriptedServer, client_for, completion
+from servers import QUESTION, TOOL_CALL, Answer, Responding, ScriptedServer, client_for, completion
 
 import llmcall
 from llmcall import APIError, ContentFilterError, EmptyAnswerError, ServiceError
 from llmcall.testing import ScriptedClient
 
-TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price", "arguments": "{}"}}
 REASONED = {"prompt_tokens": 12, "completion_tokens": 64, "completion_tokens_details": {"reasoning_tokens": 64}}
 
 

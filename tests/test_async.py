@@ -6,17 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from servers import OK, QUESTION, Answer, Behaviour, RawServer, answers, client_for, completion, refusal
+from servers import CALLING, OK, QUESTION, Answer, Behaviour, RawServer, answers, client_for, completion, refusal
 from streaming import TWO_COINS, WAYS, chunk, chunks_of, streams
 
 import llmcall
 from llmcall import APIError, InvalidRequestError, ServiceError
 from llmcall.testing import ScriptedClient
 
-TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price", "arguments": "{}"}}
-
-CALLING = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
-
+PIECE = {"index": 0, **CALLING["tool_calls"][0]}
 CHOICE = {"index": 0, "message": CALLING, "finish_reason": "tool_calls", "logprobs": None}
 
 
@@ -50,7 +47,7 @@ SERVED: dict[str, list[tuple[Any, Any]]] = {
     "an empty answer": ending("stop"),
     "a tool call": [
         (
-            streams(chunk(None, role="assistant", tool_calls=[{"index": 0, **TOOL_CALL}]), chunk(None, "tool_calls")),
+            streams(chunk(None, role="assistant", tool_calls=[PIECE]), chunk(None, "tool_calls")),
             whole(choices=[CHOICE], usage=None),
         )
     ],

@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import ran
 from redis_servers import RedisProcess
+from servers import TOOL_CALL
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, Record, ResponseCache
 from llmcall.testing import ScriptedClient
 
-TOOL_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 CODER = ScriptedClient(cache_mode="off")
 asked = CODER.build_request
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from commands import done, run
 from conversations import HOSTILE, chat, conversation, embedding, function, read, record_of, written
+from servers import CALLING
 
 from llmcall.types import Record
 
@@ -82,7 +83,6 @@ def test_failures(market: Path, arguments: list[str], code: int, complaint: str)
 # Records as conversations
 
 
-TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item": "bread"}'}}
 LONG = "A careful buyer. " * 60
 
 
@@ -109,7 +109,6 @@ def choices() -> Record:
     return record
 
 
-CALLING = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
 ASKED: list[Any] = [{"role": "user", "content": "What does bread cost?"}]
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "3"}
 PARTS = [

@@ -13,7 +13,7 @@ import pytest
 from programs import start
 
 import llmcall
-from llmcall import imap, map, scope
+from llmcall import map, scope
 from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
@@ -127,18 +127,6 @@ def test_a_call_that_ends_in_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> No
     assert caught.value.results == ["Two coins.", None, None]  # type: ignore[attr-defined]
     assert map(asking(client), [0]) == ["Two coins."]
     assert len(client.requests) == 1
-
-
-def test_imap() -> None:
-    """imap's KeyboardInterrupt has what finished and was not yielded."""
-    yielded = threading.Event()
-    client = client_of(answers, lambda: yielded.wait(30) and interrupts_and(stays_silent)())
-    found = imap(asking(client), range(5), workers=1)
-    assert next(found) == (0, "Two coins.")
-    with pytest.raises(KeyboardInterrupt) as caught:
-        yielded.set()
-        next(found)
-    assert caught.value.results == []  # type: ignore[attr-defined]
 
 
 def test_draws_are_given_back() -> None:

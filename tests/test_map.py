@@ -19,7 +19,6 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,19 +114,6 @@ def test_inside_a_scope_each_item_has_its_own(opened: str) -> None:
         ["survey/a#0", "survey/a#1", "survey/a/inside#0"],
         ["survey/a~1#0", "survey/a~1#1", "survey/a~1/inside#0"],
     ]
-
-
-def test_without_scope_beside_one() -> None:
-    """A map outside any scope runs while a scope is open elsewhere, as far as its caller may."""
-
-    def without() -> list[Any]:
-        with scope(None):
-            return map(sample, ["a"])
-
-    with scope("elsewhere"), ThreadPoolExecutor(1) as other:
-        with pytest.raises(ScopeError, match="scope is open in another thread"):
-            other.submit(map, sample, ["a"]).result()
-        assert other.submit(without).result() == [None]
 
 
 @settings(max_examples=15)

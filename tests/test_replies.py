@@ -9,12 +9,11 @@ from typing import Any
 
 import pydantic
 import pytest
-from servers import Responding, completion
+from servers import CALLING, TOOL_CALL, Responding, completion
 
 import llmcall
 from llmcall.testing import ScriptedClient
 
-TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item": "bread"}'}}
 USAGE = {
     "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
     "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 3},
@@ -47,7 +46,7 @@ def test_a_reply_is_its_message() -> None:
     assert request.messages[1] == {"role": "assistant", "content": "3 coins"} and type(request.messages[1]) is dict
     assert request.cache_key == client.build_request([dict(message) for message in messages]).cache_key
     calling, refusing = reply_of({"content": None, "tool_calls": [TOOL_CALL]}), reply_of({"refusal": "I won't."})
-    assert calling == {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
+    assert calling == CALLING
     assert (calling.content, calling.tool_calls, calling.refusal) == (None, [TOOL_CALL], None)
     assert refusing == {"role": "assistant", "content": None, "refusal": "I won't."}
 

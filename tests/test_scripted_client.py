@@ -7,13 +7,11 @@ from typing import Any
 
 import pydantic
 import pytest
+from servers import CALLING
 
 import llmcall
 from llmcall import AuthenticationError, ServiceError
 from llmcall.testing import ScriptedClient
-
-TOOL_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-CALLED = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
 
 
 class Decision(pydantic.BaseModel):
@@ -29,7 +27,7 @@ class Decision(pydantic.BaseModel):
         ({"buys": True}, {"content": '{"buys": true}'}),
         ([1, 2], {"content": "[1, 2]"}),
         (3, {"content": "3"}),
-        (CALLED, CALLED),
+        (CALLING, CALLING),
         ({"role": "assistant", "content": None, "refusal": "no"}, {"content": None, "refusal": "no"}),
         (Decision(buys=True), {"content": '{"buys":true}'}),
     ],
@@ -78,13 +76,13 @@ def test_limits_of_the_project_do_not_hold() -> None:
 
 def test_streams_come_in_words() -> None:
     """A streamed answer comes in pieces that make up the text; tool calls are in the reply."""
-    client = ScriptedClient(["Three coins,  please.", CALLED])
+    client = ScriptedClient(["Three coins,  please.", CALLING])
     with client.stream_message("a") as stream:
         assert list(stream) == ["Three", " coins,", "  please."]
     assert stream.reply == {"role": "assistant", "content": "Three coins,  please."}
     with client.stream_message("b") as stream:
         assert list(stream) == []
-    assert stream.reply == CALLED
+    assert stream.reply == CALLING
 
 
 def test_from_many_threads_each_answer_is_given_once() -> None:

@@ -311,7 +311,7 @@ def test_collecting_costs_nothing(project: Project, mark: str) -> None:
         set(json.loads(subprocess.check_output([sys.executable, "-c", look, "-p", plugin]).splitlines()[-1]))
         for plugin in ("no:llmcall", "llmcall.pytest_plugin")
     ]
-    names = {"llmcall", "llmcall._version", "llmcall.errors", "llmcall.pytest_plugin"}
+    names = {"llmcall", "llmcall._version", "llmcall.pytest_plugin"}
     assert loaded[1] - loaded[0] - {"test_market"} == names
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -685,16 +685,6 @@ def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configur
     assert handler.stream is terminal
 
 
-class IPython(ModuleType):
-    """Say in which shell the code runs."""
-
-    version_info = (8, 0)
-
-    def __init__(self, shell: Any) -> None:
-        super().__init__("IPython")
-        self.get_ipython = lambda: shell
-
-
 def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel's shell is a notebook's, where the bar is shown although there is no terminal; IPython alone is none."""
     shown = []
@@ -702,7 +692,8 @@ def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
         log = io.StringIO()
         monkeypatch.setattr(sys, "stderr", log)
         monkeypatch.setattr(sys, "stdout", log)
-        monkeypatch.setitem(sys.modules, "IPython", IPython(shell))
+        ipython = SimpleNamespace(version_info=(8, 0), get_ipython=lambda shell=shell: shell)
+        monkeypatch.setitem(sys.modules, "IPython", ipython)
         map(str, [1])
         shown.append("1/1" in log.getvalue())
     assert shown == [False, False, True]

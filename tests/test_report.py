@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from conversations import HOSTILE, conversation, written
+from conversations import HOSTILE, chat, conversation, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,10 +91,8 @@ def test_two_runs() -> None:
 
 def test_draws_are_counted() -> None:
     """A request that was drawn several times is shown with its answers and how often each came."""
-    client = ScriptedClient(['{"a": 1, "b": 2}', '{"b": 2, "a": 1}', "No"], model="m")
-    with llmcall.cassette("a.jsonl", mode="rewrite"), llmcall.scope("lisa"):
-        for _ in range(3):
-            client.send_message("Bread?", temperature=1, on_error="raise")
+    answers = enumerate(['{"a": 1, "b": 2}', '{"b": 2, "a": 1}', "No"])
+    written("a.jsonl", [chat("Bread?", answer, f"lisa#{draw}") for draw, answer in answers])
     data = data_of(report("a.jsonl"))
     [[drawn, counts]] = data["spread"]
     assert len(drawn) == 3 and [(data["texts"][text], count) for text, count in counts] == [

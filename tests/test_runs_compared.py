@@ -149,10 +149,8 @@ def test_added_and_missing_calls() -> None:
 def test_renamed_actors() -> None:
     """An actor under another name is matched by its first prompt, or by what the caller says."""
 
-    def record(path: str, scope: str, question: str = "Bread?") -> str:
-        with llmcall.cassette(path, mode="rewrite"), llmcall.scope("day"), llmcall.scope(scope):
-            ScriptedClient(["Yes"]).send_message(question, on_error="raise")
-        return path
+    def record(path: str, scope: str, question: str = "Bread?") -> Path:
+        return written(path, [chat(question, "Yes", f"day/{scope}#0")])
 
     one, other = record("a.jsonl", "lisa"), record("b.jsonl", "elisabeth")
     found = llmcall.compare(one, other)
@@ -219,10 +217,7 @@ questions = st.dictionaries(calls, st.sampled_from("12"), min_size=1)
 def test_every_call_has_one_row(one: dict[tuple[str, str], str], other: dict[tuple[str, str], str]) -> None:
     """Each call of both runs stands in exactly one row, and nothing is the same that differs."""
     for path, made in (("one.jsonl", one), ("other.jsonl", other)):
-        with llmcall.cassette(path, mode="rewrite"):
-            for (actor, question), answer in sorted(made.items()):
-                with llmcall.scope(actor):
-                    ScriptedClient([answer]).send_message(question, temperature=1, on_error="raise")
+        written(path, [chat(question, made[actor, question], f"{actor}#0") for actor, question in sorted(made)])
     found = llmcall.compare("one.jsonl", "other.jsonl")
     assert found.same + found.changed + found.missing == len(one)
     assert found.same + found.changed + found.added == len(other)

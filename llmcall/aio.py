@@ -32,7 +32,8 @@ async def chatcompletion_request(
     >>> response["choices"][0]["message"]["content"]
     'Good morning!'
     """
-    return await adrive(answered(max_lenght_fallback, request_timeout, prompt, kwargs))
+    names = ("AsyncOpenAI", "AsyncAzureOpenAI")
+    return await adrive(answered(names, max_lenght_fallback, request_timeout, prompt, kwargs))
 
 
 @short_traceback

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .engine.drivers import Flow
     from .types import Request
 
-CLIENTS = ("OpenAI", "AzureOpenAI", "AsyncOpenAI", "AsyncAzureOpenAI")
 NOWHERE = "http://localhost/chat/completions"  # the address in an SDK error that no response of a server stands behind
 
 # The fields that the SDK's model_dump() has beside those that the API sent (openai 3.51).
@@ -48,16 +47,17 @@ def chatcompletion_request(
     >>> response["choices"][0]["message"]["content"]
     'Good morning!'
     """
-    return drive(answered(max_lenght_fallback, request_timeout, prompt, kwargs))
+    return drive(answered(("OpenAI", "AzureOpenAI"), max_lenght_fallback, request_timeout, prompt, kwargs))
 
 
 def answered(
-    fallback: bool, timeout: float | None, prompt: str | None, arguments: dict[str, Any]
+    names: tuple[str, ...], fallback: bool, timeout: float | None, prompt: str | None, arguments: dict[str, Any]
 ) -> Flow[dict[str, Any]]:
     """Answer a request, or raise the SDK's error; the same for both drivers.
 
     Where a test has replaced the SDK, it is sent through what stands in its place, whose answers are no records.
 
+    :param names: the SDK's classes that the function is known to use.
     :raises TypeError: where both ``prompt`` and ``messages`` are given, or neither.
     """
     given = dict(arguments)
@@ -68,7 +68,7 @@ def answered(
     asked = prompt if messages is None else messages
     client = shared_client()
     is_sent_by_the_sdk = isinstance(client, OpenAIClient) and client.api_type != "local"
-    is_replaced = is_sent_by_the_sdk and is_patched()
+    is_replaced = is_sent_by_the_sdk and is_patched(names)
     if is_replaced:
         # The same settings, pools and meter, so not copy.copy(), which makes a client that begins anew.
         shared, client = client, object.__new__(type(client))
@@ -116,14 +116,14 @@ def sdk_error(error: APIError) -> Exception:
     return openai.BadRequestError(body["message"], response=response, body=body)
 
 
-def is_patched() -> bool:
-    """Return whether any of the SDK's clients, or what makes a completion, is not the SDK's own."""
+def is_patched(names: tuple[str, ...]) -> bool:
+    """Return whether any of these classes of the SDK, or what makes a completion, is not the SDK's own."""
     if "openai" not in sys.modules:  # what is not imported is not replaced, and importing it takes a second
         return False
     import openai
     from openai.resources.chat import completions
 
-    found = [getattr(openai, name) for name in CLIENTS]
+    found = [getattr(openai, name) for name in names]
     found += [completions.Completions.create, completions.AsyncCompletions.create]
     return any(str(getattr(each, "__module__", "")).partition(".")[0] != "openai" for each in found)
 

@@ -446,10 +446,11 @@ def test_keys(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
         (refusal(429, "slow down"), False, "429", "status page"),
         (refusal(404, "no such route"), True, "no list of models", "/v1"),
         (Answer(502, "<html>Bad gateway</html>"), False, "127.0.0.1: HTTP 502", "status page"),
+        (Answer(501, "Not implemented"), True, "no list of models (HTTP 501)", "/v1"),
         (Answer(200, "<html>It works!</html>"), True, "no list of models (something else", "BASE_URL"),
         (None, False, "Does the server at", "llmcall config"),
     ],
-    ids=["401", "429", "404", "502", "HTML", "nobody"],
+    ids=["401", "429", "404", "502", "501", "HTML", "nobody"],
 )
 def test_what_the_endpoint_answers(
     answer: Answer | None, ok: bool, words: str, remedy: str, serve: Serve, monkeypatch: pytest.MonkeyPatch

@@ -266,6 +266,8 @@ def test_show_by_round() -> None:
     by_round = run("show", path, "--by", "round").output
     assert [line for line in by_round.splitlines() if line.startswith("=== ")] == [f"=== round {n}" for n in range(3)]
     assert by_round.index("lisa says 0") < by_round.index("bart says 1")
+    days = written("days.jsonl", [chat("Hi", "Yes.", "round 0#0"), chat("Hi", "No.", "round 1#0")])
+    assert {"round 0", "round 1"} <= {*run("show", days, "--by", "round").output.splitlines()}
 
 
 def test_one_of_several_choices_heard_by_another() -> None:

@@ -118,7 +118,7 @@ def _refused(name: str, error: APIError) -> Check:
         return Check("endpoint", False, f"{name}: {shortened(told, LONGEST)}", remedy)
     if isinstance(error, AuthenticationError):
         remedy = "the key is refused: look at 'llmcall config' for where it comes from"
-    elif status == 429 or status >= 500:
+    elif status == 429 or (status >= 500 and status != 501):  # of a server that has no such list
         remedy = "the server answers, but fails; its own log, or the provider's status page, may tell why"
     else:
         what = "something else at /models" if status < 400 else f"HTTP {status}"

@@ -271,9 +271,10 @@ def text_lines(settings: Mapping[str, Any], groups: Mapping[str, list[Call]]) ->
         if number or settings:
             yield ""
         yield style(f"=== {visible(heading) or OUTSIDE}", bold=True)
+        is_scope = all(call.record.scope == heading for call in calls)
         for call in calls:
             yield ""
-            if call.record.scope != heading:
+            if not is_scope:
                 yield style(visible(call.record.scope) or OUTSIDE, bold=True)
             yield from _call_lines(call, seen)
 

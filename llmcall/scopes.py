@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from hashlib import sha256
 from heapq import heapify, heappop, heappush
 from itertools import chain
-from types import CoroutineType, FrameType, TracebackType
+from types import CoroutineType, FrameType
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -348,9 +348,7 @@ class Scope:
         active.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         found = _current.get()
         while found is not None and found.scope is not self:
             found = found.outer

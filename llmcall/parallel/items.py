@@ -302,20 +302,16 @@ def _unusual(value: Any) -> Any:
         return _tagged(kind, _plain(value.model_dump()))
     if hasattr(value, "__dataclass_fields__"):
         return _tagged(kind, {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__})
-    return _scalar(value)
-
-
-def _scalar(value: Any) -> Any:
     for base in type(value).__mro__:
         if base.__module__ == "enum":
-            return _tagged(type(value).__name__, value.name)
+            return _tagged(kind, value.name)
         if base.__name__ in TEXTUAL:
             return _tagged(base.__name__, str(value))
         if hasattr(value, "__fspath__"):
             return _tagged("path", str(value))
         if base in (str, int, float):
             return _plain(base.__str__(value)) if base is str else _plain(base(value))
-    raise _NotPlainError(type(value).__name__)
+    raise _NotPlainError(kind)
 
 
 def item_words(item: Any, position: TaskPosition, total: int | None) -> str:

@@ -140,6 +140,7 @@ class TaskGroup:
     :param active: the scope in which the map runs, or ``None`` outside any.
     :param stops: what is done once the map, or one around it, was interrupted.
     :param cassette: the one that is open.
+    :ivar path: that of the scope; empty outside any.
     :ivar is_over: whether no task may begin any more.
     :ivar failures: gather what its calls in other processes left unrecorded.
     :ivar meter: counts what they used.
@@ -149,17 +150,13 @@ class TaskGroup:
         self, job: Job, context: Context, active: Active | None, stops: Stops, cassette: Cassette | None
     ) -> None:
         self.job, self.context, self.active, self.stops, self.cassette = job, context, active, stops, cassette
+        self.path = "" if active is None else active.path
         self.is_over = False
         self.failures = process_failures if cassette is None else cassette.failures
         client = getattr(job, "client", None)  # those that a plain function asks are not known here
         self.meter = metering.Meter() if client is None else client.meter
         self.token = os.urandom(8).hex()
         _groups[self.token] = self
-
-    @property
-    def path(self) -> str:
-        """Return the path of the scope in which the map runs; empty outside any."""
-        return "" if self.active is None else self.active.path
 
     @cached_property
     def packed(self) -> tuple[bytes, dict[int, Counts], dict[str, Gained]]:

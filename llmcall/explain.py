@@ -663,7 +663,11 @@ def shown(passage: Passage, recorded: str, asked: str, width: int) -> list[str]:
 
     :param width: characters of a line.
     """
-    sides: Any = ((recorded, passage.begin, passage.end), (asked, passage.asked_begin, passage.asked_end))
+    one, other = pieces(passage, recorded, asked)
+    # What is cut at its end is shown from where it differs: a path may do so in its last characters alone.
+    same = _common(one, other)[0] if max(len(one), len(other)) > int(width * PIECE_SHARE) else 0
+    begins = passage.begin + same, passage.asked_begin + same
+    sides: Any = ((recorded, begins[0], passage.end), (asked, begins[1], passage.asked_end))
     return [
         label + _line(masked(text), begin, end, marks, width - len(label))
         for label, (text, begin, end), marks in zip(LABELS, sides, MARKS, strict=True)

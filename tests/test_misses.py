@@ -93,6 +93,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "an image": (ask(picture(b"one")), ask(picture(b"other")), r"content\[0\]\.image_url\.url \(user\): .*sha256,"),
     "quotes": (ask("Say 'yes'."), ask("Say ’yes’."), r"\[-'yes'-\].*\{\+’yes’\+\}"),
     "a word": (ask(), ask(QUESTION.replace("loaf", "lot")), r"\[-loaf-\].*\{\+lot\+\}"),
+    "a long path": (ask("/home" * 20 + "/1.md"), ask("/home" * 20 + "/2.md"), r"/\[-1\.md-\].*/\{\+2\.md\+\}"),
     "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in its white space"),
     "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "differs only in its white space"),
     "indentation": (ask("Buy:\n  bread"), ask("  Buy:\n    bread"), "dedent_messages=True removes"),

@@ -36,10 +36,6 @@ LISTED = 20  # records that a notebook shows
 CELL = 80  # characters of a prompt or an answer there
 
 
-def _function_path(record: Record) -> str:
-    return f"{record.scope}/{function_scope(str(record.request.get('function')), record.cache_key)}".lstrip("/")
-
-
 def function_scope(name: str, cache_key: str) -> str:
     """Return the name of the scope in which one call of a recorded function runs, if it runs."""
     return f"{name.replace('/', '.').replace('#', '.')}.{cache_key[:8]}"
@@ -314,7 +310,8 @@ class Cassette(ContextDecorator):
             if found is not None:
                 self._note_use(key, place)
                 if found.kind == "function":
-                    self._skipped.add(_function_path(found))
+                    inside = function_scope(str(found.request.get("function")), found.cache_key)
+                    self._skipped.add(f"{found.scope}/{inside}".lstrip("/"))
             return found
 
     def _note_use(self, key: str, place: Place) -> None:

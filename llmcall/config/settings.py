@@ -110,35 +110,37 @@ class Endpoint(NamedTuple):
         return f"Endpoint({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, shown, strict=True))})"
 
 
+def _keys(section: str, *rows: tuple[str, Parser, str, str]) -> dict[str, Setting]:
+    return {
+        name: Setting(section, name.upper(), parse, None, help, example, name) for name, parse, help, example in rows
+    }
+
+
 # The keys of [Endpoint NAME] and [Model NAME], by their names in code.
-ENDPOINT_KEYS = {
-    name: Setting("Endpoint", name.upper(), parse, None, help, example, name)
-    for name, parse, help, example in (
-        ("models", values.names, "The models that it answers for", "gpt-4o-mini, text-embedding-3-small"),
-        ("api_type", values.text, "Its client; azure where an Azure endpoint or version is given", "azure"),
-        ("api_key", values.credential, "Its key", "${AZURE_EAST_KEY}"),
-        ("base_url", values.check_address, "The address of an OpenAI-compatible server", "https://east.example.com/v1"),
-        ("azure_endpoint", values.check_address, "The address of the Azure resource", "https://east.openai.azure.com"),
-        ("azure_api_version", values.text, "The version of Azure's API", "2024-10-21"),
-        ("deployment", values.text, "The name of the deployment, where it is not the model's", "gpt-4o-mini-east"),
-        ("organization", values.organization, "The organization that is billed", "org-example"),
-        ("namespace", values.text, "A word that keeps its answers apart from others", "east"),
-    )
-}
-MODEL_KEYS = {
-    name: Setting("Model", name.upper(), parse, None, help, example, name)
-    for name, parse, help, example in (
-        ("context_window", values.integer(1), "Input and output together, in tokens", "32768"),
-        ("max_output_tokens", values.integer(1), "The longest answer, in tokens", "8192"),
-        ("encoding", values.text, "The encoding of tiktoken that counts its tokens", "o200k_base"),
-        ("reasoning", values.boolean, "Whether it can reason before it answers", "no"),
-        ("refused_parameters", values.names, "Parameters that are not sent to it", "top_p, presence_penalty"),
-        ("refused_when_reasoning", values.names, "Parameters that are not sent to it while it reasons", "temperature"),
-        ("max_completion_tokens", values.boolean, "Whether it wants max_completion_tokens for max_tokens", "no"),
-        ("structured_output", values.boolean, "Whether it understands a JSON schema as response_format", "yes"),
-        ("embedding", values.boolean, "Whether it is an embedding model", "no"),
-    )
-}
+ENDPOINT_KEYS = _keys(
+    "Endpoint",
+    ("models", values.names, "The models that it answers for", "gpt-4o-mini, text-embedding-3-small"),
+    ("api_type", values.text, "Its client; azure where an Azure endpoint or version is given", "azure"),
+    ("api_key", values.credential, "Its key", "${AZURE_EAST_KEY}"),
+    ("base_url", values.check_address, "The address of an OpenAI-compatible server", "https://east.example.com/v1"),
+    ("azure_endpoint", values.check_address, "The address of the Azure resource", "https://east.openai.azure.com"),
+    ("azure_api_version", values.text, "The version of Azure's API", "2024-10-21"),
+    ("deployment", values.text, "The name of the deployment, where it is not the model's", "gpt-4o-mini-east"),
+    ("organization", values.organization, "The organization that is billed", "org-example"),
+    ("namespace", values.text, "A word that keeps its answers apart from others", "east"),
+)
+MODEL_KEYS = _keys(
+    "Model",
+    ("context_window", values.integer(1), "Input and output together, in tokens", "32768"),
+    ("max_output_tokens", values.integer(1), "The longest answer, in tokens", "8192"),
+    ("encoding", values.text, "The encoding of tiktoken that counts its tokens", "o200k_base"),
+    ("reasoning", values.boolean, "Whether it can reason before it answers", "no"),
+    ("refused_parameters", values.names, "Parameters that are not sent to it", "top_p, presence_penalty"),
+    ("refused_when_reasoning", values.names, "Parameters that are not sent to it while it reasons", "temperature"),
+    ("max_completion_tokens", values.boolean, "Whether it wants max_completion_tokens for max_tokens", "no"),
+    ("structured_output", values.boolean, "Whether it understands a JSON schema as response_format", "yes"),
+    ("embedding", values.boolean, "Whether it is an embedding model", "no"),
+)
 
 
 # The parsers of settings that are a whole section.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from .. import scopes
 from ..cassettes.cassette import current_cassette, position
 from ..engine.limits import estimate
-from ..engine.prepare import followed
+from ..engine.prepare import ON_ERROR, followed
 from ..requests.keys import canonical
 from ..scopes import Counter64, made_name
 from ..text import brief, counted, imported_pandas, money, printable
@@ -34,9 +34,6 @@ SHOWN = 60  # characters of an item in a message
 
 
 # Arguments
-
-
-ON_ERROR = ("raise", "none", "return")
 
 
 class MapOptions(NamedTuple):

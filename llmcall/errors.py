@@ -96,12 +96,7 @@ class ContextLengthError(InvalidRequestError):
     remedy = "Shorten the prompt, or name models with a larger window in [Fallbacks]"
 
     def __init__(
-        self,
-        message: str = "",
-        *,
-        prompt_tokens: int | None = None,
-        context_window: int | None = None,
-        **details: Any,
+        self, message: str = "", *, prompt_tokens: int | None = None, context_window: int | None = None, **details: Any
     ) -> None:
         super().__init__(message, **details)
         self.prompt_tokens = prompt_tokens

@@ -251,11 +251,7 @@ class Active:
     __slots__ = ("_key", "draws", "generators", "outer", "path", "process", "scope")
 
     def __init__(
-        self,
-        path: str,
-        draws: Draws,
-        scope: Scope | None = None,
-        generators: tuple[_Generator, ...] = (),
+        self, path: str, draws: Draws, scope: Scope | None = None, generators: tuple[_Generator, ...] = ()
     ) -> None:
         self.path, self.draws, self.scope, self.generators = path, draws, scope, generators
         self.outer: Active | None = None

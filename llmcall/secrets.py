@@ -55,9 +55,7 @@ class _Form(NamedTuple):
 _FORMS = (
     _Form("an Anthropic API key", "sk-", _TOKEN + r"sk-ant-(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"),
     _Form(
-        "an OpenAI API key",
-        "sk-",
-        _TOKEN + r"sk-(?:proj|svcacct|admin)-(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})",
+        "an OpenAI API key", "sk-", _TOKEN + r"sk-(?:proj|svcacct|admin)-(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"
     ),
     _Form("an API key", "sk-", _TOKEN + r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})", mixed=True),
     _Form("an AWS access key", "akia", _TOKEN + r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),

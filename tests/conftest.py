@@ -22,11 +22,7 @@ SETTINGS = re.compile(r"(OPENAI|AZURE|XDG|LLMCALL)_|.*_PROXY$|(TIKTOKEN|DATA_GYM
 IMPORTED_FROM = str(Path(llmcall.__file__).parents[1])
 # The same examples on every machine, however slow it is.
 hypothesis.settings.register_profile(
-    "llmcall",
-    database=None,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    "llmcall", database=None, deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("llmcall")
 # Newer ones also draw constants of the modules that are loaded: those depend on the tests that ran before in a process.

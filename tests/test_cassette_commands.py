@@ -111,10 +111,7 @@ def choices() -> Record:
 
 ASKED: list[Any] = [{"role": "user", "content": "What does bread cost?"}]
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "3"}
-PARTS = [
-    {"type": "text", "text": "What is it?"},
-    {"type": "file", "file": {"file_id": "f"}},
-]
+PARTS = [{"type": "text", "text": "What is it?"}, {"type": "file", "file": {"file_id": "f"}}]
 SHOWN = [
     (chat(ASKED, CALLING), ['calls price_of({"item": "bread"})  [c1]']),
     (

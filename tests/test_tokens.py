@@ -117,8 +117,7 @@ def test_neither_text_nor_messages(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "expected"),
-    [("gpt-3.5-turbo", 129), ("gpt-4-0613", 129), ("gpt-4o", 124), ("gpt-4o-mini", 124)],
+    ("model", "expected"), [("gpt-3.5-turbo", 129), ("gpt-4-0613", 129), ("gpt-4o", 124), ("gpt-4o-mini", 124)]
 )
 def test_framing_as_the_api_counted(model: str, expected: int, bpe: None) -> None:
     """Messages are framed as OpenAI's cookbook says, whose counts by the API these are."""

@@ -68,12 +68,7 @@ _random = random.Random()  # not the module's own: a simulation's seeded draws m
 
 
 def answer(
-    call: PreparedCall,
-    *,
-    stream: bool = False,
-    fallback: bool = True,
-    whole: bool = False,
-    cut: Record | None = None,
+    call: PreparedCall, *, stream: bool = False, fallback: bool = True, whole: bool = False, cut: Record | None = None
 ) -> Flow[Outcome]:
     """Answer a chat call that is not recorded, by another model where the context is too long.
 

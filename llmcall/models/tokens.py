@@ -70,11 +70,7 @@ class TokenCount(int):
 
 
 def count_tokens(
-    messages_or_text: Any,
-    model: str,
-    *,
-    encoding: str | None = None,
-    tools: Sequence[Mapping[str, Any]] | None = None,
+    messages_or_text: Any, model: str, *, encoding: str | None = None, tools: Sequence[Mapping[str, Any]] | None = None
 ) -> TokenCount:
     """Count the tokens of a text, or of messages with their framing, without any network.
 

@@ -31,16 +31,7 @@ from ..errors import (
     shorten,
 )
 from ..notices import Failures, logger
-from .items import (
-    Planner,
-    TaskPosition,
-    check_options,
-    item_names,
-    item_words,
-    job_of,
-    length_of,
-    rows_of,
-)
+from .items import Planner, TaskPosition, check_options, item_names, item_words, job_of, length_of, rows_of
 from .processes import NotBegunError, Outcome, Task, TaskGroup, check_picklable, run_task, take_report
 
 if TYPE_CHECKING:
@@ -708,11 +699,7 @@ def _progress_bar(progress: bool | None, total: int | None) -> Iterator[_Bar]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # in a notebook without ipywidgets tqdm warns, and shows a bar of text
         from tqdm.auto import tqdm
-    with (
-        tqdm(total=total, file=sys.stderr, dynamic_ncols=True) as inner,
-        metering.track() as usage,
-        _logs_above(),
-    ):
+    with tqdm(total=total, file=sys.stderr, dynamic_ncols=True) as inner, metering.track() as usage, _logs_above():
         narrow = not in_notebook() and total is not None and (inner.ncols or NARROW) < NARROW
         if narrow:
             inner.bar_format = NARROW_FORMAT

@@ -323,8 +323,9 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
     :raises ValueError: where a budget without a name is open.
     :raises TypeError: where a setting is a function that cannot be pickled.
     """
-    if _sessions and _sessions[0].is_unchanged(cassette):
-        return _sessions[0].state  # the very same, so that a map inside a map's task never waits for its session's end
+    for session in _sessions:
+        if session.cassette is cassette and session.generation == config.layers.generation:
+            return session.state  # the very same, so that a map inside a map's task never waits for its session's end
     named = None if cassette is None else (os.path.realpath(cassette.path), cassette.mode)
     try:
         return pickle.dumps((config.pack(), tuple(budgets.open_budgets), named, gained))
@@ -340,6 +341,7 @@ class WorkerSession:
 
     :ivar users: how many tasks run in it.
     :ivar cassette: the one that stands for the open one of the other process.
+    :ivar generation: that of the settings in it.
     :ivar close: a function that lets the state hold no longer.
     """
 
@@ -360,15 +362,11 @@ class WorkerSession:
                 opened.enter_context(self.cassette)
                 self.cassette.know(gained)
             self.close = opened.pop_all().close
-        self._generation = config.layers.generation
+        self.generation = config.layers.generation
 
     def add(self, model: str, scope: str, amounts: UsageDelta) -> None:
         """Keep an addition to the usage."""
         self._usage.append((model, scope, dict(amounts)))
-
-    def is_unchanged(self, cassette: Cassette | None) -> bool:
-        """Return whether settings and cassette are still those of the session."""
-        return config.layers.generation == self._generation and cassette is self.cassette
 
     def report(self, outcome: Outcome) -> Outcome:
         """Return what a task came to, with what was not sent home yet."""

@@ -117,11 +117,7 @@ class Nursery:
         self.folder = folder
         self._workers: list[Worker] = []
         self._process = subprocess.Popen(
-            [python, "-c", NURSERY, str(HERE)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=folder,
+            [python, "-c", NURSERY, str(HERE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
         )
 
     def order(self, **order: Any) -> Any:

@@ -19,3 +19,8 @@ def done(*arguments: Any, code: int = 0, text: str | None = None) -> str:
     result = run(*arguments, text=text)
     assert result.exit_code == code, result.output
     return result.output
+
+
+def cache(*arguments: Any, **options: Any) -> str:
+    """Run ``llmcall cache`` likewise."""
+    return done("cache", *arguments, **options)

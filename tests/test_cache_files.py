@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import commands
 import openai
 import pydantic
 import pytest
-from commands import done
 from disks import DATABASE, in_database
 from pytest_httpserver import HTTPServer
 from servers import OK, ScriptedServer, completion
@@ -45,11 +45,6 @@ def contents(cache: ResponseCache) -> dict[str, Any]:
     return {
         record.cache_key: (record.kind, record.sample, record.request, record.response) for record in cache.records()
     }
-
-
-def run(*arguments: Any) -> str:
-    """Run ``llmcall cache`` and return what it printed."""
-    return done("cache", *arguments)
 
 
 # Export and load
@@ -261,7 +256,7 @@ def test_another_version_of_keys_on_the_command_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("llmcall.requests.keys.KEY_VERSION", 2)
     with pytest.raises(CacheMissError, match="recorded under another key: 'llmcall cache rekey'"):
         replayed("Milk?")
-    assert run("rekey") == "2 of 2 records changed\n"
+    assert commands.cache("rekey") == "2 of 2 records changed\n"
     assert "Milk?" in str(replayed("Milk?")) and recorder().cache.verify() == []
 
 
@@ -362,7 +357,7 @@ def test_nothing_to_save(sound: Any, tmp_path: Path) -> None:
     in_database(tmp_path / "hollow", "UPDATE Cache SET value = X'00'")
     with ResponseCache(tmp_path / "hollow") as hollow:
         assert hollow.salvage(tmp_path / "new") == 0
-    told = done("cache", "--path", tmp_path / "hollow", "salvage", tmp_path / "new", code=1)
+    told = commands.cache("--path", tmp_path / "hollow", "salvage", tmp_path / "new", code=1)
     assert "holds no record that can be read" in told
     assert not (tmp_path / "new").exists()
 
@@ -373,7 +368,7 @@ def test_the_error_names_the_command_that_mends(sound: Any, tmp_path: Path, capl
     with ResponseCache(bad, mode="replay") as cache, pytest.raises(CacheCorruptError) as caught:
         list(cache.records())
     assert f"'llmcall cache salvage NEW_FOLDER --path {bad}'" in str(caught.value)
-    count = int(run("--path", bad, "salvage", tmp_path / "new").split(" ")[0])
+    count = int(commands.cache("--path", bad, "salvage", tmp_path / "new").split(" ")[0])
     assert len(sound[1]) / 2 < count < len(sound[1])
     assert f"{len(sound[1]) - count} of {len(sound[1])} records cannot be read and are lost" in caplog.text
     with ResponseCache(tmp_path / "new", mode="replay") as cache:
@@ -523,9 +518,9 @@ def test_a_class_that_a_command_names() -> None:
     """The command imports a class as from the working directory; what is none, or is not there, is an error."""
     path = of_a_class()
     Path("readings.py").write_text("import pydantic\nclass Reading(pydantic.BaseModel):\n    a: int\nROUNDS = 3\n")
-    assert run("load", path, "--class", "readings.Reading").startswith("2 records loaded into ")
-    assert "No module named 'nowhere'" in done("cache", "load", path, "--class", "nowhere.Reading", code=2)
-    assert "readings.ROUNDS is no class" in done("cache", "load", path, "--class", "readings.ROUNDS", code=2)
+    assert commands.cache("load", path, "--class", "readings.Reading").startswith("2 records loaded into ")
+    assert "No module named 'nowhere'" in commands.cache("load", path, "--class", "nowhere.Reading", code=2)
+    assert "readings.ROUNDS is no class" in commands.cache("load", path, "--class", "readings.ROUNDS", code=2)
 
 
 def test_two_answers_to_one_request(caplog: pytest.LogCaptureFixture) -> None:
@@ -553,7 +548,7 @@ def test_a_script_of_its_form(httpserver: HTTPServer, monkeypatch: pytest.Monkey
     monkeypatch.setenv("OPENAI_API_KEY", "sk-verysecret")
     config = (Path(__file__).parent / "tinytroupe.ini").read_text(encoding="utf-8")
     Path("config.ini").write_text(config.replace("[OpenAI]", f"[OpenAI]\nBASE_URL={server.base_url}"))
-    assert run("load", saved({key("gpt-5-mini", LATEST): completion()})).startswith("2 records loaded into ")
+    assert commands.cache("load", saved({key("gpt-5-mini", LATEST): completion()})).startswith("2 records loaded into ")
     assert llmcall.client().send_message(MESSAGES).cached  # type: ignore[union-attr]
     with openai.OpenAI(http_client=llmcall.http_client()) as itself:  # it does not send REASONING_EFFORT to this model
         itself.chat.completions.create(model="gpt-5-mini", messages=MESSAGES, max_completion_tokens=128000)  # type: ignore[arg-type]

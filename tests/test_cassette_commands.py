@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import done, run
+from commands import done
 from conversations import HOSTILE, chat, conversation, embedding, function, read, record_of, written
 from servers import CALLING
 
@@ -31,12 +31,11 @@ def market() -> Path:
 
 def test_show(market: Path) -> None:
     """show prints the conversations as plain text, each time the same, with nothing that a terminal would obey."""
-    shown = run("show", market)
-    assert shown.exit_code == 0
-    assert shown.output.startswith('configured model: "m"\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n')
-    assert "→ assistant\n    Perhaps.\n" in shown.output and "\x1b" not in shown.output
-    assert run("show", market).output == shown.output
-    records = json.loads(run("show", market, "--json").output)
+    shown = done("show", market)
+    assert shown.startswith('configured model: "m"\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n')
+    assert "→ assistant\n    Perhaps.\n" in shown and "\x1b" not in shown
+    assert done("show", market) == shown
+    records = json.loads(done("show", market, "--json"))
     assert [len(record["request"]["messages"]) for record in records] == [1, 2, 4, 6]
 
 
@@ -45,11 +44,11 @@ def test_an_empty_file_is_no_damage(market: Path) -> None:
 
     Of a cassette without a record, the settings are shown.
     """
-    assert run("show", written("bare.jsonl", [])).output == 'configured model: "m"\n'
+    assert done("show", written("bare.jsonl", [])) == 'configured model: "m"\n'
     Path("empty.jsonl").touch()
-    assert (run("show", "empty.jsonl").exit_code, run("show", "empty.jsonl").output) == (0, "")
+    assert done("show", "empty.jsonl") == ""
     for pair in (("empty.jsonl", market), (market, "empty.jsonl")):
-        assert run("cassette", "merge", *pair, "-o", "merged.jsonl").exit_code == 0
+        done("cassette", "merge", *pair, "-o", "merged.jsonl")
         assert Path("merged.jsonl").read_bytes() == market.read_bytes()
 
 
@@ -76,8 +75,7 @@ def test_failures(market: Path, arguments: list[str], code: int, complaint: str)
     Path("broken.jsonl").write_bytes(market.read_bytes()[:100].rpartition(b"\n")[0] + b"\n{broken")
     written("warmer.jsonl", [], {"model": "m", "temperature": 1})
     Path("empty.jsonl").touch()
-    done = run(*arguments)
-    assert done.exit_code == code and complaint in done.output
+    assert complaint in done(*arguments, code=code)
 
 
 # Records as conversations
@@ -221,7 +219,7 @@ def test_git_merges_two_branches(repository: Path) -> None:
         git("commit", "-q", "-a", "-m", branch)
         Path(f"{branch}.jsonl").write_bytes(repository.read_bytes())
     git("merge", "-q", "-m", "both", "left")
-    assert run("cassette", "merge", "left.jsonl", "right.jsonl", "-o", "both.jsonl").exit_code == 0
+    done("cassette", "merge", "left.jsonl", "right.jsonl", "-o", "both.jsonl")
     assert len(read(Path("both.jsonl"))) == 9
     assert {each.cache_key for each in read(repository)} == {each.cache_key for each in read(Path("both.jsonl"))}
 
@@ -233,9 +231,9 @@ def test_merge() -> None:
     """merge writes every record of both, those of a scope in the order of the calls."""
     calls = [chat(text, "!", "s#0") for text in "abcde"]
     written("one.jsonl", [calls[1], calls[3]])
-    written("other.jsonl", [calls[0], calls[1], calls[2], calls[3], calls[4]])
-    done = run("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
-    assert done.exit_code == 0 and "5 records written to both.jsonl" in done.output
+    written("other.jsonl", calls)
+    told = done("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
+    assert "5 records written to both.jsonl" in told
     assert Path("both.jsonl").read_bytes() == Path("other.jsonl").read_bytes()
 
 
@@ -244,10 +242,10 @@ def test_merge_of_conflicts(choice: str, answer: str) -> None:
     """Conflicts are listed and nothing is written, unless it is said which answer counts."""
     written("one.jsonl", [chat("a", "1", "s#0"), chat("b", "0", "s#0")])
     written("other.jsonl", [chat("a", "2", "s#0"), chat("b", "0", "s#0")])
-    done = run("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl")
-    assert done.exit_code == 1 and 'conflict: s#0 m "a": "1" | "2"' in done.output
-    assert "answer 1 request differently, and nothing was written" in done.output
+    merge = ("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl")
+    told = done(*merge, code=1)
+    assert 'conflict: s#0 m "a": "1" | "2"' in told
+    assert "answer 1 request differently, and nothing was written" in told
     assert len(read(Path("one.jsonl"))) == 2
-    done = run("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl", "--on-conflict", choice)
-    assert done.exit_code == 0 and "conflict: " in done.output
+    assert "conflict: " in done(*merge, "--on-conflict", choice)
     assert [each.response["choices"][0]["message"]["content"] for each in read(Path("one.jsonl"))] == [answer, "0"]

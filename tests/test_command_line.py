@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 import pytest
-from commands import done, main, run
+from commands import cache, done, main, run
 from disks import in_database
 from pytest_httpserver import HTTPServer
 from servers import QUESTION, Answer, ScriptedServer, refusal, refusing
@@ -242,11 +242,6 @@ def keys() -> list[str]:
     client.send_message("Please sell.", model="gpt-4", n=2)
     client.get_embedding("apples", "embedder")
     return [record.cache_key for record in client.cache.records()]
-
-
-def cache(*arguments: str, **options: Any) -> str:
-    """Run ``llmcall cache``."""
-    return done("cache", *arguments, **options)
 
 
 def test_an_empty_cache() -> None:

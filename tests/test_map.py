@@ -308,25 +308,6 @@ def test_keys() -> None:
     assert names(rows, lambda item: item["id"]) == names(rows, "id") == ["lisa", "7", "lisa~1", "lisa~2", "a~~1"]
 
 
-@pytest.mark.parametrize(
-    ("key", "item", "error", "words"),
-    [
-        (3, {}, TypeError, "key is 3; it must be a function of the item, or the name of a column"),
-        ("id", "lisa", TypeError, "key='id' names a column, but an item is str"),
-        ("id", {"name": 1}, ValueError, "key='id' names a column that a row lacks; it has name"),
-        (lambda item: 1.5, {}, TypeError, "the key of item 1 is 1.5; it must be a text or a whole number"),
-        (lambda item: True, {}, TypeError, "the key of item 1 is True"),
-        (lambda item: "a/b", {}, ValueError, "the key of item 1 is 'a/b'; it names a scope"),
-        (lambda item: "a#b", {}, ValueError, "must not be empty or hold '/' or '#'"),
-    ],
-)
-def test_wrong_keys(key: Any, item: Any, error: type[Exception], words: str) -> None:
-    """A key that names no scope is refused, naming the item and what it may be."""
-    with pytest.raises(error) as caught:
-        names([item], key)
-    assert words in str(caught.value)
-
-
 # Errors
 
 
@@ -420,6 +401,13 @@ async def agenerator() -> Any:
         ((ask, [1]), {"on_error": "ignore"}, ValueError, "on_error is 'ignore'; it must be one of raise, none, return"),
         ((ask, [1]), {"executor": 3}, TypeError, "executor is int; it must be a concurrent.futures.Executor"),
         ((ask, [1]), {"scope": "a/b"}, ValueError, "holds '/' or '#'"),
+        ((str, [{}]), {"key": 3}, TypeError, "key is 3; it must be a function of the item, or the name of a column"),
+        ((str, ["lisa"]), {"key": "id"}, TypeError, "key='id' names a column, but an item is str"),
+        ((str, [{"name": 1}]), {"key": "id"}, ValueError, "key='id' names a column that a row lacks; it has name"),
+        ((str, [7]), {"key": float}, TypeError, "the key of item 1 is 7.0; it must be a text or a whole number"),
+        ((str, [7]), {"key": bool}, TypeError, "the key of item 1 is True"),
+        ((str, ["a/b"]), {"key": str}, ValueError, "the key of item 1 is 'a/b'; it names a scope"),
+        ((str, ["a#b"]), {"key": str}, ValueError, "must not be empty or hold '/' or '#'"),
         ((CALL, ["Lisa"]), {}, TypeError, "a row is str; it must be a dict of the templates' variables"),
         ((greet, [{"greeting": "Hi"}]), {}, TypeError, "missing a required argument: 'name'"),
     ],
@@ -427,7 +415,7 @@ async def agenerator() -> Any:
 @pytest.mark.parametrize("function", [map, imap])
 def test_wrong_arguments(function: Any, arguments: Any, options: Any, error: type[Exception], words: str) -> None:
     """A wrong argument is refused in words that name it and what it may be."""
-    with pytest.raises(error) as caught:
+    with scope("s"), pytest.raises(error) as caught:
         list(function(*arguments, **options))
     assert words in str(caught.value)
     assert calls() == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import done
+from commands import cache
 from disks import in_database
 from programs import start
 
@@ -313,13 +313,13 @@ def test_explain_on_the_command_line() -> None:
     ask(scope="trial/lisa")(recorder())
     messages = [{"role": "user", "content": QUESTION}]
     Path("request.json").write_text(json.dumps({"messages": messages, "temperature": 1}), encoding="utf-8")
-    found = done("cache", "explain", "request.json", "--scope", "trial/lisa")
+    found = cache("explain", "request.json", "--scope", "trial/lisa")
     assert "temperature: not recorded, asked 1" in found
-    assert "a scope is missing" in flat(done("cache", "explain", "-", text=json.dumps(messages)))
-    found = done("cache", "explain", "-", "--scope", "trial/lisa", text=json.dumps(messages))
+    assert "a scope is missing" in flat(cache("explain", "-", text=json.dumps(messages)))
+    found = cache("explain", "-", "--scope", "trial/lisa", text=json.dumps(messages))
     assert "is recorded (key" in found
     for text in ("{", '{"model": "gpt-4o"}', '{"messages": [], "current_messages": []}', "[]", "3"):
-        assert "Error" in done("cache", "explain", "-", code=2, text=text)
+        assert "Error" in cache("explain", "-", code=2, text=text)
 
 
 @llmcall.recorded(name="market.price")

@@ -252,7 +252,10 @@ def test_a_cancelled_call_gives_its_draw_back(caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_identical_calls_at_once(fails: bool) -> None:
-    """Of identical calls under way one runs, and all get copies of its result; one that fails is succeeded."""
+    """Of identical calls under way one runs, and all get copies of its result; one that fails is succeeded.
+
+    Whoever changes what it got changes no other, nor what is recorded.
+    """
     inside, go_on = threading.Event(), threading.Event()
 
     @recorded(name="shared")
@@ -264,14 +267,18 @@ def test_identical_calls_at_once(fails: bool) -> None:
             raise ZeroDivisionError
         return [len(CALLS)]
 
-    with ThreadPoolExecutor(3) as executor:
+    with cassette("c.jsonl"), ThreadPoolExecutor(3) as executor:
         first = executor.submit(shared)
         assert inside.wait(60)
         others = [executor.submit(shared) for _ in range(2)]
         go_on.set()
         results = [each.result() for each in others]
         assert isinstance(first.exception(), ZeroDivisionError) if fails else first.result() == [1]
-    assert results == [[2 if fails else 1]] * 2 and results[0] is not results[1]
+        for result in [*results, shared()] if fails else [first.result(), *results, shared()]:
+            assert result == [2 if fails else 1]
+            result.append(3)
+    with cassette("c.jsonl", mode="none"):
+        assert shared() == [2 if fails else 1]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -410,22 +417,6 @@ def test_any_plain_result_comes_back_the_same(result: Any, argument: Any) -> Non
     assert [record.request["arguments"] for record in tape.all_records()] == [{"given": argument}]
     written = Path(path).read_bytes().decode()
     assert len(written.splitlines()) == written.count("\n")
-
-
-def test_a_caller_may_change_what_it_gets() -> None:
-    """Results are copies: changing one changes no other, nor what is recorded."""
-
-    @recorded(name="f")
-    def function() -> Any:
-        return {"a": [1]}
-
-    with llmcall.configured(cache_mode="off"), cassette("c.jsonl"):
-        for _ in range(3):
-            result = function()
-            assert result == {"a": [1]}
-            result["a"].append(2)
-    with cassette("c.jsonl", mode="none"):
-        assert function() == {"a": [1]}
 
 
 # Among other calls

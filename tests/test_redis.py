@@ -53,11 +53,6 @@ def said(client: Any, *questions: str) -> list[str]:
     return [client.send_message(question).content for question in questions]
 
 
-def run(*command: Any) -> str:
-    """Run ``llmcall cache`` and return what it printed."""
-    return commands.done("cache", *command)
-
-
 def told(error: BaseException) -> str:
     """Return all that is shown of an error where nobody catches it."""
     return "".join(traceback.format_exception(error)) + repr(error)
@@ -91,11 +86,11 @@ def test_on_the_command_line(server: RedisProcess, tmp_path: Path) -> None:
     """``llmcall cache`` looks after a cache in Redis as after one on the disk; salvage saves what is sound."""
     client = client_at(server.url)
     said(client, "a", "b")
-    assert "one" in run("--path", server.url, "ls")
+    assert "one" in commands.cache("--path", server.url, "ls")
     with server.client() as redis:
         redis.hset("llmcall:rows", client.build_request("a").cache_key, b"short")
     for other in (str(tmp_path / "saved"), server.url[:-1] + "1"):
-        assert run("--path", server.url, "salvage", other).startswith(f"1 record read from {server.url}")
+        assert commands.cache("--path", server.url, "salvage", other).startswith(f"1 record read from {server.url}")
         assert said(client_at(other, mode="replay"), "b") == ["two"]
     with pytest.raises(CacheError, match="into itself"):
         client.cache.salvage(server.url)

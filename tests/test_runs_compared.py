@@ -17,6 +17,7 @@ import llmcall
 from llmcall.testing import ScriptedClient
 
 ACTORS = ("lisa", "emma", "bart")
+ASKED = {"role": "user", "content": "Bread?"}
 Say = Callable[[str, int, str], str]
 
 
@@ -116,20 +117,6 @@ def test_a_change_after_another_draw() -> None:
     [*_, last] = llmcall.compare(one, ask("b.jsonl", "does, and so on.", "buy", 0.5)).later
     assert (last.place, last.why, last.after) == (2, "parameters", "top_p=0.5")
     assert not llmcall.compare(one, ask("b.jsonl", "does, and so on.", "buy", None)).later
-
-
-@pytest.mark.parametrize(
-    ("params", "why", "before", "after"),
-    [
-        ({"model": "gpt-4o"}, "model", "gpt-4o-mini", "gpt-4o"),
-        ({"top_p": 0.5}, "parameters", "top_p=null", "top_p=0.5"),
-    ],
-)
-def test_why_runs_part(params: dict[str, Any], why: str, before: str, after: str) -> None:
-    """A changed model and changed parameters are told from changed prompts."""
-    one = play("a.jsonl", model="gpt-4o-mini")
-    found = llmcall.compare(one, play("b.jsonl", **{"model": "gpt-4o-mini", **params}))
-    assert {(each.why, each.before, each.after) for each in found.parted} == {(why, before, after)}
 
 
 def test_added_and_missing_calls() -> None:
@@ -284,16 +271,18 @@ def test_one_of_several_choices_heard_by_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "shown"),
+    ("message", "params", "why", "shown"),
     [
-        ({"role": "user", "content": "Bread?", "name": "Ann"}, "the prompt changed: {+Ann+}"),
-        ({"role": "user", "content": [{"type": "text", "text": "Bread?"}]}, "the prompt changed: "),
-        ({"role": "system", "content": "Be brief."}, "the prompt changed: {+Be brief.+}"),
+        ({"role": "user", "content": "Bread?", "name": "Ann"}, {}, "prompt", "the prompt changed: {+Ann+}"),
+        ({"role": "user", "content": [{"type": "text", "text": "Bread?"}]}, {}, "prompt", "the prompt changed: "),
+        ({"role": "system", "content": "Be brief."}, {}, "prompt", "the prompt changed: {+Be brief.+}"),
+        (ASKED, {"model": "gpt-4o"}, "model", '"m" → "gpt-4o"'),
+        (ASKED, {"top_p": 0.5}, "parameters", '"top_p=null" → "top_p=0.5"'),
     ],
 )
-def test_what_of_a_message_changed(message: dict[str, Any], shown: str) -> None:
-    """What differs beside the text of a message is told, and a message that the other run has more."""
-    one, asked = chat("Bread?", "Yes.", "lisa#0"), {"role": "user", "content": "Bread?"}
-    messages = [message, asked] if message["role"] == "system" else [message]
-    found = llmcall.compare(written("a.jsonl", [one]), written("b.jsonl", [chat(messages, "Yes.", "lisa#0")]))
-    assert shown in str(found) and found.parted[0].in_words()
+def test_why_runs_part(message: dict[str, Any], params: dict[str, Any], why: str, shown: str) -> None:
+    """A changed model, changed parameters, what differs beside a message's text, and a message more are told."""
+    messages = [message, ASKED] if message["role"] == "system" else [message]
+    other = written("b.jsonl", [chat(messages, "Yes.", "lisa#0", **params)])
+    found = llmcall.compare(written("a.jsonl", [chat("Bread?", "Yes.", "lisa#0")]), other)
+    assert shown in str(found) and found.parted[0].why == why and found.parted[0].in_words()

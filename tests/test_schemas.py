@@ -167,9 +167,13 @@ PINNED = json.loads((pathlib.Path(__file__).parent / "canonical_schemas.json").r
 
 
 def test_a_canonical_schema_is_sent_as_it_is() -> None:
-    """A class that cannot be said strictly is asked for by its canonical schema."""
+    """A class that cannot be said strictly is asked for by its canonical schema; what is sent is a copy each time."""
     assert formatted(Owner) == {"name": "Owner", "strict": False, "schema": PINNED["Owner"]["parameters"]}
-    assert formatted(Visit) == {"name": "Visit", "strict": True, "schema": asked_for(Visit)}
+    for _ in range(2):
+        found = formatted(Visit)
+        assert found == {"name": "Visit", "strict": True, "schema": asked_for(Visit)}
+        found["schema"]["properties"].clear()
+    assert found != formatted(Visit)
 
 
 CLOSED = {"type": "object", "additionalProperties": False}
@@ -304,12 +308,3 @@ def test_a_typed_dict_as_an_answer() -> None:
         client = ScriptedClient([{"minutes": 0, "leaf": "x"}, answer])
         assert llmcall.LLMCall(user="Plan.", output_type=kind, client=client)() == answer
         assert len(client.requests) == 2
-
-
-def test_nobody_changes_another_s_schema() -> None:
-    """What is sent is a copy, however often a class is asked for."""
-
-    for _ in range(3):
-        found = formatted(Visit)["schema"]
-        assert found["properties"].keys() == {"day", "coins"}
-        found["properties"].clear()

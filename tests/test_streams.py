@@ -299,9 +299,6 @@ def test_a_stream_may_be_collected_during_a_look_up(monkeypatch: pytest.MonkeyPa
     assert not asking.is_alive()
 
 
-LEAVING = pytest.mark.parametrize("leaving", [leave, drop, aleave, adrop])
-
-
 def counted(client: llmcall.LLMClient, text: str) -> tuple[int, int]:
     """Return the tokens of the prompt and of a text, as they are counted here."""
     prompt = client.count_tokens([{"role": "user", "content": "Hello"}])
@@ -323,7 +320,7 @@ def billed(leaving: Leave, client: llmcall.LLMClient, tokens: tuple[int, int]) -
 REPORTED = [{**each, "usage": {**USAGE, "completion_tokens": at}} for at, each in enumerate(chunks_of(*PIECES))]
 
 
-@LEAVING
+@pytest.mark.parametrize("leaving", [leave, drop, aleave, adrop])
 @pytest.mark.parametrize(
     ("make", "tokens"),
     [

@@ -209,7 +209,7 @@ class ProgramCall:
 
 
 def _address(url: Any) -> str:
-    return f"{url.scheme}://{url.netloc.decode()}{url.path}"
+    return f"{url.scheme}://{url.netloc.decode()}{url.raw_path.decode().partition('?')[0]}"
 
 
 def _kept(headers: Any) -> list[tuple[bytes, bytes]]:

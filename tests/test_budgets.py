@@ -77,6 +77,29 @@ def test_threads_and_tasks_make_exactly_as_many_calls_as_are_allowed() -> None:
     assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (200, 100, 0)
 
 
+def test_a_task_settles_while_calls_that_wait_for_it_hold_all_threads() -> None:
+    """A program may send some calls from an event loop, and others from its threads."""
+
+    class Client(llmcall.LLMClient):
+        async def asend(self, request: Any, timeout: float | None) -> dict[str, Any]:
+            await asyncio.sleep(0.1)
+            return completion("yes")
+
+        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+            return completion("yes")
+
+    async def main() -> list[Any]:
+        asking = Client(model="m", on_error="raise")
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        task = asyncio.create_task(asking.asend_message("Hello"))
+        await asyncio.sleep(0)
+        waiting = asyncio.to_thread(asking.send_message, "Hi", deadline=2)
+        return await asyncio.gather(task, waiting, return_exceptions=True)
+
+    with llmcall.budget(calls=1):
+        assert [type(each) for each in asyncio.run(main())] == [llmcall.Reply, BudgetExceededError]
+
+
 def test_a_reservation_holds_as_long_as_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a call of this process takes by the clock, what it reserved is not spent before it ends."""
     first, second = Reservation(), Reservation()

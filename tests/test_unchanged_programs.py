@@ -574,7 +574,7 @@ def test_requests_of_others_pass(reached: Server) -> None:
     asked = {"json": {"input": "Bread?"}}
     for hosts, sent in ((), 2), (("api.example",), 1):
         with llmcall.patched(hosts=hosts), http.Client() as client:
-            ids = {client.post("http://api.example/moderations", **asked).json()["id"] for _ in range(2)}
+            ids = {client.post("http://api.example/my%20moderations", **asked).json()["id"] for _ in range(2)}
         assert len(ids) == sent
 
 

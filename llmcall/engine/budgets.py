@@ -424,10 +424,12 @@ class Reservation:
 
     :ivar wakeup: is done when there is reason to look again.
     :ivar used: what the attempt used, once that is known.
+    :ivar is_near: whether all is kept in memory: whoever waits in a thread must not wait for calls that need a thread.
     """
 
     def __init__(self) -> None:
         self.wakeup: Future[None] = Future()
+        self.is_near = all(each.name is None for each in tuple(open_budgets))
         self.used: Amounts | None = None
         self._held: list[tuple[Ledger, str]] = []
         self._closed = False

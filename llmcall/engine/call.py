@@ -259,7 +259,7 @@ class _Exchange:
         is_limited = admission.reservation is not None or self.pool.settings.limits_tokens_per_minute is not None
         used = tokens_used(response, self.request, self.pool.known) if is_limited else TokenUsage.of(response)
         admission.use(used, endpoint.name)
-        if admission.reservation is not None:
+        if admission.reservation is not None and not admission.reservation.is_near:
             yield Do(admission.reservation.close)
         if self.stream and chunks is None:
             yield Emit("".join(responses.text_pieces(response)))

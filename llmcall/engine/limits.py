@@ -460,7 +460,8 @@ class Admission:
     def _reserve(self) -> Flow[None]:
         reservation = self.reservation = budgets.Reservation()
         while True:
-            seconds = yield Do(lambda: reservation.reserve(self._reserved()))
+            reserve = Do(lambda: reservation.reserve(self._reserved()))
+            seconds = reserve.perform() if reservation.is_near else (yield reserve)
             if seconds is None:
                 return
             yield self._until(reservation.wakeup, seconds, "calls under way settle what they reserved of a budget")

@@ -52,7 +52,7 @@ def page(run: Run, other: Run | None = None, comparison: Comparison | None = Non
         labels=list(dict.fromkeys(label for each in facts for label in each)),
         facts=facts,
         lines=[] if comparison is None else visible(str(comparison)).split("\n"),
-        sampled=_how_sampled(cells, shown) if len(shown) < len(cells) else "",
+        sampled=[f"{len(of):,}" for of in (shown, cells, _actors(shown), _actors(cells))],
         data=json.dumps(_data(chain(*calls), shown, comparison), ensure_ascii=False).replace("<", "\\u003c"),
         style=style,
         script=script,
@@ -89,13 +89,6 @@ def _sampled(cells: list[Pair], most: int) -> list[Pair]:
 
 def _actors(cells: Iterable[Pair]) -> list[str]:
     return list(dict.fromkeys(cell.scope for cell in cells))
-
-
-def _how_sampled(cells: list[Pair], shown: list[Pair]) -> str:
-    return (
-        f"A sample: {len(shown):,} of {len(cells):,} calls, of {len(_actors(shown)):,} of {len(_actors(cells)):,} "
-        "actors, taken evenly from the first to the last. The sums above are those of the whole run."
-    )
 
 
 # What the runs are

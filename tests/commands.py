@@ -1,7 +1,8 @@
-"""The command line, run in this process: the one place of the tests that names where it is."""
+"""The command line, run in this process: the one place of the tests that names where it is; and files for it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -24,3 +25,11 @@ def done(*arguments: Any, code: int = 0, text: str | None = None) -> str:
 def cache(*arguments: Any, **options: Any) -> str:
     """Run ``llmcall cache`` likewise."""
     return done("cache", *arguments, **options)
+
+
+def written(name: str | Path, text: str | bytes) -> str:
+    """Write a file that a command or the settings read, below the working directory, and return its path."""
+    path = Path.cwd() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(path)

@@ -25,8 +25,7 @@ import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, Record, ResponseCache
 from llmcall.testing import ScriptedClient
 
-CODER = ScriptedClient(cache_mode="off")
-asked = CODER.build_request
+asked = ScriptedClient(cache_mode="off").build_request
 
 
 def answer(content: str | None, finish_reason: str = "stop") -> dict[str, Any]:

@@ -66,12 +66,6 @@ def decoded(text: str | bytes) -> lines.Lines:
     return lines.Lines(data, "f.jsonl")
 
 
-def asked(record: Record) -> Request:
-    """Build the request that a record answers."""
-    key = key_of(record.kind, record.request, record.sample)
-    return Request(record.kind, "m", record.request, {}, {}, record.sample, key)
-
-
 def test_whole_file_is_pinned() -> None:
     """The bytes of version 1 never change: records by scope, long texts and histories once, what is unseen escaped."""
     long = "x" * 250 + "\n" + "é" * 251
@@ -136,7 +130,7 @@ def test_get_finds_lines_that_were_written_otherwise(length: int) -> None:
     entry = json.loads(line)
     entry["request"] = dict(reversed(record.request.items()))
     file = decoded("\n".join([*head, json.dumps(entry, indent=None, separators=(" ,", " : "), sort_keys=True)]))
-    found = file.get(asked(record))
+    found = file.get(Request("chat", "m", record.request, {}, {}, "a#0", record.cache_key))
     assert found is not None and found.request == record.request
     escaped = decoded(written([record]).replace('"$text"', '"\\u0024text"'))
     assert [each.request for each in escaped] == [record.request]

@@ -427,12 +427,9 @@ def test_embeddings(httpserver: HTTPServer) -> None:
     assert both == [live, [3.0, 4.0], live] and live != [0.1, 0.2]
 
 
-TOO_LONG = refusal(400, "too long", code="context_length_exceeded")
-
-
 def test_a_fallback_replays_from_the_cassette_alone(httpserver: HTTPServer) -> None:
     """The answer of a model with a longer context replays under its own name and the first one's."""
-    server = ScriptedServer(httpserver, TOO_LONG, OK)
+    server = ScriptedServer(httpserver, refusal(400, "too long", code="context_length_exceeded"), OK)
     settings: dict[str, Any] = {"model": "small", "fallbacks": {"small": ("large",)}}
     with client_for(server.base_url, **settings) as client, scope("a"), cassette(PATH):
         live = client.send_message("Hi", on_error="raise")

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 import pytest
-from commands import cache, done, main, run
+from commands import cache, done, main, run, written
 from disks import in_database
 from pytest_httpserver import HTTPServer
 from servers import QUESTION, Answer, ScriptedServer, refusal, refusing
@@ -40,14 +40,6 @@ def python_m(*arguments: str) -> tuple[int, str, str]:
     command = [sys.executable, "-W", "error", "-m", "llmcall", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     return ended.returncode, ended.stdout, ended.stderr
-
-
-def written(name: str, text: str) -> str:
-    """Write a file into the working directory."""
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return name
 
 
 @pytest.fixture

@@ -20,8 +20,6 @@ import llmcall
 from llmcall import InvalidRequestError, ServiceError
 from llmcall.testing import ScriptedClient
 
-FLOATS = st.floats(-1e38, 1e38)
-
 
 def of(text: str) -> list[float]:
     """Return a vector that tells its text."""
@@ -44,7 +42,7 @@ def data(*vectors: Any, **fields: Any) -> dict[str, Any]:
     return {"data": items, "model": "m", **fields}
 
 
-@given(st.lists(FLOATS, min_size=1, max_size=6))
+@given(st.lists(st.floats(-1e38, 1e38), min_size=1, max_size=6))
 def test_live_equals_replay(vector: list[float]) -> None:
     """What is returned first is rounded to float32, so that it is what every later run gets."""
     client = Responding(data(vector))

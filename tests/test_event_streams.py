@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import time
 from typing import Any
 
 import pytest
@@ -275,19 +274,6 @@ def test_audio() -> None:
     )
     data = base64.b64encode(b"abcde").decode()
     assert message["audio"] == {"id": "audio_1", "transcript": "Good day", "data": data, "expires_at": 9}
-
-
-def test_long_streams_stay_linear() -> None:
-    """What a piece adds to a list takes no longer for all that came before it."""
-
-    def seconds(pieces: int) -> float:
-        given = piece({}, logprobs={"content": [{"token": "a", "logprob": -1.0}]})
-        chunks = [chunk(given)] * pieces + [chunk(piece({}, finish_reason="stop"))]
-        begun = time.process_time()
-        assembled(chunks)
-        return time.process_time() - begun
-
-    assert seconds(40_000) < 10 * max(seconds(10_000), 0.01)  # 16 times as long where each copies the others
 
 
 def test_several_choices() -> None:

@@ -484,9 +484,6 @@ def test_an_imap_left_early_is_told(
 ROWS = [{"name": "Lisa"}, {"name": "Bart"}, {"name": "Lisa"}]
 
 
-PRICES = {"prices": {"gpt-4o-mini": (1.0, 10.0)}}
-
-
 @pytest.mark.parametrize(
     ("options", "hits", "misses"),
     [({}, 1, 2), ({"repeats": 2}, 2, 4), ({"scope": "survey"}, 0, 3), ({"scope": "survey", "repeats": 2}, 0, 6)],
@@ -516,7 +513,7 @@ def test_it_moves_no_draw() -> None:
 
 def test_tokens_and_cost() -> None:
     """Prompts are counted as they are sent; the cost lies between an empty answer and the longest allowed."""
-    client = Dice(**PRICES)
+    client = Dice(prices={"gpt-4o-mini": (1.0, 10.0)})
     call = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100)
     tokens = sum(client.count_tokens(f"Hello, {name}!") for name in ("Lisa", "Bart"))
     framed = sum(client.count_tokens([{"role": "user", "content": f"Hello, {name}!"}]) for name in ("Lisa", "Bart"))

@@ -293,17 +293,12 @@ WORDS = "Here you are:\n\n```\n{}\n```\nGood luck!"
 AROUND = st.sampled_from(["{}", "```json\n{}\n```", WORDS, "It's: {}, indeed.", "\ufeff {} ", "~~~\n{}\n~~~"])
 
 
-def put(around: str, text: str) -> str:
-    """Put a text into its surroundings."""
-    before, _, after = around.partition("{}")
-    return before + text + after
-
-
 @example({"</think>": {"<think>": 'a "quoted" one\n</think>\\'}, "": {}}, "Here it is: {}", False)
 @given(st.dictionaries(st.text(), PLAIN, max_size=5) | st.lists(PLAIN, max_size=5) | SCALARS, AROUND, st.booleans())
 def test_what_is_written_is_read(value: Any, around: str, ascii_only: bool) -> None:
     """A value written as JSON, in fences or among words, reads back the same."""
-    assert repr(read(put(around, json.dumps(value, ensure_ascii=ascii_only)), type(value))) == repr(value)
+    text = around.replace("{}", json.dumps(value, ensure_ascii=ascii_only), 1)
+    assert repr(read(text, type(value))) == repr(value)
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=6, unique_by=lambda text: text.strip()))

@@ -45,7 +45,6 @@ ONE = "cassettes/test_market/test_one.jsonl"
 TEST_ONE = "@pytest.mark.llm\ndef test_one():\n    assert ask('bread') == 'Yes, bread'\n"
 FREE = "def test_free():\n    ask('free')\n"
 THREE = "@pytest.mark.llm\ndef test_one():\n    for item in ('bread', 'milk', 'fish'): ask(item)\n"
-FIVE = THREE.replace("'fish'", "'fish', 'eggs', 'salt'")
 SHARED = "".join(f"@pytest.mark.llm('shared')\ndef test_{name}():\n    ask('{name}')\n" for name in "abc")
 
 
@@ -557,7 +556,7 @@ def test_marks_that_a_conftest_adds(project: Project) -> None:
 
 def test_unused_records(project: Project) -> None:
     """Records that a passed test did not use are listed, and let the run fail where wanted; rewriting drops them."""
-    project.write(FIVE)
+    project.write(THREE.replace("'fish'", "'fish', 'eggs', 'salt'"))
     project.run("--llm-record=once", passed=1)
     assert project.result("--llm-unused=fail", passed=1).ret == 0
     project.write(TEST_ONE)

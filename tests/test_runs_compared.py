@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run
+from commands import done
 from conversations import chat, conversation, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -219,12 +219,12 @@ def test_every_call_has_one_row(one: dict[tuple[str, str], str], other: dict[tup
 def test_diff() -> None:
     """diff prints the comparison, or JSON; the exit code tells of differences only where it is asked to."""
     one, other = play("a.jsonl"), play("b.jsonl", word="generous")
-    assert run("diff", one, one, "--exit-code").exit_code == 0
-    done = run("diff", one, other)
-    assert done.exit_code == 0 and "[-thrifty-] {+generous+}" in done.output
-    assert run("diff", one, other, "--exit-code").exit_code == 1
-    assert json.loads(run("diff", one, other, "--json").output)["parted"][0]["why"] == "prompt"
-    assert run("diff", one).exit_code == run("diff", one, "none.jsonl").exit_code == 2
+    done("diff", one, one, "--exit-code")
+    assert "[-thrifty-] {+generous+}" in done("diff", one, other)
+    done("diff", one, other, "--exit-code", code=1)
+    assert json.loads(done("diff", one, other, "--json"))["parted"][0]["why"] == "prompt"
+    for arguments in ((one,), (one, "none.jsonl")):
+        done("diff", *arguments, code=2)
 
 
 def test_diff_of_scopes() -> None:
@@ -233,28 +233,27 @@ def test_diff_of_scopes() -> None:
     client.cache.export("all.jsonl")
     for whole in ([], ["all.jsonl"], [client.cache.path]):
         for one, other in (("rep-1", "rep-2"), ("rep-1/l*", "*-2")):
-            assert run("diff", *whole, "--scope", one, "--with", other).output.startswith("1 call: 1 the same")
-        assert run("show", *whole, "--scope", "rep-1*").output.count("=== rep-1/lisa") == 1
+            assert done("diff", *whole, "--scope", one, "--with", other).startswith("1 call: 1 the same")
+        assert done("show", *whole, "--scope", "rep-1*").count("=== rep-1/lisa") == 1
 
 
 def test_nothing_to_show(tmp_path: Path) -> None:
     """A scope or a folder that holds no record is told in a sentence."""
     diff = ["diff", "--scope", "nobody", "--with", "rep-1"]
     for arguments in (diff, ["show", "--scope", "nobody"], ["show", tmp_path], ["report", tmp_path, "-o", "p.html"]):
-        done = run(*arguments)
-        assert done.exit_code == 1 and "nothing is recorded in" in done.output and not Path("p.html").exists()
+        assert "nothing is recorded in" in done(*arguments, code=1) and not Path("p.html").exists()
 
 
 def test_show_by_round() -> None:
     """show prints each actor's calls together, or the n-th call of each beside the others'."""
     path = play("a.jsonl")
-    by_actor = run("show", path).output
+    by_actor = done("show", path)
     assert by_actor.index("=== bart") < by_actor.index("=== emma") < by_actor.index("=== lisa")
-    by_round = run("show", path, "--by", "round").output
+    by_round = done("show", path, "--by", "round")
     assert [line for line in by_round.splitlines() if line.startswith("=== ")] == [f"=== round {n}" for n in range(3)]
     assert by_round.index("lisa says 0") < by_round.index("bart says 1")
     days = written("days.jsonl", [chat("Hi", "Yes.", "round 0#0"), chat("Hi", "No.", "round 1#0")])
-    assert {"round 0", "round 1"} <= {*run("show", days, "--by", "round").output.splitlines()}
+    assert {"round 0", "round 1"} <= {*done("show", days, "--by", "round").splitlines()}
 
 
 def test_one_of_several_choices_heard_by_another() -> None:

@@ -214,10 +214,7 @@ def asked_of(client: Servers, text: str = LONG, *, way: str = "sync", **argument
     return stream.reply
 
 
-EVERY_WAY = pytest.mark.parametrize("way", ["sync", "async", "stream"])
-
-
-@EVERY_WAY
+@pytest.mark.parametrize("way", ["sync", "async", "stream"])
 @pytest.mark.parametrize("behaviour", ["refusing", "cutting"])
 def test_the_next_model_is_asked(way: str, behaviour: str, caplog: pytest.LogCaptureFixture) -> None:
     """One model after the other is asked until the prompt fits, each step logged; a stream that began goes nowhere."""

@@ -121,13 +121,6 @@ def test_a_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
     assert found == [found[0]] * 4
 
 
-@pytest.mark.parametrize("way", ["stream", "astream"])
-def test_on_error_return_of_a_stream(way: str) -> None:
-    """An error has no reply's place there, and is raised."""
-    with pytest.raises(InvalidRequestError):
-        WAYS[way](ScriptedClient([InvalidRequestError("no")]), QUESTION, on_error="return")
-
-
 class Waiting(llmcall.LLMClient):
     """Answer when it is let, on the event loop; tell who has come and who was cancelled."""
 

@@ -147,12 +147,6 @@ def test_a_long_text_stands_once() -> None:
     assert shown.count("… as above, 1,020 characters: A careful buyer. A careful") == 2
 
 
-def test_a_history_grows_linearly() -> None:
-    """Forty turns take little more than their words."""
-    turns = [(f"Question {number}: {'so ' * 50}", f"Answer {number}: {'yes ' * 50}") for number in range(40)]
-    assert len(text_of(conversation("s#0", turns))) < 1.5 * sum(len(part) for turn in turns for part in turn)
-
-
 def test_a_text_cannot_pass_for_a_heading() -> None:
     """What was said is indented, so that it is not taken for a scope, a call or an answer."""
     lines = text_of([chat("=== trial\n--- #0\n→ assistant\r=== x", "ok", "s#0")]).splitlines()

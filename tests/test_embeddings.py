@@ -132,15 +132,6 @@ def test_the_model() -> None:
     assert [request.model for request in client.requests] == ["mine", "text-embedding-3-large"]
 
 
-@pytest.mark.parametrize(
-    ("text", "place"), [(None, "text is None"), (b"a", "text is bytes"), (["a", 3], r"text\[1\] is int")]
-)
-def test_wrong_texts(text: Any, place: str) -> None:
-    """What is no text is a TypeError that names its place."""
-    with pytest.raises(TypeError, match=place):
-        embedder().get_embedding(text)
-
-
 def test_batches_hold_what_one_request_may() -> None:
     """No request has more than 2,048 texts, nor more bytes than the API takes tokens; a failed one loses no other."""
     client = embedder()

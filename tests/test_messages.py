@@ -228,11 +228,14 @@ def test_wrong_arguments_are_raised_before_any_call(name: str, on_error: str) ->
 
 
 def test_arguments_of_embeddings() -> None:
-    """Embeddings check theirs likewise; a parameter that only chats have is unknown to them."""
+    """Embeddings check theirs likewise, with the place of what is no text; what only chats have is unknown to them."""
     client = ScriptedClient([[1.0]])
     wrong = {"extra_body": 5, "dimensions": "5", "temperature": 1, "tools": []}
     for name, value in wrong.items():
         with pytest.raises(TypeError, match=name):
             client.get_embedding("Hello", **{name: value})
+    for text, place in ((None, "text is None"), (b"a", "text is bytes"), (["a", 3], r"text\[1\] is int")):
+        with pytest.raises(TypeError, match=place):
+            client.get_embedding(text)  # type: ignore[call-overload]
     assert client.get_embedding("Hello", dimensions=1.0) == [1.0]
     assert [request.body["dimensions"] for request in client.requests] == [1]

@@ -150,7 +150,7 @@ def tool(function: Any) -> dict[str, Any]:
 
 def asked_for(output_type: Any) -> dict[str, Any] | None:
     """Return the schema that an LLMCall asks a model with structured output for."""
-    client = ScriptedClient([REFUSAL], model="gpt-4o")
+    client = ScriptedClient([{"role": "assistant", "content": None, "refusal": "No."}], model="gpt-4o")
     llmcall.LLMCall(user="x", output_type=output_type, output_retries=0, client=client, on_error="none")()
     found = client.requests[0].body.get("response_format")
     assert found is None or found["json_schema"]["strict"] is True
@@ -162,7 +162,6 @@ def formatted(model: Any) -> dict[str, Any]:
     return ScriptedClient().build_request("x", response_format=model).body["response_format"]["json_schema"]  # type: ignore[no-any-return]
 
 
-REFUSAL = {"role": "assistant", "content": None, "refusal": "No."}
 PINNED = json.loads((pathlib.Path(__file__).parent / "canonical_schemas.json").read_text(encoding="utf-8"))
 
 

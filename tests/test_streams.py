@@ -102,11 +102,14 @@ BROKEN: dict[str, tuple[Any, str, list[str]]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_errors_inside_a_stream(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A stream that breaks is an error after its pieces, raised or logged as on_error says, and never stored."""
+    """A stream that breaks is an error after its pieces, raised or logged as on_error says, and never stored.
+
+    An error that is to be returned has no reply's place there, and is raised.
+    """
     behaviour, words, pieces = BROKEN[name]
     with RawServer(behaviour) as raw:
         client = client_for(raw.base_url, retry_max_attempts=1)
-        with client.stream_message(QUESTION, on_error="raise") as stream:
+        with client.stream_message(QUESTION, on_error="return") as stream:
             got: list[str] = []
             with pytest.raises(ServiceError, match=words):
                 for piece in stream:

@@ -26,10 +26,9 @@ def warn_once(message: str, *, about: object = None) -> bool:
     :param message: the whole sentence; it must hold no secret.
     :param about: what is warned of only once, whatever the words; ``None`` means the words themselves.
     """
-    is_new = _is_new(message if about is None else about)
-    if is_new:
+    if told := is_new(message if about is None else about):
         logger().warning("%s", message)
-    return is_new
+    return told
 
 
 def how_often(subject: object) -> int:
@@ -41,16 +40,7 @@ def how_often(subject: object) -> int:
     return next(numbers)
 
 
-def inform_once(message: str) -> None:
-    """Log an information to the logger ``llmcall`` unless the same words were logged before.
-
-    :param message: the whole sentence; it must hold no secret.
-    """
-    if _is_new(message):
-        logger().info("%s", message)
-
-
-def _is_new(subject: object) -> bool:
+def is_new(subject: object) -> bool:
     """Return whether nothing was said of a subject yet: true for one of any threads that ask at once."""
     mine = object()
     return _said.setdefault(subject, mine) is mine

@@ -410,8 +410,7 @@ def is_made_name(name: str) -> bool:
 
 def given_path(path: str) -> str:
     """Return a scope path as far as a user gave it its names: to the first item or repeat that a map named."""
-    made = _MADE_NAME.search(path)
-    return path if made is None else path[: made.start()]
+    return _MADE_NAME.split(path, 1)[0]
 
 
 def _enter_process(active: Active) -> None:

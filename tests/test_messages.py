@@ -124,6 +124,7 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
         ("reasoning_effort", 5, TypeError, "is 5; it must be a string"),
         ("logit_bias", {"50256": math.nan}, ValueError, ".50256 is nan"),
         ("tools", {"type": "function"}, TypeError, "is a dict; it must be a list of dicts and functions"),
+        ("tools", ["price_of"], TypeError, "holds 'price_of'; it must be a list of dicts and functions"),
         ("tool_choice", ["auto"], TypeError, "is a list; it must be a string or a dict"),
         ("extra_body", [("top_k", 5)], TypeError, "is a list; it must be a dict"),
         *(("extra_body", {"x": [0, {"y": value}]}, TypeError, ".x[1].y") for value in (b"x", {1}, Decimal(1), 1j)),

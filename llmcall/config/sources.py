@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
-from ..notices import inform_once, warn_once
+from ..notices import is_new, logger, warn_once
 from . import values
 from .settings import ENDPOINT_KEYS, HIDDEN, MODEL_KEYS, SETTINGS, Layer, Origin, Rank, Setting, Settings, check_setting
 from .values import KeyReference, expand, nearest
@@ -255,7 +255,8 @@ def _entries(path: str, lookup: Callable[[str], str | None], dotenv: Mapping[str
         if row is not None:
             yield row, _of_ancestor(key, expanded(row, text, place).strip(), place), place
         meaning = f", read as [{row.section}] {row.key}" if row else " that means nothing to llmcall"
-        inform_once(f"{place}: a key of TinyTroupe's{meaning}")
+        if is_new(told := f"{place}: a key of TinyTroupe's{meaning}"):
+            logger().info("%s", told)
     named: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in NAMED}
     for section, pairs in sections.items():
         kind, _, name = section.partition(" ")

@@ -196,7 +196,7 @@ def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterat
             raise
         except BaseException as error:
             run.end(error, results.pairs)
-            for number in results.complete() if isinstance(error, Exception) else ():
+            for number, _ in results.pairs(all) if isinstance(error, Exception) else ():
                 yield number, results.take(number)
             _attach(error, results.pairs())
             shorten(error)
@@ -274,55 +274,51 @@ class _Results:
 
     def __init__(self, repeats: int) -> None:
         self._repeats = repeats
-        self._items: list[Any] = []
-        self._lacking: dict[int, int] = {}  # how many repeats an item lacks of which there is one
+        self._values: list[Any] = []  # of all draws, item by item
+
+    def _of(self, number: int) -> slice:
+        return slice(number * self._repeats, (number + 1) * self._repeats)
+
+    def _shown(self, number: int) -> Any:
+        values = [None if value is _MISSING else value for value in self._values[self._of(number)]]
+        return values if self._repeats > 1 else values[0]
 
     def put(self, number: int, repeat: int, value: Any) -> bool:
         """Take a result in; return whether its item is complete by it."""
-        items = self._items
-        items.extend([_MISSING] * (number + 1 - len(items)))
-        if self._repeats == 1:
-            items[number] = value
-            return True
-        if items[number] is _MISSING:
-            items[number] = self._nothing()
-        items[number][repeat] = value
-        lacking = self._lacking.pop(number, self._repeats) - 1
-        if lacking:
-            self._lacking[number] = lacking
-        return not lacking
+        values, place = self._values, self._of(number)
+        values.extend([_MISSING] * (place.stop - len(values)))
+        values[place.start + repeat] = value
+        return self._repeats == 1 or all(each is not _MISSING for each in values[place])
 
     def take(self, number: int) -> Any:
         """Return an item's result and forget it."""
-        value, self._items[number] = self._items[number], _TAKEN
-        return value
+        found = self._shown(number)
+        self._values[self._of(number)] = [_TAKEN] * self._repeats
+        return found
 
     def is_taken(self, number: int) -> bool:
         """Return whether an item's result was there and is forgotten."""
-        return self._items[number] is _TAKEN
-
-    def complete(self) -> list[int]:
-        """Return the numbers of the items that lack no repeat."""
-        return [number for number, _ in self.pairs() if number not in self._lacking]
+        return self._values[number * self._repeats] is _TAKEN
 
     def listed(self, length: int | None = None) -> list[Any]:
         """Return the results in the order of the items; ``None`` where there is none.
 
         :param length: how many items there are; ``None`` means up to the last one that has a result.
         """
-        items = self._items  # itself: a copy of a million results would be another 8 MB
-        items.extend([_MISSING] * ((length or 0) - len(items)))
-        for number, value in enumerate(items):
-            if value is _MISSING:
-                items[number] = self._nothing()
-        return items
+        values, step = [None if value is _MISSING else value for value in self._values], self._repeats
+        values.extend([None] * ((length or 0) * step - len(values)))
+        return values if step == 1 else [values[first : first + step] for first in range(0, len(values), step)]
 
-    def _nothing(self) -> Any:
-        return None if self._repeats == 1 else [None] * self._repeats
+    def pairs(self, found: Callable[[Iterable[bool]], bool] = any) -> list[tuple[int, Any]]:
+        """Return index and result of each item that was not taken and has one, in their order.
 
-    def pairs(self) -> list[tuple[int, Any]]:
-        """Return index and result of each item that has one, in their order."""
-        return [pair for pair in enumerate(self._items) if pair[1] is not _MISSING and pair[1] is not _TAKEN]
+        :param found: ``all`` means only items that lack no repeat.
+        """
+        numbers = range(len(self._values) // self._repeats)
+        there = [
+            n for n in numbers if not self.is_taken(n) and found(v is not _MISSING for v in self._values[self._of(n)])
+        ]
+        return [(number, self._shown(number)) for number in there]
 
 
 def _attach(error: BaseException, results: list[Any]) -> None:
@@ -634,10 +630,7 @@ def in_notebook() -> bool:
 
 def _is_terminal(stream: Any) -> bool:
     """Return whether a stream is a terminal: a program without a console has none, and what logs may only write."""
-    try:
-        return bool(stream.isatty())
-    except (AttributeError, ValueError):  # ValueError: it is closed
-        return False
+    return hasattr(stream, "isatty") and not getattr(stream, "closed", False) and bool(stream.isatty())
 
 
 class _Bar:

@@ -204,7 +204,7 @@ def _value(name: str, value: Any) -> Any:
     if name == "tools" and isinstance(value, (list, tuple)):
         from . import schemas
 
-        value = [schemas.tool_of(tool) if callable(tool) else tool for tool in value]
+        value = [tool if isinstance(tool, dict) else schemas.tool_of(tool) for tool in value]
     return checked(name, value)
 
 

@@ -73,8 +73,10 @@ def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
 
     :param function: anything callable, or a class (pydantic model, dataclass, ``TypedDict``) whose fields are the
         parameters.
-    :raises TypeError: for parameters that have no JSON schema.
+    :raises TypeError: for what cannot be called, and for parameters that have no JSON schema.
     """
+    if not callable(function):
+        raise TypeError(f"tools holds {function!r}; it must be a list of dicts and functions")
     name = getattr(function, "__name__", type(function).__name__)
     is_class = isinstance(function, type)
     parameters = rooted(full_schema(function) if is_class else _arguments_schema(function))

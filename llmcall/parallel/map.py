@@ -368,7 +368,7 @@ class _Threads:
             begun = time.monotonic()
             self._done.append((task, task.run()))
             del task
-            if self._todo.empty() or time.monotonic() - begun > MOMENT:
+            if not TAKES_TURNS or self._todo.empty() or time.monotonic() - begun > MOMENT:
                 self._told.put(None)
 
     def close(self) -> None:

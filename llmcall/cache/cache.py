@@ -291,16 +291,19 @@ class ResponseCache:
         if os.path.realpath(target.place) == os.path.realpath(self.path):
             raise CacheError(f"{self.path} cannot be salvaged into itself; name a new directory")
 
+        sound: set[str] = set()
+
         def sound_rows() -> Iterator[NewRow]:
             """Yield what can be read."""
             for key, packed, stored_at in self.storage.readable_rows():
                 if packed is not None and _is_sound(key, packed):
+                    sound.add(key)
                     yield key, packed, False, stored_at
 
-        count = len({key for key, *_ in sound_rows()})
-        if count:
+        if any(sound_rows()):  # where there is none, no cache is made
             target.add_all(sound_rows())
             target.close()
+        count = len(sound)
         try:
             lost = len(self) - count
         except CacheError:

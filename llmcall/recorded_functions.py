@@ -146,7 +146,7 @@ def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Setti
     except ScopeError as error:
         note_refused(f"{kind} call of {printable(source.name)}", source.name, source.meter, error)
         raise
-    scope, draw = ("", None) if active is None else (active.path, active.draw(identified))
+    scope, draw = ("", None) if active is None else (active.path, active.draw(identified.hexdigest()))
     sample = None if draw is None else draw.sample
     request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
     resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, set(), {}, None)

@@ -49,7 +49,8 @@ IN_A_GENERATOR = (
 
 # Draws
 
-GROUP_BITS = 52  # of a key, below those of its group
+DIGITS = 13  # hexadecimal ones of a digest, that are in a key
+GROUP_BITS = 4 * DIGITS  # of a key, below those of its group
 LEVELS = 64  # parts of a group, for each of two levels
 
 _lock = threading.RLock()  # of what is counted here; held for microseconds, and never while code of others runs
@@ -68,19 +69,14 @@ def group_of(path: str) -> int:
     return (crc32(second) % LEVELS) * LEVELS + crc32(third) % LEVELS
 
 
+@functools.lru_cache(maxsize=1_000)  # of the scopes that are opened again and again, as those of actors are
 def path_key(path: str) -> int:
     """Return a number of 64 bits for a scope's path, of which the first are its group.
 
     With 52 bits of a request's digest it makes the key that the request's draws in the scope are counted by. Among a
     million draws of an outermost scope, two share a key with a chance of 1 in 9,000 at most.
     """
-    return group_of(path) << GROUP_BITS | hash_bits(sha256(path.encode("utf-8", "surrogatepass")))
-
-
-def hash_bits(hashed: Any) -> int:
-    """Return the first bits of a SHA-256, as many as a key has below its group."""
-    digest: bytes = hashed.digest()
-    return int.from_bytes(digest[:7], "big") >> 56 - GROUP_BITS
+    return group_of(path) << GROUP_BITS | int(sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS], 16)
 
 
 class Counter64:
@@ -248,7 +244,7 @@ class Active:
     :ivar generators: the generators, each with its task, that opened it or a scope around it.
     """
 
-    __slots__ = ("_key", "draws", "generators", "outer", "path", "process", "scope")
+    __slots__ = ("draws", "generators", "outer", "path", "process", "scope")
 
     def __init__(
         self, path: str, draws: Draws, scope: Scope | None = None, generators: tuple[_Generator, ...] = ()
@@ -256,7 +252,6 @@ class Active:
         self.path, self.draws, self.scope, self.generators = path, draws, scope, generators
         self.outer: Active | None = None
         self.process = _this_process
-        self._key: int | None = None
 
     def __enter__(self) -> Active:
         self.outer = _current.get()
@@ -269,14 +264,12 @@ class Active:
         _closed(self)
         _current.set(self.outer)
 
-    def draw(self, identified: Any) -> Draw:
+    def draw(self, digest: str) -> Draw:
         """Take the next draw of a request.
 
-        :param identified: what :func:`llmcall.requests.keys.identity` says of it.
+        :param digest: hexadecimal digits of a SHA-256 that tell it from others.
         """
-        if self._key is None:
-            self._key = path_key(self.path)
-        key = self._key ^ hash_bits(identified)
+        key = path_key(self.path) ^ int(digest[:DIGITS], 16)
         return Draw(self.path, self.draws, key, self.draws.take(key, self.path))
 
     def check_is_inmost(self) -> None:
@@ -586,8 +579,10 @@ def _generator_above(frame: FrameType | None) -> _Generator | None:
 
     One that a context manager runs is not: its scope is open for the block of the context manager, so it is asked of
     the function in which that block stands. Nor is a fixture, whose scope is open for a test, nor a generator
-    expression, which nobody steps by hand.
+    expression, which nobody steps by hand. A function that enters it by ``with`` leaves it before it returns.
     """
+    if frame is None or not (frame.f_code.co_flags & GENERATORS or frame.f_code.co_name in ENTERING):
+        return None
     while frame is not None:
         if frame.f_code.co_flags & GENERATORS and frame.f_code.co_name != "<genexpr>":
             runner = frame.f_back

@@ -1,7 +1,7 @@
 """Records as bytes, and a directory of diskcache's as a store of such bytes.
 
-The bytes are pickled plain data with a checksum behind it, which is begun with the record's key, so that one record's
-bytes are never taken for another's. No class and no function is looked up while a record is read: a cache from a
+The bytes are pickled plain data, the request after all else, with a checksum behind it, which is begun with the
+record's key, so that one record's bytes are never taken for another's. No class and no function is looked up while a record is read: a cache from a
 stranger can lie and waste memory, and runs no code.
 
 diskcache makes the database, and may open it beside us. Its defaults are off: it would evict above 1 GB, cull old rows
@@ -45,14 +45,15 @@ if TYPE_CHECKING:
 
 # Records as bytes
 
-LAYOUT = 1  # of the tuple that is pickled: this number, and then the fields
+LAYOUT = 1  # of the tuple that is pickled: this number, and then the fields, but the request, which is pickled after it
 FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "response", "request")
 _fields_of = attrgetter(*FIELDS)
 PROTOCOL = 4  # of pickle: the newest that every supported Python reads and that has no buffers outside
 CHECKSUM_BYTES = 4
+RESIDUE = 0x2144DF1C  # the CRC-32 of anything that ends with its own CRC-32 (RFC 1662, appendix C.3, complemented)
 TEXTS = (str, type(None))
 # The types of what is pickled, each combination that there is: see pack().
-SHAPES = frozenset(product((int,), (str,), TEXTS, (float, int, type(None)), TEXTS, TEXTS, TEXTS, (dict,), (bytes,)))
+SHAPES = frozenset(product((int,), (str,), TEXTS, (float, int, type(None)), TEXTS, TEXTS, TEXTS, (dict,)))
 REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
 # What bytes raise that somebody made up.
 UNREADABLE = (
@@ -99,8 +100,8 @@ def pack(record: Record) -> bytes:
 
 def _body(*fields: Any) -> bytes:
     *head, request = fields
-    packed = (LAYOUT, *head, _dumps(request))
-    body = _dumps(packed)
+    packed = (LAYOUT, *head)
+    body = _dumps(packed) + _dumps(request)
     if tuple(map(type, packed)) not in SHAPES:
         raise TypeError(f"the record {head[:-1]} could not be read again: cost is a number, all others are texts")
     return body
@@ -112,23 +113,23 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     :param packed: the bytes; ``None`` are none.
     :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a record of plain data.
     """
-    checksum = crc32((packed or b"")[:-CHECKSUM_BYTES], crc32(cache_key.encode("utf-8", "replace")))
-    if not packed or packed[-CHECKSUM_BYTES:] != checksum.to_bytes(CHECKSUM_BYTES, "little"):
+    if not packed or crc32(packed, crc32(cache_key.encode("utf-8", "replace"))) != RESIDUE:
         raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}")
+    file = BytesIO(packed)
     try:
-        fields = _Unpickler(BytesIO(packed)).load()  # which ends before the checksum
+        fields = _Unpickler(file).load()  # which ends before the request
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
     if type(fields) is not tuple or tuple(map(type, fields)) not in SHAPES or fields[0] != LAYOUT:
         raise _unreadable(cache_key, "it holds something else than a record")
-    _, kind, sample, cost, api_type, host, version, response, request = fields
-    read = partial(_request, cache_key, request)
+    _, kind, sample, cost, api_type, host, version, response = fields
+    read = partial(_request, cache_key, packed, file.tell())
     return Record(cache_key, kind, sample, read, response, cost, api_type, host, version, stored_at)
 
 
-def _request(cache_key: str, packed: bytes) -> dict[str, Any]:
+def _request(cache_key: str, packed: bytes, begin: int) -> dict[str, Any]:
     try:
-        request = _Unpickler(BytesIO(packed)).load()
+        request = _Unpickler(BytesIO(packed[begin:])).load()  # which ends before the checksum
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
     if type(request) is not dict:

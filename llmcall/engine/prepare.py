@@ -374,7 +374,7 @@ def prepare_chat(
     if form.options.sample is not None:
         sample = f"{scope}#{form.options.sample}"
     elif active is not None:
-        drawn = active.draw(identified)
+        drawn = active.draw(request.cache_key)
         sample = drawn.sample
     else:
         return PreparedCall(client, resolved, request, form.options, "", None, cassette, place, form.parse)

@@ -93,6 +93,7 @@ class Record:
     :param host: the host that answered, without credentials.
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
+    :ivar read: reads the response once more, where it is kept as bytes; else ``None``.
 
     >>> client = llmcall.client()
     >>> client.send_message("Good morning!", max_tokens=16).content
@@ -103,7 +104,8 @@ class Record:
     """
 
     __slots__ = (
-        "_request", "api_type", "cache_key", "cost", "host", "kind", "response", "sample", "stored_at", "version",
+        "_request", "api_type", "cache_key", "cost", "host", "kind", "read", "response", "sample", "stored_at",
+        "version",
     )  # fmt: skip
 
     def __init__(
@@ -129,6 +131,7 @@ class Record:
         self.host = host
         self.version = version
         self.stored_at = stored_at
+        self.read: Callable[[], dict[str, Data]] | None = None
 
     @property
     def request(self) -> dict[str, Data]:
@@ -326,8 +329,6 @@ class Reply(dict[str, Any]):
     :ivar latency: seconds from sending to the end of the answer; 0.0 for a cached one.
     :ivar endpoint: the name of the endpoint that answered, or ``None`` for a cached one.
     :ivar request_id: the server's identifier of the request, likewise.
-    :ivar raw: the response as the API gave it.
-
     >>> reply = llmcall.client().send_message("Good morning!", max_tokens=16)
     >>> dict(reply)
     {'role': 'assistant', 'content': 'Good morning!'}
@@ -335,7 +336,7 @@ class Reply(dict[str, Any]):
     ('stop', True)
     """
 
-    __slots__ = ("_parse", "cache_key", "cached", "cost", "endpoint", "latency", "raw", "request_id", "sample")
+    __slots__ = ("_parse", "_raw", "cache_key", "cached", "cost", "endpoint", "latency", "request_id", "sample")
 
     cached: bool
     cache_key: str
@@ -344,7 +345,7 @@ class Reply(dict[str, Any]):
     latency: float
     endpoint: str | None
     request_id: str | None
-    raw: dict[str, Data]
+    _raw: dict[str, Data] | Callable[[], dict[str, Data]]
     _parse: Callable[[str], Any] | None
 
     @classmethod
@@ -354,9 +355,8 @@ class Reply(dict[str, Any]):
         :param sent: what was sent for it; ``None`` where another call, or none, was.
         :param parse: reads the text as the type that ``response_format`` was.
         """
-        raw = record.response
-        reply = cls(message_of(raw["choices"][0]))
-        reply.raw, reply._parse = raw, parse
+        reply = cls(message_of(record.response["choices"][0]))
+        reply._raw, reply._parse = record.read or record.response, parse
         reply.cache_key, reply.sample, reply.cost = record.cache_key, record.sample, record.cost
         if sent is None:
             reply.cached, reply.latency, reply.endpoint, reply.request_id = True, 0.0, None, None
@@ -364,6 +364,17 @@ class Reply(dict[str, Any]):
             reply.cached, reply.latency, reply.endpoint = False, sent.latency, sent.endpoint
             reply.request_id = getattr(sent.response, "request_id", None)
         return reply
+
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        return None, {**{name: getattr(self, name) for name in self.__slots__}, "_raw": self.raw}
+
+    @property
+    def raw(self) -> dict[str, Data]:
+        """Return the response as the API gave it; of a recorded one it is read when somebody asks for it."""
+        raw = self._raw
+        if callable(raw):
+            raw = self._raw = raw()
+        return raw
 
     @property
     def content(self) -> str | None:

@@ -123,8 +123,15 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     if type(fields) is not tuple or tuple(map(type, fields)) not in SHAPES or fields[0] != LAYOUT:
         raise _unreadable(cache_key, "it holds something else than a record")
     _, kind, sample, cost, api_type, host, version, response = fields
-    read = partial(_request, cache_key, packed, file.tell())
-    return Record(cache_key, kind, sample, read, response, cost, api_type, host, version, stored_at)
+    begin = file.tell()
+    request = partial(_request, cache_key, packed, begin)
+    record = Record(cache_key, kind, sample, request, response, cost, api_type, host, version, stored_at)
+    record.read = partial(_response, packed[:begin])  # a kept reply holds these bytes, which take less than objects
+    return record
+
+
+def _response(packed: bytes) -> dict[str, Any]:
+    return _Unpickler(BytesIO(packed)).load()[-1]  # type: ignore[no-any-return]
 
 
 def _request(cache_key: str, packed: bytes, begin: int) -> dict[str, Any]:

@@ -285,6 +285,7 @@ class Lines:
         self.settings: dict[str, Data] = {}
         self._headed_at: int | None = None  # the number of the header's line
         self._begins = array("Q")  # of the records' lines, by position
+        self._refers = bytearray()  # whether something in a record's line stands for something else, by position
         self._texts: dict[str, int] = {}  # by their digests, where their lines begin
         self._parsed: dict[int, dict[str, Any]] = {}  # by where they begin: the first lines, until records are built
         # By their digests, the runs of messages that others may refer to: the position of the request that holds them,
@@ -408,6 +409,7 @@ class Lines:
                 self._runs.setdefault(digest, (place, first, end, before))
         self._unkeyed.setdefault(_telling(entry["kind"], entry.get("sample"), entry["request"]), []).append(place)
         self._begins.append(begin)
+        self._refers.append(REFERS[0] in line or REFERS[1] in line)
 
     def _entry(self, begin: int) -> dict[str, Any]:
         return self._parsed.get(begin) or entry_of(self._line(begin))
@@ -427,9 +429,9 @@ class Lines:
     def record(self, position: int) -> Record:
         """Return a record, by its position in the file."""
         begin = self._begins[position]
-        line, entry = self._line(begin), self._entry(begin)
+        entry = self._entry(begin)
         kind, request, response = entry["kind"], entry["request"], entry["response"]
-        if REFERS[0] in line or REFERS[1] in line:
+        if self._refers[position]:
             try:
                 request = self._request(position, request) if kind == "chat" else self._resolved(request)
                 response = self._resolved(response)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 KEY_VERSION = 1
 SPEAKER = ("role", "content")  # of a message: first in the file
 ANEW = ".anew"  # ends the sample of what is asked since the recorded answer does not fit its response_format
-_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_encode = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
+).encode
 
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\b\.?)?"
 _ZONE = r"(?: ?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})\b)?"
@@ -182,7 +184,13 @@ def is_same(one: Any, other: Any) -> bool:
     if kind is not type(other):
         return False
     if kind is dict:
-        return one.keys() == other.keys() and all(map(is_same, one.values(), map(other.__getitem__, one)))
+        if one.keys() != other.keys():
+            return False
+        for name, item in one.items():
+            its = other[name]
+            if item != its if type(item) is str else not is_same(item, its):  # most are texts
+                return False
+        return True
     if kind is list:
         return len(one) == len(other) and all(map(is_same, one, other))
     return bool(one == other)

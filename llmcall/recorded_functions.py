@@ -81,16 +81,18 @@ def recorded(function: Any = None, /, *, name: str | None = None, version: str |
     if version is not None:
         named["version"] = version
     parameters = signature(function)
+    positional = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters.parameters.values())
+    names = tuple(parameters.parameters) if positional else None
     run: Any
     if iscoroutinefunction(function):
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            return await adrive(_called(function, named, parameters, args, kwargs))
+            return await adrive(_called(function, named, parameters, names, args, kwargs))
 
     else:
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            return drive(_called(function, named, parameters, args, kwargs))
+            return drive(_called(function, named, parameters, names, args, kwargs))
 
     return short_traceback(functools.wraps(function)(run))
 
@@ -113,19 +115,19 @@ def _name_of(function: Any, name: str | None) -> str:
     return name
 
 
-def _called(function: Any, named: dict[str, Any], signature: Signature, args: Any, kwargs: Any) -> Flow[Any]:
+def _called(
+    function: Any, named: dict[str, Any], signature: Signature, names: tuple[str, ...] | None, args: Any, kwargs: Any
+) -> Flow[Any]:
     """Take the draw of a call, and return the way to its result.
 
     :param named: the function's name and version.
+    :param names: of its parameters, where each of them can be given by its position.
     """
     name, settings = named["function"], config.settings()
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{name}: {error}") from None
-    if len(bound.arguments) < len(signature.parameters):
-        bound.apply_defaults()
-    given = dict(bound.arguments)
+    if names is not None and len(args) == len(names) and not kwargs:
+        given = dict(zip(names, args, strict=True))
+    else:
+        given = _bound(name, signature, args, kwargs)
     first = next(iter(given), None)
     if first in OBJECTS and not isinstance(given[first], PLAIN_TYPES):
         del given[first]
@@ -133,6 +135,16 @@ def _called(function: Any, named: dict[str, Any], signature: Signature, args: An
     given = {parameter: _replaced(plain(value, f"{name}: {parameter}"), replace) for parameter, value in given.items()}
     source = _Source(name, functools.partial(function, *args, **kwargs))
     return _prepared(source, "function", {**named, "arguments": given}, settings)
+
+
+def _bound(name: str, signature: Signature, args: Any, kwargs: Any) -> dict[str, Any]:
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+    if len(bound.arguments) < len(signature.parameters):
+        bound.apply_defaults()
+    return dict(bound.arguments)
 
 
 def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Settings) -> Flow[Any]:

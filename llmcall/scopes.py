@@ -566,7 +566,8 @@ def _task() -> object:
     """Return the task of asyncio that runs, or ``None``."""
     # A thread that imports asyncio for the first time has made only a part of it yet, and runs no task.
     running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    return None if running_loop is None or running_loop() is None else sys.modules["asyncio"].current_task()
+    loop = None if running_loop is None else running_loop()
+    return None if loop is None else sys.modules["asyncio"].current_task(loop)
 
 
 GENERATORS = 0x20 | 0x200  # of a code's flags: inspect.CO_GENERATOR and CO_ASYNC_GENERATOR, whose import takes long

@@ -1,8 +1,8 @@
 """Records as bytes, and a directory of diskcache's as a store of such bytes.
 
 The bytes are pickled plain data, the request after all else, with a checksum behind it, which is begun with the
-record's key, so that one record's bytes are never taken for another's. No class and no function is looked up while a record is read: a cache from a
-stranger can lie and waste memory, and runs no code.
+record's key, so that one record's bytes are never taken for another's. No class and no function is looked up while a
+record is read: a cache from a stranger can lie and waste memory, and runs no code.
 
 diskcache makes the database, and may open it beside us. Its defaults are off: it would evict above 1 GB, cull old rows
 at each write, and unpickle values and keys. Rows are read and written here by statements of our own, on two connections
@@ -377,7 +377,7 @@ class SqliteStorage:
             if damaged:
                 connection.execute("PRAGMA writable_schema = ON")  # without it, a file must be as long as it says
             connection.execute("PRAGMA mmap_size = 0")  # a mapped file that is cut short kills the process (SIGBUS)
-            connection.execute("PRAGMA cache_size = -8000")
+            connection.execute("PRAGMA cache_size = -8000")  # KiB; by default 2,000, which 2,000 records fill
             connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a killed process loses nothing committed
             connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: a checkpoint waits for the disk
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}

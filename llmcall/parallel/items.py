@@ -273,7 +273,7 @@ def _plain(value: Any) -> Any:
 
 def _mapping(value: Mapping[Any, Any]) -> Any:
     if all(isinstance(name, str) for name in value):
-        return {str.__str__(name): _plain(item) for name, item in value.items()}
+        return {str.__str__(name): item if type(item) is str else _plain(item) for name, item in value.items()}
     pairs = [[_plain(name), _plain(item)] for name, item in value.items()]
     return _tagged("dict", sorted(pairs, key=lambda pair: canonical(pair[0])))
 

@@ -413,10 +413,12 @@ class _Run:
             self._submit(task)
             # One is kept back until it is known whether another item follows: whoever has the last result has all.
             while (self._done and len(self._running) > 1) or len(self._running) >= self._window:
-                yield from self._next()
+                if (number := self._next()) is not None:
+                    yield number
         self._has_begun_all = True
         while self._running:
-            yield from self._next()
+            if (number := self._next()) is not None:
+                yield number
 
     def _submit(self, task: Task) -> None:
         if self._executor is None:
@@ -435,15 +437,15 @@ class _Run:
         self._done.append((task, future.result() if error is None else Outcome(error=error)))
         self._told.put(None)
 
-    def _next(self) -> Iterator[int]:
+    def _next(self) -> int | None:
+        """Take what has finished next, waiting for it; return the number of its item where that is complete."""
         if not self._done:
             self._wait_for_some()
         task, outcome = self._taken()
         if outcome.error is not None and self._ends_run(outcome.error):
             self._failed = task
             raise outcome.error
-        if self._put(task, outcome):
-            yield task.position.number
+        return task.position.number if self._put(task, outcome) else None
 
     def _wait_for_some(self) -> None:
         """Wait until something done is told, or some is done and no more of it comes."""

@@ -17,7 +17,7 @@ from .engine.drivers import adrive, drive
 from .errors import OutputError, TemplateError, short_traceback
 from .outputs import correction, describe, read
 from .prompts import Template, Variables, all_variables, file_template, text_template
-from .requests.arguments import UNCHECKED
+from .requests.arguments import UNCHECKED, Parameters
 from .requests.schemas import response_format
 from .text import shortened
 
@@ -431,22 +431,13 @@ class LLMFunction(Generic[Arguments, Value]):
 
     def __init__(self, function: Callable[Arguments, Value], llm_call: LLMCall) -> None:
         functools.update_wrapper(self, function)
-        self._signature = inspect.signature(function)
-        parameters = self._signature.parameters
-        self._rest = next((name for name, each in parameters.items() if each.kind is each.VAR_KEYWORD), None)
-        self._defaults = {
-            name: () if each.kind is each.VAR_POSITIONAL else each.default
-            for name, each in parameters.items()
-            if name != self._rest
-        }
+        self._parameters = Parameters(function)
         self.bound: dict[str, Any] = {}  # the object of a bound method, by the name of the parameter that stands for it
         self.llm_call = llm_call
-        llm_call.parameters = frozenset(parameters)
+        llm_call.parameters = frozenset(self._parameters.signature.parameters)
 
     def _variables(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        bound = self._signature.bind(*self.bound.values(), *args, **kwargs)
-        bound.apply_defaults()
-        return bound.arguments
+        return self._parameters.arguments((*self.bound.values(), *args), kwargs)
 
     @short_traceback
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
@@ -467,7 +458,7 @@ class LLMFunction(Generic[Arguments, Value]):
         return RowJob(self.llm_call, self.variables, self.bound)
 
     def __repr__(self) -> str:
-        return f"<llm function {self.__qualname__}{self._signature}>"
+        return f"<llm function {self.__qualname__}{self._parameters.signature}>"
 
     def variables(self, item: Any) -> dict[str, Any]:
         """Return the templates' variables of an item of a ``map``: of a row, those that the function takes.
@@ -477,13 +468,13 @@ class LLMFunction(Generic[Arguments, Value]):
         """
         if not isinstance(item, Mapping):
             return self._variables(item)
-        taken = self._defaults
+        taken, rest = self._parameters.defaults, self._parameters.rest
         found = {**taken, **{name: value for name, value in item.items() if name in taken}, **self.bound}
         for name, value in found.items():
             if value is inspect.Parameter.empty:
                 raise TypeError(f"missing a required argument: {name!r}")
-        if self._rest is not None:
-            found[self._rest] = {name: value for name, value in item.items() if name not in taken}
+        if rest is not None:
+            found[rest] = {name: value for name, value in item.items() if name not in taken}
         return found
 
     @typing.overload
@@ -497,7 +488,7 @@ class LLMFunction(Generic[Arguments, Value]):
         if instance is None:
             return self
         bound: Any = object.__new__(LLMFunction)
-        bound.__dict__.update(self.__dict__, bound={next(iter(self._defaults), "self"): instance})
+        bound.__dict__.update(self.__dict__, bound={next(iter(self._parameters.defaults), "self"): instance})
         return bound
 
     def __reduce__(self) -> Any:

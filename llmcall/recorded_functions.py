@@ -17,6 +17,7 @@ from .engine.prepare import DEFAULT_OPTIONS, PreparedCall, Resolved, RetryPolicy
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
 from .notices import LEFT, is_left
+from .requests.arguments import Parameters
 from .requests.keys import identity, map_texts, normalizer, ordered, plain, sampled_key
 from .scopes import Scope, here
 from .text import printable
@@ -24,7 +25,6 @@ from .types import Outcome, Request, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from inspect import Signature
 
     from .config.settings import Settings
     from .engine.drivers import Flow
@@ -73,26 +73,24 @@ def recorded(function: Any = None, /, *, name: str | None = None, version: str |
     """
     if function is None:
         return lambda decorated: recorded(decorated, name=name, version=version)  # type: ignore[call-overload]
-    from inspect import iscoroutinefunction, signature
+    from inspect import iscoroutinefunction
 
     named: dict[str, Any] = {"function": _name_of(function, name)}
     if isinstance(version, bool) or not isinstance(version, (str, int, NoneType)):
         raise TypeError(f"version is {version!r}; it must be a text or a whole number")
     if version is not None:
         named["version"] = version
-    parameters = signature(function)
-    positional = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters.parameters.values())
-    names = tuple(parameters.parameters) if positional else None
+    parameters = Parameters(function)
     run: Any
     if iscoroutinefunction(function):
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            return await adrive(_called(function, named, parameters, names, args, kwargs))
+            return await adrive(_called(function, named, parameters, args, kwargs))
 
     else:
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            return drive(_called(function, named, parameters, names, args, kwargs))
+            return drive(_called(function, named, parameters, args, kwargs))
 
     return short_traceback(functools.wraps(function)(run))
 
@@ -115,19 +113,16 @@ def _name_of(function: Any, name: str | None) -> str:
     return name
 
 
-def _called(
-    function: Any, named: dict[str, Any], signature: Signature, names: tuple[str, ...] | None, args: Any, kwargs: Any
-) -> Flow[Any]:
+def _called(function: Any, named: dict[str, Any], parameters: Parameters, args: Any, kwargs: Any) -> Flow[Any]:
     """Take the draw of a call, and return the way to its result.
 
     :param named: the function's name and version.
-    :param names: of its parameters, where each of them can be given by its position.
     """
     name, settings = named["function"], config.settings()
-    if names is not None and len(args) == len(names) and not kwargs:
-        given = dict(zip(names, args, strict=True))
-    else:
-        given = _bound(name, signature, args, kwargs)
+    try:
+        given = parameters.arguments(args, kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
     first = next(iter(given), None)
     if first in OBJECTS and not isinstance(given[first], PLAIN_TYPES):
         del given[first]
@@ -135,16 +130,6 @@ def _called(
     given = {parameter: _replaced(plain(value, f"{name}: {parameter}"), replace) for parameter, value in given.items()}
     source = _Source(name, functools.partial(function, *args, **kwargs))
     return _prepared(source, "function", {**named, "arguments": given}, settings)
-
-
-def _bound(name: str, signature: Signature, args: Any, kwargs: Any) -> dict[str, Any]:
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{name}: {error}") from None
-    if len(bound.arguments) < len(signature.parameters):
-        bound.apply_defaults()
-    return dict(bound.arguments)
 
 
 def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Settings) -> Flow[Any]:

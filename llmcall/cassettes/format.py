@@ -231,9 +231,14 @@ def _reference(item: Any) -> str | None:
     return digest if isinstance(digest, str) and digest else None
 
 
-def _has_runs(messages: Any) -> bool:
-    """Tell whether a request's messages are so many that others may refer to them, or refer to others."""
-    return isinstance(messages, list) and (len(messages) >= FEWEST_MESSAGES or any(map(_reference, messages)))
+def _has_runs(messages: Any, refers: bool = True) -> bool:
+    """Tell whether a request's messages are so many that others may refer to them, or refer to others.
+
+    :param refers: whether something in its line stands for something else.
+    """
+    if not isinstance(messages, list):
+        return False
+    return len(messages) >= FEWEST_MESSAGES or (refers and any(map(_reference, messages)))
 
 
 def _after_system(messages: list[Any]) -> int:
@@ -404,12 +409,13 @@ class Lines:
                 if same["response"] != entry["response"]:
                     raise self._two_answers(position)
                 return
-        if entry["kind"] == "chat" and _has_runs(messages := entry["request"].get("messages")):
+        refers, messages = REFERS[0] in line or REFERS[1] in line, entry["request"].get("messages")
+        if entry["kind"] == "chat" and _has_runs(messages, refers):
             for digest, first, end, before in _runs(messages):
                 self._runs.setdefault(digest, (place, first, end, before))
         self._unkeyed.setdefault(_telling(entry["kind"], entry.get("sample"), entry["request"]), []).append(place)
         self._begins.append(begin)
-        self._refers.append(REFERS[0] in line or REFERS[1] in line)
+        self._refers.append(refers)
 
     def _entry(self, begin: int) -> dict[str, Any]:
         return self._parsed.get(begin) or entry_of(self._line(begin))
@@ -438,7 +444,9 @@ class Lines:
             except CacheError as error:
                 raise self._at(self._number(position), error) from None
         self._parsed.pop(begin, None)
-        return _Unkeyed(kind, entry.get("sample"), request, response, entry.get("cost"))
+        record = _Unkeyed("", kind, entry.get("sample"), request, response, entry.get("cost"))
+        del record.cache_key
+        return record
 
     def _request(self, position: int, encoded: dict[str, Any]) -> Data:
         """Resolve the request of a chat; its first message after the system's may stand for those of other requests."""
@@ -501,10 +509,6 @@ class _Unkeyed(Record):
     """Be a record whose key is made when somebody asks for it: who compares runs never does."""
 
     __slots__ = ()
-
-    def __init__(self, kind: str, sample: str | None, request: Any, response: Any, cost: float | None) -> None:
-        super().__init__("", kind, sample, request, response, cost)
-        del self.cache_key
 
     def __getattr__(self, name: str) -> str:  # called for what is not set
         if name != "cache_key":

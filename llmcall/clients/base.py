@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..engine.usage import Usage
     from ..models.catalog import Capabilities, Price
     from ..models.tokens import TokenCount
-    from ..types import Request, Transport
+    from ..types import Record, Request, Sent, Transport
 
 
 class LLMClient:
@@ -274,11 +274,11 @@ class LLMClient:
             call = prepare_chat(self, current_messages, params, values)
             call, record = lookup(call)
             if record is not None:
-                return self._reply(Outcome(record), call, replayed=True)  # type: ignore[no-any-return]
+                return self._reply(call, record, replayed=True)  # type: ignore[no-any-return]
             from ..engine.call import answer
             from ..engine.drivers import drive
 
-            return self._reply(drive(answer(call)), call)  # type: ignore[no-any-return]
+            return self._reply(call, *drive(answer(call)))  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             return self._failed(error, call)  # type: ignore[no-any-return]
 
@@ -301,11 +301,11 @@ class LLMClient:
                 found = await adrive(look(cache, lookup, call))
             call, record = found
             if record is not None:
-                return self._reply(Outcome(record), call, replayed=True)  # type: ignore[no-any-return]
+                return self._reply(call, record, replayed=True)  # type: ignore[no-any-return]
             from ..engine.call import answer
             from ..engine.drivers import adrive
 
-            return self._reply(await adrive(answer(call)), call)  # type: ignore[no-any-return]
+            return self._reply(call, *await adrive(answer(call)))  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             return self._failed(error, call)  # type: ignore[no-any-return]
 
@@ -338,24 +338,24 @@ class LLMClient:
             if record is None:
                 from ..engine.call import answer
 
-                return self._reply((yield from answer(call, stream=True)), call)
+                return self._reply(call, *(yield from answer(call, stream=True)))
             from ..responses import text_pieces
 
             for piece in text_pieces(record.response):
                 yield Emit(piece)
-            return self._reply(Outcome(record), call, replayed=True)
+            return self._reply(call, record, replayed=True)
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             failures.end(begun, left=is_left(error))
             return self._failed(error, call, stream=True)
         finally:
             failures.end(begun)
 
-    def _reply(self, outcome: Outcome, call: PreparedCall, *, replayed: bool = False) -> Any:
+    def _reply(self, call: PreparedCall, record: Record, sent: Sent | None = None, *, replayed: bool = False) -> Any:
         """Return what the caller wants of an answer: a reply, or what its ``response_format`` reads it as.
 
+        :param sent: what was sent for it.
         :param replayed: whether it was recorded, and is still to be counted.
         """
-        record = outcome.record
         if replayed:
             count(self.meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
             if not call.scope:
@@ -363,7 +363,7 @@ class LLMClient:
         if call.draw is not None:
             call.draw.end(record)
         try:
-            reply = Reply.of(record, outcome.sent, parse=call.parse)
+            reply = Reply.of(record, sent, parse=call.parse)
         except (LookupError, TypeError, AttributeError) as error:
             key = record.cache_key[:12]
             remedy = f"'llmcall cache delete {key}', or without its line in the cassette, it is asked anew"

@@ -197,10 +197,13 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
             except KeyError:  # unless a collector counted meanwhile
                 sums = meter.sums.setdefault(place, {**dict(zip(COLUMNS, Usage(), strict=False)), "priced_by": set()})
             for name, amount in amounts.items():
-                if isinstance(amount, str):
-                    sums[name].add(amount)
-                elif sums[name] is not None:
-                    sums[name] = None if amount is None else sums[name] + amount
+                known = sums[name]
+                if known is None or amount is None:
+                    sums[name] = None
+                elif isinstance(amount, str):
+                    known.add(amount)
+                else:
+                    sums[name] = known + amount
     for watcher in tuple(_watchers):
         watcher.add(model, scope, amounts)
 

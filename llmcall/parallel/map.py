@@ -242,6 +242,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
         raise
     cassette = context.run(cassettes.current_cassette)
     stops = (Future[None](), *context.get(current_stops, ()))
+    context.run(current_stops.set, stops)
     group = TaskGroup(job, context, active, stops, cassette)
     kinds = {kind.__name__ for kind in type(options.executor).__mro__}
     if "ProcessPoolExecutor" in kinds:
@@ -451,6 +452,7 @@ class _Run:
         """Wait until something done is told, or some is done and no more of it comes."""
         seconds, known = self._moment, 0
         while True:
+            check_stops(self._group.stops)
             if self._wait(seconds):
                 if self._done:
                     return
@@ -465,7 +467,6 @@ class _Run:
                 seconds = TICK
             else:
                 self._bar.refresh()
-                check_stops(self._group.stops)
 
     def _ends_run(self, error: BaseException) -> bool:
         return self._on_error == "raise" or isinstance(error, ALWAYS_RAISED) or not isinstance(error, Exception)

@@ -25,7 +25,6 @@ from ..cassettes.cassette import Cassette
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
-from ..engine.drivers import check_stops, current_stops
 from ..errors import LLMCallError
 from ..notices import process_failures
 from ..scopes import Draws
@@ -208,7 +207,7 @@ class Task:
         group = self.group
         if group.is_over:
             return Outcome(error=NotBegunError())
-        return group.context.copy().run(_outcome, group.job, self.item, self.position, self.draws, group.stops)
+        return group.context.copy().run(_outcome, group.job, self.item, self.position, self.draws)
 
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
@@ -241,7 +240,7 @@ class RemoteTask(NamedTuple):
                 session.cassette.know(self.gained)
             draws = TaskDraws(Draws(self.counts))
             job = _known(self.token, self.job)
-            outcome = copy_context().run(_outcome, job, self.item, self.position, draws, ())
+            outcome = copy_context().run(_outcome, job, self.item, self.position, draws)
             if (error := outcome.error) is not None:
                 outcome = Outcome(error=_picklable(error), traceback="".join(format_exception(error)))
             return session.report(outcome._replace(draws=draws.taken))
@@ -262,12 +261,10 @@ def _arrived(*fields: Any) -> Task | RemoteTask:
     return remote if group is None else Task(group, remote.item, remote.position)
 
 
-def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, stops: Stops) -> Outcome:
+def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws) -> Outcome:
     """Run a task in a context of its own."""
     try:
-        current_stops.set(stops)
         with position.stand(draws) as active:
-            check_stops(stops)
             value = job.run(item)
             if isinstance(value, CoroutineType):
                 value.close()

@@ -377,7 +377,7 @@ class SqliteStorage:
             if damaged:
                 connection.execute("PRAGMA writable_schema = ON")  # without it, a file must be as long as it says
             connection.execute("PRAGMA mmap_size = 0")  # a mapped file that is cut short kills the process (SIGBUS)
-            connection.execute("PRAGMA cache_size = -8000")  # KiB; by default 2,000, which 2,000 records fill
+            connection.execute("PRAGMA cache_size = -4000")  # KiB; by default 2,000, which 2,000 records fill
             connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a killed process loses nothing committed
             connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: a checkpoint waits for the disk
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}

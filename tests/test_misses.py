@@ -347,7 +347,7 @@ def test_the_first_miss_is_named(kind: str, caplog: pytest.LogCaptureFixture) ->
 
 
 HOLLOW = """
-import multiprocessing
+import contextvars, multiprocessing
 client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
 @llmcall.recorded
 def price_of(item): return 3
@@ -363,7 +363,7 @@ def act():
         pass
 def run():
     with llmcall.track() as usage, llmcall.scope("world"):
-        threads = [threading.Thread(target=act) for _ in range(3)]
+        threads = [threading.Thread(target=contextvars.Context().run, args=[act]) for _ in range(3)]
         for thread in threads: thread.start()
         for thread in threads: thread.join()
     print(usage.errors, flush=True)

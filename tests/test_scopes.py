@@ -50,9 +50,9 @@ def tried(message: str = "Hello") -> str | None:
 
 
 def in_a_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a function in a new thread and return its result, or raise its error."""
+    """Run a function in a new thread and return its result, or raise its error; its context is empty on any Python."""
     with ThreadPoolExecutor(1) as executor:
-        return executor.submit(function, *arguments).result()
+        return executor.submit(Context().run, function, *arguments).result()
 
 
 # Numbers

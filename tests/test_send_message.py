@@ -320,10 +320,18 @@ def test_tasks_share_an_error(error: APIError, method: str, deadline: float | No
 
     A deadline that has not passed changes nothing.
     """
-    client = ScriptedClient([error, [1.0]], cache_mode="auto", retry_max_attempts=1, on_error="raise")
+    all_ask = threading.Event()
+
+    def answer(_: Any) -> Any:
+        """Answer the first call once all have begun."""
+        assert all_ask.wait(30)
+        return error if len(client.requests) == 1 else [1.0]
+
+    client = ScriptedClient(answer, cache_mode="auto", retry_max_attempts=1, on_error="raise")
 
     async def main() -> list[Any]:
-        asked = (getattr(client, method)("Hello", deadline=deadline) for _ in range(8))
+        asked = [asyncio.ensure_future(getattr(client, method)("Hello", deadline=deadline)) for _ in range(8)]
+        asyncio.get_running_loop().call_soon(all_ask.set)
         return await asyncio.gather(*asked, return_exceptions=True)
 
     errors = asyncio.run(main())

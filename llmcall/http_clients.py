@@ -349,20 +349,18 @@ class ChatEvents:
         try:
             for piece in self._stream:
                 yield self._told(piece)
-            last = self._rest(_whole(self._stream.reply))
+            yield self._rest(_whole(self._stream.reply))
         except LLMCallError as error:
-            last = self._failed(error)
-        yield last
+            yield self._failed(error)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self._opening
         try:
             async for piece in self._stream:
                 yield self._told(piece)
-            last = self._rest(_whole(self._stream.reply))
+            yield self._rest(_whole(self._stream.reply))
         except LLMCallError as error:
-            last = self._failed(error)
-        yield last
+            yield self._failed(error)
 
     def _told(self, piece: str) -> bytes:
         return _chunk(self._begun, {"content": piece})
@@ -430,11 +428,6 @@ def _made(http: ModuleType, status: int, data: Any, media_type: str = "applicati
     content = data if isinstance(data, str) else json.dumps(data)
     headers = [(b"content-type", media_type.encode()), *NOT_REPEATED]
     return http.Response(status, headers=headers, stream=http.ByteStream(content.encode()))  # also for iter_raw
-
-
-def _as_it_came(http: ModuleType, response: Any) -> Any:
-    headers = [*_kept(response.headers), *NOT_REPEATED]
-    return http.Response(response.status_code, headers=headers, content=response.content)
 
 
 def _about_error(error: BaseException) -> dict[str, Any]:
@@ -523,7 +516,8 @@ class ProgramCalls:
             return _made(call.http, ERROR_STATUS, _about_error(error))
         came = getattr(error, "http_response", call.came)
         if came is not None:
-            return _as_it_came(call.http, came)
+            headers = [*_kept(came.headers), *NOT_REPEATED]
+            return call.http.Response(came.status_code, headers=headers, content=came.content)
         status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
         return _made(call.http, status, _about_error(error))
 

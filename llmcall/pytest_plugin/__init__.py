@@ -104,16 +104,12 @@ def _replay(config: pytest.Config) -> Replay:
     if found is None:
         from .replay import Replay
 
-        found = Replay(config, _mode(config), NAME)
+        named = config.getoption("llm_record") or config.getini("llm_record") or "none"
+        if named not in MODES:
+            raise pytest.UsageError(f"llm_record is {named!r}; it must be one of {', '.join(MODES)}")
+        found = Replay(config, MODES[named], NAME)
         config.pluginmanager.register(found, NAME)
     return found
-
-
-def _mode(config: pytest.Config) -> str:
-    named = config.getoption("llm_record") or config.getini("llm_record") or "none"
-    if named not in MODES:
-        raise pytest.UsageError(f"llm_record is {named!r}; it must be one of {', '.join(MODES)}")
-    return MODES[named]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,8 +28,6 @@ from ..system import alone
 from ..text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from _pytest.fixtures import SubRequest
 
 # The names of cassettes: readable, the same in every run, good on every file system
@@ -45,28 +43,22 @@ UPPER = re.compile(r"\[.*[A-Z].*\]|(?:^|\.)test\w*[A-Z]")
 SETUP_FIXTURE = re.compile(r"_(?:xunit|unittest)_(\w+?)_fixture_")
 
 
-def safe_name(name: str) -> str:
-    """Return a file's name, without suffix, for a test's or fixture's name.
-
-    Where something had to be replaced, or case alone may tell two tests apart, a digest of the name is added.
-
-    :param name: such as ``TestMarket.test_buys[bread-3]``.
-    """
-    safe = UNSAFE.sub("_", name)
-    if safe == name and len(name) <= LONGEST_NAME and not UPPER.search(name):
-        return safe
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
-    return f"{safe[: LONGEST_NAME - DIGITS - 1]}-{digest}"
-
-
 def item_name(item: pytest.Item) -> str:
     """Return the name of a test's cassette: its classes, its name and its parameters."""
     return _name_below(item, item.name)
 
 
 def _name_below(node: pytest.Item | pytest.Collector, name: str) -> str:
-    classes = [each.name for each in node.listchain() if isinstance(each, pytest.Class)]
-    return safe_name(".".join([*classes, name])) + SUFFIX
+    """Return a file's name for a test's or fixture's name, such as ``TestMarket.test_buys[bread-3]`` with its classes.
+
+    Where something had to be replaced, or case alone may tell two tests apart, a digest of the name is added.
+    """
+    whole = ".".join([*(each.name for each in node.listchain() if isinstance(each, pytest.Class)), name])
+    safe = UNSAFE.sub("_", whole)
+    if safe == whole and len(whole) <= LONGEST_NAME and not UPPER.search(whole):
+        return safe + SUFFIX
+    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+    return f"{safe[: LONGEST_NAME - DIGITS - 1]}-{digest}{SUFFIX}"
 
 
 def item_path(item: pytest.Item, name: str) -> Path:
@@ -233,7 +225,9 @@ class Replay:
                 try:
                     yield cassette
                 finally:
-                    self.report.judge(self._shown(path), cassette, shared=shared)
+                    root = self.config.rootpath
+                    shown = path.relative_to(root) if path.is_relative_to(root) else path
+                    self.report.judge(shown.as_posix(), cassette, shared=shared)
             if meeting and cassette.write_at_end and cassette.recorded:
                 self.report.recorded += cassette.recorded
                 (meeting / RECORDED).touch()
@@ -243,11 +237,6 @@ class Replay:
         folder = Path(self._folder, hashlib.sha256(os.path.realpath(path).encode()).hexdigest())
         folder.mkdir(exist_ok=True)
         return folder
-
-    def _shown(self, path: Path) -> str:
-        """Return what the summary calls a file."""
-        root = self.config.rootpath
-        return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
     @functools.cached_property
     def _folder(self) -> str:
@@ -397,7 +386,9 @@ class RunReport:
         self.replayed += cassette.replayed
         unused: dict[str, str] = {}
         if cassette.write_at_end:  # the test passed
-            unused = unused_in(cassette)
+            from ..review.conversations import named
+
+            unused = {record.cache_key: named(record) for record in cassette.unused()}
             self.unrecorded.update({(name, why): count for why, count in cassette.failures.counts().items()})
         self._leave_unused(name, unused)
         if shared:
@@ -440,10 +431,3 @@ class RunReport:
             yield f"llmcall: {counted(len(labels), 'record')} of {name} {verb} not used: {which}"
         if unused:
             yield "llmcall: --llm-record=rewrite records these tests anew, without what they do not use"
-
-
-def unused_in(cassette: Cassette) -> dict[str, str]:
-    """Return what the records of a cassette that answered no call are called, by their keys."""
-    from ..review.conversations import named
-
-    return {record.cache_key: named(record) for record in cassette.unused()}

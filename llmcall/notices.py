@@ -169,8 +169,6 @@ process_failures = Failures()  # of the whole process
 
 @functools.cache
 def _warn_at_exit() -> None:
-    import logging  # noqa: F401  # its own end comes after ours, if it is imported before
-
     at_exit(lambda: process_failures.warn("replay"))
 
 

@@ -1,4 +1,4 @@
-"""What the operating system does: processes that are forked or end, files that appear whole, locks between processes.
+"""What the operating system does: processes that are forked or end, and locks between processes.
 
 A forked process must renew locks that a thread which stayed behind may have held, handles, and who is at work.
 
@@ -48,6 +48,7 @@ def at_exit(function: Callable[[], object]) -> None:
     once more, unless it was forked, when they have ended.
     """
     import atexit
+    import logging  # noqa: F401  # its own end comes after ours, if it is imported before
 
     atexit.register(function)
     processes = sys.modules.get("multiprocessing.process")
@@ -73,18 +74,3 @@ def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
             with suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_UN)  # for forked processes, too, which hold the same lock
             os.close(handle)
-
-
-@contextmanager
-def atomic_write(folder: str, name: str, mode: int) -> Iterator[str]:
-    """Make an empty file in a folder, for one of another name; unless it is moved there, it is gone at the end.
-
-    :param mode: the mode of the new file, before the umask.
-    """
-    path = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
-    try:
-        yield path
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(path)

@@ -543,8 +543,6 @@ def current_cassette() -> Cassette | None:
 
 @functools.cache
 def _close_at_exit() -> None:
-    import logging  # noqa: F401  # its own end comes after ours, if it is imported before
-
     at_exit(lambda: close_named(getattr(sys, "last_value", None)))
 
 

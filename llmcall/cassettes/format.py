@@ -23,7 +23,8 @@ import re
 import stat
 from array import array
 from base64 import b64decode, b64encode
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -34,7 +35,6 @@ from ..config.settings import SETTINGS, Rank
 from ..errors import CacheCorruptError, CacheError, ConfigError
 from ..requests.arguments import CONFIGURED
 from ..requests.keys import is_same, key_of, ordered, ordered_names, plain
-from ..system import atomic_write
 from ..text import check_unicode
 from ..types import Data, Record
 
@@ -186,17 +186,13 @@ def _parsed(line: bytes) -> Any:
     except UnicodeEncodeError:
         raise _damaged("the line holds a lone surrogate, which is no text") from None
     except ValueError as error:
-        raise _not_json(line, error) from None
+        if line.startswith(_CONFLICT):
+            raise CacheCorruptError(
+                "the line is a conflict marker of an unresolved merge; keep one side's lines or both, without markers"
+            ) from None
+        cut = "" if line.endswith(b"\n") else ", and seems cut off"
+        raise _damaged(f"the line is not JSON{cut} ({error})") from None
     return entry
-
-
-def _not_json(line: bytes, error: ValueError) -> CacheCorruptError:
-    if line.startswith(_CONFLICT):
-        return CacheCorruptError(
-            "the line is a conflict marker of an unresolved merge; keep one side's lines or both, without markers"
-        )
-    cut = "" if line.endswith(b"\n") else ", and seems cut off"
-    return _damaged(f"the line is not JSON{cut} ({error})")
 
 
 def _no_number(name: str) -> NoReturn:
@@ -588,13 +584,8 @@ class Writer:
         where = f"record {self._number}" + ("" if record.sample is None else f" (sample {record.sample!r})")
         self._new = {}
         try:
-            entry = {
-                "kind": record.kind,
-                "sample": plain(record.sample, "sample", exact=True),
-                "request": plain(record.request, "request", exact=True),
-                "response": plain(lasting(record.response), "response", exact=True),
-                "cost": plain(record.cost, "cost", exact=True),
-            }
+            entry = {name: getattr(record, name) for name in LINES["kind"]} | {"response": lasting(record.response)}
+            entry = {name: plain(value, name, exact=True) for name, value in entry.items()}
             secrets.refuse(entry, self._allow, where, self._searched)
             entry |= {name: self._encoded(entry[name]) for name in ("request", "response")}
         except (TypeError, ValueError) as error:
@@ -665,14 +656,18 @@ def write(
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
     mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
-    with atomic_write(folder, name, 0o666 if mode is None else 0o600) as temporary:
-        with open(temporary, "wb") as file:
+    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)) as file:
             file.writelines(line.encode() for line in encode(settings, records, allow=allow, complete=complete))
             file.flush()
             os.fsync(file.fileno())
         if mode is not None:
             os.chmod(temporary, mode)
         os.replace(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def read(path: str | os.PathLike[str]) -> Lines:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
 OUTSIDE = "outside any scope"
+USD = ("cost", "saved")  # the columns of usage that are US dollars
 # Controls, what turns the direction of text, what is not seen at all, and lone surrogates; line ends and tabs stay,
 # and joiners, which scripts and emoji need.
 _HIDDEN = (  # compiled when a text is shown
@@ -66,6 +67,11 @@ def counted(number: int, noun: str) -> str:
 def money(usd: float) -> str:
     """Return an amount of US dollars; one that four decimals would show as nothing is ``<$0.0001``."""
     return "<$0.0001" if 0 < usd < 0.00005 else f"${usd:,.4f}"
+
+
+def quantity(name: str, value: float | None) -> str:
+    """Return an amount by the name of its column: US dollars, or a number; one that is unknown is ``?``."""
+    return "?" if value is None else money(value) if name in USD else f"{value:,}"
 
 
 def check_unicode(text: str, place: str) -> None:

@@ -16,7 +16,7 @@ import click
 
 from ..config.values import without_password
 from ..errors import CacheError
-from ..text import brief, columns, counted, money, printable, visible_json
+from ..text import brief, columns, counted, printable, quantity, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -153,14 +153,10 @@ def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
     click.echo("models: " + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common()))
     shown = [("all", total), *((printable(name) or "(none)", each) for name, each in by_scope.items())][: SCOPES + 1]
     rows = [["scope", *(name.replace("_", " ") for name in total)]]
-    rows += [[name, *map(_cell, each, each.values())] for name, each in shown]
+    rows += [[name, *map(quantity, each, each.values())] for name, each in shown]
     click.echo(columns(rows, range(1, len(rows[0]))))
     if len(by_scope) > SCOPES:
         click.echo(f"… {len(by_scope) - SCOPES:,} scopes more; --json shows all", err=True)
-
-
-def _cell(name: str, value: float | None) -> str:
-    return "?" if value is None else money(value) if name == "cost" else f"{value:,}"
 
 
 def _date(stored_at: float | None) -> str:
@@ -211,9 +207,9 @@ def _listed(record: Record) -> dict[str, Any]:
 
 def _row(record: Record) -> tuple[str, ...]:
     model = printable(str(record.request.get("model") or "-"))
-    cost = "?" if record.cost is None else money(record.cost)
     sample = printable(record.sample or "-")
     asked, answered = (printable(brief(text, WORDS)) for text in (record.prompt, record.answer))
+    cost = quantity("cost", record.cost)
     return record.cache_key[:SHORT], model, sample, _age(record.stored_at), cost, asked, answered
 
 
@@ -240,7 +236,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
         click.echo(visible_json(record.as_dict(), default=lambda data: data.hex()))
         return
     click.echo(f"{record.kind} {record.cache_key}")
-    click.echo(f"cost {'?' if record.cost is None else money(record.cost)}, stored {_date(record.stored_at)}")
+    click.echo(f"cost {quantity('cost', record.cost)}, stored {_date(record.stored_at)}")
     for line in text_lines({}, grouped([record])):
         click.echo(line)
 

@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import threading
@@ -136,10 +137,7 @@ class _State:
 
     def held(self) -> Amounts:
         """Return the sum of the reservations that hold."""
-        total = NOTHING
-        for each in self.reserved.values():
-            total = total.plus(each.amounts)
-        return total
+        return functools.reduce(Amounts.plus, (each.amounts for each in self.reserved.values()), NOTHING)
 
 
 _thread = threading.local()  # a thread in the middle of an update of a ledger: what it has ``postponed`` until the end

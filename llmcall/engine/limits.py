@@ -292,9 +292,7 @@ class Pool:
         asked = [each for each in self.endpoints if each.name == endpoint] or self.endpoints
         prices = self.settings.prices
         found = [price_of(self.model, prices, address=each.address, input_tokens=input_tokens) for each in asked]
-        if len(found) > 1 and None not in found:
-            found.sort(key=lambda price: (price.output, price.input), reverse=True)  # type: ignore[union-attr]
-        return None if None in found else found[0]
+        return None if None in found else max(found, key=lambda price: (price.output, price.input))  # type: ignore[union-attr]
 
     def _usable(self, now: float) -> list[Endpoint]:
         return [each for each in self.endpoints if self._left_out.get(each, now) <= now] or self.endpoints

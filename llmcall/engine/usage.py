@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..scopes import given_path
 from ..system import process_lock
-from ..text import columns, html_table, imported_pandas, money
+from ..text import USD, columns, html_table, imported_pandas, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +20,6 @@ COLUMNS = (
     "calls", "cached_calls", "retries", "errors", "input_tokens", "cached_input_tokens", "output_tokens", "cost",
     "saved",
 )  # fmt: skip
-USD = ("cost", "saved")
 MOST_SCOPES = 10  # with a row of their own: as many as are taken in at a glance
 OUTSIDE = "(no scope)"
 
@@ -93,16 +92,10 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
     models = [*usage.by_model.items(), *([("all", usage)] if len(usage.by_model) != 1 else [])]
     sections = [("model", models), ("scope", _scopes(usage.by_scope))]
     return [
-        [[title, *names], *([name, *(_shown(each, getattr(part, each)) for each in names)] for name, part in parts)]
+        [[title, *names], *([name, *(quantity(each, getattr(part, each)) for each in names)] for name, part in parts)]
         for title, parts in sections
         if parts
     ]
-
-
-def _shown(name: str, value: float | None) -> str:
-    if value is None:
-        return "?"
-    return money(value) if name in USD else f"{value:,}"
 
 
 def _notes(usage: Usage) -> list[str]:
@@ -179,7 +172,8 @@ class Meter:
 
 process_meter = Meter()
 _meters = [process_meter]  # and those of the blocks that are tracked
-_watchers: list[Any] = []
+# Their ``add(model, scope, amounts)`` hears what all calls use, from every thread and task.
+watchers: list[Any] = []
 
 
 def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
@@ -204,7 +198,7 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
                     known.add(amount)
                 else:
                     sums[name] = known + amount
-    for watcher in tuple(_watchers):
+    for watcher in tuple(watchers):
         watcher.add(model, scope, amounts)
 
 
@@ -220,16 +214,6 @@ class Tracked(Meter):
         return str(self.usage())
 
     __repr__ = __str__
-
-
-@contextmanager
-def watching(watcher: Any) -> Iterator[None]:
-    """Let ``watcher.add(model, scope, amounts)`` hear what the calls of a block use, from every thread and task."""
-    _watchers.append(watcher)
-    try:
-        yield
-    finally:
-        _watchers.remove(watcher)
 
 
 @contextmanager

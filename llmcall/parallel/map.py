@@ -661,12 +661,9 @@ class _Bar:
         usage = self._usage.usage()
         counts = {"failed": max(self.failed, usage.errors), "retries": usage.retries}
         shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [f"cached={usage.cached_calls:,}"]
-        if usage.input_tokens is None or usage.output_tokens is None:
-            tokens = "tokens=?"
-        else:
-            tokens = f"tokens={usage.input_tokens + usage.output_tokens:,}"
         if not self._narrow:
-            shown.append(tokens)
+            tokens: Any = usage.input_tokens, usage.output_tokens
+            shown.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
         places = 2 if self._narrow else 4
         shown.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.{places}f}")
         self._shown.set_postfix_str(", ".join(shown))

@@ -353,7 +353,8 @@ class WorkerSession:
         with ExitStack() as opened:
             for budget in open_budgets:
                 opened.enter_context(budget)
-            opened.enter_context(metering.watching(self))
+            metering.watchers.append(self)
+            opened.callback(metering.watchers.remove, self)
             if named is not None:
                 self.cassette = WorkerCassette(*named)
                 opened.enter_context(self.cassette)

@@ -268,16 +268,9 @@ class LLMCall:
         job = self.__map_job__()._replace(whole=True)
         if map_options.get("dry_run"):
             return mapped(job, rows, **map_options)
-        repeats = map_options.get("repeats", 1)
         if map_options.get("on_error") == "none":
             map_options["on_error"] = "return"  # the column error has it
-
-        def ask(items: Iterable[Any]) -> list[list[Any]]:
-            """Return the answers of each item in a list."""
-            answers = mapped(job, items, **map_options)
-            return [[answer] for answer in answers] if repeats == 1 else answers
-
-        return answer_table(rows, repeats, ask)
+        return answer_table(rows, map_options.get("repeats", 1), functools.partial(mapped, job, **map_options))
 
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""

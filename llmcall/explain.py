@@ -324,11 +324,8 @@ def strings_in(data: Data) -> Iterator[str]:
     """Yield the texts in plain data, names apart, in order."""
     if isinstance(data, str):
         yield data
-    elif isinstance(data, dict):
-        for item in data.values():
-            yield from strings_in(item)
-    elif isinstance(data, list):
-        for item in data:
+    elif isinstance(data, (dict, list)):
+        for item in data.values() if isinstance(data, dict) else data:
             yield from strings_in(item)
 
 

@@ -23,6 +23,7 @@ FEWEST_CHARACTERS = 8  # of 16 random capitals and digits, fewer than 8 differ o
 SHOWN_CHARACTERS = 4
 
 _TOKEN = r"(?:(?<![A-Za-z0-9_+-])|(?<=\\[nrt]))"  # not within a longer token; but after an escaped "\n"
+_KEY = r"(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"  # no words in small letters
 _IS = r"[\"'\\]{0,3}\s{0,3}[:=]>?\s{0,3}[\"'\\]{0,3}"  # name: value, name = "value", \"name\": \"value\"
 _PLACEHOLDER = re.compile(
     r"x{4}|\*{3}|\.{3}|…|example|placeholder|redacted|changeme|password|passwd|your[-_]|^[$%{<]", re.IGNORECASE
@@ -53,10 +54,8 @@ class _Form(NamedTuple):
 
 
 _FORMS = (
-    _Form("an Anthropic API key", "sk-", _TOKEN + r"sk-ant-(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"),
-    _Form(
-        "an OpenAI API key", "sk-", _TOKEN + r"sk-(?:proj|svcacct|admin)-(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"
-    ),
+    _Form("an Anthropic API key", "sk-", _TOKEN + r"sk-ant-" + _KEY),
+    _Form("an OpenAI API key", "sk-", _TOKEN + r"sk-(?:proj|svcacct|admin)-" + _KEY),
     _Form("an API key", "sk-", _TOKEN + r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})", mixed=True),
     _Form("an AWS access key", "akia", _TOKEN + r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
     _Form("an AWS access key", "asia", _TOKEN + r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),

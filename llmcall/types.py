@@ -80,6 +80,11 @@ class Request(NamedTuple):
         )
 
 
+RECORD_FIELDS = (
+    "cache_key", "kind", "sample", "request", "response", "cost", "api_type", "host", "version", "stored_at",
+)  # fmt: skip
+
+
 class Record:
     """Hold one recorded answer. Nobody changes one: :meth:`replace` makes another.
 
@@ -103,10 +108,7 @@ class Record:
     ('chat', 'Good morning!', 'Good morning!')
     """
 
-    __slots__ = (
-        "_request", "api_type", "cache_key", "cost", "host", "kind", "read", "response", "sample", "stored_at",
-        "version",
-    )  # fmt: skip
+    __slots__ = (*(name for name in RECORD_FIELDS if name != "request"), "_request", "read")
 
     def __init__(
         self,
@@ -195,11 +197,6 @@ class Record:
         model = self.request.get("model") or self.request.get("function") or self.kind
         notes = (str(model), self.sample or "", *_spent(self.usage, self.cost))
         return bubble(self.prompt, ("asked",)) + bubble(self.answer, notes)
-
-
-RECORD_FIELDS = (
-    "cache_key", "kind", "sample", "request", "response", "cost", "api_type", "host", "version", "stored_at",
-)  # fmt: skip
 
 
 def record_of(

@@ -339,7 +339,9 @@ class ResponseCache:
                 continue
             if "fallback" in record.response and record.kind == "chat":
                 pointers[key] = str(record.response["fallback"])
-        moves = _moves(wanted)
+        # A key that several come to stays with the one that has it already, else the first gets it.
+        first = {new: key for key, new in reversed(wanted.items())}
+        moves = {key: new for new, key in first.items() if new not in wanted}
         kept = sum(key != new for key, new in wanted.items()) - len(moves)
         if unread:
             found = counted(unread, "damaged row")
@@ -403,17 +405,6 @@ def _is_sound(key: str, packed: bytes | None) -> bool:
         return key_of(record.kind, record.request, record.sample) == key
     except (CacheCorruptError, ValueError, TypeError):
         return False
-
-
-def _moves(wanted: Mapping[str, str]) -> dict[str, str]:
-    """Return which keys change to which: of several that come to one, that which has it already, else the first."""
-    taken = set(wanted)
-    moves = {}
-    for key, new in wanted.items():
-        if new not in taken:
-            taken.add(new)
-            moves[key] = new
-    return moves
 
 
 def searched_cache(storage: Storage) -> Source:

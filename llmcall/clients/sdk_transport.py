@@ -6,6 +6,7 @@ import re
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -243,24 +244,24 @@ class _Opened:
         self._answer: Any = None
 
     def __enter__(self) -> Any:
-        token = is_own_request.set(True)
-        try:
+        with self._sending():
             self._answer = self._sent.__enter__()
-        except _failures() as error:
-            self._map(error)
-        finally:
-            is_own_request.reset(token)
         return self._answer
 
     async def __aenter__(self) -> Any:
+        with self._sending():
+            self._answer = await self._sent.__aenter__()
+        return self._answer
+
+    @contextmanager
+    def _sending(self) -> Iterator[None]:
         token = is_own_request.set(True)
         try:
-            self._answer = await self._sent.__aenter__()
+            yield
         except _failures() as error:
             self._map(error)
         finally:
             is_own_request.reset(token)
-        return self._answer
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self._sent.__exit__(kind, error, trace)

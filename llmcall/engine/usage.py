@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
     UsageDelta = Mapping[str, float | str | None]
 
-COLUMNS = (
-    "calls", "cached_calls", "retries", "errors", "input_tokens", "cached_input_tokens", "output_tokens", "cost",
-    "saved",
-)  # fmt: skip
 MOST_SCOPES = 10  # with a row of their own: as many as are taken in at a glance
 OUTSIDE = "(no scope)"
 
@@ -79,6 +75,9 @@ class Usage(NamedTuple):
 
         tables = "".join(map(html_table, _sections(self)))
         return tables + "".join(f"<p>{escape(note)}</p>" for note in _notes(self))
+
+
+COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:

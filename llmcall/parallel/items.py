@@ -261,7 +261,10 @@ def _plain(value: Any) -> Any:
     if kind is str or kind is bool or kind is int or value is None:
         return value
     if kind is dict or isinstance(value, Mapping):
-        return _mapping(value)
+        if all(isinstance(name, str) for name in value):
+            return {str.__str__(name): item if type(item) is str else _plain(item) for name, item in value.items()}
+        pairs = [[_plain(name), _plain(item)] for name, item in value.items()]
+        return _tagged("dict", sorted(pairs, key=lambda pair: canonical(pair[0])))
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if kind is not float:
@@ -269,13 +272,6 @@ def _plain(value: Any) -> Any:
     if not isfinite(value):
         return _tagged("float", str(value))
     return int(value) if value.is_integer() else value
-
-
-def _mapping(value: Mapping[Any, Any]) -> Any:
-    if all(isinstance(name, str) for name in value):
-        return {str.__str__(name): item if type(item) is str else _plain(item) for name, item in value.items()}
-    pairs = [[_plain(name), _plain(item)] for name, item in value.items()]
-    return _tagged("dict", sorted(pairs, key=lambda pair: canonical(pair[0])))
 
 
 def _tagged(kind: str, value: Any) -> dict[str, Any]:
@@ -338,11 +334,11 @@ def length_of(items: Any) -> int | None:
     return len(items) if hasattr(items, "__len__") else None
 
 
-def answer_table(rows: Any, repeats: int, ask: Callable[[Iterable[Any]], Sequence[Sequence[Any]]]) -> Any:
+def answer_table(rows: Any, repeats: int, ask: Callable[[Iterable[Any]], Sequence[Any]]) -> Any:
     """Return a DataFrame with a row for each item and repeat: its columns, then those of the answer.
 
     :param rows: dicts, or a DataFrame.
-    :param ask: returns of each row a list of what its repeats gave: an answer, an exception or ``None``.
+    :param ask: returns what each row gave, an answer, an exception or ``None``; with repeats, a list of them.
     :raises ValueError: where a row has a column of the answer's name.
     :raises ConfigError: where pandas is missing.
     """
@@ -352,6 +348,8 @@ def answer_table(rows: Any, repeats: int, ask: Callable[[Iterable[Any]], Sequenc
     if taken:
         raise ValueError(f"the rows have a column {taken[0]!r}, which the table needs for the answers: rename it")
     answers = ask(rows)
+    if repeats == 1:
+        answers = [[answer] for answer in answers]
     frame = frame.reset_index(drop=True)
     table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True)
     cells = [_cells(repeat, each) for of_item in answers for repeat, each in enumerate(of_item)]

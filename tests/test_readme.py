@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pydoc
 import re
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +18,6 @@ import llmcall.aio
 import llmcall.testing
 
 REFERENCE = ROOT / "docs" / "reference"
-IS_LOCKED = getattr(sys, "_is_gil_enabled", lambda: True)()  # whether one thread at a time runs Python
 NEEDED = {"survey": ("matplotlib", "pandas"), "other_machines": ("distributed",)}
 
 
@@ -37,8 +35,6 @@ def reading(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         cache.load(answers_of(page))
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     monkeypatch.setenv("COLUMNS", "100")
-    if not IS_LOCKED:  # pydantic cannot complete the SDK's classes in several threads at once
-        monkeypatch.setenv("DEFER_PYDANTIC_BUILD", "false")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     yield
     llmcall.force_api_type(None)

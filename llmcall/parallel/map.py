@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import sys
 import threading
@@ -42,11 +43,13 @@ if TYPE_CHECKING:
 
 WORKERS = 32  # threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server
 LOOK_AHEAD = 2  # tasks for each worker that are with the executor, so that none waits for the next
+FEWEST_AHEAD = 64  # tasks that are with the threads of a map, which wants all results, however few threads it has
 UNKNOWN_WORKERS = 512  # of an executor that does not say how many it has, such as a cluster's
 TICK = 0.1  # seconds between two looks at an outer map, and two refreshes of the bar
 MOMENT = 0.001  # seconds in which a thread that finds recorded answers finishes some
-# Whether only one thread runs Python at a time.
-TAKES_TURNS = getattr(sys, "_is_gil_enabled", lambda: True)()
+# Threads that run Python at a time, and how many waiting tasks each of them finishes before it tells.
+AT_ONCE = 1 if getattr(sys, "_is_gil_enabled", lambda: True)() else os.cpu_count() or 1
+HANDFUL = 16
 GRACE = 1.0  # seconds in which calls under way may still end after Ctrl-C
 PATIENCE = 5.0  # seconds after which it is said what is waited for
 
@@ -143,7 +146,7 @@ def map(
     job, context = job_of(fn), copy_context()
     if dry_run:
         return _planned(job, items, options, context)
-    with _running(job, items, options, context) as run:
+    with _running(job, items, options, context, FEWEST_AHEAD if executor is None else 0) as run:
         try:
             for _ in run.finished():
                 pass
@@ -183,7 +186,7 @@ def imap(
 
 
 def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[tuple[int, Any]]:
-    with _running(job, items, options, context) as run:
+    with _running(job, items, options, context, 0) as run:
         results = run.results
         begun = run.begin()
         try:
@@ -233,8 +236,11 @@ def _positions(
 
 
 @contextmanager
-def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[_Run]:
-    """Prepare a run, and clear up after it. The garbage collector may end it, in any thread: nothing is waited for."""
+def _running(job: Job, items: Any, options: MapOptions, context: Context, ahead: int) -> Iterator[_Run]:
+    """Prepare a run, and clear up after it. The garbage collector may end it, in any thread: nothing is waited for.
+
+    :param ahead: how many tasks may be taken beyond those that have finished, whatever the number of workers.
+    """
     try:
         active = context.run(_active, options)
     except ScopeError as error:
@@ -254,7 +260,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     total = None if count is None else count * options.repeats
     with _progress_bar(options.progress, total) as bar:
         todo = (Task(group, item, position) for item, position in _positions(job, items, options, group.path, place))
-        run = _Run(group, todo, count, options, bar)
+        run = _Run(group, todo, count, options, bar, ahead)
         try:
             yield run
         finally:
@@ -335,7 +341,8 @@ class _Threads:
 
     Recorded answers come faster from one thread than from several that take turns, so another one starts only where
     nothing finishes for a moment. What finishes is told at once where it took longer, else once nothing waits any more:
-    to change from one thread to another takes as long as some recorded answers.
+    to change from one thread to another takes as long as some recorded answers. Threads that run at once tell earlier,
+    so that there is always something for each.
 
     :param most: how many threads there may be.
     :param done: takes each task with its outcome.
@@ -350,7 +357,7 @@ class _Threads:
     def submit(self, task: Task) -> None:
         """Run a task as soon as a thread is free."""
         self._todo.put(task)
-        if self._count == 0 or (not TAKES_TURNS and self._count < self._most):
+        if self._count < min(AT_ONCE, self._most):
             self._start(1)
 
     def grow(self) -> bool:
@@ -369,7 +376,8 @@ class _Threads:
             begun = time.monotonic()
             self._done.append((task, task.run()))
             del task
-            if not TAKES_TURNS or self._todo.empty() or time.monotonic() - begun > MOMENT:
+            left = self._todo.qsize()
+            if left == 0 or (AT_ONCE > 1 and left % HANDFUL == 0) or time.monotonic() - begun > MOMENT:
                 self._told.put(None)
 
     def close(self) -> None:
@@ -387,7 +395,7 @@ class _Run:
     """
 
     def __init__(
-        self, group: TaskGroup, todo: Iterator[Task], count: int | None, options: MapOptions, bar: _Bar
+        self, group: TaskGroup, todo: Iterator[Task], count: int | None, options: MapOptions, bar: _Bar, ahead: int
     ) -> None:
         self.results = _Results(options.repeats)
         self._group, self._todo, self._count, self._bar = group, todo, count, bar
@@ -405,7 +413,7 @@ class _Run:
         self.failures = group.failures if group.path or group.cassette is not None else Failures()
         self._executor, workers = options.executor, _workers(options)
         self._threads = _Threads(workers, self._done, self._told)  # none begins where an executor is given
-        self._window = LOOK_AHEAD * workers
+        self._window = max(LOOK_AHEAD * workers, ahead)
         self._has_begun_all = False
 
     def finished(self) -> Iterator[int]:

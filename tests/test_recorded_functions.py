@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import inspect
+import itertools
 import math
 import multiprocessing
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -25,6 +28,7 @@ from llmcall import CacheMissError, ResponseCache, cassette, recorded, scope
 from llmcall.testing import ScriptedClient
 
 CALLS: list[Any] = []
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +94,28 @@ def test_the_name_is_the_module_s_and_the_qualified_one() -> None:
     """Without a name, a function is known by its module and qualified name; the same arguments are run for once."""
     assert [count("a"), count("a"), count("b"), count("a")] == [1, 1, 2, 1] and CALLS == [("a",), ("b",)]
     assert records()[0].request == {"function": f"{__name__}.count", "arguments": {"things": ["a"]}}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda: 0, lambda a, b=2, c=3: 0, lambda a, b, c: 0, lambda a, /, b=2: 0, lambda a, *b, c=1: 0, lambda a, **b: 0],
+)
+@given(
+    args=st.lists(st.integers(), max_size=4), kwargs=st.dictionaries(st.sampled_from("abcd"), st.integers(), max_size=3)
+)
+def test_arguments_are_bound_as_by_the_signature(function: Any, args: list[int], kwargs: dict[str, int]) -> None:
+    """Defaults apply; what the function does not take is refused in the same words."""
+    name = f"f{next(NUMBERS)}"
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        with pytest.raises(TypeError, match=re.escape(f"{name}: {error}")):
+            recorded(name=name)(function)(*args, **kwargs)
+        return
+    bound.apply_defaults()
+    recorded(name=name)(function)(*args, **kwargs)
+    asked = {parameter: [*value] if isinstance(value, tuple) else value for parameter, value in bound.arguments.items()}
+    assert records()[-1].request == {"function": name, "arguments": asked}
 
 
 @pytest.mark.parametrize(

@@ -92,12 +92,14 @@ class Miss(NamedTuple):
             "looked in": _wrapped([self.looked_in], room),
         }
         if not self.recorded:
-            if self.nearest is not None:
-                parts["nearest"] = [shortened(_words(self.nearest), room)]
+            if (record := self.nearest) is not None:
+                name, scope = title_of(record.kind, record.request), _scope_words(record.kind, record.sample)
+                words = f"{record.cache_key[:SHORT]}, {name}, {scope}: {_opening(record.request)}"
+                parts["nearest"] = [shortened(words, room)]
                 parts["differs"] = [line for each in self.differences for line in each.lines(room)]
             parts["cause"] = _wrapped(self.causes, room)
-            *command, words = self.remedy.split("\n")
-            parts["to record"] = [*command, *_wrapped([words], room)]
+            *command, effect = self.remedy.split("\n")
+            parts["to record"] = [*command, *_wrapped([effect], room)]
         state = "is recorded" if self.recorded else "is not recorded"
         lines = [f"this {self.kind} request to {self.name} {state} (key {self.cache_key[:SHORT]})"]
         for label, paragraphs in parts.items():
@@ -112,11 +114,6 @@ class Miss(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Miss(cache_key={self.cache_key!r}, causes={self.causes!r})"
-
-
-def _words(record: Record) -> str:
-    name, scope = title_of(record.kind, record.request), _scope_words(record.kind, record.sample)
-    return f"{record.cache_key[:SHORT]}, {name}, {scope}: {_opening(record.request)}"
 
 
 def _wrapped(texts: Sequence[str], width: int) -> list[str]:
@@ -663,8 +660,7 @@ def shown(passage: Passage, recorded: str, asked: str, width: int) -> list[str]:
     one, other = pieces(passage, recorded, asked)
     # What is cut at its end is shown from where it differs: a path may do so in its last characters alone.
     same = _common(one, other)[0] if max(len(one), len(other)) > int(width * PIECE_SHARE) else 0
-    begins = passage.begin + same, passage.asked_begin + same
-    sides: Any = ((recorded, begins[0], passage.end), (asked, begins[1], passage.asked_end))
+    sides: Any = ((recorded, passage.begin + same, passage.end), (asked, passage.asked_begin + same, passage.asked_end))
     return [
         label + _line(masked(text), begin, end, marks, width - len(label))
         for label, (text, begin, end), marks in zip(LABELS, sides, MARKS, strict=True)

@@ -111,19 +111,14 @@ def _entries(path: str) -> dict[Any, Any]:
 
 def _plain(value: Any) -> Any:
     """Return what a pickle held without its objects: of each one, its fields."""
-    if isinstance(value, _StandIn):
-        value = _fields(value.state)
+    if isinstance(value, _StandIn):  # of a pydantic model (1 or 2): the fields that it declares, and those beyond
+        state = value.state if isinstance(value.state, dict) else {}
+        if not isinstance(state.get("__dict__"), dict):
+            raise ValueError("it holds an object that is no pydantic model")
+        value = {**state["__dict__"], **(state.get("__pydantic_extra__") or {})}
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items() if name not in PARSED}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _fields(state: Any) -> dict[Any, Any]:
-    """Return an object's fields: of a pydantic model (1 or 2) those that it declares, and those beyond."""
-    fields = state.get("__dict__") if isinstance(state, dict) else None
-    if not isinstance(fields, dict):
-        raise ValueError("it holds an object that is no pydantic model")
-    return {**fields, **(state.get("__pydantic_extra__") or {})}
 
 
 def _requests(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> list[dict[str, Any]]:

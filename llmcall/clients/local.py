@@ -292,11 +292,7 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
             raise ConfigError(f"{path} cannot be loaded: llama.cpp takes it for no model in the GGUF format") from error
 
 
-@atexit.register
-def _unload() -> None:
-    """Free the models before the interpreter's end would, in no certain order."""
-    if not _forked:
-        _servers.clear()
+atexit.register(_servers.clear)  # frees the models before the interpreter's end would, in no certain order
 
 
 @after_fork_in_child

@@ -136,10 +136,13 @@ def _data() -> dict[str, Any]:
 def _known(model: str) -> Capabilities:
     data, names = _data(), list(_names(model.lower()))
     window, output = next((data["windows"][name] for name in names if name in data["windows"]), (None, None))
-    family = _family(names[1], data["families"])
+    bare, families = names[1], data["families"]
+    # The longest family that the name is, or begins with before "-" or ".".
+    ends = [len(bare), *(match.start() for match in re.finditer(r"[-.]", bare))]
+    family = next((bare[:end] for end in sorted(ends, reverse=True) if bare[:end] in families), None)
     if family is None:
         return Capabilities(window, output)
-    kind, encoding = data["families"][family]
+    kind, encoding = families[family]
     fields: dict[str, Any] = dict(data["family_kinds"][kind])
     for name, value in fields.items():
         if isinstance(value, list):  # of parameters, and of groups of them
@@ -155,12 +158,6 @@ def _names(model: str) -> Iterator[str]:
     bare = re.sub(r"\.ft-.*", "", bare)  # Azure's way to name a fine-tuned model
     yield bare
     yield re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$", "", bare)
-
-
-def _family(name: str, families: Mapping[str, object]) -> str | None:
-    """Find the longest family that the name is, or begins with before ``-`` or ``.``."""
-    ends = [len(name), *(match.start() for match in re.finditer(r"[-.]", name))]
-    return next((name[:end] for end in sorted(ends, reverse=True) if name[:end] in families), None)
 
 
 # Prices

@@ -40,7 +40,7 @@ UNSAFE = re.compile(r"[^A-Za-z0-9_.,=+\[\]-]+")
 # A test of this name may have a twin that differs in case alone, which some file systems take for the same.
 UPPER = re.compile(r"\[.*[A-Z].*\]|(?:^|\.)test\w*[A-Z]")
 # How pytest names the fixtures that it makes of setup functions (pytest 8 and 9).
-SETUP_FIXTURE = re.compile(r"_(?:xunit|unittest)_(\w+?)_fixture_")
+SETUP_FIXTURE = re.compile(r"^_(?:xunit|unittest)_(\w+?)_fixture_.*")
 
 
 def item_name(item: pytest.Item) -> str:
@@ -93,8 +93,7 @@ def fixture_path(fixture: pytest.FixtureDef[Any], request: SubRequest) -> Path:
 
 
 def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
-    made = SETUP_FIXTURE.match(fixture.argname)
-    name = made[1] if made else fixture.argname
+    name = SETUP_FIXTURE.sub(r"\1", fixture.argname)
     if not hasattr(request, "param"):
         return name
     ids = fixture.ids

@@ -92,12 +92,10 @@ class Parting(NamedTuple):
 
     def in_words(self) -> str:
         """Return what differs, in one line; the words of a prompt as ``git diff --word-diff`` shows them."""
-        before, after = self.before or "", self.after or ""
         if self.why == "prompt":
-            return _word_changes(before, after)
-        if self.before is None or self.after is None:
-            return f'"{printable(brief(before or after, WORDS))}"'
-        return f'"{printable(brief(before, WORDS))}" → "{printable(brief(after, WORDS))}"'
+            return _word_changes(self.before or "", self.after or "")
+        shown = [f'"{printable(brief(text, WORDS))}"' for text in (self.before, self.after) if text is not None]
+        return " → ".join(shown)
 
 
 class Spread(NamedTuple):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import os
 from collections import Counter, defaultdict
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..text import OUTSIDE, counted, money, shown_data, visible
@@ -53,7 +53,7 @@ def page(run: Run, other: Run | None = None, comparison: Comparison | None = Non
         facts=facts,
         lines=[] if comparison is None else visible(str(comparison)).split("\n"),
         sampled=[f"{len(of):,}" for of in (shown, cells, _actors(shown), _actors(cells))],
-        data=json.dumps(_data(chain(*calls), shown, comparison), ensure_ascii=False).replace("<", "\\u003c"),
+        data=json.dumps(_data(itertools.chain(*calls), shown, comparison), ensure_ascii=False).replace("<", "\\u003c"),
         style=style,
         script=script,
         policy=f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; base-uri 'none'",
@@ -136,17 +136,10 @@ def _sum(counts: Iterable[int | None]) -> str:
 CALL = ("title", "parameters", "draw", "node", "new", "answers", "input", "output", "cost", "key")
 
 
-def _table() -> dict[Any, int]:
-    """Return a table that gives each key that is looked up in it the next place."""
-    table: defaultdict[Any, int] = defaultdict()
-    table.default_factory = table.__len__
-    return table
-
-
 def _data(calls: Iterable[Call], shown: list[Pair], comparison: Comparison | None) -> dict[str, Any]:
     """Return what the page's script is given: tables whose entries refer to one another by their places."""
-    texts, messages, actors = _table(), _table(), _table()
-    nodes = _table()  # histories: the history before the last message, and that message
+    # Each gives the next place to a key that is new. Nodes are histories: the one before the last message, and that.
+    texts, messages, actors, nodes = (defaultdict[Any, int](itertools.count().__next__) for _ in range(4))
 
     def text_at(text: str) -> int:
         return texts[visible(text)]

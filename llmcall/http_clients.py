@@ -349,18 +349,20 @@ class ChatEvents:
         try:
             for piece in self._stream:
                 yield self._told(piece)
-            yield self._rest(_whole(self._stream.reply))
+            last = self._rest(_whole(self._stream.reply))
         except LLMCallError as error:
-            yield self._failed(error)
+            last = self._failed(error)
+        yield last
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self._opening
         try:
             async for piece in self._stream:
                 yield self._told(piece)
-            yield self._rest(_whole(self._stream.reply))
+            last = self._rest(_whole(self._stream.reply))
         except LLMCallError as error:
-            yield self._failed(error)
+            last = self._failed(error)
+        yield last
 
     def _told(self, piece: str) -> bytes:
         return _chunk(self._begun, {"content": piece})

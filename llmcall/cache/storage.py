@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from itertools import product
@@ -452,11 +452,9 @@ def _close(connections: dict[str, sqlite3.Connection]) -> None:
 def _given(reader: sqlite3.Connection, query: str, *values: int) -> list[Any]:
     """Return the rows that a query finds before SQLite fails to read further."""
     rows = []
-    try:
+    with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
         for row in reader.execute(query, values):
             rows.append(row)
-    except (sqlite3.DatabaseError, UnicodeDecodeError):
-        pass
     return rows
 
 

@@ -147,8 +147,7 @@ def _try_to_write(directory: Path) -> None:
 
     :raises OSError: where that, or writing to the database, is not allowed.
     """
-    with tempfile.TemporaryFile(dir=next(folder for folder in (directory, *directory.parents) if folder.exists())):
-        pass
+    tempfile.TemporaryFile(dir=next(folder for folder in (directory, *directory.parents) if folder.exists())).close()
     database = directory / DATABASE
     if database.exists():
         database.open("r+b").close()

@@ -59,10 +59,9 @@ class OpenAIClient(LLMClient):
         return [endpoint._replace(name=self.host(endpoint) or self.api_type)]
 
     def _pooled(self, model: str) -> list[Endpoint]:
-        settings = self.settings
-        if not settings.endpoints or self._overrides.keys() & {"base_url", "azure_endpoint"}:
+        if self._overrides.keys() & {"base_url", "azure_endpoint"}:
             return []
-        return [endpoint for endpoint in settings.endpoints if model in endpoint.models]
+        return [endpoint for endpoint in self.settings.endpoints if model in endpoint.models]
 
     def host(self, endpoint: Endpoint) -> str:
         """Return the host of an endpoint, without port or credentials."""

@@ -159,8 +159,11 @@ class Replay:
     def _check(self, client: object, tape: Cassette | None) -> None:
         """Refuse a call that no record answers, unless it may reach the model or its client stays in the process."""
         __tracebackhide__ = True
+        from ..clients.local import LocalClient
+        from ..testing import ScriptedClient
+
         has_leave = tape is not None and self.mode != "none"
-        if self._live or has_leave or _stays_inside(client):
+        if self._live or has_leave or isinstance(client, (LocalClient, ScriptedClient)):
             return
         if tape is not None:
             raise CacheMissError(
@@ -290,11 +293,8 @@ class Replay:
         __tracebackhide__ = True
         if fixturedef.scope == "function":
             return (yield)
-        around = (
-            self._on_the_network
-            if mark_of(request.node).live
-            else functools.partial(self._replayed, fixture_path(fixturedef, request))
-        )
+        replayed = functools.partial(self._replayed, fixture_path(fixturedef, request))
+        around = self._on_the_network if mark_of(request.node).live else replayed
         at_teardown = contextlib.ExitStack()
         fixturedef.addfinalizer(at_teardown.close)  # the first one is called last
         with around():
@@ -349,13 +349,6 @@ class Replay:
         """Say what was replayed and recorded, and what was not used."""
         for number, line in enumerate(self.report.lines()):
             terminalreporter.write_line(line, yellow=number > 0)
-
-
-def _stays_inside(client: object) -> bool:
-    from ..clients.local import LocalClient
-    from ..testing import ScriptedClient
-
-    return isinstance(client, (LocalClient, ScriptedClient))
 
 
 SHOWN = 3  # unused records that the summary names for each cassette

@@ -245,7 +245,6 @@ class Comparison:
             yield f"{_named(one)} is called {_named(other)} in the other run (matched by its first prompt)"
         if not self.parted:
             yield "No actor's runs part."
-            return
         yield from self._in_words(self.parted, "")
         yield from self._in_words(self.later, ", after it parted")
 

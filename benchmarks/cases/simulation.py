@@ -14,13 +14,17 @@ from ..figures import Group
 from .cassette import JSON, json_lines
 from .roads import configure, memory
 
-__all__ = ["json_lines", "json_memory", "record", "replay", "replay_memory", "run"]
+__all__ = [
+    "json_lines", "json_memory", "record", "record_by_peer", "replay", "replay_by_peer", "replay_memory",
+    "replay_memory_by_peer", "run",
+]  # fmt: skip
 
 ROUNDS = 10
+PEERS = ("dspy_model", "inspect_model")  # the modules of others who can do the same
 
 
 def run(bench: Bench) -> list[Group]:
-    """Record it once, then replay it, against reading the cassette's lines as JSON: the time, and the memory."""
+    """Record it once, then replay it, and let others do so, against reading its lines as JSON: time, and memory."""
     if LLMCALL not in bench.entries:
         return []
     personas = bench.sizes.lines // ROUNDS
@@ -34,10 +38,23 @@ def run(bench: Bench) -> list[Group]:
 
         bench.prepare(contender(LLMCALL.title, "record"))
         title = f"a simulation of {personas:,} personas and {ROUNDS} rounds, replayed"
-        timed = [contender(JSON, "json_lines"), contender(LLMCALL.title, "replay")]
+
+        def peers(measure: str) -> list[Contender]:
+            """Return the others."""
+            found = []
+            for entry in bench.entries:
+                if entry.module in PEERS:
+                    order = {"module": f"contestants.{entry.module}", "case": "simulation", "measure": measure}
+                    order["parameters"] = {"folder": f"{folder}/{entry.module}", "personas": personas}
+                    found.append(Contender(entry.title, entry.environment, order))
+            return found
+
+        timed = [contender(JSON, "json_lines"), contender(LLMCALL.title, "replay"), *peers("replay_by_peer")]
         grown = [contender(JSON, "json_memory"), contender(LLMCALL.title, "replay_memory")]
+        grown += peers("replay_memory_by_peer")
+        recording = peers("record_by_peer")
         return [
-            bench.compare(timed, title=title, unit="s", reference=JSON, fresh=True),
+            bench.compare(timed, title=title, unit="s", reference=JSON, fresh=True, preparing=recording),
             bench.compare(grown, title="memory that it takes", unit="B", reference=JSON, fresh=True, rounds=1),
         ]
 
@@ -90,6 +107,34 @@ def replay_memory(subject: Any, file: str, lines: int) -> Iterator[float | None]
     yield None
     before = memory("VmRSS")
     _simulate(file, lines, "none")
+    yield memory("VmHWM") - before
+
+
+def record_by_peer(subject: Any, folder: str, personas: int) -> Iterator[float | None]:
+    """Record the same simulation by somebody else's cache."""
+    yield None
+    lives, _ = subject.simulate(folder, personas, ROUNDS)
+    if lives != [[True] * ROUNDS] * personas:
+        raise RuntimeError("decisions are missing")
+    yield 0.0
+
+
+def replay_by_peer(subject: Any, folder: str, personas: int) -> Iterator[float | None]:
+    """Replay what somebody else recorded; importing does not count."""
+    yield None
+    begin = perf_counter()
+    lives, asked = subject.simulate(folder, personas, ROUNDS)
+    seconds = perf_counter() - begin
+    if asked or sum(map(len, lives)) != personas * ROUNDS:
+        raise RuntimeError(f"{asked} recorded questions were asked again")
+    yield seconds
+
+
+def replay_memory_by_peer(subject: Any, folder: str, personas: int) -> Iterator[float | None]:
+    """Replay what somebody else recorded; yield by how many bytes memory grew at most."""
+    yield None
+    before = memory("VmRSS")
+    subject.simulate(folder, personas, ROUNDS)
     yield memory("VmHWM") - before
 
 

@@ -10,7 +10,7 @@ import dspy
 from ..workload import API_KEY, MODEL, SYSTEM
 from .base import SyncContestant
 
-__all__ = ["Contestant", "typed_roads"]
+__all__ = ["Contestant", "simulate", "typed_roads"]
 
 TYPED_ANSWER = "[[ ## buys ## ]]\nTrue\n\n[[ ## completed ## ]]"  # in the form that dspy asks for
 
@@ -19,6 +19,14 @@ class Buys(dspy.Signature):
     __doc__ = SYSTEM
     name: str = dspy.InputField()
     question: str = dspy.InputField()
+    buys: bool = dspy.OutputField()
+
+
+class Decides(dspy.Signature):
+    __doc__ = SYSTEM
+    name: str = dspy.InputField()
+    price: int = dspy.InputField()
+    before: list[bool] = dspy.InputField()
     buys: bool = dspy.OutputField()
 
 
@@ -60,3 +68,20 @@ def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], li
             return [found.buys for found in parallel([(buys, row) for row in rows])]
 
     return [in_turn, at_once]
+
+
+def simulate(folder: str, personas: int, rounds: int) -> tuple[list[list[bool]], int]:
+    """Let each persona decide in each round, in the threads of ``dspy.Parallel``; return decisions and calls made."""
+    dspy.configure_cache(disk_cache_dir=folder)
+    model = dspy.LM(f"openai/{MODEL}", api_key=API_KEY, mock_response=TYPED_ANSWER)
+    decide, parallel = dspy.Predict(Decides), dspy.Parallel(disable_progress_bar=True)
+
+    def live(name: str) -> list[bool]:
+        decisions: list[bool] = []
+        for price in range(rounds):
+            decisions.append(decide(name=name, price=price, before=list(decisions)).buys)
+        return decisions
+
+    with dspy.context(lm=model, max_history_size=personas * rounds):
+        lives = parallel([(live, {"name": f"Persona {number}"}) for number in range(personas)])
+    return lives, sum(not getattr(entry["response"], "cache_hit", False) for entry in model.history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from inspect_ai.model import (
@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from ..workload import API_KEY, MODEL, SYSTEM
 from .base import AsyncContestant
 
-__all__ = ["Contestant", "typed_roads"]
+__all__ = ["Contestant", "simulate", "typed_roads"]
 
 
 class Buys(BaseModel):
@@ -56,21 +56,10 @@ class Contestant(AsyncContestant):
 
 def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], list[Any]]]:
     """Return what asks for a typed answer to each row, one after the other and gathered."""
-    os.environ["INSPECT_CACHE_DIR"] = folder
-
-    def answer(*_: Any) -> ModelOutput:
-        """Answer in the process; with its usage, so that no tokens are counted."""
-        output = ModelOutput.from_content("mockllm/model", '{"buys": true}')
-        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
-        return output
-
-    model = get_model("mockllm/model", custom_outputs=answer)
-    config = GenerateConfig(response_schema=ResponseSchema(name="buys", json_schema=json_schema(Buys)))
+    ask = _typed(folder, [])
 
     async def one(row: dict[str, Any]) -> bool:
-        messages = [ChatMessageSystem(content=SYSTEM), ChatMessageUser(content=f"{row['name']}, {row['question']}")]
-        output = await model.generate(messages, config=config, cache=True)
-        return Buys.model_validate_json(output.completion).buys
+        return await ask(f"{row['name']}, {row['question']}")
 
     async def in_turn() -> list[Any]:
         return [await one(row) for row in rows]
@@ -79,3 +68,43 @@ def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], li
         return list(await asyncio.gather(*map(one, rows)))
 
     return [lambda: asyncio.run(in_turn()), lambda: asyncio.run(at_once())]
+
+
+def simulate(folder: str, personas: int, rounds: int) -> tuple[list[list[bool]], int]:
+    """Let each persona decide in each round, in a task of its own; return decisions and calls made."""
+    asked: list[Any] = []
+    ask = _typed(folder, asked)
+
+    async def live(number: int) -> list[bool]:
+        decisions: list[bool] = []
+        for price in range(rounds):
+            question = f"Persona {number}: Should I buy bread for {price} coins? So far: {decisions}"
+            decisions.append(await ask(question))
+        return decisions
+
+    async def all_lives() -> list[list[bool]]:
+        return list(await asyncio.gather(*map(live, range(personas))))
+
+    return asyncio.run(all_lives()), len(asked)
+
+
+def _typed(folder: str, asked: list[Any]) -> Callable[[str], Awaitable[bool]]:
+    """Return what asks for a typed answer to a question; ``asked`` gains what is not replayed."""
+    os.environ["INSPECT_CACHE_DIR"] = folder
+
+    def answer(messages: Any, *_: Any) -> ModelOutput:
+        """Answer in the process; with its usage, so that no tokens are counted."""
+        asked.append(messages)
+        output = ModelOutput.from_content("mockllm/model", '{"buys": true}')
+        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+        return output
+
+    model = get_model("mockllm/model", custom_outputs=answer)
+    config = GenerateConfig(response_schema=ResponseSchema(name="buys", json_schema=json_schema(Buys)))
+
+    async def ask(question: str) -> bool:
+        messages = [ChatMessageSystem(content=SYSTEM), ChatMessageUser(content=question)]
+        output = await model.generate(messages, config=config, cache=True)
+        return Buys.model_validate_json(output.completion).buys
+
+    return ask

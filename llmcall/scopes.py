@@ -580,10 +580,8 @@ def _generator_above(frame: FrameType | None) -> _Generator | None:
 
     One that a context manager runs is not: its scope is open for the block of the context manager, so it is asked of
     the function in which that block stands. Nor is a fixture, whose scope is open for a test, nor a generator
-    expression, which nobody steps by hand. A function that enters it by ``with`` leaves it before it returns.
+    expression, which nobody steps by hand.
     """
-    if frame is None or not (frame.f_code.co_flags & GENERATORS or frame.f_code.co_name in ENTERING):
-        return None
     while frame is not None:
         if frame.f_code.co_flags & GENERATORS and frame.f_code.co_name != "<genexpr>":
             runner = frame.f_back

@@ -10,6 +10,7 @@ from .text import brief, bubble, money, printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from typing import SupportsIndex
 
 ASKED = ("input", "arguments", "body")  # what holds the question of a request that has no messages
 SHOWN = 60  # characters of a text in a repr
@@ -98,7 +99,6 @@ class Record:
     :param host: the host that answered, without credentials.
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
-    :ivar read: reads the response once more, where it is kept as bytes; else ``None``.
 
     >>> client = llmcall.client()
     >>> client.send_message("Good morning!", max_tokens=16).content
@@ -108,7 +108,7 @@ class Record:
     ('chat', 'Good morning!', 'Good morning!')
     """
 
-    __slots__ = (*(name for name in RECORD_FIELDS if name != "request"), "_request", "read")
+    __slots__ = (*(name for name in RECORD_FIELDS if name != "request"), "_read_again", "_request")
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class Record:
         self.host = host
         self.version = version
         self.stored_at = stored_at
-        self.read: Callable[[], dict[str, Data]] | None = None
+        self._read_again: Callable[[], dict[str, Data]] | None = None  # the response, where that saves memory
 
     @property
     def request(self) -> dict[str, Data]:
@@ -326,6 +326,7 @@ class Reply(dict[str, Any]):
     :ivar latency: seconds from sending to the end of the answer; 0.0 for a cached one.
     :ivar endpoint: the name of the endpoint that answered, or ``None`` for a cached one.
     :ivar request_id: the server's identifier of the request, likewise.
+
     >>> reply = llmcall.client().send_message("Good morning!", max_tokens=16)
     >>> dict(reply)
     {'role': 'assistant', 'content': 'Good morning!'}
@@ -353,7 +354,7 @@ class Reply(dict[str, Any]):
         :param parse: reads the text as the type that ``response_format`` was.
         """
         reply = cls(message_of(record.response["choices"][0]))
-        reply._raw, reply._parse = record.read or record.response, parse
+        reply._raw, reply._parse = record._read_again or record.response, parse
         reply.cache_key, reply.sample, reply.cost = record.cache_key, record.sample, record.cost
         if sent is None:
             reply.cached, reply.latency, reply.endpoint, reply.request_id = True, 0.0, None, None
@@ -362,8 +363,9 @@ class Reply(dict[str, Any]):
             reply.request_id = getattr(sent.response, "request_id", None)
         return reply
 
-    def __getstate__(self) -> tuple[None, dict[str, Any]]:
-        return None, {**{name: getattr(self, name) for name in self.__slots__}, "_raw": self.raw}
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        getattr(self, "raw", None)  # is read now: what is pickled holds no function of ours
+        return super().__reduce_ex__(protocol)
 
     @property
     def raw(self) -> dict[str, Data]:
@@ -372,6 +374,10 @@ class Reply(dict[str, Any]):
         if callable(raw):
             raw = self._raw = raw()
         return raw
+
+    @raw.setter
+    def raw(self, raw: dict[str, Data]) -> None:
+        self._raw = raw
 
     @property
     def content(self) -> str | None:
@@ -431,7 +437,9 @@ def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
     }
     for name in ("tool_calls", "refusal"):
         if given.get(name):
-            message[name] = given[name]
+            from copy import deepcopy  # a reply is the caller's, the response stays as the API gave it
+
+            message[name] = deepcopy(given[name])
     return message
 
 

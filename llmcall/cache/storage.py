@@ -45,12 +45,13 @@ if TYPE_CHECKING:
 
 # Records as bytes
 
-LAYOUT = 1  # of the tuple that is pickled: this number, and then the fields, but the request, which is pickled after it
+LAYOUT = 2  # of the tuple that is pickled: this number, and then the fields, but the request, which is pickled after it
 FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "response", "request")
 _fields_of = attrgetter(*FIELDS)
 PROTOCOL = 4  # of pickle: the newest that every supported Python reads and that has no buffers outside
 CHECKSUM_BYTES = 4
 RESIDUE = 0x2144DF1C  # the CRC-32 of anything that ends with its own CRC-32 (RFC 1662, appendix C.3, complemented)
+SHORT_BYTES = 2_000  # of a record without its request, up to which they take less memory than the objects in it
 TEXTS = (str, type(None))
 # The types of what is pickled, each combination that there is: see pack().
 SHAPES = frozenset(product((int,), (str,), TEXTS, (float, int, type(None)), TEXTS, TEXTS, TEXTS, (dict,)))
@@ -124,9 +125,10 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         raise _unreadable(cache_key, "it holds something else than a record")
     _, kind, sample, cost, api_type, host, version, response = fields
     begin = file.tell()
-    request = partial(_request, cache_key, packed, begin)
+    request = partial(_request, cache_key, packed[begin:])
     record = Record(cache_key, kind, sample, request, response, cost, api_type, host, version, stored_at)
-    record.read = partial(_response, packed[:begin])  # a kept reply holds these bytes, which take less than objects
+    if begin <= SHORT_BYTES:
+        record._read_again = partial(_response, packed[:begin])
     return record
 
 
@@ -134,9 +136,9 @@ def _response(packed: bytes) -> dict[str, Any]:
     return _Unpickler(BytesIO(packed)).load()[-1]  # type: ignore[no-any-return]
 
 
-def _request(cache_key: str, packed: bytes, begin: int) -> dict[str, Any]:
+def _request(cache_key: str, packed: bytes) -> dict[str, Any]:
     try:
-        request = _Unpickler(BytesIO(packed[begin:])).load()  # which ends before the checksum
+        request = _Unpickler(BytesIO(packed)).load()  # which ends before the checksum
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
     if type(request) is not dict:

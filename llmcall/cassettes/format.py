@@ -440,9 +440,7 @@ class Lines:
             except CacheError as error:
                 raise self._at(self._number(position), error) from None
         self._parsed.pop(begin, None)
-        record = _Unkeyed("", kind, entry.get("sample"), request, response, entry.get("cost"))
-        del record.cache_key
-        return record
+        return _Unkeyed(kind, entry.get("sample"), request, response, entry.get("cost"))
 
     def _request(self, position: int, encoded: dict[str, Any]) -> Data:
         """Resolve the request of a chat; its first message after the system's may stand for those of other requests."""
@@ -505,6 +503,10 @@ class _Unkeyed(Record):
     """Be a record whose key is made when somebody asks for it: who compares runs never does."""
 
     __slots__ = ()
+
+    def __init__(self, kind: str, sample: str | None, request: Any, response: Any, cost: float | None) -> None:
+        super().__init__("", kind, sample, request, response, cost)
+        del self.cache_key
 
     def __getattr__(self, name: str) -> str:  # called for what is not set
         if name != "cache_key":

@@ -448,6 +448,7 @@ class _Run:
 
     def _next(self) -> int | None:
         """Take what has finished next, waiting for it; return the number of its item where that is complete."""
+        check_stops(self._group.around)
         if not self._done:
             self._wait_for_some()
         task, outcome = self._taken()
@@ -460,7 +461,6 @@ class _Run:
         """Wait until something done is told, or some is done and no more of it comes."""
         seconds, known = self._moment, 0
         while True:
-            check_stops(self._group.stops)
             if self._wait(seconds):
                 if self._done:
                     return
@@ -475,6 +475,7 @@ class _Run:
                 seconds = TICK
             else:
                 self._bar.refresh()
+                check_stops(self._group.stops)
 
     def _ends_run(self, error: BaseException) -> bool:
         return self._on_error == "raise" or isinstance(error, ALWAYS_RAISED) or not isinstance(error, Exception)

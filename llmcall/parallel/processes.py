@@ -25,6 +25,7 @@ from ..cassettes.cassette import Cassette
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
+from ..engine.drivers import check_stops, current_stops
 from ..errors import LLMCallError
 from ..notices import process_failures
 from ..scopes import Draws
@@ -137,8 +138,9 @@ class TaskGroup:
     :param job: what is done with an item.
     :param context: the caller's; each task runs in a copy of it.
     :param active: the scope in which the map runs, or ``None`` outside any.
-    :param stops: what is done once the map, or one around it, was interrupted.
+    :param stops: what is done once the map, or one around it, was interrupted; its own first.
     :param cassette: the one that is open.
+    :ivar around: those of the maps around it.
     :ivar path: that of the scope; empty outside any.
     :ivar is_over: whether no task may begin any more.
     :ivar failures: gather what its calls in other processes left unrecorded.
@@ -149,6 +151,7 @@ class TaskGroup:
         self, job: Job, context: Context, active: Active | None, stops: Stops, cassette: Cassette | None
     ) -> None:
         self.job, self.context, self.active, self.stops, self.cassette = job, context, active, stops, cassette
+        self.around = stops[1:]
         self.path = "" if active is None else active.path
         self.is_over = False
         self.failures = process_failures if cassette is None else cassette.failures
@@ -207,7 +210,7 @@ class Task:
         group = self.group
         if group.is_over:
             return Outcome(error=NotBegunError())
-        return group.context.copy().run(_outcome, group.job, self.item, self.position, self.draws)
+        return group.context.copy().run(_outcome, group.job, self.item, self.position, self.draws, group.around)
 
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
@@ -240,7 +243,9 @@ class RemoteTask(NamedTuple):
                 session.cassette.know(self.gained)
             draws = TaskDraws(Draws(self.counts))
             job = _known(self.token, self.job)
-            outcome = copy_context().run(_outcome, job, self.item, self.position, draws)
+            context = copy_context()
+            context.run(current_stops.set, ())  # a process that was forked in a task of another map has that one's
+            outcome = context.run(_outcome, job, self.item, self.position, draws, ())
             if (error := outcome.error) is not None:
                 outcome = Outcome(error=_picklable(error), traceback="".join(format_exception(error)))
             return session.report(outcome._replace(draws=draws.taken))
@@ -261,9 +266,10 @@ def _arrived(*fields: Any) -> Task | RemoteTask:
     return remote if group is None else Task(group, remote.item, remote.position)
 
 
-def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws) -> Outcome:
-    """Run a task in a context of its own."""
+def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, around: Stops) -> Outcome:
+    """Run a task in a context of its own, unless one of the maps around its own was interrupted."""
     try:
+        check_stops(around)
         with position.stand(draws) as active:
             value = job.run(item)
             if isinstance(value, CoroutineType):

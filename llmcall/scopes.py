@@ -322,15 +322,17 @@ class Scope:
 
     def __enter__(self) -> Scope:
         generator, around = _generator_above(sys._getframe(1)), current()
-        own = () if generator is None else (generator,)
+        generators = () if around is None or not around.path else around.generators
+        if generator is not None and generator not in generators:
+            generators = (*generators, generator)
         if self.name is None:
             active = Active("", _none_meant, self)
         elif around is None or not around.path:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
-            active = Active(self.name, self._draws, self, own)
+            active = Active(self.name, self._draws, self, generators)
         else:
-            active = Active(f"{around.path}/{self.name}", around.draws, self, (*around.generators, *own))
+            active = Active(f"{around.path}/{self.name}", around.draws, self, generators)
         if self.process:
             _enter_process(active)
         self._entered.append(active)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
 from programs import start
 
 import llmcall
-from llmcall import map, scope
+from llmcall import imap, map, scope
 from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
@@ -116,6 +119,51 @@ def test_who_waits_for_another_s_answer_ends_too() -> None:
     with pytest.raises(KeyboardInterrupt):
         map(asking(client), ["same", "same"], workers=2)
     assert len(client.requests) == 1
+
+
+@pytest.mark.parametrize("way", ["slow items", "slow consumer"])
+def test_the_maps_inside_end_too(way: str) -> None:
+    """A map in an item's code begins nothing more, whether its items take long or what is done with their results."""
+    begun: list[int] = []
+    has_begun = threading.Event()
+
+    def work(item: int) -> int:
+        begun.append(item)
+        has_begun.set()
+        time.sleep(0.01 if way == "slow items" else 0)
+        return item
+
+    def inside(_: int) -> None:
+        for _ in imap(work, range(300_000)) if way == "slow consumer" else map(work, range(300_000)):
+            time.sleep(0.01)
+
+    def press() -> None:
+        assert has_begun.wait(30)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press).start()
+    with pytest.raises(KeyboardInterrupt):
+        map(inside, [1, 2])
+    gone_on.wait(0.2)
+    count = len(begun)
+    gone_on.wait(0.2)
+    assert len(begun) == count
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_pool_forgets_the_map_that_was_interrupted() -> None:
+    """A worker that is forked in an item's code has nothing to do with that item's map."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+
+        def inside(_: int) -> None:
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            map(abs, [-1], executor=pool)
+            gone_on.wait(60)
+
+        with pytest.raises(KeyboardInterrupt):
+            map(inside, [1])
+        assert map(abs, [-1, -2], executor=pool) == [1, 2]
 
 
 def test_a_call_that_ends_in_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 from typing import Any
@@ -71,6 +72,43 @@ class Decision(pydantic.BaseModel):
     """Be a decision."""
 
     buys: bool
+
+
+def test_a_kept_reply_is_light() -> None:
+    """A replayed reply holds its response as bytes, without the request, until somebody asks for it: for all the same.
+
+    So the collector has no dicts and lists to go through.
+    """
+
+    def containers() -> int:
+        """Return how many the collector knows."""
+        gc.collect()
+        return sum(type(each) in (dict, list) for each in gc.get_objects())
+
+    client, asked = server({"content": "a"}), "Hello " * 10_000
+    client.send_message(asked)
+    before = containers()
+    kept: Any = [client.send_message(asked) for _ in range(100)]
+    assert containers() - before < 50
+    assert not any(asked.encode() in each for one in kept for each in gc.get_referents(one) if isinstance(each, bytes))
+    assert kept[0].raw is kept[0].raw and kept[0].raw == kept[1].raw and kept[0].raw is not kept[1].raw
+    assert b"llmcall.cache" not in pickle.dumps(kept[2])
+
+
+def test_a_reply_of_a_double() -> None:
+    """A reply that a test makes itself can be copied, and given a response."""
+    reply = copy.deepcopy(llmcall.Reply(role="assistant", content="Hello"))
+    reply.raw = {"model": "m", "choices": [{"finish_reason": "stop"}]}
+    assert (reply.content, reply.model, reply.finish_reason) == ("Hello", "m", "stop")
+
+
+def test_a_changed_reply_leaves_its_response() -> None:
+    """The message is the caller's, its tool calls too; recorded or not, the response stays as the API gave it."""
+    for mode in ("off", "auto", "auto"):
+        with llmcall.configured(cache_mode=mode):
+            reply = reply_of({"content": None, "tool_calls": [TOOL_CALL]})
+        reply["tool_calls"][0]["function"]["arguments"] = "changed"
+        assert reply.choices[0]["tool_calls"] == [TOOL_CALL]
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda reply: pickle.loads(pickle.dumps(reply))])

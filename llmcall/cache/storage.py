@@ -128,12 +128,20 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     request = partial(_request, cache_key, packed[begin:])
     record = Record(cache_key, kind, sample, request, response, cost, api_type, host, version, stored_at)
     if begin <= SHORT_BYTES:
-        record._read_again = partial(_response, packed[:begin])
+        record._read_again = _PackedResponse(packed[:begin])
     return record
 
 
-def _response(packed: bytes) -> dict[str, Any]:
-    return _Unpickler(BytesIO(packed)).load()[-1]  # type: ignore[no-any-return]
+class _PackedResponse(bytes):
+    """Be the bytes of a record without its request, and read the response in them: one object, which the collector
+    need not know.
+    """
+
+    __slots__ = ()
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the response."""
+        return _Unpickler(BytesIO(self)).load()[-1]  # type: ignore[no-any-return]
 
 
 def _request(cache_key: str, packed: bytes) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def group_of(path: str) -> int:
     return (crc32(second) % LEVELS) * LEVELS + crc32(third) % LEVELS
 
 
-@functools.lru_cache(maxsize=1_000)  # of the scopes that are opened again and again, as those of actors are
+@functools.lru_cache(maxsize=4_000)  # of the scopes that are opened again and again, as those of actors are
 def path_key(path: str) -> int:
     """Return a number of 64 bits for a scope's path, of which the first are its group.
 

@@ -51,6 +51,8 @@ class Parameters:
         """
         if self._is_plain:  # a signature would take five times as long
             placed = dict(zip(self._names, args, strict=False))
+            if len(args) == len(placed) == len(self._names) and not kwargs:
+                return placed
             given = {**self.defaults, **placed, **kwargs}
             takes = len(args) == len(placed) and len(given) == len(self._names) and placed.keys().isdisjoint(kwargs)
             if takes and not self._needed.difference(placed, kwargs):

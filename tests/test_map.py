@@ -93,8 +93,7 @@ def test_items_and_results_are_forgotten() -> None:
         del result
         most = max(most, len(alive))
     # Without the interpreter lock, what several threads held is freed some moments later.
-    is_locked = getattr(sys, "_is_gil_enabled", lambda: True)()
-    assert most <= (2 * 2 + 2 if is_locked else 50)
+    assert most <= (2 * 2 + 2 if getattr(sys, "_is_gil_enabled", lambda: True)() else 50)
 
 
 # Scopes, keys, repeats

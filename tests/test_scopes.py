@@ -380,45 +380,16 @@ def actor(name: str) -> Generator[str | None, None, None]:
             yield sample()
 
 
-def helped_actor(name: str) -> Generator[str | None, None, None]:
-    """Draw at each step, in a scope that a function opens and leaves open."""
-    with opened(name):
-        while True:
-            yield sample()
-
-
-def opened(name: str) -> ExitStack:
-    """Return a scope that is open."""
-    stack = ExitStack()
-    stack.enter_context(scope(name))
-    return stack
-
-
-class Stage:
-    """Open a scope in one method, and leave it in another."""
-
-    def open(self, name: str) -> None:
-        """Open it."""
-        self._scope = scope(name)
-        self._scope.__enter__()
-
-    def close(self) -> None:
-        """Leave it."""
-        self._scope.__exit__(None, None, None)
-
-
 def staged_actor(name: str) -> Generator[str | None, None, None]:
-    """Draw at each step, in a scope that a method enters."""
-    stage = Stage()
-    stage.open(name)
-    try:
+    """Draw at each step, in a scope that a function opens and leaves open."""
+    with ExitStack() as stack:
+        stack.push(left_open := scope(name))
+        (lambda: left_open.__enter__())()
         while True:
             yield sample()
-    finally:
-        stage.close()
 
 
-@pytest.mark.parametrize("acting", [actor, helped_actor, staged_actor])
+@pytest.mark.parametrize("acting", [actor, staged_actor])
 def test_generators_that_keep_a_scope_open_are_told_to_open_it_around_each_step(acting: Any) -> None:
     """Interleaved, their scopes would nest by chance: the second one's draw raises, and so does one between steps."""
     first, second = acting("a"), acting("b")

@@ -320,14 +320,9 @@ def test_tasks_share_an_error(error: APIError, method: str, deadline: float | No
 
     A deadline that has not passed changes nothing.
     """
-    all_ask = threading.Event()
-
-    def answer(_: Any) -> Any:
-        """Answer the first call once all have begun."""
-        assert all_ask.wait(30)
-        return error if len(client.requests) == 1 else [1.0]
-
-    client = ScriptedClient(answer, cache_mode="auto", retry_max_attempts=1, on_error="raise")
+    all_ask, answers = threading.Event(), iter([error, [1.0]])
+    settings: Any = {"cache_mode": "auto", "retry_max_attempts": 1, "on_error": "raise"}
+    client = ScriptedClient(lambda _: all_ask.wait(30) and next(answers), **settings)
 
     async def main() -> list[Any]:
         asked = [asyncio.ensure_future(getattr(client, method)("Hello", deadline=deadline)) for _ in range(8)]
@@ -335,9 +330,8 @@ def test_tasks_share_an_error(error: APIError, method: str, deadline: float | No
         return await asyncio.gather(*asked, return_exceptions=True)
 
     errors = asyncio.run(main())
-    assert {(type(each), str(each), each.status_code) for each in errors} == {
-        (type(error), str(error), error.status_code)
-    }
+    told = [(type(each), str(each), each.status_code) for each in errors]
+    assert told == [(type(error), str(error), error.status_code)] * 8
     assert len({id(each) for each in errors}) == 8 and len(client.requests) == 1
     assert asyncio.run(getattr(client, method)("Hello")) and len(client.requests) == 2
 

@@ -50,6 +50,7 @@ MOMENT = 0.001  # seconds in which a thread that finds recorded answers finishes
 # Threads that run Python at a time, and how many waiting tasks each of them finishes before it tells.
 AT_ONCE = 1 if getattr(sys, "_is_gil_enabled", lambda: True)() else os.cpu_count() or 1
 HANDFUL = 16
+COMPUTING = 1.0  # seconds for which no thread is added while the process computes: it is done no sooner by more of them
 GRACE = 1.0  # seconds in which calls under way may still end after Ctrl-C
 PATIENCE = 5.0  # seconds after which it is said what is waited for
 
@@ -340,7 +341,7 @@ class _Threads:
     """Run tasks in daemon threads: whoever leaves, and the interpreter's end, wait for none of them.
 
     Recorded answers come faster from one thread than from several that take turns, so another one starts only where
-    nothing finishes for a moment. What finishes is told at once where it took longer, else once nothing waits any more:
+    nothing finishes for a moment, while the process waits. What finishes is told at once where it took longer, else once nothing waits any more:
     to change from one thread to another takes as long as some recorded answers. Threads that run at once tell earlier,
     so that there is always something for each.
 
@@ -459,14 +460,18 @@ class _Run:
 
     def _wait_for_some(self) -> None:
         """Wait until something done is told, or some is done and no more of it comes."""
-        seconds, known = self._moment, 0
+        seconds, known, until = self._moment, 0, time.monotonic() + COMPUTING
         while True:
+            check_stops(self._group.around)
+            computed = time.process_time()
             if self._wait(seconds):
                 if self._done:
                     return
             elif len(self._done) > known:
                 known = len(self._done)
                 seconds = self._moment = min(2 * seconds, TICK)
+            elif time.process_time() - computed > seconds / 2 and time.monotonic() < until:
+                seconds = min(2 * seconds, TICK)
             elif self._threads.grow():
                 seconds = self._moment = MOMENT
             elif self._done:
@@ -475,7 +480,6 @@ class _Run:
                 seconds = TICK
             else:
                 self._bar.refresh()
-                check_stops(self._group.stops)
 
     def _ends_run(self, error: BaseException) -> bool:
         return self._on_error == "raise" or isinstance(error, ALWAYS_RAISED) or not isinstance(error, Exception)

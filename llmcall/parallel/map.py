@@ -341,9 +341,9 @@ class _Threads:
     """Run tasks in daemon threads: whoever leaves, and the interpreter's end, wait for none of them.
 
     Recorded answers come faster from one thread than from several that take turns, so another one starts only where
-    nothing finishes for a moment, while the process waits. What finishes is told at once where it took longer, else once nothing waits any more:
-    to change from one thread to another takes as long as some recorded answers. Threads that run at once tell earlier,
-    so that there is always something for each.
+    nothing finishes for a moment, while the process waits. What finishes is told at once where it took longer, else
+    once nothing waits any more: to change from one thread to another takes as long as some recorded answers. Threads
+    that run at once tell earlier, so that there is always something for each.
 
     :param most: how many threads there may be.
     :param done: takes each task with its outcome.

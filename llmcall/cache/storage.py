@@ -133,9 +133,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
 
 
 class _PackedResponse(bytes):
-    """Be the bytes of a record without its request, and read the response in them: one object, which the collector
-    need not know.
-    """
+    """Be the bytes of a record without its request: a call of them reads the response, as often as it is wanted."""
 
     __slots__ = ()
 

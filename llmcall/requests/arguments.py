@@ -30,7 +30,7 @@ class Parameters:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        import inspect  # costs 10 ms, which a call need not pay
+        import inspect  # takes some milliseconds, which a call need not pay
 
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters
